@@ -1,0 +1,189 @@
+"""Stores: ordered bytes and atomic conditional commits. The ground of the house; no word of graphs here.
+
+A store maps byte keys to byte values, in key order. All writing is one verb, `commit`: every check
+holds and every write lands, or nothing does. What a store promises beyond that is its *durability*:
+
+| durability | acknowledged means | lost by a process crash | lost by a power loss |
+|------------|--------------------|-------------------------|----------------------|
+| `commit`   | written and synced | nothing                 | nothing              |
+| `batch`    | written and synced | nothing                 | nothing              |
+| `none`     | written            | nothing                 | the file may be unusable; a full read reports it |
+
+(`commit` and `batch` differ above the store: in `batch` the engine works ahead of its commits.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+__all__ = [
+    "Check",
+    "Conflict",
+    "Delete",
+    "Durability",
+    "Op",
+    "Put",
+    "Store",
+    "StoreBusy",
+    "StoreClosed",
+    "StoreDamaged",
+    "StoreError",
+    "StoreForked",
+    "StoreFull",
+    "StoreReadOnly",
+]
+
+Durability: TypeAlias = Literal["commit", "batch", "none"]
+
+
+class Put(NamedTuple):
+    """Write `value` under `key`, replacing what was there."""
+
+    key: bytes
+    value: bytes
+
+
+class Delete(NamedTuple):
+    """Remove `key`; absent is fine."""
+
+    key: bytes
+
+
+class Check(NamedTuple):
+    """Demand that `key` holds exactly `expected` before the commit's own writes; `None` demands absence."""
+
+    key: bytes
+    expected: bytes | None
+
+
+Op: TypeAlias = Put | Delete | Check
+
+
+class Store(Protocol):
+    """What the engine needs of a store. Safe to call from several threads."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether another live process has this store open now, so that a commit may have to wait for it."""
+        ...
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of `key`, or `None`."""
+        ...
+
+    def scan(
+        self, prefix: bytes, *, start: bytes | None = None, reverse: bool = False, limit: int | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Yield `(key, value)` of the keys with this prefix, in key order.
+
+        `start` skips keys before it (after it, if `reverse`). A scan sees each key as of some moment
+        between the call and the yield; no transaction is held open between two yields.
+        """
+        ...
+
+    def commit(self, *ops: Op) -> None:
+        """Do all of `ops` atomically. All checks are made first, against the state before this commit.
+
+        Raises `Conflict` if a check fails (nothing is written), `StoreFull`, `StoreReadOnly`,
+        `StoreBusy`, `StoreClosed`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release everything. Idempotent; every later call raises `StoreClosed`."""
+        ...
+
+
+class StoreError(Exception):
+    """Root of what a store raises.
+
+    StoreError
+    ├── Conflict        a check failed; nothing was written
+    ├── StoreBusy       the writer lock is held by another process for too long
+    ├── StoreClosed     used after close
+    ├── StoreDamaged    the file is not a readable store
+    ├── StoreForked     used in a forked child
+    ├── StoreFull       the disk, or the map, has no room
+    └── StoreReadOnly   the path cannot be written
+    """
+
+
+class Conflict(StoreError):
+    """A `Check` failed, so nothing was written. `key` is the key that did not hold."""
+
+    def __init__(self, key: bytes) -> None:
+        super().__init__(key)
+        self.key = key
+
+    def __str__(self) -> str:
+        return f"the store's record {self.key!r} is not what the commit expected: read it again and retry"
+
+
+class StoreBusy(StoreError):
+    """Another process has held the writer lock of `path` for `seconds`."""
+
+    def __init__(self, path: str, seconds: float) -> None:
+        super().__init__(path, seconds)
+        self.path, self.seconds = path, seconds
+
+    def __str__(self) -> str:
+        return (
+            f"store {self.path!r}: another process has held the writer lock for {self.seconds:g} s; "
+            "it may be frozen inside a commit: wake it or end it, then try again"
+        )
+
+
+class StoreClosed(StoreError):
+    """The store at `path` was closed."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"store {self.path!r} is closed: open it again"
+
+
+class StoreDamaged(StoreError):
+    """The file at `path` is not a readable store; `detail` is what its reader said."""
+
+    def __init__(self, path: str, detail: str) -> None:
+        super().__init__(path, detail)
+        self.path, self.detail = path, detail
+
+    def __str__(self) -> str:
+        return f"store {self.path!r} is damaged: {self.detail}; restore a copy of it"
+
+
+class StoreForked(StoreError):
+    """The store at `path` was opened by a parent of this process."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"store {self.path!r} was opened before a fork: open it in the child, or start the child by spawn"
+
+
+class StoreFull(StoreError):
+    """The store at `path` has no room; `detail` is what the system said. Nothing was written."""
+
+    def __init__(self, path: str, detail: str) -> None:
+        super().__init__(path, detail)
+        self.path, self.detail = path, detail
+
+    def __str__(self) -> str:
+        return f"store {self.path!r} is full: {self.detail}; nothing was written; free room and try again"
+
+
+class StoreReadOnly(StoreError):
+    """The store at `path` cannot be written; `detail` is what the system said."""
+
+    def __init__(self, path: str, detail: str) -> None:
+        super().__init__(path, detail)
+        self.path, self.detail = path, detail
+
+    def __str__(self) -> str:
+        return f"store {self.path!r} cannot be written: {self.detail}; give write permission or another path"
