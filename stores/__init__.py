@@ -1,4 +1,9 @@
-"""Stores for the engine: `MemoryStore` and `LMDBStore`, both with the contract of `stores.base`."""
+"""Stores for the engine: `MemoryStore` and `LMDBStore`, both with the contract of `stores.base`.
+
+`LMDBStore` is imported when it is first named: a program that stays in memory never loads lmdb.
+"""
+
+from typing import TYPE_CHECKING
 
 from stores.base import (
     Check,
@@ -16,12 +21,18 @@ from stores.base import (
     StoreFull,
     StoreReadOnly,
 )
+from stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from stores.lmdb import LMDBStore
 
 __all__ = [
     "Check",
     "Conflict",
     "Delete",
     "Durability",
+    "LMDBStore",
+    "MemoryStore",
     "Op",
     "Put",
     "Store",
@@ -33,3 +44,16 @@ __all__ = [
     "StoreFull",
     "StoreReadOnly",
 ]
+
+
+def __getattr__(name: str) -> type:
+    if name != "LMDBStore":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from stores.lmdb import LMDBStore as Late  # noqa: PLC0415  # late on purpose: see above
+
+    globals()[name] = Late
+    return Late
+
+
+def __dir__() -> list[str]:
+    return __all__

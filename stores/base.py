@@ -3,18 +3,22 @@
 A store maps byte keys to byte values, in key order. All writing is one verb, `commit`: every check
 holds and every write lands, or nothing does. What a store promises beyond that is its *durability*:
 
-| durability | acknowledged means | lost by a process crash | lost by a power loss |
-|------------|--------------------|-------------------------|----------------------|
-| `commit`   | written and synced | nothing                 | nothing              |
-| `batch`    | written and synced | nothing                 | nothing              |
-| `none`     | written            | nothing                 | the file may be unusable; a full read reports it |
+| durability | acknowledged means | lost by a process crash | lost by a power loss      |
+|------------|--------------------|-------------------------|---------------------------|
+| `commit`   | written and synced | nothing                 | nothing                   |
+| `batch`    | written and synced | nothing                 | nothing                   |
+| `none`     | written            | nothing                 | the file may be unusable, |
+|            |                    |                         | which a full read reports |
 
 (`commit` and `batch` differ above the store: in `batch` the engine works ahead of its commits.)
 """
 
+# ruff: noqa: N818  # the names say what happened to the store, and are part of its face
+
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 __all__ = [
@@ -68,6 +72,11 @@ class Store(Protocol):
         """Whether another live process has this store open now, so that a commit may have to wait for it."""
         ...
 
+    @property
+    def folder(self) -> Path | None:
+        """Where files that belong beside the store may lie; `None` for a store that only this process sees."""
+        ...
+
     def get(self, key: bytes) -> bytes | None:
         """Return the value of `key`, or `None`."""
         ...
@@ -85,8 +94,8 @@ class Store(Protocol):
     def commit(self, *ops: Op) -> None:
         """Do all of `ops` atomically. All checks are made first, against the state before this commit.
 
-        Raises `Conflict` if a check fails (nothing is written), `StoreFull`, `StoreReadOnly`,
-        `StoreBusy`, `StoreClosed`.
+        Raises `Conflict` if a check fails (nothing is written), `StoreFull`, `StoreReadOnly`, `StoreBusy`,
+        `StoreDamaged`, `StoreForked`, `StoreClosed`; `ValueError` for a key of no or more than 511 bytes.
         """
         ...
 
@@ -157,14 +166,17 @@ class StoreDamaged(StoreError):
 
 
 class StoreForked(StoreError):
-    """The store at `path` was opened by a parent of this process."""
+    """The store at `path` was open in the parent when this process was forked; LMDB cannot be inherited."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
         self.path = path
 
     def __str__(self) -> str:
-        return f"store {self.path!r} was opened before a fork: open it in the child, or start the child by spawn"
+        return (
+            f"store {self.path!r} was opened before a fork: "
+            "close it before forking and open it on either side, or start the child by spawn"
+        )
 
 
 class StoreFull(StoreError):

@@ -1,0 +1,140 @@
+"""Instances of registered classes: taken apart into named fields, put together by their own constructor.
+
+Names from bytes are only ever compared with what the class itself declares.
+"""
+
+import enum
+import functools
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from beluga_graph.codec.errors import CodecError, DoesNotFit
+from beluga_graph.codec.leaves import Refused
+from beluga_graph.codec.registry import Entry
+from beluga_graph.codec.shown import qualified
+
+__all__ = ["build", "take_apart"]
+
+
+def take_apart(entry: Entry, value: Any) -> list[Any]:
+    """Return what is stored of an instance behind its class's name.
+
+    Enum: [member or, of a combination of flags, its int]. Dataclass: [fields]. Model: [fields with extras;
+    the names that were set explicitly, None for all; private attributes or None]. Raises `Refused`.
+    """
+    if entry.kind == "enum":
+        return [_member(value)]
+    if entry.kind == "dataclass":
+        return [_fields(entry, value)]
+    return _model_parts(value)
+
+
+def build(entry: Entry, parts: Sequence[Any]) -> Any:
+    """Return the instance that was taken apart. Raises `DoesNotFit` with what the class has against it."""
+    try:
+        if entry.kind == "enum":
+            return _enum_of(entry, *parts)
+        if entry.kind == "dataclass":
+            return _dataclass_of(entry, *parts)
+        return _model_of(entry, *parts)
+    except CodecError:
+        raise
+    except Exception as error:  # constructors and validators are user code and raise anything
+        raise DoesNotFit(entry.name, _why(error)) from error
+
+
+def _member(value: enum.Enum) -> str | int:
+    if type(value).__members__.get(value.name) is value:
+        return value.name
+    if isinstance(value, enum.Flag) and type(value.value) is int:
+        return value.value
+    raise Refused("it is no member of its class")
+
+
+def _enum_of(entry: Entry, member: str | int) -> enum.Enum:
+    if type(member) is int and issubclass(entry.cls, enum.Flag):
+        return entry.cls(member)
+    found = entry.cls.__members__.get(member)
+    if found is None:
+        raise DoesNotFit(entry.name, f"it has no member {member!r}")
+    return found  # type: ignore[no-any-return]  # a class of users' is Any
+
+
+def _fields(entry: Entry, value: Any) -> dict[str, Any]:
+    try:
+        fields = {name: getattr(value, name) for name in entry.fields}
+    except AttributeError as error:
+        raise Refused(f"a field was never set ({error})") from error
+    _refuse_strays(value, getattr(value, "__dict__", {}), fields)
+    return fields
+
+
+def _dataclass_of(entry: Entry, fields: dict[str, Any]) -> Any:
+    for name in fields:
+        if name not in entry.fields:
+            raise DoesNotFit(entry.name, f"it has no field {name!r}")
+    instance = entry.cls(**{name: part for name, part in fields.items() if name in entry.init})
+    for name in fields.keys() - entry.init:
+        object.__setattr__(instance, name, fields[name])  # also of a frozen one
+    return instance
+
+
+def _model_parts(value: Any) -> list[Any]:
+    declared, present = type(value).__pydantic_fields__, value.__dict__
+    fields = {name: present[name] for name in declared if name in present}
+    _refuse_strays(value, present, fields)
+    fields.update(value.__pydantic_extra__ or ())
+    explicit = value.__pydantic_fields_set__
+    chosen = None if explicit >= fields.keys() else [name for name in fields if name in explicit]
+    private = value.__pydantic_private__
+    # In the order of the class: that of the instance depends on what was assigned when.
+    kept = (
+        {name: private[name] for name in type(value).__private_attributes__ if name in private}
+        if private
+        else None
+    )
+    return [fields, chosen, kept]
+
+
+def _model_of(
+    entry: Entry, fields: dict[str, Any], chosen: list[str] | None, private: dict[str, Any] | None
+) -> Any:
+    cls = entry.cls
+    is_root = getattr(cls, "__pydantic_root_model__", False)
+    if cls.model_config.get("extra") != "allow":
+        # A model that ignores extras would drop a field that it no longer has without a word.
+        for name in fields:
+            if name not in cls.__pydantic_fields__:
+                raise DoesNotFit(entry.name, f"it has no field {name!r}")
+    instance = cls.model_validate(fields["root"] if is_root else fields, by_alias=False, by_name=True)
+    if type(instance) is not cls:
+        raise DoesNotFit(entry.name, f"its validator returns a {qualified(type(instance))}")
+    explicit = fields.keys() if chosen is None else fields.keys() & chosen
+    object.__setattr__(instance, "__pydantic_fields_set__", set(explicit))
+    for name, part in (private or {}).items():
+        if name not in cls.__private_attributes__:
+            raise DoesNotFit(entry.name, f"it has no private attribute {name!r}")
+        instance.__pydantic_private__[name] = part
+    return instance
+
+
+def _refuse_strays(value: Any, present: dict[str, Any], fields: dict[str, Any]) -> None:
+    """Refuse an instance that holds more than its fields, for that would be lost."""
+    for name in present:
+        # What a cached property holds is computed again when it is asked for.
+        if name not in fields and not isinstance(
+            inspect.getattr_static(type(value), name, None), functools.cached_property
+        ):
+            raise Refused(f"its attribute {name!r} is not a field and would be lost: declare it")
+
+
+def _why(error: Exception) -> str:
+    """Return the reason on one line, of a pydantic error without the values: they may be secret."""
+    problems = getattr(error, "errors", None)
+    if callable(problems):
+        listed = problems(include_url=False, include_context=False, include_input=False)
+        return "; ".join(
+            f"{'.'.join(map(str, each['loc'])) or 'the whole'}: {each['msg']}" for each in listed
+        )
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,217 @@
+"""Registry: the classes whose instances a value may hold, each with its name in the bytes.
+
+A class gets in only through an annotation that the program gave, never through bytes. Pydantic models,
+dataclasses and Enums are taken, and what their own fields name, and so on; every other class is passed over.
+"""
+
+import dataclasses
+import enum
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from beluga_graph.codec.errors import NameTaken
+
+__all__ = ["BUILT_IN", "Entry", "Registry", "class_name", "kind_of"]
+
+Kind = Literal["model", "dataclass", "enum"]
+
+# The content of an instance that is also one of these is not in its fields, so its fields do not rebuild it.
+BUILT_IN = (str, bytes, bytearray, int, float, complex, list, tuple, dict, set, frozenset)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One registered class, with what an encoder needs of it."""
+
+    name: str
+    cls: type[Any]
+    kind: Kind
+    fields: tuple[
+        str, ...
+    ] = ()  # of a dataclass, in order; a model's are read when used, for it may be rebuilt
+    init: frozenset[str] = frozenset()  # those of a dataclass that its constructor takes
+
+
+class Registry:
+    """The classes that values may hold instances of. It only grows."""
+
+    __slots__ = ("_by_class", "_by_name")
+
+    def __init__(self) -> None:
+        self._by_class: dict[type[Any], Entry] = {}
+        self._by_name: dict[str, Entry] = {}
+
+    @classmethod
+    def of(cls, *annotations: Any) -> Self:
+        """Return a new registry with every class that the annotations name."""
+        registry = cls()
+        for annotation in annotations:
+            registry.add(annotation)
+        return registry
+
+    def add(self, annotation: Any) -> None:
+        """Register every class that a type annotation names, at any depth, and those that their fields name.
+
+        Text that cannot be resolved (a forward reference to a local class) is passed over. Raises
+        `NameTaken`, and then registers nothing of this annotation.
+        """
+        self._take([_entry(cls, kind) for cls, kind in _classes(annotation)])
+
+    def merge(self, other: "Registry") -> None:
+        """Register every class of another registry. Raises `NameTaken`, and then registers none of them."""
+        self._take(other.entries())
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names that the classes have in bytes, sorted."""
+        return tuple(sorted(self._by_name))
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Return what is known of each class, in the order registered."""
+        return tuple(self._by_name.values())
+
+    def entry_of(self, cls: type[Any]) -> Entry | None:
+        """Return the entry of exactly this class; a subclass is another class."""
+        return self._by_class.get(cls)
+
+    def entry_named(self, name: str) -> Entry | None:
+        """Return the entry with this name in bytes."""
+        return self._by_name.get(name)
+
+    def __contains__(self, cls: object) -> bool:
+        return cls in self._by_class
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __repr__(self) -> str:
+        return f"Registry({', '.join(self.names())})"
+
+    def _take(self, entries: Iterable[Entry]) -> None:
+        fresh: dict[str, Entry] = {}
+        for entry in entries:
+            known = self._by_name.get(entry.name) or fresh.setdefault(entry.name, entry)
+            if known.cls is not entry.cls:
+                raise NameTaken(entry.name, known.cls, entry.cls)
+        self._by_name.update(fresh)
+        self._by_class.update((entry.cls, entry) for entry in fresh.values())
+
+
+def class_name(cls: type[Any]) -> str:
+    """Return the name of a class in bytes, `module:qualname`.
+
+    The program's main module goes by the name that an import would give it, so that what `python app.py`
+    wrote can be read by a process that imports `app`.
+    """
+    module = cls.__module__
+    if module in {"__main__", "__mp_main__"}:
+        module = _main_module_name()
+    return f"{module}:{cls.__qualname__}"
+
+
+def kind_of(cls: type[Any]) -> Kind | None:
+    """Tell how instances of a class are rebuilt; None: they are not."""
+    if issubclass(cls, enum.Enum):
+        return "enum"
+    # What pydantic itself defines (BaseModel in `payload: BaseModel`) is a bound, not a class of the program.
+    if issubclass(cls, BUILT_IN) or cls.__module__.partition(".")[0] == "pydantic":
+        return None
+    if dataclasses.is_dataclass(cls):
+        return "dataclass"
+    # Asked by attribute, not by class, so that a program without pydantic never pays for its import.
+    if hasattr(cls, "__pydantic_fields__") and hasattr(cls, "model_validate"):
+        return "model"
+    return None
+
+
+def _main_module_name() -> str:
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return str(spec.name)
+    file = getattr(main, "__file__", None)
+    return Path(file).stem if file else "__main__"
+
+
+def _entry(cls: type[Any], kind: Kind) -> Entry:
+    fields = dataclasses.fields(cls) if kind == "dataclass" else ()
+    return Entry(
+        name=class_name(cls),
+        cls=cls,
+        kind=kind,
+        fields=tuple(field.name for field in fields),
+        init=frozenset(field.name for field in fields if field.init),
+    )
+
+
+def _classes(annotation: Any) -> Iterator[tuple[type[Any], Kind]]:
+    """Give each class that an annotation names and that can be rebuilt, once."""
+    todo = [annotation]
+    # By identity, for an annotation may be unhashable; the objects are kept, for an id may be used again.
+    seen: dict[int, Any] = {}
+    while todo:
+        found = todo.pop()
+        if id(found) in seen:
+            continue
+        seen[id(found)] = found
+        # `list[int]` passes for a class in isinstance, so what has an origin is looked at first.
+        if typing.get_origin(found) is None and isinstance(found, type):
+            kind = kind_of(found)
+            if kind is not None:
+                yield found, kind
+            todo.extend(_named_by_class(found, kind))
+        else:
+            todo.extend(_named_by_form(found))
+
+
+def _named_by_class(cls: type[Any], kind: Kind | None) -> Iterable[Any]:
+    """Give the annotations of a class's own fields; nothing for a class without declared fields."""
+    if kind == "model":
+        model: Any = cls
+        if not model.__pydantic_complete__:
+            model.model_rebuild(raise_errors=False)
+        return [field.annotation for field in model.__pydantic_fields__.values()]
+    if kind == "dataclass" or typing.is_typeddict(cls):
+        return [hint for base in cls.__mro__ for hint in _hints(base)]
+    return ()
+
+
+def _named_by_form(form: Any) -> Iterable[Any]:
+    """Give the annotations inside one that is not a class: `X | Y`, `list[X]`, a type variable, an alias."""
+    if isinstance(form, list | tuple):  # the parameters in Callable[[X], Y]
+        return form
+    if isinstance(form, typing.NewType):
+        return (form.__supertype__,)
+    if isinstance(form, typing.TypeVar):
+        return (form.__bound__, *form.__constraints__)
+    # `type X = ...`: the class is in typing from 3.12 on, and in typing_extensions before.
+    if type(form).__name__ == "TypeAliasType":
+        return (form.__value__,)
+    origin, args = typing.get_origin(form), typing.get_args(form)
+    if origin is typing.Annotated:
+        return args[:1]
+    if origin is Literal:
+        return [type(arg) for arg in args if isinstance(arg, enum.Enum)]
+    return (origin, *args)
+
+
+def _hints(cls: type[Any]) -> Iterator[Any]:
+    """Give the annotations that a class states itself, one by one, so a bad name costs only itself."""
+    try:
+        stated = inspect.get_annotations(cls)
+    except NameError:  # from 3.14 on annotations are computed when asked for
+        return
+    module = vars(sys.modules.get(cls.__module__, types.ModuleType("none")))
+    for name, hint in stated.items():
+        field: Any = types.SimpleNamespace(__annotations__={name: hint})
+        try:
+            # The class's own name is given too, so that a local class can name itself.
+            resolved = typing.get_type_hints(field, module, {cls.__name__: cls}, include_extras=True)
+        except (NameError, TypeError, AttributeError, SyntaxError):
+            continue
+        yield resolved[name]

@@ -1,0 +1,328 @@
+"""Codec: users' values to bytes and back, exactly, or not at all.
+
+What msgpack has a form for is written as that. Everything else becomes a list that begins with a mark, an
+extension type of one byte that no value can contain:
+
+    (1, 2)            [mark TUPLE, 1, 2]
+    {"b", "a"}        [mark SET, "a", "b"]                 in one order, so equal sets are equal bytes
+    Doc(text="x")     [mark INSTANCE, "app:Doc", {"text": "x"}]
+
+So a tree of any shape is written and parsed in one pass, without recursion in Python and without bytes inside
+bytes, which would be copied once for each level.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import msgpack
+
+from beluga_graph.codec import instances
+from beluga_graph.codec.errors import (
+    CodecError,
+    DamagedValue,
+    DoesNotFit,
+    NotData,
+    TooDeep,
+    TooLarge,
+    UnknownType,
+)
+from beluga_graph.codec.leaves import LEAF_READERS, LEAF_WRITERS, Refused
+from beluga_graph.codec.registry import Registry
+from beluga_graph.codec.shown import qualified, shown
+from beluga_graph.codec.walk import SCALARS, Path, Walk, joined
+
+__all__ = ["MAX_BYTES", "Codec", "Unregistered", "decode", "encode"]
+
+MAX_BYTES = 64 * 1024 * 1024
+
+_TUPLE, _SET, _FROZENSET, _INSTANCE = 2, 3, 4, 11  # 1 and 5 to 10 are in leaves
+_MARK = 1  # the one extension type; its one byte of content says what the list is
+_MARKS = [msgpack.ExtType(_MARK, bytes([form])) for form in range(12)]
+_LEVELS = 1024  # what msgpack's packer and its parser nest, both in C
+_SETS_WRITTEN = 32  # sets inside sets: to order one, its elements are encoded, and theirs before
+
+# Every byte that begins an extension type in msgpack; translate with `delete` keeps only those.
+_NO_EXTENSION = bytes(set(range(256)) - {0xC7, 0xC8, 0xC9, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8})
+_MARK_BYTE = b"\xd4"
+
+_unpack = partial(
+    msgpack.unpackb,
+    raw=False,
+    strict_map_key=False,
+    unicode_errors="surrogatepass",
+    use_list=True,
+    timestamp=1,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Unregistered:
+    """An instance of a class that this process does not know: its name and what was stored, to look at."""
+
+    name: str
+    fields: dict[str, Any]
+
+    def __hash__(self) -> int:
+        return hash(self.name)  # its fields may be unhashable, and it may be a key or in a set
+
+
+class Codec:
+    """Encodes and decodes values whose instances are of the registered classes. Any thread may use it."""
+
+    __slots__ = ("_writers", "max_bytes", "registry")
+
+    def __init__(self, registry: Registry | None = None, max_bytes: int = MAX_BYTES) -> None:
+        self.registry = Registry() if registry is None else registry
+        self.max_bytes = max_bytes
+        # Idle writers, as many as ever encoded at the same time: a packer must not be entered twice.
+        self._writers: list[_Writer] = []
+
+    def encode(self, value: Any) -> bytes:
+        """Return the bytes of a value: the same for equal values (and equal order of dicts) in every process.
+
+        Raises `NotData` for what cannot be stored or would not come back as it was (an instance is decoded
+        again and compared), `TooDeep`, and `TooLarge`.
+        """
+        blob, has_instances = self._write(value)
+        if len(blob) > self.max_bytes:
+            raise TooLarge(len(blob), self.max_bytes)
+        if has_instances:
+            self._refuse_loss(value, blob)
+        return blob
+
+    def decode(self, blob: bytes, *, lenient: bool = False) -> Any:
+        """Return the value, made anew. With `lenient`, instances of classes that are unknown,
+        or that no longer fit, become `Unregistered`.
+
+        Raises `TooLarge`, `TooDeep`, `UnknownType`, `DoesNotFit`, and `DamagedValue` for anything else that
+        is wrong.
+        """
+        if len(blob) > self.max_bytes:
+            raise TooLarge(len(blob), self.max_bytes)
+        try:
+            if _MARK_BYTE not in blob:  # most values: nothing in them is marked
+                return _unpack(blob, ext_hook=_refuse_extension)
+            reader = _Reader(self.registry, lenient=lenient)
+            value = _unpack(blob, ext_hook=reader.mark, list_hook=reader.list)
+        except CodecError:
+            raise
+        except msgpack.exceptions.StackError as error:
+            raise TooDeep(_LEVELS) from error
+        except Exception as error:  # hostile bytes reach every reader, and each raises in its own way
+            raise DamagedValue(f"{type(error).__name__}: {error}".removesuffix(": ")) from error
+        if reader.open_marks:
+            raise DamagedValue("a mark stands where no list begins")
+        return value
+
+    @staticmethod
+    def by_reference(value: Any) -> bool:
+        """Tell whether a value is an immutable scalar, which may be handed over without a fresh decode."""
+        return type(value) in SCALARS
+
+    def _write(self, value: Any) -> tuple[bytes, bool]:
+        """Return the bytes, and whether instances are in them."""
+        writer = self._writers.pop() if self._writers else _Writer(self.registry)
+        try:
+            blob = writer.write(value)
+            # A value may itself hold an extension type of msgpack, which the packer writes unasked. The bytes
+            # that could begin one are as many as our marks, or else the value is searched.
+            if len(blob.translate(None, _NO_EXTENSION)) != writer.marks:
+                self._refuse_foreign(value)
+            has_instances = writer.has_instances
+        except CodecError:
+            raise
+        except Exception as error:
+            self._refuse_foreign(value)  # finds the place, which the packer does not tell
+            if isinstance(error, ValueError | RecursionError):  # what msgpack calls its limit
+                raise TooDeep(_LEVELS) from error
+            raise NotData(
+                "", qualified(type(value)), shown(value), f"{type(error).__name__}: {error}"
+            ) from error
+        finally:
+            if writer.reset():
+                self._writers.append(writer)
+        return blob, has_instances
+
+    def _refuse_foreign(self, value: Any) -> None:
+        """Raise `NotData` for the first part that cannot be written, if there is one."""
+        for path, part, reason in Walk(self.registry, value):
+            if reason:
+                raise NotData(joined(path), qualified(type(part)), shown(part), reason)
+
+    def _refuse_loss(self, value: Any, blob: bytes) -> None:
+        """Raise `NotData` if the bytes do not come back as what they were made of.
+
+        Compared by bytes, not by `==`: that holds for NaN and for classes without `__eq__`, and it tells 1
+        from 1.0.
+        """
+        detail = self._loss(blob)
+        if detail is None:
+            return
+        # The innermost instance that is lost when it stands alone is the one to blame.
+        path: Path = ()
+        part = value
+        for at, inner, _ in Walk(self.registry, value):
+            if type(inner) in self.registry:
+                found = self._loss(self._write(inner)[0])
+                if found is not None:
+                    path, part, detail = at, inner, found
+        reason = (
+            f"it does not come back equal ({detail}): let its constructor accept its own fields unchanged"
+        )
+        raise NotData(joined(path), qualified(type(part)), shown(part), reason)
+
+    def _loss(self, blob: bytes) -> str | None:
+        try:
+            again = self._write(self.decode(blob))[0]
+        except CodecError as error:
+            return str(error)
+        return None if again == blob else "a field changed on the way"
+
+
+def encode(value: Any, registry: Registry) -> bytes:
+    """Return the bytes of a value, as `Codec.encode`; who encodes often keeps a `Codec`."""
+    return Codec(registry).encode(value)
+
+
+def decode(blob: bytes, registry: Registry, *, lenient: bool = False) -> Any:
+    """Return the value of the bytes, as `Codec.decode`."""
+    return Codec(registry).decode(blob, lenient=lenient)
+
+
+class _Writer:
+    """A packer, with what it must remember while it writes one value."""
+
+    __slots__ = ("_orders", "_pack", "_registry", "_sets_open", "has_instances", "marks")
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._pack: Callable[[Any], bytes] = self._new_packer()
+        # Sets in their order, by identity. A set inside sets is met once to order each of those and once to
+        # be written: ordered anew each time, the work would double with each level.
+        self._orders: dict[int, list[Any]] = {}
+        self._sets_open = 0
+        self.marks = 0
+        self.has_instances = False
+
+    def write(self, value: Any) -> bytes:
+        blob = self._pack(value)
+        if len(blob) > 1 << 20:  # a packer keeps its largest buffer, so one that grew is let go
+            self._pack = self._new_packer()
+        return blob
+
+    def reset(self) -> bool:
+        """Forget the value; False if the writer is not fit for another one."""
+        if self._sets_open:
+            return False
+        self._orders.clear()
+        self.marks = 0
+        self.has_instances = False
+        return True
+
+    def _new_packer(self) -> Any:
+        return msgpack.Packer(
+            default=self._form,
+            strict_types=True,
+            autoreset=True,
+            unicode_errors="surrogatepass",
+            buf_size=4096,  # type: ignore[call-arg]  # the stubs lack it
+        ).pack
+
+    def _form(self, value: Any) -> list[Any]:
+        """Return the list that stands for a value that msgpack has no form for."""
+        self.marks += 1
+        cls = type(value)
+        if cls is tuple:
+            return [_MARKS[_TUPLE], *value]
+        entry = self._registry.entry_of(cls)
+        if entry is not None:
+            self.has_instances = self.has_instances or entry.kind != "enum"
+            return [_MARKS[_INSTANCE], entry.name, *instances.take_apart(entry, value)]
+        if cls is set or cls is frozenset:
+            return [_MARKS[_SET if cls is set else _FROZENSET], *self._ordered(value)]
+        leaf = LEAF_WRITERS.get(cls)
+        if leaf is None:
+            raise Refused
+        form, write = leaf
+        return [_MARKS[form], *write(value)]
+
+    def _ordered(self, elements: set[Any] | frozenset[Any]) -> list[Any]:
+        order = self._orders.get(id(elements))
+        if order is None:
+            alike = set(map(type, elements)) in ({str}, {int})
+            order = sorted(elements) if alike else self._ordered_by_bytes(elements)
+            self._orders[id(elements)] = order
+        return order
+
+    def _ordered_by_bytes(self, elements: set[Any] | frozenset[Any]) -> list[Any]:
+        if self._sets_open == _SETS_WRITTEN:
+            raise TooDeep(_SETS_WRITTEN)
+        marks, self._sets_open = self.marks, self._sets_open + 1
+        order = sorted(elements, key=self._new_packer())  # ours is in the middle of writing
+        self.marks, self._sets_open = marks, self._sets_open - 1
+        return order
+
+
+class _Mark:
+    """What a mark is while it is parsed: never part of a value."""
+
+    __slots__ = ("form",)
+
+    def __init__(self, form: int) -> None:
+        self.form = form
+
+
+class _Reader:
+    """The parser's hooks for one value. Lists come closed, from the inside out."""
+
+    __slots__ = ("_lenient", "_registry", "open_marks")
+
+    def __init__(self, registry: Registry, *, lenient: bool) -> None:
+        self._registry = registry
+        self._lenient = lenient
+        self.open_marks = 0  # marks that no list has begun with yet: at the end of a sound value, none
+
+    def mark(self, code: int, content: bytes) -> _Mark:
+        if code != _MARK or len(content) != 1:
+            return _refuse_extension(code, content)
+        self.open_marks += 1
+        return _Mark(content[0])
+
+    def list(self, items: list[Any]) -> Any:
+        if not items or type(items[0]) is not _Mark:
+            return items
+        form = items.pop(0).form
+        self.open_marks -= 1
+        if form == _TUPLE:
+            return tuple(items)
+        if form == _INSTANCE:
+            return self._instance(*items)
+        if form == _SET:
+            return set(items)
+        if form == _FROZENSET:
+            return frozenset(items)
+        if form not in LEAF_READERS:
+            raise ValueError(f"unknown mark {form}")
+        return LEAF_READERS[form](*items)
+
+    def _instance(self, name: str, *parts: Any) -> Any:
+        if type(name) is not str:
+            raise TypeError("a class is named by text")
+        entry = self._registry.entry_named(name)
+        if entry is None and not self._lenient:
+            raise UnknownType(name, self._registry.names())
+        if entry is not None:
+            try:
+                return instances.build(entry, parts)
+            except DoesNotFit:
+                # A known class may hold an unknown one, which its validator refuses: shown as found, too.
+                if not self._lenient:
+                    raise
+        first = parts[0]
+        return Unregistered(name, first if isinstance(first, dict) else {"member": first})
+
+
+def _refuse_extension(code: int, content: bytes) -> _Mark:
+    raise ValueError(f"unknown extension type {code} of {len(content)} bytes")

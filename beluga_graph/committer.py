@@ -1,0 +1,168 @@
+"""The committer brings steps of many runs to the store, many in one transaction.
+
+Group commit goes by pass of the event loop: what became ready in one pass is one transaction, in place, on
+the loop's thread. Where a commit may block for long (syncs are slow, another process has the path open), a
+whole batch goes to a writer thread instead. Whatever a step entails is released after its own commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from stores.base import Conflict, Durability, Op, Put, Store
+
+__all__ = ["Committer", "Entry"]
+
+BATCH_STEPS = 4096  # of one transaction
+BATCH_BYTES = 16 * 1024 * 1024
+BATCH_PAUSE_S = 0.05  # durability "batch": the longest that a step waits for its commit
+SLOW_COMMIT_S = 0.005
+_REMEMBERED = 64  # commits whose times tell whether syncs are slow
+
+
+class Entry(Protocol):
+    """What waits for a commit: operations that belong together, and what happens after."""
+
+    @property
+    def ops(self) -> Sequence[Op]:
+        """The operations."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """Whether nothing before this entry was refused: only a prefix of a run's steps is ever committed."""
+        ...
+
+    def released(self) -> None:
+        """The commit is on disk."""
+        ...
+
+    def refused(self, error: Exception) -> None:
+        """Nothing of this entry was written, nor ever will be."""
+        ...
+
+
+class Committer:
+    """One queue of entries for one store. Entries are committed in the order in which they were put."""
+
+    def __init__(self, store: Store, durability: Durability) -> None:
+        self.store = store
+        self.durability = durability
+        self._queue: deque[Entry] = deque()
+        self._scheduled: asyncio.Handle | None = None
+        self._pauses = False
+        self._writing: asyncio.Task[None] | None = None
+        self._writer: ThreadPoolExecutor | None = None
+        self._times: deque[float] = deque(maxlen=_REMEMBERED)
+
+    def put(self, entry: Entry, *, urgent: bool = True) -> None:
+        """Queue an entry. An urgent one is committed after this pass of the loop, another one soon."""
+        self._queue.append(entry)
+        if self._writing is not None:
+            return
+        loop = asyncio.get_running_loop()
+        if self._scheduled is not None and self._pauses and (urgent or len(self._queue) >= BATCH_STEPS):
+            self._scheduled.cancel()
+            self._scheduled = None
+        if self._scheduled is None:
+            self._pauses = not urgent
+            self._scheduled = (
+                loop.call_later(BATCH_PAUSE_S, self.flush) if self._pauses else loop.call_soon(self.flush)
+            )
+
+    def flush(self) -> None:
+        """Commit what is queued: here and now, or in the writer thread where that could block for long."""
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
+        if self._writing is not None:
+            return
+        if self._queue and (self.store.shared or self._slow()):
+            self._writing = asyncio.get_running_loop().create_task(self._write_apart())
+            return
+        while self._queue:
+            batch, ops = self._batch()
+            began = time.perf_counter()
+            error = _attempt(self.store.commit, ops)
+            self._times.append(time.perf_counter() - began)
+            self._settle(batch, error)
+
+    async def drained(self) -> None:
+        """Return when nothing is queued any more."""
+        while self._queue or self._writing is not None:
+            self.flush()
+            if self._writing is not None:
+                await asyncio.wait([self._writing])
+
+    def close(self) -> None:
+        """End the writer thread."""
+        if self._writer is not None:
+            self._writer.shutdown(wait=False)
+
+    async def _write_apart(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._writer is None:
+            self._writer = ThreadPoolExecutor(1, thread_name_prefix="beluga-graph-writer")
+        try:
+            while self._queue:
+                batch, ops = self._batch()
+                began = time.perf_counter()
+                error = await loop.run_in_executor(self._writer, _attempt, self.store.commit, ops)
+                self._times.append(time.perf_counter() - began)
+                self._settle(batch, error)
+        finally:
+            self._writing = None
+
+    def _slow(self) -> bool:
+        times = self._times
+        if len(times) < _REMEMBERED or self.durability == "none":
+            return False
+        return sorted(times)[int(_REMEMBERED * 0.95)] > SLOW_COMMIT_S
+
+    def _batch(self) -> tuple[list[Entry], list[Op]]:
+        """Take entries for one transaction off the queue."""
+        batch: list[Entry] = []
+        ops: list[Op] = []
+        size = 0
+        while self._queue and len(batch) < BATCH_STEPS and size < BATCH_BYTES:
+            entry = self._queue.popleft()
+            if entry.alive:
+                batch.append(entry)
+                ops += entry.ops
+                size += sum(len(op.value) for op in entry.ops if type(op) is Put)
+        return batch, ops
+
+    def _settle(self, batch: list[Entry], error: Exception | None) -> None:
+        if error is None:
+            for entry in batch:
+                entry.released()
+            return
+        if isinstance(error, Conflict) and len(batch) > 1:
+            self._one_by_one(batch)
+            return
+        for entry in batch:
+            entry.refused(error)
+
+    def _one_by_one(self, batch: list[Entry]) -> None:
+        """A check failed: drop the entry that it concerns and what depends on it, and commit the others."""
+        for entry in batch:
+            if not entry.alive:
+                continue
+            error = _attempt(self.store.commit, entry.ops)
+            if error is None:
+                entry.released()
+            else:
+                entry.refused(error)
+
+
+def _attempt(commit: Callable[..., None], ops: Sequence[Op]) -> Exception | None:
+    try:
+        commit(*ops)
+    except Exception as error:  # noqa: BLE001 - every entry of the batch is told, whatever it is
+        return error
+    return None

@@ -1,0 +1,79 @@
+"""`Context`: what a node's function sees of its run, and how it writes state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from beluga_graph.attempt import Attempt
+
+__all__ = ["Context"]
+
+
+class Context:
+    """Given to a function whose first parameter is annotated `Context` or named `ctx`."""
+
+    __slots__ = ("_attempt",)
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self._attempt.run.run_id
+
+    @property
+    def node(self) -> str:
+        """Path of the node."""
+        return self._attempt.token.node
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1; a crash does not count, a resumed failure goes on counting."""
+        return self._attempt.token.attempt
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt of this visit, also after a crash; give it to what must happen once."""
+        return f"{self._attempt.run.run_id}:{self._attempt.token.name}"
+
+    @property
+    def input(self) -> Any:
+        """The run's input, decoded afresh."""
+        return self._attempt.decode(self._attempt.run.input)
+
+    @property
+    def context(self) -> Any:
+        """The plain data given with the run as `context=`; an empty dict if none was."""
+        value = self._attempt.run.context
+        return {} if value is None else self._attempt.decode(value)
+
+    @property
+    def deps(self) -> Any:
+        """The live resources given to the engine as `deps=`; never stored."""
+        return self._attempt.deps
+
+    @property
+    def state(self) -> Any:
+        """The graph's state as this node sees it, its own updates included: one attribute a field.
+
+        A field is decoded when it is first read; an `append` field is an immutable sequence. Writing goes
+        through `update`.
+        """
+        return self._attempt.state
+
+    def update(self, **fields: Any) -> None:
+        """Update fields of the state, each through its reducer; a field without a reducer is set.
+
+        Updates are committed with the node, and dropped with a failed attempt. Raises `StateError` for a
+        field that is not there or a value that the field's type refuses.
+        """
+        self._attempt.state.update(fields)
+
+    def emit_text(self, text: str) -> None:
+        """Show a piece of text to those who watch the run now. The whole is stored with the node's end."""
+        self._attempt.emit_text(text)
+
+    def __repr__(self) -> str:
+        return f"<context of {self.idempotency_key}>"

@@ -1,0 +1,130 @@
+"""Where everything lies in a store: keys of fixed width, and records with a version and a checksum.
+
+A key begins with one letter for its kind; numbers are big-endian, so that key order is time order. Run ids
+are hashed to 16 bytes: keys stay short, and no id can reach into another's records.
+
+| key                       | record                                                         |
+|---------------------------|----------------------------------------------------------------|
+| `H run`                   | head: id, flow, fingerprint, status, times                     |
+| `L run`                   | lease: owner, epoch                                            |
+| `O owner`                 | owner: machine, lock file, expiry                              |
+| `N run seq`               | full snapshot after step `seq`                                 |
+| `S run seq`               | step: trigger, values, operations, events                      |
+| `C run channel index`     | one item of an append field                                    |
+| `V digest`                | one large value                                                |
+| `W digest run`, `X run digest` | that the run refers to the value: its reference count     |
+| `P fingerprint`           | shape of a plan                                                |
+| `I run signal position`   | one received signal                                            |
+| `A run`                   | index: the run is open                                         |
+| `T due run timer`         | index: a timer of an open run                                  |
+| `U run`                   | index: the run has unread signals                              |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from beluga_graph.codec import DamagedRecord, seal, unseal
+from beluga_graph.errors import BadRunId
+
+__all__ = [
+    "KINDS",
+    "Head",
+    "Keys",
+    "check_run_id",
+    "read",
+    "sealed",
+]
+
+KINDS = {letter: ord(letter) for letter in "HLONSCVWXPIATU"}
+_MARK = b"\x01"
+
+
+class Keys:
+    """The keys of one run."""
+
+    __slots__ = ("head", "lease", "open", "run", "unread")
+
+    def __init__(self, run_id: str) -> None:
+        self.run = _short(run_id)
+        self.head = b"H" + self.run
+        self.lease = b"L" + self.run
+        self.open = b"A" + self.run
+        self.unread = b"U" + self.run
+
+    def step(self, seq: int) -> bytes:
+        """Key of a step."""
+        return b"S" + self.run + seq.to_bytes(8, "big")
+
+    def snapshot(self, seq: int) -> bytes:
+        """Key of a full snapshot."""
+        return b"N" + self.run + seq.to_bytes(8, "big")
+
+    def channel(self, place: str, field: str) -> bytes:
+        """What the keys of an append field's layer begin with."""
+        return b"C" + self.run + _short(f"{place}\n{field}")
+
+    def timer(self, due: int, timer: str) -> bytes:
+        """Key of a timer's index entry."""
+        return b"T" + due.to_bytes(8, "big") + self.run + _short(timer)
+
+    def signal(self, name: str, position: int) -> bytes:
+        """Key of a received signal."""
+        return b"I" + self.run + _short(name) + position.to_bytes(8, "big")
+
+    def blob_marks(self, digest: bytes) -> tuple[bytes, bytes]:
+        """Keys that say this run refers to a large value: by value, and by run."""
+        return b"W" + digest + self.run, b"X" + self.run + digest
+
+
+def _short(text: str) -> bytes:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def check_run_id(run_id: str) -> str:
+    """Return the id if it can be one: 1 to 200 characters, printable, no path in it. Raises `BadRunId`."""
+    rule = "a run id is 1 to 200 printable characters without / \\ and not . or .."
+    if not isinstance(run_id, str):
+        raise BadRunId("", f"{run_id!r:.80} is no run id: {rule}")
+    bad = not run_id or len(run_id) > 200 or not run_id.isprintable() or run_id.strip(". ") == ""
+    if bad or "/" in run_id or "\\" in run_id:
+        raise BadRunId("", f"{run_id!r:.80} is no run id: {rule}")
+    return run_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What is known of a run without reading it. Written when something in it changes, not at every step."""
+
+    run_id: str
+    flow: str
+    plan: str  # fingerprint
+    status: str
+    created_ms: int
+    updated_ms: int
+
+    def sealed(self, key: bytes) -> bytes:
+        """Return the head as a record."""
+        fields = (self.run_id, self.flow, self.plan, self.status, self.created_ms, self.updated_ms)
+        return seal(KINDS["H"], fields, key)
+
+    @classmethod
+    def read(cls, key: bytes, blob: bytes) -> Head:
+        """Read a head. Raises `DamagedRecord`."""
+        fields = read(key, blob)
+        if len(fields) != 6:
+            raise DamagedRecord("head", f"has {len(fields)} fields")
+        run_id, flow, plan, status, created, updated = fields
+        return cls(run_id=run_id, flow=flow, plan=plan, status=status, created_ms=created, updated_ms=updated)
+
+
+def sealed(key: bytes, payload: Any) -> bytes:
+    """Return a payload as the record that lies under `key`; it is valid nowhere else."""
+    return seal(key[0], payload, key)
+
+
+def read(key: bytes, blob: bytes) -> Any:
+    """Return the payload of the record under `key`. Raises `DamagedRecord`."""
+    return unseal(key[0], blob, key)

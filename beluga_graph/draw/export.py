@@ -1,0 +1,64 @@
+"""A shape as a networkx graph, for analysis with other tools."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from beluga_graph.kernel.shape import END, NodeShape, Shape
+
+if TYPE_CHECKING:
+    from networkx import MultiDiGraph
+
+__all__ = ["to_networkx"]
+
+
+def to_networkx(shape: Shape) -> MultiDiGraph[str]:
+    """Return the shape as a directed multigraph over node paths, with `START` and `END`.
+
+    Nodes carry `kind`, `frame`, `input_type` and `output_type`; edges carry `kind` (plain, conditional,
+    handoff, error, branch, enter, leave) and, where there is one, `route`. A frame leads to its entry by
+    `enter`; what leaves a frame leads to the frame's own successors by `leave`.
+    """
+    import networkx  # noqa: PLC0415 - its import costs more than a start of the engine
+
+    graph: MultiDiGraph[str] = networkx.MultiDiGraph(name=shape.name)
+    graph.add_node("START", kind="start")
+    for node in shape.nodes.values():
+        graph.add_node(
+            node.name,
+            kind=node.kind,
+            frame=node.frame,
+            input_type=node.input_type,
+            output_type=node.output_type,
+        )
+    graph.add_node("END", kind="end")
+    graph.add_edge("START", shape.entry, kind="plain")
+    for node in shape.nodes.values():
+        for target, kind, route in _edges(node):
+            for end in _ends(shape, node, target):
+                through = "leave" if target == END and node.frame else kind
+                graph.add_edge(node.name, end, kind=through, route=route)
+    return graph
+
+
+def _edges(node: NodeShape) -> list[tuple[str, str, object]]:
+    edges: list[tuple[str, str, object]] = [(target, "branch", None) for target in node.branches]
+    if node.entry is not None:
+        edges.append((node.entry, "enter", None))
+    elif node.target is not None:
+        edges.append((node.target, "plain", None))
+    edges += [(target, kind, route) for route, target, kind in node.routes]
+    if node.error is not None:
+        edges.append((node.error, "error", None))
+    return edges
+
+
+def _ends(shape: Shape, node: NodeShape, target: str) -> list[str]:
+    """Return the paths that an edge really leads to: END of a frame is what the frame itself leads to."""
+    frame = node.frame
+    while target == END:
+        if not frame:
+            return ["END"]
+        outer = shape.nodes[frame]
+        target, frame = outer.target or END, outer.frame
+    return [target]

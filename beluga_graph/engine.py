@@ -1,0 +1,342 @@
+"""`Engine`: what a user holds. Starts, continues, watches and inspects runs in one store."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self, overload
+
+from beluga_graph.admission import Admission, Wanted, put_away
+from beluga_graph.attempt import Hands
+from beluga_graph.clock import Clock, SystemClock
+from beluga_graph.disk import Head, Keys, check_run_id, sealed
+from beluga_graph.errors import BelugaError, RunConflict, RunError
+from beluga_graph.events import Event
+from beluga_graph.fork import forked
+from beluga_graph.history import History
+from beluga_graph.inspection import run_infos, snapshot_of, steps_of, stored_plan
+from beluga_graph.kernel.triggers import CancelRequested, RunForked
+from beluga_graph.lease import Owner
+from beluga_graph.live import Live, Watch
+from beluga_graph.plan import Compilable, Plan
+from beluga_graph.policy import Limits
+from beluga_graph.run import Run, RunInfo, RunSnapshot, RunStatus, StepInfo, replay_then_follow
+from beluga_graph.scheduler import Scheduler
+from beluga_graph.threads import DaemonPool
+from stores import LMDBStore, MemoryStore
+from stores.base import Check, Conflict, Durability, Op, Put, Store
+
+__all__ = ["Engine", "Recovery", "run_sync"]
+
+_MARK = b"\x01"
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery(Sequence[Run]):
+    """The runs that `recover` goes on with, and what it could not take up, with the reason."""
+
+    runs: tuple[Run, ...]
+    skipped: dict[str, BelugaError] = field(default_factory=dict)
+
+    @overload
+    def __getitem__(self, index: int) -> Run: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Run]: ...
+    def __getitem__(self, index: int | slice) -> Run | Sequence[Run]:
+        return self.runs[index]
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+
+class Engine:
+    """Drives runs in one store.
+
+    `store` is `None` for memory, a path for an LMDB store there, or a `Store`. `durability` says when a step
+    counts as done:
+
+    | durability | a step's work begins after  | lost by a crash of the process | lost by a power loss |
+    |------------|-----------------------------|--------------------------------|----------------------|
+    | `commit`   | its synced commit           | nothing                        | nothing              |
+    | `batch`    | nothing: it works ahead     | at most 50 ms, whose nodes run again | the same       |
+    | `none`     | its commit, not synced      | nothing                        | the file may be unusable; a full read tells |
+
+    In every mode, `start`, `signal`, `cancel` and the end of a run wait for their commit.
+
+    `deps` are live resources that nodes see as `ctx.deps`; they are never stored. `max_concurrency` bounds the
+    attempts under way at a time. Use it as `async with Engine(…) as engine`; leaving stops what it drives,
+    without ending the runs: they go on where they were, under any engine on the same store.
+    """
+
+    def __init__(
+        self,
+        store: Store | str | os.PathLike[str] | None = None,
+        *,
+        durability: Durability = "commit",
+        clock: Clock | None = None,
+        deps: Any = None,
+        max_concurrency: int | None = None,
+    ) -> None:
+        self._opened_here = store is None or isinstance(store, str | os.PathLike)
+        if store is None:
+            self.store: Store = MemoryStore()
+        elif isinstance(store, str | os.PathLike):
+            self.store = LMDBStore(store, durability=durability)
+        else:
+            self.store = store
+        self._pool = DaemonPool()
+        self._scheduler = Scheduler(
+            self.store, durability, Hands(clock or SystemClock(), self._pool, deps), max_concurrency
+        )
+        self._owner = Owner(self.store)
+        self._runs = Admission(self.store, self._scheduler, self._owner)
+        self._plans: dict[str, Plan] = {}
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop driving: end tasks, commit what is decided, give every lease back. The runs stay on disk."""
+        if self._closed:
+            return
+        self._closed = True
+        for live in list(self._runs.lives.values()):
+            await self._scheduler.rest(live)
+        await self._scheduler.committer.drained()
+        self._scheduler.committer.close()
+        self._pool.close()
+        self._owner.end()
+        if self._opened_here:
+            self.store.close()
+
+    # Running.
+
+    def register(self, flow: Compilable) -> Plan:
+        """Make a flow known, so that its runs can be resumed by their id. Raises `GraphError`."""
+        plan = flow.plan()
+        self._plans[plan.name] = plan
+        return plan
+
+    async def start(
+        self,
+        flow: Compilable,
+        value: Any = None,
+        *,
+        run_id: str | None = None,
+        context: Any = None,
+        limits: Limits | None = None,
+        wait: bool = False,
+    ) -> Run:
+        """Start a run, or go on with the one of this id; it is on disk before this returns.
+
+        `context` is plain data that every node sees as `ctx.context`, and is stored. `wait` waits for a run
+        that another owner drives instead of raising `RunBusy`. Raises `GraphError`, `NotData`, `BadRunId`,
+        `RunConflict`, `GraphChanged`, `StoreError`.
+        """
+        live, _ = await self._start(flow, value, run_id, context, limits, wait=wait)
+        return Run(self, live)
+
+    async def execute(
+        self,
+        flow: Compilable,
+        value: Any = None,
+        *,
+        run_id: str | None = None,
+        context: Any = None,
+        limits: Limits | None = None,
+        wait: bool = False,
+    ) -> Any:
+        """Start a run, wait for its end and return its output; raises as `start` and `Run.result` do.
+
+        A known id goes on with its run; of a run that completed, the stored output is returned.
+        """
+        run = await self.start(flow, value, run_id=run_id, context=context, limits=limits, wait=wait)
+        return await run.result()
+
+    async def stream(
+        self,
+        flow: Compilable,
+        value: Any = None,
+        *,
+        run_id: str | None = None,
+        context: Any = None,
+        limits: Limits | None = None,
+        wait: bool = False,
+    ) -> AsyncGenerator[Event, None]:
+        """Start a run and yield its events, live ones too; of a known id, first those that are stored.
+
+        The last event is `done`, or `error` and then the exception. Closing the stream early stops the run in
+        this engine and leaves it on disk, to be resumed.
+        """
+        watch = Watch()
+        live, began = await self._start(flow, value, run_id, context, limits, wait=wait, watch=watch)
+        try:
+            async for event in replay_then_follow(live, watch, 0):
+                yield event
+            await Run(self, live).result()
+        finally:
+            if watch in live.watches:
+                live.watches.remove(watch)
+            if began and not live.done.done():
+                await self._scheduler.rest(live)
+
+    async def resume(self, run_id: str, *, wait: bool = False) -> Run:
+        """Go on with a run of a flow that this engine knows; a failed node is armed again.
+
+        Raises `RunNotFound`, `RunBusy`, `GraphChanged`, or `RunError` for a flow that was never registered.
+        """
+        plan = self._plan_of(self._runs.head(check_run_id(run_id)))
+        return Run(self, await self._runs.resume(run_id, plan, wait=wait))
+
+    async def recover(self) -> Recovery:
+        """Go on with every unfinished run that nobody owns; tells what it could not take up, and why."""
+        runs: list[Run] = []
+        skipped: dict[str, BelugaError] = {}
+        for key, _ in list(self.store.scan(b"A")):
+            head_key = b"H" + key[1:]
+            blob = self.store.get(head_key)
+            if blob is None:
+                continue
+            head = Head.read(head_key, blob)
+            try:
+                runs.append(Run(self, await self._runs.resume(head.run_id, self._plan_of(head))))
+            except BelugaError as error:
+                skipped[head.run_id] = error
+        return Recovery(tuple(runs), skipped)
+
+    async def signal(self, run_id: str, name: str, payload: Any = None) -> None:
+        """Send a signal to a run; on disk when this returns, and delivered once, also if nothing runs now.
+
+        Raises `RunNotFound`; `RunConflict` for a run that has ended; `NotData`.
+        """
+        head = self._runs.head(check_run_id(run_id))
+        if RunStatus(head.status) in (RunStatus.completed, RunStatus.cancelled):
+            raise RunConflict(run_id, f"it is {head.status}: a run that has ended takes no signal")
+        plan = self._plan_or_shape(head)
+        history = History(self.store, run_id)
+        keys = Keys(run_id)
+        (kept,), blobs = put_away(plan.codec, history, payload)
+        while True:
+            prefix = keys.signal(name, 0)[:-8]
+            last = next(iter(self.store.scan(prefix, reverse=True, limit=1)), None)
+            position = 0 if last is None else int.from_bytes(last[0][-8:], "big") + 1
+            key = keys.signal(name, position)
+            record = sealed(key, (name, kept, self._scheduler.clock.now_ms()))
+            ops: list[Op] = [
+                Check(key, None),
+                Put(key, record),
+                Put(keys.unread, _MARK),
+                *history.blob_ops(blobs),
+            ]
+            try:
+                self.store.commit(*ops)
+                break
+            except Conflict:  # another signal of this name took the position
+                continue
+        live = self._runs.current(run_id)
+        if live is not None:
+            self._scheduler.look_for_signal(live, name)
+
+    async def cancel(self, run_id: str) -> RunStatus:
+        """End a run for good; return the status that won, which a finished run keeps. Raises `RunBusy`."""
+        head = self._runs.head(check_run_id(run_id))
+        if RunStatus(head.status) in (RunStatus.completed, RunStatus.cancelled):
+            return RunStatus(head.status)
+        live = await self._runs.hold(run_id, self._plan_or_shape(head))
+        step = self._scheduler.decide(live, CancelRequested(self._scheduler.clock.now_ms()))
+        if step is not None:
+            await self._scheduler.settled(step)
+        if live.error is not None:
+            raise live.error
+        return RunStatus(live.snapshot.status)
+
+    # Looking.
+
+    async def status(self, run_id: str) -> RunStatus:
+        """Return the status of a run that is on disk. Raises `RunNotFound`."""
+        return RunStatus(self._runs.head(check_run_id(run_id)).status)
+
+    async def runs(self) -> list[RunInfo]:
+        """Return all runs of the store, in no particular order but always the same."""
+        return run_infos(self.store)
+
+    async def history(self, run_id: str) -> list[StepInfo]:
+        """Return the committed steps of a run, in order. Raises `RunNotFound`, `DamagedRecord`."""
+        head = self._runs.head(check_run_id(run_id))
+        return steps_of(self.store, head, self._plan_or_shape(head))
+
+    async def snapshot(self, run_id: str, seq: int | None = None) -> RunSnapshot:
+        """Return a run as of step `seq`, the last by default. Raises `RunNotFound`, `DamagedRecord`."""
+        head = self._runs.head(check_run_id(run_id))
+        return snapshot_of(self.store, head, self._plan_or_shape(head), seq)
+
+    async def fork(
+        self, run_id: str, seq: int, *, run_id_new: str | None = None, update: dict[str, Any] | None = None
+    ) -> Run:
+        """Start a new run from where another one was after step `seq`; `update` goes to the graph's state.
+
+        Unread signals are copied; timers that are overdue fire. The new run has keys of its own: what its
+        nodes do outside happens again. Raises `RunNotFound`, `RunConflict`, `GraphChanged`, `StateError`.
+        """
+        plan = self._plan_of(self._runs.head(check_run_id(run_id)))
+        new_id = check_run_id(run_id_new) if run_id_new is not None else secrets.token_hex(16)
+        snapshot, history, ops = forked(self.store, plan, run_id, seq, new_id, update or {})
+        now = self._scheduler.clock.now_ms()
+        live = await self._runs.commit_new(plan, snapshot, history, ops, RunForked(now, run_id, seq))
+        if live is None:
+            raise RunConflict(new_id, "the id is taken: choose another one for the fork")
+        return Run(self, live)
+
+    def current(self, run_id: str) -> Live | None:
+        """Return the run if this engine drives it now: for handles."""
+        return self._runs.current(run_id)
+
+    # What the verbs share.
+
+    async def _start(
+        self,
+        flow: Compilable,
+        value: Any,
+        run_id: str | None,
+        context: Any,
+        limits: Limits | None,
+        *,
+        wait: bool,
+        watch: Watch | None = None,
+    ) -> tuple[Live, bool]:
+        if self._closed:
+            raise RunError("", "the engine is closed: make a new one on the same store")
+        plan = self.register(flow)
+        name = secrets.token_hex(16) if run_id is None else check_run_id(run_id)
+        return await self._runs.start(name, Wanted(plan, value, context, limits), wait=wait, watch=watch)
+
+    def _plan_or_shape(self, head: Head) -> Plan:
+        """Return the flow's plan if it is known, else its stored shape without any code."""
+        return self._plans.get(head.flow) or stored_plan(self.store, head)
+
+    def _plan_of(self, head: Head) -> Plan:
+        plan = self._plans.get(head.flow)
+        if plan is None:
+            known = ", ".join(sorted(self._plans)) or "none"
+            message = (
+                f"its flow {head.flow!r} is not known here (known: {known}): call engine.register(flow) first"
+            )
+            raise RunError(head.run_id, message)
+        return plan
+
+
+def run_sync(flow: Compilable, value: Any = None, **options: Any) -> Any:
+    """Run a flow from plain code, on an engine in memory, and return its output; `options` as in `execute`."""
+
+    async def run() -> Any:
+        async with Engine() as engine:
+            return await engine.execute(flow, value, **options)
+
+    return asyncio.run(run())

@@ -1,0 +1,229 @@
+"""The error tree, whole.
+
+BelugaError
+├── GraphError                  the graph is wrong; found when it is built or compiled
+│   ├── DuplicateNode           a name is taken
+│   ├── UnknownNode             an edge names a node that is not there
+│   ├── BadName                 a name that cannot be a node's
+│   ├── AmbiguousExit           a node has more than one way out
+│   ├── NoWayOut                a node, or a loop, from which no path leads to END
+│   ├── Unreachable             no path from START leads here
+│   ├── UnclosedFanOut          a path of a fan-out misses its join, or jumps in or out
+│   ├── EdgeTypeMismatch        what a node gives is not what the next one takes
+│   ├── BadState                a state model or reducer that cannot be used
+│   └── DelegationCycle         an agent delegates to itself, in the end
+├── RunError                    a run cannot do what was asked
+│   ├── RunFailed               a node failed for good
+│   ├── RunCancelled            somebody cancelled it
+│   ├── RunNotFound             no run has this id
+│   ├── RunConflict             the id belongs to a run of another input or flow
+│   ├── RunBusy                 another owner drives the run
+│   ├── LeaseLost               another owner took the run over
+│   ├── GraphChanged            the graph is not the one that the run stands in
+│   ├── BadRunId                an id that cannot be used
+│   ├── LimitReached            something counted passed its limit
+│   ├── JoinUnreachable         too many branches failed
+│   ├── StateError              a state field that is not there, or refuses an update
+│   ├── StateConflict           two branches set one field without a reducer
+│   ├── UnknownRoute            a branch chose a route that it does not have
+│   ├── SignalTimeout           no signal came in time
+│   ├── Interrupted             a node was running at too many crashes
+│   └── Timeout                 an attempt, a frame or the run passed its deadline
+├── SnapshotError               stored bytes, or a value, cannot be what they should
+│   ├── NotData                 a value that cannot be stored
+│   └── …                       the rest of the codec's errors
+└── ModelError                  a model could not answer
+"""
+
+from __future__ import annotations
+
+from beluga_graph.codec.errors import CodecError, NotData
+from beluga_graph.root import BelugaError
+
+__all__ = [
+    "AmbiguousExit",
+    "BadName",
+    "BadRunId",
+    "BadState",
+    "BelugaError",
+    "DelegationCycle",
+    "DuplicateNode",
+    "EdgeTypeMismatch",
+    "GraphChanged",
+    "GraphError",
+    "Interrupted",
+    "JoinUnreachable",
+    "LeaseLost",
+    "LimitReached",
+    "ModelError",
+    "NoWayOut",
+    "NotData",
+    "RunBusy",
+    "RunCancelled",
+    "RunConflict",
+    "RunError",
+    "RunFailed",
+    "RunNotFound",
+    "SignalTimeout",
+    "SnapshotError",
+    "StateConflict",
+    "StateError",
+    "Timeout",
+    "UnclosedFanOut",
+    "UnknownNode",
+    "UnknownRoute",
+    "Unreachable",
+]
+
+SnapshotError = CodecError
+
+
+class GraphError(BelugaError):
+    """The graph is wrong. `graph` and `node` name the place; the text names the rule and the way out."""
+
+    def __init__(self, graph: str, node: str, rule: str, way_out: str) -> None:
+        super().__init__(graph, node, rule, way_out)
+        self.graph, self.node, self.rule, self.way_out = graph, node, rule, way_out
+
+    def __str__(self) -> str:
+        return f"graph {self.graph!r}, {self.node}: {self.rule}; {self.way_out}"
+
+
+class DuplicateNode(GraphError):
+    """A node's name is taken."""
+
+
+class UnknownNode(GraphError):
+    """An edge names a node that is not there."""
+
+
+class BadName(GraphError):
+    """A name that cannot be a node's."""
+
+
+class AmbiguousExit(GraphError):
+    """A node has more than one way out."""
+
+
+class NoWayOut(GraphError):
+    """No path leads from here to END."""
+
+
+class Unreachable(GraphError):
+    """No path leads from START to here."""
+
+
+class UnclosedFanOut(GraphError):
+    """A path of a fan-out misses its join, or one jumps in or out of its scope."""
+
+
+class EdgeTypeMismatch(GraphError):
+    """What a node gives is not what the next one takes."""
+
+
+class BadState(GraphError):
+    """A state model or reducer that cannot be used."""
+
+
+class DelegationCycle(GraphError):
+    """An agent delegates to itself, in the end."""
+
+
+class RunError(BelugaError):
+    """A run cannot do what was asked. `run_id` names it."""
+
+    def __init__(self, run_id: str, message: str) -> None:
+        super().__init__(run_id, message)
+        self.run_id, self.message = run_id, message
+
+    def __str__(self) -> str:
+        return f"run {self.run_id!r}: {self.message}" if self.run_id else self.message
+
+
+class RunFailed(RunError):
+    """A node failed for good. `cause` is a `Failure`; the exception itself, if it was raised in this process,
+    is `__cause__`."""
+
+    def __init__(self, run_id: str, node: str, attempt: int, cause: object) -> None:
+        super().__init__(run_id, "")
+        self.args = (run_id, node, attempt, cause)
+        self.node, self.attempt, self.cause = node, attempt, cause
+
+    def __str__(self) -> str:
+        where = f"node {self.node!r} failed in attempt {self.attempt}" if self.node else "failed"
+        return f"run {self.run_id!r}: {where}: {self.cause}; mend the cause and resume the run, or cancel it"
+
+
+class RunCancelled(RunError):
+    """Somebody cancelled the run."""
+
+
+class RunNotFound(RunError):
+    """No run has this id."""
+
+
+class RunConflict(RunError):
+    """The id belongs to a run of another input or flow."""
+
+
+class RunBusy(RunError):
+    """Another owner drives the run."""
+
+
+class LeaseLost(RunError):
+    """Another owner took the run over; nothing that this one did since was written."""
+
+
+class GraphChanged(RunError):
+    """The graph is not the one that the run stands in. `difference` lists what changed."""
+
+    def __init__(self, run_id: str, difference: tuple[str, ...]) -> None:
+        lines = "".join(f"\n  {line}" for line in difference)
+        way_out = "restore what changed, or fork the run from a step before it"
+        super().__init__(run_id, f"the graph has changed where the run stands:{lines}\n{way_out}")
+        self.args = (run_id, difference)
+        self.difference = difference
+
+
+class BadRunId(RunError):
+    """An id that cannot be used."""
+
+
+class LimitReached(RunError):
+    """Something counted passed its limit."""
+
+
+class JoinUnreachable(RunError):
+    """So many branches failed that a join cannot get the successes it needs."""
+
+
+class StateConflict(RunError):
+    """Two branches set one field that has no reducer."""
+
+
+class StateError(RunError):
+    """A state field that is not there, has no value, or refuses an update."""
+
+
+class UnknownRoute(RunError):
+    """A branch chose a route that it does not have."""
+
+
+class SignalTimeout(RunError):
+    """No signal came in time."""
+
+
+class Interrupted(RunError):
+    """A node was running at too many crashes of its owner."""
+
+
+class Timeout(RunError, TimeoutError):
+    """An attempt, a frame or the run passed its deadline."""
+
+
+class ModelError(BelugaError):
+    """A model could not answer. `retryable` tells whether asking again may help."""
+
+    def __init__(self, message: str, *, retryable: bool = False, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retryable, self.retry_after = retryable, retry_after

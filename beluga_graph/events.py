@@ -1,0 +1,134 @@
+"""Events: what watchers of a run see.
+
+*Stored* events belong to a committed step: they carry (`seq`, `index`), are delivered after the commit, and
+are replayed by `events(after=)`. *Live* events (`text`, `node_started`, `retracted`) are for those who watch
+now: they carry `attempt` and are never replayed.
+
+| type            | stored | carries                                                                     |
+|-----------------|--------|-----------------------------------------------------------------------------|
+| `run_started`   | yes    | `output`: the run's input                                                   |
+| `node_finished` | yes    | `output`; `text`: all that the node emitted                                 |
+| `tool_call`     | yes    | `name`, `arguments`, `call_id`                                              |
+| `tool_result`   | yes    | `name`, `call_id`, `output`, `error`                                        |
+| `handoff`       | yes    | `source`, `target`; `agent` is the target                                   |
+| `retry`         | yes    | `attempt` that failed, `error`, `delay_s` until the next                    |
+| `waiting`       | yes    | `name` of the signal, or `due_ms` of the timer                              |
+| `signal`        | yes    | `name`, `output`: the payload                                               |
+| `timer`         | yes    | it fired                                                                    |
+| `error`         | yes    | `error`: what failed for good, handled or not; last of a run that failed    |
+| `done`          | yes    | `output`; last of a run that completed                                      |
+| `text`          | no     | `text`: one piece                                                           |
+| `node_started`  | no     | an attempt began                                                            |
+| `retracted`     | no     | drop the text of this node's attempt: it failed                             |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from beluga_graph.codec import Codec
+from beluga_graph.kernel.words import EventFields, Patch, Value
+
+__all__ = ["Event", "Failure", "revive", "stored_events"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One thing that happened in a run. Fields that do not concern its `type` keep their default."""
+
+    type: str
+    run_id: str
+    node: str = ""
+    """Path of the node; empty for the run itself."""
+    agent: str = ""
+    token: str = ""
+    """Structural name of the visit: the same wherever the run goes on."""
+    seq: int | None = None
+    """Step, for stored events."""
+    index: int | None = None
+    """Place within the step, for stored events."""
+    attempt: int | None = None
+    text: str = ""
+    name: str = ""
+    arguments: Any = None
+    call_id: str = ""
+    output: Any = None
+    error: str = ""
+    source: str = ""
+    target: str = ""
+    delay_s: float | None = None
+    due_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What failed for good: the input of an error edge's target, and of a join that collects."""
+
+    node: str
+    type: str
+    """Name of the exception's class."""
+    message: str
+    attempts: int
+    input: Any = None
+    """What the node had been given."""
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}"
+
+
+def revive(codec: Codec, load: Callable[[bytes], bytes], value: Value, *, lenient: bool = False) -> Any:
+    """Return a fresh copy of a value; a failure becomes a `Failure`. `load` follows references."""
+    if isinstance(value, bytes):
+        return codec.decode(load(value), lenient=lenient)
+    node, kind, message, attempts, given = value
+    return Failure(
+        node, kind, message, attempts, None if given is None else revive(codec, load, given, lenient=lenient)
+    )
+
+
+def stored_events(
+    run_id: str, seq: int, patch: Patch, decode: Callable[[Any], Any], owner: Callable[[str], str]
+) -> list[Event]:
+    """Return the events of a committed step. `decode` reads a value; `owner` names a node's agent."""
+    events = []
+    for index, fields in enumerate(patch.events):
+        events.append(_event(run_id, seq, index, fields, patch, decode, owner))
+    return events
+
+
+def _event(
+    run_id: str,
+    seq: int,
+    index: int,
+    fields: EventFields,
+    patch: Patch,
+    decode: Callable[[Any], Any],
+    owner: Callable[[str], str],
+) -> Event:
+    kind, node, token, more, value = fields
+    extra = dict(more or {})
+    if kind == "error":
+        extra["error"] = f"{extra.pop('failure')}: {extra.pop('message')}"
+    elif kind == "retry":
+        extra = {
+            "attempt": extra["tried"],
+            "error": extra["message"],
+            "delay_s": extra["delay_ms"] / 1000,
+        }
+    elif kind == "waiting" and "due" in extra:
+        extra = {"due_ms": extra["due"]}
+    agent = extra.pop("agent", None) or (owner(node) if node else "")
+    output = decode(patch.values[value]) if value is not None else None
+    return Event(
+        type=kind,
+        run_id=run_id,
+        node=node,
+        agent=agent,
+        token=token,
+        seq=seq,
+        index=index,
+        output=output,
+        **extra,
+    )

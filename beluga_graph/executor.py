@@ -1,0 +1,297 @@
+"""The executor makes one attempt of one node. It never raises for what user code does: a failure is data.
+
+All user code runs here: bodies, choosers, items of a fan-out, reducers, validation of payloads. What it
+decided travels in the trigger, is on record with it, and is never asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from typing import Any
+
+from beluga_graph.attempt import Attempt, Ended, Items
+from beluga_graph.codec import CodecError
+from beluga_graph.context import Context
+from beluga_graph.errors import (
+    LimitReached,
+    ModelError,
+    StateConflict,
+    StateError,
+    Timeout,
+    UnknownRoute,
+)
+from beluga_graph.kernel.draft import limit
+from beluga_graph.kernel.shape import CHOICE, FAN_OUT, JOIN, WAIT
+from beluga_graph.kernel.triggers import NodeFailed, NodeFinished
+from beluga_graph.kernel.words import Value
+from beluga_graph.plan import Body
+
+__all__ = ["run_attempt"]
+
+_NEVER_AGAIN = (
+    CodecError,
+    UnknownRoute,
+    StateConflict,
+    StateError,
+    LimitReached,
+)  # no attempt will mend these
+
+
+async def run_attempt(attempt: Attempt) -> Ended:
+    """Make the attempt and return how it ended. Raises only what stops the engine: its own cancellation."""
+    try:
+        return await _bounded(attempt)
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        return _failed(attempt, error, chosen=False)
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except _Decided as wrapped:
+        return _failed(attempt, wrapped.error, chosen=True)
+    except BaseException as error:  # noqa: BLE001 - user code may raise anything, and it is recorded
+        return _failed(attempt, error, chosen=False)
+
+
+class _Decided(Exception):  # noqa: N818 - not an error of its own: carries one
+    """A chooser, filter or the like raised: it is never tried again."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+async def _bounded(attempt: Attempt) -> Ended:
+    """Make the attempt within its time."""
+    timeout_ms = attempt.binding.timeout_ms
+    kind = attempt.plan.shape.nodes[attempt.token.node].kind
+    if timeout_ms is None or kind in (WAIT, JOIN):  # theirs are timers of the run
+        return await _made(attempt, kind)
+    task = asyncio.current_task()
+    assert task is not None
+    expired = False
+
+    def expire() -> None:
+        nonlocal expired
+        expired = True
+        task.cancel()
+
+    clock = attempt.hands.clock
+    before = task.cancelling()
+    take_back = clock.call_at(clock.now_ms() + timeout_ms, expire)
+    try:
+        return await _made(attempt, kind)
+    except asyncio.CancelledError as error:
+        if not expired or task.uncancel() > before:
+            raise
+        expired = False
+        message = f"attempt {attempt.token.attempt} took longer than {timeout_ms / 1000:g} s"
+        raise Timeout("", message) from error
+    finally:
+        take_back()
+        if expired:  # the body ended in spite of it
+            task.uncancel()
+
+
+async def _made(attempt: Attempt, kind: str) -> Ended:
+    binding, token = attempt.binding, attempt.token
+    if kind == FAN_OUT:
+        return await _fanned_out(attempt)
+    if kind == CHOICE:
+        route = await _chosen(attempt, attempt.decode(token.value))
+        return _finished(attempt, (token.value,), route)
+    if kind == JOIN:
+        given = _gathered(attempt)
+    elif kind == WAIT:
+        return _finished(attempt, (attempt.keep(_payload(attempt)),), None)
+    else:
+        given = attempt.decode(token.value)
+    output = given if binding.body is None else await _called(attempt, binding.body, given, threads=True)
+    kept = attempt.keep(output)
+    route = None if binding.choose is None else await _chosen(attempt, output)
+    return _finished(attempt, (kept,), route)
+
+
+def _finished(
+    attempt: Attempt,
+    values: tuple[Value, ...],
+    route: Any,
+    branches: tuple[tuple[int, int], ...] = (),
+) -> Ended:
+    sets: list[tuple[str, int]] = []
+    appends: list[tuple[str, int]] = []
+    items: list[Items] = []
+    view = attempt.touched_state
+    if view is not None:
+        written = view.written()
+        for field, encoded in written.values:
+            kept = attempt.memory.put_away(encoded)
+            if kept is not encoded:
+                attempt.blobs.append((kept, encoded))
+            sets.append((field, len(values)))
+            values = (*values, kept)
+        for field, new in written.items:
+            appends.append((field, len(new)))
+            items.append(Items(attempt.token.place, field, new))
+    trigger = NodeFinished(
+        attempt.token.name,
+        attempt.token.attempt,
+        attempt.hands.clock.now_ms(),
+        values,
+        route,
+        branches,
+        tuple(sets),
+        tuple(appends),
+        (),
+        "".join(attempt.texts) if attempt.texts else "",
+    )
+    return Ended(trigger, tuple(attempt.blobs), tuple(items))
+
+
+def _failed(attempt: Attempt, error: BaseException, *, chosen: bool) -> Ended:
+    retry = attempt.binding.retry
+    again = retry is not None and not chosen and not isinstance(error, _NEVER_AGAIN) and retry.allows(error)
+    if isinstance(error, ModelError):
+        again = again and error.retryable
+    after = getattr(error, "retry_after", None)
+    given = None
+    if attempt.plan.shape.nodes[attempt.token.node].kind == JOIN:
+        given = _join_input(attempt)
+    trigger = NodeFailed(
+        attempt.token.name,
+        attempt.token.attempt,
+        attempt.hands.clock.now_ms(),
+        type(error).__name__,
+        _text_of(error),
+        again,
+        round(after * 1000) if isinstance(after, int | float) else None,
+        given,
+    )
+    return Ended(trigger, tuple(attempt.blobs), error=error)
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as second:  # noqa: BLE001 - an exception whose __str__ fails is still a failure to record
+        return f"<{type(error).__name__} whose text cannot be had: {type(second).__name__}>"
+
+
+# The kinds of node.
+
+
+async def _fanned_out(attempt: Attempt) -> Ended:
+    over = attempt.binding.over
+    value = attempt.token.value
+    if over is None:
+        return _finished(
+            attempt, (value,), None, tuple((target, 0) for target in range(attempt.binding.targets))
+        )
+    try:
+        found: Iterable[Any] = await _called(attempt, over, attempt.decode(value), threads=False)
+        items = list(found)
+    except Exception as error:
+        raise _Decided(error) from error
+    allowed = limit(attempt.plan.shape, attempt.run, "max_width")
+    if len(items) > allowed:
+        message = f"fan-out {attempt.token.node!r} has {len(items)} branches, more than max_width {allowed}"
+        raise LimitReached("", message)
+    values = tuple(attempt.keep(item) for item in items)
+    return _finished(attempt, values, None, tuple((0, index) for index in range(len(values))))
+
+
+def _arrived(attempt: Attempt) -> list[tuple[int, Value]]:
+    """Return the results that count for a join, in branch order."""
+    opened = attempt.run.places[attempt.token.place].opened
+    assert opened is not None
+    results = attempt.run.scopes[opened].results
+    collect = attempt.plan.shape.nodes[attempt.token.node].collect
+    return [(i, results[i]) for i in sorted(results) if collect or type(results[i]) is bytes]
+
+
+def _gathered(attempt: Attempt) -> list[Any]:
+    """Fold the branches' state updates and return their results."""
+    opened = attempt.run.places[attempt.token.place].opened
+    arrived = _arrived(attempt)
+    places = [(i, f"{opened}[{i}]/") for i, value in arrived if type(value) is bytes]
+    layers = [(i, name, attempt.run.places[name]) for i, name in places]
+    if any(layer.fields or layer.lengths for _, _, layer in layers):
+        attempt.state.fold(layers)
+    return [attempt.decode(value) for _, value in arrived]
+
+
+def _join_input(attempt: Attempt) -> Value | None:
+    try:
+        return attempt.keep([attempt.decode(value) for _, value in _arrived(attempt)])
+    except CodecError:  # a join's inputs may be too large together; the failure is recorded without them
+        return None
+
+
+def _payload(attempt: Attempt) -> Any:
+    from pydantic import TypeAdapter  # noqa: PLC0415 - only checked waits need it
+
+    return TypeAdapter(attempt.binding.payload_type).validate_python(attempt.decode(attempt.token.value))
+
+
+async def _chosen(attempt: Attempt, output: Any) -> Any:
+    binding = attempt.binding
+    assert binding.choose is not None
+    try:
+        route = await _called(attempt, binding.choose, output, threads=False)
+    except Exception as error:
+        raise _Decided(error) from error
+    if not isinstance(route, str | int) or (type(route), route) not in binding.routes:
+        known = ", ".join(sorted(repr(name) for _, name in binding.routes))
+        message = (
+            f"node {attempt.token.node!r} chose the route {route!r}, which its branch does not have: {known}"
+        )
+        raise UnknownRoute("", message)
+    return route
+
+
+# Calling.
+
+
+async def _called(attempt: Attempt, body: Body, value: Any, *, threads: bool) -> Any:
+    """Call a user's function: async on the loop, sync in a thread if it is a node's, choosers in place."""
+    args: tuple[Any, ...] = (Context(attempt),) if body.takes_context else ()
+    if body.takes_value:
+        args = (*args, value)
+    if body.is_async:
+        return await _Apart(body.call(*args))
+    call: Callable[..., Any] = body.call
+    result = await attempt.hands.pool.run(call, *args) if threads else call(*args)
+    if inspect.isawaitable(result):
+        return await result
+    return result
+
+
+class _Apart:
+    """Awaits a coroutine in a copy of the context, so that variables it sets end with it.
+
+    Attempts that follow each other share a task, for a task costs more than a small node; without this they
+    would also share context variables, and a resumed run would see others than a run that was never stopped.
+    """
+
+    __slots__ = ("_coroutine",)
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self._coroutine = coroutine
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        run = contextvars.copy_context().run
+        send, throw = self._coroutine.send, self._coroutine.throw
+        try:
+            waited = run(send, None)
+            while True:
+                try:
+                    got = yield waited
+                except BaseException as error:  # noqa: BLE001 - whatever is thrown in belongs to the coroutine
+                    waited = run(throw, error)
+                else:
+                    waited = run(send, got)
+        except StopIteration as stop:
+            return stop.value

@@ -1,0 +1,291 @@
+"""`Graph`: a flow built node by node in code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeVar, overload
+
+from beluga_graph.context import Context
+from beluga_graph.errors import AmbiguousExit, BadName, DuplicateNode
+from beluga_graph.flows.flow import Flow
+from beluga_graph.graph import END, MISSING, START, Branch, Declared, DeclaredNode, Missing, Node, Terminal
+from beluga_graph.policy import Limits, Retry
+
+__all__ = ["Graph"]
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+_NAME = re.compile(r"[^/#\[\]$\x00-\x1f\x7f]{1,200}")
+
+
+class NodeDecorator:
+    """What `@g.node(name=…, retry=…, timeout=…)` returns: makes a function a node."""
+
+    def __init__(self, graph: Graph, name: str | None, retry: Retry | None, timeout: float | None) -> None:
+        self._graph, self._name, self._retry, self._timeout = graph, name, retry, timeout
+
+    @overload
+    def __call__(self, fn: Callable[[Context, A], Awaitable[B]], /) -> Node[A, B]: ...
+    @overload
+    def __call__(self, fn: Callable[[Context, A], B], /) -> Node[A, B]: ...
+    @overload
+    def __call__(self, fn: Callable[[A], Awaitable[B]], /) -> Node[A, B]: ...
+    @overload
+    def __call__(self, fn: Callable[[A], B], /) -> Node[A, B]: ...
+    @overload
+    def __call__(self, fn: Callable[[], B], /) -> Node[Any, B]: ...
+
+    def __call__(self, fn: Callable[..., Any], /) -> Node[Any, Any]:
+        name = self._name if self._name is not None else str(getattr(fn, "__name__", ""))
+        node = DeclaredNode(name=name, kind="function", body=fn, retry=self._retry, timeout=self._timeout)
+        self._graph._declare(node)  # noqa: SLF001 - the decorator is a part of the graph's face
+        return Node(self._graph.name, name, fn)
+
+
+class Graph(Flow):
+    """A graph in code. Nodes are functions or other flows; edges carry the value from one to the next.
+
+    `state` is a pydantic model class whose fields nodes read as `ctx.state` and write by `ctx.update`.
+    `limits` bounds every run of the graph. Building raises `GraphError` as soon as a call is wrong in itself;
+    what needs the whole graph is checked by `plan()`, and so by the first run.
+    """
+
+    def __init__(self, name: str, *, state: type[Any] | None = None, limits: Limits | None = None) -> None:
+        _check_name(name, name)
+        self.name = name
+        self._declared = Declared(name=name, state=state, limits=limits)
+
+    def declare(self) -> Declared:
+        """Return what was declared so far."""
+        return self._declared
+
+    # Nodes.
+
+    @overload
+    def node(self, fn: Callable[[Context, A], Awaitable[B]], /) -> Node[A, B]: ...
+    @overload
+    def node(self, fn: Callable[[Context, A], B], /) -> Node[A, B]: ...
+    @overload
+    def node(self, fn: Callable[[A], Awaitable[B]], /) -> Node[A, B]: ...
+    @overload
+    def node(self, fn: Callable[[A], B], /) -> Node[A, B]: ...
+    @overload
+    def node(self, fn: Callable[[], B], /) -> Node[Any, B]: ...
+    @overload
+    def node(
+        self, *, name: str | None = None, retry: Retry | None = None, timeout: float | None = None
+    ) -> NodeDecorator: ...
+
+    def node(
+        self,
+        fn: Callable[..., Any] | None = None,
+        *,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Make a function a node: `f(value)` or `f(ctx, value)`, async (on the loop) or not (in a thread).
+
+        `timeout` bounds one attempt, in seconds. Raises `DuplicateNode`, `BadName`.
+        """
+        decorator = NodeDecorator(self, name, retry, timeout)
+        return decorator if fn is None else decorator(fn)
+
+    def add(
+        self,
+        flow: Flow | Callable[..., Any],
+        *,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+    ) -> Node[Any, Any]:
+        """Make any flow a node: its input is the node's, its output too. A second use demands a `name`.
+
+        A flow becomes a frame: its own visit counters and state, one boundary for errors; `retry` begins the
+        whole anew and `timeout` is the deadline of the whole, in seconds. A plain function works as in `node`.
+        """
+        if not isinstance(flow, Flow):
+            return NodeDecorator(self, name, retry, timeout)(flow)
+        inside = flow.declare()
+        node = DeclaredNode(
+            name=name or flow.name, kind="frame", flow=inside, retry=retry, timeout=timeout or inside.timeout
+        )
+        self._declare(node)
+        return Node(self.name, node.name)
+
+    def fan_out(
+        self,
+        name: str,
+        to: Sequence[Node[A, Any] | str] | Node[A, Any] | str,
+        *,
+        join: Node[Any, Any] | str,
+        over: Callable[..., Iterable[Any]] | None = None,
+        max_concurrency: int | None = None,
+    ) -> Node[A, Any]:
+        """Open one branch per target, each with the same value; or, with `over`, one per item of `over(value)`.
+
+        `over(value)` or `over(ctx, value)` returns the items, in branch order. Every path from the fan-out
+        must reach its `join`; where no edge leads to the join, each target leads straight to it.
+        `max_concurrency` bounds the branches that run at a time.
+        """
+        targets = [to] if isinstance(to, Node | str) else list(to)
+        if over is not None and len(targets) != 1:
+            message = f"{len(targets)} targets with over="
+            raise AmbiguousExit(self.name, f"fan-out {name!r}", message, "give one target that takes an item")
+        if not targets:
+            raise AmbiguousExit(
+                self.name, f"fan-out {name!r}", "it has no target", "give to= at least one node"
+            )
+        names = tuple(self._end(target) for target in targets)
+        self._declare(
+            DeclaredNode(
+                name=name,
+                kind="fan_out",
+                to=names,
+                over=over,
+                join=self._end(join),
+                max_concurrency=_at_least_one("max_concurrency", max_concurrency),
+            )
+        )
+        return Node(self.name, name)
+
+    def join(
+        self,
+        name: str,
+        fn: Callable[..., Any] | None = None,
+        *,
+        wait: int | Literal["all"] = "all",
+        timeout: float | None = None,
+        on_error: Literal["fail", "collect"] = "fail",
+    ) -> Node[Any, Any]:
+        """Close a fan-out: `fn(results)` or `fn(ctx, results)` gets the results in branch order; without it
+        the list is the output.
+
+        `wait=k` fires at the first k successes and drops the rest; failures are tolerated while k can be
+        reached. `timeout` (seconds since the fan-out) fires with what has arrived. `on_error="collect"` puts
+        a `Failure` in the place of a failed branch instead of failing.
+        """
+        if on_error not in ("fail", "collect"):
+            msg = f"join {name!r}: on_error={on_error!r} is neither 'fail' nor 'collect'"
+            raise ValueError(msg)
+        needed = None if wait == "all" else _at_least_one("wait", wait)
+        self._declare(
+            DeclaredNode(
+                name=name, kind="join", body=fn, wait=needed, timeout=timeout, collect=on_error == "collect"
+            )
+        )
+        return Node(self.name, name, fn)
+
+    def wait(
+        self,
+        name: str,
+        signal: str,
+        *,
+        timeout: float | None = None,
+        type: Any = None,  # noqa: A002 - the face's word
+        default: Any | Missing = MISSING,
+    ) -> Node[Any, Any]:
+        """Wait for a signal; its payload is the output, validated against `type` if one is given.
+
+        After `timeout` seconds the output is `default`; without a default the node fails with `SignalTimeout`.
+        """
+        self._declare(
+            DeclaredNode(name=name, kind="wait", signal=signal, timeout=timeout, type=type, default=default)
+        )
+        return Node(self.name, name)
+
+    def timer(self, name: str, seconds: float) -> Node[A, A]:
+        """Pause for `seconds`, also across restarts; passes its input on."""
+        if seconds < 0:
+            msg = f"timer {name!r}: {seconds} seconds; a pause is >= 0"
+            raise ValueError(msg)
+        self._declare(DeclaredNode(name=name, kind="timer", seconds=seconds))
+        return Node(self.name, name)
+
+    # Edges.
+
+    @overload
+    def edge(self, source: Node[Any, A], target: Node[A, Any]) -> None: ...
+    @overload
+    def edge(self, source: str | Terminal, target: Node[Any, Any] | str | Terminal) -> None: ...
+    @overload
+    def edge(self, source: Node[Any, Any] | str | Terminal, target: str | Terminal) -> None: ...
+
+    def edge(self, source: Node[Any, Any] | str | Terminal, target: Node[Any, Any] | str | Terminal) -> None:
+        """Lead the output of `source` to `target`: `START`, `END`, a node or its name."""
+        self._declared.edges.append((self._end(source), self._end(target)))
+
+    def branch(
+        self,
+        source: Node[Any, A] | str | Terminal,
+        choose: Callable[..., Any],
+        routes: Mapping[Any, Node[A, Any] | str | Terminal],
+    ) -> None:
+        """Lead the output of `source` along the route that `choose(value)` or `choose(ctx, value)` returns.
+
+        What was chosen is on record and never asked again. A route that is not in `routes` fails the node.
+        """
+        name = self._end(source)
+        if name in self._declared.branches:
+            raise AmbiguousExit(self.name, f"node {name!r}", "it has a branch already", "give it one branch")
+        if not routes:
+            raise AmbiguousExit(self.name, f"node {name!r}", "its branch has no route", "give at least one")
+        targets = {route: self._end(target) for route, target in routes.items()}
+        self._declared.branches[name] = Branch(choose, targets)
+
+    def on_error(self, source: Node[Any, Any] | str, target: Node[Any, Any] | str | Terminal) -> None:
+        """Lead a failure of `source`, after its retries, to `target`, which gets a `Failure`.
+
+        A fan-out as the source handles what fails in its scope; a sub-flow, what fails inside it.
+        """
+        name = self._end(source)
+        if name in self._declared.errors:
+            raise AmbiguousExit(self.name, f"node {name!r}", "it has an error edge already", "give it one")
+        self._declared.errors[name] = self._end(target)
+
+    # What the calls above share.
+
+    def _declare(self, node: DeclaredNode) -> None:
+        _check_name(self.name, node.name)
+        if node.name in self._declared.nodes:
+            way_out = (
+                "give name= another one" if node.kind in ("function", "frame") else "choose another name"
+            )
+            raise DuplicateNode(self.name, f"node {node.name!r}", "the name is taken", way_out)
+        for what, seconds in (("timeout", node.timeout), ("seconds", node.seconds)):
+            if seconds is not None and seconds < 0:
+                msg = f"node {node.name!r}: {what}={seconds}; seconds are >= 0"
+                raise ValueError(msg)
+        self._declared.nodes[node.name] = node
+
+    def _end(self, end: Node[Any, Any] | str | Terminal) -> str:
+        if isinstance(end, Terminal):
+            return end.name
+        if isinstance(end, Node):
+            if end.graph != self.name:
+                rule = f"it belongs to graph {end.graph!r}"
+                raise BadName(self.name, f"node {end.name!r}", rule, "add that flow as a node with g.add")
+            return end.name
+        if isinstance(end, str):
+            return end
+        name = getattr(end, "__name__", None)
+        if name in self._declared.nodes:
+            return str(name)
+        msg = f"graph {self.name!r}: {end!r} is no end of an edge: give START, END, a node or a node's name"
+        raise TypeError(msg)
+
+
+def _check_name(graph: str, name: str) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name in (START.name, END.name):
+        rule = "a name is 1 to 200 characters without / # [ ] $ and control characters, and not START or END"
+        raise BadName(graph, f"name {name!r:.100}", rule, "choose another one")
+
+
+def _at_least_one(what: str, count: int | None) -> int | None:
+    if count is not None and (not isinstance(count, int) or count < 1):
+        msg = f"{what}={count!r}: a whole number of at least 1"
+        raise ValueError(msg)
+    return count

@@ -1,0 +1,115 @@
+"""Forks: a new run that begins where another one was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from beluga_graph.adoption import difference
+from beluga_graph.codec import Codec
+from beluga_graph.disk import Keys, read, sealed
+from beluga_graph.errors import GraphChanged, RunConflict, StateError
+from beluga_graph.events import revive
+from beluga_graph.history import History, read_shape, rebuild
+from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.kernel.words import Patch, Value
+from beluga_graph.plan import Plan
+from beluga_graph.state import StateView
+from stores.base import Op, Put, Store
+
+__all__ = ["forked"]
+
+_MARK = b"\x01"
+
+
+def forked(
+    store: Store, plan: Plan, run_id: str, seq: int, new_id: str, update: dict[str, Any]
+) -> tuple[Snapshot, History, list[Op]]:
+    """Return the snapshot that a fork begins with, its history, and the writes that copy what it refers to.
+
+    Raises `RunNotFound`, `RunConflict` for a step after the end, `GraphChanged`, `StateError`.
+    """
+    run, _ = rebuild(store, run_id, seq)
+    if run.ended:
+        raise RunConflict(run_id, f"after step {seq} it is {run.status}: fork it from an earlier step")
+    old = read_shape(store, run.plan)
+    if old is not None and run.plan != plan.fingerprint and (lines := difference(run, old, plan.shape)):
+        raise GraphChanged(run_id, lines)
+    run.run_id, run.seq, run.plan = new_id, 0, plan.fingerprint
+    history = History(store, new_id)
+    source, target = Keys(run_id), history.keys
+    ops: list[Op] = [*_items(store, run, source, target), *_marks(store, source, target)]
+    ops += _unread(store, run, source, target)
+    if update:
+        ops += _updated(run, plan, history, run_id, update)
+    return run, history, ops
+
+
+def _items(store: Store, run: Snapshot, source: Keys, target: Keys) -> Iterator[Op]:
+    for name, place in run.places.items():
+        for field, length in place.lengths.items():
+            before, after = source.channel(name, field), target.channel(name, field)
+            for index in range(length):
+                number = index.to_bytes(8, "big")
+                blob = store.get(before + number)
+                if blob is not None:
+                    yield Put(after + number, sealed(after + number, read(before + number, blob)))
+
+
+def _marks(store: Store, source: Keys, target: Keys) -> Iterator[Op]:
+    prefix = b"X" + source.run
+    for key, _ in store.scan(prefix):
+        for mark in target.blob_marks(key[len(prefix) :]):
+            yield Put(mark, _MARK)
+
+
+def _unread(store: Store, run: Snapshot, source: Keys, target: Keys) -> Iterator[Op]:
+    for key, blob in store.scan(b"I" + source.run):
+        name, payload, at = read(key, blob)
+        position = int.from_bytes(key[-8:], "big")
+        if position >= run.inbox.get(name, 0):
+            copy = target.signal(name, position)
+            yield Put(copy, sealed(copy, (name, payload, at)))
+
+
+class _Reader:
+    """Reads the source's items while the fork's are being written."""
+
+    def __init__(self, codec: Codec, source: History) -> None:
+        self._codec, self._source = codec, source
+
+    def decode(self, value: Value) -> Any:
+        return revive(self._codec, self._source.load, value)
+
+    def encode(self, value: Any) -> bytes:
+        return self._codec.encode(value)
+
+    def items(self, place: str, field: str, start: int, stop: int) -> Iterator[bytes]:
+        return self._source.items(place, field, start, stop)
+
+
+def _updated(run: Snapshot, plan: Plan, history: History, source_id: str, update: dict[str, Any]) -> list[Op]:
+    """Apply an update to the state of the graph itself; return the writes of its items and large values."""
+    if plan.state is None:
+        raise StateError(run.run_id, f"graph {plan.name!r} has no state to update")
+    view = StateView(plan.state, run, "", _Reader(plan.codec, History(history.store, source_id)))
+    view.update(update)
+    written = view.written()
+    ops: list[Op] = []
+    values: list[Value] = []
+    changes: list[tuple[Any, ...]] = []
+    for field, encoded in written.values:
+        kept = history.put_away(encoded)
+        if kept is not encoded:
+            ops += history.blob_ops([(kept, encoded)])
+        changes.append(("set", "", field, len(values)))
+        values.append(kept)
+    for field, new in written.items:
+        prefix, start = history.keys.channel("", field), run.places[""].lengths.get(field, 0)
+        for index, item in enumerate(new, start):
+            key = prefix + index.to_bytes(8, "big")
+            ops.append(Put(key, sealed(key, item)))
+        changes.append(("append", "", field, len(new)))
+    run.apply(Patch(tuple(values), tuple(changes), ()))
+    run.seq = 0
+    return ops

@@ -1,0 +1,249 @@
+"""The history of one run on disk: its steps, snapshots, items and large values.
+
+Everything that a step changes goes to the store in one commit. A full snapshot is written when the steps
+since the last one outweigh it, so the whole stays within a constant of what changed, and a resume reads
+little more than the snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from beluga_graph.attempt import Ended, Items
+from beluga_graph.codec import DamagedRecord
+from beluga_graph.disk import Keys, read, sealed
+from beluga_graph.errors import RunNotFound
+from beluga_graph.kernel.shape import Shape
+from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, Snapshot
+from beluga_graph.kernel.triggers import (
+    NodeFailed,
+    NodeFinished,
+    RunForked,
+    SignalReceived,
+    TimerFired,
+    Trigger,
+)
+from beluga_graph.kernel.words import Patch
+from stores.base import Check, Delete, Op, Put, Store
+
+__all__ = ["History", "Stored", "read_shape", "read_steps", "rebuild", "shape_op"]
+
+INLINE_BYTES = 8 * 1024  # longer values are stored once, under their digest
+SNAPSHOT_STEPS = 64
+SNAPSHOT_BYTES = 64 * 1024
+
+_REFERENCE = b"\xc1"  # the one byte that no encoded value begins with
+_MARK = b"\x01"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One step as it lies on disk."""
+
+    seq: int
+    at_ms: int
+    trigger: str
+    token: str
+    attempt: int
+    patch: Patch
+
+
+class History:
+    """One run's records. Builds the operations of a commit; reads what attempts ask for."""
+
+    __slots__ = ("_ahead", "_blobs", "_since_bytes", "_since_steps", "_size", "keys", "run_id", "store")
+
+    def __init__(self, store: Store, run_id: str, *, size: int = 0, steps_since: int = 0) -> None:
+        self.store = store
+        self.run_id = run_id
+        self.keys = Keys(run_id)
+        self._ahead: dict[bytes, bytes] = {}  # what was produced and is not committed yet
+        self._blobs: set[bytes] = set()  # large values that this run refers to
+        self._size = size  # of the last full snapshot
+        self._since_bytes = size if steps_since >= SNAPSHOT_STEPS else 0
+        self._since_steps = steps_since
+
+    # Reading.
+
+    def load(self, value: bytes) -> bytes:
+        """Return an encoded value whole, following a reference."""
+        if value[:1] != _REFERENCE:
+            return value
+        key = b"V" + value[1:]
+        found = self._ahead.get(key) or self.store.get(key)
+        if found is None:
+            raise DamagedRecord("value", f"{value[1:].hex()} of run {self.run_id!r} is missing")
+        blob: bytes = read(key, found)
+        return blob
+
+    def put_away(self, encoded: bytes) -> bytes:
+        """Return what stands for an encoded value: itself, or a reference by digest if it is large."""
+        return encoded if len(encoded) <= INLINE_BYTES else _REFERENCE + sha256(encoded).digest()
+
+    def items(self, place: str, field: str, start: int, stop: int) -> Iterator[bytes]:
+        """Yield encoded items `start` to `stop` of an append field's layer."""
+        prefix = self.keys.channel(place, field)
+        for index in range(start, stop):
+            key = prefix + index.to_bytes(8, "big")
+            found = self._ahead.get(key) or self.store.get(key)
+            if found is None:
+                raise DamagedRecord("item", f"{index} of field {field!r} of run {self.run_id!r} is missing")
+            item: bytes = read(key, found)
+            yield item
+
+    # Writing.
+
+    def step_ops(
+        self, run: Snapshot, trigger: Trigger, patch: Patch, ended: Ended | None, at: int
+    ) -> list[Op]:
+        """Return what the next step writes. Call it before `run` applies the patch: it needs to know the past."""
+        key = self.keys.step(run.seq + 1)
+        record = sealed(key, (at, *_trigger_fields(trigger), *patch))
+        ops: list[Op] = [Check(key, None), Put(key, record)]
+        self._since_bytes += len(record)
+        self._since_steps += 1
+        if ended is not None:
+            if ended.blobs:
+                ops += self.blob_ops(ended.blobs)
+            if ended.items:
+                ops += self._item_ops(run, ended.items)
+        return ops + self._timer_ops(run, patch)
+
+    def snapshot_ops(self, run: Snapshot, *, force: bool = False) -> list[Op]:
+        """Return the write of a full snapshot if the steps since the last one outweigh it. Call it after `apply`."""
+        enough = self._since_steps >= SNAPSHOT_STEPS or self._since_bytes >= SNAPSHOT_BYTES
+        if not force and not (enough and self._since_bytes >= self._size):
+            return []
+        key = self.keys.snapshot(run.seq)
+        record = sealed(key, run.to_plain())
+        self._size, self._since_bytes, self._since_steps = len(record), 0, 0
+        return [Put(key, record)]
+
+    def committed(self, ops: Sequence[Op]) -> None:
+        """Forget what a commit has brought to the store."""
+        if self._ahead:
+            for op in ops:
+                self._ahead.pop(op.key, None)
+
+    def blob_ops(self, blobs: Sequence[tuple[bytes, bytes]]) -> list[Op]:
+        """Return the writes of large values, each once; what they are is readable from now on."""
+        ops: list[Op] = []
+        for reference, encoded in blobs:
+            digest = reference[1:]
+            if digest in self._blobs:
+                continue
+            self._blobs.add(digest)
+            by_value, by_run = self.keys.blob_marks(digest)
+            if self.store.get(by_run) is None:
+                key = b"V" + digest
+                self._ahead[key] = record = sealed(key, encoded)
+                ops += [Put(by_value, _MARK), Put(by_run, _MARK), Put(key, record)]
+        return ops
+
+    def _item_ops(self, run: Snapshot, items: Sequence[Items]) -> list[Op]:
+        ops: list[Op] = []
+        for place, field, new in items:
+            prefix = self.keys.channel(place, field)
+            start = run.places[place].lengths.get(field, 0)
+            for index, item in enumerate(new, start):
+                key = prefix + index.to_bytes(8, "big")
+                self._ahead[key] = record = sealed(key, item)
+                ops.append(Put(key, record))
+        return ops
+
+    def _timer_ops(self, run: Snapshot, patch: Patch) -> list[Op]:
+        """Keep the index of timers of runs that go on."""
+        ops: list[Op] = []
+        for op in patch.ops:
+            kind = op[0]
+            if kind == "timer":
+                ops.append(Put(self.keys.timer(op[2], op[1]), _MARK))
+            elif kind == "untimer":
+                ops.append(Delete(self.keys.timer(run.timers[op[1]], op[1])))
+            elif kind == "status" and op[1] in (COMPLETED, FAILED, CANCELLED):
+                ops += [Delete(self.keys.timer(due, timer)) for timer, due in run.timers.items()]
+            elif kind == "error" and op[1] is None:  # revived
+                ops += [Put(self.keys.timer(due, timer), _MARK) for timer, due in run.timers.items()]
+        return ops
+
+
+def _trigger_fields(trigger: Trigger) -> tuple[str, str, int]:
+    kind = type(trigger).__name__
+    if isinstance(trigger, NodeFinished | NodeFailed):
+        return kind, trigger.token, trigger.attempt
+    if isinstance(trigger, TimerFired):
+        return kind, trigger.timer, 0
+    if isinstance(trigger, RunForked):
+        return kind, trigger.source, trigger.seq
+    if isinstance(trigger, SignalReceived):
+        return kind, trigger.signal, trigger.position
+    return kind, "", 0
+
+
+def read_steps(store: Store, run_id: str, after: int = 0, until: int | None = None) -> Iterator[Stored]:
+    """Yield the committed steps `after` < seq <= `until`, in order. Raises `DamagedRecord`."""
+    keys = Keys(run_id)
+    expected = after + 1
+    for key, blob in store.scan(keys.step(0)[:-8], start=keys.step(after + 1)):
+        seq = int.from_bytes(key[-8:], "big")
+        if until is not None and seq > until:
+            return
+        if seq != expected:
+            raise DamagedRecord("step", f"{expected} of run {run_id!r} is missing")
+        expected += 1
+        fields = read(key, blob)
+        if len(fields) != 7:
+            raise DamagedRecord("step", f"{seq} of run {run_id!r} has {len(fields)} fields")
+        at, kind, token, attempt, values, ops, events = fields
+        yield Stored(seq, at, kind, token, attempt, Patch(values, ops, events))
+
+
+def rebuild(store: Store, run_id: str, seq: int | None = None) -> tuple[Snapshot, History]:
+    """Return a run as of step `seq` (the last by default): the newest full snapshot before it, and the steps since.
+
+    No plan is consulted and no user code is needed. Raises `RunNotFound`, `DamagedRecord`.
+    """
+    keys = Keys(run_id)
+    newest = keys.snapshot(2**63 if seq is None else seq)
+    found = next(iter(store.scan(keys.snapshot(0)[:-8], start=newest, reverse=True, limit=1)), None)
+    if found is None:
+        raise RunNotFound(run_id, "no such run in this store; engine.runs() lists those there are")
+    key, blob = found
+    run = _snapshot_of(run_id, read(key, blob))
+    steps = 0
+    for step in read_steps(store, run_id, run.seq, seq):
+        run.apply(step.patch)
+        steps += 1
+    if seq is not None and run.seq != seq:
+        raise RunNotFound(run_id, f"it has no step {seq}: its last is {run.seq}")
+    return run, History(store, run_id, size=len(blob), steps_since=steps)
+
+
+def _snapshot_of(run_id: str, plain: Any) -> Snapshot:
+    try:
+        return Snapshot.from_plain(plain)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedRecord(
+            "snapshot", f"of run {run_id!r} is none: {type(error).__name__}: {error}"
+        ) from error
+
+
+def shape_op(store: Store, shape: Shape) -> list[Op]:
+    """Return the write of a plan's shape, unless it is stored."""
+    key = b"P" + shape.fingerprint.encode()
+    return [] if store.get(key) is not None else [Put(key, sealed(key, shape.to_plain()))]
+
+
+def read_shape(store: Store, fingerprint: str) -> Shape | None:
+    """Return the stored shape of a fingerprint. Raises `DamagedRecord`."""
+    key = b"P" + fingerprint.encode()
+    blob = store.get(key)
+    if blob is None:
+        return None
+    try:
+        return Shape.from_plain(read(key, blob))
+    except (KeyError, TypeError) as error:
+        raise DamagedRecord("shape", f"{fingerprint} is none: {type(error).__name__}: {error}") from error

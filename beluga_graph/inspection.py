@@ -1,0 +1,108 @@
+"""Looking at runs from outside: what a store holds, decoded, also without the user's code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from beluga_graph.codec import Codec, Registry
+from beluga_graph.disk import Head
+from beluga_graph.errors import RunNotFound
+from beluga_graph.events import revive, stored_events
+from beluga_graph.history import History, read_shape, read_steps, rebuild
+from beluga_graph.kernel.shape import AGENT
+from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.plan import Plan
+from beluga_graph.run import RunInfo, RunSnapshot, RunStatus, StepInfo, TokenInfo
+from stores.base import Store
+
+__all__ = ["run_infos", "snapshot_of", "steps_of", "stored_plan"]
+
+
+def run_infos(store: Store) -> list[RunInfo]:
+    """Return a line about every run."""
+    heads = (Head.read(key, blob) for key, blob in store.scan(b"H"))
+    return [
+        RunInfo(
+            run_id=head.run_id,
+            flow=head.flow,
+            status=RunStatus(head.status),
+            created_ms=head.created_ms,
+            updated_ms=head.updated_ms,
+        )
+        for head in heads
+    ]
+
+
+def stored_plan(store: Store, head: Head) -> Plan:
+    """Return a plan without code, from the stored shape of a run's graph: enough to look at it, or to end it."""
+    shape = read_shape(store, head.plan)
+    if shape is None:
+        raise RunNotFound(head.run_id, f"the shape {head.plan} of its graph is missing from the store")
+    return Plan(shape, {}, Codec(Registry()))
+
+
+def steps_of(store: Store, head: Head, plan: Plan) -> list[StepInfo]:
+    """Return the steps of a run, decoded; classes that are not known here come as `Unregistered`."""
+    history = History(store, head.run_id)
+
+    def decode(value: Any) -> Any:
+        return revive(plan.codec, history.load, value, lenient=True)
+
+    def agent_of(node: str) -> str:
+        shape = plan.shape.nodes.get(node)
+        return shape.local if shape is not None and shape.kind == AGENT else ""
+
+    return [
+        StepInfo(
+            seq=step.seq,
+            at_ms=step.at_ms,
+            trigger=step.trigger,
+            token=step.token,
+            attempt=step.attempt,
+            events=tuple(stored_events(head.run_id, step.seq, step.patch, decode, agent_of)),
+            ops=step.patch.ops,
+        )
+        for step in read_steps(store, head.run_id)
+    ]
+
+
+def snapshot_of(store: Store, head: Head, plan: Plan, seq: int | None) -> RunSnapshot:
+    """Return a run as of a step, decoded."""
+    run, history = rebuild(store, head.run_id, seq)
+
+    def decode(value: Any) -> Any:
+        return None if value is None else revive(plan.codec, history.load, value, lenient=True)
+
+    return RunSnapshot(
+        run_id=run.run_id,
+        seq=run.seq,
+        status=RunStatus(run.status),
+        input=decode(run.input),
+        state=dict(_state(run, history, plan, decode)),
+        tokens=tuple(
+            TokenInfo(
+                name=t.name, node=t.node, state=t.state, attempt=t.attempt, value=decode(t.value or None)
+            )
+            for t in run.tokens.values()
+        ),
+        output=decode(run.output),
+        failure=decode(run.error),
+        timers=dict(run.timers),
+        steps=run.steps,
+        plan=run.plan,
+    )
+
+
+def _state(run: Snapshot, history: History, plan: Plan, decode: Any) -> Iterator[tuple[str, Any]]:
+    place = run.places[""]
+    for field in plan.shape.state:
+        channel = plan.state.channels.get(field.name) if plan.state is not None else None
+        known, default = channel.default() if channel is not None else (False, None)
+        if field.reducer == "append":
+            items = history.items("", field.name, 0, place.lengths.get(field.name, 0))
+            yield field.name, [*(default or ()), *(decode(item) for item in items)]
+        elif field.name in place.fields:
+            yield field.name, decode(place.fields[field.name])
+        elif known:
+            yield field.name, default

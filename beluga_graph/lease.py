@@ -1,0 +1,151 @@
+"""Leases: the right to advance one run, held by one owner, with an epoch.
+
+An owner is an engine. On one machine it lives while it holds the lock on its file, never by process id;
+anywhere it is dead once its record has expired. A lease names owner and epoch; every commit of a run checks
+it, so an owner that lost it cannot write, however late it wakes up.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import secrets
+import socket
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from beluga_graph.clock import SystemClock
+from beluga_graph.disk import read, sealed
+from stores.base import Delete, Put, Store, StoreError
+
+__all__ = ["LEASE_S", "Lease", "Owner", "owner_is_alive"]
+
+LEASE_S = 10.0  # an owner that has not renewed for so long is dead
+RENEW_S = 2.5
+_NEVER_MS = 1 << 62
+
+_log = logging.getLogger("beluga_graph.lease")
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who may advance a run. `owner` is empty while nobody does; `epoch` grows with each new holder."""
+
+    owner: bytes
+    epoch: int
+
+    def sealed(self, key: bytes) -> bytes:
+        """Return the lease as a record."""
+        return sealed(key, (self.owner, self.epoch))
+
+    @classmethod
+    def read(cls, key: bytes, blob: bytes) -> Lease:
+        """Read a lease. Raises `DamagedRecord`."""
+        return cls(*read(key, blob))
+
+
+class Owner:
+    """This engine as an owner: a record in the store, renewed from a thread of its own, and a locked file.
+
+    The thread is apart from the event loop so that a node which blocks the loop does not cost the lease.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.id = secrets.token_bytes(16)
+        self.key = b"O" + self.id
+        self._store = store
+        self._file: int | None = None
+        self._path: Path | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._clock = SystemClock()
+        self._begun = False
+
+    def now_ms(self) -> int:
+        """Return the time by which leases expire: the wall clock's, whatever clock the runs have."""
+        return self._clock.now_ms()
+
+    def begin(self) -> None:
+        """Take the file lock, write the record, and go on renewing it. Idempotent.
+
+        In a store that only this process can see, the record needs no renewal: it ends with the process.
+        """
+        if self._begun:
+            return
+        self._begun = True
+        folder = self._store.folder
+        if folder is not None:
+            self._path = folder / f"owner-{self.id.hex()}.lock"
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._store.commit(self._record())
+        if folder is None:
+            return
+        self._thread = threading.Thread(target=self._renew, name="beluga-graph-lease", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Stop renewing, remove the record and the file. Idempotent."""
+        if not self._begun:
+            return
+        self._begun = False
+        if self._thread is not None:
+            self._stop.set()
+            self._thread.join()
+            self._thread = None
+        try:
+            self._store.commit(Delete(self.key))
+        except StoreError as error:  # it will expire instead
+            _log.warning("the owner's record was not removed: %s", error)
+        if self._file is not None and self._path is not None:
+            self._path.unlink(missing_ok=True)
+            os.close(self._file)
+
+    def _record(self) -> Put:
+        expires = self._clock.now_ms() + round(LEASE_S * 1000) if self._path else _NEVER_MS
+        return Put(self.key, sealed(self.key, (_machine(), self._path.name if self._path else "", expires)))
+
+    def _renew(self) -> None:
+        while not self._stop.wait(RENEW_S):
+            try:
+                self._store.commit(self._record())
+            except StoreError as error:  # the next renewal may succeed; if none does, the leases are lost
+                _log.warning("the owner's record was not renewed: %s", error)
+
+
+def owner_is_alive(store: Store, owner: bytes, now_ms: int) -> bool:
+    """Tell whether an owner still holds its leases."""
+    key = b"O" + owner
+    blob = store.get(key)
+    if blob is None:
+        return False
+    machine, file, expires = read(key, blob)
+    if expires <= now_ms:
+        return False
+    return machine != _machine() or store.folder is None or _is_locked(store.folder / file)
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        file = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    except PermissionError:  # another user's owner: only its expiry can tell
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def _machine() -> str:
+    """Name this boot of this machine: a file lock says nothing about another one."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return socket.gethostname()

@@ -1,0 +1,217 @@
+"""A live run: what an engine holds of a run that it drives, and those who watch it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from beluga_graph.disk import Head
+from beluga_graph.events import Event, revive, stored_events
+from beluga_graph.history import History
+from beluga_graph.kernel.shape import AGENT
+from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.kernel.transition import Change
+from beluga_graph.kernel.words import Patch
+from beluga_graph.lease import Lease
+from beluga_graph.plan import Plan
+from stores.base import Op
+
+if TYPE_CHECKING:
+    from beluga_graph.scheduler import Scheduler
+
+__all__ = ["Live", "Step", "Watch"]
+
+
+class Watch:
+    """One watcher's queue of events."""
+
+    __slots__ = ("_closed", "_events", "_waiter", "since")
+
+    def __init__(self) -> None:
+        self._events: deque[Event] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._closed = False
+        self.since = 0  # what was committed before is read from the store instead
+
+    def put(self, event: Event) -> None:
+        """Add an event."""
+        self._events.append(event)
+        self._wake()
+
+    def close(self) -> None:
+        """Say that no event will follow."""
+        self._closed = True
+        self._wake()
+
+    async def get(self) -> Event | None:
+        """Return the next event; `None` once there will be none."""
+        while not self._events:
+            if self._closed:
+                return None
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return self._events.popleft()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Live:
+    """One run that this engine drives. The snapshot may be some patches ahead of the store."""
+
+    __slots__ = (
+        "cause",
+        "committed",
+        "done",
+        "error",
+        "head",
+        "history",
+        "lease",
+        "plan",
+        "resting",
+        "snapshot",
+        "tasks",
+        "timers",
+        "watches",
+    )
+
+    def __init__(self, plan: Plan, snapshot: Snapshot, history: History, head: Head, lease: Lease) -> None:
+        self.plan = plan
+        self.snapshot = snapshot
+        self.history = history
+        self.head = head
+        self.lease = lease
+        self.committed = snapshot.seq  # the last step that is on disk
+        self.tasks: dict[str, asyncio.Task[None]] = {}  # by token
+        self.timers: dict[str, Callable[[], None]] = {}  # armed ones, and how to disarm them
+        self.watches: list[Watch] = []
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.error: Exception | None = (
+            None  # why this engine stopped driving the run, if something went wrong
+        )
+        self.cause: BaseException | None = None  # the exception behind the last failure
+        self.resting = False  # halted on purpose: its steps are still committed, no work is begun
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.snapshot.run_id
+
+    def agent_of(self, node: str) -> str:
+        """Return the name of the agent that a node belongs to, if any."""
+        shape = self.plan.shape.nodes.get(node)
+        return shape.local if shape is not None and shape.kind == AGENT else ""
+
+    def attach(self, watch: Watch) -> None:
+        """Let a watch see every step that is committed from now on."""
+        watch.since = self.committed
+        if self.done.done():
+            watch.close()
+        else:
+            self.watches.append(watch)
+
+    def show(self, event: Event) -> None:
+        """Hand an event to all watchers."""
+        for watch in self.watches:
+            watch.put(event)
+
+    def decode(self, value: Any) -> Any:
+        """Return a fresh copy of a value of this run."""
+        return revive(self.plan.codec, self.history.load, value)
+
+    def finish(self, error: Exception | None = None) -> None:
+        """Stop: end every task and timer, tell watchers and waiters. Idempotent."""
+        if self.done.done():
+            return
+        self.error = error
+        self.stop_work()
+        for watch in self.watches:
+            watch.close()
+        self.done.set_result(None)
+
+    def stop_work(self) -> None:
+        """Cancel every task but the one that calls, and every timer."""
+        here = asyncio.current_task()
+        for task in self.tasks.values():
+            if task is not here:
+                task.cancel()
+        self.tasks.clear()
+        for disarm in self.timers.values():
+            disarm()
+        self.timers.clear()
+
+
+class Step:
+    """One decided step on its way to the store, with all that waits for its commit."""
+
+    __slots__ = (
+        "_scheduler",
+        "change",
+        "live",
+        "next",
+        "ops",
+        "patch",
+        "released_work",
+        "seq",
+        "settled",
+        "task",
+    )
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        live: Live,
+        patch: Patch,
+        change: Change,
+        ops: Sequence[Op],
+        task: asyncio.Task[None] | None,
+    ) -> None:
+        self._scheduler = scheduler
+        self.live = live
+        self.seq = live.snapshot.seq
+        self.patch = patch
+        self.change = change
+        self.ops = ops
+        self.task = task  # that made the attempt behind this step, and may go on with the next node
+        self.next: str | None = None  # the token that the task goes on with
+        self.released_work = False
+        self.settled: asyncio.Future[None] | None = None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the task behind this step is there to go on with a node."""
+        return self.task is not None and self.next is None and not (self.settled and self.settled.cancelled())
+
+    @property
+    def alive(self) -> bool:
+        """Whether no earlier step of the run was refused."""
+        return self.live.error is None
+
+    def released(self) -> None:
+        """The step is on disk: show its events, begin its work."""
+        self.live.committed = self.seq
+        self.live.history.committed(self.ops)
+        if self.live.watches:
+            for event in self.events():
+                self.live.show(event)
+        if not self.released_work:
+            self._scheduler.release(self)
+        if self.change.whole and not self.change.new and self.live.committed == self.live.snapshot.seq:
+            self.live.finish()
+        self._settle()
+
+    def refused(self, error: Exception) -> None:
+        """The step was not written: the run stops here, with that error."""
+        self._scheduler.refused(self.live, error)
+        self._settle()
+
+    def events(self) -> list[Event]:
+        """Return the step's events."""
+        return stored_events(self.live.run_id, self.seq, self.patch, self.live.decode, self.live.agent_of)
+
+    def _settle(self) -> None:
+        if self.settled is not None and not self.settled.done():
+            self.settled.set_result(None)

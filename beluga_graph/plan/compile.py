@@ -1,0 +1,286 @@
+"""`compile_graph`: a declared graph, checked, inlined and frozen, as a row of named passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from beluga_graph.codec import Codec, Registry
+from beluga_graph.errors import BadState, EdgeTypeMismatch, Unreachable
+from beluga_graph.graph import END, MISSING, START, Declared, DeclaredNode
+from beluga_graph.kernel.shape import CHOICE, FRAME, NodeShape, RetryShape, Shape
+from beluga_graph.kernel.shape import END as LEAVE
+from beluga_graph.plan.fit import fits, input_type, output_type
+from beluga_graph.plan.paths import check_paths
+from beluga_graph.plan.plan import Binding, Body, Plan, fingerprint_of
+from beluga_graph.plan.state import StateBinding, bind_state, type_name
+from beluga_graph.policy import Limits, Retry
+
+__all__ = ["compile_graph"]
+
+_START, _END = START.name, END.name
+_HAS_BODY = ("function", "agent", "tool", "handoff", "join", CHOICE)
+
+
+def compile_graph(graph: Declared) -> Plan:
+    """Check and freeze a declared graph. Raises a `GraphError` that names the node, the rule and the way out.
+
+    A sub-flow is checked as a graph of its own and inlined: its node `x` becomes `sub/x`.
+    """
+    pieces = _Pieces(Registry())
+    entry = _inline(graph, "", pieces)
+    _register_types(graph, pieces.registry)
+    state = bind_state(graph.name, graph.state) if graph.state is not None else None
+    limits = graph.limits or Limits()
+    shape = Shape(
+        name=graph.name,
+        fingerprint="",
+        entry=entry,
+        nodes=pieces.nodes,
+        limits=limits.as_dict(),
+        state=tuple(channel.shape() for channel in state.channels.values()) if state else (),
+        types=tuple(pieces.registry.names()),
+        timeout_ms=_ms(graph.timeout),
+        input_type=type_name(_input_of(graph, _START)),
+        output_type="",
+    )
+    shape = replace(shape, fingerprint=fingerprint_of(shape.to_plain()))
+    codec = Codec(pieces.registry, max_bytes=limits.max_value_bytes)
+    return Plan(shape, pieces.bindings, codec, state, pieces.waits)
+
+
+@dataclass(slots=True)
+class _Pieces:
+    """What the passes over a graph and its sub-flows collect."""
+
+    registry: Registry
+    nodes: dict[str, NodeShape] = field(default_factory=dict)
+    bindings: dict[str, Binding] = field(default_factory=dict)
+    waits: dict[str, Any] = field(default_factory=dict)
+
+
+def _inline(graph: Declared, frame: str, pieces: _Pieces) -> str:
+    """Check one graph and add its nodes under the path of their frame; return the entry's path."""
+    graph = _with_choices(_with_joined_branches(_checked_start(graph)))
+    check_paths(graph)
+    _check_joins(graph)
+    _check_types(graph)
+    prefix = f"{frame}/" if frame else ""
+    paths = {name: prefix + name for name in graph.nodes} | {_END: LEAVE}
+    state = bind_state(graph.name, graph.state) if graph.state is not None else None
+    for node in graph.nodes.values():
+        path = paths[node.name]
+        if node.kind == FRAME:
+            pieces.nodes[path] = _shape_of(
+                graph, node, frame, paths, ""
+            )  # keeps its place before what is inside
+            assert node.flow is not None
+            entry = _inline(node.flow, path, pieces)
+            pieces.nodes[path] = _shape_of(graph, node, frame, paths, entry)
+            _register_types(node.flow, pieces.registry)
+        else:
+            pieces.nodes[path] = _shape_of(graph, node, frame, paths, None)
+        pieces.bindings[path] = _binding_of(graph, node, state)
+        if node.kind == "wait":
+            pieces.waits.setdefault(node.signal, node.type)
+    (entry,) = (target for source, target in graph.edges if source == _START)
+    return paths[entry]
+
+
+# Passes that complete what was declared.
+
+
+def _checked_start(graph: Declared) -> Declared:
+    starts = sum(source == _START for source, _ in graph.edges) + (_START in graph.branches)
+    if starts == 0:
+        raise Unreachable(
+            graph.name, "START", "no edge leads out of it", "add g.edge(START, <the first node>)"
+        )
+    return graph
+
+
+def _with_joined_branches(graph: Declared) -> Declared:
+    """Lead a fan-out's targets straight to its join where no edge at all leads to that join."""
+    led = {target for _, target in graph.edges} | set(graph.errors.values())
+    led |= {target for branch in graph.branches.values() for target in branch.routes.values()}
+    left = {source for source, _ in graph.edges} | set(graph.branches)
+    added = [
+        (target, node.join)
+        for node in graph.nodes.values()
+        if node.kind == "fan_out" and node.join not in led
+        for target in dict.fromkeys(node.to)
+        if target not in left and target in graph.nodes and graph.nodes[target].kind != "fan_out"
+    ]
+    return replace(graph, edges=[*graph.edges, *added]) if added else graph
+
+
+def _with_choices(graph: Declared) -> Declared:
+    """Give a body to each conditional edge whose source has none: a frame, a wait, a timer, START."""
+    nodes, edges, branches = dict(graph.nodes), list(graph.edges), dict(graph.branches)
+    for source, branch in graph.branches.items():
+        if source in nodes and nodes[source].kind in (*_HAS_BODY, "fan_out"):
+            continue
+        name = f"{source}?"
+        nodes[name] = DeclaredNode(name=name, kind=CHOICE)
+        edges.append((source, name))
+        branches[name] = branches.pop(source)
+    return replace(graph, nodes=nodes, edges=edges, branches=branches)
+
+
+# Passes that check.
+
+
+def _check_joins(graph: Declared) -> None:
+    for node in graph.nodes.values():
+        if node.kind != "fan_out":
+            continue
+        join = graph.nodes[node.join]
+        if node.over is None and join.wait is not None and join.wait > len(node.to):
+            rule = f"it waits for {join.wait} of {len(node.to)} branches"
+            raise BadState(graph.name, f"join {join.name!r}", rule, f"wait for at most {len(node.to)}")
+
+
+def _check_types(graph: Declared) -> None:
+    for source, target in graph.edges:
+        if source in graph.nodes and target in graph.nodes:
+            _check_edge(graph, source, target)
+    for source, branch in graph.branches.items():
+        for target in branch.routes.values():
+            if source in graph.nodes and target in graph.nodes:
+                _check_edge(graph, source, target)
+    for node in graph.nodes.values():
+        for target in node.to:
+            if node.over is None:
+                continue
+            items = output_type(node.over)
+            arguments: tuple[Any, ...] = getattr(items, "__args__", ())
+            if len(arguments) == 1 and not fits(arguments[0], _input_of(graph, target)):
+                _refuse(graph, node.name, target, arguments[0])
+
+
+def _check_edge(graph: Declared, source: str, target: str) -> None:
+    given = _output_of(graph, source)
+    if not fits(given, _input_of(graph, target)):
+        _refuse(graph, source, target, given)
+
+
+def _refuse(graph: Declared, source: str, target: str, given: Any) -> None:
+    taken = type_name(_input_of(graph, target))
+    rule = f"{source!r} gives {type_name(given)} and {target!r} takes {taken}"
+    way_out = "change an annotation or put a node between them"
+    raise EdgeTypeMismatch(graph.name, f"edge {source!r} -> {target!r}", rule, way_out)
+
+
+def _input_of(graph: Declared, name: str) -> Any:
+    """Return the type of the value that a node takes, as far as it is known."""
+    if name == _START:
+        targets = [target for source, target in graph.edges if source == _START]
+        return _input_of(graph, targets[0]) if targets and targets[0] in graph.nodes else Any
+    node = graph.nodes[name]
+    if node.kind == FRAME:
+        return _input_of(node.flow, _START) if node.flow is not None else Any
+    if node.kind == "join" or node.body is None:
+        return Any
+    return input_type(node.body)
+
+
+def _output_of(graph: Declared, name: str) -> Any:
+    node = graph.nodes[name]
+    if node.kind == "wait":
+        return Any if node.type is None or node.default is not MISSING else node.type
+    if node.body is None or node.kind in (FRAME, "timer"):
+        return Any
+    return output_type(node.body)
+
+
+# The pass that freezes.
+
+
+def _shape_of(
+    graph: Declared, node: DeclaredNode, frame: str, paths: dict[str, str], entry: str | None
+) -> NodeShape:
+    targets = [paths[target] for source, target in graph.edges if source == node.name]
+    branch = graph.branches.get(node.name)
+    routes = (
+        tuple((route, paths[target], branch.kind) for route, target in branch.routes.items())
+        if branch
+        else ()
+    )
+    error = graph.errors.get(node.name)
+    inside = bind_state(graph.name, node.flow.state) if node.flow and node.flow.state else None
+    default = None if node.default is MISSING else Codec(Registry()).encode(node.default)
+    return NodeShape(
+        name=paths[node.name],
+        local=node.name,
+        kind=node.kind,
+        frame=frame,
+        target=targets[0] if targets else None,
+        routes=routes,
+        error=paths[error] if error else None,
+        retry=_retry(node.retry),
+        timeout_ms=_ms(node.timeout),
+        join=paths[node.join] if node.kind == "fan_out" else None,
+        branches=tuple(paths[target] for target in node.to),
+        over=node.over is not None,
+        max_concurrency=node.max_concurrency,
+        wait=node.wait,
+        collect=node.collect,
+        signal=node.signal or None,
+        default=default,
+        checked=node.kind == "wait" and node.type is not None,
+        delay_ms=_ms(node.seconds) or 0,
+        entry=entry,
+        state=tuple(channel.shape() for channel in inside.channels.values()) if inside else (),
+        input_type=type_name(_input_of(graph, node.name)),
+        output_type=type_name(_output_of(graph, node.name)),
+        description=node.description,
+    )
+
+
+def _binding_of(graph: Declared, node: DeclaredNode, state: StateBinding | None) -> Binding:
+    branch = graph.branches.get(node.name)
+    return Binding(
+        body=_body(node.body),
+        choose=_body(branch.choose) if branch else None,
+        routes=frozenset((type(route), route) for route in branch.routes) if branch else frozenset(),
+        over=_body(node.over),
+        targets=len(node.to),
+        retry=node.retry,
+        timeout_ms=_ms(node.timeout),
+        state=state,
+        payload_type=node.type,
+    )
+
+
+def _register_types(graph: Declared, registry: Registry) -> None:
+    """Register every class that the graph's annotations name, so that their values can be stored."""
+    if graph.state is not None:
+        registry.add(graph.state)
+    for node in graph.nodes.values():
+        if node.type is not None:
+            registry.add(node.type)
+        for call in (node.body, node.over):
+            if call is not None:
+                registry.add(input_type(call))
+                registry.add(output_type(call))
+
+
+def _body(call: Callable[..., Any] | None) -> Body | None:
+    return None if call is None else Body.of(call)
+
+
+def _retry(retry: Retry | None) -> RetryShape | None:
+    if retry is None:
+        return None
+    return RetryShape(
+        attempts=retry.attempts,
+        initial_ms=_ms(retry.initial) or 0,
+        factor=float(retry.factor),
+        maximum_ms=_ms(retry.maximum) or 0,
+        jitter=float(retry.jitter),
+    )
+
+
+def _ms(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)

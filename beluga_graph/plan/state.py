@@ -1,0 +1,93 @@
+"""The state of a graph: a pydantic model's fields as channels, each with its reducer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, get_args, get_origin
+
+from beluga_graph.errors import BadState
+from beluga_graph.kernel.shape import FieldShape
+from beluga_graph.reducers import Reducer, append
+
+__all__ = ["Channel", "StateBinding", "bind_state", "type_name"]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One field of the state: how it is updated and checked."""
+
+    name: str
+    annotation: Any
+    reducer: Reducer | None
+    default: Callable[[], tuple[bool, Any]]  # (True, value), or (False, None) where there is none
+
+    @property
+    def appends(self) -> bool:
+        """Whether items are appended and stored one by one."""
+        return self.reducer is append
+
+    @cached_property
+    def adapter(self) -> Any:
+        """Validates a value of the field; of an append field, one item."""
+        from pydantic import TypeAdapter  # noqa: PLC0415 - its cost is paid by the first update
+
+        return TypeAdapter(self.item if self.appends else self.annotation)
+
+    @property
+    def item(self) -> Any:
+        """The type of one item of an append field."""
+        arguments = get_args(self.annotation)
+        return arguments[0] if arguments and arguments[0] is not Ellipsis else Any
+
+    def shape(self) -> FieldShape:
+        """Return the channel as data."""
+        reducer = "set" if self.reducer is None else getattr(self.reducer, "__name__", "reducer")
+        return FieldShape(name=self.name, reducer=reducer, type=type_name(self.annotation))
+
+
+@dataclass(frozen=True, slots=True)
+class StateBinding:
+    """The state of one frame."""
+
+    model: type[Any]
+    channels: dict[str, Channel] = field(default_factory=dict)
+
+
+def bind_state(graph: str, model: type[Any]) -> StateBinding:
+    """Read the fields of a pydantic model class. Raises `BadState` if it is none."""
+    fields = getattr(model, "__pydantic_fields__", None)
+    if not isinstance(model, type) or fields is None:
+        raise BadState(
+            graph, f"state {model!r}", "it is not a pydantic model class", "derive it from BaseModel"
+        )
+    channels = {}
+    for name, info in fields.items():
+        reducers = [extra for extra in info.metadata if callable(extra) and not isinstance(extra, type)]
+        if len(reducers) > 1:
+            rule = f"field {name!r} has {len(reducers)} reducers"
+            raise BadState(graph, f"state {model.__name__}", rule, "name one reducer in its Annotated")
+        channels[name] = Channel(name, info.annotation, reducers[0] if reducers else None, _default(info))
+        if channels[name].appends and get_origin(info.annotation) not in (list, tuple) + (None,):
+            rule = f"append field {name!r} is a {type_name(info.annotation)}"
+            raise BadState(graph, f"state {model.__name__}", rule, "make it a list")
+    return StateBinding(model, channels)
+
+
+def _default(info: Any) -> Callable[[], tuple[bool, Any]]:
+    def default() -> tuple[bool, Any]:
+        if info.is_required():
+            return False, None
+        return True, info.get_default(call_default_factory=True)
+
+    return default
+
+
+def type_name(annotation: Any) -> str:
+    """Return a type as text: for drawings, comparison and messages."""
+    if annotation is Any or annotation is None:
+        return "Any" if annotation is Any else "None"
+    if isinstance(annotation, type) and not get_args(annotation):
+        return annotation.__qualname__
+    return str(annotation).replace("typing.", "")

@@ -1,0 +1,186 @@
+"""`Run`: a handle on one run, and the nouns that describe runs from outside."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from beluga_graph.errors import RunCancelled, RunFailed
+from beluga_graph.events import Event, Failure, stored_events
+from beluga_graph.history import read_steps
+from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
+from beluga_graph.live import Live, Watch
+
+if TYPE_CHECKING:
+    from beluga_graph.engine import Engine
+
+__all__ = ["Outcome", "Run", "RunInfo", "RunSnapshot", "RunStatus", "StepInfo", "TokenInfo"]
+
+
+class RunStatus(StrEnum):
+    """What a run is doing."""
+
+    running = "running"
+    waiting = "waiting"
+    completed = "completed"
+    failed = "failed"
+    cancelled = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended, or where it is."""
+
+    status: RunStatus
+    output: Any = None
+    failure: Failure | None = None
+    usage: dict[str, int] = field(default_factory=dict)
+    steps: int = 0
+    """Finished nodes."""
+    reason: str | None = None
+    """Of a loop: `condition` or `limit`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """One line about a run."""
+
+    run_id: str
+    flow: str
+    status: RunStatus
+    created_ms: int
+    updated_ms: int
+    """When the status last changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepInfo:
+    """One committed step of a run's history."""
+
+    seq: int
+    at_ms: int
+    trigger: str
+    token: str
+    attempt: int
+    events: tuple[Event, ...]
+    ops: tuple[tuple[Any, ...], ...]
+    """The primitive changes, as stored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenInfo:
+    """One thread of control of a run."""
+
+    name: str
+    node: str
+    state: str
+    """`run`, `retry`, `wait`, `sleep` or `broken`."""
+    attempt: int
+    value: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSnapshot:
+    """A run as of one step, decoded."""
+
+    run_id: str
+    seq: int
+    status: RunStatus
+    input: Any
+    state: dict[str, Any]
+    """The graph's own state, without what open branches have not joined yet."""
+    tokens: tuple[TokenInfo, ...]
+    output: Any
+    failure: Failure | None
+    timers: dict[str, int]
+    steps: int
+    plan: str
+    """The graph's fingerprint."""
+
+
+class Run:
+    """A handle on a run. It stays valid after the run's end, and tells what is on disk."""
+
+    __slots__ = ("_engine", "_live", "id")
+
+    def __init__(self, engine: Engine, live: Live) -> None:
+        self._engine = engine
+        self._live = live
+        self.id = live.run_id
+
+    async def result(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - the face's word
+        """Wait for the end and return the output.
+
+        Raises `RunFailed`, `RunCancelled`, `LeaseLost`, or the store's error that stopped the run;
+        `TimeoutError` after `timeout` seconds, which does not touch the run.
+        """
+        live = await self._ended(timeout)
+        run = live.snapshot
+        if run.status == COMPLETED:
+            return live.decode(run.output)
+        if run.status == CANCELLED:
+            raise RunCancelled(self.id, "it was cancelled")
+        if run.status == FAILED:
+            failure = live.decode(run.error)
+            raise RunFailed(self.id, failure.node, failure.attempts, failure) from live.cause
+        raise RunCancelled(self.id, "this engine stopped driving it before its end; resume it to go on")
+
+    async def outcome(self, timeout: float | None = None) -> Outcome:  # noqa: ASYNC109 - the face's word
+        """Wait for the end and tell how it was; a failure is told, not raised."""
+        live = await self._ended(timeout)
+        run = live.snapshot
+        return Outcome(
+            status=RunStatus(run.status),
+            output=live.decode(run.output) if run.output is not None else None,
+            failure=live.decode(run.error) if run.error is not None and run.status == FAILED else None,
+            usage=dict(run.usage),
+            steps=run.steps,
+        )
+
+    async def status(self) -> RunStatus:
+        """Return the status that is on disk now."""
+        return await self._engine.status(self.id)
+
+    async def events(self, after: int = 0) -> AsyncGenerator[Event, None]:
+        """Yield the stored events of steps after `after`, then live ones, until the run ends."""
+        live = self._engine.current(self.id) or self._live
+        watch = Watch()
+        live.attach(watch)
+        try:
+            async for event in replay_then_follow(live, watch, after):
+                yield event
+        finally:
+            if watch in live.watches:
+                live.watches.remove(watch)
+
+    async def signal(self, name: str, payload: Any = None) -> None:
+        """Send a signal; on disk when this returns."""
+        await self._engine.signal(self.id, name, payload)
+
+    async def cancel(self) -> RunStatus:
+        """End the run for good; return the status that won, which a finished run keeps."""
+        return await self._engine.cancel(self.id)
+
+    async def _ended(self, seconds: float | None) -> Live:
+        live = self._engine.current(self.id) or self._live
+        async with asyncio.timeout(seconds):
+            await asyncio.shield(live.done)
+        if live.error is not None:
+            raise live.error
+        return live
+
+    def __repr__(self) -> str:
+        return f"<run {self.id!r}: {self._live.snapshot.status}>"
+
+
+async def replay_then_follow(live: Live, watch: Watch, after: int) -> AsyncGenerator[Event, None]:
+    """Yield what is stored, then what the watch brings, each step once."""
+    for step in read_steps(live.history.store, live.run_id, after, watch.since):
+        for event in stored_events(live.run_id, step.seq, step.patch, live.decode, live.agent_of):
+            yield event
+    while (shown := await watch.get()) is not None:
+        if shown.seq is None or shown.seq > max(after, watch.since):
+            yield shown

@@ -1,0 +1,356 @@
+"""The scheduler walks plans: the only module that creates tasks for nodes.
+
+It knows nothing of graphs. A trigger goes into `advance`, the patch is applied and committed, and what the
+patch changed of the run's work is begun or ended: attempts as tasks, timers on the clock, waits as watches
+of the inbox. A task that finished a node goes on with the next one, since a task costs more than a node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from beluga_graph.attempt import Attempt, Ended, Hands
+from beluga_graph.clock import Clock
+from beluga_graph.committer import Committer
+from beluga_graph.disk import read
+from beluga_graph.errors import LeaseLost
+from beluga_graph.events import Event
+from beluga_graph.executor import run_attempt
+from beluga_graph.kernel.draft import limit, token_timer
+from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, RUN, Token
+from beluga_graph.kernel.transition import Change, advance, changes, work
+from beluga_graph.kernel.triggers import (
+    ArmTimer,
+    AwaitSignal,
+    NodeFailed,
+    RunNode,
+    SignalReceived,
+    TimerFired,
+    Trigger,
+    Work,
+)
+from beluga_graph.lease import Lease
+from beluga_graph.live import Live, Step
+from stores.base import Check, Conflict, Delete, Durability, Op, Put, Store
+
+__all__ = ["Scheduler"]
+
+_TURN_S = 0.005  # how long nodes that never wait may keep the loop from everything else
+_MARK = b"\x01"
+
+
+class Scheduler:
+    """Drives runs of one store, within one event loop."""
+
+    def __init__(
+        self, store: Store, durability: Durability, hands: Hands, max_concurrency: int | None
+    ) -> None:
+        self.store = store
+        self.clock: Clock = hands.clock
+        self.committer = Committer(store, durability)
+        self.hands = hands
+        self._ahead = durability == "batch"
+        self._busy = 0  # attempts under way, or about to be: what may still join the next commit
+        self._turn = time.perf_counter()
+        self._places = asyncio.Semaphore(max_concurrency) if max_concurrency is not None else None
+
+    # From a trigger to a step.
+
+    def decide(
+        self,
+        live: Live,
+        trigger: Trigger,
+        ended: Ended | None = None,
+        *,
+        task: asyncio.Task[None] | None = None,
+        more: Sequence[Op] = (),
+    ) -> Step | None:
+        """Let a trigger change a run; return the step, queued for its commit, or `None` if it was stale.
+
+        `more` are operations that belong to the same commit, such as a lease that is taken over.
+        """
+        run, shape = live.snapshot, live.plan.shape
+        patch = advance(shape, run, trigger)
+        if not patch.ops:
+            return None
+        at = self.clock.now_ms()
+        ops: list[Op] = [*more] or [
+            Check(live.history.keys.lease, live.lease.sealed(live.history.keys.lease))
+        ]
+        ops += live.history.step_ops(run, trigger, patch, ended, at)
+        status = run.status
+        run.apply(patch)
+        if run.status != status:
+            ops += self._status_ops(live, at)
+        ops += live.history.snapshot_ops(run)
+        step = Step(self, live, patch, changes(shape, run, patch), ops, task)
+        if ended is not None and ended.error is not None and run.status == FAILED:
+            live.cause = ended.error
+        last = step.change.whole
+        if self._ahead and not last and not more:
+            step.released_work = True
+            self.release(step)
+            self.committer.put(step, urgent=False)
+        else:
+            self.committer.put(step)
+        return step
+
+    def _status_ops(self, live: Live, at: int) -> list[Op]:
+        """Keep head and index; a run that has ended or failed gives its lease back."""
+        run, keys = live.snapshot, live.history.keys
+        live.head = replace(live.head, status=run.status, updated_ms=at, plan=run.plan)
+        ops: list[Op] = [Put(keys.head, live.head.sealed(keys.head))]
+        if run.status in (COMPLETED, FAILED, CANCELLED):
+            live.lease = Lease(b"", live.lease.epoch)
+            ops += [Delete(keys.open), Put(keys.lease, live.lease.sealed(keys.lease))]
+        else:
+            ops.append(Put(keys.open, _MARK))
+        return ops
+
+    # From a step to work.
+
+    def release(self, step: Step) -> None:
+        """End and begin what a step changed of its run's work."""
+        live, change = step.live, step.change
+        if change.whole:
+            live.stop_work()
+            if live.resting or not change.new:
+                return
+        for name in change.tokens:
+            task = live.tasks.pop(name, None)
+            if task is not None and task is not step.task:
+                task.cancel()
+        for name in change.timers:
+            disarm = live.timers.pop(name, None)
+            if disarm is not None:
+                disarm()
+        if not live.resting:
+            self._begin(live, change.new, step)
+
+    async def begin(self, live: Live) -> None:
+        """Begin all that a run must be doing: overdue timers first, so that a deadline fires before a node runs."""
+        everything = work(live.plan.shape, live.snapshot)
+        now = self.clock.now_ms()
+        overdue = sorted((due, timer) for timer, due in live.snapshot.timers.items() if due <= now)
+        for due, timer in overdue:
+            self._fire(live, timer, due)
+        if overdue:
+            await self.committer.drained()
+        # What the fired timers led to was begun with their commits; the rest is left.
+        known = live.tasks.keys() | live.timers.keys()
+        left = [item for item in everything if type(item) is AwaitSignal or item[0] not in known]
+        if not live.done.done():
+            self._begin(live, left, None)
+
+    def _begin(self, live: Live, new: Sequence[Work], step: Step | None) -> None:
+        for item in new:
+            if type(item) is RunNode:
+                token = live.snapshot.tokens.get(item.token)
+                if token is None or token.state != RUN or token.attempt != item.attempt:
+                    continue  # a later step, decided meanwhile, has dropped it
+                if step is not None and step.goes_on:
+                    step.next = item.token
+                    live.tasks[item.token] = step.task  # type: ignore[assignment]  # `goes_on` says it is there
+                else:
+                    self._spawn(live, item.token)
+            elif type(item) is ArmTimer:
+                if live.snapshot.timers.get(item.timer) == item.due:
+                    fire = partial(self._fire, live, item.timer, item.due)
+                    live.timers[item.timer] = self.clock.call_at(item.due, fire)
+            elif type(item) is AwaitSignal:
+                self.look_for_signal(live, item.signal)
+
+    def _spawn(self, live: Live, token: str) -> None:
+        self._busy += 1
+        task = asyncio.get_running_loop().create_task(self._drive(live, token))
+        live.tasks[token] = task
+
+    # Attempts.
+
+    async def _drive(self, live: Live, first: str) -> None:
+        """Make attempt after attempt, as long as each step leads on to a node."""
+        task = asyncio.current_task()
+        assert task is not None
+        name: str | None = first
+        busy = True
+        try:
+            while name is not None:
+                ended = await self._attempt(live, live.snapshot.tokens[name])
+                self._busy -= 1
+                busy = False
+                step = self.decide(live, ended.trigger, ended, task=task)
+                if step is None:
+                    return
+                await self.settled(step)
+                await self._give_way()
+                name = step.next if step.alive else None
+                if name is not None:
+                    self._busy += 1
+                    busy = True
+        except Exception as error:  # noqa: BLE001 - a defect of the engine stops the run, and is told
+            live.finish(error)
+        finally:
+            if busy:
+                self._busy -= 1
+
+    async def _attempt(self, live: Live, token: Token) -> Ended:
+        show = None
+        if live.watches:
+            live.show(
+                Event(
+                    type="node_started",
+                    run_id=live.run_id,
+                    node=token.node,
+                    token=token.name,
+                    attempt=token.attempt,
+                )
+            )
+            show = partial(_show_text, live)
+        attempt = Attempt(live.plan, live.snapshot, token, live.history, self.hands, show)
+        if self._places is None:
+            ended = await run_attempt(attempt)
+        else:
+            async with self._places:
+                ended = await run_attempt(attempt)
+        if attempt.texts and type(ended.trigger) is NodeFailed and live.watches:
+            live.show(
+                Event(
+                    type="retracted",
+                    run_id=live.run_id,
+                    node=token.node,
+                    token=token.name,
+                    attempt=token.attempt,
+                )
+            )
+        return ended
+
+    async def settled(self, step: Step) -> None:
+        """Return once the step's work may begin: after its commit, or at once where work goes on ahead."""
+        if step.released_work:
+            return
+        if self._busy == 0:
+            self.committer.flush()  # nothing else can join this commit
+        if step.live.committed < step.seq and step.alive:
+            step.settled = asyncio.get_running_loop().create_future()
+            await step.settled
+
+    async def _give_way(self) -> None:
+        """Let the loop turn, now and then, under nodes that never wait."""
+        now = time.perf_counter()
+        if now - self._turn > _TURN_S:
+            await asyncio.sleep(0)
+            self._turn = time.perf_counter()
+
+    async def commit(self, live: Live, ops: list[Op]) -> None:
+        """Commit something about a run that is no step of it."""
+        entry = _Note(self, live, ops)
+        self.committer.put(entry)
+        await self.committer.drained()
+
+    # Timers and signals.
+
+    def _fire(self, live: Live, timer: str, due: int) -> None:
+        try:
+            self._timer_due(live, timer, due)
+        except Exception as error:  # noqa: BLE001 - a defect of the engine stops the run, and is told
+            live.finish(error)
+
+    def _timer_due(self, live: Live, timer: str, due: int) -> None:
+        live.timers.pop(timer, None)
+        if live.done.done():
+            return
+        for signal, waiting in live.snapshot.waits.items():
+            if timer == token_timer(waiting[0]) and self.look_for_signal(live, signal):
+                return  # an accepted signal beats a timeout that is not committed
+        self.decide(live, TimerFired(timer, due, self.clock.now_ms()))
+
+    def look_for_signal(self, live: Live, signal: str) -> bool:
+        """Serve unread signals of a name to the run's waits; tell whether there was one."""
+        served = False
+        keys = live.history.keys
+        while signal in live.snapshot.waits and not live.done.done():
+            position = live.snapshot.inbox.get(signal, 0)
+            key = keys.signal(signal, position)
+            blob = self.store.get(key)
+            if blob is None:
+                break
+            _, payload, _ = read(key, blob)
+            step = self.decide(live, SignalReceived(signal, position, payload, self.clock.now_ms()))
+            if step is None:
+                break
+            served = True
+        return served
+
+    # Taking on and giving up runs.
+
+    def fail_interrupted(self, live: Live) -> None:
+        """Fail the nodes at which too many owners died."""
+        allowed = limit(live.plan.shape, live.snapshot, "max_interruptions")
+        for token in list(live.snapshot.tokens.values()):
+            if token.state == RUN and token.interruptions > allowed:
+                message = f"{token.interruptions} processes ended while the node ran; the limit is {allowed}"
+                trigger = NodeFailed(
+                    token.name, token.attempt, self.clock.now_ms(), "Interrupted", message, retryable=False
+                )
+                self.decide(live, trigger)
+
+    def refused(self, live: Live, error: Exception) -> None:
+        """Stop a run whose step was not written."""
+        if isinstance(error, Conflict):
+            message = "another owner has taken the run over; what this one did since was not written"
+            lost = LeaseLost(live.run_id, message)
+            lost.__cause__ = error
+            error = lost
+        live.finish(error)
+
+    async def rest(self, live: Live) -> None:
+        """Stop driving a run without ending it: end its tasks, commit what is decided, give the lease back."""
+        live.resting = True
+        tasks = [task for task in live.tasks.values() if task is not asyncio.current_task()]
+        live.stop_work()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self.committer.drained()
+        if live.error is None and live.lease.owner:
+            keys = live.history.keys
+            held = Check(keys.lease, live.lease.sealed(keys.lease))
+            live.lease = Lease(b"", live.lease.epoch)
+            await self.commit(live, [held, Put(keys.lease, live.lease.sealed(keys.lease))])
+        live.finish()
+
+
+class _Note:
+    """Something about a run that is no step of it, such as a lease that is taken or given back."""
+
+    def __init__(self, scheduler: Scheduler, live: Live, ops: list[Op]) -> None:
+        self._scheduler, self._live = scheduler, live
+        self.ops = ops
+
+    @property
+    def alive(self) -> bool:
+        """Whether the run is still this engine's."""
+        return self._live.error is None
+
+    def released(self) -> None:
+        """Nothing waits for this."""
+
+    def refused(self, error: Exception) -> None:
+        """The lease was lost: the run stops here."""
+        self._scheduler.refused(self._live, error)
+
+
+def _show_text(live: Live, token: Token, text: str) -> None:
+    live.show(
+        Event(
+            type="text",
+            run_id=live.run_id,
+            node=token.node,
+            token=token.name,
+            attempt=token.attempt,
+            text=text,
+        )
+    )

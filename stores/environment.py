@@ -1,0 +1,310 @@
+"""One open LMDB environment, shared by all stores of this process that opened its path.
+
+LMDB's locks belong to (process, file): a second environment on the same files would share them with
+the first, and closing either would drop them. So a process has one environment per path, counted.
+
+Two locks of our own, always taken in this order:
+
+- the *turn*: held through each write transaction, and by a begin that is stuck behind a frozen process;
+- the *reads*: held through each read transaction. Who holds both may replace or close the map.
+"""
+
+import mmap
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from queue import SimpleQueue
+from time import monotonic
+from typing import TypeAlias
+
+import lmdb
+
+from stores import files, lock_file
+from stores.base import Durability, Op, StoreBusy, StoreClosed, StoreError, StoreForked, StoreFull
+from stores.keys import KEY_BYTES_MAX, Chunk, check_key
+from stores.lmdb_errors import explain
+from stores.transactions import apply, read_chunk, size_of
+
+__all__ = ["Environment", "enter"]
+
+GROWTHS_MAX = 64  # doublings in one commit: more than an address space has
+READ_PATIENCE_S = 5.0  # for a read that finds the map grown by another process, while a commit is stuck
+
+_Job: TypeAlias = tuple[tuple[Op, ...], "Future[None]"]
+
+_registry: dict[str, "Environment"] = {}
+_registry_lock = threading.RLock()
+_alive: "weakref.WeakSet[Environment]" = weakref.WeakSet()  # also those whose files were deleted
+
+
+def enter(path: str, durability: Durability, map_size: int) -> "Environment":
+    """Return this process's environment of `path`, opened if need be. Each `enter` needs one `leave`."""
+    with _registry_lock:
+        known = _registry.get(path)
+        if known is not None and known.has_the_files_of(path):
+            known.join(durability)
+            return known
+        opened = _registry[path] = Environment(path, durability, map_size)
+        return opened
+
+
+class Environment:
+    """The transactions of one path. Safe to use from several threads; refuses to work in a forked child."""
+
+    def __init__(self, path: str, durability: Durability, map_size: int) -> None:
+        self.path, self.durability = path, durability
+        self._users = 1
+        self._turn = threading.Lock()
+        self._reads = threading.Lock()
+        self._handed_over: Future[None] | None = None  # the job that holds the turn on the writer thread
+        self._jobs: SimpleQueue[_Job | None] | None = None  # of the writer thread, once there is one
+        self._gone: Callable[[], StoreError] = partial(StoreClosed, path)
+        self._raw: lmdb.Environment | None
+        self._raw, self._lock_fd = files.open_environment(path, map_size, sync=durability != "none")
+        self._inode = files.inode(path)
+        self._inherited: lmdb.Environment | None = None
+        _alive.add(self)
+
+    # ---- coming and going: the caller of `join` holds the registry's lock
+
+    def has_the_files_of(self, path: str) -> bool:
+        """Whether `path` still leads to the files opened here; they may have been deleted and made anew."""
+        return files.inode(path) == self._inode
+
+    def join(self, durability: Durability) -> None:
+        """Count one more user."""
+        if self._raw is None:
+            raise self._gone()
+        if durability != self.durability:
+            raise ValueError(
+                f"store {self.path!r} is open in this process with durability {self.durability!r}, "
+                f"not {durability!r}: use that, or close it first"
+            )
+        self._users += 1
+
+    def leave(self, patience: float) -> None:
+        """Count one user less. The last one closes the environment, after a commit that is under way."""
+        with _registry_lock:
+            if self._inherited is not None:
+                return  # the parent's to close
+            self._users -= 1
+            # Unmapping under a begin that waits for LMDB's mutex would crash: its thread closes afterwards.
+            while not self._users and not self._stuck():
+                if self._turn.acquire(timeout=patience):
+                    self._shut()
+                    self._turn.release()
+                    return
+
+    def disown(self) -> None:
+        """Make this copy, in a forked child, useless and harmless."""
+        # Kept, not closed: closing would pull what the parent's locks and threads stand on.
+        self._inherited, self._raw = self._inherited or self._raw, None
+        self._gone = partial(StoreForked, self.path)
+        self._turn, self._reads = threading.Lock(), threading.Lock()
+
+    def _shut(self) -> None:
+        """Close everything. Needs the registry's lock and the turn."""
+        with self._reads:
+            if self._lock_fd < 0:
+                return
+            if self._raw is not None:
+                self._raw.close()
+            self._raw = None
+            # Only now: closing any descriptor of the lock file drops all locks this process has on it.
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+        if self._jobs is not None:
+            self._jobs.put(None)
+        if _registry.get(self.path) is self:
+            del _registry[self.path]
+
+    # ---- reading
+
+    @property
+    def shared(self) -> bool:
+        """Whether another live process has the environment open."""
+        with self._reads:
+            if self._raw is None:
+                raise self._gone()
+            return lock_file.held_elsewhere(self._lock_fd)
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of `key` as it is now, or `None`."""
+        if type(key) is not bytes or not 0 < len(key) <= KEY_BYTES_MAX:
+            check_key(key)
+        while True:
+            try:
+                with self._reads:
+                    if self._raw is None:
+                        raise self._gone()
+                    with self._raw.begin() as txn:
+                        return txn.get(key)
+            except lmdb.Error as error:
+                self._mend_read(error)
+
+    def chunk(self, prefix: bytes, position: bytes | None, skip: bool, reverse: bool, count: int) -> Chunk:  # noqa: FBT001  # the shape of ReadChunk
+        """Read the next items of a scan as of now; see `stores.keys.ReadChunk`."""
+        while True:
+            try:
+                with self._reads:
+                    if self._raw is None:
+                        raise self._gone()
+                    with self._raw.begin() as txn:
+                        return read_chunk(txn.cursor(), prefix, position, count, skip=skip, reverse=reverse)
+            except lmdb.Error as error:
+                self._mend_read(error)
+
+    def _mend_read(self, error: lmdb.Error) -> None:
+        """Return if reading again may work now; otherwise raise what `error` means."""
+        if isinstance(error, lmdb.MapResizedError):
+            self._take_turn(READ_PATIENCE_S)
+            try:
+                self._remap(0)
+            finally:
+                self._turn.release()
+            return
+        if isinstance(error, lmdb.ReadersFullError):
+            with self._reads:
+                if self._raw is not None and self._raw.reader_check():
+                    return
+        raise explain(self.path, error) from error
+
+    # ---- writing
+
+    def commit(self, ops: tuple[Op, ...], patience: float) -> None:
+        """Do all of `ops` in one transaction; wait at most `patience` seconds for the right to begin it."""
+        if not self._turn.acquire(blocking=False):
+            self._take_turn(patience)
+        outcome: Future[None] | None = None
+        try:
+            if self._raw is None:
+                raise self._gone()
+            if lock_file.held_elsewhere(self._lock_fd):
+                outcome = self._hand_over(ops)
+            else:
+                self._transact(ops)
+        finally:
+            if outcome is None:
+                self._turn.release()
+        if outcome is not None:
+            self._await_begin(outcome, patience)
+
+    def _take_turn(self, patience: float) -> None:
+        """Take the turn, however long commits of this process keep it; not behind a stuck begin."""
+        until = monotonic() + patience
+        while not self._turn.acquire(timeout=max(0.0, until - monotonic())):
+            if self._stuck():
+                raise StoreBusy(self.path, patience)
+            until = monotonic() + patience
+
+    def _stuck(self) -> bool:
+        """Whether the turn is held by a begin that nobody waits for any more."""
+        outcome = self._handed_over
+        return outcome is not None and outcome.cancelled()
+
+    def _hand_over(self, ops: tuple[Op, ...]) -> "Future[None]":
+        """Give the turn and `ops` to the writer thread: another process may make the begin wait for ever."""
+        if self._jobs is None:
+            self._jobs = SimpleQueue()
+            threading.Thread(target=self._write, args=(self._jobs,), name="store-writer", daemon=True).start()
+        outcome: Future[None] = Future()
+        self._handed_over = outcome
+        self._jobs.put((ops, outcome))
+        return outcome
+
+    def _await_begin(self, outcome: "Future[None]", patience: float) -> None:
+        # A begin behind a frozen process cannot be called off. It is left to the writer thread, which finds
+        # its job cancelled once it is let in, writes nothing and gives the turn back.
+        try:
+            outcome.result(patience)
+        except TimeoutError:
+            if outcome.cancel():
+                raise StoreBusy(self.path, patience) from None
+            outcome.result()  # it has begun, so nothing holds it up now
+        except BaseException:
+            outcome.cancel()  # as after Ctrl-C: nobody waits for it any more
+            raise
+
+    def _write(self, jobs: "SimpleQueue[_Job | None]") -> None:
+        """Be the writer thread: do one job after another, each with the turn its caller had taken."""
+        for job in iter(jobs.get, None):
+            self._work_off(*job)
+            del job  # or its values would stay in memory until the next one
+
+    def _work_off(self, ops: tuple[Op, ...], outcome: "Future[None]") -> None:
+        failure: BaseException | None = None
+        try:
+            self._transact(ops, outcome.set_running_or_notify_cancel)
+        except BaseException as error:  # noqa: BLE001  # it is the caller's, who waits for it
+            failure = error
+        abandoned = outcome.cancelled() or not (outcome.running() or outcome.set_running_or_notify_cancel())
+        if abandoned:
+            with _registry_lock:  # the last store may have been closed meanwhile, and left the rest to us
+                if not self._users:
+                    self._shut()
+        self._handed_over = None
+        self._turn.release()  # before the caller goes on, who may well commit again at once
+        if failure is not None and not abandoned:
+            outcome.set_exception(failure)
+        elif not abandoned:
+            outcome.set_result(None)
+
+    def _transact(self, ops: tuple[Op, ...], claim: Callable[[], bool] | None = None) -> None:
+        """Run the transaction, with as much map as it takes. If `claim` says no once begun, write nothing."""
+        for _ in range(GROWTHS_MAX):
+            if self._raw is None:
+                raise self._gone()
+            try:
+                txn = self._raw.begin(write=True)
+                if claim is not None:
+                    if not claim():
+                        txn.abort()
+                        return
+                    claim = None
+                apply(txn, ops)
+            except lmdb.MapFullError:
+                self._grow()
+            except lmdb.MapResizedError:
+                self._remap(0)  # another process has grown it
+            except lmdb.Error as error:
+                raise explain(self.path, error, size_of(ops)) from error
+            else:
+                return
+        raise StoreFull(self.path, f"the map is too small even after {GROWTHS_MAX} doublings")
+
+    def _grow(self) -> None:
+        assert self._raw is not None  # noqa: S101  # a transaction has just ended on it
+        size = 2 * self._raw.info()["map_size"]
+        try:
+            # LMDB lets go of the old map before it asks for the new one, so find out first.
+            mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=0).close()
+        except (OSError, OverflowError) as error:
+            raise StoreFull(self.path, f"no address space for a map of {size} bytes: {error}") from error
+        self._remap(size)
+
+    def _remap(self, size: int) -> None:
+        """Replace the map; `0` takes the size that another process has given it. Needs the turn."""
+        with self._reads:
+            if self._raw is None:
+                raise self._gone()
+            try:
+                self._raw.set_mapsize(size)
+            except lmdb.Error as error:
+                self._raw.close()
+                self._raw = None
+                self._gone = partial(StoreFull, self.path, str(error))
+                raise self._gone() from error
+
+
+def _after_fork_in_child() -> None:
+    global _registry_lock  # noqa: PLW0603  # another thread of the parent may have held it
+    _registry_lock = threading.RLock()
+    for environment in list(_alive):
+        environment.disown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

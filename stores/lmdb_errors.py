@@ -1,0 +1,48 @@
+"""What LMDB's errors, and the system's, mean for a store."""
+
+import errno
+import os
+import resource
+from pathlib import Path
+
+import lmdb
+
+from stores.base import StoreDamaged, StoreError, StoreFull, StoreReadOnly
+
+__all__ = ["explain", "explain_system"]
+
+_FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM))
+_FULL_KINDS = (lmdb.MapFullError, lmdb.TxnFullError, lmdb.ReadersFullError)
+_SLACK_BYTES = 1 << 20  # what a commit may need beside its values: pages of the tree, the list of free pages
+
+
+def explain(path: str, error: lmdb.Error, room_bytes: int = 0) -> StoreError | ValueError:
+    """Return what to raise for `error`, met at `path` when about `room_bytes` were to be written."""
+    if isinstance(error, lmdb.BadValsizeError):
+        return ValueError(f"a key has at most 511 bytes and a value less than 4 GiB: {error}")
+    if isinstance(error, _FULL_KINDS):
+        return StoreFull(path, str(error))
+    if error.code == errno.EIO and _lacks_room(Path(path), room_bytes + _SLACK_BYTES):
+        # LMDB reports a write cut short, by a disk that became full in the middle of it, as a bad disk.
+        return StoreFull(path, f"{error}: a write was cut short")
+    return explain_system(path, error.code, str(error))
+
+
+def explain_system(path: str, code: int | None, detail: str) -> StoreError:
+    """Return what to raise for the system's error `code`; LMDB's own codes are negative."""
+    if code in _FULL:
+        return StoreFull(path, detail)
+    if code is not None and code > 0 and code != errno.EIO:
+        return StoreReadOnly(path, detail)
+    return StoreDamaged(path, detail)
+
+
+def _lacks_room(folder: Path, room_bytes: int) -> bool:
+    try:
+        disk = os.statvfs(folder)
+        size = (folder / "data.mdb").stat().st_size
+    except OSError:
+        return False
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    left_by_limit = room_bytes if limit == resource.RLIM_INFINITY else limit - size
+    return min(disk.f_bavail * disk.f_frsize, left_by_limit) < room_bytes
