@@ -74,7 +74,7 @@ class Store(Protocol):
 
     @property
     def folder(self) -> Path | None:
-        """Where files that belong beside the store may lie; `None` for a store that only this process sees."""
+        """Where files that belong beside the store may lie; `None` if only this process sees the store."""
         ...
 
     def get(self, key: bytes) -> bytes | None:

@@ -64,7 +64,7 @@ class LMDBStore:
 
     @property
     def folder(self) -> Path:
-        """The store's own folder."""
+        """The store's folder; files of other names than `data.mdb` and `lock.mdb` may lie there, too."""
         return Path(self.path)
 
     def get(self, key: bytes) -> bytes | None:

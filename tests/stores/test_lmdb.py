@@ -488,10 +488,10 @@ def test_threads_may_read_while_the_map_grows(path: Path, restless_threads: None
 
 def test_without_address_space_to_grow_a_store_is_full_but_usable(child: Callable[[str], Child]) -> None:
     other = child("""
-    store = LMDBStore(path, durability="none", map_size=1 << 20)
+    store = LMDBStore(path, durability="none", map_size=64 << 20)
     store.commit(Put(b"k", b"v"))
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (used + (32 << 20), resource.RLIM_INFINITY))
     say(outcome(lambda: [store.commit(Put(b"%d" % i, b"v" * (1 << 20))) for i in range(200)]))
     say(store.get(b"k").decode())
     store.commit(Delete(b"0"))
