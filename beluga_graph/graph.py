@@ -114,3 +114,9 @@ class Declared:
     edges: list[tuple[str, str]] = field(default_factory=list)  # "START" and "END" at the rims
     branches: dict[str, Branch] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def extent(self) -> int:
+        """How much was declared, sub-flows included. Declaring only ever adds, so equal extents are equal graphs."""
+        own = len(self.nodes) + len(self.edges) + len(self.branches) + len(self.errors)
+        return own + sum(node.flow.extent for node in self.nodes.values() if node.flow is not None)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from beluga_graph.clock import SystemClock
 from beluga_graph.disk import read, sealed
-from stores.base import Delete, Put, Store, StoreError
+from stores.base import Check, Delete, Put, Store, StoreError
 
 __all__ = ["LEASE_S", "Lease", "Owner", "owner_is_alive"]
 
@@ -39,6 +39,10 @@ class Lease:
     def sealed(self, key: bytes) -> bytes:
         """Return the lease as a record."""
         return sealed(key, (self.owner, self.epoch))
+
+    def claim(self, key: bytes) -> Check:
+        """Return what every commit of the run demands: that this lease is still the one in force."""
+        return Check(key, self.sealed(key))
 
     @classmethod
     def read(cls, key: bytes, blob: bytes) -> Lease:

@@ -21,7 +21,7 @@ from stores.base import Op
 if TYPE_CHECKING:
     from beluga_graph.scheduler import Scheduler
 
-__all__ = ["Live", "Step", "Watch"]
+__all__ = ["Hand", "Live", "Step", "Watch"]
 
 
 class Watch:
@@ -64,6 +64,7 @@ class Live:
 
     __slots__ = (
         "cause",
+        "claim",
         "committed",
         "done",
         "error",
@@ -84,6 +85,7 @@ class Live:
         self.history = history
         self.head = head
         self.lease = lease
+        self.claim = lease.claim(history.keys.lease)
         self.committed = snapshot.seq  # the last step that is on disk
         self.tasks: dict[str, asyncio.Task[None]] = {}  # by token
         self.timers: dict[str, Callable[[], None]] = {}  # armed ones, and how to disarm them
@@ -144,12 +146,24 @@ class Live:
         self.timers.clear()
 
 
+class Hand:
+    """A task that makes attempts, one after the other."""
+
+    __slots__ = ("busy", "task")
+
+    task: asyncio.Task[None]
+
+    def __init__(self) -> None:
+        self.busy = True  # inside an attempt, or about to be: its step may still join the next commit
+
+
 class Step:
     """One decided step on its way to the store, with all that waits for its commit."""
 
     __slots__ = (
         "_scheduler",
         "change",
+        "hand",
         "live",
         "next",
         "ops",
@@ -157,7 +171,6 @@ class Step:
         "released_work",
         "seq",
         "settled",
-        "task",
     )
 
     def __init__(
@@ -167,7 +180,7 @@ class Step:
         patch: Patch,
         change: Change,
         ops: Sequence[Op],
-        task: asyncio.Task[None] | None,
+        hand: Hand | None,
     ) -> None:
         self._scheduler = scheduler
         self.live = live
@@ -175,7 +188,7 @@ class Step:
         self.patch = patch
         self.change = change
         self.ops = ops
-        self.task = task  # that made the attempt behind this step, and may go on with the next node
+        self.hand = hand  # that made the attempt behind this step, and may go on with the next node
         self.next: str | None = None  # the token that the task goes on with
         self.released_work = False
         self.settled: asyncio.Future[None] | None = None
@@ -183,7 +196,7 @@ class Step:
     @property
     def goes_on(self) -> bool:
         """Whether the task behind this step is there to go on with a node."""
-        return self.task is not None and self.next is None and not (self.settled and self.settled.cancelled())
+        return self.next is None and not (self.settled and self.settled.cancelled())
 
     @property
     def alive(self) -> bool:

@@ -34,8 +34,8 @@ from beluga_graph.kernel.triggers import (
     Work,
 )
 from beluga_graph.lease import Lease
-from beluga_graph.live import Live, Step
-from stores.base import Check, Conflict, Delete, Durability, Op, Put, Store
+from beluga_graph.live import Hand, Live, Step
+from stores.base import Conflict, Delete, Durability, Op, Put, Store
 
 __all__ = ["Scheduler"]
 
@@ -66,7 +66,7 @@ class Scheduler:
         trigger: Trigger,
         ended: Ended | None = None,
         *,
-        task: asyncio.Task[None] | None = None,
+        hand: Hand | None = None,
         more: Sequence[Op] = (),
     ) -> Step | None:
         """Let a trigger change a run; return the step, queued for its commit, or `None` if it was stale.
@@ -78,16 +78,14 @@ class Scheduler:
         if not patch.ops:
             return None
         at = self.clock.now_ms()
-        ops: list[Op] = [*more] or [
-            Check(live.history.keys.lease, live.lease.sealed(live.history.keys.lease))
-        ]
+        ops: list[Op] = [*more] if more else [live.claim]
         ops += live.history.step_ops(run, trigger, patch, ended, at)
         status = run.status
         run.apply(patch)
         if run.status != status:
             ops += self._status_ops(live, at)
         ops += live.history.snapshot_ops(run)
-        step = Step(self, live, patch, changes(shape, run, patch), ops, task)
+        step = Step(self, live, patch, changes(shape, run, patch), ops, hand)
         if ended is not None and ended.error is not None and run.status == FAILED:
             live.cause = ended.error
         last = step.change.whole
@@ -122,7 +120,7 @@ class Scheduler:
                 return
         for name in change.tokens:
             task = live.tasks.pop(name, None)
-            if task is not None and task is not step.task:
+            if task is not None and (step.hand is None or task is not step.hand.task):
                 task.cancel()
         for name in change.timers:
             disarm = live.timers.pop(name, None)
@@ -152,9 +150,11 @@ class Scheduler:
                 token = live.snapshot.tokens.get(item.token)
                 if token is None or token.state != RUN or token.attempt != item.attempt:
                     continue  # a later step, decided meanwhile, has dropped it
-                if step is not None and step.goes_on:
+                if step is not None and step.hand is not None and step.goes_on:
                     step.next = item.token
-                    live.tasks[item.token] = step.task  # type: ignore[assignment]  # `goes_on` says it is there
+                    live.tasks[item.token] = step.hand.task
+                    step.hand.busy = True
+                    self._busy += 1
                 else:
                     self._spawn(live, item.token)
             elif type(item) is ArmTimer:
@@ -166,36 +166,35 @@ class Scheduler:
 
     def _spawn(self, live: Live, token: str) -> None:
         self._busy += 1
-        task = asyncio.get_running_loop().create_task(self._drive(live, token))
-        live.tasks[token] = task
+        hand = Hand()
+        hand.task = asyncio.get_running_loop().create_task(self._drive(live, token, hand))
+        hand.task.add_done_callback(lambda _: self._leaves(hand))  # also if it was ended before it began
+        live.tasks[token] = hand.task
+
+    def _leaves(self, hand: Hand) -> None:
+        if hand.busy:
+            hand.busy = False
+            self._busy -= 1
 
     # Attempts.
 
-    async def _drive(self, live: Live, first: str) -> None:
+    async def _drive(self, live: Live, first: str, hand: Hand) -> None:
         """Make attempt after attempt, as long as each step leads on to a node."""
-        task = asyncio.current_task()
-        assert task is not None
         name: str | None = first
-        busy = True
         try:
             while name is not None:
                 ended = await self._attempt(live, live.snapshot.tokens[name])
-                self._busy -= 1
-                busy = False
-                step = self.decide(live, ended.trigger, ended, task=task)
+                self._leaves(hand)
+                step = self.decide(live, ended.trigger, ended, hand=hand)
                 if step is None:
                     return
+                if self._busy == 0 and not step.released_work:
+                    self.committer.flush()  # nothing else can join this commit
                 await self.settled(step)
                 await self._give_way()
                 name = step.next if step.alive else None
-                if name is not None:
-                    self._busy += 1
-                    busy = True
         except Exception as error:  # noqa: BLE001 - a defect of the engine stops the run, and is told
             live.finish(error)
-        finally:
-            if busy:
-                self._busy -= 1
 
     async def _attempt(self, live: Live, token: Token) -> Ended:
         show = None
@@ -230,11 +229,7 @@ class Scheduler:
 
     async def settled(self, step: Step) -> None:
         """Return once the step's work may begin: after its commit, or at once where work goes on ahead."""
-        if step.released_work:
-            return
-        if self._busy == 0:
-            self.committer.flush()  # nothing else can join this commit
-        if step.live.committed < step.seq and step.alive:
+        if not step.released_work and step.live.committed < step.seq and step.alive:
             step.settled = asyncio.get_running_loop().create_future()
             await step.settled
 
@@ -317,9 +312,8 @@ class Scheduler:
         await self.committer.drained()
         if live.error is None and live.lease.owner:
             keys = live.history.keys
-            held = Check(keys.lease, live.lease.sealed(keys.lease))
             live.lease = Lease(b"", live.lease.epoch)
-            await self.commit(live, [held, Put(keys.lease, live.lease.sealed(keys.lease))])
+            await self.commit(live, [live.claim, Put(keys.lease, live.lease.sealed(keys.lease))])
         live.finish()
 
 

@@ -21,14 +21,19 @@ class Flow:
     """Anything that compiles to a plan. A flow has a `name` and implements `declare`; the rest follows."""
 
     name: str
+    _compiled: tuple[int, Plan] | None = None
 
     def declare(self) -> Declared:
         """Return the flow as a declared graph."""
         raise NotImplementedError
 
     def plan(self) -> Plan:
-        """Compile the flow. Raises a `GraphError` that names the node, the rule and the way out."""
-        return compile_graph(self.declare())
+        """Compile the flow, once for all runs. Raises a `GraphError` that names the node, the rule and the way out."""
+        declared = self.declare()
+        extent = declared.extent
+        if self._compiled is None or self._compiled[0] != extent:
+            self._compiled = (extent, compile_graph(declared))
+        return self._compiled[1]
 
     def mermaid(self) -> str:
         """Draw the flow as Mermaid text, exactly: the same flow gives the same bytes."""

@@ -69,23 +69,21 @@ def _inline(graph: Declared, frame: str, pieces: _Pieces) -> str:
     prefix = f"{frame}/" if frame else ""
     paths = {name: prefix + name for name in graph.nodes} | {_END: LEAVE}
     state = bind_state(graph.name, graph.state) if graph.state is not None else None
+    plain = dict(graph.edges)
     for node in graph.nodes.values():
-        path = paths[node.name]
+        path, target, entry = paths[node.name], plain.get(node.name), None
         if node.kind == FRAME:
             pieces.nodes[path] = _shape_of(
-                graph, node, frame, paths, ""
-            )  # keeps its place before what is inside
+                graph, node, frame, paths, target, ""
+            )  # its place is before its inside
             assert node.flow is not None
             entry = _inline(node.flow, path, pieces)
-            pieces.nodes[path] = _shape_of(graph, node, frame, paths, entry)
             _register_types(node.flow, pieces.registry)
-        else:
-            pieces.nodes[path] = _shape_of(graph, node, frame, paths, None)
+        pieces.nodes[path] = _shape_of(graph, node, frame, paths, target, entry)
         pieces.bindings[path] = _binding_of(graph, node, state)
         if node.kind == "wait":
             pieces.waits.setdefault(node.signal, node.type)
-    (entry,) = (target for source, target in graph.edges if source == _START)
-    return paths[entry]
+    return paths[plain[_START]]
 
 
 # Passes that complete what was declared.
@@ -198,9 +196,13 @@ def _output_of(graph: Declared, name: str) -> Any:
 
 
 def _shape_of(
-    graph: Declared, node: DeclaredNode, frame: str, paths: dict[str, str], entry: str | None
+    graph: Declared,
+    node: DeclaredNode,
+    frame: str,
+    paths: dict[str, str],
+    target: str | None,
+    entry: str | None,
 ) -> NodeShape:
-    targets = [paths[target] for source, target in graph.edges if source == node.name]
     branch = graph.branches.get(node.name)
     routes = (
         tuple((route, paths[target], branch.kind) for route, target in branch.routes.items())
@@ -215,7 +217,7 @@ def _shape_of(
         local=node.name,
         kind=node.kind,
         frame=frame,
-        target=targets[0] if targets else None,
+        target=paths[target] if target is not None else None,
         routes=routes,
         error=paths[error] if error else None,
         retry=_retry(node.retry),
