@@ -55,9 +55,7 @@ class Admission:
         live = self.lives.get(run_id)
         return live if live is not None and not live.done.done() else None
 
-    async def start(
-        self, run_id: str, wanted: Wanted, *, wait: bool, watch: Watch | None = None
-    ) -> tuple[Live, bool]:
+    async def start(self, run_id: str, wanted: Wanted, *, wait: bool, watch: Watch | None = None) -> tuple[Live, bool]:
         """Create a run, or go on with the one of this id; tell whether this call began to drive it."""
         async with self._door(run_id):
             if self.store.get(Keys(run_id).head) is None:
@@ -216,9 +214,7 @@ class Admission:
             return False
         old = read_shape(self.store, snapshot.plan)
         if old is None:
-            raise RunNotFound(
-                snapshot.run_id, f"the shape {snapshot.plan} of its graph is missing from the store"
-            )
+            raise RunNotFound(snapshot.run_id, f"the shape {snapshot.plan} of its graph is missing from the store")
         lines = difference(snapshot, old, plan.shape)
         if lines:
             raise GraphChanged(snapshot.run_id, lines)
@@ -232,11 +228,7 @@ class Admission:
             blob = self.store.get(keys.lease)
             lease = Lease(b"", 0) if blob is None else Lease.read(keys.lease, blob)
             now = self.owner.now_ms()
-            if (
-                not lease.owner
-                or lease.owner == self.owner.id
-                or not owner_is_alive(self.store, lease.owner, now)
-            ):
+            if not lease.owner or lease.owner == self.owner.id or not owner_is_alive(self.store, lease.owner, now):
                 return None if waited else lease
             if not wait:
                 message = "another owner drives it: wait for it (wait=True), or end that process"
@@ -289,9 +281,7 @@ def _check_same(head: Head, snapshot: Snapshot, history: History, wanted: Wanted
     if wanted is None:
         return
     if head.flow != wanted.plan.name:
-        message = (
-            f"the id belongs to a run of flow {head.flow!r}, not {wanted.plan.name!r}: choose another id"
-        )
+        message = f"the id belongs to a run of flow {head.flow!r}, not {wanted.plan.name!r}: choose another id"
         raise RunConflict(head.run_id, message)
     values, _ = put_away(wanted.plan.codec, history, wanted.value)
     if values[0] != snapshot.input:

@@ -21,9 +21,7 @@ def difference(run: Snapshot, old: Shape, new: Shape) -> tuple[str, ...]:
         if opener.join is not None:
             standing.add(opener.join)
         standing.update(opener.branches)
-    found = [
-        line for name in sorted(standing) for line in _node(name, old.nodes.get(name), new.nodes.get(name))
-    ]
+    found = [line for name in sorted(standing) for line in _node(name, old.nodes.get(name), new.nodes.get(name))]
     found += _state("the run", old.state, new.state)
     for name in sorted(standing):
         if name in old.nodes and name in new.nodes:

@@ -71,9 +71,7 @@ class Committer:
             self._scheduled = None
         if self._scheduled is None:
             self._pauses = not urgent
-            self._scheduled = (
-                loop.call_later(BATCH_PAUSE_S, self.flush) if self._pauses else loop.call_soon(self.flush)
-            )
+            self._scheduled = loop.call_later(BATCH_PAUSE_S, self.flush) if self._pauses else loop.call_soon(self.flush)
 
     def flush(self) -> None:
         """Commit what is queued: here and now, or in the writer thread where that could block for long."""

@@ -58,11 +58,11 @@ class Engine:
     `store` is `None` for memory, a path for an LMDB store there, or a `Store`. `durability` says when a step
     counts as done:
 
-    | durability | a step's work begins after  | lost by a crash of the process | lost by a power loss |
-    |------------|-----------------------------|--------------------------------|----------------------|
-    | `commit`   | its synced commit           | nothing                        | nothing              |
-    | `batch`    | nothing: it works ahead     | at most 50 ms, whose nodes run again | the same       |
-    | `none`     | its commit, not synced      | nothing                        | the file may be unusable; a full read tells |
+    | durability | what a step entails begins    | lost by a crash of the process       | lost by a power loss         |
+    |------------|-------------------------------|--------------------------------------|------------------------------|
+    | `commit`   | after its synced commit       | nothing                              | nothing                      |
+    | `batch`    | at once, ahead of the commit  | at most 50 ms; its nodes run again   | the same                     |
+    | `none`     | after its commit, not synced  | nothing                              | maybe the file; `verify` tells |
 
     In every mode, `start`, `signal`, `cancel` and the end of a run wait for their commit.
 
@@ -325,9 +325,7 @@ class Engine:
         plan = self._plans.get(head.flow)
         if plan is None:
             known = ", ".join(sorted(self._plans)) or "none"
-            message = (
-                f"its flow {head.flow!r} is not known here (known: {known}): call engine.register(flow) first"
-            )
+            message = f"its flow {head.flow!r} is not known here (known: {known}): call engine.register(flow) first"
             raise RunError(head.run_id, message)
         return plan
 

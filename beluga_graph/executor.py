@@ -57,7 +57,7 @@ async def run_attempt(attempt: Attempt) -> Ended:
         return _failed(attempt, error, chosen=False)
 
 
-class _Decided(Exception):  # noqa: N818 - not an error of its own: carries one
+class _Decided(Exception):
     """A chooser, filter or the like raised: it is never tried again."""
 
     def __init__(self, error: BaseException) -> None:
@@ -187,9 +187,7 @@ async def _fanned_out(attempt: Attempt) -> Ended:
     over = attempt.binding.over
     value = attempt.token.value
     if over is None:
-        return _finished(
-            attempt, (value,), None, tuple((target, 0) for target in range(attempt.binding.targets))
-        )
+        return _finished(attempt, (value,), None, tuple((target, 0) for target in range(attempt.binding.targets)))
     try:
         found: Iterable[Any] = await _called(attempt, over, attempt.decode(value), threads=False)
         items = list(found)
@@ -245,9 +243,7 @@ async def _chosen(attempt: Attempt, output: Any) -> Any:
         raise _Decided(error) from error
     if not isinstance(route, str | int) or (type(route), route) not in binding.routes:
         known = ", ".join(sorted(repr(name) for _, name in binding.routes))
-        message = (
-            f"node {attempt.token.node!r} chose the route {route!r}, which its branch does not have: {known}"
-        )
+        message = f"node {attempt.token.node!r} chose the route {route!r}, which its branch does not have: {known}"
         raise UnknownRoute("", message)
     return route
 

@@ -96,9 +96,7 @@ class History:
 
     # Writing.
 
-    def step_ops(
-        self, run: Snapshot, trigger: Trigger, patch: Patch, ended: Ended | None, at: int
-    ) -> list[Op]:
+    def step_ops(self, run: Snapshot, trigger: Trigger, patch: Patch, ended: Ended | None, at: int) -> list[Op]:
         """Return what the next step writes. Call it before `run` applies the patch: it needs to know the past."""
         key = self.keys.step(run.seq + 1)
         record = sealed(key, (at, *_trigger_fields(trigger), *patch))
@@ -226,9 +224,7 @@ def _snapshot_of(run_id: str, plain: Any) -> Snapshot:
     try:
         return Snapshot.from_plain(plain)
     except (KeyError, TypeError, ValueError) as error:
-        raise DamagedRecord(
-            "snapshot", f"of run {run_id!r} is none: {type(error).__name__}: {error}"
-        ) from error
+        raise DamagedRecord("snapshot", f"of run {run_id!r} is none: {type(error).__name__}: {error}") from error
 
 
 def shape_op(store: Store, shape: Shape) -> list[Op]:

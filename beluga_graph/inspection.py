@@ -81,9 +81,7 @@ def snapshot_of(store: Store, head: Head, plan: Plan, seq: int | None) -> RunSna
         input=decode(run.input),
         state=dict(_state(run, history, plan, decode)),
         tokens=tuple(
-            TokenInfo(
-                name=t.name, node=t.node, state=t.state, attempt=t.attempt, value=decode(t.value or None)
-            )
+            TokenInfo(name=t.name, node=t.node, state=t.state, attempt=t.attempt, value=decode(t.value or None))
             for t in run.tokens.values()
         ),
         output=decode(run.output),

@@ -91,9 +91,7 @@ class Live:
         self.timers: dict[str, Callable[[], None]] = {}  # armed ones, and how to disarm them
         self.watches: list[Watch] = []
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.error: Exception | None = (
-            None  # why this engine stopped driving the run, if something went wrong
-        )
+        self.error: Exception | None = None  # why this engine stopped driving the run, if something went wrong
         self.cause: BaseException | None = None  # the exception behind the last failure
         self.resting = False  # halted on purpose: its steps are still committed, no work is begun
 

@@ -22,7 +22,7 @@ from beluga_graph.events import Event
 from beluga_graph.executor import run_attempt
 from beluga_graph.kernel.draft import limit, token_timer
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, RUN, Token
-from beluga_graph.kernel.transition import Change, advance, changes, work
+from beluga_graph.kernel.transition import advance, changes, work
 from beluga_graph.kernel.triggers import (
     ArmTimer,
     AwaitSignal,
@@ -46,9 +46,7 @@ _MARK = b"\x01"
 class Scheduler:
     """Drives runs of one store, within one event loop."""
 
-    def __init__(
-        self, store: Store, durability: Durability, hands: Hands, max_concurrency: int | None
-    ) -> None:
+    def __init__(self, store: Store, durability: Durability, hands: Hands, max_concurrency: int | None) -> None:
         self.store = store
         self.clock: Clock = hands.clock
         self.committer = Committer(store, durability)

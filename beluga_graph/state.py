@@ -125,9 +125,7 @@ class StateView:
             value = update if value is _NOTHING or channel.reducer is None else channel.reducer(value, update)
         if value is _NOTHING:
             name = self._binding.model.__name__
-            raise StateError(
-                "", f"state field {name}.{field} has no value yet: give it a default or update it first"
-            )
+            raise StateError("", f"state field {name}.{field} has no value yet: give it a default or update it first")
         return value
 
     def __setattr__(self, field: str, value: Any) -> None:
@@ -223,9 +221,7 @@ class StateView:
         for _, layer in self._layers[1:]:
             update = self._decoded(layer, channel.name)
             if update is not _NOTHING:
-                value = (
-                    update if value is _NOTHING or channel.reducer is None else channel.reducer(value, update)
-                )
+                value = update if value is _NOTHING or channel.reducer is None else channel.reducer(value, update)
         return value
 
     def _items(self, channel: Channel) -> Items:
@@ -235,6 +231,4 @@ class StateView:
             for name, layer in self._layers
             if channel.name in layer.lengths
         ]
-        return Items(
-            self._reader, list(default) if known else [], segments, self._pending.get(channel.name, [])
-        )
+        return Items(self._reader, list(default) if known else [], segments, self._pending.get(channel.name, []))

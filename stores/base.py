@@ -13,7 +13,7 @@ holds and every write lands, or nothing does. What a store promises beyond that 
 (`commit` and `batch` differ above the store: in `batch` the engine works ahead of its commits.)
 """
 
-# ruff: noqa: N818  # the names say what happened to the store, and are part of its face
+# the names say what happened to the store, and are part of its face
 
 from __future__ import annotations
 

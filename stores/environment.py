@@ -276,7 +276,7 @@ class Environment:
         raise StoreFull(self.path, f"the map is too small even after {GROWTHS_MAX} doublings")
 
     def _grow(self) -> None:
-        assert self._raw is not None  # noqa: S101  # a transaction has just ended on it
+        assert self._raw is not None  # a transaction has just ended on it
         size = 2 * self._raw.info()["map_size"]
         try:
             # LMDB lets go of the old map before it asks for the new one, so find out first.

@@ -1,4 +1,3 @@
-# ruff: noqa: N818 - the names say what is wrong; the tree says that they are errors
 """What the codec refuses, one class for each reason.
 
     CodecError

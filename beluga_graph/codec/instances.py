@@ -89,17 +89,11 @@ def _model_parts(value: Any) -> list[Any]:
     chosen = None if explicit >= fields.keys() else [name for name in fields if name in explicit]
     private = value.__pydantic_private__
     # In the order of the class: that of the instance depends on what was assigned when.
-    kept = (
-        {name: private[name] for name in type(value).__private_attributes__ if name in private}
-        if private
-        else None
-    )
+    kept = {name: private[name] for name in type(value).__private_attributes__ if name in private} if private else None
     return [fields, chosen, kept]
 
 
-def _model_of(
-    entry: Entry, fields: dict[str, Any], chosen: list[str] | None, private: dict[str, Any] | None
-) -> Any:
+def _model_of(entry: Entry, fields: dict[str, Any], chosen: list[str] | None, private: dict[str, Any] | None) -> Any:
     cls = entry.cls
     is_root = getattr(cls, "__pydantic_root_model__", False)
     if cls.model_config.get("extra") != "allow":
@@ -134,7 +128,5 @@ def _why(error: Exception) -> str:
     problems = getattr(error, "errors", None)
     if callable(problems):
         listed = problems(include_url=False, include_context=False, include_input=False)
-        return "; ".join(
-            f"{'.'.join(map(str, each['loc'])) or 'the whole'}: {each['msg']}" for each in listed
-        )
+        return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'the whole'}: {each['msg']}" for each in listed)
     return f"{type(error).__name__}: {error}"

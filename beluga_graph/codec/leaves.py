@@ -22,7 +22,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _ZONE_KEY = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
 
 
-class Refused(Exception):  # noqa: N818 - a signal inside the codec; who knows the path raises NotData
+class Refused(Exception):
     """This value cannot be written, for this reason."""
 
 

@@ -65,9 +65,7 @@ def unseal(kind: int, blob: bytes, context: bytes = b"") -> Any:
         raise _damaged(kind, context, f"is of kind {stored_kind}")
     content = blob[_HEADER.size :]
     if zlib.crc32(content, zlib.crc32(context, _CRC_OF_KIND[kind])) != checksum:
-        raise _damaged(
-            kind, context, "fails its checksum: it was changed, cut off, or sealed for another key"
-        )
+        raise _damaged(kind, context, "fails its checksum: it was changed, cut off, or sealed for another key")
     try:
         return _unpack(content)
     except Exception as error:  # msgpack raises half a dozen unrelated types

@@ -32,9 +32,7 @@ class Entry:
     name: str
     cls: type[Any]
     kind: Kind
-    fields: tuple[
-        str, ...
-    ] = ()  # of a dataclass, in order; a model's are read when used, for it may be rebuilt
+    fields: tuple[str, ...] = ()  # of a dataclass, in order; a model's are read when used, for it may be rebuilt
     init: frozenset[str] = frozenset()  # those of a dataclass that its constructor takes
 
 

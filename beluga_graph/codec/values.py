@@ -137,9 +137,7 @@ class Codec:
             self._refuse_foreign(value)  # finds the place, which the packer does not tell
             if isinstance(error, ValueError | RecursionError):  # what msgpack calls its limit
                 raise TooDeep(_LEVELS) from error
-            raise NotData(
-                "", qualified(type(value)), shown(value), f"{type(error).__name__}: {error}"
-            ) from error
+            raise NotData("", qualified(type(value)), shown(value), f"{type(error).__name__}: {error}") from error
         finally:
             if writer.reset():
                 self._writers.append(writer)
@@ -168,9 +166,7 @@ class Codec:
                 found = self._loss(self._write(inner)[0])
                 if found is not None:
                     path, part, detail = at, inner, found
-        reason = (
-            f"it does not come back equal ({detail}): let its constructor accept its own fields unchanged"
-        )
+        reason = f"it does not come back equal ({detail}): let its constructor accept its own fields unchanged"
         raise NotData(joined(path), qualified(type(part)), shown(part), reason)
 
     def _loss(self, blob: bytes) -> str | None:

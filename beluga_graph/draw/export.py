@@ -19,9 +19,9 @@ def to_networkx(shape: Shape) -> MultiDiGraph[str]:
     handoff, error, branch, enter, leave) and, where there is one, `route`. A frame leads to its entry by
     `enter`; what leaves a frame leads to the frame's own successors by `leave`.
     """
-    import networkx  # noqa: PLC0415 - its import costs more than a start of the engine
+    import networkx as nx  # noqa: PLC0415 - its import costs more than a start of the engine
 
-    graph: MultiDiGraph[str] = networkx.MultiDiGraph(name=shape.name)
+    graph: MultiDiGraph[str] = nx.MultiDiGraph(name=shape.name)
     graph.add_node("START", kind="start")
     for node in shape.nodes.values():
         graph.add_node(

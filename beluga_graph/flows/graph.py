@@ -136,9 +136,7 @@ class Graph(Flow):
             message = f"{len(targets)} targets with over="
             raise AmbiguousExit(self.name, f"fan-out {name!r}", message, "give one target that takes an item")
         if not targets:
-            raise AmbiguousExit(
-                self.name, f"fan-out {name!r}", "it has no target", "give to= at least one node"
-            )
+            raise AmbiguousExit(self.name, f"fan-out {name!r}", "it has no target", "give to= at least one node")
         names = tuple(self._end(target) for target in targets)
         self._declare(
             DeclaredNode(
@@ -173,9 +171,7 @@ class Graph(Flow):
             raise ValueError(msg)
         needed = None if wait == "all" else _at_least_one("wait", wait)
         self._declare(
-            DeclaredNode(
-                name=name, kind="join", body=fn, wait=needed, timeout=timeout, collect=on_error == "collect"
-            )
+            DeclaredNode(name=name, kind="join", body=fn, wait=needed, timeout=timeout, collect=on_error == "collect")
         )
         return Node(self.name, name, fn)
 
@@ -192,9 +188,7 @@ class Graph(Flow):
 
         After `timeout` seconds the output is `default`; without a default the node fails with `SignalTimeout`.
         """
-        self._declare(
-            DeclaredNode(name=name, kind="wait", signal=signal, timeout=timeout, type=type, default=default)
-        )
+        self._declare(DeclaredNode(name=name, kind="wait", signal=signal, timeout=timeout, type=type, default=default))
         return Node(self.name, name)
 
     def timer(self, name: str, seconds: float) -> Node[A, A]:
@@ -251,9 +245,7 @@ class Graph(Flow):
     def _declare(self, node: DeclaredNode) -> None:
         _check_name(self.name, node.name)
         if node.name in self._declared.nodes:
-            way_out = (
-                "give name= another one" if node.kind in ("function", "frame") else "choose another name"
-            )
+            way_out = "give name= another one" if node.kind in ("function", "frame") else "choose another name"
             raise DuplicateNode(self.name, f"node {node.name!r}", "the name is taken", way_out)
         for what, seconds in (("timeout", node.timeout), ("seconds", node.seconds)):
             if seconds is not None and seconds < 0:

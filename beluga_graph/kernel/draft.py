@@ -122,9 +122,7 @@ class Draft:
                 return self._put(place, node, visit, index)
             place, target = self.open_frame(place, node, visit, index, tried=1)
 
-    def open_frame(
-        self, place: str, node: NodeShape, visit: int, index: int, *, tried: int
-    ) -> tuple[str, str]:
+    def open_frame(self, place: str, node: NodeShape, visit: int, index: int, *, tried: int) -> tuple[str, str]:
         """Open a frame; return the place inside and the node where it begins."""
         scope = f"{place}{node.local}#{visit}"
         self.ops.append(("open", place, node.name, node.local, visit, True, 1, index, tried, ()))
@@ -140,9 +138,7 @@ class Draft:
         allowed = limit(self.shape, self.run, "max_visits")
         if visit <= allowed:
             return visit
-        message = (
-            f"node {node.name!r} was visited {allowed} times in one scope: raise max_visits or mend the loop"
-        )
+        message = f"node {node.name!r} was visited {allowed} times in one scope: raise max_visits or mend the loop"
         failure: FailureFields = (node.name, "LimitReached", message, 0, self.values[index])
         # The node's own error edge could lead straight back here, so only what encloses it may handle this.
         self.fail(place, node, failure, own=False)
@@ -289,9 +285,7 @@ class Draft:
         Without a handler nothing is dropped: the run is failed, and its tokens stay for a resume.
         """
         handler = self._handler(place, node, failure, own=own)
-        self.event(
-            "error", node.name, token.name if token else "", None, failure=failure[1], message=failure[2]
-        )
+        self.event("error", node.name, token.name if token else "", None, failure=failure[1], message=failure[2])
         if handler is None:
             return self._break(failure, token)
         if handler.kind == "again":
@@ -321,9 +315,7 @@ class Draft:
                 if join.collect or (join.wait is not None and left >= join.wait):
                     return _Handler("tolerate", place, "", failure)
                 if join.wait is not None:
-                    failure = _cannot_reach(
-                        join, f"{scope.failed + 1} of {scope.width} branches failed", failure
-                    )
+                    failure = _cannot_reach(join, f"{scope.failed + 1} of {scope.width} branches failed", failure)
                 error = error or join.error
             if error is not None:
                 return _Handler("edge", scope.place, error, failure)

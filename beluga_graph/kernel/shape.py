@@ -72,9 +72,7 @@ class NodeShape:
     routes: tuple[RouteShape, ...] = ()  # the branch, instead of the plain edge
     error: str | None = None  # the error edge
     retry: RetryShape | None = None
-    timeout_ms: int | None = (
-        None  # of one attempt; of a frame: its deadline; of a join: since its scope opened
-    )
+    timeout_ms: int | None = None  # of one attempt; of a frame: its deadline; of a join: since its scope opened
     join: str | None = None  # fan-out: the join that closes its scope
     branches: tuple[str, ...] = ()  # fan-out: where its branches begin
     over: bool = False  # fan-out: one branch per item instead of one per target

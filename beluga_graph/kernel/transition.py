@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from beluga_graph.kernel.draft import RUN_TIMER, Draft, delay_ms, limit, scope_timer, token_timer
+from beluga_graph.kernel.draft import RUN_TIMER, Draft, delay_ms, limit, token_timer
 from beluga_graph.kernel.shape import FAN_OUT, FRAME, JOIN, TIMER, WAIT, NodeShape, Shape
 from beluga_graph.kernel.snapshot import (
     BROKEN,
@@ -72,7 +72,8 @@ def _finished(draft: Draft, trigger: NodeFinished) -> None:
     draft.values.extend(trigger.values)
     too_wide = len(trigger.branches) > limit(draft.shape, draft.run, "max_width")
     if too_wide or (node.kind != FAN_OUT and node.out(trigger.route) is None):
-        return _refused(draft, token, node, trigger)
+        _refused(draft, token, node, trigger)
+        return
     place = token.place
     draft.ops.append(("finish",))
     for field, index in trigger.sets:
@@ -96,7 +97,6 @@ def _finished(draft: Draft, trigger: NodeFinished) -> None:
         draft.leave(place, node, trigger.route, 0)
     if draft.run.steps + 1 >= limit(draft.shape, draft.run, "max_steps") and draft.status is None:
         _too_many_steps(draft)
-    return None
 
 
 def _refused(draft: Draft, token: Token, node: NodeShape, trigger: NodeFinished) -> None:
@@ -131,9 +131,7 @@ def _failed(draft: Draft, trigger: NodeFailed) -> None:
         draft.ops.append(("state", token.name, RETRY, token.attempt + 1, token.tried + 1))
         draft.active -= 1
         draft.ops.append(("timer", token_timer(token.name), trigger.at + pause))
-        draft.event(
-            "retry", node.name, token.name, None, tried=token.tried, delay_ms=pause, message=trigger.message
-        )
+        draft.event("retry", node.name, token.name, None, tried=token.tried, delay_ms=pause, message=trigger.message)
         return
     value = token.value if trigger.input is None else trigger.input
     failure: FailureFields = (node.name, trigger.type, trigger.message, token.tried, value)
@@ -143,7 +141,7 @@ def _failed(draft: Draft, trigger: NodeFailed) -> None:
 def _timer_fired(draft: Draft, trigger: TimerFired) -> None:
     run = draft.run
     if run.timers.get(trigger.timer) != trigger.due:
-        return
+        return None
     kind, name = trigger.timer[:2], trigger.timer[2:]
     if kind == "t:":
         return _token_due(draft, run.tokens[name], trigger.timer)
@@ -196,7 +194,7 @@ def _signal(draft: Draft, trigger: SignalReceived) -> None:
     run, signal = draft.run, trigger.signal
     waiting = run.waits.get(signal)
     if not waiting or run.inbox.get(signal, 0) != trigger.position:
-        return
+        return None
     token = run.tokens[waiting[0]]
     node = draft.shape.nodes[token.node]
     index = draft.value(trigger.value)
@@ -239,9 +237,7 @@ def _forked(draft: Draft, trigger: RunForked) -> None:
 
 def _rearm(draft: Draft, token: Token, node: NodeShape) -> None:
     """Let a failed node try again, with all the attempts of its policy."""
-    attempt = (
-        token.attempt + 1
-    )  # never an attempt's number twice: a late result of the old one must not count
+    attempt = token.attempt + 1  # never an attempt's number twice: a late result of the old one must not count
     if node.kind == FRAME:
         return _open_again(draft, token, node)
     if node.kind == WAIT:
@@ -284,9 +280,7 @@ _DECIDE: dict[type, Any] = {
     RunTakenOver: _taken_over,
     PlanAdopted: _adopted,
 }
-_REVIVING = frozenset(
-    (RunResumed, RunForked, CancelRequested, PlanAdopted)
-)  # what a failed run still listens to
+_REVIVING = frozenset((RunResumed, RunForked, CancelRequested, PlanAdopted))  # what a failed run still listens to
 
 
 def work(shape: Shape, run: Snapshot) -> list[Work]:

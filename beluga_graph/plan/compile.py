@@ -73,9 +73,7 @@ def _inline(graph: Declared, frame: str, pieces: _Pieces) -> str:
     for node in graph.nodes.values():
         path, target, entry = paths[node.name], plain.get(node.name), None
         if node.kind == FRAME:
-            pieces.nodes[path] = _shape_of(
-                graph, node, frame, paths, target, ""
-            )  # its place is before its inside
+            pieces.nodes[path] = _shape_of(graph, node, frame, paths, target, "")  # its place is before its inside
             assert node.flow is not None
             entry = _inline(node.flow, path, pieces)
             _register_types(node.flow, pieces.registry)
@@ -92,9 +90,7 @@ def _inline(graph: Declared, frame: str, pieces: _Pieces) -> str:
 def _checked_start(graph: Declared) -> Declared:
     starts = sum(source == _START for source, _ in graph.edges) + (_START in graph.branches)
     if starts == 0:
-        raise Unreachable(
-            graph.name, "START", "no edge leads out of it", "add g.edge(START, <the first node>)"
-        )
+        raise Unreachable(graph.name, "START", "no edge leads out of it", "add g.edge(START, <the first node>)")
     return graph
 
 
@@ -116,7 +112,7 @@ def _with_joined_branches(graph: Declared) -> Declared:
 def _with_choices(graph: Declared) -> Declared:
     """Give a body to each conditional edge whose source has none: a frame, a wait, a timer, START."""
     nodes, edges, branches = dict(graph.nodes), list(graph.edges), dict(graph.branches)
-    for source, branch in graph.branches.items():
+    for source in graph.branches:
         if source in nodes and nodes[source].kind in (*_HAS_BODY, "fan_out"):
             continue
         name = f"{source}?"
@@ -204,11 +200,7 @@ def _shape_of(
     entry: str | None,
 ) -> NodeShape:
     branch = graph.branches.get(node.name)
-    routes = (
-        tuple((route, paths[target], branch.kind) for route, target in branch.routes.items())
-        if branch
-        else ()
-    )
+    routes = tuple((route, paths[target], branch.kind) for route, target in branch.routes.items()) if branch else ()
     error = graph.errors.get(node.name)
     inside = bind_state(graph.name, node.flow.state) if node.flow and node.flow.state else None
     default = None if node.default is MISSING else Codec(Registry()).encode(node.default)

@@ -53,9 +53,7 @@ def check_paths(graph: Declared) -> dict[str, tuple[str, ...]]:
     seen = reachable(next_of, _START)
     for name in graph.nodes:
         if name not in seen:
-            raise Unreachable(
-                graph.name, f"node {name!r}", "no path from START leads to it", "add an edge to it"
-            )
+            raise Unreachable(graph.name, f"node {name!r}", "no path from START leads to it", "add an edge to it")
     scopes = _scopes(graph, next_of)
     back: dict[str, list[str]] = {}
     for source, targets in next_of.items():
@@ -65,9 +63,7 @@ def check_paths(graph: Declared) -> dict[str, tuple[str, ...]]:
     for name in graph.nodes:
         if name not in home:
             rule = "no path leads from it to END"
-            raise NoWayOut(
-                graph.name, f"node {name!r}", rule, "give the loop it is in a branch that leaves it"
-            )
+            raise NoWayOut(graph.name, f"node {name!r}", rule, "give the loop it is in a branch that leaves it")
     return scopes
 
 
@@ -76,14 +72,10 @@ def _check_ends(graph: Declared) -> None:
         for name in (source, target):
             if name not in graph.nodes and name not in (_START, _END):
                 edge = f"edge {source!r} -> {target!r}"
-                raise UnknownNode(
-                    graph.name, edge, f"there is no node {name!r}", "add the node or fix the name"
-                )
+                raise UnknownNode(graph.name, edge, f"there is no node {name!r}", "add the node or fix the name")
         if target == _START or source == _END:
             edge = f"edge {source!r} -> {target!r}"
-            raise UnknownNode(
-                graph.name, edge, "START is only left and END only entered", "turn the edge around"
-            )
+            raise UnknownNode(graph.name, edge, "START is only left and END only entered", "turn the edge around")
 
     for source, target in graph.edges:
         check(source, target)
@@ -113,9 +105,7 @@ def _check_exits(graph: Declared) -> None:
         is_fan_out = name != _START and graph.nodes[name].kind == "fan_out"
         ways = len(targets) + (name in graph.branches) + is_fan_out
         if ways == 0:
-            raise NoWayOut(
-                graph.name, what, "no edge leads out of it", f"add g.edge({name!r}, END) or a branch"
-            )
+            raise NoWayOut(graph.name, what, "no edge leads out of it", f"add g.edge({name!r}, END) or a branch")
         if ways > 1:
             rule = f"{ways} ways lead out of it" + (", and a fan-out's targets are its way out" * is_fan_out)
             way_out = "use g.branch to choose one, or g.fan_out to take all"
@@ -146,9 +136,7 @@ def _scopes(graph: Declared, next_of: Mapping[str, Sequence[str]]) -> dict[str, 
     for node in graph.nodes.values():
         if node.kind == "fan_out" and stacks[node.join] != stacks[node.name]:
             rule = f"its join {node.join!r} is not in the same scope"
-            raise UnclosedFanOut(
-                graph.name, f"fan-out {node.name!r}", rule, "give each fan-out a join of its own"
-            )
+            raise UnclosedFanOut(graph.name, f"fan-out {node.name!r}", rule, "give each fan-out a join of its own")
     return {name: stack for name, stack in stacks.items() if name in graph.nodes}
 
 
@@ -169,7 +157,5 @@ def _entered(graph: Declared, source: str, target: str, stack: tuple[str, ...]) 
                 f"fan-out {stack[-1]!r}",
                 f"{source!r} leads to {target!r}, the join of another fan-out",
             )
-        raise UnclosedFanOut(
-            graph.name, where, rule, "a join is entered only by the branches of its own fan-out"
-        )
+        raise UnclosedFanOut(graph.name, where, rule, "a join is entered only by the branches of its own fan-out")
     return stack[:-1]

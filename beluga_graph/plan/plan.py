@@ -58,9 +58,7 @@ def wants_context(parameter: inspect.Parameter) -> bool:
         return parameter.name == "ctx" or annotation.rpartition(".")[2].partition("[")[0] == "Context"
     if parameter.name == "ctx":
         return True
-    return getattr(annotation, "__name__", "") == "Context" and annotation.__module__.startswith(
-        "beluga_graph"
-    )
+    return getattr(annotation, "__name__", "") == "Context" and annotation.__module__.startswith("beluga_graph")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

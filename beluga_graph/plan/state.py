@@ -59,9 +59,7 @@ def bind_state(graph: str, model: type[Any]) -> StateBinding:
     """Read the fields of a pydantic model class. Raises `BadState` if it is none."""
     fields = getattr(model, "__pydantic_fields__", None)
     if not isinstance(model, type) or fields is None:
-        raise BadState(
-            graph, f"state {model!r}", "it is not a pydantic model class", "derive it from BaseModel"
-        )
+        raise BadState(graph, f"state {model!r}", "it is not a pydantic model class", "derive it from BaseModel")
     channels = {}
     for name, info in fields.items():
         reducers = [extra for extra in info.metadata if callable(extra) and not isinstance(extra, type)]
@@ -69,7 +67,7 @@ def bind_state(graph: str, model: type[Any]) -> StateBinding:
             rule = f"field {name!r} has {len(reducers)} reducers"
             raise BadState(graph, f"state {model.__name__}", rule, "name one reducer in its Annotated")
         channels[name] = Channel(name, info.annotation, reducers[0] if reducers else None, _default(info))
-        if channels[name].appends and get_origin(info.annotation) not in (list, tuple) + (None,):
+        if channels[name].appends and get_origin(info.annotation) not in (list, tuple, None):
             rule = f"append field {name!r} is a {type_name(info.annotation)}"
             raise BadState(graph, f"state {model.__name__}", rule, "make it a list")
     return StateBinding(model, channels)

@@ -1,0 +1,82 @@
+"""The public names, and where they are at home. Read by type checkers, and by `lazy_loader` at run time."""
+
+from .context import (
+    Context as Context,
+)
+from .engine import (
+    Engine as Engine,
+    Recovery as Recovery,
+    run_sync as run_sync,
+)
+from .errors import (
+    AmbiguousExit as AmbiguousExit,
+    BadName as BadName,
+    BadRunId as BadRunId,
+    BadState as BadState,
+    BelugaError as BelugaError,
+    DelegationCycle as DelegationCycle,
+    DuplicateNode as DuplicateNode,
+    EdgeTypeMismatch as EdgeTypeMismatch,
+    GraphChanged as GraphChanged,
+    GraphError as GraphError,
+    Interrupted as Interrupted,
+    JoinUnreachable as JoinUnreachable,
+    LeaseLost as LeaseLost,
+    LimitReached as LimitReached,
+    ModelError as ModelError,
+    NoWayOut as NoWayOut,
+    NotData as NotData,
+    RunBusy as RunBusy,
+    RunCancelled as RunCancelled,
+    RunConflict as RunConflict,
+    RunError as RunError,
+    RunFailed as RunFailed,
+    RunNotFound as RunNotFound,
+    SignalTimeout as SignalTimeout,
+    SnapshotError as SnapshotError,
+    StateConflict as StateConflict,
+    StateError as StateError,
+    Timeout as Timeout,
+    UnclosedFanOut as UnclosedFanOut,
+    UnknownNode as UnknownNode,
+    UnknownRoute as UnknownRoute,
+    Unreachable as Unreachable,
+)
+from .events import (
+    Event as Event,
+    Failure as Failure,
+)
+from .flows.flow import (
+    Flow as Flow,
+)
+from .flows.graph import (
+    Graph as Graph,
+)
+from .graph import (
+    END as END,
+    Node as Node,
+    START as START,
+)
+from .policy import (
+    Limits as Limits,
+    Retry as Retry,
+)
+from .reducers import (
+    add as add,
+    append as append,
+    last as last,
+    maximum as maximum,
+    merge as merge,
+    union as union,
+)
+from .run import (
+    Outcome as Outcome,
+    Run as Run,
+    RunInfo as RunInfo,
+    RunSnapshot as RunSnapshot,
+    RunStatus as RunStatus,
+    StepInfo as StepInfo,
+    TokenInfo as TokenInfo,
+)
+
+__version__: str
