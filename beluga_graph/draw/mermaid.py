@@ -64,7 +64,7 @@ def _edges(shape: Shape, node: NodeShape, ids: dict[str, str]) -> list[str]:
     for target in node.branches:
         label = '|"each item"|' if node.over else ""
         lines.append(f"{source} -->{label} {_entry(shape, target, ids)}")
-    if node.target is not None:
+    if node.target is not None and node.kind != FRAME:  # what leaves a frame is drawn from where it leaves
         lines.append(f"{source} --> {_target(shape, node, node.target, ids)}")
     for route, target, kind in node.routes:
         arrow = "==>" if kind == "handoff" else "-->"
@@ -75,9 +75,13 @@ def _edges(shape: Shape, node: NodeShape, ids: dict[str, str]) -> list[str]:
 
 
 def _target(shape: Shape, node: NodeShape, target: str, ids: dict[str, str]) -> str:
-    if target != END:
-        return _entry(shape, target, ids)
-    return ids[node.frame] if node.frame else "end_"
+    frame = node.frame
+    while target == END:
+        if not frame:
+            return "end_"
+        outer = shape.nodes[frame]
+        target, frame = outer.target or END, outer.frame
+    return _entry(shape, target, ids)
 
 
 def _entry(shape: Shape, name: str, ids: dict[str, str]) -> str:
