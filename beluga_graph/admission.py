@@ -55,6 +55,18 @@ class Admission:
         live = self.lives.get(run_id)
         return live if live is not None and not live.done.done() else None
 
+    def latest(self, known: Live) -> Live:
+        """Return the run if this engine drives it now, else as it is on disk."""
+        live = self.current(known.run_id)
+        if live is not None or not known.done.done() or known.snapshot.ended or known.error is not None:
+            return live or known
+        snapshot, history = rebuild(self.store, known.run_id)
+        if snapshot.seq == known.snapshot.seq:
+            return known
+        stored = Live(known.plan, snapshot, history, self.head(known.run_id), Lease(b"", 0))
+        stored.finish()
+        return stored
+
     async def start(self, run_id: str, wanted: Wanted, *, wait: bool, watch: Watch | None = None) -> tuple[Live, bool]:
         """Create a run, or go on with the one of this id; tell whether this call began to drive it."""
         async with self._door(run_id):
@@ -99,6 +111,13 @@ class Admission:
             raise RunNotFound(run_id, "no such run in this store; engine.runs() lists those there are")
         return Head.read(keys.head, blob)
 
+    async def _own(self) -> None:
+        """Be known as an owner. Where another process could hold the writer lock, wait for it in a thread."""
+        if self.store.shared:
+            await asyncio.to_thread(self.owner.begin)
+        else:
+            self.owner.begin()
+
     def _drives(self, live: Live) -> None:
         self.lives[live.run_id] = live
         live.done.add_done_callback(lambda _: self.lives.pop(live.run_id, None))
@@ -137,7 +156,7 @@ class Admission:
         watch: Watch | None = None,
     ) -> Live | None:
         """Commit a new run's first snapshot and step; `None` if its id was taken meanwhile."""
-        self.owner.begin()
+        await self._own()
         now, keys = self.scheduler.clock.now_ms(), history.keys
         head = Head(
             run_id=snapshot.run_id,
@@ -238,7 +257,7 @@ class Admission:
 
     async def _take(self, live: Live, held: Lease, *, changed: bool, revive: bool) -> None:
         """Take the lease in the commit of the first thing that has to be said; begin no work yet."""
-        self.owner.begin()
+        await self._own()
         run, keys, now = live.snapshot, live.history.keys, self.scheduler.clock.now_ms()
         triggers: list[Trigger] = []
         if held.owner and any(token.state == RUN for token in run.tokens.values()) and run.status != FAILED:

@@ -60,10 +60,16 @@ class Committer:
         self._writer: ThreadPoolExecutor | None = None
         self._times: deque[float] = deque(maxlen=_REMEMBERED)
 
-    def put(self, entry: Entry, *, urgent: bool = True) -> None:
-        """Queue an entry. An urgent one is committed after this pass of the loop, another one soon."""
+    def put(self, entry: Entry, *, urgent: bool = True, last: bool = False) -> None:
+        """Queue an entry. An urgent one is committed after this pass of the loop, another one soon.
+
+        `last` says that nothing else can join the commit: it is made at once.
+        """
         self._queue.append(entry)
         if self._writing is not None:
+            return
+        if last:
+            self.flush()
             return
         loop = asyncio.get_running_loop()
         if self._scheduled is not None and self._pauses and (urgent or len(self._queue) >= BATCH_STEPS):
@@ -89,6 +95,12 @@ class Committer:
             error = _attempt(self.store.commit, ops)
             self._times.append(time.perf_counter() - began)
             self._settle(batch, error)
+
+    async def commit(self, ops: Sequence[Op]) -> Exception | None:
+        """Commit operations that belong to no run that is driven here; return the error if they were refused."""
+        alone = _Alone(ops)
+        self.put(alone)
+        return await alone.settled
 
     async def drained(self) -> None:
         """Return when nothing is queued any more."""
@@ -156,6 +168,26 @@ class Committer:
                 entry.released()
             else:
                 entry.refused(error)
+
+
+class _Alone:
+    """An entry that nothing depends on."""
+
+    alive = True
+
+    def __init__(self, ops: Sequence[Op]) -> None:
+        self.ops = ops
+        self.settled: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+    def released(self) -> None:
+        """It is on disk."""
+        if not self.settled.done():
+            self.settled.set_result(None)
+
+    def refused(self, error: Exception) -> None:
+        """It is not, and this is why."""
+        if not self.settled.done():
+            self.settled.set_result(error)
 
 
 def _attempt(commit: Callable[..., None], ops: Sequence[Op]) -> Exception | None:

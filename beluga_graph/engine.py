@@ -62,7 +62,7 @@ class Engine:
     |------------|-------------------------------|--------------------------------------|------------------------------|
     | `commit`   | after its synced commit       | nothing                              | nothing                      |
     | `batch`    | at once, ahead of the commit  | at most 50 ms; its nodes run again   | the same                     |
-    | `none`     | after its commit, not synced  | nothing                              | maybe the file; `verify` tells |
+    | `none`     | after its commit, not synced  | nothing                              | maybe the file: verify tells |
 
     In every mode, `start`, `signal`, `cancel` and the end of a run wait for their commit.
 
@@ -235,11 +235,11 @@ class Engine:
                 Put(keys.unread, _MARK),
                 *history.blob_ops(blobs),
             ]
-            try:
-                self.store.commit(*ops)
+            error = await self._scheduler.committer.commit(ops)
+            if error is None:
                 break
-            except Conflict:  # another signal of this name took the position
-                continue
+            if not isinstance(error, Conflict):  # else another signal of this name took the position
+                raise error
         live = self._runs.current(run_id)
         if live is not None:
             self._scheduler.look_for_signal(live, name)
@@ -294,9 +294,9 @@ class Engine:
             raise RunConflict(new_id, "the id is taken: choose another one for the fork")
         return Run(self, live)
 
-    def current(self, run_id: str) -> Live | None:
-        """Return the run if this engine drives it now: for handles."""
-        return self._runs.current(run_id)
+    def latest(self, known: Live) -> Live:
+        """Return what is now known of a run that a handle has known: it may have gone on elsewhere since."""
+        return self._runs.latest(known)
 
     # What the verbs share.
 

@@ -42,8 +42,11 @@ _NEVER_AGAIN = (
 
 async def run_attempt(attempt: Attempt) -> Ended:
     """Make the attempt and return how it ended. Raises only what stops the engine: its own cancellation."""
+    kind = attempt.plan.shape.nodes[attempt.token.node].kind
     try:
-        return await _bounded(attempt)
+        if attempt.binding.timeout_ms is None or kind in (WAIT, JOIN):  # theirs are timers of the run
+            return await _made(attempt, kind)
+        return await _bounded(attempt, kind, attempt.binding.timeout_ms)
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -64,12 +67,8 @@ class _Decided(Exception):
         self.error = error
 
 
-async def _bounded(attempt: Attempt) -> Ended:
+async def _bounded(attempt: Attempt, kind: str, timeout_ms: int) -> Ended:
     """Make the attempt within its time."""
-    timeout_ms = attempt.binding.timeout_ms
-    kind = attempt.plan.shape.nodes[attempt.token.node].kind
-    if timeout_ms is None or kind in (WAIT, JOIN):  # theirs are timers of the run
-        return await _made(attempt, kind)
     task = asyncio.current_task()
     assert task is not None
     expired = False
@@ -156,7 +155,6 @@ def _failed(attempt: Attempt, error: BaseException, *, chosen: bool) -> Ended:
     again = retry is not None and not chosen and not isinstance(error, _NEVER_AGAIN) and retry.allows(error)
     if isinstance(error, ModelError):
         again = again and error.retryable
-    after = getattr(error, "retry_after", None)
     given = None
     if attempt.plan.shape.nodes[attempt.token.node].kind == JOIN:
         given = _join_input(attempt)
@@ -167,10 +165,18 @@ def _failed(attempt: Attempt, error: BaseException, *, chosen: bool) -> Ended:
         type(error).__name__,
         _text_of(error),
         again,
-        round(after * 1000) if isinstance(after, int | float) else None,
+        _asked_ms(error),
         given,
     )
     return Ended(trigger, tuple(attempt.blobs), error=error)
+
+
+def _asked_ms(error: BaseException) -> int | None:
+    """Return the pause that an exception asks for in its `retry_after` seconds, if that is a number."""
+    try:
+        return round(float(getattr(error, "retry_after", None)) * 1000)  # type: ignore[arg-type]  # may be anything
+    except Exception:  # noqa: BLE001 - users' exceptions hold what they like
+        return None
 
 
 def _text_of(error: BaseException) -> str:
@@ -205,20 +211,25 @@ def _arrived(attempt: Attempt) -> list[tuple[int, Value]]:
     """Return the results that count for a join, in branch order."""
     opened = attempt.run.places[attempt.token.place].opened
     assert opened is not None
-    results = attempt.run.scopes[opened].results
+    scope = attempt.run.scopes[opened]
     collect = attempt.plan.shape.nodes[attempt.token.node].collect
-    return [(i, results[i]) for i in sorted(results) if collect or type(results[i]) is bytes]
+    return sorted({**scope.failures, **scope.results}.items() if collect else scope.results.items(), key=_branch)
+
+
+def _branch(result: tuple[int, Value]) -> int:
+    return result[0]
 
 
 def _gathered(attempt: Attempt) -> list[Any]:
     """Fold the branches' state updates and return their results."""
     opened = attempt.run.places[attempt.token.place].opened
-    arrived = _arrived(attempt)
-    places = [(i, f"{opened}[{i}]/") for i, value in arrived if type(value) is bytes]
+    assert opened is not None
+    succeeded = sorted(attempt.run.scopes[opened].results)
+    places = [(i, f"{opened}[{i}]/") for i in succeeded]
     layers = [(i, name, attempt.run.places[name]) for i, name in places]
     if any(layer.fields or layer.lengths for _, _, layer in layers):
         attempt.state.fold(layers)
-    return [attempt.decode(value) for _, value in arrived]
+    return [attempt.decode(value) for _, value in _arrived(attempt)]
 
 
 def _join_input(attempt: Attempt) -> Value | None:

@@ -170,7 +170,9 @@ class History:
 
 def _trigger_fields(trigger: Trigger) -> tuple[str, str, int]:
     kind = type(trigger).__name__
-    if isinstance(trigger, NodeFinished | NodeFailed):
+    if isinstance(trigger, NodeFinished):
+        return kind, trigger.token, trigger.attempt
+    if isinstance(trigger, NodeFailed):
         return kind, trigger.token, trigger.attempt
     if isinstance(trigger, TimerFired):
         return kind, trigger.timer, 0

@@ -139,7 +139,8 @@ def _is_locked(path: Path) -> bool:
     except PermissionError:  # another user's owner: only its expiry can tell
         return True
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Shared: two that look at the same moment must not take each other for the owner.
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from beluga_graph.errors import RunCancelled, RunFailed
+from beluga_graph.errors import RunCancelled, RunError, RunFailed
 from beluga_graph.events import Event, Failure, stored_events
 from beluga_graph.history import read_steps
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
@@ -126,7 +126,7 @@ class Run:
         if run.status == FAILED:
             failure = live.decode(run.error)
             raise RunFailed(self.id, failure.node, failure.attempts, failure) from live.cause
-        raise RunCancelled(self.id, "this engine stopped driving it before its end; resume it to go on")
+        raise RunError(self.id, "this engine stopped driving it before its end: resume it to go on")
 
     async def outcome(self, timeout: float | None = None) -> Outcome:  # noqa: ASYNC109 - the face's word
         """Wait for the end and tell how it was; a failure is told, not raised."""
@@ -146,7 +146,7 @@ class Run:
 
     async def events(self, after: int = 0) -> AsyncGenerator[Event, None]:
         """Yield the stored events of steps after `after`, then live ones, until the run ends."""
-        live = self._engine.current(self.id) or self._live
+        live = self._engine.latest(self._live)
         watch = Watch()
         live.attach(watch)
         try:
@@ -165,7 +165,7 @@ class Run:
         return await self._engine.cancel(self.id)
 
     async def _ended(self, seconds: float | None) -> Live:
-        live = self._engine.current(self.id) or self._live
+        live = self._engine.latest(self._live)
         async with asyncio.timeout(seconds):
             await asyncio.shield(live.done)
         if live.error is not None:

@@ -25,7 +25,7 @@ from beluga_graph.kernel.snapshot import (
 from beluga_graph.kernel.snapshot import WAIT as WAITS
 from beluga_graph.kernel.words import EventFields, FailureFields, Op, Patch, Value
 
-__all__ = ["RETRY_AFTER_MS_MAX", "RUN_TIMER", "Draft", "delay_ms", "limit", "scope_timer", "token_timer"]
+__all__ = ["RETRY_AFTER_MS_MAX", "RUN_TIMER", "Draft", "cannot_reach", "delay_ms", "limit", "scope_timer", "token_timer"]
 
 RETRY_AFTER_MS_MAX = 120_000
 RUN_TIMER = "s:"  # the deadline of the run
@@ -59,7 +59,7 @@ class _Handler(NamedTuple):
 class Draft:
     """Collects what one trigger changes."""
 
-    __slots__ = ("active", "at", "events", "gone", "ops", "run", "shape", "status", "values")
+    __slots__ = ("active", "at", "disarmed", "events", "gone", "ops", "run", "shape", "status", "values")
 
     def __init__(self, shape: Shape, run: Snapshot, at: int) -> None:
         self.shape = shape
@@ -68,7 +68,8 @@ class Draft:
         self.values: list[Value] = []
         self.ops: list[Op] = []
         self.events: list[EventFields] = []
-        self.gone: set[str] = set()  # tokens, scopes and timers that this patch has dropped already
+        self.gone: set[str] = set()  # tokens and scopes that this patch has dropped already
+        self.disarmed: set[str] = set()  # timers likewise
         self.active = run.active
         self.status: str | None = None  # set once the run has ended, failed, or goes on after a failure
 
@@ -113,6 +114,10 @@ class Draft:
                 target = opener.target
                 continue
             node = nodes[target]
+            if node.kind == FRAME and self._is_hollow(node):
+                assert node.target is not None
+                target = node.target
+                continue
             if node.kind == JOIN:
                 return self._arrive(place, index, succeeded=True)
             visit = self._visit(place, node, index)
@@ -131,6 +136,16 @@ class Draft:
             self.ops.append(("timer", scope_timer(scope), self.at + node.timeout_ms))
         assert node.entry is not None
         return f"{scope}[0]/", node.entry
+
+    def _is_hollow(self, frame: NodeShape) -> bool:
+        """Tell whether a frame holds no node to stand at, but for frames like it: a token passes by."""
+        target = frame.entry
+        while target is not None and target != END:
+            node = self.shape.nodes[target]
+            if node.kind != FRAME or not self._is_hollow(node):
+                return False
+            target = node.target
+        return True
 
     def _visit(self, place: str, node: NodeShape, index: int) -> int | None:
         """Count a visit; past the limit, fail and return `None`."""
@@ -178,9 +193,6 @@ class Draft:
         """Turn the fan-out's token into a scope with these branches, each a target's and a value's index."""
         scope, width = token.name, len(branches)
         join = self.shape.nodes[node.join or ""]
-        if join.wait is not None and 0 < width < join.wait and not join.collect:
-            failure = _cannot_reach(join, f"it has {width} branches", None)
-            return self.fail(token.place, join if node.error is None else node, failure, token=token)
         self.drop(token)
         visit = self.run.places[token.place].visits[node.local]
         free = width if node.max_concurrency is None else min(width, node.max_concurrency)
@@ -207,7 +219,7 @@ class Draft:
         self.ops.append(("arrive", name, known.branch, index, succeeded))
         opener = self.shape.nodes[scope.node]
         join = self.shape.nodes[opener.join or ""]
-        arrived, ended = scope.arrived + succeeded, scope.arrived + scope.failed + 1
+        arrived, ended = len(scope.results) + succeeded, len(scope.results) + len(scope.failures) + 1
         if arrived >= (join.wait or scope.width) or ended == scope.width:
             return self.fire(name, arrived=known.branch)
         if scope.queue:
@@ -219,8 +231,9 @@ class Draft:
     def fire(self, name: str, *, arrived: int | None = None) -> None:
         """Let the join of a scope run with what has arrived; drop the branches that still run."""
         scope = self.run.scopes[name]
+        ended = scope.results.keys() | scope.failures.keys() | scope.queue.keys()
         for branch in range(scope.width):
-            if branch not in scope.results and branch not in scope.queue and branch != arrived:
+            if branch not in ended and branch != arrived:
                 self.clear(f"{name}[{branch}]/")
         if scope.queue:
             self.ops.append(("unqueue", name))
@@ -265,8 +278,8 @@ class Draft:
 
     def untimer(self, timer: str) -> None:
         """Disarm a timer, once."""
-        if timer in self.run.timers and timer not in self.gone:
-            self.gone.add(timer)
+        if timer in self.run.timers and timer not in self.disarmed:
+            self.disarmed.add(timer)
             self.ops.append(("untimer", timer))
 
     # Failing.
@@ -284,6 +297,7 @@ class Draft:
 
         Without a handler nothing is dropped: the run is failed, and its tokens stay for a resume.
         """
+        failure = _without_chain(failure)
         handler = self._handler(place, node, failure, own=own)
         self.event("error", node.name, token.name if token else "", None, failure=failure[1], message=failure[2])
         if handler is None:
@@ -311,11 +325,11 @@ class Draft:
                     return _Handler("again", scope.place, "", failure)
             else:
                 join = nodes[opener.join or ""]
-                left = scope.width - scope.failed - 1
+                left = scope.width - len(scope.failures) - 1
                 if join.collect or (join.wait is not None and left >= join.wait):
                     return _Handler("tolerate", place, "", failure)
                 if join.wait is not None:
-                    failure = _cannot_reach(join, f"{scope.failed + 1} of {scope.width} branches failed", failure)
+                    failure = cannot_reach(join, f"{len(scope.failures) + 1} of {scope.width} branches failed", failure)
                 error = error or join.error
             if error is not None:
                 return _Handler("edge", scope.place, error, failure)
@@ -350,7 +364,16 @@ class Draft:
         self.status = FAILED
 
 
-def _cannot_reach(join: NodeShape, why: str, cause: FailureFields | None) -> FailureFields:
+def _without_chain(failure: FailureFields) -> FailureFields:
+    """Cut what a failure was given if that is a failure: a loop over an error edge would nest without end."""
+    given = failure[4]
+    if type(given) is not tuple or given[4] is None:
+        return failure
+    return (*failure[:4], (*given[:4], None))
+
+
+def cannot_reach(join: NodeShape, why: str, cause: FailureFields | None) -> FailureFields:
+    """Return the failure of a join that will not get the successes it waits for."""
     because = f"; the last failure: {cause[1]}: {cause[2]}" if cause else ""
     message = f"join {join.name!r} needs {join.wait} successes and {why}{because}"
     return (join.name, "JoinUnreachable", message, 1, cause[4] if cause else None)
@@ -364,7 +387,11 @@ def delay_ms(node: NodeShape, token: str, tried: int, asked_ms: int | None) -> i
     """
     retry = node.retry
     assert retry is not None
-    pause = min(retry.initial_ms * retry.factor ** min(tried - 1, 64), retry.maximum_ms)
+    pause = float(min(retry.initial_ms, retry.maximum_ms))
+    for _ in range(1, tried):
+        if pause in (0, retry.maximum_ms):
+            break
+        pause = min(pause * retry.factor, float(retry.maximum_ms))
     spread = crc32(f"{token}:{tried}".encode("utf-8", "surrogatepass")) / 0xFFFFFFFF * 2 - 1  # in [-1, 1]
     pause *= 1 + retry.jitter * spread
     return max(int(pause), min(asked_ms or 0, RETRY_AFTER_MS_MAX))

@@ -57,7 +57,7 @@ class Token(NamedTuple):
 class Scope:
     """What a fan-out opens and its join closes; or, with one branch and no join, a frame."""
 
-    __slots__ = ("arrived", "failed", "frame", "node", "place", "queue", "results", "tried", "value", "width")
+    __slots__ = ("failures", "frame", "node", "place", "queue", "results", "tried", "value", "width")
 
     def __init__(self, node: str, place: str, frame: bool, width: int, value: Value, tried: int) -> None:  # noqa: FBT001
         self.node = node
@@ -66,9 +66,8 @@ class Scope:
         self.width = width
         self.value = value  # what came in: the input of a retry of the whole, and of its failure
         self.tried = tried  # frames: how often the whole was begun
-        self.arrived = 0  # branches that succeeded
-        self.failed = 0
-        self.results: dict[int, Value] = {}
+        self.results: dict[int, Value] = {}  # by branch, of those that succeeded
+        self.failures: dict[int, Value] = {}  # by branch, of those whose failure the join tolerates
         self.queue: dict[int, tuple[int, Value]] = {}  # branches that wait for a free place: target, value
 
 
@@ -233,7 +232,8 @@ def _state(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
     """Change what a token is doing: name, state, attempt, tried."""
     _, name, state, attempt, tried = op
     token = run.tokens[name]
-    run.tokens[name] = token._replace(state=state, attempt=attempt, tried=tried)
+    counted = token.interruptions if attempt == token.attempt else 0  # no owner died at the new attempt yet
+    run.tokens[name] = token._replace(state=state, attempt=attempt, tried=tried, interruptions=counted)
     run.active += (state == RUN) - (token.state == RUN)
 
 
@@ -272,11 +272,7 @@ def _arrive(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
     """A branch ended: scope, branch, value index, whether it succeeded."""
     _, name, branch, index, succeeded = op
     scope = run.scopes[name]
-    scope.results[branch] = values[index]
-    if succeeded:
-        scope.arrived += 1
-    else:
-        scope.failed += 1
+    (scope.results if succeeded else scope.failures)[branch] = values[index]
 
 
 def _close(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from beluga_graph.kernel.draft import RUN_TIMER, Draft, delay_ms, limit, token_timer
+from beluga_graph.kernel.draft import RUN_TIMER, Draft, cannot_reach, delay_ms, limit, token_timer
 from beluga_graph.kernel.shape import FAN_OUT, FRAME, JOIN, TIMER, WAIT, NodeShape, Shape
 from beluga_graph.kernel.snapshot import (
     BROKEN,
@@ -41,7 +41,7 @@ from beluga_graph.kernel.triggers import (
     Trigger,
     Work,
 )
-from beluga_graph.kernel.words import FailureFields, Patch
+from beluga_graph.kernel.words import FailureFields, Patch, Value
 
 __all__ = ["NOTHING", "Change", "advance", "changes", "work"]
 
@@ -58,6 +58,8 @@ def advance(shape: Shape, run: Snapshot, trigger: Trigger) -> Patch:
 
 
 def _started(draft: Draft, trigger: RunStarted) -> None:
+    if draft.run.seq:
+        return
     draft.event("run_started", "", "", draft.value(draft.run.input))
     if draft.shape.timeout_ms is not None:
         draft.ops.append(("timer", RUN_TIMER, trigger.at + draft.shape.timeout_ms))
@@ -70,9 +72,12 @@ def _finished(draft: Draft, trigger: NodeFinished) -> None:
         return
     node = draft.shape.nodes[token.node]
     draft.values.extend(trigger.values)
-    too_wide = len(trigger.branches) > limit(draft.shape, draft.run, "max_width")
-    if too_wide or (node.kind != FAN_OUT and node.out(trigger.route) is None):
-        _refused(draft, token, node, trigger)
+    if node.kind == FAN_OUT:
+        refusal = _refused_width(draft, token, node, len(trigger.branches))
+    else:
+        refusal = _refused_route(token, node, trigger)
+    if refusal is not None:
+        draft.fail(token.place, *refusal, token=token)
         return
     place = token.place
     draft.ops.append(("finish",))
@@ -99,16 +104,34 @@ def _finished(draft: Draft, trigger: NodeFinished) -> None:
         _too_many_steps(draft)
 
 
-def _refused(draft: Draft, token: Token, node: NodeShape, trigger: NodeFinished) -> None:
-    """Fail a node whose decision the shape does not allow."""
-    if node.kind == FAN_OUT:
-        allowed = limit(draft.shape, draft.run, "max_width")
-        message = f"fan-out {node.name!r} has {len(trigger.branches)} branches, more than max_width {allowed}"
-        failure: FailureFields = (node.name, "LimitReached", message, token.tried, token.value)
-    else:
-        message = f"node {node.name!r} chose the route {trigger.route!r}, which its branch does not have"
-        failure = (node.name, "UnknownRoute", message, token.tried, token.value)
-    draft.fail(token.place, node, failure, token=token)
+def _refused_width(
+    draft: Draft, token: Token, node: NodeShape, width: int
+) -> tuple[NodeShape, FailureFields] | None:
+    """Return who fails with what if a fan-out has too many branches, or too few for its join."""
+    allowed = limit(draft.shape, draft.run, "max_width")
+    if width > allowed:
+        message = f"fan-out {node.name!r} has {width} branches, more than max_width {allowed}"
+        return node, (node.name, "LimitReached", message, token.tried, token.value)
+    join = draft.shape.nodes[node.join or ""]
+    if join.wait is None or not 0 < width < join.wait or join.collect:
+        return None
+    failure = cannot_reach(join, f"it has {width} branches", None)
+    return (join if node.error is None else node), failure
+
+
+def _refused_route(
+    token: Token, node: NodeShape, trigger: NodeFinished
+) -> tuple[NodeShape, FailureFields] | None:
+    """Return who fails with what if a node chose a route that its branch does not have."""
+    if node.out(trigger.route) is not None:
+        return None
+    message = f"node {node.name!r} chose the route {trigger.route!r}, which its branch does not have"
+    return node, (node.name, "UnknownRoute", message, token.tried, _given(token, node))
+
+
+def _given(token: Token, node: NodeShape) -> Value | None:
+    """Return what a node's body got, as far as the token tells: a join's token carries nothing."""
+    return None if node.kind == JOIN else token.value
 
 
 def _too_many_steps(draft: Draft) -> None:
@@ -133,7 +156,7 @@ def _failed(draft: Draft, trigger: NodeFailed) -> None:
         draft.ops.append(("timer", token_timer(token.name), trigger.at + pause))
         draft.event("retry", node.name, token.name, None, tried=token.tried, delay_ms=pause, message=trigger.message)
         return
-    value = token.value if trigger.input is None else trigger.input
+    value = _given(token, node) if trigger.input is None else trigger.input
     failure: FailureFields = (node.name, trigger.type, trigger.message, token.tried, value)
     draft.fail(token.place, node, failure, token=token)
 
@@ -227,6 +250,8 @@ def _resumed(draft: Draft, trigger: RunResumed) -> None:
 
 
 def _forked(draft: Draft, trigger: RunForked) -> None:
+    if draft.run.seq:
+        return
     draft.event("run_started", "", "", draft.value(draft.run.input))
     draft.ops.append(("error", None))
     draft.status = RUNNING
