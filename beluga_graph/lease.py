@@ -18,13 +18,14 @@ from pathlib import Path
 
 from beluga_graph.clock import SystemClock
 from beluga_graph.disk import read, sealed
-from stores.base import Check, Delete, Put, Store, StoreError
+from stores.base import Check, Delete, Op, Put, Store, StoreError
 
 __all__ = ["LEASE_S", "Lease", "Owner", "owner_is_alive"]
 
 LEASE_S = 10.0  # an owner that has not renewed for so long is dead
 RENEW_S = 2.5
 _NEVER_MS = 1 << 62
+_DAY_MS = 86_400_000
 
 _log = logging.getLogger("beluga_graph.lease")
 
@@ -84,7 +85,7 @@ class Owner:
             self._path = folder / f"owner-{self.id.hex()}.lock"
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._store.commit(self._record())
+        self._store.commit(*_swept(self._store, self.now_ms()), self._record())
         if folder is None:
             return
         self._thread = threading.Thread(target=self._renew, name="beluga-graph-lease", daemon=True)
@@ -129,6 +130,24 @@ def owner_is_alive(store: Store, owner: bytes, now_ms: int) -> bool:
     if expires <= now_ms:
         return False
     return machine != _machine() or store.folder is None or _is_locked(store.folder / file)
+
+
+def _swept(store: Store, now_ms: int) -> list[Op]:
+    """Return the removal of owners that will never come back; their files go at once.
+
+    One of this machine is gone when its file is unlocked: a frozen one may wake up. One of another machine is
+    taken for gone a day after it expired.
+    """
+    ops: list[Op] = []
+    for key, blob in store.scan(b"O"):
+        machine, file, expires = read(key, blob)
+        if store.folder is not None and machine == _machine():
+            if not _is_locked(store.folder / file):
+                ops.append(Delete(key))
+                (store.folder / file).unlink(missing_ok=True)
+        elif expires + _DAY_MS < now_ms:
+            ops.append(Delete(key))
+    return ops
 
 
 def _is_locked(path: Path) -> bool:

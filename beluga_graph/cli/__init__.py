@@ -1,0 +1,32 @@
+"""The command line.
+
+    app         the commands and their options
+    demo        `demo`: which run to go on with, and the words around it
+    progress    what a person sees of a run that goes on
+    looking     `runs`, `show`, `history`, `draw`: what is in a store, and what a flow looks like
+    checking    `verify`: every record of a store, read
+    shown       stored data as text for a terminal, and as JSON
+    ends        exit codes, and errors as one line
+
+Nothing stored is ever imported or run: code is loaded only for `draw`, and only by the name on the command line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    from beluga_graph.cli.app import app  # noqa: PLC0415 - typer and rich are loaded by the program alone
+
+    for stream in (sys.stdout, sys.stderr):
+        # Stored text may hold what the terminal's encoding lacks; that must not end a listing.
+        with contextlib.suppress(io.UnsupportedOperation):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+    app(prog_name="beluga-graph")

@@ -1,0 +1,152 @@
+"""The commands and their options. What they do is in the modules beside this one."""
+
+# ruff: noqa: FBT002  # typer gives options by name
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from beluga_graph import __version__
+from beluga_graph.cli import checking, looking
+from beluga_graph.cli.ends import Exit, complain, told
+from beluga_graph.cli.shown import as_json
+
+__all__ = ["app"]
+
+_CODES = "Exit codes: 0 done, 1 error, 2 wrong usage, 3 the run failed, 4 busy (another process has it), 130 Ctrl-C."
+_STORE = Path(".beluga/demo.lmdb")
+
+app = typer.Typer(
+    name="beluga-graph",
+    help="Durable graphs: a demo to kill, and a look into stores and flows.",
+    epilog=_CODES,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # its boxes show local variables, which may be secrets
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Store = Annotated[Path, typer.Option("--store", help="Folder of the LMDB store.", metavar="PATH")]
+RunId = Annotated[str, typer.Argument(help="The run's id, as `runs` lists it.", metavar="RUN")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+class Durability(StrEnum):
+    """When a step counts as done."""
+
+    commit = "commit"
+    batch = "batch"
+    none = "none"
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
+    if wanted:
+        typer.echo(f"beluga-graph {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Durable graphs: a demo to kill, and a look into stores and flows."""
+
+
+@app.command(epilog=_CODES)
+@told
+def demo(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder of text files; by default the documents and sources of beluga_graph itself.",
+            exists=True,
+            file_okay=False,
+            show_default=False,
+        ),
+    ] = None,
+    store: Store = _STORE,
+    output: Annotated[Path, typer.Option("--output", help="Where the report goes.", metavar="PATH")] = Path(
+        "report.md"
+    ),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget earlier runs over the folder; start a new one.")] = (
+        False
+    ),
+    slow: Annotated[
+        float,
+        typer.Option(
+            "--slow",
+            help="Pause before each document. Nothing needs it: it leaves you time to kill the run. 0 is full speed.",
+            metavar="SECONDS",
+            min=0.0,
+            max=3600.0,
+        ),
+    ] = 0.1,
+    durability: Annotated[
+        Durability, typer.Option("--durability", help="When a step counts as done: see `Engine`.")
+    ] = Durability.commit,
+) -> None:
+    """Read a folder's text files and write a report about them. Kill it at any moment and start it again.
+
+    Each document is parsed, counted, searched for keywords and links in branches of their own; the corpus is
+    compared as a whole and summed up in a loop. Every finished node is on disk, so the same command goes on
+    where it was killed, and ends in the same report. Needs no key, no network and no server.
+    """
+    from beluga_graph.cli.demo import demo as run_demo  # noqa: PLC0415 - looking into a store needs no pipeline
+
+    run_demo(folder, store=store, output=output, fresh=fresh, pause_s=slow, durability=durability.value)
+
+
+@app.command(epilog=_CODES)
+@told
+def runs(store: Store = _STORE, json: Json = False) -> None:
+    """List the runs of a store."""
+    looking.runs(store, json=json)
+
+
+@app.command(epilog=_CODES)
+@told
+def show(run: RunId, store: Store = _STORE, json: Json = False) -> None:
+    """Show a run as of its last step: status, steps, tokens, state."""
+    looking.show(store, run, json=json)
+
+
+@app.command(epilog=_CODES)
+@told
+def history(run: RunId, store: Store = _STORE, json: Json = False) -> None:
+    """List the committed steps of a run."""
+    looking.history(store, run, json=json)
+
+
+@app.command(epilog=_CODES)
+@told
+def draw(
+    flow: Annotated[str, typer.Argument(help="Where the flow is, such as package.module:name.", metavar="MODULE:FLOW")],
+    json: Json = False,
+) -> None:
+    """Print a flow as Mermaid text. This imports the module, and so runs its code."""
+    looking.draw(flow, json=json)
+
+
+@app.command(epilog=_CODES)
+@told
+def verify(store: Store = _STORE, json: Json = False) -> None:
+    """Read every record of a store, check it, and rebuild every run. Exits with 1 if something is damaged."""
+    checked = checking.check_path(store)
+    if json:
+        typer.echo(as_json(checked))
+    else:
+        kinds = ", ".join(f"{kind} {number:,}" for kind, number in checked.records.items()) or "none"
+        typer.echo(f"records read: {sum(checked.records.values()):,} ({kinds}); runs rebuilt: {checked.runs:,}")
+        for found in checked.damage:
+            complain(f"{found.where}: {found.detail}")
+        if not checked.damage:
+            typer.echo("no damage")
+    if checked.damage:
+        raise typer.Exit(Exit.error)

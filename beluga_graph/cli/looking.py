@@ -1,0 +1,184 @@
+"""Looking: what is in a store, and what a flow looks like. Nothing here changes a store."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+import traceback
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from beluga_graph import Engine, RunInfo, RunSnapshot, StepInfo
+from beluga_graph.cli.ends import Unfit
+from beluga_graph.cli.shown import as_data, as_json, brief, local_time, plain
+from beluga_graph.flows.flow import Flow
+
+__all__ = ["console", "draw", "existing", "history", "load_flow", "new_table", "runs", "show"]
+
+T = TypeVar("T")
+
+_STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "waiting": "cyan"}
+_PIPE_WIDTH = 200  # what reads a pipe has no columns to fit in
+
+
+def console() -> Console:
+    """Return the console for standard output: no markup, no guesses at what looks like a number."""
+    made = Console(markup=False, emoji=False, highlight=False)
+    if not made.is_terminal:
+        made.width = _PIPE_WIDTH
+    return made
+
+
+def existing(store: Path) -> Path:
+    """Return the store's path if a store is there; looking must not make one. Raises `Unfit`."""
+    if not (store / "data.mdb").is_file():
+        raise Unfit(f"there is no store at {store}: name one with --store PATH")
+    return store
+
+
+def runs(store: Path, *, json: bool) -> None:
+    """List the runs of a store, the newest last."""
+    found = sorted(_with_engine(store, lambda engine: engine.runs()), key=lambda run: (run.created_ms, run.run_id))
+    out = console()
+    if json:
+        _print_json(found)
+        return
+    if not found:
+        out.print(f"no run in {plain(str(store))}")
+        return
+    table = new_table("run", "flow", "status", "created", "status since")
+    for run in found:
+        table.add_row(
+            Text(plain(run.run_id)),
+            Text(plain(run.flow)),
+            _status(run.status),
+            local_time(run.created_ms),
+            local_time(run.updated_ms),
+        )
+    out.print(table)
+
+
+def show(store: Path, run_id: str, *, json: bool) -> None:
+    """Show one run as of its last step."""
+
+    async def look(engine: Engine) -> tuple[RunInfo, RunSnapshot]:
+        snapshot = await engine.snapshot(run_id)
+        return next(run for run in await engine.runs() if run.run_id == run_id), snapshot
+
+    info, snapshot = _with_engine(store, look)
+    if json:
+        _print_json({"flow": info.flow, "created_ms": info.created_ms, **as_data(snapshot)})
+        return
+    out = console()
+    facts = new_table("", "", headed=False)
+    facts.add_row("run", Text(plain(snapshot.run_id)))
+    facts.add_row("flow", Text(plain(info.flow)))
+    facts.add_row("status", _status(snapshot.status))
+    facts.add_row("steps", f"{snapshot.seq:,} committed, {snapshot.steps:,} nodes finished")
+    facts.add_row("created", local_time(info.created_ms))
+    facts.add_row("input", Text(brief(snapshot.input)))
+    if snapshot.output is not None:
+        facts.add_row("output", Text(brief(snapshot.output)))
+    if snapshot.failure is not None:
+        facts.add_row("failure", Text(brief(f"node {snapshot.failure.node!r}: {snapshot.failure}", 300)))
+    out.print(facts)
+    if snapshot.tokens:
+        tokens = new_table("token", "node", "state", "attempt", "value", title="tokens")
+        for token in snapshot.tokens:
+            name, node, value = Text(plain(token.name)), Text(plain(token.node)), Text(brief(token.value))
+            tokens.add_row(name, node, token.state, str(token.attempt), value)
+        out.print(tokens)
+    if snapshot.state:
+        state = new_table("field", "value", title="state")
+        for field, value in snapshot.state.items():
+            state.add_row(Text(plain(field)), Text(brief(value)))
+        out.print(state)
+
+
+def history(store: Path, run_id: str, *, json: bool) -> None:
+    """List the committed steps of a run."""
+    steps = _with_engine(store, lambda engine: engine.history(run_id))
+    if json:
+        _print_json(steps)
+        return
+    table = new_table("step", "at", "what happened", "token", "attempt", "events")
+    for step in steps:
+        table.add_row(
+            str(step.seq),
+            local_time(step.at_ms),
+            step.trigger,
+            Text(plain(step.token)),
+            str(step.attempt or ""),
+            Text(_events(step)),
+        )
+    console().print(table)
+
+
+def draw(name: str, *, json: bool) -> None:
+    """Print a flow as Mermaid text."""
+    flow = load_flow(name)
+    if not json:
+        console().print(flow.mermaid(), end="", soft_wrap=True)
+        return
+    shape = flow.plan().shape
+    nodes = [{"name": node.name, "kind": node.kind} for node in shape.nodes.values()]
+    _print_json({"flow": shape.name, "plan": shape.fingerprint, "nodes": nodes, "mermaid": flow.mermaid()})
+
+
+def load_flow(name: str) -> Flow:
+    """Import `MODULE:FLOW`, from the current folder too. Raises `Unfit`, `BadParameter`."""
+    module_name, colon, path = name.partition(":")
+    if not (module_name and colon and path):
+        message = f"{name!r} is not such as beluga_graph.demo.pipeline:pipeline"
+        raise typer.BadParameter(message, param_hint="MODULE:FLOW")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found: Any = importlib.import_module(module_name)
+    except Exception as error:  # a user's module may raise anything
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename[0] != "<"]
+        where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if len(frames) > 2 else ""
+        raise Unfit(f"module {module_name!r} cannot be imported{where}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.pop(0)
+    for part in path.split("."):
+        if not hasattr(found, part):
+            flows = ", ".join(sorted(key for key, value in vars(found).items() if isinstance(value, Flow)))
+            raise Unfit(f"module {module_name!r} has no {path!r}; the flows in it are: {flows or 'none'}")
+        found = getattr(found, part)
+    if not isinstance(found, Flow):
+        raise Unfit(f"{name} is of type {type(found).__name__}, not a flow")
+    return found
+
+
+def _with_engine(store: Path, look: Callable[[Engine], Awaitable[T]]) -> T:
+    async def call() -> T:
+        async with Engine(existing(store)) as engine:
+            return await look(engine)
+
+    return asyncio.run(call())
+
+
+def _events(step: StepInfo) -> str:
+    return ", ".join(event.type if not event.error else f"{event.type}: {brief(event.error)}" for event in step.events)
+
+
+def _status(status: str) -> Text:
+    return Text(status, style=_STYLES.get(status, ""))
+
+
+def new_table(*columns: str, headed: bool = True, title: str | None = None) -> Table:
+    table = Table(*columns, box=None, show_header=headed, header_style="bold", title=title, pad_edge=False)
+    table.title_justify = "left"
+    table.columns[0].overflow = "fold"
+    return table
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(as_json(value) + "\n")

@@ -1,0 +1,21 @@
+"""The command line, with every document that is read written to the file given first."""
+
+import os
+import sys
+from typing import Any
+
+from beluga_graph.cli import main
+from beluga_graph.demo import pipeline
+
+log = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+sha256 = vars(pipeline)["sha256"]
+
+
+def logged(content: bytes) -> Any:
+    digest = sha256(content)
+    os.write(log, digest.hexdigest().encode() + b"\n")
+    return digest
+
+
+vars(pipeline)["sha256"] = logged
+main()

@@ -1,0 +1,249 @@
+"""The commands that look: what they show, what they say as JSON, and how they end."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_documents import ENVIRONMENT, invoke, spawn
+
+from beluga_graph import END, START, Context, Engine, Graph, RunFailed
+from beluga_graph.disk import Keys
+from stores import LMDBStore
+from stores.base import Delete, Put
+
+HOSTILE = "\x1b]0;title\x07\x1b[31m[bold]red[/bold] \u202etxet\x9b"
+
+simple = Graph("simple")
+
+
+@simple.node
+def double(n: int) -> int:
+    return 2 * n
+
+
+simple.edge(START, double)
+simple.edge(double, END)
+
+waiting = Graph("waiting")
+waiting.wait("answer", "yes")
+waiting.edge(START, "answer")
+waiting.edge("answer", END)
+
+failing = Graph("failing")
+
+
+@failing.node
+def fail(ctx: Context, text: str) -> str:
+    raise ValueError(text)
+
+
+failing.edge(START, fail)
+failing.edge(fail, END)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a store with a run that completed, one that waits, and one that failed with a hostile text."""
+    path = tmp_path_factory.mktemp("looking") / "store"
+
+    async def fill() -> None:
+        async with Engine(path) as engine:
+            assert await engine.execute(simple, 21, run_id="done-1") == 42
+            await engine.start(waiting, {"large": b"x" * 20_000}, run_id="waits-[red]1")
+            with pytest.raises(RunFailed):
+                await engine.execute(failing, HOSTILE, run_id="failed-1")
+
+    asyncio.run(fill())
+    return path
+
+
+def read_json(*args: object, code: int = 0) -> Any:
+    result = invoke(*args, "--json")
+    assert result.exit_code == code, result.output
+    assert result.output.isascii()
+    assert result.output.replace("\n", "").isprintable()
+    return json.loads(result.output)
+
+
+def test_runs_lists_every_run(store: Path) -> None:
+    output = invoke("runs", "--store", store).output
+    assert [line.split()[:3] for line in output.splitlines()] == [
+        ["run", "flow", "status"],
+        ["done-1", "simple", "completed"],
+        ["waits-[red]1", "waiting", "waiting"],
+        ["failed-1", "failing", "failed"],
+    ]
+    found = read_json("runs", "--store", store)
+    assert [run["run_id"] for run in found] == ["done-1", "waits-[red]1", "failed-1"]
+    assert set(found[0]) == {"run_id", "flow", "status", "created_ms", "updated_ms"}
+
+
+def test_show_tells_status_steps_and_output(store: Path) -> None:
+    lines = invoke("show", "done-1", "--store", store).output.splitlines()
+    facts = dict(line.rstrip().split(maxsplit=1) for line in lines)
+    del facts["created"]
+    assert facts == {
+        "run": "done-1",
+        "flow": "simple",
+        "status": "completed",
+        "steps": "2 committed, 1 nodes finished",
+        "input": "21",
+        "output": "42",
+    }
+    found = read_json("show", "done-1", "--store", store)
+    assert (found["flow"], found["status"], found["output"], found["tokens"]) == ("simple", "completed", 42, [])
+
+
+def test_show_tells_where_a_run_stands(store: Path) -> None:
+    output = invoke("show", "waits-[red]1", "--store", store).output
+    assert "answer#1" in output
+    token = read_json("show", "waits-[red]1", "--store", store)["tokens"][0]
+    assert (token["node"], token["state"]) == ("answer", "wait")
+    assert token["value"]["large"] == {"$type": "bytes", "hex": "78" * 20_000}
+
+
+def test_history_lists_the_steps(store: Path) -> None:
+    rows = [line.split() for line in invoke("history", "done-1", "--store", store).output.splitlines()]
+    assert [(row[0], row[3]) for row in rows[1:]] == [("1", "RunStarted"), ("2", "NodeFinished")]
+    steps = read_json("history", "done-1", "--store", store)
+    assert [step["seq"] for step in steps] == [1, 2]
+    assert [event["type"] for event in steps[1]["events"]] == ["node_finished", "done"]
+
+
+def test_stored_text_cannot_speak_to_the_terminal(store: Path) -> None:
+    for command in ("show", "history"):
+        output = invoke(command, "failed-1", "--store", store).output
+        assert output.replace("\n", "").isprintable()
+        assert r"\x1b]0;title\x07\x1b[31m[bold]red[/bold] \u202etxet\x9b" in output
+    assert read_json("show", "failed-1", "--store", store)["failure"]["message"] == HOSTILE
+
+
+def test_draw_prints_mermaid() -> None:
+    name = "beluga_graph.demo.pipeline:pipeline"
+    mermaid = invoke("draw", name).output
+    assert mermaid.startswith("flowchart TD\n")
+    assert '"prose"' in mermaid
+    found = read_json("draw", name)
+    assert found["mermaid"] == mermaid
+    assert {"name": "documents", "kind": "fan_out"} in found["nodes"]
+
+
+def test_draw_finds_modules_in_the_current_folder_and_never_in_a_store(tmp_path: Path) -> None:
+    (tmp_path / "own_flows.py").write_text(
+        "from beluga_graph import END, START, Graph\nclass Shelf:\n    flow = Graph('own')\n"
+        "Shelf.flow.add(lambda n: n, name='same')\nShelf.flow.edge(START, 'same')\nShelf.flow.edge('same', END)\n"
+    )
+    process = spawn("draw", "own_flows:Shelf.flow", cwd=tmp_path, env={**ENVIRONMENT, "PYTHONSAFEPATH": "1"})
+    output, _ = process.communicate()
+    assert (process.returncode, '["same"]' in output) == (0, True), output
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "message"),
+    [
+        ("nothing", 2, "'nothing' is not such as beluga_graph.demo.pipeline:pipeline"),
+        ("no_such_module:flow", 1, "error: module 'no_such_module' cannot be imported: ModuleNotFoundError: "),
+        ("json:loads", 1, "error: json:loads is of type function, not a flow"),
+        (
+            "beluga_graph.demo.pipeline:flow",
+            1,
+            "error: module 'beluga_graph.demo.pipeline' has no 'flow'; the flows in it are: pipeline",
+        ),
+    ],
+)
+def test_draw_refuses_what_is_no_flow(name: str, code: int, message: str) -> None:
+    result = invoke("draw", name)
+    assert result.exit_code == code
+    assert message in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize("command", ["show", "history"])
+def test_an_unknown_run_is_an_error_of_one_line(store: Path, command: str) -> None:
+    result = invoke(command, "nobody", "--store", store)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: run 'nobody': no such run in this store")
+    assert result.stderr.count("\n") == 1
+    assert invoke(command, "../up", "--store", store).stderr.startswith("error: '../up' is no run id")
+
+
+@pytest.mark.parametrize("command", [("runs",), ("show", "a"), ("history", "a"), ("verify",)])
+def test_looking_never_makes_a_store(tmp_path: Path, command: tuple[str, ...]) -> None:
+    result = invoke(*command, "--store", tmp_path / "none")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"error: there is no store at {tmp_path / 'none'}: name one with --store PATH\n"
+    assert not (tmp_path / "none").exists()
+
+
+def test_verify_reads_every_record(store: Path) -> None:
+    result = invoke("verify", "--store", store)
+    assert result.exit_code == 0, result.output
+    assert "runs rebuilt: 3\nno damage\n" in result.output
+    found = read_json("verify", "--store", store)
+    assert (found["runs"], found["damage"]) == (3, [])
+    assert found["records"]["steps"] == 2 + 1 + 2
+    assert found["records"]["large values"] == 1
+
+
+def change(store: LMDBStore, letter: bytes) -> None:
+    key, blob = next(iter(store.scan(letter)))
+    store.commit(Put(key, blob[:-1] + bytes([blob[-1] ^ 1])))
+
+
+def take_step(store: LMDBStore, _: bytes) -> None:
+    store.commit(Delete(Keys("done-1").step(1)))
+
+
+def take_value(store: LMDBStore, letter: bytes) -> None:
+    store.commit(Delete(next(iter(store.scan(letter)))[0]))
+
+
+@pytest.mark.parametrize(
+    ("harm", "letter", "message"),
+    [
+        *((change, bytes([letter]), "fails its checksum") for letter in b"HLNSPV"),
+        (change, b"A", "is not the one byte that it should be"),
+        (take_step, b"S", "step 1 of run 'done-1' is missing"),
+        (take_value, b"V", "is missing"),
+    ],
+)
+def test_verify_reports_damage(tmp_path: Path, harm: Any, letter: bytes, message: str) -> None:
+    path = tmp_path / "store"
+
+    async def fill() -> None:
+        async with Engine(path) as engine:
+            await engine.execute(simple, 21, run_id="done-1")
+            await engine.start(waiting, "x" * 20_000)
+
+    asyncio.run(fill())
+    store = LMDBStore(path)
+    harm(store, letter)
+    store.close()
+    result = invoke("verify", "--store", path)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert "no damage" not in result.output
+    assert any(message in damage["detail"] for damage in read_json("verify", "--store", path, code=1)["damage"])
+
+
+def test_verify_tells_of_a_file_that_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "data.mdb").write_bytes(b"nonsense" * 4096)
+    result = invoke("verify", "--store", tmp_path)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: store ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_help_names_the_exit_codes_and_the_version_is_told() -> None:
+    for command in ((), ("demo",), ("runs",), ("show",), ("history",), ("draw",), ("verify",)):
+        output = " ".join(invoke(*command, "--help").output.split())
+        assert "Exit codes: 0 done, 1 error, 2 wrong usage, 3 the run failed, 4 busy" in output
+    assert invoke("--version").output.startswith("beluga-graph ")
+
+
+def test_a_terminal_without_unicode_gets_everything_else(store: Path) -> None:
+    process = spawn("show", "failed-1", "--store", store, env={**ENVIRONMENT, "PYTHONIOENCODING": "ascii"})
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert "failing" in output

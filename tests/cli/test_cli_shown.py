@@ -1,0 +1,83 @@
+"""Stored data as text and as JSON: nothing is lost that JSON can say, and nothing reaches the terminal raw."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beluga_graph.cli.shown import as_json, brief, one_line, plain
+from beluga_graph.codec import Codec, Registry, Unregistered
+
+
+class Color(Enum):
+    red = "r"
+
+
+@dataclass
+class Spot:
+    x: float
+    color: Color
+
+
+@given(st.text())
+def test_plain_text_prints_and_printable_text_is_plain(text: str) -> None:
+    assert plain(text).isprintable()
+    if text.isprintable():
+        assert plain(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("a\x1b[0m", r"a\x1b[0m"), ("\x9b", r"\x9b"), ("\u2028", r"\u2028"), ("\u202e", r"\u202e"), ("\ud800", r"\ud800")],
+)
+def test_what_does_not_print_is_written_out(text: str, shown: str) -> None:
+    assert plain(text) == shown
+
+
+def test_several_lines_become_one() -> None:
+    assert one_line("one\n  two\t\x07") == r"one two \x07"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"a": (1, 2.5, None, True)}, {"a": [1, 2.5, None, True]}),
+        ({1: "x", (1, 2): "y"}, {"1": "x", "[1, 2]": "y"}),
+        (float("inf"), "inf"),
+        (b"\x00\xff", {"$type": "bytes", "hex": "00ff"}),
+        ({3, 1, 2}, [1, 2, 3]),
+        ({"b", 1, None}, ["b", 1, None]),
+        (Spot(1.0, Color.red), {"x": 1.0, "color": "r"}),
+        (Unregistered("m:C", {"n": 1}), {"$type": "m:C", "n": 1}),
+        (Decimal("1.50"), "1.50"),
+        (datetime(2026, 1, 2, tzinfo=UTC), "2026-01-02 00:00:00+00:00"),
+        (10**400, 10**400),
+    ],
+)
+def test_a_value_as_json(value: object, said: object) -> None:
+    assert json.loads(as_json(value)) == said
+
+
+def test_a_deep_value_is_cut_and_not_an_error() -> None:
+    value: list[object] = []
+    for _ in range(900):
+        value = [value]
+    assert "\\u2026" in as_json(value)
+
+
+def test_an_instance_that_nobody_knows_is_shown_by_its_name() -> None:
+    stored = Codec(Registry.of(Spot)).encode(Spot(1.0, Color.red))
+    found = json.loads(as_json(Codec().decode(stored, lenient=True)))
+    assert found["$type"].endswith(":Spot")
+    assert found["x"] == 1.0
+
+
+def test_brief_cuts_what_is_long() -> None:
+    assert brief("x" * 500, 10) == "x" * 9 + "…"
+    assert brief({"a": "\x1b"}) == '{"a": "\\u001b"}'
+    assert len(brief("\x1b" * 500, 10)) == 10

@@ -1,0 +1,72 @@
+"""What the demo reads out of texts."""
+
+import time
+
+import pytest
+
+from beluga_graph.demo import texts
+
+
+def test_the_outline_of_markdown() -> None:
+    outline = texts.prose_outline(
+        "# A *Title* #\n\nOne line\nand another.\n\n```\n# no heading\n```\n\n## Part [one](x.md)\n\n- item\n",
+        "fallback",
+    )
+    assert outline.title == "A Title"
+    assert outline.headings == ("A Title", "Part one")
+    assert outline.paragraphs == ("One line and another.", "- item")
+
+
+def test_the_outline_of_underlined_headings() -> None:
+    outline = texts.prose_outline("Title\n=====\n\nText.\n\nPart\n----\nMore.\n\n----\n", "fallback")
+    assert outline.headings == ("Title", "Part")
+    assert outline.paragraphs == ("Text.", "More.")
+
+
+def test_a_text_without_headings_has_its_name_as_title() -> None:
+    assert texts.prose_outline("Only words.", "notes.txt").title == "notes.txt"
+    assert texts.prose_outline("", "empty.md") == texts.Outline("empty.md", (), ())
+
+
+def test_the_outline_of_code() -> None:
+    outline = texts.code_outline(
+        '"""What it does. In long."""\n\nasync def run(x):\n    # Why so.\n    return "#"\n\nclass Thing:\n',
+        "a",
+    )
+    assert outline.title == "What it does."
+    assert outline.headings == ("run", "Thing")
+    assert outline.paragraphs == ("What it does. In long.", "Why so.")
+
+
+def test_links_are_found_once_and_sorted() -> None:
+    text = "<https://b.org/x>, https://a.org/. [one](b.md#part) [again](b.md) [mail](mailto:x@y) [top](#top) ![](a.png)"
+    assert texts.links_of(text) == (["https://a.org/", "https://b.org/x"], ["a.png", "b.md"])
+
+
+def test_frequent_words_say_something_and_ties_go_by_alphabet() -> None:
+    words = texts.words_of("The whale and the ledger: whale, graph! It's an égalité.")
+    assert texts.frequent(words, 3) == {"whale": 2, "graph": 1, "ledger": 1}
+
+
+def test_a_term_that_is_everywhere_tells_least() -> None:
+    weights = texts.tf_idf({"common": 2, "rare": 2}, {"common": 10, "rare": 1}, 10)
+    assert list(weights) == ["rare", "common"]
+
+
+@pytest.mark.parametrize(
+    "sentence", ["Too short.", "no capital letter but otherwise long enough to be taken up.", "W " * 50 + "."]
+)
+def test_fragments_are_no_sentences_for_a_summary(sentence: str) -> None:
+    assert texts.candidate(sentence, "a.md") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 200_000, "](" * 100_000, "[a](" * 50_000, '"""' * 100_000, "# " * 200_000, "* " * 200_000, "_" * 400_000],
+)
+def test_a_hostile_text_is_read_in_time(text: str) -> None:
+    begun = time.perf_counter()
+    texts.links_of(text)
+    texts.sentences_of(texts.prose_outline(text, "a").paragraphs)
+    texts.sentences_of(texts.code_outline(text, "a").paragraphs)
+    assert time.perf_counter() - begun < 5
