@@ -224,7 +224,11 @@ class Admission:
         await self._take(live, held, changed=changed, revive=True)
         if live.error is not None:
             raise live.error
-        await self.scheduler.begin(live)
+        try:
+            await self.scheduler.begin(live)
+        except Exception as error:  # what its work needs cannot be read: nobody may wait for it
+            live.finish(error)
+            raise
         return live, True
 
     def _check_graph(self, snapshot: Snapshot, plan: Plan) -> bool:
@@ -278,7 +282,7 @@ class Admission:
                 await self.scheduler.settled(step)
         if take:
             await self.scheduler.commit(live, take)
-        if held.owner and live.error is None:
+        if held.owner and revive and live.error is None:
             self.scheduler.fail_interrupted(live)
             await self.scheduler.committer.drained()
         live.resting = False

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from stores.base import Conflict, Durability, Op, Put, Store
+from stores.base import Conflict, Durability, Op, Put, Store, StoreError
 
 __all__ = ["Committer", "Entry"]
 
@@ -22,6 +22,7 @@ BATCH_STEPS = 4096  # of one transaction
 BATCH_BYTES = 16 * 1024 * 1024
 BATCH_PAUSE_S = 0.05  # durability "batch": the longest that a step waits for its commit
 SLOW_COMMIT_S = 0.005
+_DROPPED = StoreError("an earlier step of the run was refused")  # the run has that step's own error
 _REMEMBERED = 64  # commits whose times tell whether syncs are slow
 
 
@@ -145,6 +146,8 @@ class Committer:
                 batch.append(entry)
                 ops += entry.ops
                 size += sum(len(op.value) for op in entry.ops if type(op) is Put)
+            else:
+                entry.refused(_DROPPED)
         return batch, ops
 
     def _settle(self, batch: list[Entry], error: Exception | None) -> None:
@@ -162,6 +165,7 @@ class Committer:
         """A check failed: drop the entry that it concerns and what depends on it, and commit the others."""
         for entry in batch:
             if not entry.alive:
+                entry.refused(_DROPPED)
                 continue
             error = _attempt(self.store.commit, entry.ops)
             if error is None:

@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self, overload
+from typing import Any, Self, get_args, overload
 
 from beluga_graph.admission import Admission, Wanted, put_away
 from beluga_graph.attempt import Hands
@@ -80,6 +80,12 @@ class Engine:
         deps: Any = None,
         max_concurrency: int | None = None,
     ) -> None:
+        if durability not in get_args(Durability):
+            msg = f"durability {durability!r}: give one of {', '.join(get_args(Durability))}"
+            raise ValueError(msg)
+        if max_concurrency is not None and max_concurrency < 1:
+            msg = f"max_concurrency={max_concurrency}: at least 1 attempt is under way at a time"
+            raise ValueError(msg)
         self._opened_here = store is None or isinstance(store, str | os.PathLike)
         if store is None:
             self.store: Store = MemoryStore()
@@ -192,11 +198,13 @@ class Engine:
 
         Raises `RunNotFound`, `RunBusy`, `GraphChanged`, or `RunError` for a flow that was never registered.
         """
+        self._check_open()
         plan = self._plan_of(self._runs.head(check_run_id(run_id)))
         return Run(self, await self._runs.resume(run_id, plan, wait=wait))
 
     async def recover(self) -> Recovery:
         """Go on with every unfinished run that nobody owns; tells what it could not take up, and why."""
+        self._check_open()
         runs: list[Run] = []
         skipped: dict[str, BelugaError] = {}
         for key, _ in list(self.store.scan(b"A")):
@@ -204,7 +212,11 @@ class Engine:
             blob = self.store.get(head_key)
             if blob is None:
                 continue
-            head = Head.read(head_key, blob)
+            try:
+                head = Head.read(head_key, blob)
+            except BelugaError as error:  # its id is in what cannot be read
+                skipped[key[1:].hex()] = error
+                continue
             try:
                 runs.append(Run(self, await self._runs.resume(head.run_id, self._plan_of(head))))
             except BelugaError as error:
@@ -216,6 +228,7 @@ class Engine:
 
         Raises `RunNotFound`; `RunConflict` for a run that has ended; `NotData`.
         """
+        self._check_open()
         head = self._runs.head(check_run_id(run_id))
         if RunStatus(head.status) in (RunStatus.completed, RunStatus.cancelled):
             raise RunConflict(run_id, f"it is {head.status}: a run that has ended takes no signal")
@@ -246,6 +259,7 @@ class Engine:
 
     async def cancel(self, run_id: str) -> RunStatus:
         """End a run for good; return the status that won, which a finished run keeps. Raises `RunBusy`."""
+        self._check_open()
         head = self._runs.head(check_run_id(run_id))
         if RunStatus(head.status) in (RunStatus.completed, RunStatus.cancelled):
             return RunStatus(head.status)
@@ -285,6 +299,7 @@ class Engine:
         Unread signals are copied; timers that are overdue fire. The new run has keys of its own: what its
         nodes do outside happens again. Raises `RunNotFound`, `RunConflict`, `GraphChanged`, `StateError`.
         """
+        self._check_open()
         plan = self._plan_of(self._runs.head(check_run_id(run_id)))
         new_id = check_run_id(run_id_new) if run_id_new is not None else secrets.token_hex(16)
         snapshot, history, ops = forked(self.store, plan, run_id, seq, new_id, update or {})
@@ -311,11 +326,14 @@ class Engine:
         wait: bool,
         watch: Watch | None = None,
     ) -> tuple[Live, bool]:
-        if self._closed:
-            raise RunError("", "the engine is closed: make a new one on the same store")
+        self._check_open()
         plan = self.register(flow)
         name = secrets.token_hex(16) if run_id is None else check_run_id(run_id)
         return await self._runs.start(name, Wanted(plan, value, context, limits), wait=wait, watch=watch)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RunError("", "the engine is closed: make a new one on the same store")
 
     def _plan_or_shape(self, head: Head) -> Plan:
         """Return the flow's plan if it is known, else its stored shape without any code."""

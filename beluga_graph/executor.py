@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable
 from typing import Any
 
 from beluga_graph.attempt import Attempt, Ended, Items
-from beluga_graph.codec import CodecError
+from beluga_graph.codec import CodecError, NotData
 from beluga_graph.context import Context
 from beluga_graph.errors import (
     LimitReached,
@@ -203,15 +203,23 @@ async def _fanned_out(attempt: Attempt) -> Ended:
     if len(items) > allowed:
         message = f"fan-out {attempt.token.node!r} has {len(items)} branches, more than max_width {allowed}"
         raise LimitReached("", message)
-    values = tuple(attempt.keep(item) for item in items)
+    values = tuple(_kept_item(attempt, index, item) for index, item in enumerate(items))
     return _finished(attempt, values, None, tuple((0, index) for index in range(len(values))))
+
+
+def _kept_item(attempt: Attempt, index: int, item: Any) -> Value:
+    try:
+        return attempt.keep(item)
+    except NotData as error:
+        raise NotData(f"[{index}]{error.path}", error.type_name, error.shown, error.reason) from None
 
 
 def _arrived(attempt: Attempt) -> list[tuple[int, Value]]:
     """Return the results that count for a join, in branch order."""
-    opened = attempt.run.places[attempt.token.place].opened
-    assert opened is not None
-    scope = attempt.run.scopes[opened]
+    place = attempt.run.places.get(attempt.token.place)
+    if place is None or place.opened is None:
+        return []  # the join was dropped meanwhile: the attempt is too late, whatever comes of it
+    scope = attempt.run.scopes[place.opened]
     collect = attempt.plan.shape.nodes[attempt.token.node].collect
     return sorted({**scope.failures, **scope.results}.items() if collect else scope.results.items(), key=_branch)
 
@@ -270,7 +278,12 @@ async def _called(attempt: Attempt, body: Body, value: Any, *, threads: bool) ->
     if body.is_async:
         return await _Apart(body.call(*args))
     call: Callable[..., Any] = body.call
-    result = await attempt.hands.pool.run(call, *args) if threads else call(*args)
+    if threads:
+        result = await attempt.hands.pool.run(call, *args)
+    else:
+        result = contextvars.copy_context().run(call, *args)
+    if inspect.iscoroutine(result):
+        return await _Apart(result)
     if inspect.isawaitable(result):
         return await result
     return result

@@ -30,6 +30,8 @@ def forked(
     Raises `RunNotFound`, `RunConflict` for a step after the end, `GraphChanged`, `StateError`.
     """
     run, _ = rebuild(store, run_id, seq)
+    if not run.tokens and not run.ended:
+        raise RunConflict(run_id, "before step 1 it has not begun: fork it from a later step, or start a new run")
     if run.ended:
         raise RunConflict(run_id, f"after step {seq} it is {run.status}: fork it from an earlier step")
     old = read_shape(store, run.plan)

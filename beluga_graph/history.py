@@ -206,6 +206,8 @@ def rebuild(store: Store, run_id: str, seq: int | None = None) -> tuple[Snapshot
 
     No plan is consulted and no user code is needed. Raises `RunNotFound`, `DamagedRecord`.
     """
+    if seq is not None and not 0 <= seq < 2**63:
+        raise RunNotFound(run_id, f"it has no step {seq}: steps are counted from 1")
     keys = Keys(run_id)
     newest = keys.snapshot(2**63 if seq is None else seq)
     found = next(iter(store.scan(keys.snapshot(0)[:-8], start=newest, reverse=True, limit=1)), None)

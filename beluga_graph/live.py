@@ -125,6 +125,7 @@ class Live:
     def finish(self, error: Exception | None = None) -> None:
         """Stop: end every task and timer, tell watchers and waiters. Idempotent."""
         if self.done.done():
+            self.error = self.error or error  # a step after the failure, such as a cancel, may be refused
             return
         self.error = error
         self.stop_work()
@@ -205,11 +206,14 @@ class Step:
         """The step is on disk: show its events, begin its work."""
         self.live.committed = self.seq
         self.live.history.committed(self.ops)
-        if self.live.watches:
-            for event in self.events():
-                self.live.show(event)
-        if not self.released_work:
-            self._scheduler.release(self)
+        try:
+            if self.live.watches:
+                for event in self.events():
+                    self.live.show(event)
+            if not self.released_work:
+                self._scheduler.release(self)
+        except Exception as error:  # noqa: BLE001 - what the step needs cannot be read: only this run stops
+            self.live.finish(error)
         if self.change.whole and not self.change.new and self.live.committed == self.live.snapshot.seq:
             self.live.finish()
         self._settle()

@@ -92,7 +92,7 @@ class Scheduler:
             self.release(step)
             self.committer.put(step, urgent=False)
         else:
-            self.committer.put(step)
+            self.committer.put(step, last=hand is not None and self._busy == 0)
         return step
 
     def _status_ops(self, live: Live, at: int) -> list[Op]:
@@ -181,13 +181,14 @@ class Scheduler:
         name: str | None = first
         try:
             while name is not None:
-                ended = await self._attempt(live, live.snapshot.tokens[name])
+                token = live.snapshot.tokens.get(name)
+                if token is None:  # a step that was decided meanwhile has dropped it
+                    return
+                ended = await self._attempt(live, token)
                 self._leaves(hand)
                 step = self.decide(live, ended.trigger, ended, hand=hand)
                 if step is None:
                     return
-                if self._busy == 0 and not step.released_work:
-                    self.committer.flush()  # nothing else can join this commit
                 await self.settled(step)
                 await self._give_way()
                 name = step.next if step.alive else None

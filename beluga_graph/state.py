@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from beluga_graph.errors import StateConflict, StateError
+from beluga_graph.errors import NotData, StateConflict, StateError
 from beluga_graph.kernel.snapshot import Place, Snapshot
 from beluga_graph.kernel.words import Value
 from beluga_graph.plan import Channel, StateBinding
@@ -122,7 +122,7 @@ class StateView:
         if field in self._pending:
             # The pending update stays as it was given: what the reader gets is a fresh copy.
             update = self._reader.decode(self._reader.encode(self._pending[field]))
-            value = update if value is _NOTHING or channel.reducer is None else channel.reducer(value, update)
+            value = self._reduced(channel, value, update)
         if value is _NOTHING:
             name = self._binding.model.__name__
             raise StateError("", f"state field {name}.{field} has no value yet: give it a default or update it first")
@@ -143,12 +143,12 @@ class StateView:
         for channel, value in checked:
             if channel.appends:
                 items = list(value) if isinstance(value, list | tuple) else [value]
-                encoded = [self._reader.encode(self._checked(channel, item)) for item in items]
+                encoded = [self._encoded(channel, self._checked(channel, item)) for item in items]
                 self._pending.setdefault(channel.name, []).extend(encoded)
             elif channel.reducer is None:
                 self._pending[channel.name] = self._checked(channel, value)
             elif channel.name in self._pending:
-                self._pending[channel.name] = channel.reducer(self._pending[channel.name], value)
+                self._pending[channel.name] = self._reduced(channel, self._pending[channel.name], value)
             else:
                 self._pending[channel.name] = value
 
@@ -171,7 +171,7 @@ class StateView:
                     setter[field] = branch
                     self._pending[field] = update
                 elif field in self._pending:
-                    self._pending[field] = channel.reducer(self._pending[field], update)
+                    self._pending[field] = self._reduced(channel, self._pending[field], update)
                 else:
                     self._pending[field] = update
 
@@ -188,10 +188,10 @@ class StateView:
             value = update
             if channel.reducer is not None:
                 before = self._current(channel) if owner else self._decoded(layer, field)
-                value = update if before is _NOTHING else channel.reducer(before, update)
+                value = self._reduced(channel, before, update)
                 if owner:
                     value = self._checked(channel, value)
-            values.append((field, self._reader.encode(value)))
+            values.append((field, self._encoded(channel, value)))
         return Written(values, items)
 
     def _channel(self, field: str) -> Channel:
@@ -208,6 +208,24 @@ class StateView:
             name = self._binding.model.__name__
             raise StateError("", f"state field {name}.{channel.name}: {error}") from error
 
+    def _reduced(self, channel: Channel, before: Any, update: Any) -> Any:
+        """Return what the field is after an update; one without a reducer, or without a value yet, is set."""
+        if before is _NOTHING or channel.reducer is None:
+            return update
+        try:
+            return channel.reducer(before, update)
+        except Exception as error:
+            name = f"{self._binding.model.__name__}.{channel.name}"
+            message = f"state field {name}: its reducer refuses the update: {type(error).__name__}: {error}"
+            raise StateError("", message) from error
+
+    def _encoded(self, channel: Channel, value: Any) -> bytes:
+        try:
+            return self._reader.encode(value)
+        except NotData as error:
+            path = f"state.{channel.name}{error.path}"
+            raise NotData(path, error.type_name, error.shown, error.reason) from None
+
     def _decoded(self, layer: Place, field: str) -> Any:
         value = layer.fields.get(field)
         return _NOTHING if value is None else self._reader.decode(value)
@@ -221,7 +239,7 @@ class StateView:
         for _, layer in self._layers[1:]:
             update = self._decoded(layer, channel.name)
             if update is not _NOTHING:
-                value = update if value is _NOTHING or channel.reducer is None else channel.reducer(value, update)
+                value = self._reduced(channel, value, update)
         return value
 
     def _items(self, channel: Channel) -> Items:

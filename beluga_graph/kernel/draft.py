@@ -25,7 +25,16 @@ from beluga_graph.kernel.snapshot import (
 from beluga_graph.kernel.snapshot import WAIT as WAITS
 from beluga_graph.kernel.words import EventFields, FailureFields, Op, Patch, Value
 
-__all__ = ["RETRY_AFTER_MS_MAX", "RUN_TIMER", "Draft", "cannot_reach", "delay_ms", "limit", "scope_timer", "token_timer"]
+__all__ = [
+    "RETRY_AFTER_MS_MAX",
+    "RUN_TIMER",
+    "Draft",
+    "cannot_reach",
+    "delay_ms",
+    "limit",
+    "scope_timer",
+    "token_timer",
+]
 
 RETRY_AFTER_MS_MAX = 120_000
 RUN_TIMER = "s:"  # the deadline of the run

@@ -104,9 +104,7 @@ def _finished(draft: Draft, trigger: NodeFinished) -> None:
         _too_many_steps(draft)
 
 
-def _refused_width(
-    draft: Draft, token: Token, node: NodeShape, width: int
-) -> tuple[NodeShape, FailureFields] | None:
+def _refused_width(draft: Draft, token: Token, node: NodeShape, width: int) -> tuple[NodeShape, FailureFields] | None:
     """Return who fails with what if a fan-out has too many branches, or too few for its join."""
     allowed = limit(draft.shape, draft.run, "max_width")
     if width > allowed:
@@ -119,9 +117,7 @@ def _refused_width(
     return (join if node.error is None else node), failure
 
 
-def _refused_route(
-    token: Token, node: NodeShape, trigger: NodeFinished
-) -> tuple[NodeShape, FailureFields] | None:
+def _refused_route(token: Token, node: NodeShape, trigger: NodeFinished) -> tuple[NodeShape, FailureFields] | None:
     """Return who fails with what if a node chose a route that its branch does not have."""
     if node.out(trigger.route) is not None:
         return None

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from beluga_graph.codec import Codec, Registry
-from beluga_graph.errors import BadState, EdgeTypeMismatch, Unreachable
+from beluga_graph.errors import BadState, EdgeTypeMismatch, UnclosedFanOut, Unreachable
+from beluga_graph.events import Failure
 from beluga_graph.graph import END, MISSING, START, Declared, DeclaredNode
 from beluga_graph.kernel.shape import CHOICE, FRAME, NodeShape, RetryShape, Shape
 from beluga_graph.kernel.shape import END as LEAVE
@@ -29,6 +30,7 @@ def compile_graph(graph: Declared) -> Plan:
     A sub-flow is checked as a graph of its own and inlined: its node `x` becomes `sub/x`.
     """
     pieces = _Pieces(Registry())
+    pieces.registry.add(Failure)  # a join that collects passes failures on
     entry = _inline(graph, "", pieces)
     _register_types(graph, pieces.registry)
     state = bind_state(graph.name, graph.state) if graph.state is not None else None
@@ -133,6 +135,23 @@ def _check_joins(graph: Declared) -> None:
         if node.over is None and join.wait is not None and join.wait > len(node.to):
             rule = f"it waits for {join.wait} of {len(node.to)} branches"
             raise BadState(graph.name, f"join {join.name!r}", rule, f"wait for at most {len(node.to)}")
+        for target in node.to:
+            if _through(graph, target) == node.join:
+                rule = f"its branch over {target!r} has no node of its own"
+                raise UnclosedFanOut(graph.name, f"fan-out {node.name!r}", rule, "put a node before the join")
+
+
+def _through(graph: Declared, name: str) -> str:
+    """Return the first node that a token stands at: sub-flows that lead from START to END hold none."""
+    seen: set[str] = set()
+    next_of = dict(graph.edges)
+    while name in graph.nodes and name not in seen:
+        seen.add(name)
+        flow = graph.nodes[name].flow
+        if flow is None or _through(flow, dict(flow.edges).get(_START, "")) != _END:
+            break
+        name = next_of.get(name, "")
+    return name
 
 
 def _check_types(graph: Declared) -> None:

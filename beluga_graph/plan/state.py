@@ -67,7 +67,7 @@ def bind_state(graph: str, model: type[Any]) -> StateBinding:
             rule = f"field {name!r} has {len(reducers)} reducers"
             raise BadState(graph, f"state {model.__name__}", rule, "name one reducer in its Annotated")
         channels[name] = Channel(name, info.annotation, reducers[0] if reducers else None, _default(info))
-        if channels[name].appends and get_origin(info.annotation) not in (list, tuple, None):
+        if channels[name].appends and (get_origin(info.annotation) or info.annotation) not in (list, tuple, Any):
             rule = f"append field {name!r} is a {type_name(info.annotation)}"
             raise BadState(graph, f"state {model.__name__}", rule, "make it a list")
     return StateBinding(model, channels)

@@ -1,0 +1,36 @@
+"""Small flows that several test files of the engine walk."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from beluga_graph import END, START, Event, Graph
+
+__all__ = ["chain", "follow", "waiting"]
+
+
+def chain(*bodies: Callable[..., Any], name: str = "chain", **options: Any) -> Graph:
+    """Return a flow of one node after another: `n0`, `n1`, …"""
+    g = Graph(name)
+    names = [f"n{i}" for i in range(len(bodies))]
+    for node, body in zip(names, bodies, strict=True):
+        g.node(name=node, **options)(body)
+    for source, target in zip([START, *names], [*names, END], strict=True):
+        g.edge(source, target)
+    return g
+
+
+def waiting(name: str = "waiting", **options: Any) -> Graph:
+    """Return a flow that waits for the signal `go` and gives its payload."""
+    g = Graph(name)
+    g.node(name="before")(lambda value: value)
+    g.wait("w", "go", **options)
+    g.edge(START, "before")
+    g.edge("before", "w")
+    g.edge("w", END)
+    return g
+
+
+async def follow(events: AsyncIterator[Event], seen: list[Event]) -> None:
+    """Add events to `seen` as they come: what was seen counts also if an error follows."""
+    async for event in events:
+        seen.append(event)  # noqa: PERF401  # one by one, see above
