@@ -46,7 +46,7 @@ class Admission:
         self.store = store
         self.scheduler = scheduler
         self.owner = owner
-        self.lives: dict[str, Live] = {}
+        self.lives = scheduler.lives
         self._shapes: set[str] = set()  # fingerprints known to be stored
         self._doors: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
@@ -111,6 +111,10 @@ class Admission:
             raise RunNotFound(run_id, "no such run in this store; engine.runs() lists those there are")
         return Head.read(keys.head, blob)
 
+    def _forget(self, live: Live) -> None:
+        if self.lives.get(live.run_id) is live:
+            del self.lives[live.run_id]
+
     async def _own(self) -> None:
         """Be known as an owner. Where another process could hold the writer lock, wait for it in a thread."""
         if self.store.shared:
@@ -120,7 +124,7 @@ class Admission:
 
     def _drives(self, live: Live) -> None:
         self.lives[live.run_id] = live
-        live.done.add_done_callback(lambda _: self.lives.pop(live.run_id, None))
+        live.done.add_done_callback(lambda _: self._forget(live))
 
     def _door(self, run_id: str) -> asyncio.Lock:
         lock = self._doors.get(run_id)
@@ -197,7 +201,10 @@ class Admission:
         self, run_id: str, plan: Plan, wanted: Wanted | None, *, wait: bool, watch: Watch | None
     ) -> tuple[Live, bool]:
         live = self.current(run_id)
-        if live is not None and live.snapshot.status != FAILED:
+        if live is not None and live.snapshot.status == FAILED:
+            await asyncio.shield(live.done)  # its failure is decided, and about to be committed
+            live = None
+        if live is not None:
             _check_same(live.head, live.snapshot, live.history, wanted)
             if watch is not None:
                 live.attach(watch)

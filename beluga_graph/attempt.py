@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from beluga_graph.clock import Clock
+from beluga_graph.codec import TooLarge
 from beluga_graph.errors import StateError
 from beluga_graph.events import revive
 from beluga_graph.kernel.snapshot import Snapshot, Token
@@ -131,6 +132,8 @@ class Attempt:
     def keep(self, value: Any) -> bytes:
         """Encode a value for the trigger; a large one travels beside it."""
         encoded = self.plan.codec.encode(value)
+        if self.run.limits and len(encoded) > self.run.limits["max_value_bytes"]:
+            raise TooLarge(len(encoded), self.run.limits["max_value_bytes"])
         kept = self.memory.put_away(encoded)
         if kept is not encoded:
             self.blobs.append((kept, encoded))

@@ -24,6 +24,8 @@ BATCH_PAUSE_S = 0.05  # durability "batch": the longest that a step waits for it
 SLOW_COMMIT_S = 0.005
 _DROPPED = StoreError("an earlier step of the run was refused")  # the run has that step's own error
 _REMEMBERED = 64  # commits whose times tell whether syncs are slow
+_SLOW_MANY = 3  # of these: one in twenty
+_SMALL = 64  # steps of a commit that takes about as long as its sync
 
 
 class Entry(Protocol):
@@ -59,7 +61,8 @@ class Committer:
         self._pauses = False
         self._writing: asyncio.Task[None] | None = None
         self._writer: ThreadPoolExecutor | None = None
-        self._times: deque[float] = deque(maxlen=_REMEMBERED)
+        self._slow: deque[bool] = deque(maxlen=_REMEMBERED)  # of the last small commits, which took long
+        self._slow_count = 0
 
     def put(self, entry: Entry, *, urgent: bool = True, last: bool = False) -> None:
         """Queue an entry. An urgent one is committed after this pass of the loop, another one soon.
@@ -87,15 +90,12 @@ class Committer:
             self._scheduled = None
         if self._writing is not None:
             return
-        if self._queue and (self.store.shared or self._slow()):
+        if self._queue and (self._slow_count > _SLOW_MANY or self.store.shared):
             self._writing = asyncio.get_running_loop().create_task(self._write_apart())
             return
         while self._queue:
             batch, ops = self._batch()
-            began = time.perf_counter()
-            error = _attempt(self.store.commit, ops)
-            self._times.append(time.perf_counter() - began)
-            self._settle(batch, error)
+            self._settle(batch, self._timed(ops, len(batch)))
 
     async def commit(self, ops: Sequence[Op]) -> Exception | None:
         """Commit operations that belong to no run that is driven here; return the error if they were refused."""
@@ -122,18 +122,26 @@ class Committer:
         try:
             while self._queue:
                 batch, ops = self._batch()
-                began = time.perf_counter()
-                error = await loop.run_in_executor(self._writer, _attempt, self.store.commit, ops)
-                self._times.append(time.perf_counter() - began)
-                self._settle(batch, error)
+                self._settle(batch, await loop.run_in_executor(self._writer, self._timed, ops, len(batch)))
         finally:
             self._writing = None
 
-    def _slow(self) -> bool:
-        times = self._times
-        if len(times) < _REMEMBERED or self.durability == "none":
-            return False
-        return sorted(times)[int(_REMEMBERED * 0.95)] > SLOW_COMMIT_S
+    @property
+    def is_behind(self) -> bool:
+        """Whether more waits than one commit takes: work that goes on ahead has to wait then."""
+        return len(self._queue) > BATCH_STEPS
+
+    def _timed(self, ops: Sequence[Op], entries: int) -> Exception | None:
+        """Commit; take note of how long a small commit took, which is how long a sync takes."""
+        began = time.perf_counter()
+        error = _attempt(self.store.commit, ops)
+        if entries <= _SMALL and self.durability != "none":
+            if len(self._slow) == _REMEMBERED:
+                self._slow_count -= self._slow[0]
+            is_slow = time.perf_counter() - began > SLOW_COMMIT_S
+            self._slow.append(is_slow)
+            self._slow_count += is_slow
+        return error
 
     def _batch(self) -> tuple[list[Entry], list[Op]]:
         """Take entries for one transaction off the queue."""

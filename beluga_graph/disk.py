@@ -17,7 +17,7 @@ are hashed to 16 bytes: keys stay short, and no id can reach into another's reco
 | `I run signal position`   | one received signal                                            |
 | `A run`                   | index: the run is open                                         |
 | `T due run timer`         | index: a timer of an open run                                  |
-| `U run`                   | index: the run has unread signals                              |
+| `U run signal position`   | index: the signal is unread                                    |
 """
 
 from __future__ import annotations
@@ -45,14 +45,13 @@ _MARK = b"\x01"
 class Keys:
     """The keys of one run."""
 
-    __slots__ = ("head", "lease", "open", "run", "unread")
+    __slots__ = ("head", "lease", "open", "run")
 
     def __init__(self, run_id: str) -> None:
         self.run = _short(run_id)
         self.head = b"H" + self.run
         self.lease = b"L" + self.run
         self.open = b"A" + self.run
-        self.unread = b"U" + self.run
 
     def step(self, seq: int) -> bytes:
         """Key of a step."""
@@ -73,6 +72,10 @@ class Keys:
     def signal(self, name: str, position: int) -> bytes:
         """Key of a received signal."""
         return b"I" + self.run + _short(name) + position.to_bytes(8, "big")
+
+    def unread(self, name: str, position: int) -> bytes:
+        """Key of the mark that a signal is unread."""
+        return b"U" + self.signal(name, position)[1:]
 
     def blob_marks(self, digest: bytes) -> tuple[bytes, bytes]:
         """Keys that say this run refers to a large value: by value, and by run."""

@@ -116,7 +116,7 @@ class Engine:
         for live in list(self._runs.lives.values()):
             await self._scheduler.rest(live)
         await self._scheduler.committer.drained()
-        self._scheduler.committer.close()
+        self._scheduler.close()
         self._pool.close()
         self._owner.end()
         if self._opened_here:
@@ -126,6 +126,9 @@ class Engine:
 
     def register(self, flow: Compilable) -> Plan:
         """Make a flow known, so that its runs can be resumed by their id. Raises `GraphError`."""
+        if not hasattr(flow, "plan"):
+            msg = f"{flow!r:.100} is no flow: build a Graph, or wrap the function in one"
+            raise TypeError(msg)
         plan = flow.plan()
         self._plans[plan.name] = plan
         return plan
@@ -245,7 +248,7 @@ class Engine:
             ops: list[Op] = [
                 Check(key, None),
                 Put(key, record),
-                Put(keys.unread, _MARK),
+                Put(keys.unread(name, position), _MARK),
                 *history.blob_ops(blobs),
             ]
             error = await self._scheduler.committer.commit(ops)

@@ -23,7 +23,7 @@ from beluga_graph.errors import (
     Timeout,
     UnknownRoute,
 )
-from beluga_graph.kernel.draft import limit
+from beluga_graph.kernel.rules import limit
 from beluga_graph.kernel.shape import CHOICE, FAN_OUT, JOIN, WAIT
 from beluga_graph.kernel.triggers import NodeFailed, NodeFinished
 from beluga_graph.kernel.words import Value
@@ -108,7 +108,13 @@ async def _made(attempt: Attempt, kind: str) -> Ended:
         return _finished(attempt, (attempt.keep(_payload(attempt)),), None)
     else:
         given = attempt.decode(token.value)
-    output = given if binding.body is None else await _called(attempt, binding.body, given, threads=True)
+    body = binding.body
+    if body is None:
+        output = given
+    elif body.is_async:
+        output = await _alone(body.call(*_args(attempt, body, given)))
+    else:
+        output = await _called(attempt, body, given, threads=True)
     kept = attempt.keep(output)
     route = None if binding.choose is None else await _chosen(attempt, output)
     return _finished(attempt, (kept,), route)
@@ -270,42 +276,54 @@ async def _chosen(attempt: Attempt, output: Any) -> Any:
 # Calling.
 
 
+async def _alone(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Await a coroutine in a copy of the context, so that variables it sets end with it.
+
+    Attempts that follow each other share a task, for a task costs more than a small node; without this they
+    would also share context variables, and a resumed run would see others than a run that was never stopped.
+    """
+    run = contextvars.copy_context().run
+    try:
+        waited = run(coroutine.send, None)
+    except StopIteration as stop:  # it never had to wait, and needs no wrapper
+        return stop.value
+    return await _Rest(coroutine, run, waited)
+
+
+def _args(attempt: Attempt, body: Body, value: Any) -> tuple[Any, ...]:
+    args: tuple[Any, ...] = (Context(attempt),) if body.takes_context else ()
+    return (*args, value) if body.takes_value else args
+
+
 async def _called(attempt: Attempt, body: Body, value: Any, *, threads: bool) -> Any:
     """Call a user's function: async on the loop, sync in a thread if it is a node's, choosers in place."""
-    args: tuple[Any, ...] = (Context(attempt),) if body.takes_context else ()
-    if body.takes_value:
-        args = (*args, value)
+    args = _args(attempt, body, value)
     if body.is_async:
-        return await _Apart(body.call(*args))
+        return await _alone(body.call(*args))
     call: Callable[..., Any] = body.call
     if threads:
         result = await attempt.hands.pool.run(call, *args)
     else:
         result = contextvars.copy_context().run(call, *args)
     if inspect.iscoroutine(result):
-        return await _Apart(result)
+        return await _alone(result)
     if inspect.isawaitable(result):
         return await result
     return result
 
 
-class _Apart:
-    """Awaits a coroutine in a copy of the context, so that variables it sets end with it.
+class _Rest:
+    """Awaits what is left of a coroutine that was begun in a context of its own."""
 
-    Attempts that follow each other share a task, for a task costs more than a small node; without this they
-    would also share context variables, and a resumed run would see others than a run that was never stopped.
-    """
+    __slots__ = ("_coroutine", "_run", "_waited")
 
-    __slots__ = ("_coroutine",)
-
-    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        self._coroutine = coroutine
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], run: Callable[..., Any], waited: Any) -> None:
+        self._coroutine, self._run, self._waited = coroutine, run, waited
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        run = contextvars.copy_context().run
+        run, waited = self._run, self._waited
         send, throw = self._coroutine.send, self._coroutine.throw
         try:
-            waited = run(send, None)
             while True:
                 try:
                     got = yield waited

@@ -108,6 +108,8 @@ class History:
                 ops += self.blob_ops(ended.blobs)
             if ended.items:
                 ops += self._item_ops(run, ended.items)
+        if isinstance(trigger, SignalReceived):
+            ops.append(Delete(self.keys.unread(trigger.signal, trigger.position)))
         return ops + self._timer_ops(run, patch)
 
     def snapshot_ops(self, run: Snapshot, *, force: bool = False) -> list[Op]:

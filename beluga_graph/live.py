@@ -13,6 +13,7 @@ from beluga_graph.history import History
 from beluga_graph.kernel.shape import AGENT
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.transition import Change
+from beluga_graph.kernel.triggers import RunNode
 from beluga_graph.kernel.words import Patch
 from beluga_graph.lease import Lease
 from beluga_graph.plan import Plan
@@ -21,7 +22,7 @@ from stores.base import Op
 if TYPE_CHECKING:
     from beluga_graph.scheduler import Scheduler
 
-__all__ = ["Hand", "Live", "Step", "Watch"]
+__all__ = ["Busy", "Hand", "Live", "Step", "Watch"]
 
 
 class Watch:
@@ -68,13 +69,13 @@ class Live:
         "committed",
         "done",
         "error",
+        "hands",
         "head",
         "history",
         "lease",
         "plan",
         "resting",
         "snapshot",
-        "tasks",
         "timers",
         "watches",
     )
@@ -87,7 +88,7 @@ class Live:
         self.lease = lease
         self.claim = lease.claim(history.keys.lease)
         self.committed = snapshot.seq  # the last step that is on disk
-        self.tasks: dict[str, asyncio.Task[None]] = {}  # by token
+        self.hands: dict[str, Hand] = {}  # by token
         self.timers: dict[str, Callable[[], None]] = {}  # armed ones, and how to disarm them
         self.watches: list[Watch] = []
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -134,26 +135,55 @@ class Live:
         self.done.set_result(None)
 
     def stop_work(self) -> None:
-        """Cancel every task but the one that calls, and every timer."""
+        """Stop every hand but the one that calls, and every timer."""
         here = asyncio.current_task()
-        for task in self.tasks.values():
-            if task is not here:
-                task.cancel()
-        self.tasks.clear()
+        for hand in self.hands.values():
+            if hand.task is not here:
+                hand.stop()
+        self.hands.clear()
         for disarm in self.timers.values():
             disarm()
         self.timers.clear()
 
 
+class Busy:
+    """How many attempts are under way, or about to be: what may still join the next commit."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 class Hand:
     """A task that makes attempts, one after the other."""
 
-    __slots__ = ("busy", "task")
+    __slots__ = ("_all", "_busy", "started", "task")
 
     task: asyncio.Task[None]
 
-    def __init__(self) -> None:
-        self.busy = True  # inside an attempt, or about to be: its step may still join the next commit
+    def __init__(self, busy: Busy) -> None:
+        self._all = busy
+        self._busy = False
+        self.started = False
+        self.take_up()
+
+    def take_up(self) -> None:
+        """Count as busy, until `leave`."""
+        self._busy = True
+        self._all.count += 1
+
+    def leave(self) -> None:
+        """Count as busy no more. Idempotent."""
+        if self._busy:
+            self._busy = False
+            self._all.count -= 1
+
+    def stop(self) -> None:
+        """Cancel the task; one that has not begun never will, so it cannot say that it leaves."""
+        self.task.cancel()
+        if not self.started:
+            self.leave()
 
 
 class Step:
@@ -191,6 +221,11 @@ class Step:
         self.next: str | None = None  # the token that the task goes on with
         self.released_work = False
         self.settled: asyncio.Future[None] | None = None
+
+    @property
+    def leads_on(self) -> bool:
+        """Whether the step begins a node, which the task behind it may go on with."""
+        return any(type(item) is RunNode for item in self.change.new)
 
     @property
     def goes_on(self) -> bool:

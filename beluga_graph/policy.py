@@ -61,7 +61,7 @@ class Limits:
     max_width: int = 10_000
     """Branches of one fan-out."""
     max_value_bytes: int = 64 * 1024 * 1024
-    """Of one encoded value."""
+    """Of one encoded value; a run can only narrow what its graph allows."""
     max_handoffs: int = 25
     """Handoffs within one agent call."""
     max_interruptions: int = 5

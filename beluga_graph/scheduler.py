@@ -17,10 +17,10 @@ from beluga_graph.attempt import Attempt, Ended, Hands
 from beluga_graph.clock import Clock
 from beluga_graph.committer import Committer
 from beluga_graph.disk import read
-from beluga_graph.errors import LeaseLost
+from beluga_graph.errors import LeaseLost, RunError
 from beluga_graph.events import Event
 from beluga_graph.executor import run_attempt
-from beluga_graph.kernel.draft import limit, token_timer
+from beluga_graph.kernel.rules import limit, token_timer
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, RUN, Token
 from beluga_graph.kernel.transition import advance, changes, work
 from beluga_graph.kernel.triggers import (
@@ -34,12 +34,13 @@ from beluga_graph.kernel.triggers import (
     Work,
 )
 from beluga_graph.lease import Lease
-from beluga_graph.live import Hand, Live, Step
+from beluga_graph.live import Busy, Hand, Live, Step
 from stores.base import Conflict, Delete, Durability, Op, Put, Store
 
 __all__ = ["Scheduler"]
 
 _TURN_S = 0.005  # how long nodes that never wait may keep the loop from everything else
+_LOOK_S = 0.08  # between two looks for signals that other processes sent
 _MARK = b"\x01"
 
 
@@ -52,7 +53,9 @@ class Scheduler:
         self.committer = Committer(store, durability)
         self.hands = hands
         self._ahead = durability == "batch"
-        self._busy = 0  # attempts under way, or about to be: what may still join the next commit
+        self.lives: dict[str, Live] = {}  # the runs that are driven here, by id
+        self._looking: asyncio.TimerHandle | None = None
+        self._busy = Busy()
         self._turn = time.perf_counter()
         self._places = asyncio.Semaphore(max_concurrency) if max_concurrency is not None else None
 
@@ -92,7 +95,7 @@ class Scheduler:
             self.release(step)
             self.committer.put(step, urgent=False)
         else:
-            self.committer.put(step, last=hand is not None and self._busy == 0)
+            self.committer.put(step, last=hand is not None and self._busy.count == 0)
         return step
 
     def _status_ops(self, live: Live, at: int) -> list[Op]:
@@ -117,9 +120,9 @@ class Scheduler:
             if live.resting or not change.new:
                 return
         for name in change.tokens:
-            task = live.tasks.pop(name, None)
-            if task is not None and (step.hand is None or task is not step.hand.task):
-                task.cancel()
+            hand = live.hands.pop(name, None)
+            if hand is not None and hand is not step.hand:
+                hand.stop()
         for name in change.timers:
             disarm = live.timers.pop(name, None)
             if disarm is not None:
@@ -137,7 +140,7 @@ class Scheduler:
         if overdue:
             await self.committer.drained()
         # What the fired timers led to was begun with their commits; the rest is left.
-        known = live.tasks.keys() | live.timers.keys()
+        known = live.hands.keys() | live.timers.keys()
         left = [item for item in everything if type(item) is AwaitSignal or item[0] not in known]
         if not live.done.done():
             self._begin(live, left, None)
@@ -150,9 +153,8 @@ class Scheduler:
                     continue  # a later step, decided meanwhile, has dropped it
                 if step is not None and step.hand is not None and step.goes_on:
                     step.next = item.token
-                    live.tasks[item.token] = step.hand.task
-                    step.hand.busy = True
-                    self._busy += 1
+                    live.hands[item.token] = step.hand
+                    step.hand.take_up()
                 else:
                     self._spawn(live, item.token)
             elif type(item) is ArmTimer:
@@ -161,39 +163,38 @@ class Scheduler:
                     live.timers[item.timer] = self.clock.call_at(item.due, fire)
             elif type(item) is AwaitSignal:
                 self.look_for_signal(live, item.signal)
+                self._keep_looking()
 
     def _spawn(self, live: Live, token: str) -> None:
-        self._busy += 1
-        hand = Hand()
+        hand = live.hands[token] = Hand(self._busy)
         hand.task = asyncio.get_running_loop().create_task(self._drive(live, token, hand))
-        hand.task.add_done_callback(lambda _: self._leaves(hand))  # also if it was ended before it began
-        live.tasks[token] = hand.task
-
-    def _leaves(self, hand: Hand) -> None:
-        if hand.busy:
-            hand.busy = False
-            self._busy -= 1
 
     # Attempts.
 
     async def _drive(self, live: Live, first: str, hand: Hand) -> None:
         """Make attempt after attempt, as long as each step leads on to a node."""
         name: str | None = first
+        hand.started = True
         try:
             while name is not None:
                 token = live.snapshot.tokens.get(name)
                 if token is None:  # a step that was decided meanwhile has dropped it
                     return
                 ended = await self._attempt(live, token)
-                self._leaves(hand)
+                hand.leave()
                 step = self.decide(live, ended.trigger, ended, hand=hand)
-                if step is None:
+                if step is None or not step.leads_on:
                     return
                 await self.settled(step)
                 await self._give_way()
                 name = step.next if step.alive else None
         except Exception as error:  # noqa: BLE001 - a defect of the engine stops the run, and is told
             live.finish(error)
+        except (GeneratorExit, KeyboardInterrupt, SystemExit) as error:  # the process, or the loop, is ending
+            live.finish(RunError(live.run_id, f"it was stopped by {type(error).__name__}: resume it to go on"))
+            raise
+        finally:
+            hand.leave()
 
     async def _attempt(self, live: Live, token: Token) -> Ended:
         show = None
@@ -228,6 +229,8 @@ class Scheduler:
 
     async def settled(self, step: Step) -> None:
         """Return once the step's work may begin: after its commit, or at once where work goes on ahead."""
+        if step.released_work and self.committer.is_behind:
+            await self.committer.drained()
         if not step.released_work and step.live.committed < step.seq and step.alive:
             step.settled = asyncio.get_running_loop().create_future()
             await step.settled
@@ -261,6 +264,29 @@ class Scheduler:
             if timer == token_timer(waiting[0]) and self.look_for_signal(live, signal):
                 return  # an accepted signal beats a timeout that is not committed
         self.decide(live, TimerFired(timer, due, self.clock.now_ms()))
+
+    def _keep_looking(self) -> None:
+        """Look into the inboxes now and then, as long as a run waits: another process may send to it."""
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        waiting = {live.history.keys.run: live for live in self.lives.values() if live.snapshot.waits}
+        if not waiting:
+            return
+        self._keep_looking()
+        for key in [key for key, _ in self.store.scan(b"U")]:
+            live = waiting.get(key[1:17])
+            if live is not None and not live.resting:
+                for signal in list(live.snapshot.waits):
+                    self.look_for_signal(live, signal)
+
+    def close(self) -> None:
+        """Stop looking and writing."""
+        if self._looking is not None:
+            self._looking.cancel()
+        self.committer.close()
 
     def look_for_signal(self, live: Live, signal: str) -> bool:
         """Serve unread signals of a name to the run's waits; tell whether there was one."""
@@ -304,7 +330,7 @@ class Scheduler:
     async def rest(self, live: Live) -> None:
         """Stop driving a run without ending it: end its tasks, commit what is decided, give the lease back."""
         live.resting = True
-        tasks = [task for task in live.tasks.values() if task is not asyncio.current_task()]
+        tasks = [hand.task for hand in live.hands.values() if hand.task is not asyncio.current_task()]
         live.stop_work()
         if tasks:
             await asyncio.wait(tasks)

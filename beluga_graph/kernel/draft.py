@@ -7,8 +7,8 @@ patch each place is entered at most once, so the snapshot's own counters are nev
 from __future__ import annotations
 
 from typing import Any, NamedTuple
-from zlib import crc32
 
+from beluga_graph.kernel.rules import RUN_TIMER, cannot_reach, delay_ms, limit, scope_timer, token_timer
 from beluga_graph.kernel.shape import END, FRAME, JOIN, TIMER, WAIT, NodeShape, Shape
 from beluga_graph.kernel.snapshot import (
     BROKEN,
@@ -25,35 +25,7 @@ from beluga_graph.kernel.snapshot import (
 from beluga_graph.kernel.snapshot import WAIT as WAITS
 from beluga_graph.kernel.words import EventFields, FailureFields, Op, Patch, Value
 
-__all__ = [
-    "RETRY_AFTER_MS_MAX",
-    "RUN_TIMER",
-    "Draft",
-    "cannot_reach",
-    "delay_ms",
-    "limit",
-    "scope_timer",
-    "token_timer",
-]
-
-RETRY_AFTER_MS_MAX = 120_000
-RUN_TIMER = "s:"  # the deadline of the run
-
-
-def token_timer(token: str) -> str:
-    """Name the timer of a token: a retry, a pause, or the timeout of a wait."""
-    return f"t:{token}"
-
-
-def scope_timer(scope: str) -> str:
-    """Name the timer of a scope: the deadline of a frame, or the timeout of a join."""
-    return f"s:{scope}"
-
-
-def limit(shape: Shape, run: Snapshot, name: str) -> int:
-    """Return a limit in force: the run's own, else the graph's."""
-    own = run.limits.get(name)
-    return shape.limits[name] if own is None else own
+__all__ = ["Draft"]
 
 
 class _Handler(NamedTuple):
@@ -379,28 +351,3 @@ def _without_chain(failure: FailureFields) -> FailureFields:
     if type(given) is not tuple or given[4] is None:
         return failure
     return (*failure[:4], (*given[:4], None))
-
-
-def cannot_reach(join: NodeShape, why: str, cause: FailureFields | None) -> FailureFields:
-    """Return the failure of a join that will not get the successes it waits for."""
-    because = f"; the last failure: {cause[1]}: {cause[2]}" if cause else ""
-    message = f"join {join.name!r} needs {join.wait} successes and {why}{because}"
-    return (join.name, "JoinUnreachable", message, 1, cause[4] if cause else None)
-
-
-def delay_ms(node: NodeShape, token: str, tried: int, asked_ms: int | None) -> int:
-    """Return the pause before the next attempt: exponential, capped, with jitter.
-
-    The jitter is a checksum of token and attempt, so every owner and every replay computes the same pause.
-    What a provider asked for is honoured up to `RETRY_AFTER_MS_MAX`.
-    """
-    retry = node.retry
-    assert retry is not None
-    pause = float(min(retry.initial_ms, retry.maximum_ms))
-    for _ in range(1, tried):
-        if pause in (0, retry.maximum_ms):
-            break
-        pause = min(pause * retry.factor, float(retry.maximum_ms))
-    spread = crc32(f"{token}:{tried}".encode("utf-8", "surrogatepass")) / 0xFFFFFFFF * 2 - 1  # in [-1, 1]
-    pause *= 1 + retry.jitter * spread
-    return max(int(pause), min(asked_ms or 0, RETRY_AFTER_MS_MAX))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from beluga_graph.kernel.draft import RUN_TIMER, Draft, cannot_reach, delay_ms, limit, token_timer
+from beluga_graph.kernel.draft import Draft
+from beluga_graph.kernel.rules import RUN_TIMER, cannot_reach, delay_ms, limit, token_timer
 from beluga_graph.kernel.shape import FAN_OUT, FRAME, JOIN, TIMER, WAIT, NodeShape, Shape
 from beluga_graph.kernel.snapshot import (
     BROKEN,
