@@ -30,6 +30,7 @@ from stores.transactions import apply, read_chunk, size_of
 
 __all__ = ["Environment", "enter"]
 
+FRESH_S = 0.001  # how long an answer of the lock file is good for
 GROWTHS_MAX = 64  # doublings in one commit: more than an address space has
 READ_PATIENCE_S = 5.0  # for a read that finds the map grown by another process, while a commit is stuck
 
@@ -63,6 +64,7 @@ class Environment:
         self._jobs: SimpleQueue[_Job | None] | None = None  # of the writer thread, once there is one
         self._gone: Callable[[], StoreError] = partial(StoreClosed, path)
         self._raw: lmdb.Environment | None
+        self._held, self._asked = False, float("-inf")  # the lock file's last answer, and when
         self._raw, self._lock_fd = files.open_environment(path, map_size, sync=durability != "none")
         self._inode = files.inode(path)
         self._inherited: lmdb.Environment | None = None
@@ -129,7 +131,14 @@ class Environment:
         with self._reads:
             if self._raw is None:
                 raise self._gone()
-            return lock_file.held_elsewhere(self._lock_fd)
+            return self._held_elsewhere()
+
+    def _held_elsewhere(self) -> bool:
+        """Ask the lock file, at most once a millisecond: who asks before a commit need not ask again in it."""
+        now = monotonic()
+        if now - self._asked > FRESH_S:
+            self._held, self._asked = lock_file.held_elsewhere(self._lock_fd), now
+        return self._held
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of `key` as it is now, or `None`."""
@@ -182,7 +191,7 @@ class Environment:
         try:
             if self._raw is None:
                 raise self._gone()
-            if lock_file.held_elsewhere(self._lock_fd):
+            if self._held_elsewhere():
                 outcome = self._hand_over(ops)
             else:
                 self._transact(ops)

@@ -606,3 +606,15 @@ async def test_a_fan_out_wider_than_its_limit_fails_and_names_it() -> None:
         assert await engine.execute(g, 4, limits=Limits(max_width=4)) == 4
         with pytest.raises(RunFailed, match="has 5 branches, more than max_width 4"):
             await engine.execute(g, 5, limits=Limits(max_width=4))
+
+
+async def test_a_signal_that_another_engine_sends_reaches_a_run_that_waits_here(tmp_path: Path) -> None:
+    g = Graph("asking")
+    g.wait("asked", "answer")
+    g.edge(START, "asked")
+    g.edge("asked", END)
+    async with Engine(tmp_path / "store") as here, Engine(tmp_path / "store") as there:
+        run = await here.start(g, None, run_id="r")
+        await there.signal("r", "answer", "yes")
+        assert await run.result(timeout=5) == "yes"
+        assert not list(here.store.scan(b"U")), "and is marked as read"
