@@ -44,17 +44,13 @@ def test_random_bytes_do_no_harm(blob: bytes, lenient: bool) -> None:
 def marked(draw: st.DrawFn) -> bytes:
     """A list behind a real mark, with anything in it: gets further than random bytes."""
     anything = st.recursive(
-        st.one_of(
-            st.none(), st.integers(-(2**63), 2**63), st.text(max_size=5), st.binary(max_size=5), st.floats()
-        ),
+        st.one_of(st.none(), st.integers(-(2**63), 2**63), st.text(max_size=5), st.binary(max_size=5), st.floats()),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
         max_leaves=6,
     )
     mark = msgpack.ExtType(1, bytes([draw(st.integers(0, 15))]))
     names = st.sampled_from(CODEC.registry.names())
-    return bytes(
-        msgpack.packb([mark, *draw(st.lists(anything | names, max_size=4))], unicode_errors="surrogatepass")
-    )
+    return bytes(msgpack.packb([mark, *draw(st.lists(anything | names, max_size=4))], unicode_errors="surrogatepass"))
 
 
 @settings(max_examples=500, deadline=None)
@@ -91,10 +87,7 @@ def test_a_changed_byte_does_no_harm(value: Any, data: st.DataObject) -> None:
 def test_the_message_tells_what_is_wrong(blob: bytes, detail: str) -> None:
     with pytest.raises(DamagedValue) as caught:
         CODEC.decode(blob)
-    assert (
-        str(caught.value)
-        == f"not an encoded value: {detail}: restore it from a backup; no part of it was used"
-    )
+    assert str(caught.value) == f"not an encoded value: {detail}: restore it from a backup; no part of it was used"
 
 
 def test_bombs_of_marks_and_extensions_end_in_an_error() -> None:
@@ -124,9 +117,7 @@ def test_a_class_named_in_the_bytes_is_never_imported() -> None:
 
 def test_the_source_has_no_way_to_run_stored_bytes() -> None:
     for path in PACKAGE.glob("*.py"):
-        found = re.findall(
-            r"\b(pickle|marshal|eval|exec|importlib|__import__|shelve|dill)\b", path.read_text()
-        )
+        found = re.findall(r"\b(pickle|marshal|eval|exec|importlib|__import__|shelve|dill)\b", path.read_text())
         assert not found, f"{path} mentions {found}"
 
 

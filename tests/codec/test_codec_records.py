@@ -16,9 +16,7 @@ payloads = st.recursive(
     | st.floats(allow_nan=False)
     | st.text(st.characters(codec=None), max_size=10)
     | st.binary(max_size=10),
-    lambda inner: (
-        st.lists(inner, max_size=4).map(tuple) | st.dictionaries(st.text(max_size=3), inner, max_size=4)
-    ),
+    lambda inner: st.lists(inner, max_size=4).map(tuple) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
     max_leaves=15,
 )
 kinds = st.integers(0, 255)
@@ -106,9 +104,7 @@ def test_the_frame_is_what_the_docstring_says() -> None:
 def test_only_plain_data_is_sealed() -> None:
     with pytest.raises(NotData) as caught:
         seal(1, (1, {2}))
-    assert (
-        str(caught.value) == "the value is not data: set {2}: records hold plain data only: encode it first"
-    )
+    assert str(caught.value) == "the value is not data: set {2}: records hold plain data only: encode it first"
     circle: list[Any] = []
     circle.append(circle)
     with pytest.raises(TooDeep):

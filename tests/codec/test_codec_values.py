@@ -33,7 +33,7 @@ from beluga_graph.codec import (
 )
 
 
-def same(left: Any, right: Any) -> bool:  # noqa: C901 - one clause for each type
+def same(left: Any, right: Any) -> bool:
     """Equal, of the same types all the way down, with NaN equal to itself."""
     if type(left) is not type(right):
         return False
@@ -198,9 +198,7 @@ CODE = "code is never stored: pass a name and look it up where it is used"
     ],
     ids=lambda each: type(each).__name__,
 )
-def test_what_is_not_data_is_refused_with_its_place(
-    value: Any, path: str, type_name: str, reason: str | None
-) -> None:
+def test_what_is_not_data_is_refused_with_its_place(value: Any, path: str, type_name: str, reason: str | None) -> None:
     codec = Codec(Registry.of(Point, Doc, Open, Base))
     with pytest.raises(NotData) as caught:
         codec.encode(value)
@@ -394,9 +392,7 @@ def test_an_unknown_field_or_member_of_a_known_class_is_an_error() -> None:
 def test_only_immutable_scalars_go_by_reference() -> None:
     assert all(map(Codec.by_reference, ["", b"", 1, 2**99, 1.5, True, None]))
     assert not any(
-        map(
-            Codec.by_reference, [(), [], {}, Text("a"), bytearray(), date(2024, 1, 1), Level.LOW, UUID(int=0)]
-        )
+        map(Codec.by_reference, [(), [], {}, Text("a"), bytearray(), date(2024, 1, 1), Level.LOW, UUID(int=0)])
     )
 
 
