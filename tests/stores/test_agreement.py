@@ -42,8 +42,7 @@ class Agreement(RuleBasedStateMachine):
     @rule(writes=st.lists(WRITES, max_size=6), checked=st.lists(KEYS, max_size=3), data=st.data())
     def commit(self, writes: list[Op], checked: list[bytes], data: st.DataObject) -> None:
         checks: list[Op] = [
-            Check(key, self.model.get(key) if data.draw(st.integers(0, 9)) else data.draw(VALUES))
-            for key in checked
+            Check(key, self.model.get(key) if data.draw(st.integers(0, 9)) else data.draw(VALUES)) for key in checked
         ]
         ops = data.draw(st.permutations(writes + checks))
         failing = [op.key for op in ops if type(op) is Check and self.model.get(op.key) != op.expected]

@@ -16,9 +16,7 @@ from stores import Check, Conflict, Delete, LMDBStore, MemoryStore, Put, Store, 
 
 @pytest.fixture(params=["memory", "lmdb"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    opened: Store = (
-        MemoryStore() if request.param == "memory" else LMDBStore(tmp_path / "s", durability="none")
-    )
+    opened: Store = MemoryStore() if request.param == "memory" else LMDBStore(tmp_path / "s", durability="none")
     yield opened
     opened.close()
 
@@ -43,9 +41,7 @@ def test_a_key_holds_what_was_last_put_there(store: Store) -> None:
 
 
 def test_writes_of_one_commit_land_in_their_order(store: Store) -> None:
-    store.commit(
-        Put(b"a", b"1"), Delete(b"a"), Put(b"b", b"1"), Put(b"b", b"2"), Delete(b"c"), Put(b"c", b"3")
-    )
+    store.commit(Put(b"a", b"1"), Delete(b"a"), Put(b"b", b"1"), Put(b"b", b"2"), Delete(b"c"), Put(b"c", b"3"))
     assert everything(store) == {b"b": b"2", b"c": b"3"}
 
 
@@ -73,9 +69,7 @@ def test_a_conflict_names_the_key_and_leaves_nothing(store: Store, expected: byt
     with pytest.raises(Conflict) as caught:
         store.commit(Put(b"new", b"1"), Delete(b"old"), Check(b"old", b"vold"), Check(b"k", expected))
     assert caught.value.key == b"k"
-    assert str(caught.value) == (
-        "the store's record b'k' is not what the commit expected: read it again and retry"
-    )
+    assert str(caught.value) == ("the store's record b'k' is not what the commit expected: read it again and retry")
     assert everything(store) == before
 
 
@@ -89,9 +83,7 @@ def test_checks_see_the_state_before_the_commits_own_writes(store: Store) -> Non
 
 
 @pytest.mark.parametrize("key", [b"", b"k" * 512])
-def test_a_key_without_bytes_or_with_too_many_is_refused_and_nothing_is_written(
-    store: Store, key: bytes
-) -> None:
+def test_a_key_without_bytes_or_with_too_many_is_refused_and_nothing_is_written(store: Store, key: bytes) -> None:
     for op in (Put(key, b"v"), Delete(key), Check(key, None)):
         with pytest.raises(ValueError, match=r"a key has 1 to 511 bytes, not (0|512)"):
             store.commit(Put(b"other", b"v"), op)
@@ -156,13 +148,9 @@ EDGES = [
 ]
 
 
-@pytest.mark.parametrize(
-    "prefix", [b"", b"a", b"a\xff", b"b", b"c", b"\xff", b"\xff\xff", b"\xff\xff\xff\xff"]
-)
+@pytest.mark.parametrize("prefix", [b"", b"a", b"a\xff", b"b", b"c", b"\xff", b"\xff\xff", b"\xff\xff\xff\xff"])
 @pytest.mark.parametrize("reverse", [False, True])
-def test_a_scan_yields_the_prefix_from_start_on_in_key_order(
-    store: Store, prefix: bytes, reverse: bool
-) -> None:
+def test_a_scan_yields_the_prefix_from_start_on_in_key_order(store: Store, prefix: bytes, reverse: bool) -> None:
     put_all(store, *EDGES)
     ordered = sorted(EDGES, reverse=reverse)
     for start in (None, b"", b"a\x00\x00", b"c", b"\xff\xff\xff\xff", *EDGES):

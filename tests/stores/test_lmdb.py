@@ -180,9 +180,7 @@ def test_only_durability_none_leaves_out_the_sync(path: Path, durability: str, s
 # ---- one environment per path and process
 
 
-def test_stores_of_one_path_share_an_environment_until_the_last_one_closes(
-    path: Path, store: LMDBStore
-) -> None:
+def test_stores_of_one_path_share_an_environment_until_the_last_one_closes(path: Path, store: LMDBStore) -> None:
     (path.parent / "link").symlink_to(path)
     second = LMDBStore(path.parent / "link", durability="none")
     assert second.path == store.path == str(path)
@@ -198,9 +196,7 @@ def test_stores_of_one_path_share_an_environment_until_the_last_one_closes(
 
 
 def test_one_open_path_has_one_durability(path: Path, store: LMDBStore) -> None:
-    with pytest.raises(
-        ValueError, match="is open in this process with durability 'none', not 'commit': use that, or"
-    ):
+    with pytest.raises(ValueError, match="is open in this process with durability 'none', not 'commit': use that, or"):
         LMDBStore(path)
     store.close()
     LMDBStore(path).close()
@@ -278,9 +274,7 @@ def test_a_killed_process_shares_nothing(store: LMDBStore, child: Callable[[str]
     assert store.shared is False
 
 
-def test_processes_that_check_and_swap_lose_no_update(
-    store: LMDBStore, child: Callable[[str], Child]
-) -> None:
+def test_processes_that_check_and_swap_lose_no_update(store: LMDBStore, child: Callable[[str], Child]) -> None:
     count_up = """
     store = LMDBStore(path, durability="none")
     say("open"); input()
@@ -503,9 +497,7 @@ def test_without_address_space_to_grow_a_store_is_full_but_usable(child: Callabl
 # ---- forks
 
 
-def test_a_forked_child_can_use_neither_the_store_nor_its_path(
-    store: LMDBStore, child: Callable[[str], Child]
-) -> None:
+def test_a_forked_child_can_use_neither_the_store_nor_its_path(store: LMDBStore, child: Callable[[str], Child]) -> None:
     other = child("""
     store = LMDBStore(path, durability="none")
     store.commit(Put(b"k", b"v"))
@@ -572,9 +564,7 @@ def test_a_relative_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
 # RLIMIT_FSIZE stands for the end of the disk: no mount, no rights. The second limit cuts a page in two.
 @pytest.mark.parametrize("limit", [1 << 20, (1 << 20) + 1000])
 @pytest.mark.parametrize("size", [300, 100_000])
-def test_a_full_disk_is_reported_and_loses_nothing(
-    child: Callable[[str], Child], limit: int, size: int
-) -> None:
+def test_a_full_disk_is_reported_and_loses_nothing(child: Callable[[str], Child], limit: int, size: int) -> None:
     other = child(f"""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     store = LMDBStore(path, durability="none")
@@ -606,9 +596,7 @@ def test_no_address_space_for_the_map_is_reported(child: Callable[[str], Child])
 
 # Root may write everywhere, so the other process gives its rights up.
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_path_without_write_permission_is_reported(
-    path: Path, child: Callable[[str], Child], exists: bool
-) -> None:
+def test_a_path_without_write_permission_is_reported(path: Path, child: Callable[[str], Child], exists: bool) -> None:
     path.mkdir()
     (path / "inner").mkdir(mode=0o755)
     if exists:
