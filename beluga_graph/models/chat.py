@@ -24,13 +24,14 @@ def to_chat(request: Request, model: str) -> dict[str, Any]:
     """Return the body of a streamed chat completion. Raises `ModelError` if the request cannot be one.
 
     The setting `response_format` wins over the one made from `output_schema`, for servers with a form of their
-    own. An image in a tool's result is refused: this API has no place for it.
+    own. An assistant's message that says nothing is left out. An image in a tool's result is refused: this API has
+    no place for it.
     """
     request = sendable(request)
     messages: list[dict[str, Any]] = []
     if request.system:
         messages.append({"role": "system", "content": request.system})
-    messages.extend(_message(message) for message in request.messages)
+    messages.extend(_message(message) for message in request.messages if not _says_nothing(message))
     body: dict[str, Any] = {
         "model": model,
         "messages": messages,
@@ -61,6 +62,12 @@ def to_chat(request: Request, model: str) -> dict[str, Any]:
 def data_url(image: Image) -> str:
     """Return the image's URL, made of its bytes if it has none."""
     return image.url or f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
+
+
+def _says_nothing(message: Message) -> bool:
+    parts = (message.content,) if isinstance(message.content, str) else message.content
+    spoken = any(not isinstance(part, str) or part.strip() for part in parts)
+    return message.role == "assistant" and not message.tool_calls and not spoken
 
 
 def _message(message: Message) -> dict[str, Any]:

@@ -33,8 +33,8 @@ def sendable(request: Request) -> Request:
 
     Lone surrogates become U+FFFD. In names of called tools and in call ids each odd character becomes `_`; an id
     that was used before gets a number. Arguments that are no JSON object become one that holds them as text
-    (see `BROKEN`). An assistant's message that says nothing is left out. Everything depends on the messages
-    alone, so a conversation that has grown is sent with the same beginning.
+    (see `BROKEN`). Each message depends on those before it alone, so a conversation that has grown
+    is sent with the same beginning.
     """
     check_conversation(request.messages)
     tools = tuple(_tool(tool) for tool in request.tools)
@@ -96,9 +96,7 @@ def _messages(messages: tuple[Message, ...]) -> Iterator[Message]:
             continue
         ids = {call.id: _fresh_id(call.id, used) for call in message.tool_calls}
         calls = tuple(_call(call, ids[call.id]) for call in message.tool_calls)
-        sent = replace(message, content=content, tool_calls=calls, echo=_echo(message.echo))
-        if calls or sent.echo or _says_something(content):
-            yield sent
+        yield replace(message, content=content, tool_calls=calls, echo=_echo(message.echo))
 
 
 def _content(content: str | tuple[str | Part, ...]) -> str | tuple[str | Part, ...]:
@@ -113,12 +111,6 @@ def _part(part: str | Part) -> str | Part:
     if isinstance(part, NativePart):
         return NativePart(part.api, mend_all(part.content))
     return replace(part, url=mend(part.url), media_type=mend(part.media_type))
-
-
-def _says_something(content: str | tuple[str | Part, ...]) -> bool:
-    return any(
-        not isinstance(part, str) or part.strip() for part in ((content,) if isinstance(content, str) else content)
-    )
 
 
 def _echo(echo: Echo | None) -> Echo | None:
