@@ -74,9 +74,9 @@ def _judge(error: Exception, sdk: ModuleType, phase: Phase) -> tuple[str, bool, 
         return f"connection failed: {_shown(error.__cause__ or error)}", True, None
     if isinstance(error, sdk.APIError):
         code, message = _body(error.body)
-        return f"the stream reports an error: {code}: {message or _shown(error)}", not _is_final(code), None
+        return _in_stream(code, message or _shown(error))
     if isinstance(error, FailedAnswer):
-        return f"the stream reports an error: {error.code}: {_cut(error.message)}", not _is_final(error.code), None
+        return _in_stream(error.code, error.message)
     if isinstance(error, Truncated):
         return f"truncated answer: {error}", True, None
     if "Timeout" in type(error).__name__:
@@ -91,16 +91,29 @@ def _judge(error: Exception, sdk: ModuleType, phase: Phase) -> tuple[str, bool, 
 def _status(error: Any) -> tuple[str, bool, float | None]:
     status = error.status_code
     code, message = _body(error.body)
-    text = message or _shown(error)
     if status < 400:  # the answer began well, and its stream reports an error
-        return f"the stream reports an error: {code}: {text}", not _is_final(code), None
+        return _in_stream(code, message or _shown(error))
     headers = error.response.headers
     retryable = status in (408, 409, 429) or status >= 500
     if status == 429 and "insufficient_quota" in code:
         retryable = False
     if headers.get("x-should-retry") in ("true", "false"):
         retryable = headers["x-should-retry"] == "true"
+    # Not every server says what is wrong in the form that the SDK knows; and some say nothing.
+    text = message or _page(error) or "no reason given"
     return f"status {status}: {text}", retryable, retry_after(headers)
+
+
+def _page(error: Any) -> str:
+    try:
+        return _cut(error.response.text)
+    except RuntimeError:  # the connection broke before the body was there
+        return ""
+
+
+def _in_stream(code: str, message: str) -> tuple[str, bool, float | None]:
+    told = ": ".join(part for part in (_cut(code), _cut(message)) if part)
+    return f"the stream reports an error: {told}", not _is_final(code), None
 
 
 def _body(body: object) -> tuple[str, str]:

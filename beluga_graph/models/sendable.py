@@ -57,7 +57,7 @@ def arguments_of(call: ToolCall) -> dict[str, Any]:
     if not call.arguments.strip():
         return {}
     try:
-        parsed = json.loads(call.arguments, parse_constant=_refuse, parse_float=_finite)
+        parsed = _DECODER.decode(call.arguments)
     except (ValueError, RecursionError):
         return {BROKEN: call.arguments}
     return parsed if isinstance(parsed, dict) else {BROKEN: call.arguments}
@@ -146,3 +146,7 @@ def _finite(digits: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{digits} is too large for a float")
     return number
+
+
+# Python's own takes NaN, and 1e999 for infinity; neither can be sent.
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)

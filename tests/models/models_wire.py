@@ -133,8 +133,8 @@ def text_block(*pieces: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return {"type": "text", "text": ""}, [{"type": "text_delta", "text": piece} for piece in pieces]
 
 
-def call_block(name: str, *pieces: str, id: str = "toolu_1") -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    start = {"type": "tool_use", "id": id, "name": name, "input": {}}
+def call_block(name: str, *pieces: str, call_id: str = "toolu_1") -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    start = {"type": "tool_use", "id": call_id, "name": name, "input": {}}
     return start, [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
 
 

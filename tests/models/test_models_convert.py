@@ -74,10 +74,12 @@ def turns(draw: st.DrawFn) -> tuple[Message, ...]:
     if kind == "assistant":
         return (Message("assistant", said, echo=draw(echoes(said, 0))),)
     called = draw(st.lists(ids, min_size=1, max_size=3, unique=True))
-    calls = tuple(ToolCall(id, draw(names), draw(arguments)) for id in called)
+    calls = tuple(ToolCall(each, draw(names), draw(arguments)) for each in called)
     results = [
-        Message("tool", draw(texts | st.lists(texts, max_size=2).map(tuple)), call_id=id, is_error=draw(st.booleans()))
-        for id in draw(st.permutations(called))
+        Message(
+            "tool", draw(texts | st.lists(texts, max_size=2).map(tuple)), call_id=each, is_error=draw(st.booleans())
+        )
+        for each in draw(st.permutations(called))
     ]
     return (Message("assistant", said, calls, echo=draw(echoes(said, len(calls)))), *results)
 
@@ -412,7 +414,7 @@ def test_an_output_schema_is_closed_and_whole() -> None:
     assert chat == {"name": "output", "schema": strict, "strict": True}
     assert to_responses(request, "m")["text"]["format"] == {"type": "json_schema", **chat}
     assert to_anthropic(request, "m", 1)["output_config"]["format"] == {"type": "json_schema", "schema": strict}
-    for _, (convert, check, _key) in CONVERTERS.items():
+    for convert, check, _ in CONVERTERS.values():
         check(convert(request))
 
 
