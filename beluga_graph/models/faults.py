@@ -7,7 +7,6 @@ is believed. A quota that is used up comes as 429, but no wait mends it.
 
 from __future__ import annotations
 
-import email.utils
 import math
 import re
 import time
@@ -57,6 +56,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return told / 1000
     if seconds is None or (told := _number(seconds)) is not None:
         return told
+    import email.utils  # noqa: PLC0415 - slow to import, and a date is rare
+
     try:
         due = email.utils.parsedate_to_datetime(seconds).timestamp()
     except (ValueError, OverflowError):

@@ -44,6 +44,7 @@ class OpenAIModel:
         self.api = api
         self._base_url, self._api_key, self._timeout = base_url, api_key, timeout
         self._given = client
+        self._secret: str | None = None
         self._clients = LoopClients(self._make)
 
     def __repr__(self) -> str:
@@ -104,11 +105,11 @@ class OpenAIModel:
             api_key=self._api_key, base_url=self._base_url, timeout=self._timeout, max_retries=0
         )
         usable_key(client.api_key, "OPENAI_API_KEY")
-        self._api_key = client.api_key
+        self._secret = client.api_key
         return client
 
     def _fault(self, error: Exception, phase: Phase) -> ModelError:
         import openai  # noqa: PLC0415 - costs half a second or more, so only who asks pays
 
-        key = self._given.api_key if self._given else self._api_key
+        key = self._given.api_key if self._given else self._secret
         return as_model_error(f"openai model {self.name!r}", error, openai, [key], phase)
