@@ -1,11 +1,13 @@
 """Keys stay secret, connections end with their loop, and nobody pays for an SDK that is not used."""
 
 import asyncio
+import contextlib
 import gc
 import subprocess
 import sys
 import traceback
 import warnings
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from models_wire import APIS, Wire, model_of, say_text, wire_server
 import beluga_graph.models
 from beluga_graph.errors import ModelError
 from beluga_graph.models import AnthropicModel, Message, Model, OpenAIModel, Reply, Request, ask, resolve
+from beluga_graph.models.talk import converse
 
 HELLO = Request(messages=(Message("user", "Hi"),))
 KEY = "sk-secret-0123456789"
@@ -173,6 +176,52 @@ async def test_a_model_that_its_provider_retires_warns_and_answers(wire: Wire) -
     with pytest.warns(DeprecationWarning, match="end-of-life"):
         assert (await ask(model, HELLO)).message.text == "ok"
     await model.aclose()
+
+
+class Tape:
+    """A stream that notes whether it was closed, and says a number."""
+
+    closed = False
+
+    async def __aiter__(self) -> AsyncIterator[int]:
+        yield 1
+        yield 2
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Listener:
+    """Reads a tape; stumbles over what it is told to."""
+
+    def __init__(self, stumble: int = 0) -> None:
+        self.stumble = stumble
+
+    def take(self, event: int, /) -> Iterator[str]:
+        if event == self.stumble:
+            raise ValueError(event)
+        yield str(event)
+
+    def end(self) -> Iterator[str | Reply]:
+        yield Reply(message=Message("assistant", "12"))
+
+
+@pytest.mark.parametrize(("stumble", "pieces"), [(0, 1), (0, 2), (0, 3), (2, 3)])
+async def test_the_stream_is_closed_at_once_however_it_ends(stumble: int, pieces: int) -> None:
+    tape = Tape()
+
+    async def begin() -> Tape:
+        return tape
+
+    heard: list[str | Reply] = []
+    with contextlib.suppress(ModelError):
+        async with contextlib.aclosing(converse(begin, Listener(stumble), lambda *_: ModelError("broken"))) as talk:
+            async for piece in talk:
+                heard.append(piece)
+                if len(heard) == pieces:
+                    assert tape.closed == isinstance(piece, Reply), "before the reply is given"
+                    break
+    assert tape.closed
 
 
 # --- names, imports, the face ---
