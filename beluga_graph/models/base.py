@@ -1,0 +1,69 @@
+"""What a model is to the engine: one verb."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol, runtime_checkable
+
+from beluga_graph.errors import ModelError
+from beluga_graph.models.anthropic import AnthropicModel
+from beluga_graph.models.messages import Reply, Request
+from beluga_graph.models.openai import OpenAIModel
+
+__all__ = ["Model", "ask", "resolve"]
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Anything that answers a request. One instance may serve many requests at once, and several event loops."""
+
+    @property
+    def name(self) -> str:
+        """What the model is called, for people who watch a run."""
+        ...
+
+    def stream(self, request: Request, /) -> AsyncIterator[str | Reply]:
+        """Yield pieces of the answer's text as they come and then, last, exactly one `Reply`.
+
+        The reply's text is the pieces, joined. Raises `ModelError` and nothing else; it tells whether to ask
+        again. The model itself never asks twice. The iterator may be closed early, and then lets go of all.
+        """
+        ...
+
+
+def resolve(model: str | Model) -> Model:
+    """Return the model for `"openai:NAME"` or `"anthropic:NAME"`; a model is returned as it is.
+
+    Keys and addresses come from the environment (`OPENAI_API_KEY`, `ANTHROPIC_API_KEY`, …), when first asked.
+    Each call makes a new model, with connections of its own. Raises `ModelError` for any other text.
+    """
+    if not isinstance(model, str):
+        return model
+    provider, _, name = model.partition(":")
+    if name and provider == "openai":
+        return OpenAIModel(name)
+    if name and provider == "anthropic":
+        return AnthropicModel(name)
+    raise ModelError(f"no model is called {model!r}: use 'openai:NAME', 'anthropic:NAME' or an object with stream()")
+
+
+async def ask(model: Model, request: Request, on_text: Callable[[str], None] | None = None) -> Reply:
+    """Ask once, give each piece of text to `on_text`, and return the reply. Whatever happens, the stream is closed.
+
+    Raises `ModelError`, also for a model that breaks its promise and gives no reply.
+    """
+    answer = model.stream(request)
+    reply: Reply | None = None
+    try:
+        async for piece in answer:
+            if isinstance(piece, Reply):
+                reply = piece
+            elif on_text is not None:
+                on_text(piece)
+    finally:
+        close = getattr(answer, "aclose", None)
+        if close is not None:
+            await close()
+    if reply is None:
+        raise ModelError(f"model {model.name!r} ended its stream without a Reply")
+    return reply

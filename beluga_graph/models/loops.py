@@ -1,0 +1,61 @@
+"""One client per event loop: a connection belongs to the loop that opened it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable
+from typing import Generic, Protocol, TypeVar
+
+__all__ = ["LoopClients"]
+
+
+class _Client(Protocol):
+    def is_closed(self) -> bool: ...
+
+    async def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=_Client)
+
+
+class LoopClients(Generic[C]):
+    """Makes a client at the first use in each event loop and closes it with that loop.
+
+    `asyncio.run` and its like finish the async generators that were begun in their loop. So the client lives
+    in one, and a program that forgets `aclose` leaves no open connection behind.
+    """
+
+    def __init__(self, make: Callable[[], C]) -> None:
+        self._make = make
+        self._kept: dict[asyncio.AbstractEventLoop, tuple[C, AsyncGenerator[C, None]]] = {}
+        self._lock = threading.Lock()  # one model may serve engines in several threads
+
+    async def get(self) -> C:
+        """Return the running loop's client."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            for other in [other for other in self._kept if other.is_closed()]:
+                del self._kept[other]
+            kept = self._kept.get(loop)
+        if kept is not None and not kept[0].is_closed():
+            return kept[0]
+        keeper = _keep(self._make())
+        client = await anext(keeper)  # does not suspend, so two tasks of the loop cannot both get here
+        with self._lock:
+            self._kept[loop] = client, keeper
+        return client
+
+    async def aclose(self) -> None:
+        """Close the running loop's client; the next use makes another. Those of other loops end with them."""
+        with self._lock:
+            kept = self._kept.pop(asyncio.get_running_loop(), None)
+        if kept is not None:
+            await kept[1].aclose()
+
+
+async def _keep(client: C) -> AsyncGenerator[C, None]:
+    try:
+        yield client
+    finally:
+        await client.close()

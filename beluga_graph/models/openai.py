@@ -1,0 +1,115 @@
+"""Models behind OpenAI's two APIs, and behind the many servers that speak the older one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any, Literal
+
+from beluga_graph.errors import ModelError
+from beluga_graph.models.chat import ChatAnswer, to_chat
+from beluga_graph.models.faults import as_model_error
+from beluga_graph.models.loops import LoopClients
+from beluga_graph.models.messages import Reply, Request
+from beluga_graph.models.responses import ResponsesAnswer, to_responses
+from beluga_graph.models.talk import Phase, converse, usable_key
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+__all__ = ["OpenAIModel"]
+
+
+class OpenAIModel:
+    """A model of OpenAI, or of a compatible server at `base_url`, through the `openai` package.
+
+    `api` is `"chat"` (chat completions) or `"responses"`. Without `api_key` and `base_url` the SDK's environment
+    variables hold, read when the model is first asked; then too the package is imported. `timeout`: seconds of
+    silence, not of the whole answer. A `client` of your own is used as it is (in the event loop you made it for,
+    with its own key and timeout), only without its retries, and is yours to close.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        client: AsyncOpenAI | None = None,
+        api: Literal["chat", "responses"] = "chat",
+        timeout: float = 600.0,
+    ) -> None:
+        if api not in ("chat", "responses"):
+            raise ModelError(f"OpenAIModel has no api {api!r}: use 'chat' or 'responses'")
+        self.name = name
+        self.api = api
+        self._base_url, self._api_key, self._timeout = base_url, api_key, timeout
+        self._given = client
+        self._secret: str | None = None
+        self._clients = LoopClients(self._make)
+
+    def __repr__(self) -> str:
+        return f"OpenAIModel({self.name!r}, api={self.api!r})"
+
+    async def stream(self, request: Request, /) -> AsyncGenerator[str | Reply, None]:
+        """See `Model.stream`."""
+        talk = self._chat(request) if self.api == "chat" else self._responses(request)
+        try:
+            async for piece in talk:
+                yield piece
+        finally:
+            await talk.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop. Asking again opens new ones."""
+        await self._clients.aclose()
+
+    def _chat(self, request: Request) -> AsyncGenerator[str | Reply, None]:
+        body = to_chat(request, self.name)
+        return converse(lambda: self._begin_chat(body, request.settings), ChatAnswer(self.name), self._fault)
+
+    async def _begin_chat(self, body: dict[str, Any], settings: dict[str, Any]) -> Any:
+        client = await self._client()
+        # The body is ours, whole. As an extra it is sent as it is; as arguments the SDK would walk each message.
+        return await client.chat.completions.create(
+            model=self.name,
+            messages=(),
+            stream=True,
+            extra_body=body,
+            extra_headers=settings.get("extra_headers"),
+            extra_query=settings.get("extra_query"),
+        )
+
+    def _responses(self, request: Request) -> AsyncGenerator[str | Reply, None]:
+        body = to_responses(request, self.name)
+        return converse(lambda: self._begin_response(body, request.settings), ResponsesAnswer(self.name), self._fault)
+
+    async def _begin_response(self, body: dict[str, Any], settings: dict[str, Any]) -> Any:
+        client = await self._client()
+        return await client.responses.create(
+            stream=True,
+            extra_body=body,
+            extra_headers=settings.get("extra_headers"),
+            extra_query=settings.get("extra_query"),
+        )
+
+    async def _client(self) -> AsyncOpenAI:
+        return self._given.with_options(max_retries=0) if self._given else await self._clients.get()
+
+    def _make(self) -> AsyncOpenAI:
+        try:
+            import openai  # noqa: PLC0415 - costs half a second or more, so only who asks pays
+        except ImportError as error:
+            raise ModelError("OpenAIModel needs the openai package: pip install 'beluga-graph[openai]'") from error
+        # The engine retries: it counts, waits as asked and survives a crash meanwhile.
+        client = openai.AsyncOpenAI(
+            api_key=self._api_key, base_url=self._base_url, timeout=self._timeout, max_retries=0
+        )
+        usable_key(client.api_key, "OPENAI_API_KEY")
+        self._secret = client.api_key
+        return client
+
+    def _fault(self, error: Exception, phase: Phase) -> ModelError:
+        import openai  # noqa: PLC0415 - costs half a second or more, so only who asks pays
+
+        key = self._given.api_key if self._given else self._secret
+        return as_model_error(f"openai model {self.name!r}", error, openai, [key], phase)
