@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from beluga_graph.clock import Clock
 from beluga_graph.errors import StateError
 from beluga_graph.events import revive
+from beluga_graph.kernel.draft import limit
 from beluga_graph.kernel.snapshot import Snapshot, Token
 from beluga_graph.kernel.triggers import NodeFailed, NodeFinished
-from beluga_graph.kernel.words import Value
+from beluga_graph.kernel.words import EventFields, Value
 from beluga_graph.plan import Binding, Plan
 from beluga_graph.state import StateView
 from beluga_graph.threads import DaemonPool
@@ -52,6 +54,10 @@ class Memory(Protocol):
         """Yield encoded items of an append field's layer."""
         ...
 
+    def session_items(self, run: Snapshot) -> Iterator[bytes]:
+        """Yield the encoded items that the run's session began with."""
+        ...
+
 
 class Hands(NamedTuple):
     """What the engine lends to every attempt."""
@@ -70,12 +76,17 @@ class Attempt:
         "_state",
         "binding",
         "blobs",
+        "events",
         "hands",
         "memory",
         "plan",
+        "reason",
         "run",
+        "shown",
+        "taken",
         "texts",
         "token",
+        "usage",
     )
 
     def __init__(
@@ -94,6 +105,11 @@ class Attempt:
         self.hands = hands
         self.binding: Binding = plan.bindings[token.node]
         self.texts: list[str] = []
+        self.events: list[EventFields] = []
+        self.shown: list[bytes] = []  # what the events refer to
+        self.taken: Any = None  # the route that a body took, where choosing is a part of it
+        self.usage: dict[str, int] = {}
+        self.reason = ""  # why a loop ended
         self.blobs: list[tuple[bytes, bytes]] = []
         self._show = show
         self._state: StateView | None = None
@@ -130,7 +146,10 @@ class Attempt:
 
     def keep(self, value: Any) -> bytes:
         """Encode a value for the trigger; a large one travels beside it."""
-        encoded = self.plan.codec.encode(value)
+        return self.keep_encoded(self.plan.codec.encode(value))
+
+    def keep_encoded(self, encoded: bytes) -> bytes:
+        """Return what stands for an encoded value in the trigger."""
         kept = self.memory.put_away(encoded)
         if kept is not encoded:
             self.blobs.append((kept, encoded))
@@ -139,6 +158,42 @@ class Attempt:
     def items(self, place: str, field: str, start: int, stop: int) -> Iterator[bytes]:
         """Yield encoded items of an append field's layer."""
         return self.memory.items(place, field, start, stop)
+
+    @property
+    def in_run_itself(self) -> bool:
+        """Whether the node's state is that of the run, not of a frame within it."""
+        return self.run.layers(self.token.place)[0] == ""
+
+    def session_items(self) -> Iterator[Any]:
+        """Yield the items that the run's session began with, decoded; a frame within the run has no session."""
+        if self.run.session is not None and self.in_run_itself:
+            for item in self.memory.session_items(self.run):
+                yield self.decode(item)
+
+    def emit(self, kind: str, *, output: Any = None, **fields: Any) -> None:
+        """Add a stored event to the step; a large `output` is stored once, wherever else it is used."""
+        index = None
+        if output is not None:
+            index = len(self.shown)
+            self.shown.append(self.keep(output))
+        self.events.append((kind, self.token.node, self.token.name, fields, index))
+
+    def take(self, route: Any) -> None:
+        """Choose the way out of the node."""
+        self.taken = route
+
+    def add_usage(self, **amounts: int) -> None:
+        """Count something against the run."""
+        for name, amount in amounts.items():
+            self.usage[name] = self.usage.get(name, 0) + amount
+
+    def limit(self, name: str) -> int:
+        """Return a limit in force."""
+        return limit(self.plan.shape, self.run, name)
+
+    async def in_thread(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a sync function in one of the engine's threads."""
+        return await self.hands.pool.run(partial(call, *args, **kwargs))
 
     def emit_text(self, text: str) -> None:
         """Collect a piece of text and show it to watchers; callable from any thread."""

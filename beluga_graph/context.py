@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from beluga_graph.attempt import Attempt
 
-__all__ = ["Context"]
+__all__ = ["Context", "inside"]
 
 
 class Context:
@@ -77,3 +77,8 @@ class Context:
 
     def __repr__(self) -> str:
         return f"<context of {self.idempotency_key}>"
+
+
+def inside(ctx: Context) -> Attempt:
+    """Return the attempt behind a context: for the bodies that flows of this package are made of."""
+    return ctx._attempt  # noqa: SLF001 - this is the one door

@@ -131,16 +131,18 @@ class Engine:
         *,
         run_id: str | None = None,
         context: Any = None,
+        session: str | None = None,
         limits: Limits | None = None,
         wait: bool = False,
     ) -> Run:
         """Start a run, or go on with the one of this id; it is on disk before this returns.
 
-        `context` is plain data that every node sees as `ctx.context`, and is stored. `wait` waits for a run
+        `context` is plain data that every node sees as `ctx.context`, and is stored. `session` names a
+        conversation that an agent goes on with, also in another process; one run at a time has it. `wait` waits for a run
         that another owner drives instead of raising `RunBusy`. Raises `GraphError`, `NotData`, `BadRunId`,
         `RunConflict`, `GraphChanged`, `StoreError`.
         """
-        live, _ = await self._start(flow, value, run_id, context, limits, wait=wait)
+        live, _ = await self._start(flow, value, run_id, context, session, limits, wait=wait)
         return Run(self, live)
 
     async def execute(
@@ -150,6 +152,7 @@ class Engine:
         *,
         run_id: str | None = None,
         context: Any = None,
+        session: str | None = None,
         limits: Limits | None = None,
         wait: bool = False,
     ) -> Any:
@@ -157,7 +160,7 @@ class Engine:
 
         A known id goes on with its run; of a run that completed, the stored output is returned.
         """
-        run = await self.start(flow, value, run_id=run_id, context=context, limits=limits, wait=wait)
+        run = await self.start(flow, value, run_id=run_id, context=context, session=session, limits=limits, wait=wait)
         return await run.result()
 
     async def stream(
@@ -167,6 +170,7 @@ class Engine:
         *,
         run_id: str | None = None,
         context: Any = None,
+        session: str | None = None,
         limits: Limits | None = None,
         wait: bool = False,
     ) -> AsyncGenerator[Event, None]:
@@ -176,7 +180,7 @@ class Engine:
         this engine and leaves it on disk, to be resumed.
         """
         watch = Watch()
-        live, began = await self._start(flow, value, run_id, context, limits, wait=wait, watch=watch)
+        live, began = await self._start(flow, value, run_id, context, session, limits, wait=wait, watch=watch)
         try:
             async for event in replay_then_follow(live, watch, 0):
                 yield event
@@ -306,6 +310,7 @@ class Engine:
         value: Any,
         run_id: str | None,
         context: Any,
+        session: str | None,
         limits: Limits | None,
         *,
         wait: bool,
@@ -315,7 +320,7 @@ class Engine:
             raise RunError("", "the engine is closed: make a new one on the same store")
         plan = self.register(flow)
         name = secrets.token_hex(16) if run_id is None else check_run_id(run_id)
-        return await self._runs.start(name, Wanted(plan, value, context, limits), wait=wait, watch=watch)
+        return await self._runs.start(name, Wanted(plan, value, context, limits, session), wait=wait, watch=watch)
 
     def _plan_or_shape(self, head: Head) -> Plan:
         """Return the flow's plan if it is known, else its stored shape without any code."""

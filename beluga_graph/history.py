@@ -27,6 +27,7 @@ from beluga_graph.kernel.triggers import (
     Trigger,
 )
 from beluga_graph.kernel.words import Patch
+from beluga_graph.session import session_items
 from stores.base import Check, Delete, Op, Put, Store
 
 __all__ = ["History", "Stored", "read_shape", "read_steps", "rebuild", "shape_op"]
@@ -82,6 +83,14 @@ class History:
     def put_away(self, encoded: bytes) -> bytes:
         """Return what stands for an encoded value: itself, or a reference by digest if it is large."""
         return encoded if len(encoded) <= INLINE_BYTES else _REFERENCE + sha256(encoded).digest()
+
+    def session_items(self, run: Snapshot) -> Iterator[bytes]:
+        """Yield the encoded messages that the run's session began with."""
+        return session_items(self.store, run)
+
+    def mark_of(self, item: bytes, owner: bytes) -> bytes | None:
+        """Return the key that says another owner refers to what a reference stands for; `None` for a plain value."""
+        return b"W" + item[1:] + owner if item[:1] == _REFERENCE else None
 
     def items(self, place: str, field: str, start: int, stop: int) -> Iterator[bytes]:
         """Yield encoded items `start` to `stop` of an append field's layer."""

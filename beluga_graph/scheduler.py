@@ -35,6 +35,7 @@ from beluga_graph.kernel.triggers import (
 )
 from beluga_graph.lease import Lease
 from beluga_graph.live import Hand, Live, Step
+from beluga_graph.session import end_ops
 from stores.base import Conflict, Delete, Durability, Op, Put, Store
 
 __all__ = ["Scheduler"]
@@ -100,6 +101,8 @@ class Scheduler:
         run, keys = live.snapshot, live.history.keys
         live.head = replace(live.head, status=run.status, updated_ms=at, plan=run.plan)
         ops: list[Op] = [Put(keys.head, live.head.sealed(keys.head))]
+        if run.ended:
+            ops += end_ops(live.history, live.plan.codec, run)
         if run.status in (COMPLETED, FAILED, CANCELLED):
             live.lease = Lease(b"", live.lease.epoch)
             ops += [Delete(keys.open), Put(keys.lease, live.lease.sealed(keys.lease))]

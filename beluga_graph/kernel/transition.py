@@ -87,6 +87,8 @@ def _finished(draft: Draft, trigger: NodeFinished) -> None:
         draft.ops.append(("append", place, field, count))
     for name, amount in trigger.usage:
         draft.ops.append(("usage", name, amount))
+    if trigger.reason:
+        draft.ops.append(("reason", trigger.reason))
     draft.events.extend(trigger.events)
     more = {"text": trigger.text} if trigger.text else None
     output = None if node.kind == FAN_OUT else 0
@@ -104,9 +106,7 @@ def _finished(draft: Draft, trigger: NodeFinished) -> None:
         _too_many_steps(draft)
 
 
-def _refused_width(
-    draft: Draft, token: Token, node: NodeShape, width: int
-) -> tuple[NodeShape, FailureFields] | None:
+def _refused_width(draft: Draft, token: Token, node: NodeShape, width: int) -> tuple[NodeShape, FailureFields] | None:
     """Return who fails with what if a fan-out has too many branches, or too few for its join."""
     allowed = limit(draft.shape, draft.run, "max_width")
     if width > allowed:
@@ -119,9 +119,7 @@ def _refused_width(
     return (join if node.error is None else node), failure
 
 
-def _refused_route(
-    token: Token, node: NodeShape, trigger: NodeFinished
-) -> tuple[NodeShape, FailureFields] | None:
+def _refused_route(token: Token, node: NodeShape, trigger: NodeFinished) -> tuple[NodeShape, FailureFields] | None:
     """Return who fails with what if a node chose a route that its branch does not have."""
     if node.out(trigger.route) is not None:
         return None
