@@ -205,6 +205,7 @@ class Scheduler:
                     type="node_started",
                     run_id=live.run_id,
                     node=token.node,
+                    agent=live.agent_of(token.node),
                     token=token.name,
                     attempt=token.attempt,
                 )
@@ -222,6 +223,7 @@ class Scheduler:
                     type="retracted",
                     run_id=live.run_id,
                     node=token.node,
+                    agent=live.agent_of(token.node),
                     token=token.name,
                     attempt=token.attempt,
                 )
@@ -344,6 +346,7 @@ def _show_text(live: Live, token: Token, text: str) -> None:
             type="text",
             run_id=live.run_id,
             node=token.node,
+            agent=live.agent_of(token.node),
             token=token.name,
             attempt=token.attempt,
             text=text,
