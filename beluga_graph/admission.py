@@ -140,7 +140,7 @@ class Admission:
         now = self.scheduler.clock.now_ms()
         session, ops = None, history.blob_ops(blobs)
         if wanted.session is not None:
-            session, before = open_session(self.store, plan.name, wanted.session, run_id)
+            session, before = open_session(self.store, plan, wanted.session, run_id)
             ops += begin_ops(session, before)
         snapshot = Snapshot(
             run_id=run_id,

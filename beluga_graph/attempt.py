@@ -121,6 +121,32 @@ class Attempt:
         return self.hands.deps
 
     @property
+    def context(self) -> Any:
+        """The data given with the run, and what the state of the frames around the node adds, the innermost last."""
+        given = {} if self.run.context is None else self.decode(self.run.context)
+        added = self._added_context()
+        if not added:
+            return given
+        whole = dict(given) if isinstance(given, dict) else {}
+        for fields in reversed(added):
+            whole.update(fields)
+        return whole
+
+    def _added_context(self) -> list[dict[str, Any]]:
+        """Return what the state around the node adds to the context, the innermost first."""
+        found: list[dict[str, Any]] = []
+        node, place = self.token.node, self.token.place
+        while True:
+            binding, layers = self.plan.bindings[node].state, self.run.layers(place)
+            for field in getattr(binding.model, "adds_to_context", ()) if binding is not None else ():
+                held = [self.run.places[layer].fields.get(field) for layer in reversed(layers)]
+                found += [self.decode(value) for value in held if value is not None]
+            scope = self.run.places[layers[0]].scope
+            if scope is None:
+                return found
+            node, place = self.run.scopes[scope].node, self.run.scopes[scope].place
+
+    @property
     def state(self) -> StateView:
         """The state that the node sees. Raises `StateError` if its graph has none."""
         if self._state is None:

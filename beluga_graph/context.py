@@ -45,9 +45,11 @@ class Context:
 
     @property
     def context(self) -> Any:
-        """The plain data given with the run as `context=`; an empty dict if none was."""
-        value = self._attempt.run.context
-        return {} if value is None else self._attempt.decode(value)
+        """The plain data given with the run as `context=`; an empty dict if none was.
+
+        What the `input_filter` of a handoff put into its `context` is seen here by the target and those after it.
+        """
+        return self._attempt.context
 
     @property
     def deps(self) -> Any:

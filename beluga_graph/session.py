@@ -16,6 +16,7 @@ from beluga_graph.disk import read, sealed, short
 from beluga_graph.errors import RunConflict
 from beluga_graph.events import revive
 from beluga_graph.kernel.snapshot import COMPLETED, Snapshot
+from beluga_graph.plan import Plan
 from stores.base import Check, Op, Put, Store
 
 if TYPE_CHECKING:
@@ -57,9 +58,14 @@ class Session:
         return (self.flow, self.id, self.version, self.length, self.generation, self.active, self.run)
 
 
-def open_session(store: Store, flow: str, session_id: str, run_id: str) -> tuple[Session, bytes | None]:
-    """Return a session for a new run, and its record as it is now. Raises `RunConflict` if a run has it."""
-    session = Session(flow, session_id)
+def open_session(store: Store, plan: Plan, session_id: str, run_id: str) -> tuple[Session, bytes | None]:
+    """Return a session for a new run, and its record as it is now.
+
+    Raises `RunConflict` if a run has it, and for a flow that is no conversation: what runs inside one is not kept.
+    """
+    if plan.state is None or not getattr(plan.state.model, "keeps_session", False):
+        raise RunConflict(run_id, f"flow {plan.name!r} is no agent, and so has no conversation to keep: drop session=")
+    session = Session(plan.name, session_id)
     blob = store.get(session.key)
     if blob is not None:
         session = Session(*read(session.key, blob))
@@ -92,6 +98,8 @@ def end_ops(history: History, codec: Codec, run: Snapshot) -> list[Op]:
     if run.session is None:
         return []
     session = Session(*run.session)
+    if session.run != run.run_id:  # a fork: it began with what the session held, and gives nothing back
+        return []
     if run.status != COMPLETED:
         freed = replace(session, run="")
         return [Put(session.key, sealed(session.key, freed.fields()))]

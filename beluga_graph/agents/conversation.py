@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel
 
@@ -14,7 +15,7 @@ from beluga_graph.events import Failure
 from beluga_graph.models.messages import Message, ToolCall
 from beluga_graph.reducers import add, append, merge
 
-__all__ = ["Conversation", "Outcome", "Pending", "View", "as_text", "seen"]
+__all__ = ["Conversation", "Outcome", "Pending", "View", "as_json", "as_text", "flaw", "seen"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,9 @@ class Pending:
 
     calls: tuple[ToolCall, ...]
     settled: dict[int, Outcome]
-    """By position, the calls that nobody has to make: refused ones, and transfers that lost."""
-    transfer: int | None
-    """Position of the transfer that wins once the other calls have ended."""
+    """By position, the calls that nobody has to make: those that were refused."""
+    transfers: tuple[int, ...]
+    """Positions of the transfers, of which one is made once the other calls have ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,17 @@ class View:
     start: int
 
 
+def forgotten(current: Any, update: Any) -> dict[str, Any]:
+    """Return nothing: a branch's update, which is read where it lies, ends with the branch."""
+    del current, update
+    return {}
+
+
 class Conversation(BaseModel):
     """The state of an agent's frame."""
+
+    adds_to_context: ClassVar[tuple[str, ...]] = ("context", "lent")
+    keeps_session: ClassVar[bool] = True
 
     messages: Annotated[list[Message], append] = []
     pending: Pending | None = None
@@ -57,6 +67,9 @@ class Conversation(BaseModel):
     asked_again: int = 0
     """How often in a row an answer did not fit the output type."""
     context: Annotated[dict[str, Any], merge] = {}
+    """What input filters have added to `ctx.context`."""
+    lent: Annotated[dict[str, Any], forgotten] = {}
+    """In the branch of a delegation: what its input filter has added for the worker."""
 
 
 def seen(ctx: Context) -> tuple[Message, ...]:
@@ -68,14 +81,41 @@ def seen(ctx: Context) -> tuple[Message, ...]:
     return (*view.base, *state.messages[view.start :])
 
 
+def flaw(messages: Sequence[Message]) -> str | None:
+    """Return why no provider can be sent these messages; `None` if all can.
+
+    The first is a user's, and each tool call has exactly one result, before anything else is said.
+    """
+    if not messages or messages[0].role != "user":
+        return "it does not begin with a user's message"
+    open_calls: set[str] = set()
+    for index, message in enumerate(messages):
+        if message.role == "tool":
+            if message.call_id not in open_calls:
+                return f"message {index} is a result without its call"
+            open_calls.discard(message.call_id)
+            continue
+        if open_calls:
+            return f"message {index} comes before the results of the calls before it"
+        open_calls = {call.id for call in message.tool_calls}
+    return "it ends before the results of its last calls" if open_calls else None
+
+
 def as_text(value: Any) -> str:
-    """Return a value as an agent is told it: text as it is, the results of a parallel flow as sections, else JSON."""
+    """Return a value as an agent is told it: text as it is, a dict as a section per key, all else as JSON."""
     if isinstance(value, str):
         return value
     if isinstance(value, Failure):
         return f"failed: {value}"
     if isinstance(value, dict) and value and all(isinstance(key, str) for key in value):
         return "\n\n".join(f"## {name}\n{as_text(part)}" for name, part in value.items())
+    return as_json(value)
+
+
+def as_json(value: Any) -> str:
+    """Return a value as a tool's result is told: text as it is, all else as JSON."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, BaseModel):
         return value.model_dump_json()
     return json.dumps(value, ensure_ascii=False, default=_plain)

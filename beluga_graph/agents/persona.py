@@ -19,9 +19,15 @@ class Persona:
         """Return the persona as text for a model."""
         lines = []
         if self.role:
-            lines.append(f"You are a {self.role}.")
+            lines.append(f"You are {_with_article(self.role)}.")
         if self.goal:
             lines.append(f"Your goal is to {self.goal}.")
         if self.backstory:
             lines.append(self.backstory)
         return "\n".join(lines)
+
+
+def _with_article(role: str) -> str:
+    if role.partition(" ")[0].lower() in ("a", "an", "the"):
+        return role
+    return f"an {role}" if role[0].lower() in "aeiou" else f"a {role}"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import re
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, get_type_hints, overload
+from types import SimpleNamespace
+from typing import Annotated, Any, get_type_hints, overload
 
 from pydantic import ValidationError
 
+from beluga_graph.agents.docstrings import parameter_texts
+from beluga_graph.agents.output import problems
 from beluga_graph.errors import ToolError
 from beluga_graph.models.messages import ToolSpec
 from beluga_graph.plan import Body
@@ -55,20 +59,24 @@ class Tool:
     @cached_property
     def arguments(self) -> Any:
         """The pydantic model of the arguments. Raises `ToolError` for a signature that has no schema."""
-        from pydantic import ConfigDict, create_model  # noqa: PLC0415 - loaded when an agent is compiled
+        from pydantic import ConfigDict, Field, create_model  # noqa: PLC0415 - loaded when an agent is compiled
         from pydantic.errors import PydanticUserError  # noqa: PLC0415
 
         fields: dict[str, Any] = {}
-        hints = _hints(self.function)
-        for parameter in self._parameters():
+        parameters = self._parameters()
+        hints = _hints(self.name, self.function, [parameter.name for parameter in parameters])
+        for index, parameter in enumerate(parameters):
             if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY):
                 raise ToolError(
                     f"tool {self.name!r}: parameter {parameter} cannot be given by name: make it a plain one"
                 )
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 raise ToolError(f"tool {self.name!r}: {parameter} has no schema: name its parameters")
-            default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-            fields[parameter.name] = (hints.get(parameter.name, Any), default)
+            name, default = parameter.name, parameter.default
+            hint = hints.get(name, Any)
+            # A model's own field names are taken or forbidden where a parameter's are not: `schema`, `_x`.
+            hint = Annotated[hints.get(name, Any), Field(alias=name)]
+            fields[f"argument_{index}"] = (hint, ... if default is inspect.Parameter.empty else default)
         config = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
         try:
             return create_model(f"{self.name}_arguments", __config__=config, **fields)
@@ -78,21 +86,23 @@ class Tool:
     @cached_property
     def spec(self) -> ToolSpec:
         """What the model is told."""
-        schema = self.arguments.model_json_schema()
+        schema = self.arguments.model_json_schema(schema_generator=_quiet_schema())
         schema.pop("title", None)
-        for part in schema.get("properties", {}).values():
+        told = parameter_texts(inspect.getdoc(self.function) or "")
+        for name, part in schema.setdefault("properties", {}).items():
             part.pop("title", None)
-        schema.setdefault("properties", {})
+            if name in told:
+                part.setdefault("description", told[name])
         return ToolSpec(name=self.name, description=self.description, parameters=schema)
 
     def parse(self, arguments: str) -> dict[str, Any]:
         """Return validated arguments from the JSON text that a model sent. Raises `ToolError`."""
+        parsed = parse_arguments(self.name, arguments)
         try:
-            checked = self.arguments.model_validate(parse_arguments(self.name, arguments))
+            checked = self.arguments.model_validate(parsed)
         except ValidationError as error:
-            lines = [f"{'.'.join(map(str, part['loc'])) or 'arguments'}: {part['msg']}" for part in error.errors()]
-            raise ToolError(f"bad arguments for {self.name}: {'; '.join(lines)}") from error
-        return {name: getattr(checked, name) for name in type(checked).model_fields}
+            raise ToolError(f"bad arguments for {self.name}: {problems(error)}") from error
+        return {field.alias: getattr(checked, name) for name, field in type(checked).model_fields.items()}
 
     def _parameters(self) -> list[inspect.Parameter]:
         parameters = list(inspect.signature(self.function).parameters.values())
@@ -102,8 +112,8 @@ class Tool:
 def parse_arguments(name: str, arguments: str) -> dict[str, Any]:
     """Return the JSON object that a model sent. Raises `ToolError`: what is broken is never taken for `{}`."""
     try:
-        parsed = json.loads(arguments or "{}")
-    except ValueError as error:
+        parsed = json.loads(arguments if arguments.strip() else "{}")
+    except (ValueError, RecursionError) as error:
         raise ToolError(f"the arguments of {name} are not JSON: {error}") from error
     if not isinstance(parsed, dict):
         raise ToolError(f"the arguments of {name} are not a JSON object but {type(parsed).__name__}")
@@ -117,13 +127,30 @@ def check_tool_name(name: str) -> str:
     return name
 
 
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+def _hints(name: str, function: Callable[..., Any], parameters: list[str]) -> dict[str, Any]:
+    """Return the annotations of these parameters alone: the context's may be known to a type checker only."""
+    target = inspect.unwrap(function)
+    if isinstance(target, functools.partial):
+        target = target.func
+    if not inspect.isroutine(target):  # an object that can be called
+        target = type(target).__call__
+    target = getattr(target, "__func__", target)
+    stated = {key: hint for key, hint in getattr(target, "__annotations__", {}).items() if key in parameters}
     try:
-        return get_type_hints(function, include_extras=True)
+        return get_type_hints(
+            SimpleNamespace(__annotations__=stated), getattr(target, "__globals__", {}), include_extras=True
+        )
     except (NameError, TypeError) as error:
-        raise ToolError(
-            f"tool {getattr(function, '__name__', function)!r}: an annotation is unknown: {error}"
-        ) from error
+        raise ToolError(f"tool {name!r}: an annotation is unknown: {error}") from error
+
+
+def _quiet_schema() -> Any:
+    from pydantic.json_schema import GenerateJsonSchema  # noqa: PLC0415 - loaded when an agent is compiled
+
+    class Quiet(GenerateJsonSchema):
+        ignored_warning_kinds = {"non-serializable-default", "skipped-choice"}  # noqa: RUF012 - as pydantic has it
+
+    return Quiet
 
 
 @overload

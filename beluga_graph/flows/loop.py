@@ -10,9 +10,10 @@ from pydantic import BaseModel
 
 from beluga_graph.context import Context, inside
 from beluga_graph.flows.flow import Flow
+from beluga_graph.flows.graph import check_name
 from beluga_graph.flows.parts import frames_of
 from beluga_graph.graph import END, START, Branch, Declared, DeclaredNode
-from beluga_graph.plan.plan import positional
+from beluga_graph.plan.plan import positional, wants_context
 from beluga_graph.reducers import add
 
 __all__ = ["LoopAgent"]
@@ -29,8 +30,9 @@ class Passes(BaseModel):
 class LoopAgent(Flow):
     """Run a flow until `until(output)` or `until(output, iteration)` is true, at most `max_iterations` times.
 
-    The output of a pass is the input of the next; iterations count from 1. The run's outcome says whether the
-    `condition` or the `limit` ended it; reaching the limit is no failure. Without `until` every pass is made.
+    `until` may be async, and may take the context first. The output of a pass is the input of the next;
+    iterations count from 1. The run's outcome says whether the `condition` or the `limit` ended it; reaching the
+    limit is no failure. Without `until` every pass is made.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class LoopAgent(Flow):
         if max_iterations < 1:
             msg = f"LoopAgent({name!r}, max_iterations={max_iterations}): at least 1 pass is made"
             raise ValueError(msg)
+        check_name(name, name)
         self.name = name
         self.agent = agent
         self.max_iterations = max_iterations
@@ -57,13 +60,14 @@ class LoopAgent(Flow):
 
     def _chooser(self) -> Callable[..., Any]:
         until, most = self.until, self.max_iterations
-        parameters = len(positional(until)) if until is not None else 0
+        takes_context, takes_iteration = _wants(until)
 
         async def choose(ctx: Context, output: Any) -> str:
             made = ctx.state.made + 1
             ctx.update(made=1)
             if until is not None:
-                holds = until(output) if parameters < 2 else until(output, made)
+                args = (ctx, output) if takes_context else (output,)
+                holds = until(*args, made) if takes_iteration else until(*args)
                 if inspect.isawaitable(holds):
                     holds = await holds
                 if holds:
@@ -75,3 +79,10 @@ class LoopAgent(Flow):
             return DONE
 
         return choose
+
+
+def _wants(until: Callable[..., Any] | None) -> tuple[bool, bool]:
+    """Tell whether a condition takes the context, and whether the iteration; a default is its own."""
+    needed = [p for p in positional(until) if p.default is p.empty] if until is not None else []
+    takes_context = bool(needed) and wants_context(needed[0])
+    return takes_context, len(needed) - takes_context > 1

@@ -6,7 +6,9 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+from beluga_graph.events import Failure
 from beluga_graph.flows.flow import Flow
+from beluga_graph.flows.graph import check_name
 from beluga_graph.flows.parts import frames_of
 from beluga_graph.graph import END, START, Declared, DeclaredNode
 from beluga_graph.plan import Body
@@ -37,6 +39,7 @@ class ParallelAgent(Flow):
         if max_concurrency is not None and max_concurrency < 1:
             msg = f"ParallelAgent({name!r}, max_concurrency={max_concurrency}): at least 1 runs at a time"
             raise ValueError(msg)
+        check_name(name, name)
         self.name = name
         self.agents = tuple(agents)
         self.aggregate = aggregate
@@ -46,7 +49,7 @@ class ParallelAgent(Flow):
     def declare(self) -> Declared:
         """Return a fan-out over the flows, closed by a join."""
         split, merge = f"{self.name}.split", f"{self.name}.merge"
-        graph = Declared(self.name)
+        graph = Declared(self.name, types=(Failure,))
         frames = frames_of(self.name, self.agents)
         names = tuple(node.name for node in frames)
         graph.nodes[split] = DeclaredNode(

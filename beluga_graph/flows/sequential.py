@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from beluga_graph.flows.flow import Flow
+from beluga_graph.flows.graph import check_name
 from beluga_graph.flows.parts import frames_of
 from beluga_graph.graph import END, START, Declared
 
@@ -15,6 +16,7 @@ class SequentialAgent(Flow):
     """Run flows in a row. The output is the last one's; the first that fails ends the row."""
 
     def __init__(self, name: str, agents: Sequence[Flow]) -> None:
+        check_name(name, name)
         self.name = name
         self.agents = tuple(agents)
 

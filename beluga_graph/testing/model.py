@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -20,25 +21,28 @@ class ToolCall:
     name: str
     arguments: dict[str, Any] | str = field(default_factory=dict)
     id: str | None = None
-    """By default the number of the request and of the call in it: the same in every run."""
+    """By default made of the number of messages in the request and of the call's place: the same in every run."""
 
 
-Part: TypeAlias = "str | ToolCall"
-Answer: TypeAlias = "Part | Sequence[Part] | BaseException | Reply"
+Part: TypeAlias = "str | ToolCall | BaseException"
+Answer: TypeAlias = "Part | Sequence[Part] | Reply"
+Entry: TypeAlias = "Answer | Callable[[Request], Answer | Awaitable[Answer]]"
 
 
 class ScriptedModel:
     """A `Model` that answers from a script, one entry a request, in order.
 
-    An entry is a text, a `ToolCall`, a list of both (one turn with several calls), an exception to raise, or a
-    function of the `Request` that returns one of these; instead of a list of entries one function may answer
-    every request. `requests` holds every request: `.messages`, `.tools`, `.system`. A text is streamed word by
-    word. Beyond the script it raises `AssertionError`, which fails the test's node.
+    An entry is a text, a `ToolCall`, an exception to raise, a list of these (one turn: text, several calls; an
+    exception ends the stream after the text before it), or a function of the `Request`, sync or async, that
+    returns one of them. Instead of a list one function may answer every request: then the answers do not depend
+    on what was asked before, which is what a test wants that kills its engine or asks from several agents at
+    once. `requests` holds every request: `.messages`, `.tools`, `.system`. A text is streamed word by word.
+    Beyond the script it raises `AssertionError`, which fails the test's node.
     """
 
     def __init__(
         self,
-        script: Iterable[Answer | Callable[[Request], Answer]] | Callable[[Request], Answer] = (),
+        script: Iterable[Entry] | Callable[[Request], Answer | Awaitable[Answer]] = (),
         *,
         name: str = "scripted",
     ) -> None:
@@ -52,28 +56,23 @@ class ScriptedModel:
         number = len(self.requests)
         self.requests.append(request)
         answer = self._answer(number, request)
-        if isinstance(answer, BaseException):
-            raise answer
+        if inspect.isawaitable(answer):
+            answer = await answer
         if isinstance(answer, Reply):
             yield answer
             return
-        parts: Sequence[Part] = [answer] if isinstance(answer, str | ToolCall) else answer
-        text = "".join(part for part in parts if isinstance(part, str))
-        for piece in _pieces(text):
-            yield piece
-        calls = tuple(
-            wire.ToolCall(
-                id=part.id or f"call_{number + 1}_{place}",
-                name=part.name,
-                arguments=part.arguments if isinstance(part.arguments, str) else json.dumps(part.arguments),
-            )
-            for place, part in enumerate((part for part in parts if isinstance(part, ToolCall)), 1)
-        )
-        message = Message(role="assistant", content=text, tool_calls=calls)
-        usage = Usage(input_tokens=_words(request), output_tokens=len(text.split()))
-        yield Reply(message=message, usage=usage, stop_reason="tool_calls" if calls else "end", model=self.name)
+        parts = [answer] if isinstance(answer, str | ToolCall | BaseException) else list(answer)
+        text = ""
+        for part in parts:
+            if isinstance(part, BaseException):
+                raise part
+            if isinstance(part, str):
+                text += part
+                for piece in _pieces(part):
+                    yield piece
+        yield _reply(self.name, request, text, [part for part in parts if isinstance(part, ToolCall)])
 
-    def _answer(self, number: int, request: Request) -> Answer:
+    def _answer(self, number: int, request: Request) -> Answer | Awaitable[Answer]:
         if self._function is not None:
             return self._function(request)
         if number >= len(self._script):
@@ -82,6 +81,20 @@ class ScriptedModel:
             raise AssertionError(msg)
         entry = self._script[number]
         return entry(request) if callable(entry) else entry
+
+
+def _reply(model: str, request: Request, text: str, calls: Sequence[ToolCall]) -> Reply:
+    made = tuple(
+        wire.ToolCall(
+            id=call.id or f"call_{len(request.messages)}_{place}",
+            name=call.name,
+            arguments=call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments),
+        )
+        for place, call in enumerate(calls, 1)
+    )
+    message = Message(role="assistant", content=text, tool_calls=made)
+    usage = Usage(input_tokens=_words(request), output_tokens=len(text.split()))
+    return Reply(message=message, usage=usage, stop_reason="tool_calls" if made else "end", model=model)
 
 
 def _pieces(text: str) -> Iterable[str]:
