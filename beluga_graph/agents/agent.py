@@ -209,24 +209,31 @@ def _add(graph: Declared, node: DeclaredNode) -> None:
 
 
 def _offers(agent: Agent) -> tuple[dict[str, Tool], dict[str, Handoff]]:
-    """Return an agent's tools and transfers by name. Raises `DuplicateNode`, and `BadName` for an agent's name."""
+    """Return an agent's tools and transfers by name.
+
+    Raises `DuplicateNode`, `BadName` for the name of an agent, `ToolError` for a tool without a schema.
+    """
     tools: dict[str, Tool] = {}
     transfers: dict[str, Handoff] = {}
-    place = f"agent {agent.name!r}"
     offers: list[Tool | Handoff] = [*agent.tools, *agent.handoffs]
     for offered in offers:
-        try:
-            name = offered.name if isinstance(offered, Tool) else offered.tool_name
-        except ToolError as error:
-            raise BadName(agent.name, place, str(error), "rename the agent that it hands over to") from error
+        name = offered.spec.name if isinstance(offered, Tool) else _transfer_name(agent, offered)
         if name in tools or name in transfers:
             rule = f"two of its tools and transfers are called {name!r}"
-            raise DuplicateNode(agent.name, place, rule, "rename one")
+            raise DuplicateNode(agent.name, f"agent {agent.name!r}", rule, "rename one")
         if isinstance(offered, Tool):
             tools[name] = offered
         else:
             transfers[name] = offered
     return tools, transfers
+
+
+def _transfer_name(agent: Agent, made: Handoff) -> str:
+    try:
+        return made.tool_name
+    except ToolError as error:
+        way_out = f"rename {made.target.name!r:.100}"
+        raise BadName(agent.name, f"agent {agent.name!r}", str(error), way_out) from error
 
 
 def _transfers(agent: Agent) -> list[Handoff]:
