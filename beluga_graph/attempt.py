@@ -42,6 +42,9 @@ class Ended(NamedTuple):
 class Memory(Protocol):
     """What an attempt reads of its run's stored data."""
 
+    memo: dict[Any, Any]
+    """What was decoded before, of values that nobody can change; lost with the process."""
+
     def load(self, value: bytes) -> bytes:
         """Return an encoded value whole; large ones are stored apart."""
         ...

@@ -55,12 +55,13 @@ class Stored:
 class History:
     """One run's records. Builds the operations of a commit; reads what attempts ask for."""
 
-    __slots__ = ("_ahead", "_blobs", "_since_bytes", "_since_steps", "_size", "keys", "run_id", "store")
+    __slots__ = ("_ahead", "_blobs", "_since_bytes", "_since_steps", "_size", "keys", "memo", "run_id", "store")
 
     def __init__(self, store: Store, run_id: str, *, size: int = 0, steps_since: int = 0) -> None:
         self.store = store
         self.run_id = run_id
         self.keys = Keys(run_id)
+        self.memo: dict[Any, Any] = {}
         self._ahead: dict[bytes, bytes] = {}  # what was produced and is not committed yet
         self._blobs: set[bytes] = set()  # large values that this run refers to
         self._size = size  # of the last full snapshot

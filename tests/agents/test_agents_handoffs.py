@@ -181,9 +181,7 @@ async def test_a_check_that_raises_before_the_call_fails_the_run_and_at_the_call
     front, model = agent("front", ToolCall("transfer_to_other"), "stayed", handoffs=[])
     front = Agent("front", model=model, handoffs=[handoff_to(other, is_enabled=breaks_later)])
     assert await front.invoke("hi") == "stayed"
-    assert results(model.requests[1])[0][1] == (
-        "transfer_to_other is not available now: LookupError: no flag server"
-    )
+    assert results(model.requests[1])[0][1] == ("transfer_to_other is not available now: LookupError: no flag server")
 
 
 async def test_a_message_that_is_no_text_is_refused() -> None:

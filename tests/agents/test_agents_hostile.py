@@ -89,17 +89,13 @@ async def test_any_text_as_the_arguments_or_the_name_of_a_call_is_an_error_resul
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 async def test_any_text_as_the_message_of_a_transfer_or_a_delegation_arrives(text: str) -> None:
     target, worker = ScriptedModel(["here"]), ScriptedModel(["worked"])
-    model = ScriptedModel(
-        [ToolCall("transfer_to_w", {"message": text}), ToolCall("transfer_to_b", {"message": text})]
-    )
+    model = ScriptedModel([ToolCall("transfer_to_w", {"message": text}), ToolCall("transfer_to_b", {"message": text})])
 
     def summed(given: HandoffInput) -> HandoffInput:
         return HandoffInput("sum: " + given.message, (), {"said": given.message})
 
     b = Agent("b", model=target, instructions=lambda ctx: str(ctx.context["said"]))
-    agent = Agent(
-        "a", model=model, handoffs=[handoff_to(b, input_filter=summed)], children=[Agent("w", model=worker)]
-    )
+    agent = Agent("a", model=model, handoffs=[handoff_to(b, input_filter=summed)], children=[Agent("w", model=worker)])
     assert await agent.invoke("go") == "here"
     assert said(target.requests[0]) == ["sum: " + text]
     assert target.requests[0].system == text
@@ -152,7 +148,10 @@ async def test_numbers_of_any_size_are_shown_to_watchers(tmp_path: Path) -> None
     ("make", "error"),
     [
         (lambda: "x" * (10 * 1024 * 1024), None),
-        (lambda: "x" * (10 * 1024 * 1024 + 1), "ToolError: give returned more than 10485760 bytes: return a part of it"),
+        (
+            lambda: "x" * (10 * 1024 * 1024 + 1),
+            "ToolError: give returned more than 10485760 bytes: return a part of it",
+        ),
         (lambda: "é" * (6 * 1024 * 1024), "ToolError: give returned more than 10485760 bytes: return a part of it"),
         (lambda: {"rows": ["x" * 1024] * (11 * 1024)}, "ToolError: give returned more than 10485760 bytes"),
     ],

@@ -55,7 +55,10 @@ async def test_sessions_are_apart_by_id_and_by_flow_and_from_runs_without_one() 
 
 
 def desk(script: list[Any], **options: Any) -> tuple[Agent, dict[str, ScriptedModel]]:
-    models = {"front": ScriptedModel(script), "billing": ScriptedModel(lambda request: f"billing: {last_said(request)}")}
+    models = {
+        "front": ScriptedModel(script),
+        "billing": ScriptedModel(lambda request: f"billing: {last_said(request)}"),
+    }
     billing = Agent("billing", model=models["billing"], handoffs=lambda: [front])
     front = Agent("front", model=models["front"], handoffs=[handoff_to(billing, **options)])
     return front, models
@@ -231,4 +234,3 @@ async def test_any_text_names_a_session(session: str) -> None:
         for _ in range(2):
             await engine.execute(Agent("a", model=model), "hi", session=session)
     assert len(model.requests[1].messages) == 3
-
