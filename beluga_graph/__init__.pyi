@@ -1,5 +1,20 @@
 """The public names, and where they are at home. Read by type checkers, and by `lazy_loader` at run time."""
 
+from .agents.agent import (
+    Agent as Agent,
+)
+from .agents.handoffs import (
+    Handoff as Handoff,
+    HandoffInput as HandoffInput,
+    handoff_to as handoff_to,
+)
+from .agents.persona import (
+    Persona as Persona,
+)
+from .agents.tools import (
+    Tool as Tool,
+    tool as tool,
+)
 from .context import (
     Context as Context,
 )
@@ -37,6 +52,7 @@ from .errors import (
     StateConflict as StateConflict,
     StateError as StateError,
     Timeout as Timeout,
+    ToolError as ToolError,
     UnclosedFanOut as UnclosedFanOut,
     UnknownNode as UnknownNode,
     UnknownRoute as UnknownRoute,
@@ -51,6 +67,15 @@ from .flows.flow import (
 )
 from .flows.graph import (
     Graph as Graph,
+)
+from .flows.loop import (
+    LoopAgent as LoopAgent,
+)
+from .flows.parallel import (
+    ParallelAgent as ParallelAgent,
+)
+from .flows.sequential import (
+    SequentialAgent as SequentialAgent,
 )
 from .graph import (
     END as END,

@@ -22,6 +22,7 @@ from beluga_graph.live import Live, Watch
 from beluga_graph.plan import Plan
 from beluga_graph.policy import Limits
 from beluga_graph.scheduler import Scheduler
+from beluga_graph.session import begin_ops, open_session
 from stores.base import Check, Conflict, Op, Put, Store
 
 __all__ = ["Admission", "Wanted"]
@@ -37,6 +38,7 @@ class Wanted(NamedTuple):
     value: Any
     context: Any
     limits: Limits | None
+    session: str | None = None
 
 
 class Admission:
@@ -140,6 +142,10 @@ class Admission:
         history = History(self.store, run_id)
         values, blobs = put_away(plan.codec, history, wanted.value, wanted.context)
         now = self.scheduler.clock.now_ms()
+        session, ops = None, history.blob_ops(blobs)
+        if wanted.session is not None:
+            session, before = open_session(self.store, plan, wanted.session, run_id)
+            ops += begin_ops(session, before)
         snapshot = Snapshot(
             run_id=run_id,
             plan=plan.fingerprint,
@@ -147,8 +153,9 @@ class Admission:
             value=values[0],
             context=values[1] if wanted.context is not None else None,
             limits=wanted.limits.as_dict() if wanted.limits is not None else None,
+            session=session.fields() if session is not None else None,
         )
-        return await self.commit_new(plan, snapshot, history, history.blob_ops(blobs), RunStarted(now), watch)
+        return await self.commit_new(plan, snapshot, history, ops, RunStarted(now), watch)
 
     async def commit_new(
         self,
@@ -191,6 +198,9 @@ class Admission:
             cause = live.error.__cause__
             if isinstance(cause, Conflict) and cause.key == keys.head:
                 return None
+            if isinstance(cause, Conflict) and cause.key[:1] == b"Z":
+                message = "another run has just taken its session: wait for that to end"
+                raise RunConflict(snapshot.run_id, message)
             raise live.error
         self._shapes.add(plan.fingerprint)
         return live

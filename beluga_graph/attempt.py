@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from beluga_graph.clock import Clock
 from beluga_graph.codec import TooLarge
 from beluga_graph.errors import StateError
 from beluga_graph.events import revive
+from beluga_graph.kernel.rules import limit
 from beluga_graph.kernel.snapshot import Snapshot, Token
 from beluga_graph.kernel.triggers import NodeFailed, NodeFinished
-from beluga_graph.kernel.words import Value
+from beluga_graph.kernel.words import EventFields, Value
 from beluga_graph.plan import Binding, Plan
 from beluga_graph.state import StateView
 from beluga_graph.threads import DaemonPool
@@ -41,6 +43,9 @@ class Ended(NamedTuple):
 class Memory(Protocol):
     """What an attempt reads of its run's stored data."""
 
+    memo: dict[Any, Any]
+    """What was decoded before, of values that nobody can change; lost with the process."""
+
     def load(self, value: bytes) -> bytes:
         """Return an encoded value whole; large ones are stored apart."""
         ...
@@ -51,6 +56,10 @@ class Memory(Protocol):
 
     def items(self, place: str, field: str, start: int, stop: int) -> Iterator[bytes]:
         """Yield encoded items of an append field's layer."""
+        ...
+
+    def session_items(self, run: Snapshot) -> Iterator[bytes]:
+        """Yield the encoded items that the run's session began with."""
         ...
 
 
@@ -71,12 +80,17 @@ class Attempt:
         "_state",
         "binding",
         "blobs",
+        "events",
         "hands",
         "memory",
         "plan",
+        "reason",
         "run",
+        "shown",
+        "taken",
         "texts",
         "token",
+        "usage",
     )
 
     def __init__(
@@ -95,6 +109,11 @@ class Attempt:
         self.hands = hands
         self.binding: Binding = plan.bindings[token.node]
         self.texts: list[str] = []
+        self.events: list[EventFields] = []
+        self.shown: list[bytes] = []  # what the events refer to
+        self.taken: Any = None  # the route that a body took, where choosing is a part of it
+        self.usage: dict[str, int] = {}
+        self.reason = ""  # why a loop ended
         self.blobs: list[tuple[bytes, bytes]] = []
         self._show = show
         self._state: StateView | None = None
@@ -104,6 +123,32 @@ class Attempt:
     def deps(self) -> Any:
         """The engine's live resources."""
         return self.hands.deps
+
+    @property
+    def context(self) -> Any:
+        """The data given with the run, and what the state of the frames around the node adds, the innermost last."""
+        given = {} if self.run.context is None else self.decode(self.run.context)
+        added = self._added_context()
+        if not added:
+            return given
+        whole = dict(given) if isinstance(given, dict) else {}
+        for fields in reversed(added):
+            whole.update(fields)
+        return whole
+
+    def _added_context(self) -> list[dict[str, Any]]:
+        """Return what the state around the node adds to the context, the innermost first."""
+        found: list[dict[str, Any]] = []
+        node, place = self.token.node, self.token.place
+        while True:
+            binding, layers = self.plan.bindings[node].state, self.run.layers(place)
+            for field in getattr(binding.model, "adds_to_context", ()) if binding is not None else ():
+                held = [self.run.places[layer].fields.get(field) for layer in reversed(layers)]
+                found += [self.decode(value) for value in held if value is not None]
+            scope = self.run.places[layers[0]].scope
+            if scope is None:
+                return found
+            node, place = self.run.scopes[scope].node, self.run.scopes[scope].place
 
     @property
     def state(self) -> StateView:
@@ -131,7 +176,10 @@ class Attempt:
 
     def keep(self, value: Any) -> bytes:
         """Encode a value for the trigger; a large one travels beside it."""
-        encoded = self.plan.codec.encode(value)
+        return self.keep_encoded(self.plan.codec.encode(value))
+
+    def keep_encoded(self, encoded: bytes) -> bytes:
+        """Return what stands for an encoded value in the trigger. Raises `TooLarge`."""
         if self.run.limits and len(encoded) > self.run.limits["max_value_bytes"]:
             raise TooLarge(len(encoded), self.run.limits["max_value_bytes"])
         kept = self.memory.put_away(encoded)
@@ -142,6 +190,42 @@ class Attempt:
     def items(self, place: str, field: str, start: int, stop: int) -> Iterator[bytes]:
         """Yield encoded items of an append field's layer."""
         return self.memory.items(place, field, start, stop)
+
+    @property
+    def in_run_itself(self) -> bool:
+        """Whether the node's state is that of the run, not of a frame within it."""
+        return self.run.layers(self.token.place)[0] == ""
+
+    def session_items(self) -> Iterator[Any]:
+        """Yield the items that the run's session began with, decoded; a frame within the run has no session."""
+        if self.run.session is not None and self.in_run_itself:
+            for item in self.memory.session_items(self.run):
+                yield self.decode(item)
+
+    def emit(self, kind: str, *, output: Any = None, **fields: Any) -> None:
+        """Add a stored event to the step; a large `output` is stored once, wherever else it is used."""
+        index = None
+        if output is not None:
+            index = len(self.shown)
+            self.shown.append(self.keep(output))
+        self.events.append((kind, self.token.node, self.token.name, fields, index))
+
+    def take(self, route: Any) -> None:
+        """Choose the way out of the node."""
+        self.taken = route
+
+    def add_usage(self, **amounts: int) -> None:
+        """Count something against the run."""
+        for name, amount in amounts.items():
+            self.usage[name] = self.usage.get(name, 0) + amount
+
+    def limit(self, name: str) -> int:
+        """Return a limit in force."""
+        return limit(self.plan.shape, self.run, name)
+
+    async def in_thread(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a sync function in one of the engine's threads."""
+        return await self.hands.pool.run(partial(call, *args, **kwargs))
 
     def emit_text(self, text: str) -> None:
         """Collect a piece of text and show it to watchers; callable from any thread."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from beluga_graph.attempt import Attempt
 
-__all__ = ["Context"]
+__all__ = ["Context", "inside"]
 
 
 class Context:
@@ -45,9 +45,11 @@ class Context:
 
     @property
     def context(self) -> Any:
-        """The plain data given with the run as `context=`; an empty dict if none was."""
-        value = self._attempt.run.context
-        return {} if value is None else self._attempt.decode(value)
+        """The plain data given with the run as `context=`; an empty dict if none was.
+
+        What the `input_filter` of a handoff put into its `context` is seen here by the target and those after it.
+        """
+        return self._attempt.context
 
     @property
     def deps(self) -> Any:
@@ -77,3 +79,8 @@ class Context:
 
     def __repr__(self) -> str:
         return f"<context of {self.idempotency_key}>"
+
+
+def inside(ctx: Context) -> Attempt:
+    """Return the attempt behind a context: for the bodies that flows of this package are made of."""
+    return ctx._attempt  # noqa: SLF001 - this is the one door

@@ -15,6 +15,8 @@ are hashed to 16 bytes: keys stay short, and no id can reach into another's reco
 | `W digest run`, `X run digest` | that the run refers to the value: its reference count     |
 | `P fingerprint`           | shape of a plan                                                |
 | `I run signal position`   | one received signal                                            |
+| `Z session`               | session: length, active agent, the run that has it              |
+| `Y session generation index` | one message of a session                                     |
 | `A run`                   | index: the run is open                                         |
 | `T due run timer`         | index: a timer of an open run                                  |
 | `U run signal position`   | index: the signal is unread                                    |
@@ -36,6 +38,7 @@ __all__ = [
     "check_run_id",
     "read",
     "sealed",
+    "short",
 ]
 
 KINDS = {letter: ord(letter) for letter in "HLONSCVWXPIATU"}
@@ -48,7 +51,7 @@ class Keys:
     __slots__ = ("head", "lease", "open", "run")
 
     def __init__(self, run_id: str) -> None:
-        self.run = _short(run_id)
+        self.run = short(run_id)
         self.head = b"H" + self.run
         self.lease = b"L" + self.run
         self.open = b"A" + self.run
@@ -63,15 +66,15 @@ class Keys:
 
     def channel(self, place: str, field: str) -> bytes:
         """What the keys of an append field's layer begin with."""
-        return b"C" + self.run + _short(f"{place}\n{field}")
+        return b"C" + self.run + short(f"{place}\n{field}")
 
     def timer(self, due: int, timer: str) -> bytes:
         """Key of a timer's index entry."""
-        return b"T" + due.to_bytes(8, "big") + self.run + _short(timer)
+        return b"T" + due.to_bytes(8, "big") + self.run + short(timer)
 
     def signal(self, name: str, position: int) -> bytes:
         """Key of a received signal."""
-        return b"I" + self.run + _short(name) + position.to_bytes(8, "big")
+        return b"I" + self.run + short(name) + position.to_bytes(8, "big")
 
     def unread(self, name: str, position: int) -> bytes:
         """Key of the mark that a signal is unread."""
@@ -82,7 +85,8 @@ class Keys:
         return b"W" + digest + self.run, b"X" + self.run + digest
 
 
-def _short(text: str) -> bytes:
+def short(text: str) -> bytes:
+    """Return the 16 bytes that stand for a text in keys."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 

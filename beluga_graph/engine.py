@@ -140,16 +140,18 @@ class Engine:
         *,
         run_id: str | None = None,
         context: Any = None,
+        session: str | None = None,
         limits: Limits | None = None,
         wait: bool = False,
     ) -> Run:
         """Start a run, or go on with the one of this id; it is on disk before this returns.
 
-        `context` is plain data that every node sees as `ctx.context`, and is stored. `wait` waits for a run
-        that another owner drives instead of raising `RunBusy`. Raises `GraphError`, `NotData`, `BadRunId`,
+        `context` is plain data that every node sees as `ctx.context`, and is stored. `session` names a
+        conversation that an agent goes on with, also in another process; one run at a time has it. `wait` waits
+        for a run that another owner drives instead of raising `RunBusy`. Raises `GraphError`, `NotData`, `BadRunId`,
         `RunConflict`, `GraphChanged`, `StoreError`.
         """
-        live, _ = await self._start(flow, value, run_id, context, limits, wait=wait)
+        live, _ = await self._start(flow, value, run_id, context, session, limits, wait=wait)
         return Run(self, live)
 
     async def execute(
@@ -159,6 +161,7 @@ class Engine:
         *,
         run_id: str | None = None,
         context: Any = None,
+        session: str | None = None,
         limits: Limits | None = None,
         wait: bool = False,
     ) -> Any:
@@ -166,7 +169,7 @@ class Engine:
 
         A known id goes on with its run; of a run that completed, the stored output is returned.
         """
-        run = await self.start(flow, value, run_id=run_id, context=context, limits=limits, wait=wait)
+        run = await self.start(flow, value, run_id=run_id, context=context, session=session, limits=limits, wait=wait)
         return await run.result()
 
     async def stream(
@@ -176,6 +179,7 @@ class Engine:
         *,
         run_id: str | None = None,
         context: Any = None,
+        session: str | None = None,
         limits: Limits | None = None,
         wait: bool = False,
     ) -> AsyncGenerator[Event, None]:
@@ -185,7 +189,7 @@ class Engine:
         this engine and leaves it on disk, to be resumed.
         """
         watch = Watch()
-        live, began = await self._start(flow, value, run_id, context, limits, wait=wait, watch=watch)
+        live, began = await self._start(flow, value, run_id, context, session, limits, wait=wait, watch=watch)
         try:
             async for event in replay_then_follow(live, watch, 0):
                 yield event
@@ -324,6 +328,7 @@ class Engine:
         value: Any,
         run_id: str | None,
         context: Any,
+        session: str | None,
         limits: Limits | None,
         *,
         wait: bool,
@@ -332,7 +337,7 @@ class Engine:
         self._check_open()
         plan = self.register(flow)
         name = secrets.token_hex(16) if run_id is None else check_run_id(run_id)
-        return await self._runs.start(name, Wanted(plan, value, context, limits), wait=wait, watch=watch)
+        return await self._runs.start(name, Wanted(plan, value, context, limits, session), wait=wait, watch=watch)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -32,6 +32,7 @@ BelugaError
 ├── SnapshotError               stored bytes, or a value, cannot be what they should
 │   ├── NotData                 a value that cannot be stored
 │   └── …                       the rest of the codec's errors
+├── ToolError                   a tool cannot be offered, or its call not be made
 └── ModelError                  a model could not answer
 """
 
@@ -69,6 +70,7 @@ __all__ = [
     "StateConflict",
     "StateError",
     "Timeout",
+    "ToolError",
     "UnclosedFanOut",
     "UnknownNode",
     "UnknownRoute",
@@ -219,6 +221,10 @@ class Interrupted(RunError):
 
 class Timeout(RunError, TimeoutError):
     """An attempt, a frame or the run passed its deadline."""
+
+
+class ToolError(BelugaError):
+    """A tool that cannot be offered, or a call of one that cannot be made; never tried again."""
 
 
 class ModelError(BelugaError):

@@ -21,6 +21,7 @@ from beluga_graph.errors import (
     StateConflict,
     StateError,
     Timeout,
+    ToolError,
     UnknownRoute,
 )
 from beluga_graph.kernel.rules import limit
@@ -32,6 +33,7 @@ from beluga_graph.plan import Body
 __all__ = ["run_attempt"]
 
 _NEVER_AGAIN = (
+    ToolError,
     CodecError,
     UnknownRoute,
     StateConflict,
@@ -133,14 +135,16 @@ def _finished(
     if view is not None:
         written = view.written()
         for field, encoded in written.values:
-            kept = attempt.memory.put_away(encoded)
-            if kept is not encoded:
-                attempt.blobs.append((kept, encoded))
             sets.append((field, len(values)))
-            values = (*values, kept)
+            values = (*values, attempt.keep_encoded(encoded))
         for field, new in written.items:
             appends.append((field, len(new)))
-            items.append(Items(attempt.token.place, field, new))
+            items.append(Items(attempt.token.place, field, [attempt.keep_encoded(item) for item in new]))
+    events = tuple(attempt.events)
+    if attempt.shown:
+        first = len(values)
+        values = (*values, *attempt.shown)
+        events = tuple((*event[:4], None if event[4] is None else first + event[4]) for event in events)
     trigger = NodeFinished(
         attempt.token.name,
         attempt.token.attempt,
@@ -150,8 +154,10 @@ def _finished(
         branches,
         tuple(sets),
         tuple(appends),
-        (),
+        events,
         "".join(attempt.texts) if attempt.texts else "",
+        tuple(attempt.usage.items()),
+        attempt.reason,
     )
     return Ended(trigger, tuple(attempt.blobs), tuple(items))
 
@@ -209,6 +215,9 @@ async def _fanned_out(attempt: Attempt) -> Ended:
     if len(items) > allowed:
         message = f"fan-out {attempt.token.node!r} has {len(items)} branches, more than max_width {allowed}"
         raise LimitReached("", message)
+    if attempt.binding.routed:
+        routed = tuple(_kept_item(attempt, index, item) for index, (_, item) in enumerate(items))
+        return _finished(attempt, routed, None, tuple((target, index) for index, (target, _) in enumerate(items)))
     values = tuple(_kept_item(attempt, index, item) for index, item in enumerate(items))
     return _finished(attempt, values, None, tuple((0, index) for index in range(len(values))))
 

@@ -72,7 +72,7 @@ class Branch:
 
     choose: Callable[..., Any] | None
     routes: dict[Any, str]
-    kind: str = "conditional"
+    kinds: dict[Any, str] = field(default_factory=dict)  # of routes that are no plain choice: "handoff"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,6 +87,8 @@ class DeclaredNode:
     flow: Declared | None = None  # a frame's inside
     to: tuple[str, ...] = ()
     over: Callable[..., Any] | None = None
+    routed: bool = False  # fan-out: `over` returns pairs, the index of a target and an item
+    agent: str = ""  # whose node this is
     join: str = ""
     max_concurrency: int | None = None
     wait: int | None = None
@@ -110,6 +112,7 @@ class Declared:
     state: type[Any] | None = None
     limits: Limits | None = None
     timeout: float | None = None  # the deadline of the whole
+    types: tuple[Any, ...] = ()  # of values that no annotation names
     nodes: dict[str, DeclaredNode] = field(default_factory=dict)
     edges: list[tuple[str, str]] = field(default_factory=list)  # "START" and "END" at the rims
     branches: dict[str, Branch] = field(default_factory=dict)

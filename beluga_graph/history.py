@@ -27,6 +27,7 @@ from beluga_graph.kernel.triggers import (
     Trigger,
 )
 from beluga_graph.kernel.words import Patch
+from beluga_graph.session import session_items
 from stores.base import Check, Delete, Op, Put, Store
 
 __all__ = ["History", "Stored", "read_shape", "read_steps", "rebuild", "shape_op"]
@@ -54,12 +55,13 @@ class Stored:
 class History:
     """One run's records. Builds the operations of a commit; reads what attempts ask for."""
 
-    __slots__ = ("_ahead", "_blobs", "_since_bytes", "_since_steps", "_size", "keys", "run_id", "store")
+    __slots__ = ("_ahead", "_blobs", "_since_bytes", "_since_steps", "_size", "keys", "memo", "run_id", "store")
 
     def __init__(self, store: Store, run_id: str, *, size: int = 0, steps_since: int = 0) -> None:
         self.store = store
         self.run_id = run_id
         self.keys = Keys(run_id)
+        self.memo: dict[Any, Any] = {}
         self._ahead: dict[bytes, bytes] = {}  # what was produced and is not committed yet
         self._blobs: set[bytes] = set()  # large values that this run refers to
         self._size = size  # of the last full snapshot
@@ -82,6 +84,14 @@ class History:
     def put_away(self, encoded: bytes) -> bytes:
         """Return what stands for an encoded value: itself, or a reference by digest if it is large."""
         return encoded if len(encoded) <= INLINE_BYTES else _REFERENCE + sha256(encoded).digest()
+
+    def session_items(self, run: Snapshot) -> Iterator[bytes]:
+        """Yield the encoded messages that the run's session began with."""
+        return session_items(self.store, run)
+
+    def mark_of(self, item: bytes, owner: bytes) -> bytes | None:
+        """Return the key that says another owner refers to what a reference stands for; `None` for a plain value."""
+        return b"W" + item[1:] + owner if item[:1] == _REFERENCE else None
 
     def items(self, place: str, field: str, start: int, stop: int) -> Iterator[bytes]:
         """Yield encoded items `start` to `stop` of an append field's layer."""

@@ -10,7 +10,6 @@ from beluga_graph.disk import Head
 from beluga_graph.errors import RunNotFound
 from beluga_graph.events import revive, stored_events
 from beluga_graph.history import History, read_shape, read_steps, rebuild
-from beluga_graph.kernel.shape import AGENT
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.plan import Plan
 from beluga_graph.run import RunInfo, RunSnapshot, RunStatus, StepInfo, TokenInfo
@@ -51,7 +50,7 @@ def steps_of(store: Store, head: Head, plan: Plan) -> list[StepInfo]:
 
     def agent_of(node: str) -> str:
         shape = plan.shape.nodes.get(node)
-        return shape.local if shape is not None and shape.kind == AGENT else ""
+        return shape.agent if shape is not None else ""
 
     return [
         StepInfo(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from beluga_graph.disk import Head
 from beluga_graph.events import Event, revive, stored_events
 from beluga_graph.history import History
-from beluga_graph.kernel.shape import AGENT
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.transition import Change
 from beluga_graph.kernel.triggers import RunNode
@@ -104,7 +103,7 @@ class Live:
     def agent_of(self, node: str) -> str:
         """Return the name of the agent that a node belongs to, if any."""
         shape = self.plan.shape.nodes.get(node)
-        return shape.local if shape is not None and shape.kind == AGENT else ""
+        return shape.agent if shape is not None else ""
 
     def attach(self, watch: Watch) -> None:
         """Let a watch see every step that is committed from now on."""

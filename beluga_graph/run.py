@@ -138,6 +138,7 @@ class Run:
             failure=live.decode(run.error) if run.error is not None and run.status == FAILED else None,
             usage=dict(run.usage),
             steps=run.steps,
+            reason=run.reason or None,
         )
 
     async def status(self) -> RunStatus:

@@ -35,6 +35,7 @@ from beluga_graph.kernel.triggers import (
 )
 from beluga_graph.lease import Lease
 from beluga_graph.live import Busy, Hand, Live, Step
+from beluga_graph.session import end_ops
 from stores.base import Conflict, Delete, Durability, Op, Put, Store
 
 __all__ = ["Scheduler"]
@@ -103,6 +104,8 @@ class Scheduler:
         run, keys = live.snapshot, live.history.keys
         live.head = replace(live.head, status=run.status, updated_ms=at, plan=run.plan)
         ops: list[Op] = [Put(keys.head, live.head.sealed(keys.head))]
+        if run.ended:
+            ops += end_ops(live.history, live.plan.codec, run)
         if run.status in (COMPLETED, FAILED, CANCELLED):
             live.lease = Lease(b"", live.lease.epoch)
             ops += [Delete(keys.open), Put(keys.lease, live.lease.sealed(keys.lease))]
@@ -204,6 +207,7 @@ class Scheduler:
                     type="node_started",
                     run_id=live.run_id,
                     node=token.node,
+                    agent=live.agent_of(token.node),
                     token=token.name,
                     attempt=token.attempt,
                 )
@@ -221,6 +225,7 @@ class Scheduler:
                     type="retracted",
                     run_id=live.run_id,
                     node=token.node,
+                    agent=live.agent_of(token.node),
                     token=token.name,
                     attempt=token.attempt,
                 )
@@ -368,6 +373,7 @@ def _show_text(live: Live, token: Token, text: str) -> None:
             type="text",
             run_id=live.run_id,
             node=token.node,
+            agent=live.agent_of(token.node),
             token=token.name,
             attempt=token.attempt,
             text=text,

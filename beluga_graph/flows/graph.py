@@ -12,7 +12,7 @@ from beluga_graph.flows.flow import Flow
 from beluga_graph.graph import END, MISSING, START, Branch, Declared, DeclaredNode, Missing, Node, Terminal
 from beluga_graph.policy import Limits, Retry
 
-__all__ = ["Graph"]
+__all__ = ["Graph", "check_name"]
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -54,7 +54,7 @@ class Graph(Flow):
     """
 
     def __init__(self, name: str, *, state: type[Any] | None = None, limits: Limits | None = None) -> None:
-        _check_name(name, name)
+        check_name(name, name)
         self.name = name
         self._declared = Declared(name=name, state=state, limits=limits)
 
@@ -243,7 +243,7 @@ class Graph(Flow):
     # What the calls above share.
 
     def _declare(self, node: DeclaredNode) -> None:
-        _check_name(self.name, node.name)
+        check_name(self.name, node.name)
         if node.name in self._declared.nodes:
             way_out = "give name= another one" if node.kind in ("function", "frame") else "choose another name"
             raise DuplicateNode(self.name, f"node {node.name!r}", "the name is taken", way_out)
@@ -270,7 +270,8 @@ class Graph(Flow):
         raise TypeError(msg)
 
 
-def _check_name(graph: str, name: str) -> None:
+def check_name(graph: str, name: str) -> None:
+    """Raise `BadName` unless this can be the name of a flow or a node of `graph`."""
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name in (START.name, END.name):
         rule = "a name is 1 to 200 characters without / # [ ] $ and control characters, and not START or END"
         raise BadName(graph, f"name {name!r:.100}", rule, "choose another one")

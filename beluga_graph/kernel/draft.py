@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from beluga_graph.kernel.rules import RUN_TIMER, cannot_reach, delay_ms, limit, scope_timer, token_timer
-from beluga_graph.kernel.shape import END, FRAME, JOIN, TIMER, WAIT, NodeShape, Shape
+from beluga_graph.kernel.shape import END, FRAME, JOIN, TIMER, TOOL, WAIT, NodeShape, Shape
 from beluga_graph.kernel.snapshot import (
     BROKEN,
     COMPLETED,
@@ -280,7 +280,8 @@ class Draft:
         """
         failure = _without_chain(failure)
         handler = self._handler(place, node, failure, own=own)
-        self.event("error", node.name, token.name if token else "", None, failure=failure[1], message=failure[2])
+        if handler is None or node.kind != TOOL:  # a tool's failure is shown as its call's result
+            self.event("error", node.name, token.name if token else "", None, failure=failure[1], message=failure[2])
         if handler is None:
             return self._break(failure, token)
         if handler.kind == "again":

@@ -75,6 +75,7 @@ class NodeShape:
     timeout_ms: int | None = None  # of one attempt; of a frame: its deadline; of a join: since its scope opened
     join: str | None = None  # fan-out: the join that closes its scope
     branches: tuple[str, ...] = ()  # fan-out: where its branches begin
+    agent: str = ""  # whose node this is
     over: bool = False  # fan-out: one branch per item instead of one per target
     max_concurrency: int | None = None
     wait: int | None = None  # join: how many successes it needs; None is all

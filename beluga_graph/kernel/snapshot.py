@@ -99,10 +99,12 @@ class Snapshot:
         "output",
         "places",
         "plan",
+        "reason",
         "rules",
         "run_id",
         "scopes",
         "seq",
+        "session",
         "started_ms",
         "status",
         "steps",
@@ -121,6 +123,7 @@ class Snapshot:
         value: Value,
         context: Value | None = None,
         limits: dict[str, int] | None = None,
+        session: tuple[Any, ...] | None = None,
         rules: int = RULES,
     ) -> None:
         self.rules = rules
@@ -130,6 +133,7 @@ class Snapshot:
         self.input = value
         self.context = context
         self.limits = limits or {}  # what this run overrides of the graph's limits
+        self.session = session  # the conversation that this run goes on with, as plain data
         self.seq = 0
         self.steps = 0  # finished nodes
         self.status = RUNNING
@@ -143,6 +147,7 @@ class Snapshot:
         self.inbox: dict[str, int] = {}  # per signal name: how many were consumed
         self.waits: dict[str, list[str]] = {}  # per signal name: the waiting tokens, oldest first
         self.usage: dict[str, int] = {}
+        self.reason = ""  # why the last loop ended
 
     @property
     def ended(self) -> bool:
@@ -343,6 +348,10 @@ def _usage(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
     run.usage[op[1]] = run.usage.get(op[1], 0) + op[2]
 
 
+def _reason(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    run.reason = op[1]
+
+
 _APPLY: dict[str, Callable[[Snapshot, Op, tuple[Value, ...]], None]] = {
     "token": _token,
     "drop": _drop,
@@ -367,4 +376,5 @@ _APPLY: dict[str, Callable[[Snapshot, Op, tuple[Value, ...]], None]] = {
     "plan": _plan,
     "finish": _finish,
     "usage": _usage,
+    "reason": _reason,
 }

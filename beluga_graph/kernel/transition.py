@@ -88,6 +88,8 @@ def _finished(draft: Draft, trigger: NodeFinished) -> None:
         draft.ops.append(("append", place, field, count))
     for name, amount in trigger.usage:
         draft.ops.append(("usage", name, amount))
+    if trigger.reason:
+        draft.ops.append(("reason", trigger.reason))
     draft.events.extend(trigger.events)
     more = {"text": trigger.text} if trigger.text else None
     output = None if node.kind == FAN_OUT else 0

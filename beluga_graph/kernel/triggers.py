@@ -48,6 +48,7 @@ class NodeFinished(NamedTuple):
     events: tuple[EventFields, ...] = ()
     text: str = ""  # all that the node emitted as text
     usage: tuple[tuple[str, int], ...] = ()
+    reason: str = ""  # why a loop ended: "condition" or "limit"
 
 
 class NodeFailed(NamedTuple):

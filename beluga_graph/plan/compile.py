@@ -164,7 +164,7 @@ def _check_types(graph: Declared) -> None:
                 _check_edge(graph, source, target)
     for node in graph.nodes.values():
         for target in node.to:
-            if node.over is None:
+            if node.over is None or node.routed:
                 continue
             items = output_type(node.over)
             arguments: tuple[Any, ...] = getattr(items, "__args__", ())
@@ -219,7 +219,11 @@ def _shape_of(
     entry: str | None,
 ) -> NodeShape:
     branch = graph.branches.get(node.name)
-    routes = tuple((route, paths[target], branch.kind) for route, target in branch.routes.items()) if branch else ()
+    routes = (
+        tuple((route, paths[target], branch.kinds.get(route, "conditional")) for route, target in branch.routes.items())
+        if branch
+        else ()
+    )
     error = graph.errors.get(node.name)
     inside = bind_state(graph.name, node.flow.state) if node.flow and node.flow.state else None
     default = None if node.default is MISSING else Codec(Registry()).encode(node.default)
@@ -236,6 +240,7 @@ def _shape_of(
         join=paths[node.join] if node.kind == "fan_out" else None,
         branches=tuple(paths[target] for target in node.to),
         over=node.over is not None,
+        agent=node.agent,
         max_concurrency=node.max_concurrency,
         wait=node.wait,
         collect=node.collect,
@@ -258,6 +263,7 @@ def _binding_of(graph: Declared, node: DeclaredNode, state: StateBinding | None)
         choose=_body(branch.choose) if branch else None,
         routes=frozenset((type(route), route) for route in branch.routes) if branch else frozenset(),
         over=_body(node.over),
+        routed=node.routed,
         targets=len(node.to),
         retry=node.retry,
         timeout_ms=_ms(node.timeout),
@@ -268,6 +274,8 @@ def _binding_of(graph: Declared, node: DeclaredNode, state: StateBinding | None)
 
 def _register_types(graph: Declared, registry: Registry) -> None:
     """Register every class that the graph's annotations name, so that their values can be stored."""
+    for annotation in graph.types:
+        registry.add(annotation)
     if graph.state is not None:
         registry.add(graph.state)
     for node in graph.nodes.values():

@@ -69,6 +69,7 @@ class Binding:
     choose: Body | None = None
     routes: frozenset[tuple[type, Any]] = frozenset()
     over: Body | None = None
+    routed: bool = False  # fan-out: `over` says where each item goes
     targets: int = 0  # fan-out: how many targets it has
     retry: Retry | None = None
     timeout_ms: int | None = None

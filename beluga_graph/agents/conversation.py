@@ -1,0 +1,197 @@
+"""The conversation of one agent call: its state, and what the model is sent of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel
+
+from beluga_graph.attempt import Attempt
+from beluga_graph.context import Context, inside
+from beluga_graph.events import Failure
+from beluga_graph.kernel.words import Value
+from beluga_graph.models.messages import Message, ToolCall
+from beluga_graph.reducers import add, append, merge
+
+__all__ = ["Conversation", "Outcome", "Pending", "View", "as_json", "as_text", "flaw", "seen"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one tool call ended, as the model sees it."""
+
+    text: str
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A turn whose tool calls are being made."""
+
+    calls: tuple[ToolCall, ...]
+    settled: dict[int, Outcome]
+    """By position, the calls that nobody has to make: those that were refused."""
+    transfers: tuple[int, ...]
+    """Positions of the transfers, of which one is made once the other calls have ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is seen of a conversation after an input filter changed it: `base`, then messages from `start` on."""
+
+    base: tuple[Message, ...]
+    start: int
+
+
+def forgotten(current: Any, update: Any) -> dict[str, Any]:
+    """Return nothing: a branch's update, which is read where it lies, ends with the branch."""
+    del current, update
+    return {}
+
+
+class Conversation(BaseModel):
+    """The state of an agent's frame."""
+
+    adds_to_context: ClassVar[tuple[str, ...]] = ("context", "lent")
+    keeps_session: ClassVar[bool] = True
+
+    messages: Annotated[list[Message], append] = []
+    pending: Pending | None = None
+    view: View | None = None
+    active: str = ""
+    """The agent that answers next."""
+    turns: Annotated[dict[str, int], merge] = {}
+    handoffs: Annotated[int, add] = 0
+    asked_again: int = 0
+    """How often in a row an answer did not fit the output type."""
+    context: Annotated[dict[str, Any], merge] = {}
+    """What input filters have added to `ctx.context`."""
+    lent: Annotated[dict[str, Any], forgotten] = {}
+    """In the branch of a delegation: what its input filter has added for the worker."""
+
+
+def seen(ctx: Context) -> tuple[Message, ...]:
+    """Return the messages that the next model call is sent: the session's, then this call's.
+
+    What is on record never changes, so each message is decoded once while the run stays in this process: else a
+    turn would pay for the length of the conversation.
+    """
+    attempt, state = inside(ctx), ctx.state
+    known = _Known.of(attempt)
+    stored = attempt.run.places[attempt.token.place]
+    known.take(attempt, stored.lengths.get("messages", 0))
+    own = (*known.own(attempt), *state.messages[len(known.messages) :])  # the attempt's own come last
+    if "view" not in stored.fields:
+        return (*known.of_session(attempt), *own)
+    view = known.of_view(state, stored.fields["view"])
+    return (*view.base, *own[view.start :])
+
+
+class _Known:
+    """What is known of one agent call's conversation."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message | None] = []  # `None` for one that could be changed: decoded every time
+        self.session: tuple[Message, ...] | None = None
+        self.view: tuple[Value, View] | None = None
+
+    @classmethod
+    def of(cls, attempt: Attempt) -> _Known:
+        memo, place = attempt.memory.memo, attempt.token.place
+        if place not in memo:
+            for ended in [other for other in memo if other not in attempt.run.places]:
+                del memo[ended]
+            memo[place] = cls()
+        known: _Known = memo[place]
+        return known
+
+    def take(self, attempt: Attempt, length: int) -> None:
+        """Take up the messages that were committed since."""
+        for item in attempt.items(attempt.token.place, "messages", len(self.messages), length):
+            message = attempt.decode(item)
+            self.messages.append(message if _is_fixed(message) else None)
+
+    def own(self, attempt: Attempt) -> Iterator[Message]:
+        """Yield this call's messages."""
+        for index, message in enumerate(self.messages):
+            if message is not None:
+                yield message
+            else:
+                for item in attempt.items(attempt.token.place, "messages", index, index + 1):
+                    yield attempt.decode(item)
+
+    def of_session(self, attempt: Attempt) -> tuple[Message, ...]:
+        """Return the session's messages."""
+        if self.session is not None:
+            return self.session
+        found = tuple(attempt.session_items())
+        if all(map(_is_fixed, found)):
+            self.session = found
+        return found
+
+    def of_view(self, state: Any, stored: Value) -> View:
+        """Return the view that a filter left; `stored` tells one from another."""
+        if self.view is not None and self.view[0] == stored:
+            return self.view[1]
+        found: View = state.view
+        if all(map(_is_fixed, found.base)):
+            self.view = (stored, found)
+        return found
+
+
+def _is_fixed(message: Message) -> bool:
+    return message.echo is None and not isinstance(message.content, tuple)
+
+
+def flaw(messages: Sequence[Message]) -> str | None:
+    """Return why no provider can be sent these messages; `None` if all can.
+
+    The first is a user's, and each tool call has exactly one result, before anything else is said.
+    """
+    if not messages or messages[0].role != "user":
+        return "it does not begin with a user's message"
+    open_calls: set[str] = set()
+    for index, message in enumerate(messages):
+        if message.role == "tool":
+            if message.call_id not in open_calls:
+                return f"message {index} is a result without its call"
+            open_calls.discard(message.call_id)
+            continue
+        if open_calls:
+            return f"message {index} comes before the results of the calls before it"
+        open_calls = {call.id for call in message.tool_calls}
+    return "it ends before the results of its last calls" if open_calls else None
+
+
+def as_text(value: Any) -> str:
+    """Return a value as an agent is told it: text as it is, a dict as a section per key, all else as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Failure):
+        return f"failed: {value}"
+    if isinstance(value, dict) and value and all(isinstance(key, str) for key in value):
+        return "\n\n".join(f"## {name}\n{as_text(part)}" for name, part in value.items())
+    return as_json(value)
+
+
+def as_json(value: Any) -> str:
+    """Return a value as a tool's result is told: text as it is, all else as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, BaseModel):
+        return value.model_dump_json()
+    return json.dumps(value, ensure_ascii=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=repr)
+    return str(value)

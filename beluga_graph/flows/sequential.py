@@ -1,0 +1,32 @@
+"""`SequentialAgent`: one flow after the other; each gets the output of the one before, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from beluga_graph.flows.flow import Flow
+from beluga_graph.flows.graph import check_name
+from beluga_graph.flows.parts import frames_of
+from beluga_graph.graph import END, START, Declared
+
+__all__ = ["SequentialAgent"]
+
+
+class SequentialAgent(Flow):
+    """Run flows in a row. The output is the last one's; the first that fails ends the row."""
+
+    def __init__(self, name: str, agents: Sequence[Flow]) -> None:
+        check_name(name, name)
+        self.name = name
+        self.agents = tuple(agents)
+
+    def declare(self) -> Declared:
+        """Return the row as a graph: a chain of frames."""
+        graph = Declared(self.name)
+        previous = START.name
+        for node in frames_of(self.name, self.agents):
+            graph.nodes[node.name] = node
+            graph.edges.append((previous, node.name))
+            previous = node.name
+        graph.edges.append((previous, END.name))
+        return graph

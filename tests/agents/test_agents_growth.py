@@ -1,0 +1,136 @@
+"""What a conversation costs as it grows: what is sent, what is stored, what is read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from agents_checks import assert_valid, results, said
+
+from beluga_graph import Agent, Engine, HandoffInput, handoff_to
+from beluga_graph.models.messages import Echo, Image, Message, Reply, Request
+from beluga_graph.testing import ScriptedModel, ToolCall
+from stores import MemoryStore
+from stores.base import Op, Put
+
+TURNS = 2_000
+
+
+def echo(n: int) -> int:
+    return n
+
+
+class Weighed(MemoryStore):
+    """Counts the bytes of each commit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights: list[int] = []
+
+    def commit(self, *ops: Op) -> None:
+        self.weights.append(sum(len(op.key) + len(op.value) for op in ops if isinstance(op, Put)))
+        super().commit(*ops)
+
+    def size(self) -> int:
+        return sum(len(key) + len(value) for key, value in self.scan(b""))
+
+
+@pytest.mark.parametrize("k", [0, 1, 7, 30])
+async def test_after_k_tool_calls_the_next_request_holds_each_exchange_once(k: int) -> None:
+    model = ScriptedModel([*(ToolCall("echo", {"n": n}) for n in range(k)), "done"])
+    assert await Agent("a", model=model, tools=[echo], max_turns=k + 1).invoke("go") == "done"
+    last = model.requests[-1]
+    assert_valid(last.messages)
+    assert [text for _, text, _ in results(last)] == [str(n) for n in range(k)]
+    assert len(last.messages) == 1 + 2 * k
+    for earlier, later in zip(model.requests, model.requests[1:], strict=False):
+        assert later.messages[: len(earlier.messages)] == earlier.messages, "a conversation only grows"
+
+
+async def test_two_thousand_turns_store_bytes_in_proportion_and_no_turn_stores_more_than_the_first() -> None:
+    lengths: list[int] = []
+
+    def answer(request: Request) -> Any:
+        lengths.append(len(request.messages))
+        return "done" if len(lengths) > TURNS else ToolCall("echo", {"n": 1000 + len(lengths)})
+
+    sizes: dict[int, int] = {}
+    store = Weighed()
+
+    def weigh(request: Request) -> Any:
+        sizes[len(lengths)] = store.size() if len(lengths) in (TURNS // 4, TURNS // 2, TURNS) else 0
+        return answer(request)
+
+    agent = Agent("a", model=ScriptedModel(weigh), tools=[echo], max_turns=TURNS + 1)
+    async with Engine(store) as engine:
+        assert await engine.execute(agent, "go") == "done"
+    assert lengths == list(range(1, 2 * TURNS + 2, 2))
+    quarter, half, whole = (sizes[n] for n in (TURNS // 4, TURNS // 2, TURNS))
+    assert abs((whole - half) / (half - quarter) - 2) < 0.1, "twice as many turns, twice as many bytes"
+    # In windows, since a full snapshot is due now and then; what grows is the digits of the visits in names.
+    windows = [sum(store.weights[n : n + 400]) for n in range(400, len(store.weights) - 400, 400)]
+    assert max(windows) < 1.15 * min(windows)
+
+
+async def test_each_run_of_a_session_stores_as_much_as_the_one_before() -> None:
+    model = ScriptedModel(lambda _: "an answer of always the same length")
+    agent = Agent("a", model=model)
+    store = Weighed()
+    weights = []
+    async with Engine(store) as engine:
+        for number in range(150):
+            store.weights.clear()
+            await engine.execute(agent, "a question", session="s", run_id=f"run{number:04}")
+            weights.append(sum(store.weights))
+    assert len(model.requests[-1].messages) == 2 * 149 + 1
+    assert max(weights[1:]) - min(weights[1:]) < 0.02 * min(weights)
+
+
+# Messages are decoded once: what could be changed must still be a copy.
+
+
+async def test_what_a_reader_changes_in_a_message_changes_nothing_but_its_own_copy() -> None:
+    echoed = Echo("anthropic", "m", ({"type": "thinking", "signature": "intact"},))
+    first = Reply(message=Message(role="assistant", content="hm", tool_calls=(), echo=echoed), stop_reason="pause")
+
+    def spoil(request: Request) -> Any:
+        for message in request.messages:
+            if message.echo is not None:
+                message.echo.items[0]["signature"] = "spoiled"
+        return ToolCall("echo", {"n": 1})
+
+    def look(given: HandoffInput) -> HandoffInput:
+        for message in given.history:
+            if message.echo is not None:
+                assert message.echo.items[0]["signature"] == "intact"
+                message.echo.items[0]["signature"] = "spoiled"
+        return replace(given, context={"n": 1})
+
+    last = ScriptedModel(["done", "done again"])
+    other = Agent("other", model=last)
+    script = [first, spoil, spoil, ToolCall("transfer_to_other")]
+    agent = Agent("a", model=ScriptedModel(script), tools=[echo], handoffs=[handoff_to(other, input_filter=look)])
+    async with Engine() as engine:
+        await engine.execute(agent, "go", session="s")
+        await engine.execute(agent, "more", session="s")
+    for request in last.requests:
+        (kept,) = (message.echo for message in request.messages if message.echo is not None)
+        assert kept.items[0]["signature"] == "intact"
+
+
+async def test_a_filtered_history_with_parts_is_read_afresh_and_grows_like_any_other() -> None:
+    picture = Message(role="user", content=("look", Image(url="https://example.test/a.png")))
+
+    def show(given: HandoffInput) -> HandoffInput:
+        return replace(given, history=(picture,))
+
+    model = ScriptedModel([ToolCall("echo", {"n": 1}), ToolCall("echo", {"n": 2}), "seen"])
+    other = Agent("other", model=model, tools=[echo])
+    agent = Agent(
+        "a", model=ScriptedModel([ToolCall("transfer_to_other")]), handoffs=[handoff_to(other, input_filter=show)]
+    )
+    assert await agent.invoke("go") == "seen"
+    assert [len(request.messages) for request in model.requests] == [1, 3, 5]
+    assert said(model.requests[2]) == ["look", "", "1", "", "2"]
+    assert model.requests[2].messages[0] == picture
