@@ -8,27 +8,28 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-from beluga_graph.adoption import difference
-from beluga_graph.codec import Codec
+from beluga_graph.codec import Codec, TooLarge
 from beluga_graph.disk import Head, Keys
-from beluga_graph.errors import GraphChanged, RunBusy, RunConflict, RunNotFound
-from beluga_graph.history import History, read_shape, rebuild, shape_op
-from beluga_graph.kernel.snapshot import FAILED, RUN, Snapshot
-from beluga_graph.kernel.triggers import PlanAdopted, RunResumed, RunStarted, RunTakenOver, Trigger
-from beluga_graph.lease import Lease, Owner, owner_is_alive
+from beluga_graph.errors import RunConflict, RunError, RunNotFound
+from beluga_graph.history import History, rebuild, shape_op
+from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, Snapshot
+from beluga_graph.kernel.triggers import RunStarted, Trigger
+from beluga_graph.lease import Lease, Owner
 from beluga_graph.live import Live, Watch
 from beluga_graph.plan import Plan
 from beluga_graph.policy import Limits
 from beluga_graph.scheduler import Scheduler
 from beluga_graph.session import begin_ops, open_session
+from beluga_graph.takeover import Held, free_lease, take, what_to_say
 from stores.base import Check, Conflict, Op, Put, Store
 
 __all__ = ["Admission", "Wanted"]
 
 _MARK = b"\x01"
-_LOOK_AGAIN_S = 0.05  # while waiting for a run that another owner has
+
+Forked: TypeAlias = tuple[Snapshot, History, list[Op], Trigger]
 
 
 class Wanted(NamedTuple):
@@ -49,6 +50,7 @@ class Admission:
         self.scheduler = scheduler
         self.owner = owner
         self.lives = scheduler.lives
+        self.closed = False  # by the engine: nothing is begun any more
         self._shapes: set[str] = set()  # fingerprints known to be stored
         self._doors: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
@@ -60,10 +62,10 @@ class Admission:
     def latest(self, known: Live) -> Live:
         """Return the run if this engine drives it now, else as it is on disk."""
         live = self.current(known.run_id)
-        if live is not None or not known.done.done() or known.snapshot.ended or known.error is not None:
+        if live is not None or not known.done.done() or (known.snapshot.ended and known.error is None):
             return live or known
         snapshot, history = rebuild(self.store, known.run_id)
-        if snapshot.seq == known.snapshot.seq:
+        if snapshot.seq <= known.committed:
             return known
         stored = Live(known.plan, snapshot, history, self.head(known.run_id), Lease(b"", 0))
         stored.finish()
@@ -78,32 +80,42 @@ class Admission:
                     return created, True
             return await self._continue(run_id, wanted.plan, wanted, wait=wait, watch=watch)
 
-    async def resume(self, run_id: str, plan: Plan, *, wait: bool = False) -> Live:
+    async def resume(
+        self, run_id: str, plan: Plan, *, wait: bool = False, limits: dict[str, int] | None = None
+    ) -> Live:
         """Go on with a run. Raises `RunNotFound`, `RunBusy`, `GraphChanged`."""
         async with self._door(run_id):
-            live, _ = await self._continue(run_id, plan, None, wait=wait, watch=None)
+            live, _ = await self._continue(run_id, plan, None, wait=wait, watch=None, limits=limits)
+        return live
+
+    async def fork(self, plan: Plan, forked: Forked) -> Live:
+        """Commit a fork and begin its work. Raises `RunConflict` if its id is taken."""
+        snapshot, history, ops, trigger = forked
+        async with self._door(snapshot.run_id):
+            live = await self._commit_new(plan, snapshot, history, ops, trigger, resting=True)
+            if live is None:
+                raise RunConflict(snapshot.run_id, "the id is taken: choose another one for the fork")
+            await self._begin(live)
         return live
 
     async def hold(self, run_id: str, plan: Plan) -> Live:
         """Take the right to advance a run without beginning any work: to end it. Raises `RunBusy`."""
         async with self._door(run_id):
-            live = self.current(run_id)
-            if live is not None:
-                return live
-            head = self.head(run_id)
-            snapshot, history = rebuild(self.store, run_id)
-            held = await self._free_lease(run_id, wait=False)
-            assert held is not None
-            live = Live(plan, snapshot, history, head, Lease(self.owner.id, held.epoch + 1))
-            if snapshot.ended:
-                live.finish()
-                return live
-            self._drives(live)
-            await self._take(live, held, changed=False, revive=False)
-            if live.error is not None:
-                raise live.error
-            live.resting = True
-            return live
+            while True:
+                live = await self._undecided(run_id)
+                if live is not None:
+                    return live
+                await self._own()
+                held = await free_lease(self.store, self.owner, run_id, wait=False)
+                snapshot, history = rebuild(self.store, run_id)
+                live = Live(plan, snapshot, history, self.head(run_id), Lease(self.owner.id, held.lease.epoch + 1))
+                live.resting = True
+                if snapshot.ended:
+                    live.finish()
+                    return live
+                if await self._taken(live, held, []):
+                    self._drives(live)
+                    return live
 
     def head(self, run_id: str) -> Head:
         """Return what is on disk about a run. Raises `RunNotFound`."""
@@ -128,6 +140,40 @@ class Admission:
         self.lives[live.run_id] = live
         live.done.add_done_callback(lambda _: self._forget(live))
 
+    async def _undecided(self, run_id: str) -> Live | None:
+        """Return the run if this engine drives it and will go on to; wait for one that is about to end or rest."""
+        while (live := self.current(run_id)) is not None:
+            if not live.resting and live.snapshot.status not in (COMPLETED, FAILED, CANCELLED):
+                return live
+            await asyncio.shield(live.done)
+        return None
+
+    async def _taken(self, live: Live, held: Held, triggers: list[Trigger]) -> bool:
+        """Take the lease; tell whether it was still as it had been. Whatever goes wrong, it is given back."""
+        try:
+            await take(self.scheduler, live, held, triggers)
+        except BaseException:
+            self.scheduler.abandon(live, RunError(live.run_id, "its take-over was broken off: resume it again"))
+            raise
+        if live.error is None:
+            return True
+        if isinstance(live.error.__cause__, Conflict):
+            return False
+        raise live.error
+
+    async def _begin(self, live: Live) -> None:
+        """Begin a run's work, unless the engine was closed meanwhile."""
+        if self.closed:
+            await self.scheduler.rest(live)
+            raise RunError(live.run_id, "the engine is closed: make a new one on the same store")
+        try:
+            live.resting = False
+            await self.scheduler.begin(live)
+        except BaseException as error:  # what its work needs cannot be read, or nobody waits: let go of it
+            stopped = error if isinstance(error, Exception) else RunError(live.run_id, "its begin was broken off")
+            self.scheduler.abandon(live, stopped)
+            raise
+
     def _door(self, run_id: str) -> asyncio.Lock:
         lock = self._doors.get(run_id)
         if lock is None:
@@ -141,6 +187,9 @@ class Admission:
         plan = wanted.plan
         history = History(self.store, run_id)
         values, blobs = put_away(plan.codec, history, wanted.value, wanted.context)
+        allowed = (wanted.limits.overrides() if wanted.limits is not None else {}).get("max_value_bytes")
+        if allowed is not None and (size := len(plan.codec.encode(wanted.value))) > allowed:
+            raise TooLarge(size, allowed)
         now = self.scheduler.clock.now_ms()
         session, ops = None, history.blob_ops(blobs)
         if wanted.session is not None:
@@ -152,12 +201,12 @@ class Admission:
             started_ms=now,
             value=values[0],
             context=values[1] if wanted.context is not None else None,
-            limits=wanted.limits.as_dict() if wanted.limits is not None else None,
+            limits=wanted.limits.overrides() if wanted.limits is not None else None,
             session=session.fields() if session is not None else None,
         )
-        return await self.commit_new(plan, snapshot, history, ops, RunStarted(now), watch)
+        return await self._commit_new(plan, snapshot, history, ops, RunStarted(now), watch)
 
-    async def commit_new(
+    async def _commit_new(
         self,
         plan: Plan,
         snapshot: Snapshot,
@@ -165,6 +214,8 @@ class Admission:
         ops: Sequence[Op],
         trigger: Trigger,
         watch: Watch | None = None,
+        *,
+        resting: bool = False,
     ) -> Live | None:
         """Commit a new run's first snapshot and step; `None` if its id was taken meanwhile."""
         await self._own()
@@ -178,8 +229,9 @@ class Admission:
             updated_ms=now,
         )
         live = Live(plan, snapshot, history, head, Lease(self.owner.id, 1))
+        live.resting = resting
         if watch is not None:
-            live.attach(watch)
+            live.attach(watch, began=True)
         shape: list[Op] = [] if plan.fingerprint in self._shapes else shape_op(self.store, plan.shape)
         first: list[Op] = [
             Check(keys.head, None),
@@ -203,106 +255,56 @@ class Admission:
                 raise RunConflict(snapshot.run_id, message)
             raise live.error
         self._shapes.add(plan.fingerprint)
+        if self.closed:
+            await self.scheduler.rest(live)
         return live
 
     # Continuing.
 
     async def _continue(
-        self, run_id: str, plan: Plan, wanted: Wanted | None, *, wait: bool, watch: Watch | None
+        self,
+        run_id: str,
+        plan: Plan,
+        wanted: Wanted | None,
+        *,
+        wait: bool,
+        watch: Watch | None,
+        limits: dict[str, int] | None = None,
     ) -> tuple[Live, bool]:
-        live = self.current(run_id)
-        if live is not None and live.snapshot.status == FAILED:
-            await asyncio.shield(live.done)  # its failure is decided, and about to be committed
-            live = None
-        if live is not None:
-            _check_same(live.head, live.snapshot, live.history, wanted)
+        while True:
+            live = await self._undecided(run_id)
+            if live is not None:
+                _check_same(live.head, live.snapshot, live.history, wanted)
+                if watch is not None:
+                    live.attach(watch)
+                return live, False
+            await self._own()  # before anything is read: it may take long
+            held = await free_lease(self.store, self.owner, run_id, wait=wait)
+            live = self._loaded(run_id, plan, wanted, held)
             if watch is not None:
                 live.attach(watch)
-            return live, False
+            if live.done.done():
+                return live, False
+            asked = wanted.limits.overrides() if wanted is not None and wanted.limits is not None else limits
+            triggers = what_to_say(live, held, self.store, self.scheduler.clock.now_ms(), asked)
+            if not await self._taken(live, held, triggers):
+                continue  # another owner was quicker
+            self._drives(live)
+            await self._begin(live)
+            return live, True
+
+    def _loaded(self, run_id: str, plan: Plan, wanted: Wanted | None, held: Held) -> Live:
+        """Load a run from the store, to be driven under the next epoch; one that has ended is finished at once."""
         head = self.head(run_id)
         snapshot, history = rebuild(self.store, run_id)
         if head.flow != plan.name and wanted is None:
             raise RunConflict(run_id, f"it is a run of flow {head.flow!r}, not of {plan.name!r}")
         _check_same(head, snapshot, history, wanted)
+        live = Live(plan, snapshot, history, head, Lease(self.owner.id, held.lease.epoch + 1))
         if snapshot.ended:
-            live = Live(plan, snapshot, history, head, Lease(b"", 0))
             live.finish()
-            if watch is not None:
-                live.attach(watch)
-            return live, False
-        changed = self._check_graph(snapshot, plan)
-        held = await self._free_lease(run_id, wait=wait)
-        if held is None:  # it went on elsewhere while we waited
-            return await self._continue(run_id, plan, wanted, wait=wait, watch=watch)
-        live = Live(plan, snapshot, history, head, Lease(self.owner.id, held.epoch + 1))
-        if watch is not None:
-            live.attach(watch)
-        self._drives(live)
-        await self._take(live, held, changed=changed, revive=True)
-        if live.error is not None:
-            raise live.error
-        try:
-            await self.scheduler.begin(live)
-        except Exception as error:  # what its work needs cannot be read: nobody may wait for it
-            live.finish(error)
-            raise
-        return live, True
-
-    def _check_graph(self, snapshot: Snapshot, plan: Plan) -> bool:
-        """Tell whether the graph has changed. Raises `GraphChanged` if it did where the run stands."""
-        if snapshot.plan == plan.fingerprint:
-            return False
-        old = read_shape(self.store, snapshot.plan)
-        if old is None:
-            raise RunNotFound(snapshot.run_id, f"the shape {snapshot.plan} of its graph is missing from the store")
-        lines = difference(snapshot, old, plan.shape)
-        if lines:
-            raise GraphChanged(snapshot.run_id, lines)
-        return True
-
-    async def _free_lease(self, run_id: str, *, wait: bool) -> Lease | None:
-        """Return the lease once nobody alive holds it; `None` if the run moved meanwhile. Raises `RunBusy`."""
-        keys = Keys(run_id)
-        waited = False
-        while True:
-            blob = self.store.get(keys.lease)
-            lease = Lease(b"", 0) if blob is None else Lease.read(keys.lease, blob)
-            now = self.owner.now_ms()
-            if not lease.owner or lease.owner == self.owner.id or not owner_is_alive(self.store, lease.owner, now):
-                return None if waited else lease
-            if not wait:
-                message = "another owner drives it: wait for it (wait=True), or end that process"
-                raise RunBusy(run_id, message)
-            waited = True
-            await asyncio.sleep(_LOOK_AGAIN_S)
-
-    async def _take(self, live: Live, held: Lease, *, changed: bool, revive: bool) -> None:
-        """Take the lease in the commit of the first thing that has to be said; begin no work yet."""
-        await self._own()
-        run, keys, now = live.snapshot, live.history.keys, self.scheduler.clock.now_ms()
-        triggers: list[Trigger] = []
-        if held.owner and any(token.state == RUN for token in run.tokens.values()) and run.status != FAILED:
-            triggers.append(RunTakenOver(now))
-        if changed:
-            triggers.append(PlanAdopted(live.plan.fingerprint, now))
-        if run.status == FAILED and revive:
-            triggers.append(RunResumed(now))
-        blob = self.store.get(keys.lease)
-        take: list[Op] = [Check(keys.lease, blob), Put(keys.lease, live.lease.sealed(keys.lease))]
-        if changed:
-            take += shape_op(self.store, live.plan.shape)
-        live.resting = True
-        for trigger in triggers:
-            step = self.scheduler.decide(live, trigger, more=take)
-            if step is not None:
-                take = []
-                await self.scheduler.settled(step)
-        if take:
-            await self.scheduler.commit(live, take)
-        if held.owner and revive and live.error is None:
-            self.scheduler.fail_interrupted(live)
-            await self.scheduler.committer.drained()
-        live.resting = False
+        live.resting = True  # until the lease is taken
+        return live
 
 
 def put_away(codec: Codec, history: History, *values: Any) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:

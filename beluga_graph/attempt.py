@@ -180,8 +180,8 @@ class Attempt:
 
     def keep_encoded(self, encoded: bytes) -> bytes:
         """Return what stands for an encoded value in the trigger. Raises `TooLarge`."""
-        if self.run.limits and len(encoded) > self.run.limits["max_value_bytes"]:
-            raise TooLarge(len(encoded), self.run.limits["max_value_bytes"])
+        if self.run.limits and len(encoded) > (allowed := self.limit("max_value_bytes")):
+            raise TooLarge(len(encoded), allowed)
         kept = self.memory.put_away(encoded)
         if kept is not encoded:
             self.blobs.append((kept, encoded))

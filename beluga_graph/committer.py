@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from stores.base import Conflict, Durability, Op, Put, Store, StoreError
+from stores.base import Check, Conflict, Durability, Op, Put, Store, StoreError, StoreFull
 
 __all__ = ["Committer", "Entry"]
 
@@ -90,7 +90,13 @@ class Committer:
             self._scheduled = None
         if self._writing is not None:
             return
-        if self._queue and (self._slow_count > _SLOW_MANY or self.store.shared):
+        try:
+            apart = bool(self._queue) and (self._slow_count > _SLOW_MANY or self.store.shared)
+        except Exception as error:  # noqa: BLE001 - the store is gone: everybody who waits is told
+            while self._queue:
+                self._queue.popleft().refused(error)
+            return
+        if apart:
             self._writing = asyncio.get_running_loop().create_task(self._write_apart())
             return
         while self._queue:
@@ -103,12 +109,13 @@ class Committer:
         self.put(alone)
         return await alone.settled
 
+    def give(self, ops: Sequence[Op]) -> None:
+        """Commit operations that nobody waits for; if they are refused, nothing is lost."""
+        self.put(_Alone(ops))
+
     async def drained(self) -> None:
-        """Return when nothing is queued any more."""
-        while self._queue or self._writing is not None:
-            self.flush()
-            if self._writing is not None:
-                await asyncio.wait([self._writing])
+        """Return when everything that is queued now is settled; what comes later is not waited for."""
+        await self.commit(())
 
     def close(self) -> None:
         """End the writer thread."""
@@ -147,10 +154,15 @@ class Committer:
         """Take entries for one transaction off the queue."""
         batch: list[Entry] = []
         ops: list[Op] = []
+        written: set[bytes] = set()
         size = 0
         while self._queue and len(batch) < BATCH_STEPS and size < BATCH_BYTES:
+            if batch and any(type(op) is Check and op.key in written for op in self._queue[0].ops):
+                break  # a store checks before it writes: this entry has to meet what the batch writes
             entry = self._queue.popleft()
             if entry.alive:
+                if self._queue:
+                    written.update(op.key for op in entry.ops if type(op) is not Check)
                 batch.append(entry)
                 ops += entry.ops
                 size += sum(len(op.value) for op in entry.ops if type(op) is Put)
@@ -163,14 +175,14 @@ class Committer:
             for entry in batch:
                 entry.released()
             return
-        if isinstance(error, Conflict) and len(batch) > 1:
+        if isinstance(error, Conflict | StoreFull) and len(batch) > 1:
             self._one_by_one(batch)
             return
         for entry in batch:
             entry.refused(error)
 
     def _one_by_one(self, batch: list[Entry]) -> None:
-        """A check failed: drop the entry that it concerns and what depends on it, and commit the others."""
+        """A check failed, or a write found no room: drop what it concerns, commit the others."""
         for entry in batch:
             if not entry.alive:
                 entry.refused(_DROPPED)

@@ -27,7 +27,7 @@ from beluga_graph.run import Run, RunInfo, RunSnapshot, RunStatus, StepInfo, rep
 from beluga_graph.scheduler import Scheduler
 from beluga_graph.threads import DaemonPool
 from stores import LMDBStore, MemoryStore
-from stores.base import Check, Conflict, Durability, Op, Put, Store
+from stores.base import Check, Conflict, Durability, Op, Put, Store, StoreError
 
 __all__ = ["Engine", "Recovery", "run_sync"]
 
@@ -39,7 +39,7 @@ class Recovery(Sequence[Run]):
     """The runs that `recover` goes on with, and what it could not take up, with the reason."""
 
     runs: tuple[Run, ...]
-    skipped: dict[str, BelugaError] = field(default_factory=dict)
+    skipped: dict[str, Exception] = field(default_factory=dict)
 
     @overload
     def __getitem__(self, index: int) -> Run: ...
@@ -100,7 +100,7 @@ class Engine:
         self._owner = Owner(self.store)
         self._runs = Admission(self.store, self._scheduler, self._owner)
         self._plans: dict[str, Plan] = {}
-        self._closed = False
+        self._is_closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -110,12 +110,16 @@ class Engine:
 
     async def close(self) -> None:
         """Stop driving: end tasks, commit what is decided, give every lease back. The runs stay on disk."""
-        if self._closed:
-            return
-        self._closed = True
-        for live in list(self._runs.lives.values()):
+        self._runs.closed = True
+        lives = list(self._runs.lives.values())
+        for live in lives:
+            self._scheduler.halt(live)
+        for live in lives:
             await self._scheduler.rest(live)
+        if self._is_closed:
+            return
         await self._scheduler.committer.drained()
+        self._is_closed = True
         self._scheduler.close()
         self._pool.close()
         self._owner.end()
@@ -189,31 +193,37 @@ class Engine:
         this engine and leaves it on disk, to be resumed.
         """
         watch = Watch()
-        live, began = await self._start(flow, value, run_id, context, session, limits, wait=wait, watch=watch)
+        live: Live | None = None
+        began = False
         try:
+            live, began = await self._start(flow, value, run_id, context, session, limits, wait=wait, watch=watch)
             async for event in replay_then_follow(live, watch, 0):
                 yield event
             await Run(self, live).result()
         finally:
-            if watch in live.watches:
-                live.watches.remove(watch)
-            if began and not live.done.done():
-                await self._scheduler.rest(live)
+            live = live or watch.live
+            if live is not None:
+                live.detach(watch)
+                if (began or watch.began) and not live.done.done():
+                    await self._scheduler.rest(live)
 
-    async def resume(self, run_id: str, *, wait: bool = False) -> Run:
+    async def resume(self, run_id: str, *, wait: bool = False, limits: Limits | None = None) -> Run:
         """Go on with a run of a flow that this engine knows; a failed node is armed again.
+
+        `limits` widen or narrow what the run may still do.
 
         Raises `RunNotFound`, `RunBusy`, `GraphChanged`, or `RunError` for a flow that was never registered.
         """
         self._check_open()
         plan = self._plan_of(self._runs.head(check_run_id(run_id)))
-        return Run(self, await self._runs.resume(run_id, plan, wait=wait))
+        asked = limits.overrides() if limits is not None else None
+        return Run(self, await self._runs.resume(run_id, plan, wait=wait, limits=asked))
 
     async def recover(self) -> Recovery:
         """Go on with every unfinished run that nobody owns; tells what it could not take up, and why."""
         self._check_open()
         runs: list[Run] = []
-        skipped: dict[str, BelugaError] = {}
+        skipped: dict[str, Exception] = {}
         for key, _ in list(self.store.scan(b"A")):
             head_key = b"H" + key[1:]
             blob = self.store.get(head_key)
@@ -226,7 +236,7 @@ class Engine:
                 continue
             try:
                 runs.append(Run(self, await self._runs.resume(head.run_id, self._plan_of(head))))
-            except BelugaError as error:
+            except (BelugaError, StoreError) as error:
                 skipped[head.run_id] = error
         return Recovery(tuple(runs), skipped)
 
@@ -243,6 +253,7 @@ class Engine:
         history = History(self.store, run_id)
         keys = Keys(run_id)
         (kept,), blobs = put_away(plan.codec, history, payload)
+        blob_ops = history.blob_ops(blobs)
         while True:
             prefix = keys.signal(name, 0)[:-8]
             last = next(iter(self.store.scan(prefix, reverse=True, limit=1)), None)
@@ -253,7 +264,7 @@ class Engine:
                 Check(key, None),
                 Put(key, record),
                 Put(keys.unread(name, position), _MARK),
-                *history.blob_ops(blobs),
+                *blob_ops,
             ]
             error = await self._scheduler.committer.commit(ops)
             if error is None:
@@ -262,7 +273,7 @@ class Engine:
                 raise error
         live = self._runs.current(run_id)
         if live is not None:
-            self._scheduler.look_for_signal(live, name)
+            self._scheduler.inbox.look_for(live, name)
 
     async def cancel(self, run_id: str) -> RunStatus:
         """End a run for good; return the status that won, which a finished run keeps. Raises `RunBusy`."""
@@ -276,7 +287,7 @@ class Engine:
             await self._scheduler.settled(step)
         if live.error is not None:
             raise live.error
-        return RunStatus(live.snapshot.status)
+        return await self.status(run_id)
 
     # Looking.
 
@@ -310,11 +321,8 @@ class Engine:
         plan = self._plan_of(self._runs.head(check_run_id(run_id)))
         new_id = check_run_id(run_id_new) if run_id_new is not None else secrets.token_hex(16)
         snapshot, history, ops = forked(self.store, plan, run_id, seq, new_id, update or {})
-        now = self._scheduler.clock.now_ms()
-        live = await self._runs.commit_new(plan, snapshot, history, ops, RunForked(now, run_id, seq))
-        if live is None:
-            raise RunConflict(new_id, "the id is taken: choose another one for the fork")
-        return Run(self, live)
+        trigger = RunForked(self._scheduler.clock.now_ms(), run_id, seq)
+        return Run(self, await self._runs.fork(plan, (snapshot, history, ops, trigger)))
 
     def latest(self, known: Live) -> Live:
         """Return what is now known of a run that a handle has known: it may have gone on elsewhere since."""
@@ -340,7 +348,7 @@ class Engine:
         return await self._runs.start(name, Wanted(plan, value, context, limits, session), wait=wait, watch=watch)
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self._runs.closed:
             raise RunError("", "the engine is closed: make a new one on the same store")
 
     def _plan_or_shape(self, head: Head) -> Plan:

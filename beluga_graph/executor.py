@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import inspect
 from collections.abc import Callable, Coroutine, Generator, Iterable
+from itertools import islice
 from typing import Any
 
 from beluga_graph.attempt import Attempt, Ended, Items
@@ -24,7 +25,6 @@ from beluga_graph.errors import (
     ToolError,
     UnknownRoute,
 )
-from beluga_graph.kernel.rules import limit
 from beluga_graph.kernel.shape import CHOICE, FAN_OUT, JOIN, WAIT
 from beluga_graph.kernel.triggers import NodeFailed, NodeFinished
 from beluga_graph.kernel.words import Value
@@ -86,9 +86,11 @@ async def _bounded(attempt: Attempt, kind: str, timeout_ms: int) -> Ended:
     try:
         return await _made(attempt, kind)
     except asyncio.CancelledError as error:
-        if not expired or task.uncancel() > before:
+        if not expired:
             raise
         expired = False
+        if task.uncancel() > before:  # somebody else wants the task to end, too
+            raise
         message = f"attempt {attempt.token.attempt} took longer than {timeout_ms / 1000:g} s"
         raise Timeout("", message) from error
     finally:
@@ -208,12 +210,12 @@ async def _fanned_out(attempt: Attempt) -> Ended:
         return _finished(attempt, (value,), None, tuple((target, 0) for target in range(attempt.binding.targets)))
     try:
         found: Iterable[Any] = await _called(attempt, over, attempt.decode(value), threads=False)
-        items = list(found)
+        allowed = attempt.limit("max_width")
+        items = list(islice(found, allowed + 1))  # no more than it takes to know
     except Exception as error:
         raise _Decided(error) from error
-    allowed = limit(attempt.plan.shape, attempt.run, "max_width")
     if len(items) > allowed:
-        message = f"fan-out {attempt.token.node!r} has {len(items)} branches, more than max_width {allowed}"
+        message = f"fan-out {attempt.token.node!r} has more branches than max_width {allowed}"
         raise LimitReached("", message)
     if attempt.binding.routed:
         routed = tuple(_kept_item(attempt, index, item) for index, (_, item) in enumerate(items))

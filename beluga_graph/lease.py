@@ -67,46 +67,57 @@ class Owner:
         self._thread: threading.Thread | None = None
         self._clock = SystemClock()
         self._begun = False
+        self._lock = threading.Lock()
 
     def now_ms(self) -> int:
         """Return the time by which leases expire: the wall clock's, whatever clock the runs have."""
         return self._clock.now_ms()
 
     def begin(self) -> None:
-        """Take the file lock, write the record, and go on renewing it. Idempotent.
+        """Take the file lock, write the record, and go on renewing it. Idempotent; callable from any thread.
 
         In a store that only this process can see, the record needs no renewal: it ends with the process.
+        Raises what the store raises; then nothing is left behind, and the next call tries again.
         """
-        if self._begun:
-            return
-        self._begun = True
-        folder = self._store.folder
-        if folder is not None:
-            self._path = folder / f"owner-{self.id.hex()}.lock"
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._store.commit(*_swept(self._store, self.now_ms()), self._record())
-        if folder is None:
-            return
-        self._thread = threading.Thread(target=self._renew, name="beluga-graph-lease", daemon=True)
-        self._thread.start()
+        with self._lock:
+            if self._begun:
+                return
+            if self._store.folder is not None:
+                self._path = self._store.folder / f"owner-{self.id.hex()}.lock"
+                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                self._store.commit(*_swept(self._store, self.now_ms()), self._record())
+            except BaseException:
+                self._unlock()
+                raise
+            self._begun = True
+            if self._path is not None:
+                self._stop = threading.Event()
+                self._thread = threading.Thread(target=self._renew, name="beluga-graph-lease", daemon=True)
+                self._thread.start()
 
     def end(self) -> None:
         """Stop renewing, remove the record and the file. Idempotent."""
-        if not self._begun:
-            return
-        self._begun = False
-        if self._thread is not None:
-            self._stop.set()
-            self._thread.join()
-            self._thread = None
-        try:
-            self._store.commit(Delete(self.key))
-        except StoreError as error:  # it will expire instead
-            _log.warning("the owner's record was not removed: %s", error)
+        with self._lock:
+            if not self._begun:
+                return
+            self._begun = False
+            if self._thread is not None:
+                self._stop.set()
+                self._thread.join()
+                self._thread = None
+            try:
+                self._store.commit(Delete(self.key))
+            except StoreError as error:  # it will expire instead
+                _log.warning("the owner's record was not removed: %s", error)
+            self._unlock()
+
+    def _unlock(self) -> None:
         if self._file is not None and self._path is not None:
             self._path.unlink(missing_ok=True)
             os.close(self._file)
+        self._file = self._path = None
 
     def _record(self) -> Put:
         expires = self._clock.now_ms() + round(LEASE_S * 1000) if self._path else _NEVER_MS

@@ -27,13 +27,15 @@ __all__ = ["Busy", "Hand", "Live", "Step", "Watch"]
 class Watch:
     """One watcher's queue of events."""
 
-    __slots__ = ("_closed", "_events", "_waiter", "since")
+    __slots__ = ("_closed", "_events", "_waiter", "began", "live", "since")
 
     def __init__(self) -> None:
         self._events: deque[Event] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
         self.since = 0  # what was committed before is read from the store instead
+        self.live: Live | None = None  # what it is attached to
+        self.began = False  # whether the run began with this watch
 
     def put(self, event: Event) -> None:
         """Add an event."""
@@ -105,9 +107,14 @@ class Live:
         shape = self.plan.shape.nodes.get(node)
         return shape.agent if shape is not None else ""
 
-    def attach(self, watch: Watch) -> None:
+    def detach(self, watch: Watch) -> None:
+        """Let a watch see no more."""
+        if watch in self.watches:
+            self.watches.remove(watch)
+
+    def attach(self, watch: Watch, *, began: bool = False) -> None:
         """Let a watch see every step that is committed from now on."""
-        watch.since = self.committed
+        watch.since, watch.live, watch.began = self.committed, self, began
         if self.done.done():
             watch.close()
         else:
@@ -244,10 +251,10 @@ class Step:
             if self.live.watches:
                 for event in self.events():
                     self.live.show(event)
-            if not self.released_work:
+            if not self.released_work and self.alive:
                 self._scheduler.release(self)
         except Exception as error:  # noqa: BLE001 - what the step needs cannot be read: only this run stops
-            self.live.finish(error)
+            self._scheduler.abandon(self.live, error)
         if self.change.whole and not self.change.new and self.live.committed == self.live.snapshot.seq:
             self.live.finish()
         self._settle()

@@ -74,6 +74,10 @@ class Limits:
                 msg = f"Limits({field.name}={value}): a limit is at least 1"
                 raise ValueError(msg)
 
+    def overrides(self) -> dict[str, int]:
+        """Return what differs from the defaults: what a run asks for on top of its graph's limits."""
+        return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default}
+
     def as_dict(self) -> dict[str, int]:
         """Return the limits by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}

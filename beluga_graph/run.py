@@ -154,8 +154,7 @@ class Run:
             async for event in replay_then_follow(live, watch, after):
                 yield event
         finally:
-            if watch in live.watches:
-                live.watches.remove(watch)
+            live.detach(watch)
 
     async def signal(self, name: str, payload: Any = None) -> None:
         """Send a signal; on disk when this returns."""

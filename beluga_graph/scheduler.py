@@ -16,19 +16,18 @@ from functools import partial
 from beluga_graph.attempt import Attempt, Ended, Hands
 from beluga_graph.clock import Clock
 from beluga_graph.committer import Committer
-from beluga_graph.disk import read
 from beluga_graph.errors import LeaseLost, RunError
 from beluga_graph.events import Event
 from beluga_graph.executor import run_attempt
-from beluga_graph.kernel.rules import limit, token_timer
-from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, RUN, Token
+from beluga_graph.inbox import Inbox
+from beluga_graph.kernel.rules import limit
+from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, RUN, WAIT, Token
 from beluga_graph.kernel.transition import advance, changes, work
 from beluga_graph.kernel.triggers import (
     ArmTimer,
     AwaitSignal,
     NodeFailed,
     RunNode,
-    SignalReceived,
     TimerFired,
     Trigger,
     Work,
@@ -41,7 +40,6 @@ from stores.base import Conflict, Delete, Durability, Op, Put, Store
 __all__ = ["Scheduler"]
 
 _TURN_S = 0.005  # how long nodes that never wait may keep the loop from everything else
-_LOOK_S = 0.08  # between two looks for signals that other processes sent
 _MARK = b"\x01"
 
 
@@ -55,7 +53,7 @@ class Scheduler:
         self.hands = hands
         self._ahead = durability == "batch"
         self.lives: dict[str, Live] = {}  # the runs that are driven here, by id
-        self._looking: asyncio.TimerHandle | None = None
+        self.inbox = Inbox(self)
         self._busy = Busy()
         self._turn = time.perf_counter()
         self._places = asyncio.Semaphore(max_concurrency) if max_concurrency is not None else None
@@ -84,7 +82,7 @@ class Scheduler:
         ops += live.history.step_ops(run, trigger, patch, ended, at)
         status = run.status
         run.apply(patch)
-        if run.status != status:
+        if run.status != status or run.plan != live.head.plan:
             ops += self._status_ops(live, at)
         ops += live.history.snapshot_ops(run)
         step = Step(self, live, patch, changes(shape, run, patch), ops, hand)
@@ -106,6 +104,7 @@ class Scheduler:
         ops: list[Op] = [Put(keys.head, live.head.sealed(keys.head))]
         if run.ended:
             ops += end_ops(live.history, live.plan.codec, run)
+            ops += [Delete(key) for key, _ in self.store.scan(b"U" + keys.run)]
         if run.status in (COMPLETED, FAILED, CANCELLED):
             live.lease = Lease(b"", live.lease.epoch)
             ops += [Delete(keys.open), Put(keys.lease, live.lease.sealed(keys.lease))]
@@ -165,8 +164,8 @@ class Scheduler:
                     fire = partial(self._fire, live, item.timer, item.due)
                     live.timers[item.timer] = self.clock.call_at(item.due, fire)
             elif type(item) is AwaitSignal:
-                self.look_for_signal(live, item.signal)
-                self._keep_looking()
+                self.inbox.look_for(live, item.signal)
+                self.inbox.keep_looking()
 
     def _spawn(self, live: Live, token: str) -> None:
         hand = live.hands[token] = Hand(self._busy)
@@ -192,7 +191,11 @@ class Scheduler:
                 await self._give_way()
                 name = step.next if step.alive else None
         except Exception as error:  # noqa: BLE001 - a defect of the engine stops the run, and is told
-            live.finish(error)
+            self.abandon(live, error)
+        except asyncio.CancelledError:
+            if hand in live.hands.values():  # nobody of the engine has cancelled it
+                self.abandon(live, RunError(live.run_id, "the task of one of its nodes was cancelled: resume it"))
+            raise
         except (GeneratorExit, KeyboardInterrupt, SystemExit) as error:  # the process, or the loop, is ending
             live.finish(RunError(live.run_id, f"it was stopped by {type(error).__name__}: resume it to go on"))
             raise
@@ -259,56 +262,22 @@ class Scheduler:
         try:
             self._timer_due(live, timer, due)
         except Exception as error:  # noqa: BLE001 - a defect of the engine stops the run, and is told
-            live.finish(error)
+            self.abandon(live, error)
 
     def _timer_due(self, live: Live, timer: str, due: int) -> None:
         live.timers.pop(timer, None)
         if live.done.done():
             return
-        for signal, waiting in live.snapshot.waits.items():
-            if timer == token_timer(waiting[0]) and self.look_for_signal(live, signal):
-                return  # an accepted signal beats a timeout that is not committed
+        token = live.snapshot.tokens.get(timer[2:]) if timer[:2] == "t:" else None
+        if token is not None and token.state == WAIT:
+            # An accepted signal beats a timeout that is not committed; the trigger below is stale then.
+            self.inbox.serve(live, live.plan.shape.nodes[token.node].signal or "")
         self.decide(live, TimerFired(timer, due, self.clock.now_ms()))
-
-    def _keep_looking(self) -> None:
-        """Look into the inboxes now and then, as long as a run waits: another process may send to it."""
-        if self._looking is None:
-            self._looking = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
-
-    def _look(self) -> None:
-        self._looking = None
-        waiting = {live.history.keys.run: live for live in self.lives.values() if live.snapshot.waits}
-        if not waiting:
-            return
-        self._keep_looking()
-        for key in [key for key, _ in self.store.scan(b"U")]:
-            live = waiting.get(key[1:17])
-            if live is not None and not live.resting:
-                for signal in list(live.snapshot.waits):
-                    self.look_for_signal(live, signal)
 
     def close(self) -> None:
         """Stop looking and writing."""
-        if self._looking is not None:
-            self._looking.cancel()
+        self.inbox.close()
         self.committer.close()
-
-    def look_for_signal(self, live: Live, signal: str) -> bool:
-        """Serve unread signals of a name to the run's waits; tell whether there was one."""
-        served = False
-        keys = live.history.keys
-        while signal in live.snapshot.waits and not live.done.done():
-            position = live.snapshot.inbox.get(signal, 0)
-            key = keys.signal(signal, position)
-            blob = self.store.get(key)
-            if blob is None:
-                break
-            _, payload, _ = read(key, blob)
-            step = self.decide(live, SignalReceived(signal, position, payload, self.clock.now_ms()))
-            if step is None:
-                break
-            served = True
-        return served
 
     # Taking on and giving up runs.
 
@@ -329,22 +298,37 @@ class Scheduler:
             message = "another owner has taken the run over; what this one did since was not written"
             lost = LeaseLost(live.run_id, message)
             lost.__cause__ = error
-            error = lost
-        live.finish(error)
+            live.finish(lost)  # and nothing is given back: the lease is not this run's any more, or never was
+            return
+        self.abandon(live, error)
 
-    async def rest(self, live: Live) -> None:
-        """Stop driving a run without ending it: end its tasks, commit what is decided, give the lease back."""
+    def halt(self, live: Live) -> list[asyncio.Task[None]]:
+        """Begin nothing more of a run and end what is under way; return the tasks that are ending."""
         live.resting = True
         tasks = [hand.task for hand in live.hands.values() if hand.task is not asyncio.current_task()]
         live.stop_work()
+        return tasks
+
+    async def rest(self, live: Live) -> None:
+        """Stop driving a run without ending it: end its tasks, commit what is decided, give the lease back."""
+        tasks = self.halt(live)
         if tasks:
             await asyncio.wait(tasks)
         await self.committer.drained()
-        if live.error is None and live.lease.owner:
+        self._give_back(live)
+        await self.committer.drained()
+        live.finish()
+
+    def abandon(self, live: Live, error: Exception) -> None:
+        """Stop driving a run because of an error, and give the lease back if it is still there."""
+        live.finish(error)
+        self._give_back(live)
+
+    def _give_back(self, live: Live) -> None:
+        if live.lease.owner:
             keys = live.history.keys
             live.lease = Lease(b"", live.lease.epoch)
-            await self.commit(live, [live.claim, Put(keys.lease, live.lease.sealed(keys.lease))])
-        live.finish()
+            self.committer.give([live.claim, Put(keys.lease, live.lease.sealed(keys.lease))])
 
 
 class _Note:

@@ -42,6 +42,9 @@ class DaemonPool:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             loop, future, call = job
+            if future.cancelled():  # it waited for a thread, and nobody waits for it any more
+                self._idle.release()
+                continue
             try:
                 result, error = call(), None
             except BaseException as raised:  # noqa: BLE001 - handed to the caller, whatever it is

@@ -18,6 +18,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
+_SECONDS_MAX = 3_155_760_000
 _NAME = re.compile(r"[^/#\[\]$\x00-\x1f\x7f]{1,200}")
 
 
@@ -248,8 +249,8 @@ class Graph(Flow):
             way_out = "give name= another one" if node.kind in ("function", "frame") else "choose another name"
             raise DuplicateNode(self.name, f"node {node.name!r}", "the name is taken", way_out)
         for what, seconds in (("timeout", node.timeout), ("seconds", node.seconds)):
-            if seconds is not None and seconds < 0:
-                msg = f"node {node.name!r}: {what}={seconds}; seconds are >= 0"
+            if seconds is not None and not 0 <= seconds <= _SECONDS_MAX:
+                msg = f"node {node.name!r}: {what}={seconds}; seconds are >= 0, and at most a hundred years"
                 raise ValueError(msg)
         self._declared.nodes[node.name] = node
 

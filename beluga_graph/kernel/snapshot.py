@@ -348,6 +348,10 @@ def _usage(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
     run.usage[op[1]] = run.usage.get(op[1], 0) + op[2]
 
 
+def _limit(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    run.limits[op[1]] = op[2]
+
+
 def _reason(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
     run.reason = op[1]
 
@@ -377,4 +381,5 @@ _APPLY: dict[str, Callable[[Snapshot, Op, tuple[Value, ...]], None]] = {
     "finish": _finish,
     "usage": _usage,
     "reason": _reason,
+    "limit": _limit,
 }

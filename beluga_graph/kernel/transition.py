@@ -239,8 +239,13 @@ def _cancelled(draft: Draft, trigger: CancelRequested) -> None:
 
 
 def _resumed(draft: Draft, trigger: RunResumed) -> None:
-    if draft.run.status != FAILED:
-        return
+    for name, value in trigger.limits:
+        draft.ops.append(("limit", name, value))
+    if draft.run.status == FAILED:
+        _revive(draft)
+
+
+def _revive(draft: Draft) -> None:
     draft.ops.append(("error", None))
     draft.status = RUNNING
     for token in draft.run.tokens.values():
@@ -252,11 +257,7 @@ def _forked(draft: Draft, trigger: RunForked) -> None:
     if draft.run.seq:
         return
     draft.event("run_started", "", "", draft.value(draft.run.input))
-    draft.ops.append(("error", None))
-    draft.status = RUNNING
-    for token in draft.run.tokens.values():
-        if token.state == BROKEN:
-            _rearm(draft, token, draft.shape.nodes[token.node])
+    _revive(draft)
 
 
 def _rearm(draft: Draft, token: Token, node: NodeShape) -> None:

@@ -89,9 +89,10 @@ class CancelRequested(NamedTuple):
 
 
 class RunResumed(NamedTuple):
-    """Somebody wants a failed run to go on."""
+    """Somebody wants a failed run to go on, perhaps with other limits."""
 
     at: int
+    limits: tuple[tuple[str, int], ...] = ()
 
 
 class RunForked(NamedTuple):

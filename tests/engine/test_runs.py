@@ -604,7 +604,7 @@ async def test_a_fan_out_wider_than_its_limit_fails_and_names_it() -> None:
     async with Engine() as engine:
         assert await engine.execute(g, 0) == 0
         assert await engine.execute(g, 4, limits=Limits(max_width=4)) == 4
-        with pytest.raises(RunFailed, match="has 5 branches, more than max_width 4"):
+        with pytest.raises(RunFailed, match="has more branches than max_width 4"):
             await engine.execute(g, 5, limits=Limits(max_width=4))
 
 

@@ -1,0 +1,96 @@
+"""Taking a run over: the lease, what has to be said in the commit that takes it, and what may not have changed.
+
+The order matters. Who holds the lease is read first, then the run; the commit demands that both are still as
+they were read. So nobody who is alive can lose a run to somebody who looked too early.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+from beluga_graph.adoption import difference
+from beluga_graph.disk import Keys
+from beluga_graph.errors import GraphChanged, RunBusy, RunNotFound
+from beluga_graph.history import read_shape, shape_op
+from beluga_graph.kernel.snapshot import FAILED, RUN, Snapshot
+from beluga_graph.kernel.triggers import PlanAdopted, RunResumed, RunTakenOver, Trigger
+from beluga_graph.lease import Lease, Owner, owner_is_alive
+from beluga_graph.live import Live
+from beluga_graph.plan import Plan
+from beluga_graph.scheduler import Scheduler
+from stores.base import Check, Op, Put, Store
+
+__all__ = ["Held", "free_lease", "take", "what_to_say"]
+
+_LOOK_AGAIN_S = 0.05  # while waiting for a run that another owner has
+
+
+class Held(NamedTuple):
+    """A lease that nobody alive holds, as it was read."""
+
+    lease: Lease
+    record: bytes | None
+
+
+async def free_lease(store: Store, owner: Owner, run_id: str, *, wait: bool) -> Held:
+    """Return the lease of a run once nobody else alive holds it. Raises `RunBusy` unless `wait`."""
+    keys = Keys(run_id)
+    while True:
+        record = store.get(keys.lease)
+        lease = Lease(b"", 0) if record is None else Lease.read(keys.lease, record)
+        if lease.owner in (b"", owner.id) or not owner_is_alive(store, lease.owner, owner.now_ms()):
+            return Held(lease, record)
+        if not wait:
+            raise RunBusy(run_id, "another owner drives it: wait for it (wait=True), or end that process")
+        await asyncio.sleep(_LOOK_AGAIN_S)
+
+
+def what_to_say(live: Live, held: Held, store: Store, now_ms: int, limits: dict[str, int] | None) -> list[Trigger]:
+    """Return what happened to a run that is taken over. Raises `GraphChanged`."""
+    run = live.snapshot
+    found: list[Trigger] = []
+    if held.lease.owner and run.status != FAILED and any(token.state == RUN for token in run.tokens.values()):
+        found.append(RunTakenOver(now_ms))
+    if _has_changed(run, live.plan, store):
+        found.append(PlanAdopted(live.plan.fingerprint, now_ms))
+    if run.status == FAILED or limits:
+        found.append(RunResumed(now_ms, tuple((limits or {}).items())))
+    return found
+
+
+def _has_changed(run: Snapshot, plan: Plan, store: Store) -> bool:
+    """Tell whether the graph has changed. Raises `GraphChanged` if it did where the run stands."""
+    if run.plan == plan.fingerprint:
+        return False
+    old = read_shape(store, run.plan)
+    if old is None:
+        raise RunNotFound(run.run_id, f"the shape {run.plan} of its graph is missing from the store")
+    if lines := difference(run, old, plan.shape):
+        raise GraphChanged(run.run_id, lines)
+    return True
+
+
+async def take(scheduler: Scheduler, live: Live, held: Held, triggers: list[Trigger]) -> None:
+    """Take the lease in the commit of the first thing that has to be said; begin no work.
+
+    A lease or a run that is not as it was read leaves a `LeaseLost` in `live.error`, and nothing written.
+    """
+    run, keys = live.snapshot, live.history.keys
+    ops: list[Op] = [
+        Check(keys.lease, held.record),
+        Check(keys.step(run.seq + 1), None),
+        Put(keys.lease, live.lease.sealed(keys.lease)),
+    ]
+    if run.plan != live.plan.fingerprint:
+        ops += shape_op(scheduler.store, live.plan.shape)
+    for trigger in triggers:
+        step = scheduler.decide(live, trigger, more=ops)
+        if step is not None:
+            ops = []
+            await scheduler.settled(step)
+    if ops:
+        await scheduler.commit(live, ops)
+    if held.lease.owner and triggers and live.error is None:
+        scheduler.fail_interrupted(live)
+        await scheduler.committer.drained()
