@@ -119,6 +119,8 @@ def _event(
         }
     elif kind == "waiting" and "due" in extra:
         extra = {"due_ms": extra["due"]}
+    elif kind == "tool_call":
+        extra["arguments"] = _with_lists(extra["arguments"])
     agent = extra.pop("agent", None) or (owner(node) if node else "")
     output = decode(patch.values[value]) if value is not None else None
     return Event(
@@ -132,3 +134,10 @@ def _event(
         output=output,
         **extra,
     )
+
+
+def _with_lists(value: Any) -> Any:
+    """Return JSON as it was before it was stored: a step that is read back has tuples for lists."""
+    if isinstance(value, dict):
+        return {key: _with_lists(part) for key, part in value.items()}
+    return [_with_lists(part) for part in value] if isinstance(value, list | tuple) else value

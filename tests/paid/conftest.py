@@ -1,0 +1,35 @@
+"""What these tests share: a server that is paid for each answer, and a process whose forks ask it and die."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+sys.path.append(str(HERE.parent / "models"))  # the providers' wire formats and rules are told there
+
+from paid_processes import Payer  # noqa: E402 - needs the path above
+from paid_server import PaidServer  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def paid_server() -> Iterator[PaidServer]:
+    with PaidServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def payer(paid_server: PaidServer) -> Iterator[Payer]:
+    path = os.pathsep.join(map(str, (ROOT, HERE.parent / "models")))
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", str(HERE / "paid_child.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={"PYTHONPATH": path},
+    ) as process:
+        yield Payer(process, paid_server)

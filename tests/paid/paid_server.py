@@ -1,0 +1,264 @@
+"""A provider on loopback: answers by what it is asked alone, in any of three APIs, and books every request.
+
+Each answer carries the digest of its question, in its text or in the ids of its calls. So what is on a run's
+disk says which answers it has, and the book says how often each was asked for.
+"""
+
+import json
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+import models_wire as wire
+
+__all__ = ["Account", "Ask", "Fault", "PaidServer", "Said"]
+
+Calls = tuple[tuple[str, dict[str, Any]], ...]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request, the same in every API."""
+
+    agent: str
+    """Name of the model: each agent has one of its own here."""
+    turn: int
+    """How often the conversation holds an answer already."""
+    heard: tuple[str, ...]
+    """What was said since the last answer: the user's text, or the results of the calls."""
+    digest: str
+    """Of the whole body: two requests with the same are the same request."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the server answers."""
+
+    text: str = ""
+    calls: Calls = ()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What the server does instead of answering. A status of 200 breaks the stream after its first words."""
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Account:
+    """The book of one customer, who has a URL of their own."""
+
+    url: str
+    bodies: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    """API and body of every request, in the order of arrival."""
+    asked: list[str] = field(default_factory=list)
+    """The agent and the digest of each."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    faults: deque[Fault] = field(default_factory=deque)
+    """What happens to the next requests."""
+
+    @property
+    def times_asked(self) -> Counter[str]:
+        """How often each request came."""
+        return Counter(self.asked)
+
+
+# --- what the agents' models say ---
+
+
+def clerk(ask: Ask) -> Said:
+    if ask.turn == 0:
+        return Said("Let me look.", (("price_of", {"item": "tea"}), ("price_of", {"item": "milk"})))
+    if ask.turn == 1:
+        return Said(calls=(("sum_of", {"numbers": [int(price) for price in ask.heard]}),))
+    if ask.turn == 2:
+        return Said("And cake?", (("price_of", {"item": "cake"}),))
+    return Said(f"In all {ask.heard[0]} more.")
+
+
+def triage(ask: Ask) -> Said:
+    return Said("One moment.", (("transfer_to_billing", {"message": ask.heard[0][:20]}),))
+
+
+def billing(ask: Ask) -> Said:
+    if ask.turn == 1:  # after the one who handed over
+        return Said(calls=(("price_of", {"item": "refund"}),))
+    return Said(f"You get back {ask.heard[0]}.")
+
+
+def supervisor(ask: Ask) -> Said:
+    if ask.turn == 0:
+        tasks = ("transfer_to_collector", {"message": "costs"}), ("transfer_to_analyst", {"message": "trends"})
+        return Said("I split this.", tasks)
+    return Said("Together: " + " and ".join(ask.heard))
+
+
+def collector(ask: Ask) -> Said:
+    if ask.turn == 0:
+        return Said(calls=(("price_of", {"item": ask.heard[0]}),))
+    return Said(f"collected {ask.heard[0]}")
+
+
+MINDS: dict[str, Callable[[Ask], Said]] = {
+    made.__name__: made for made in (clerk, triage, billing, supervisor, collector)
+}
+
+
+def answer_to(ask: Ask) -> Said:
+    """Answer with what the agent's model would say, or with something about what was heard last."""
+    mind = MINDS.get(ask.agent)
+    said = mind(ask) if mind is not None else Said(f"{ask.agent} on {ask.heard[-1][:60]}")
+    return said if said.calls and not said.text else Said(f"{said.text} #{ask.digest}", said.calls)
+
+
+# --- the three APIs ---
+
+PATHS = {"/chat/completions": "chat", "/responses": "responses", "/v1/messages": "anthropic"}
+
+
+def read(api: str, body: dict[str, Any]) -> Ask:
+    """Return what is asked."""
+    turn, heard = 0, list[str]()
+    said_before = False
+    for message in body["input" if api == "responses" else "messages"]:
+        if message.get("role") == "system":
+            continue
+        by_model = message.get("role") == "assistant" or message.get("type") == "function_call"
+        if by_model:
+            turn += not said_before
+            heard = []
+        else:
+            heard += texts_of(message)
+        said_before = by_model
+    digest = sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:12]
+    return Ask(body["model"], turn, tuple(heard), digest)
+
+
+def texts_of(message: dict[str, Any]) -> list[str]:
+    content = message.get("content", message.get("output", ""))
+    if isinstance(content, str):
+        return [content]
+    return [str(block.get("text", block.get("content"))) for block in content]
+
+
+def stream(api: str, ask: Ask, said: Said, usage: tuple[int, int]) -> bytes:
+    """Return the answer as the API streams it."""
+    pieces = [word + " " for word in said.text.split(" ")[:-1]] + [said.text.split(" ")[-1]] if said.text else []
+    calls = [(f"call_{ask.digest}_{place}", *call) for place, call in enumerate(said.calls)]
+    told: dict[str, Any] = {"input_tokens": usage[0], "output_tokens": usage[1], "total_tokens": sum(usage)}
+    if api == "anthropic":
+        blocks = [wire.text_block(*pieces)] if pieces else []
+        blocks += [wire.call_block(name, json.dumps(given), call_id=own) for own, name, given in calls]
+        return wire.anthropic(*blocks, stop="tool_use" if calls else "end_turn", usage={"input_tokens": usage[0]})
+    if api == "responses":
+        items = [wire.text_item(said.text)] if pieces else []
+        items += [
+            {
+                "type": "function_call",
+                "id": f"fc_{own}",
+                "call_id": own,
+                "name": name,
+                "arguments": json.dumps(given),
+                "status": "completed",
+            }
+            for own, name, given in calls
+        ]
+        details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
+        return wire.responses(*items, usage=told | details)
+    deltas: list[dict[str, Any]] = [{"content": piece} for piece in pieces]
+    for place, (own, name, given) in enumerate(calls):
+        function = {"name": name, "arguments": json.dumps(given)}
+        deltas.append({"tool_calls": [{"index": place, "id": own, "type": "function", "function": function}]})
+    counts = {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)}
+    return wire.chat(*deltas, finish="tool_calls" if calls else "stop", usage=counts)
+
+
+class PaidServer:
+    """Serves in threads of its own from `with` on. `open_account` gives a URL and its book."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[str, Account] = {}
+        self.lock = threading.Lock()
+        self._http = _Http(("127.0.0.1", 0), _Handler)
+        self._http.paid = self
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+    def open_account(self) -> Account:
+        """Return an account with nothing in its book."""
+        name = f"/{len(self.accounts)}"
+        self.accounts[name] = account = Account(f"http://127.0.0.1:{self._http.server_port}{name}")
+        return account
+
+    def serve(self, path: str, body: dict[str, Any]) -> tuple[Fault | None, bytes]:
+        """Book a request; return what is to happen, and the answer."""
+        name = f"/{path.split('/')[1]}"
+        account, api = self.accounts[name], PATHS[path.removeprefix(name)]
+        ask = read(api, body)
+        said = answer_to(ask)
+        usage = len(json.dumps(body)), 7 if api == "anthropic" else len(said.text) + len(said.calls)
+        with self.lock:
+            account.bodies.append((api, body))
+            account.asked.append(f"{ask.agent} {ask.digest}")
+            fault = account.faults.popleft() if account.faults else None
+            if fault is None:
+                account.input_tokens += usage[0]
+                account.output_tokens += usage[1]
+        return fault, stream(api, ask, said, usage)
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True  # a test that failed may have left a connection open
+    request_queue_size = 64
+    paid: PaidServer
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of those who were killed while they listened."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Http
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        fault, answer = self.server.paid.serve(self.path, body)
+        status = fault.status if fault is not None else 200
+        if status != 200:
+            answer = json.dumps({"type": "error", "error": {"type": "some_error", "message": "not now"}}).encode()
+        self.send_response(status)
+        kind = "text/event-stream" if status == 200 else "application/json"
+        for name, value in {"content-type": kind, "content-length": str(len(answer)), **_headers(fault)}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if status == 200 and fault is not None:
+            self.wfile.write(answer[: answer.rindex(b"#")].rpartition(b"\n\n")[0] + b"\n\n")
+            self.close_connection = True
+        else:
+            self.wfile.write(answer)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's word
+        """Write nothing."""
+
+
+def _headers(fault: Fault | None) -> dict[str, str]:
+    return fault.headers if fault is not None else {}

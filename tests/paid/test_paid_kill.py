@@ -1,0 +1,114 @@
+"""Promise 5: no answer that is committed is ever paid for again, wherever the process is killed."""
+
+from collections import Counter
+from collections.abc import Iterable
+from functools import cache
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import pytest
+from models_rules import CONVERTERS
+from paid_flows import FLOWS, PRICES
+from paid_processes import Case, OnDisk, Payer, effects, on_disk
+from paid_server import Account
+
+COMMIT_POINTS = ("before_commit", "inside_commit", "after_commit")
+REQUESTS = {"tools": 4, "sequence": 3, "parallel": 3, "handoff": 3, "delegation": 5}
+
+
+class Whole(NamedTuple):
+    """A run that nobody killed."""
+
+    outcome: dict[str, Any]
+    left: OnDisk
+    account: Account
+    effects: list[str]
+
+
+@cache
+def uninterrupted(payer: Payer, case: Case) -> Whole:
+    account = payer.server.open_account()
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        outcome = payer.walk(folder, case, account)
+        assert outcome is not None
+        whole = Whole(outcome, on_disk(folder), account, sorted(effects(folder)))
+    assert outcome["status"] == "completed", outcome
+    assert len(account.asked) == len(set(account.asked)) == REQUESTS[case.flow]
+    assert outcome["usage"] == {
+        "model_calls": REQUESTS[case.flow],
+        "input_tokens": account.input_tokens,
+        "output_tokens": account.output_tokens,
+    }
+    check_bodies(account)
+    return whole
+
+
+def check_bodies(account: Account) -> None:
+    """Every request was one that its API takes."""
+    assert account.bodies
+    for api, body in account.bodies:
+        CONVERTERS[api][1](body)
+
+
+def digests(asked: Iterable[str]) -> set[str]:
+    return {one.split(" ")[1] for one in asked}
+
+
+def check_end(folder: Path, case: Case, outcome: dict[str, Any], account: Account, payer: Payer) -> None:
+    """The run has ended as if nothing had ever happened to it."""
+    whole = uninterrupted(payer, case)
+    assert outcome == whole.outcome
+    left = on_disk(folder)
+    assert left.events == whole.left.events
+    assert left.messages == whole.left.messages
+    assert left.answers == digests(whole.account.asked)
+    assert set(account.asked) == set(whole.account.asked), "the same was asked"
+    assert sorted(set(effects(folder))) == whole.effects
+    check_bodies(account)
+
+
+def check_paid_once(before: OnDisk, folder: Path, account: Account) -> None:
+    """What a killed process had committed was asked for once, and its tools were called once."""
+    paid_twice = digests(one for one, times in account.times_asked.items() if times > 1)
+    assert not paid_twice & before.answers
+    did = Counter(effects(folder))
+    assert {call: did[call] for call in before.tools} == dict.fromkeys(before.tools, 1)
+
+
+def killed_once(payer: Payer, folder: Path, case: Case, point: str, at: int) -> OnDisk | None:
+    """Kill a run at one point, let another process end it; return what the first one left, if it got that far."""
+    account = payer.server.open_account()
+    if payer.walk(folder, case, account, point=point, count=at) is not None:
+        return None
+    left, asked_before = on_disk(folder), len(account.asked)
+    outcome = payer.walk(folder, case, account)
+    assert outcome is not None
+    check_end(folder, case, outcome, account, payer)
+    check_paid_once(left, folder, account)
+    whole = uninterrupted(payer, case)
+    assert len(account.asked) - asked_before <= len(whole.account.asked) - len(left.answers)
+    assert max(account.times_asked.values()) <= 2
+    return left
+
+
+CASES = [Case(flow, "chat") for flow in FLOWS]
+CASES += [Case(flow, api) for flow in ("tools", "handoff", "delegation") for api in ("responses", "anthropic")]
+
+
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+@pytest.mark.parametrize("point", COMMIT_POINTS)
+def test_killed_at_the_commit_of_any_answer_a_run_pays_for_no_committed_answer_again(
+    payer: Payer, tmp_path: Path, case: Case, point: str
+) -> None:
+    if case.api != "chat" and point == "inside_commit":
+        return
+    for at in range(1, REQUESTS[case.flow] + 1):
+        left = killed_once(payer, tmp_path / str(at), case, point, at)
+        assert left is not None, "the process was to die here"
+        if point == "after_commit":
+            assert len(left.answers) >= at
+        else:
+            assert len(left.answers) < at
