@@ -124,7 +124,6 @@ class _Known:
                 for item in attempt.items(attempt.token.place, "messages", index, index + 1):
                     yield attempt.decode(item)
 
-
     def of_session(self, attempt: Attempt) -> tuple[Message, ...]:
         """Return the session's messages."""
         if self.session is not None:

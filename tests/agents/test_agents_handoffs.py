@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from agents_checks import assert_valid, kinds, last_said, names_offered, results, said
+from agents_checks import assert_valid, kinds, names_offered, results, said
 
 from beluga_graph import (
     Agent,
@@ -23,7 +23,7 @@ from beluga_graph import (
     handoff_to,
     tool,
 )
-from beluga_graph.models.messages import Message, Request
+from beluga_graph.models.messages import Request
 from beluga_graph.testing import ScriptedModel, ToolCall
 
 
@@ -191,8 +191,10 @@ async def test_a_message_that_is_no_text_is_refused() -> None:
     assert await front.invoke("hi") == "stayed"
     assert [text for _, text, _ in results(model.requests[1])] == [
         "the message is no text",
-        "the arguments of transfer_to_other are not JSON: Expecting property name enclosed in double quotes: "
-        "line 1 column 2 (char 1)",
+        (
+            "the arguments of transfer_to_other are not JSON: Expecting property name enclosed in double quotes: "
+            "line 1 column 2 (char 1)"
+        ),
     ]
 
 

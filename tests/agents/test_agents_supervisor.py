@@ -97,9 +97,13 @@ async def test_a_delegation_without_a_task_is_refused() -> None:
 
 def counting() -> Graph:
     graph = Graph("count")
-    graph.node(lambda text: {"words": len(text.split())}, name="words")
-    graph.edge(START, "words")
-    graph.edge("words", END)
+
+    @graph.node
+    def words(text: str) -> dict[str, int]:
+        return {"words": len(text.split())}
+
+    graph.edge(START, words)
+    graph.edge(words, END)
     return graph
 
 
@@ -218,9 +222,13 @@ async def test_a_callback_that_raises_refuses_the_delegation() -> None:
 
 async def test_a_result_that_cannot_be_told_is_an_error_result() -> None:
     graph = Graph("odd")
-    graph.node(lambda _: {(1, 2): "x"}, name="n")
-    graph.edge(START, "n")
-    graph.edge("n", END)
+
+    @graph.node
+    def pair() -> Any:
+        return {(1, 2): "x"}
+
+    graph.edge(START, pair)
+    graph.edge(pair, END)
     model = ScriptedModel([delegate("odd", "t"), "done"])
     assert await Agent("s", model=model, children=[graph]).invoke("go") == "done"
     ((_, text, is_error),) = results(model.requests[1])

@@ -14,8 +14,8 @@ from agents_checks import assert_valid, last_said, results
 from pydantic import BaseModel, Field
 
 from beluga_graph import Agent, Context, Engine, Retry, ToolError, tool
-from beluga_graph.models.messages import Reply
 from beluga_graph.models.messages import Message as WireMessage
+from beluga_graph.models.messages import Reply
 from beluga_graph.models.messages import ToolCall as WireCall
 from beluga_graph.testing import ScriptedModel, ToolCall, VirtualClock
 
@@ -246,7 +246,7 @@ async def test_a_tool_is_retried_and_timed_out_as_it_was_declared() -> None:
     async with Engine(clock=clock) as engine:
         run = await engine.start(Agent("a", model=model, tools=[flaky, slow]), "go")
         await stuck.wait()
-        while not (await run.status()).value == "completed":
+        while (await run.status()).value != "completed":
             await clock.advance(1.0)
         assert await run.result() == "done"
     assert tries == [1, 2, 3]
@@ -283,8 +283,10 @@ async def test_what_cannot_be_called_becomes_an_error_result_and_the_run_goes_on
         ("ZeroDivisionError: float division by zero", True),
         ("there is no tool 'no such tool'; the tools are: divide, unprintable", True),
         (
-            "ToolError: bad arguments for divide: a: Input should be a valid number, unable to parse string as a "
-            "number; b: Field required; c: Extra inputs are not permitted",
+            (
+                "ToolError: bad arguments for divide: a: Input should be a valid number, unable to parse string as a "
+                "number; b: Field required; c: Extra inputs are not permitted"
+            ),
             True,
         ),
         ("ToolError: the arguments of divide are not JSON: Expecting value: line 1 column 15 (char 14)", True),
@@ -324,7 +326,10 @@ async def test_a_tool_may_have_the_name_of_anything_else_in_its_agent() -> None:
     worker = Agent("search", model=ScriptedModel(["from the worker"]))
     names = ("calls", "results", "search", "again", "answer", "a")
     tools = [tool(name=name)(_named(name)) for name in names]
-    script = [[*(ToolCall(name) for name in names), ToolCall("transfer_to_search", {"message": "go"})], "done"]
+    script: list[Any] = [
+        [*(ToolCall(name) for name in names), ToolCall("transfer_to_search", {"message": "go"})],
+        "done",
+    ]
     model = ScriptedModel(script)
     assert await Agent("a", model=model, tools=tools, children=[worker]).invoke("go") == "done"
     assert results(model.requests[1]) == [
