@@ -16,7 +16,7 @@ from beluga_graph.history import read_steps
 from beluga_graph.models.messages import Message, Request
 from beluga_graph.testing import ScriptedModel, ToolCall
 from stores import MemoryStore
-from stores.base import Delete, Op, StoreError
+from stores.base import Delete, Durability, Op, StoreError
 
 __all__ = ["KINDS", "Outage", "Table", "World"]
 
@@ -90,6 +90,7 @@ class World:
     table: Table
     crashes: list[tuple[int, bool]] = field(default_factory=list)
     """Commits until the power fails, and whether the last of them is written; then none fails any more."""
+    durability: Durability = "commit"
     disk: MemoryStore = field(default_factory=MemoryStore)
     asked: dict[str, tuple[Message, ...]] = field(default_factory=dict)
     """What models that answered were sent, by the attempt's key."""
@@ -166,7 +167,7 @@ class World:
             self.disk.commit(*(Delete(key) for key, _ in list(self.disk.scan(b"O"))))  # who had it is dead
             left, written = self.crashes.pop(0) if self.crashes else (None, False)
             wire = Wire(self.disk, left, written=written)
-            engine = Engine(wire, clock=Hurried())
+            engine = Engine(wire, clock=Hurried(), durability=self.durability)
             try:
                 run = await engine.start(flow, value, run_id=run_id, session=session)
                 if cancel_after:

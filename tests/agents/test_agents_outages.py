@@ -13,6 +13,7 @@ from beluga_graph import RunStatus
 from beluga_graph.events import revive
 from beluga_graph.history import History, rebuild
 from beluga_graph.session import Session, session_items
+from stores.base import Durability
 
 effort = settings(max_examples=60, deadline=None, print_blob=True)
 
@@ -26,14 +27,18 @@ def crashes() -> st.SearchStrategy[list[tuple[int, bool]]]:
     return st.lists(st.tuples(st.integers(1, 30), st.booleans()), max_size=5)
 
 
+def durabilities() -> st.SearchStrategy[Durability]:
+    return st.sampled_from(["commit", "batch", "none"])
+
+
 @effort
-@given(tables(), crashes())
+@given(tables(), crashes(), durabilities())
 def test_over_any_outages_a_run_asks_and_answers_what_it_would_have_without_them(
-    table: Table, schedule: list[tuple[int, bool]]
+    table: Table, schedule: list[tuple[int, bool]], durability: Durability
 ) -> None:
     calm = World(table)
     expected = asyncio.run(calm.run("go", "r"))
-    world = World(table, schedule)
+    world = World(table, schedule, durability)
     outcome = asyncio.run(world.run("go", "r"))
     assert world.again == [], "an answered call was made again"
     assert (outcome.output, outcome.usage, outcome.steps) == (expected.output, expected.usage, expected.steps)

@@ -270,6 +270,19 @@ def test_a_child_that_reaches_its_delegator_is_refused_when_the_agent_is_compile
     assert "it delegates to itself" in refusal(top)
 
 
+def test_a_graph_that_would_contain_its_own_delegator_is_refused_when_it_is_built() -> None:
+    graph = Graph("work")
+    supervisor = Agent("s", model=ScriptedModel(), children=[graph])
+    with pytest.raises(DelegationCycle) as refused:
+        graph.add(SequentialAgent("row", [supervisor]))
+    assert str(refused.value) == (
+        "graph 'work', node 'row': this graph is a part of it, as a sub-flow or as somebody's child; "
+        "add a flow that does not contain it"
+    )
+    with pytest.raises(DelegationCycle):
+        graph.add(graph, name="itself")
+
+
 def test_two_children_of_one_name_are_refused() -> None:
     supervisor = Agent("s", model=ScriptedModel(), children=[worker("w"), worker("w")])
     with pytest.raises(DuplicateNode, match="two of its tools and transfers are called 'transfer_to_w'"):
