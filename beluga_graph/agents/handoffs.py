@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from beluga_graph.agents.tools import check_tool_name
 from beluga_graph.models.messages import Message, ToolSpec
@@ -28,6 +28,9 @@ class HandoffInput:
     """Added to what the target, and those after it, see as `ctx.context`."""
 
 
+InputFilter: TypeAlias = Callable[[HandoffInput], HandoffInput | Awaitable[HandoffInput]]
+
+
 @dataclass(frozen=True, slots=True)
 class Handoff:
     """One transfer that an agent may make, or, to a child, one delegation."""
@@ -38,7 +41,8 @@ class Handoff:
     """`f()` or `f(ctx)`, sync or async: whether the tool is offered now; asked again when it is called."""
     on_handoff: Callable[..., Any] | None = None
     """`f()` or `f(ctx)`: runs when the transfer is made, at least once; what it raises refuses the transfer."""
-    input_filter: Callable[[HandoffInput], HandoffInput] | None = None
+    input_filter: InputFilter | None = None
+    """Decides what the target sees; sync or async. A delegation has no history: the message is the task."""
 
     @property
     def tool_name(self) -> str:
@@ -70,7 +74,7 @@ def handoff_to(
     *,
     is_enabled: Callable[..., Any] | None = None,
     on_handoff: Callable[..., Any] | None = None,
-    input_filter: Callable[[HandoffInput], HandoffInput] | None = None,
+    input_filter: InputFilter | None = None,
 ) -> Handoff:
     """Let the model hand the conversation to `agent`, or, if that is a child, delegate a task to it."""
     return Handoff(agent, description, is_enabled, on_handoff, input_filter)

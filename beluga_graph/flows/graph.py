@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, overload
 
 from beluga_graph.context import Context
-from beluga_graph.errors import AmbiguousExit, BadName, DuplicateNode
+from beluga_graph.errors import AmbiguousExit, BadName, DelegationCycle, DuplicateNode
 from beluga_graph.flows.flow import Flow
 from beluga_graph.graph import END, MISSING, START, Branch, Declared, DeclaredNode, Missing, Node, Terminal
 from beluga_graph.policy import Limits, Retry
@@ -111,6 +111,9 @@ class Graph(Flow):
         if not isinstance(flow, Flow):
             return NodeDecorator(self, name, retry, timeout)(flow)
         inside = flow.declare()
+        if _contains(inside, self._declared):
+            rule = "this graph is a part of it, as a sub-flow or as somebody's child"
+            raise DelegationCycle(self.name, f"node {name or flow.name!r}", rule, "add a flow that does not contain it")
         node = DeclaredNode(
             name=name or flow.name, kind="frame", flow=inside, retry=retry, timeout=timeout or inside.timeout
         )
@@ -269,6 +272,10 @@ class Graph(Flow):
             return str(name)
         msg = f"graph {self.name!r}: {end!r} is no end of an edge: give START, END, a node or a node's name"
         raise TypeError(msg)
+
+
+def _contains(whole: Declared, part: Declared) -> bool:
+    return whole is part or any(_contains(n.flow, part) for n in whole.nodes.values() if n.flow is not None)
 
 
 def check_name(graph: str, name: str) -> None:

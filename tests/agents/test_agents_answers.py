@@ -190,7 +190,8 @@ async def test_turns_without_an_answer_end_at_the_limit_which_is_named(
     max_turns: int | None, limits: Limits | None, turns: int
 ) -> None:
     model = ScriptedModel(lambda _: ToolCall("nothing"))
-    agent = Agent("a", model=model, tools=[nothing], **({} if max_turns is None else {"max_turns": max_turns}))
+    options: dict[str, Any] = {} if max_turns is None else {"max_turns": max_turns}
+    agent = Agent("a", model=model, tools=[nothing], **options)
     with pytest.raises(RunFailed, match=f"agent 'a' made {turns} model turns without an answer: raise max_turns"):
         await agent.invoke("go", limits=limits)
     assert len(model.requests) == turns
@@ -227,17 +228,15 @@ async def test_usage_is_summed_over_all_agents_of_a_run() -> None:
 async def test_a_model_error_is_retried_and_what_was_shown_is_retracted() -> None:
     clock = VirtualClock()
     model = ScriptedModel([["Half an ans", ModelError("cut off", retryable=True)], "the whole answer"])
-    events: list[Event] = []
     async with Engine(clock=clock) as engine:
 
-        async def watch() -> None:
-            async for event in engine.stream(Agent("a", model=model), "go"):
-                events.append(event)
+        async def watch() -> list[Event]:
+            return [event async for event in engine.stream(Agent("a", model=model), "go")]
 
         watching = asyncio.ensure_future(watch())
         while not watching.done():
             await clock.advance(0.1)
-        await watching
+        events = await watching
     assert [e for e in kinds(events) if e not in ("run_started", "node_started")] == [
         *["text"] * 3,
         "retracted",

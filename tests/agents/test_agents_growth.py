@@ -109,7 +109,7 @@ async def test_what_a_reader_changes_in_a_message_changes_nothing_but_its_own_co
 
     last = ScriptedModel(["done", "done again"])
     other = Agent("other", model=last)
-    script = [first, spoil, spoil, ToolCall("transfer_to_other")]
+    script: list[Any] = [first, spoil, spoil, ToolCall("transfer_to_other")]
     agent = Agent("a", model=ScriptedModel(script), tools=[echo], handoffs=[handoff_to(other, input_filter=look)])
     async with Engine() as engine:
         await engine.execute(agent, "go", session="s")

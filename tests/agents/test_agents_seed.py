@@ -277,18 +277,28 @@ async def test_a_supervisor_delegates_in_sequence_and_in_parallel_and_synthesise
 
 async def test_a_graph_of_plain_steps_runs_to_its_end() -> None:
     flow = Graph("document-processing")
-    flow.node(lambda text: f"{text}, loaded", name="ingest")
-    flow.node(lambda text: f"{text}, processed", name="process")
-    flow.node(lambda text: f"{text}, published", name="publish")
-    flow.edge(START, "ingest")
-    flow.edge("ingest", "process")
-    flow.edge("process", "publish")
-    flow.edge("publish", END)
+
+    @flow.node
+    def ingest(text: str) -> str:
+        return f"{text}, loaded"
+
+    @flow.node
+    def process(text: str) -> str:
+        return f"{text}, processed"
+
+    @flow.node
+    def publish(text: str) -> str:
+        return f"{text}, published"
+
+    flow.edge(START, ingest)
+    flow.edge(ingest, process)
+    flow.edge(process, publish)
+    flow.edge(publish, END)
     assert await flow.invoke("documents") == "documents, loaded, processed, published"
 
 
 async def test_the_streaming_loop_tells_who_speaks_who_takes_over_and_which_tool_runs() -> None:
-    script = [["Let me look. ", ToolCall("search", {"query": "invoice"})], "Money is back."]
+    script: list[Any] = [["Let me look. ", ToolCall("search", {"query": "invoice"})], "Money is back."]
     billing = Agent("billing", model=ScriptedModel(script), tools=[search])
     triage = Agent("triage", model=ScriptedModel([ToolCall("transfer_to_billing")]), handoffs=[billing])
     report = SequentialAgent("report", [triage, Agent("editor", model=ScriptedModel(["A fine report."]))])

@@ -97,9 +97,13 @@ async def test_a_delegation_without_a_task_is_refused() -> None:
 
 def counting() -> Graph:
     graph = Graph("count")
-    graph.node(lambda text: {"words": len(text.split())}, name="words")
-    graph.edge(START, "words")
-    graph.edge("words", END)
+
+    @graph.node
+    def words(text: str) -> dict[str, int]:
+        return {"words": len(text.split())}
+
+    graph.edge(START, words)
+    graph.edge(words, END)
     return graph
 
 
@@ -218,9 +222,13 @@ async def test_a_callback_that_raises_refuses_the_delegation() -> None:
 
 async def test_a_result_that_cannot_be_told_is_an_error_result() -> None:
     graph = Graph("odd")
-    graph.node(lambda _: {(1, 2): "x"}, name="n")
-    graph.edge(START, "n")
-    graph.edge("n", END)
+
+    @graph.node
+    def pair() -> Any:
+        return {(1, 2): "x"}
+
+    graph.edge(START, pair)
+    graph.edge(pair, END)
     model = ScriptedModel([delegate("odd", "t"), "done"])
     assert await Agent("s", model=model, children=[graph]).invoke("go") == "done"
     ((_, text, is_error),) = results(model.requests[1])
@@ -260,6 +268,19 @@ def test_a_child_that_reaches_its_delegator_is_refused_when_the_agent_is_compile
     top = Agent("top", model=model, handoffs=lambda: [partner])
     partner.children = (top,)
     assert "it delegates to itself" in refusal(top)
+
+
+def test_a_graph_that_would_contain_its_own_delegator_is_refused_when_it_is_built() -> None:
+    graph = Graph("work")
+    supervisor = Agent("s", model=ScriptedModel(), children=[graph])
+    with pytest.raises(DelegationCycle) as refused:
+        graph.add(SequentialAgent("row", [supervisor]))
+    assert str(refused.value) == (
+        "graph 'work', node 'row': this graph is a part of it, as a sub-flow or as somebody's child; "
+        "add a flow that does not contain it"
+    )
+    with pytest.raises(DelegationCycle):
+        graph.add(graph, name="itself")
 
 
 def test_two_children_of_one_name_are_refused() -> None:

@@ -326,7 +326,10 @@ async def test_a_tool_may_have_the_name_of_anything_else_in_its_agent() -> None:
     worker = Agent("search", model=ScriptedModel(["from the worker"]))
     names = ("calls", "results", "search", "again", "answer", "a")
     tools = [tool(name=name)(_named(name)) for name in names]
-    script = [[*(ToolCall(name) for name in names), ToolCall("transfer_to_search", {"message": "go"})], "done"]
+    script: list[Any] = [
+        [*(ToolCall(name) for name in names), ToolCall("transfer_to_search", {"message": "go"})],
+        "done",
+    ]
     model = ScriptedModel(script)
     assert await Agent("a", model=model, tools=tools, children=[worker]).invoke("go") == "done"
     assert results(model.requests[1]) == [

@@ -1,0 +1,69 @@
+"""Conditional handoffs: premium support is offered to premium users only, and is told how urgent it is.
+
+python examples/conditional_handoffs.py
+python examples/conditional_handoffs.py --model openai:NAME      (or anthropic:NAME)
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from dataclasses import replace
+
+from beluga_graph import Agent, Context, Engine, HandoffInput, Persona, handoff_to
+from beluga_graph.models.messages import Request
+from beluga_graph.testing import ScriptedModel, ToolCall
+
+TIERS = {"ada": "premium", "bob": "free"}
+
+
+def is_premium(ctx: Context) -> bool:
+    """Asked before each model call, and again when the model wants the transfer."""
+    return bool(ctx.deps[ctx.context["user"]] == "premium")
+
+
+def say_so() -> None:
+    """Run when the transfer is made."""
+    print("  transferring to premium support")
+
+
+def add_priority(given: HandoffInput) -> HandoffInput:
+    """Add context for the target."""
+    return replace(given, context={"priority": "high"})
+
+
+def urgency(ctx: Context) -> str:
+    """Tell premium support what the filter has put into the context."""
+    return f"You serve {ctx.context['user']} with {ctx.context['priority']} priority."
+
+
+def transfers_if_it_may(request: Request) -> str | ToolCall:
+    """Stand in for a model."""
+    offered = [tool.name for tool in request.tools]
+    return ToolCall("transfer_to_premium") if "transfer_to_premium" in offered else "Our free desk helps within 3 days."
+
+
+def front_desk(model: str | None) -> Agent:
+    """Return the first agent; without a model, scripts stand in for it."""
+    premium = Agent(
+        "premium", model=model or ScriptedModel(lambda request: f"At once! ({request.system})"), instructions=urgency
+    )
+    handoff = handoff_to(
+        premium, "Transfer to premium support", is_enabled=is_premium, on_handoff=say_so, input_filter=add_priority
+    )
+    persona = Persona(role="front desk clerk", goal="transfer to premium support whenever that is possible")
+    return Agent("front-desk", model=model or ScriptedModel(transfers_if_it_may), persona=persona, handoffs=[handoff])
+
+
+async def main(model: str | None) -> None:
+    """Let two users ask the same."""
+    async with Engine(deps=TIERS) as engine:
+        for user in TIERS:
+            print(f"{user}:")
+            print(" ", await engine.execute(front_desk(model), "My flight leaves in an hour", context={"user": user}))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="openai:NAME or anthropic:NAME; by default a script answers")
+    asyncio.run(main(parser.parse_args().model))

@@ -1,0 +1,212 @@
+"""The patterns' own options: what a parallel flow does with failures, what a loop asks, what none of them takes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from agents_checks import last_said, said
+
+from beluga_graph import (
+    Agent,
+    Context,
+    DuplicateNode,
+    Engine,
+    Failure,
+    Flow,
+    LoopAgent,
+    ParallelAgent,
+    RunFailed,
+    SequentialAgent,
+    Unreachable,
+)
+from beluga_graph.models.messages import Request
+from beluga_graph.testing import ScriptedModel
+
+
+def agent(name: str, answer: Any = None) -> Agent:
+    return Agent(name, model=ScriptedModel(answer or (lambda request: f"{name}: {last_said(request)}")))
+
+
+def broken(name: str = "broken") -> Agent:
+    return agent(name, [ValueError("no")])
+
+
+# Parallel.
+
+
+async def test_with_collect_a_failure_stands_in_the_place_of_the_failed_one() -> None:
+    last = ScriptedModel(["ok"])
+    parallel = ParallelAgent("all", [agent("one"), broken(), agent("two")], on_error="collect")
+    output = await parallel.invoke("x")
+    assert list(output) == ["one", "broken", "two"]
+    assert isinstance(output["broken"], Failure)
+    assert (output["broken"].type, output["broken"].message) == ("ValueError", "no")
+    parallel = ParallelAgent("all", [agent("one"), broken()], on_error="collect")
+    await SequentialAgent("row", [parallel, Agent("last", model=last)]).invoke("x")
+    assert said(last.requests[0]) == ["## one\none: x\n\n## broken\nfailed: ValueError: no"]
+
+
+async def test_with_fail_the_first_failure_ends_the_others() -> None:
+    ended = asyncio.Event()
+    waiting = asyncio.Event()
+
+    async def patient(request: Request) -> str:
+        try:
+            waiting.set()
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return "never"
+
+    async def fails(request: Request) -> str:
+        await waiting.wait()
+        raise ValueError("no")
+
+    parallel = ParallelAgent("all", [agent("patient", patient), agent("fails", fails)])
+    async with Engine() as engine:
+        with pytest.raises(RunFailed, match="node 'fails/fails' failed in attempt 1: ValueError: no"):
+            await engine.execute(parallel, "x")
+        await ended.wait()
+
+
+async def test_max_concurrency_bounds_how_many_run_at_a_time() -> None:
+    running: list[str] = []
+    most: list[int] = []
+
+    def worker(name: str) -> Agent:
+        async def answer(request: Request) -> str:
+            running.append(name)
+            most.append(len(running))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            running.remove(name)
+            return name
+
+        return agent(name, answer)
+
+    names = [f"w{n}" for n in range(6)]
+    output = await ParallelAgent("all", [worker(name) for name in names], max_concurrency=2).invoke("x")
+    assert list(output) == names
+    assert max(most) == 2
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_aggregate_gets_the_dict_and_the_context_if_it_wants_it(is_async: bool) -> None:
+    def joined(results: dict[str, Any]) -> str:
+        return " + ".join(results.values())
+
+    async def with_context(ctx: Context, results: dict[str, Any]) -> str:
+        return f"{ctx.context['user']}: {' + '.join(results.values())}"
+
+    aggregate: Callable[..., Any] = with_context if is_async else joined
+    parallel = ParallelAgent("all", [agent("one"), agent("two")], aggregate=aggregate)
+    output = await parallel.invoke("x", context={"user": "ada"})
+    assert output == ("ada: " if is_async else "") + "one: x + two: x"
+
+
+# Loop.
+
+
+async def outcome(loop: LoopAgent, deps: Any = None) -> tuple[Any, str | None]:
+    async with Engine(deps=deps) as engine:
+        ended = await (await engine.start(loop, "0")).outcome()
+    assert ended.failure is None, ended.failure
+    return ended.output, ended.reason
+
+
+def counter() -> Agent:
+    return agent("counter", lambda request: str(int(last_said(request)) + 1))
+
+
+async def async_until(output: str) -> bool:
+    return output == "3"
+
+
+def ctx_until(ctx: Context, output: str) -> bool:
+    return output == str(ctx.deps)
+
+
+def ctx_until_iteration(ctx: Context, output: str, iteration: int) -> bool:
+    return iteration == ctx.deps and output == str(iteration)
+
+
+def default_until(output: str, wanted: str = "3") -> bool:
+    return output == wanted
+
+
+@pytest.mark.parametrize(
+    "until",
+    [
+        lambda output: output == "3",
+        lambda output, iteration: iteration == 3 and output == "3",
+        "3".__eq__,
+        async_until,
+        ctx_until,
+        ctx_until_iteration,
+        default_until,
+    ],
+)
+async def test_a_condition_may_want_the_output_the_iteration_and_the_context(until: Callable[..., Any]) -> None:
+    assert await outcome(LoopAgent("loop", counter(), until=until), deps=3) == ("3", "condition")
+
+
+async def test_a_loop_without_a_condition_makes_every_pass() -> None:
+    assert await outcome(LoopAgent("loop", counter(), max_iterations=4)) == ("4", "limit")
+    assert await outcome(LoopAgent("loop", counter())) == ("10", "limit")
+
+
+async def test_a_condition_that_raises_fails_the_run_and_is_not_tried_again() -> None:
+    asked: list[str] = []
+
+    def until(output: str) -> bool:
+        asked.append(output)
+        raise LookupError("no such thing")
+
+    with pytest.raises(RunFailed, match="LookupError: no such thing"):
+        await LoopAgent("loop", counter(), until=until).invoke("0")
+    assert asked == ["1"]
+
+
+async def test_a_loop_may_go_over_any_flow_and_each_pass_begins_a_new_conversation() -> None:
+    model = ScriptedModel(lambda request: f"{last_said(request)}!")
+    both = SequentialAgent("pass", [Agent("a", model=model), Agent("b", model=model)])
+    assert await outcome(LoopAgent("loop", both, max_iterations=2)) == ("0!!!!", "limit")
+    assert [len(request.messages) for request in model.requests] == [1, 1, 1, 1]
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize("pattern", [SequentialAgent, ParallelAgent])
+def test_a_pattern_of_nothing_of_namesakes_or_of_no_flow_is_refused(pattern: Callable[..., Flow]) -> None:
+    with pytest.raises(Unreachable, match="flow 'p': it has no agents; give it at least one"):
+        pattern("p", []).plan()
+    with pytest.raises(DuplicateNode, match="flow 'p': two of its agents are called 'a'; rename one"):
+        pattern("p", [agent("a"), agent("a")]).plan()
+    with pytest.raises(TypeError, match="is no flow; wrap a function in a Graph"):
+        pattern("p", [len]).plan()
+
+
+def test_options_that_cannot_be_meant_are_refused_at_construction() -> None:
+    one = agent("a")
+    for make, message in (
+        (lambda: LoopAgent("l", one, max_iterations=0), "max_iterations=0.: at least 1 pass is made"),
+        (lambda: ParallelAgent("p", [one], max_concurrency=0), "max_concurrency=0.: at least 1 runs at a time"),
+        (lambda: ParallelAgent("p", [one], on_error="ignore"), "on_error='ignore'.: 'fail' or 'collect'"),  # type: ignore[arg-type]  # the test
+        (lambda: Agent("a", model=ScriptedModel(), max_turns=0), "max_turns=0.: at least 1 turn is made"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()
+
+
+async def test_a_failed_sequence_goes_on_where_it_failed() -> None:
+    first, second = ScriptedModel(["one"]), ScriptedModel([ValueError("no"), "two"])
+    row = SequentialAgent("row", [Agent("first", model=first), Agent("second", model=second)])
+    async with Engine() as engine:
+        with pytest.raises(RunFailed):
+            await engine.execute(row, "go", run_id="r")
+        assert await engine.execute(row, "go", run_id="r") == "two"
+    assert len(first.requests) == 1, "what was answered is not asked again"

@@ -1,0 +1,105 @@
+"""Each example runs offline, as a program of its own, and prints what its pattern promises."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+PRINTED = {
+    "sequential": """\
+Go 1.18 brought generics. Interfaces say what a type must be able to do.
+""",
+    "parallel": """\
+sentiment: mixed: warm, with one complaint
+topics: room, staff, breakfast
+entities: Lisbon (place)
+""",
+    "loop": """\
+def mean(xs: list[float]) -> float: return sum(xs) / len(xs) if xs else 0.0
+APPROVED
+ended by the condition
+""",
+    "handoffs": """\
+> I was charged twice on my last invoice, number 17
+[transfer_to_billing: transferred to billing: charged twice, invoice 17]
+[handed off to billing]
+[refund: invoice 17 was refunded]
+Invoice 17 is refunded.
+> Thank you!
+Any time!
+""",
+    "conditional_handoffs": """\
+ada:
+  transferring to premium support
+  At once! (You serve ada with high priority.)
+bob:
+  Our free desk helps within 3 days.
+""",
+    "streaming": """\
+
+[planner calls transfer_to_analyst]
+[handed off to analyst]
+analyst: Looking it up.\x20
+[analyst calls metric]
+analyst: We grew by 12 percent this year.
+writer: A year of growth: twelve percent, and no end in sight.
+""",
+}
+
+SUPERVISED = {
+    "supervisor -> transfer_to_data-collector {'message': 'sales of north'}",
+    "supervisor -> transfer_to_data-collector {'message': 'sales of west'}",
+    "data-collector -> sales {'region': 'north'}",
+    "data-collector -> sales {'region': 'west'}",
+    "  120 thousand",
+    "  no data (KeyError: 'west')",
+    "supervisor -> transfer_to_analyzer {'message': 'add up: north 120; there is no west'}",
+    "analyzer -> total {'amounts': [120]}",
+    "  The north alone sold 120.",
+    "We sold 120 thousand, all of it in the north; of a west nothing is known.",
+}
+
+
+def run(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    keyless = {key: value for key, value in os.environ.items() if not key.endswith("_API_KEY")}
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(path), *arguments],
+        cwd=ROOT,
+        env={**keyless, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_there_is_an_example_for_each_pattern() -> None:
+    assert {path.stem for path in EXAMPLES} == {*PRINTED, "supervisor"}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_runs_offline_and_prints_what_it_should(path: Path) -> None:
+    done = run(path)
+    assert (done.returncode, done.stderr) == (0, "")
+    if path.stem == "supervisor":  # which of two workers is faster, nobody promises
+        lines = done.stdout.splitlines()
+        assert set(lines) == SUPERVISED
+        assert len(lines) == len(SUPERVISED)
+        assert lines[-1].startswith("We sold 120 thousand")
+    else:
+        assert done.stdout == PRINTED[path.stem]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_short_and_explains_itself(path: Path) -> None:
+    assert len(path.read_text().splitlines()) < 80
+    told = run(path, "--help").stdout
+    assert "--model" in told
+    assert f"python examples/{path.name} --model openai:NAME" in told
