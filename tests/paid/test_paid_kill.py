@@ -3,14 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
-from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import pytest
 from models_rules import CONVERTERS
-from paid_flows import FLOWS, PRICES
+from paid_flows import FLOWS
 from paid_processes import Case, OnDisk, Payer, effects, on_disk
 from paid_server import Account
 

@@ -1,0 +1,163 @@
+"""Small shapes written by hand, and a run that is stepped through them one trigger at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from beluga_graph.kernel.shape import FAN_OUT, FRAME, FUNCTION, JOIN, TIMER, WAIT, NodeShape, RetryShape, Shape
+from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.kernel.transition import NOTHING, advance, changes, work
+from beluga_graph.kernel.triggers import (
+    ArmTimer,
+    CancelRequested,
+    NodeFailed,
+    NodeFinished,
+    RunNode,
+    RunResumed,
+    RunStarted,
+    RunTakenOver,
+    SignalReceived,
+    TimerFired,
+    Trigger,
+    Work,
+)
+from beluga_graph.kernel.words import Patch
+
+LIMITS = {"max_visits": 100, "max_steps": 1000, "max_width": 50, "max_interruptions": 5}
+
+
+def once(attempts: int = 3, pause_ms: int = 10) -> RetryShape:
+    """Return a policy with a constant pause."""
+    return RetryShape(attempts=attempts, initial_ms=pause_ms, factor=1.0, maximum_ms=1000, jitter=0.0)
+
+
+def function(name: str, target: str | None = None, **more: Any) -> NodeShape:
+    return NodeShape(name=name, local=_local(name), kind=FUNCTION, frame=_frame(name), target=target, **more)
+
+
+def fan_out(name: str, *branches: str, join: str, **more: Any) -> NodeShape:
+    return NodeShape(
+        name=name, local=_local(name), kind=FAN_OUT, frame=_frame(name), branches=branches, join=join, **more
+    )
+
+
+def join(name: str, target: str, **more: Any) -> NodeShape:
+    return NodeShape(name=name, local=_local(name), kind=JOIN, frame=_frame(name), target=target, **more)
+
+
+def wait(name: str, signal: str, target: str, **more: Any) -> NodeShape:
+    return NodeShape(name=name, local=_local(name), kind=WAIT, frame=_frame(name), signal=signal, target=target, **more)
+
+
+def timer(name: str, delay_ms: int, target: str, **more: Any) -> NodeShape:
+    return NodeShape(
+        name=name, local=_local(name), kind=TIMER, frame=_frame(name), delay_ms=delay_ms, target=target, **more
+    )
+
+
+def frame(name: str, entry: str, target: str, **more: Any) -> NodeShape:
+    return NodeShape(name=name, local=_local(name), kind=FRAME, frame=_frame(name), entry=entry, target=target, **more)
+
+
+def shape(*nodes: NodeShape, limits: dict[str, int] | None = None, timeout_ms: int | None = None) -> Shape:
+    """Return a shape that begins at its first node."""
+    return Shape(
+        name="hand-built",
+        fingerprint="f",
+        entry=nodes[0].name,
+        nodes={node.name: node for node in nodes},
+        limits={**LIMITS, **(limits or {})},
+        timeout_ms=timeout_ms,
+    )
+
+
+def _local(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _frame(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+class Walk:
+    """One run of a shape. Time stands still but for what a test says."""
+
+    def __init__(self, *nodes: NodeShape, at: int = 1000, **more: Any) -> None:
+        self.shape = shape(*nodes, **more)
+        self.run = Snapshot(run_id="r", plan="f", started_ms=at, value=b"in")
+        self.now = at
+        self.events: list[tuple[Any, ...]] = []
+        self.tell(RunStarted(at))
+
+    def tell(self, trigger: Trigger) -> Patch:
+        """Let a trigger change the run; hold its work against what the change says of it."""
+        before = work(self.shape, self.run)
+        patch = advance(self.shape, self.run, trigger)
+        if patch == NOTHING:
+            return patch
+        self.run.apply(patch)
+        change = changes(self.shape, self.run, patch)
+        kept = [] if change.whole else [item for item in before if not _is_over(item, change.tokens, change.timers)]
+        assert sorted([*kept, *change.new], key=repr) == sorted(work(self.shape, self.run), key=repr)
+        assert self.run.active == sum(token.state == "run" for token in self.run.tokens.values())
+        self.events += patch.events
+        return patch
+
+    def finish(self, token: str, value: Any = b"out", **more: Any) -> Patch:
+        """Finish the attempt that is under way at a token."""
+        attempt = self.run.tokens[token].attempt
+        values = value if type(value) is tuple else (value,)
+        return self.tell(NodeFinished(token, attempt, self.now, values, **more))
+
+    def spread(self, token: str, *targets: int) -> Patch:
+        """Finish a fan-out with one branch for each of these targets."""
+        return self.finish(token, branches=tuple((target, 0) for target in targets))
+
+    def fail(self, token: str, *, retryable: bool = False, **more: Any) -> Patch:
+        """Fail the attempt that is under way at a token."""
+        attempt = self.run.tokens[token].attempt
+        return self.tell(NodeFailed(token, attempt, self.now, "Boom", "it broke", retryable=retryable, **more))
+
+    def fire(self, name: str) -> Patch:
+        """Let a timer's time come."""
+        due = self.run.timers[name]
+        self.now = max(self.now, due)
+        return self.tell(TimerFired(name, due, self.now))
+
+    def signal(self, name: str, value: bytes = b"payload") -> Patch:
+        """Serve the next signal of a name."""
+        return self.tell(SignalReceived(name, self.run.inbox.get(name, 0), value, self.now))
+
+    def cancel(self) -> Patch:
+        return self.tell(CancelRequested(self.now))
+
+    def resume(self) -> Patch:
+        return self.tell(RunResumed(self.now))
+
+    def take_over(self) -> Patch:
+        return self.tell(RunTakenOver(self.now))
+
+    @property
+    def standing(self) -> list[str]:
+        """The run's tokens, by name."""
+        return list(self.run.tokens)
+
+    @property
+    def running(self) -> list[str]:
+        """The tokens whose nodes must be running now."""
+        return [item.token for item in work(self.shape, self.run) if isinstance(item, RunNode)]
+
+    @property
+    def armed(self) -> dict[str, int]:
+        """The timers that must be armed now."""
+        return {item.timer: item.due for item in work(self.shape, self.run) if isinstance(item, ArmTimer)}
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing is left of a run but what it put out."""
+        run = self.run
+        return not (run.tokens or run.scopes or run.timers or run.waits or run.active) and list(run.places) == [""]
+
+
+def _is_over(item: Work, tokens: tuple[str, ...], timers: tuple[str, ...]) -> bool:
+    return item.timer in timers if isinstance(item, ArmTimer) else item.token in tokens

@@ -1,0 +1,457 @@
+"""Random structured graphs: a description that Hypothesis draws, and the graph that is built from it.
+
+A description is plain, frozen and says it all, so the same graph can be built again for another engine, after
+a crash, or in another process. Bodies are functions of their value, their attempt and their state, so that
+nothing but the graph decides what a run does. Whether timing may decide something is drawn from outside:
+
+* *settled* graphs have no race: what fails for good inside of a fan-out is handled inside of its branch or
+  collected, and every join waits for all.
+* *racy* graphs may fail anywhere, joins may take the first k, and joins, waits and sub-flows may run out of time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
+
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from beluga_graph import END, START, Context, Failure, Graph, Limits, Node, Retry, add, append, maximum, union
+from beluga_graph.graph import MISSING
+
+__all__ = ["Flow", "Probe", "Spec", "build", "racy_specs", "settled_specs"]
+
+
+class Ledger(BaseModel):
+    """The state: a field for each kind of reducer, and one that is simply set."""
+
+    total: Annotated[int, add] = 0
+    trail: Annotated[list[str], append] = []
+    seen: Annotated[set[int], union] = set()
+    top: Annotated[int, maximum] = 0
+    note: str = ""
+
+
+class Broken(Exception):
+    """What scripted nodes raise."""
+
+
+# The description.
+
+
+@dataclass(frozen=True)
+class Step:
+    """One function. It fails on its first `fails` attempts; with `mends`, only in the first try of its frame."""
+
+    name: str
+    grows: int
+    writes: tuple[str, ...] = ()
+    reads: bool = False
+    fails: int = 0
+    attempts: int | None = None
+    handled: bool = False
+    mends: bool = False
+
+
+@dataclass(frozen=True)
+class Fork:
+    """A conditional branch: the value chooses an arm."""
+
+    name: str
+    arms: tuple[Flow, ...]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The body, once and then `times` times more."""
+
+    name: str
+    times: int
+    body: Flow
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A fan-out over arms (`over` false), or over `value % 5` items with the one arm."""
+
+    name: str
+    arms: tuple[Flow, ...]
+    over: bool = False
+    wait: int | None = None
+    collect: bool = False
+    at_once: int | None = None
+    handled: bool = False
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class Sub:
+    """A sub-flow, with or without a state of its own."""
+
+    name: str
+    inside: Flow
+    has_state: bool
+    attempts: int | None = None
+    handled: bool = False
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A timer of no length: it fires as soon as it is looked at."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Await:
+    """A wait for a signal that no other node waits for."""
+
+    name: str
+    timeout: float | None = None
+    has_default: bool = False
+
+
+Part: TypeAlias = Step | Fork | Loop | Spread | Sub | Pause | Await
+Flow: TypeAlias = tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A whole graph."""
+
+    flow: Flow
+    has_state: bool
+
+
+# Drawing one.
+
+
+@dataclass(frozen=True)
+class _Where:
+    """What is allowed where a part is drawn."""
+
+    depth: int
+    racy: bool
+    may_fail: bool = True  # a failure may leave the flow
+    has_state: bool = True
+    may_set: bool = True  # the field without a reducer may be set: by one branch only
+    alone: bool = True  # no other branch runs the same nodes: a wait here has its signals for itself
+    in_retried: bool = False
+
+
+_WRITES = (("trail",), (), ("total", "trail"), ("note",), ("seen", "top"), ("trail", "note", "total"), ("top",))
+
+
+@st.composite
+def _specs(draw: Any, *, racy: bool) -> Spec:
+    names = iter(range(10_000))
+    has_state = draw(st.sampled_from([True, True, False]))
+    where = _Where(depth=3, racy=racy, has_state=has_state)
+    return Spec(_flow(draw, names, where), has_state)
+
+
+def settled_specs() -> st.SearchStrategy[Spec]:
+    """Return a strategy for graphs in which timing decides nothing."""
+    return _specs(racy=False)
+
+
+def racy_specs() -> st.SearchStrategy[Spec]:
+    """Return a strategy for graphs in which the order of completion may decide the outcome."""
+    return _specs(racy=True)
+
+
+def _flow(draw: Any, names: Any, where: _Where) -> Flow:
+    length = draw(st.integers(1, 3 if where.depth == 3 else 2))
+    return tuple(_part(draw, names, where) for _ in range(length))
+
+
+def _part(draw: Any, names: Any, where: _Where) -> Part:
+    kinds = ["step", "step", "pause"]
+    if where.alone:
+        kinds.append("await")
+    if where.depth:
+        kinds += ["spread", "map", "sub", "fork", "loop", "spread", "map", "sub"]
+    kind = draw(st.sampled_from(kinds))
+    name = f"{kind}{next(names)}"
+    return _DRAWN[kind](draw, names, name, where)
+
+
+def _deeper(where: _Where, **more: Any) -> _Where:
+    return _Where(**{**vars(where), "depth": where.depth - 1, **more})
+
+
+def _step(draw: Any, names: Any, name: str, where: _Where) -> Step:
+    writes: tuple[str, ...] = ()
+    if where.has_state:
+        writes = draw(st.sampled_from(_WRITES))
+        if not where.may_set:
+            writes = tuple(field for field in writes if field != "note")
+    reads = where.has_state and draw(st.booleans())
+    attempts = draw(st.sampled_from([None, None, 2, 3]))
+    handled = draw(st.integers(0, 3)) == 0
+    most = 4 if handled or where.may_fail else (attempts or 1) - 1
+    fails = min(most, draw(st.sampled_from([0, 0, 0, 0, 1, 2, 3])))
+    if where.in_retried and not handled and draw(st.booleans()):
+        return Step(name, draw(st.integers(0, 9)), writes, reads, 9, None, mends=True)
+    return Step(name, draw(st.integers(0, 9)), writes, reads, fails, attempts, handled)
+
+
+def _fork(draw: Any, names: Any, name: str, where: _Where) -> Fork:
+    return Fork(name, tuple(_flow(draw, names, _deeper(where)) for _ in range(draw(st.integers(1, 3)))))
+
+
+def _loop(draw: Any, names: Any, name: str, where: _Where) -> Loop:
+    return Loop(name, draw(st.integers(0, 2)), _flow(draw, names, _deeper(where)))
+
+
+def _spread(draw: Any, names: Any, name: str, where: _Where) -> Spread:
+    collect, handled = draw(st.booleans()), draw(st.integers(0, 2)) == 0
+    arms = []
+    count = draw(st.integers(1, 3))
+    setter = draw(st.integers(0, 2))
+    for arm in range(count):
+        inner = _deeper(
+            where,
+            may_fail=where.racy or collect,
+            may_set=where.may_set and arm == setter,
+            in_retried=False,
+        )
+        arms.append(_flow(draw, names, inner))
+    wait = draw(st.integers(1, count)) if where.racy and draw(st.booleans()) else None
+    at_once = draw(st.sampled_from([None, 1, 2]))
+    return Spread(name, tuple(arms), False, wait, collect, at_once, handled, _timeout(draw, where))
+
+
+def _map(draw: Any, names: Any, name: str, where: _Where) -> Spread:
+    collect, handled = draw(st.booleans()), draw(st.integers(0, 2)) == 0
+    may_fail = where.racy or collect
+    inner = _deeper(where, may_fail=may_fail, may_set=False, alone=False, in_retried=False)
+    wait = draw(st.integers(1, 3)) if where.racy and draw(st.booleans()) else None
+    arm = _flow(draw, names, inner)
+    at_once = draw(st.sampled_from([None, 1, 2]))
+    return Spread(name, (arm,), True, wait, collect, at_once, handled, _timeout(draw, where))
+
+
+def _sub(draw: Any, names: Any, name: str, where: _Where) -> Sub:
+    handled = draw(st.booleans())
+    attempts = draw(st.sampled_from([None, None, 2]))
+    has_state = draw(st.booleans())
+    may_fail = where.may_fail or handled
+    inner = _deeper(
+        where,
+        has_state=has_state,
+        may_set=True,
+        may_fail=may_fail,
+        in_retried=attempts is not None,
+    )
+    return Sub(name, _flow(draw, names, inner), has_state, attempts, handled, _timeout(draw, where))
+
+
+def _pause(draw: Any, names: Any, name: str, where: _Where) -> Pause:
+    return Pause(name)
+
+
+def _await(draw: Any, names: Any, name: str, where: _Where) -> Await:
+    return Await(name, _timeout(draw, where), draw(st.booleans()))
+
+
+def _timeout(draw: Any, where: _Where) -> float | None:
+    """Return seconds that may or may not be enough."""
+    return draw(st.sampled_from([None, None, 0.002])) if where.racy else None
+
+
+_DRAWN: dict[str, Callable[..., Part]] = {
+    "step": _step,
+    "fork": _fork,
+    "loop": _loop,
+    "spread": _spread,
+    "map": _map,
+    "sub": _sub,
+    "pause": _pause,
+    "await": _await,
+}
+
+
+# Building it.
+
+Probe: TypeAlias = Callable[[Context], Awaitable[None]]
+"""What each body calls first: a test counts it there, and may hold it up."""
+
+Exits: TypeAlias = list[Node[Any, Any]]
+
+_LIMITS = Limits(max_interruptions=1000)
+
+
+def build(spec: Spec, probe: Probe) -> Graph:
+    """Return the graph of a description."""
+    graph = Graph("random", state=Ledger if spec.has_state else None, limits=_LIMITS)
+    _Builder(graph, probe).whole(spec.flow)
+    return graph
+
+
+class _Builder:
+    def __init__(self, graph: Graph, probe: Probe) -> None:
+        self.graph = graph
+        self.probe = probe
+
+    def whole(self, flow: Flow) -> None:
+        entry, exits = self.flow(flow)
+        self.graph.edge(START, entry)
+        self.lead(exits, END)
+
+    def flow(self, flow: Flow) -> tuple[Node[Any, Any], Exits]:
+        entry, exits = self.part(flow[0])
+        for part in flow[1:]:
+            following, left = self.part(part)
+            self.lead(exits, following)
+            exits = left
+        return entry, exits
+
+    def lead(self, exits: Exits, target: Any) -> None:
+        for node in exits:
+            self.graph.edge(node, target)
+
+    def part(self, part: Part) -> tuple[Node[Any, Any], Exits]:
+        match part:
+            case Step():
+                return self.step(part)
+            case Fork():
+                return self.fork(part)
+            case Loop():
+                return self.loop(part)
+            case Spread():
+                return self.spread(part)
+            case Sub():
+                return self.sub(part)
+            case Pause():
+                node = self.graph.timer(part.name, 0)
+                return node, [node]
+            case Await():
+                default = 3 if part.has_default else MISSING
+                node = self.graph.wait(part.name, part.name, timeout=part.timeout, default=default)
+                return node, [node]
+
+    def function(self, name: str, body: Any, retry: Retry | None = None) -> Node[Any, Any]:
+        async def call(ctx: Context, value: Any) -> Any:
+            await self.probe(ctx)
+            return body(ctx, value)
+
+        return self.graph.node(name=name, retry=retry)(call)
+
+    def mended(self, node: Node[Any, Any]) -> Exits:
+        """Give a node an error edge to one that makes a number of the failure; return where both go on."""
+        mend = self.function(f"{node.name}.mend", lambda ctx, value: _number(value))
+        self.graph.on_error(node, mend)
+        return [node, mend]
+
+    def step(self, part: Step) -> tuple[Node[Any, Any], Exits]:
+        retry = Retry(attempts=part.attempts, initial=0) if part.attempts else None
+        node = self.function(part.name, _body(part), retry)
+        return node, self.mended(node) if part.handled else [node]
+
+    def fork(self, part: Fork) -> tuple[Node[Any, Any], Exits]:
+        source = self.function(part.name, lambda ctx, value: _number(value))
+        entries, exits = [], []
+        for arm in part.arms:
+            entry, left = self.flow(arm)
+            entries.append(entry)
+            exits += left
+        self.graph.branch(source, lambda value: value % len(entries), dict(enumerate(entries)))
+        return source, exits
+
+    def loop(self, part: Loop) -> tuple[Node[Any, Any], Exits]:
+        entry, exits = self.flow(part.body)
+        turn = self.function(part.name, lambda ctx, value: _number(value))
+        leave = self.function(f"{part.name}.out", lambda ctx, value: value)
+        self.lead(exits, turn)
+
+        def again(ctx: Context, value: int) -> bool:
+            return _visit(ctx) % (part.times + 1) != 0
+
+        self.graph.branch(turn, again, {True: entry, False: leave})
+        return entry, [leave]
+
+    def spread(self, part: Spread) -> tuple[Node[Any, Any], Exits]:
+        async def gathered(ctx: Context, results: list[Any]) -> int:
+            await self.probe(ctx)
+            return sum((index + 1) * _number(result) for index, result in enumerate(results)) % 1000
+
+        join = self.graph.join(
+            f"{part.name}.join",
+            gathered,
+            wait=part.wait or "all",
+            timeout=part.timeout,
+            on_error="collect" if part.collect else "fail",
+        )
+        entries = []
+        for arm in part.arms:
+            entry, left = self.flow(arm)
+            self.lead(left, join)
+            entries.append(entry)
+
+        def items(value: Any) -> list[int]:
+            number = _number(value)
+            return [number + index for index in range(number % 5)]
+
+        node: Node[Any, Any] = self.graph.fan_out(
+            part.name,
+            to=entries[0] if part.over else entries,
+            over=items if part.over else None,
+            join=join,
+            max_concurrency=part.at_once,
+        )
+        if part.handled:
+            return node, [join, *self.mended(node)[1:]]
+        return node, [join]
+
+    def sub(self, part: Sub) -> tuple[Node[Any, Any], Exits]:
+        inside = Graph(part.name, state=Ledger if part.has_state else None)
+        _Builder(inside, self.probe).whole(part.inside)
+        retry = Retry(attempts=part.attempts, initial=0) if part.attempts else None
+        node = self.graph.add(inside, retry=retry, timeout=part.timeout)
+        return node, self.mended(node) if part.handled else [node]
+
+
+def _body(part: Step) -> Callable[[Context, Any], int]:
+    def body(ctx: Context, value: Any) -> int:
+        number = _number(value) + part.grows
+        if part.reads:
+            state = ctx.state
+            number += state.total + len(state.trail) + len(state.seen) + state.top + len(state.note)
+        number %= 1000
+        # Written before the failure: an attempt that fails must leave no trace of it.
+        if "total" in part.writes:
+            ctx.update(total=number)
+        if "trail" in part.writes:
+            ctx.update(trail=[f"{part.name}:{number}", "and"])
+        if "seen" in part.writes:
+            ctx.update(seen={number})
+        if "top" in part.writes:
+            ctx.update(top=number)
+        if "note" in part.writes:
+            ctx.update(note=f"{part.name}!{number}")
+        if ctx.attempt <= part.fails and (not part.mends or _try_of_frame(ctx) == 1):
+            raise Broken(f"{part.name} attempt {ctx.attempt} of {number}")
+        return number
+
+    return body
+
+
+def _number(value: Any) -> int:
+    if isinstance(value, Failure):
+        return sum(value.message.encode()) + value.attempts
+    return int(value)
+
+
+def _visit(ctx: Context) -> int:
+    return int(ctx.idempotency_key.rpartition("#")[2])
+
+
+def _try_of_frame(ctx: Context) -> int:
+    """Tell how often the frame around a node was begun in its place."""
+    *_, last = re.findall(r"#(\d+)\[0\]/", ctx.idempotency_key)
+    return int(last)

@@ -1,0 +1,150 @@
+"""The real engine under outages: bodies end in an order from a tape, and the store fails for good on schedule."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from graphs import Spec, build
+from simulation import RUN_ID, Crash, Disk, Tape, payload_of
+
+from beluga_graph import Context, Engine, Outcome, Run, RunNotFound
+from beluga_graph.disk import Keys
+from beluga_graph.history import read_steps, rebuild
+from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
+from stores.base import Delete, Durability, Op, StoreError
+
+__all__ = ["Machine", "Outage", "Wire"]
+
+SPINS_MAX = 200_000
+
+
+class Outage(StoreError):
+    """The machine is gone, as far as its store can tell."""
+
+
+class Wire:
+    """An engine's way to the disk. Once cut, nothing is read or written over it any more."""
+
+    shared = False
+    folder: Path | None = None
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self.is_cut = False
+
+    def get(self, key: bytes) -> bytes | None:
+        self._check()
+        return self._disk.store.get(key)
+
+    def scan(self, prefix: bytes, **options: Any) -> Iterator[tuple[bytes, bytes]]:
+        self._check()
+        return self._disk.store.scan(prefix, **options)
+
+    def commit(self, *ops: Op) -> None:
+        self._check()
+        try:
+            self._disk.commit(ops)
+        except Crash as crash:
+            self.is_cut = True
+            raise Outage from crash
+
+    def close(self) -> None:
+        """Leave the disk as it is."""
+
+    def _check(self) -> None:
+        if self.is_cut:
+            raise Outage
+
+
+class Machine:
+    """Runs one graph on engine after engine, each on what the one before left on disk."""
+
+    def __init__(self, spec: Spec, disk: Disk, tape: Tape, durability: Durability = "commit") -> None:
+        self.disk = disk
+        self.tape = tape
+        self.durability = durability
+        self.flow = build(spec, self._probe)
+        self.engine: Engine
+        self.wire: Wire
+        self.prefixes: list[list[Any]] = []
+        self._held: list[asyncio.Future[None]] = []
+
+    async def _probe(self, ctx: Context) -> None:
+        assert not self.wire.is_cut, f"{ctx.idempotency_key} was begun by an engine that is cut off"
+        await self.disk.probe(ctx)
+        gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._held.append(gate)
+        await gate
+
+    async def whole(self, until: Callable[[Run], Awaitable[Any]] | None = None) -> str:
+        """Begin or continue the run until it ends or fails, over every outage; return its status on disk.
+
+        At some point on the way, `until` is called and awaited.
+        """
+        while True:
+            self.boot()
+            try:
+                run = await self.engine.start(self.flow, 7, run_id=RUN_ID)
+                outcome = await self.driven(run, until)
+                assert outcome.status == self.status() or until is not None  # which may have changed it since
+            except Outage:
+                assert self.wire.is_cut
+            finally:
+                await self.cut()
+            status = self.status()
+            if status in (COMPLETED, CANCELLED, FAILED):  # to start a failed run again is to resume it
+                return status
+
+    def status(self) -> str | None:
+        """Return the run's status on disk."""
+        try:
+            return rebuild(self.disk.store, RUN_ID)[0].status
+        except RunNotFound:
+            return None
+
+    def boot(self) -> None:
+        """Connect a new engine. Whoever owned the run before is dead."""
+        store = self.disk.store
+        store.commit(*(Delete(key) for key, _ in list(store.scan(b"O"))))
+        self._held = []
+        self.wire = Wire(self.disk)
+        self.engine = Engine(self.wire, durability=self.durability)
+
+    async def cut(self) -> None:
+        """Take the power away: what is not on disk is lost, and no lease is given back."""
+        self.wire.is_cut = True
+        await self.engine.close()
+        self.prefixes.append(list(read_steps(self.disk.store, RUN_ID)))
+
+    async def driven(self, run: Run, until: Callable[[Run], Awaitable[Any]] | None = None) -> Outcome:
+        """Let bodies end as the tape says, and send the signals that are waited for."""
+        ended = asyncio.ensure_future(run.outcome())
+        try:
+            for _ in range(SPINS_MAX):
+                for _ in range(self.tape.choose(5)):
+                    await asyncio.sleep(0)
+                if until is not None and self.disk.commits and self.tape.choose(9) == 8:
+                    await until(run)
+                    until = None
+                self._held = [gate for gate in self._held if not gate.done()]
+                if ended.done():
+                    return ended.result()
+                if self._held:
+                    self._held.pop(self.tape.choose(len(self._held))).set_result(None)
+                elif not await self._signalled(run):
+                    await asyncio.sleep(0)
+        finally:
+            ended.cancel()
+        raise AssertionError("the run makes no progress")
+
+    async def _signalled(self, run: Run) -> bool:
+        live = self.engine._runs.current(run.id)
+        for name in live.snapshot.waits if live is not None else ():
+            position = live.snapshot.inbox.get(name, 0) if live is not None else 0
+            if self.disk.store.get(Keys(run.id).signal(name, position)) is None:
+                await run.signal(name, payload_of(name, position))
+                return True
+        return False

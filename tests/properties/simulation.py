@@ -1,0 +1,337 @@
+"""A driver of plans without an event loop of its own: it picks what happens next from a tape, and dies on schedule.
+
+It walks a plan with `advance`, `apply`, `changes` and `work`, makes attempts with the real executor and writes
+each step with the real history to a store in memory. A crash throws away everything but the store's content.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from random import Random
+from typing import Any
+
+from hypothesis import strategies as st
+
+from beluga_graph import Context
+from beluga_graph.attempt import Attempt, Ended, Hands
+from beluga_graph.clock import SystemClock
+from beluga_graph.disk import Keys, read
+from beluga_graph.executor import run_attempt
+from beluga_graph.history import History, Stored, read_steps, rebuild
+from beluga_graph.kernel.snapshot import FAILED, RUN, Snapshot
+from beluga_graph.kernel.transition import Change, advance, changes, work
+from beluga_graph.kernel.triggers import (
+    ArmTimer,
+    RunNode,
+    RunStarted,
+    RunTakenOver,
+    SignalReceived,
+    TimerFired,
+    Trigger,
+    Work,
+)
+from beluga_graph.kernel.words import Patch
+from beluga_graph.plan import Plan
+from beluga_graph.threads import DaemonPool
+from stores import MemoryStore
+from stores.base import Op, Put
+
+__all__ = [
+    "RUN_ID",
+    "Crash",
+    "Disk",
+    "Execution",
+    "Observation",
+    "Observer",
+    "Simulation",
+    "Tape",
+    "Told",
+    "count_of",
+    "crashes",
+    "payload_of",
+    "steps_digest",
+    "tapes",
+    "told_of",
+]
+
+RUN_ID = "simulated"
+STEPS_MAX = 5000
+
+
+class Crash(BaseException):
+    """The process is gone."""
+
+
+class Tape:
+    """Choices, drawn beforehand. Past its end the first of everything is chosen."""
+
+    def __init__(self, choices: Sequence[int] = ()) -> None:
+        self._choices = iter(choices)
+
+    def choose(self, count: int) -> int:
+        """Return a number below `count`."""
+        return next(self._choices, 0) % count
+
+
+def tapes() -> st.SearchStrategy[list[int]]:
+    """Return a strategy for tapes: what is chosen when something may happen before something else.
+
+    A tape is some choices of its own and a long tail from a seed; the seed 0 has none.
+    """
+    return st.builds(_tape, st.lists(st.integers(0, 11), max_size=20), st.integers(0, 1 << 16))
+
+
+def _tape(choices: list[int], seed: int) -> list[int]:
+    chance = Random(seed)
+    return [*choices, *(chance.randrange(12) for _ in range(200 if seed else 0))]
+
+
+def crashes() -> st.SearchStrategy[list[tuple[int, bool]]]:
+    """Return a strategy for crashes: so many commits after the last one, and whether that commit was written.
+
+    A commit is atomic, so a crash inside of one is a crash before or after it. A crash soon after another one
+    hits the resume.
+    """
+    return st.lists(st.tuples(st.integers(1, 9), st.booleans()), max_size=6)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One call of one body."""
+
+    life: int  # how many crashes came before it
+    key: str
+    attempt: int
+
+
+@dataclass
+class Disk:
+    """A store that outlives its processes, and what a test knows of them."""
+
+    schedule: list[tuple[int, bool]] = field(default_factory=list)
+    store: MemoryStore = field(default_factory=MemoryStore)
+    lives: int = 0
+    commits: int = 0
+    over: set[tuple[str, int]] = field(default_factory=set)  # token and attempt of each node step on disk
+    finished: set[str] = field(default_factory=set)  # tokens whose node is committed
+    executions: list[Execution] = field(default_factory=list)
+    again: list[Execution] = field(default_factory=list)  # bodies called though their step was on disk
+    _since: int = 0
+
+    def commit(self, ops: Sequence[Op]) -> None:
+        """Write, or die: before or after writing, as the schedule says."""
+        self._since += 1
+        dies = bool(self.schedule) and self.schedule[0][0] <= self._since
+        if dies and not self.schedule[0][1]:
+            self._die()
+        self.store.commit(*ops)
+        self.commits += 1
+        for op in ops:
+            if type(op) is Put and op.key[:1] == b"S":
+                self._note(op)
+        if dies:
+            self._die()
+
+    def _die(self) -> None:
+        self.schedule.pop(0)
+        self._since = 0
+        self.lives += 1
+        raise Crash
+
+    def _note(self, op: Put) -> None:
+        _, kind, token, attempt, *_ = read(op.key, op.value)
+        if kind in ("NodeFinished", "NodeFailed"):
+            self.over.add((token, attempt))
+        if kind == "NodeFinished":
+            self.finished.add(token)
+
+    async def probe(self, ctx: Context) -> None:
+        """Note that a body was called: what each body of a random graph does first."""
+        execution = Execution(self.lives, ctx.idempotency_key, ctx.attempt)
+        token = ctx.idempotency_key.partition(":")[2]
+        if (token, ctx.attempt) in self.over or token in self.finished:
+            self.again.append(execution)
+        self.executions.append(execution)
+
+
+def payload_of(signal: str, position: int) -> int:
+    """Return what the signal at a position of a name's inbox says."""
+    return len(signal) * 10 + position
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One step, as an observer sees it."""
+
+    simulation: Simulation
+    trigger: Trigger
+    patch: Patch
+    change: Change
+    before: list[Work]
+
+
+Observer = Callable[[Observation], None]
+
+
+class Simulation:
+    """One run of a plan in one world."""
+
+    def __init__(self, plan: Plan, disk: Disk, tape: Tape, observer: Observer | None = None) -> None:
+        self.plan = plan
+        self.disk = disk
+        self.tape = tape
+        self.observer = observer
+        self.now = 1000
+        self.run: Snapshot
+        self.history: History
+        self.todo: dict[Work, Ended | None] = {}  # what the run must be doing; an attempt that ended is held back
+        self.prefixes: list[list[Stored]] = []  # what was on disk after each crash
+        self._hands = Hands(SystemClock(), DaemonPool(), None)
+        self.stopped: Callable[[Simulation], bool] = lambda _: False
+
+    async def whole(self, value: Any) -> Snapshot:
+        """Walk the run to where nothing is left to do, over every crash; return it as it is then."""
+        started = False
+        while True:
+            try:
+                if not started:
+                    self._create(value)
+                    started = True
+                await self.go()
+            except Crash:
+                started = self.rebuild()
+            else:
+                return self.run
+
+    def _create(self, value: Any) -> None:
+        run = self.run = Snapshot(
+            run_id=RUN_ID, plan=self.plan.fingerprint, started_ms=self.now, value=self.plan.codec.encode(value)
+        )
+        self.history = History(self.disk.store, RUN_ID)
+        self.todo = {}
+        first = self.history.snapshot_ops(run, force=True)
+        self.decide(RunStarted(self.now), more=first)
+
+    def rebuild(self) -> bool:
+        """Begin a new life with what is on disk; tell whether the run is."""
+        if self.disk.store.get(Keys(RUN_ID).snapshot(0)) is None:
+            return False
+        while True:
+            self.prefixes.append(list(read_steps(self.disk.store, RUN_ID)))
+            self.run, self.history = rebuild(self.disk.store, RUN_ID)
+            self.todo = dict.fromkeys(work(self.plan.shape, self.run))
+            try:
+                if self.run.status != FAILED and any(t.state == RUN for t in self.run.tokens.values()):
+                    self.decide(RunTakenOver(self.now))
+            except Crash:
+                continue
+            return True
+
+    async def go(self) -> None:
+        """Do what the tape says, until there is nothing to do."""
+        for _ in range(STEPS_MAX):
+            if not self.todo or self.stopped(self):
+                return
+            item = list(self.todo)[self.tape.choose(len(self.todo))]
+            ended = self.todo[item]
+            if ended is None and type(item) is RunNode:
+                ended = await run_attempt(self._attempt(item))
+                if self.tape.choose(3) == 2 and item in self.todo:
+                    self.todo[item] = ended  # it is done, and told later
+                    continue
+            self.decide(self._trigger(item, ended), ended)
+        raise AssertionError(f"no end after {STEPS_MAX} steps")
+
+    def _attempt(self, item: RunNode) -> Attempt:
+        return Attempt(self.plan, self.run, self.run.tokens[item.token], self.history, self._hands, None)
+
+    def _trigger(self, item: Work, ended: Ended | None) -> Trigger:
+        if ended is not None:
+            return ended.trigger._replace(at=self.now)
+        if isinstance(item, ArmTimer):
+            self.now = max(self.now, item.due)
+            return TimerFired(item.timer, item.due, self.now)
+        assert not isinstance(item, RunNode)
+        position = self.run.inbox.get(item.signal, 0)
+        value = self.plan.codec.encode(payload_of(item.signal, position))
+        return SignalReceived(item.signal, position, value, self.now)
+
+    def decide(self, trigger: Trigger, ended: Ended | None = None, more: Sequence[Op] = ()) -> bool:
+        """Let a trigger change the run and commit the step; tell whether it did."""
+        run, shape = self.run, self.plan.shape
+        self.now += 1
+        patch = advance(shape, run, trigger)
+        if not patch.ops:
+            return False
+        before = work(shape, run)
+        ops = [*more, *self.history.step_ops(run, trigger, patch, ended, self.now)]
+        run.apply(patch)
+        ops += self.history.snapshot_ops(run)
+        change = changes(shape, run, patch)
+        self.disk.commit(ops)
+        self.history.committed(ops)
+        self._go_on(change)
+        if self.observer is not None:
+            self.observer(Observation(self, trigger, patch, change, before))
+        return True
+
+    def _go_on(self, change: Change) -> None:
+        """Change what is to do as a live run does: by what the patch ended and began, never by looking at all."""
+        if change.whole:
+            self.todo = {}
+        ended = {("token", token) for token in change.tokens} | {("timer", timer) for timer in change.timers}
+        self.todo = {item: held for item, held in self.todo.items() if _name_of(item) not in ended}
+        self.todo.update(dict.fromkeys(change.new))
+
+
+def _name_of(item: Work) -> tuple[str, str]:
+    return ("timer", item.timer) if isinstance(item, ArmTimer) else ("token", item.token)
+
+
+@dataclass(frozen=True)
+class Told:
+    """All of a run that must not depend on timing or crashes, in plain data."""
+
+    status: str
+    output: Any
+    error: Any
+    state: dict[str, Any]
+    steps: int
+    inbox: dict[str, int]
+    events: dict[str, list[Any]]  # by token
+
+
+_TIMES = ("due", "delay_ms")
+
+
+def told_of(plan: Plan, store: MemoryStore, run_id: str = RUN_ID) -> Told:
+    """Return what a run on disk tells, without `seq` and times."""
+    run, history = rebuild(store, run_id)
+    place = run.places[""]
+    state: dict[str, Any] = {name: plan.codec.decode(value) for name, value in sorted(place.fields.items())}
+    for name, length in sorted(place.lengths.items()):
+        state[name] = [plan.codec.decode(item) for item in history.items("", name, 0, length)]
+    events: dict[str, list[Any]] = {}
+    for step in read_steps(store, run_id):
+        for kind, node, token, more, index in step.patch.events:
+            value = None if index is None else step.patch.values[index]
+            lasting = {key: said for key, said in (more or {}).items() if key not in _TIMES}
+            events.setdefault(token, []).append((kind, node, lasting, value))
+    return Told(run.status, run.output, run.error, state, run.steps, run.inbox, events)
+
+
+def count_of(executions: Sequence[Execution]) -> Counter[tuple[str, int]]:
+    """Return how often each attempt of each key was made."""
+    return Counter((execution.key, execution.attempt) for execution in executions)
+
+
+def steps_digest(spec: Any, tape: list[int], schedule: list[tuple[int, bool]], *, build: Any) -> str:
+    """Return a digest of everything that a simulated run writes."""
+    disk = Disk(schedule=list(schedule))
+    simulation = Simulation(build(spec, disk.probe).plan(), disk, Tape(tape))
+    asyncio.run(simulation.whole(7))
+    return sha256(repr(list(disk.store.scan(b""))).encode()).hexdigest()

@@ -1,0 +1,87 @@
+"""What holds for the real engine, whatever order bodies end in and whenever the power fails."""
+
+from __future__ import annotations
+
+import asyncio
+
+from effort import examples
+from graphs import Spec, build, racy_specs, settled_specs
+from hypothesis import given
+from hypothesis import strategies as st
+from outages import Machine
+from simulation import RUN_ID, Disk, Simulation, Tape, crashes, tapes, told_of
+
+from beluga_graph import Run
+from beluga_graph.history import read_steps
+from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
+from stores.base import Durability
+
+Crashes = list[tuple[int, bool]]
+
+
+def durabilities() -> st.SearchStrategy[Durability]:
+    return st.sampled_from(["commit", "commit", "none", "batch"])
+
+
+@examples(120)
+@given(settled_specs(), tapes(), crashes(), durabilities())
+def test_the_engine_tells_what_the_simulation_tells(
+    spec: Spec, tape: list[int], schedule: Crashes, durability: Durability
+) -> None:
+    disk = Disk()
+    plan = build(spec, disk.probe).plan()
+    asyncio.run(Simulation(plan, disk, Tape()).whole(7))
+    machine = Machine(spec, Disk(schedule=list(schedule)), Tape(tape), durability)
+    asyncio.run(machine.whole())
+    assert told_of(plan, machine.disk.store) == told_of(plan, disk.store)
+
+
+@examples(120)
+@given(racy_specs(), tapes(), crashes(), durabilities())
+def test_the_engine_never_runs_a_committed_node_again_nor_takes_a_decision_twice(
+    spec: Spec, tape: list[int], schedule: Crashes, durability: Durability
+) -> None:
+    machine = Machine(spec, Disk(schedule=list(schedule)), Tape(tape), durability)
+    status = asyncio.run(machine.whole())
+    assert status in (COMPLETED, FAILED)
+    assert machine.disk.again == []
+    steps = list(read_steps(machine.disk.store, RUN_ID))
+    for prefix in machine.prefixes:
+        assert steps[: len(prefix)] == prefix
+
+
+@examples(80)
+@given(racy_specs(), tapes(), crashes(), durabilities())
+def test_a_cancelled_run_stays_cancelled_whatever_happens(
+    spec: Spec, tape: list[int], schedule: Crashes, durability: Durability
+) -> None:
+    machine = Machine(spec, Disk(schedule=list(schedule)), Tape(tape), durability)
+    said: list[str] = []
+
+    async def cancel(run: Run) -> None:
+        said.append(await run.cancel())
+        said.append(await run.cancel())
+
+    status = asyncio.run(machine.whole(cancel))
+    if not said:
+        return
+    made = len(machine.disk.executions)
+    again = asyncio.run(machine.whole())
+    assert {*said, status, again} in ({CANCELLED}, {COMPLETED})
+    assert len(machine.disk.executions) == made
+
+
+@examples(80)
+@given(settled_specs(), tapes(), crashes())
+def test_a_failed_run_is_resumed_by_starting_it_again_and_repeats_no_finished_branch(
+    spec: Spec, tape: list[int], schedule: Crashes
+) -> None:
+    machine = Machine(spec, Disk(schedule=list(schedule)), Tape(tape))
+    for _ in range(200):
+        finished = set(machine.disk.finished)
+        status = asyncio.run(machine.whole())
+        assert machine.disk.again == []
+        assert finished <= machine.disk.finished
+        if status == COMPLETED:
+            break
+    assert status == COMPLETED

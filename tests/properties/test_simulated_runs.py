@@ -1,0 +1,313 @@
+"""What holds for every graph, every order of completion and every crash: the kernel, simulated.
+
+Each property is tried on random graphs. `settled` ones have no race, so that all they tell must be the same
+whatever happens; in `racy` ones timing decides, and what it decided must stay decided.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from effort import examples
+from graphs import Spec, build, racy_specs, settled_specs
+from hypothesis import given
+from hypothesis import strategies as st
+from simulation import (
+    RUN_ID,
+    Disk,
+    Observation,
+    Observer,
+    Simulation,
+    Tape,
+    count_of,
+    crashes,
+    steps_digest,
+    tapes,
+    told_of,
+)
+
+from beluga_graph import history
+from beluga_graph.codec import seal, unseal
+from beluga_graph.history import read_steps, rebuild
+from beluga_graph.kernel.snapshot import BROKEN, CANCELLED, COMPLETED, FAILED, RUN, WAIT, Snapshot
+from beluga_graph.kernel.transition import NOTHING, advance, work
+from beluga_graph.kernel.triggers import (
+    ArmTimer,
+    CancelRequested,
+    NodeFailed,
+    NodeFinished,
+    RunResumed,
+    RunStarted,
+    SignalReceived,
+    TimerFired,
+    Trigger,
+)
+
+Crashes = list[tuple[int, bool]]
+INPUT = 7
+
+
+def simulated(
+    spec: Spec, tape: list[int], schedule: Crashes | None = None, observer: Observer | None = None
+) -> Simulation:
+    """Walk a graph to its end, with an observer of each step; return the simulation."""
+    disk = Disk(schedule=list(schedule or ()))
+    simulation = Simulation(build(spec, disk.probe).plan(), disk, Tape(tape), observer)
+    asyncio.run(simulation.whole(INPUT))
+    return simulation
+
+
+# Promise 3.
+
+
+@examples(240)
+@given(settled_specs(), tapes(), crashes())
+def test_what_a_run_tells_depends_on_neither_order_nor_crashes(spec: Spec, tape: list[int], schedule: Crashes) -> None:
+    plain = simulated(spec, [])
+    troubled = simulated(spec, tape, schedule)
+    assert told_of(troubled.plan, troubled.disk.store) == told_of(plain.plan, plain.disk.store)
+
+
+@examples(120)
+@given(racy_specs(), tapes(), crashes())
+def test_what_timing_decided_is_never_decided_again(spec: Spec, tape: list[int], schedule: Crashes) -> None:
+    simulation = simulated(spec, tape, schedule)
+    steps = list(read_steps(simulation.disk.store, RUN_ID))
+    for prefix in simulation.prefixes:
+        assert steps[: len(prefix)] == prefix
+    replayed, _ = rebuild(simulation.disk.store, RUN_ID, 0)
+    for step in steps:
+        replayed.apply(step.patch)
+    assert replayed.to_plain() == simulation.run.to_plain()
+
+
+# Promises 1 and 2.
+
+
+@examples(120)
+@given(racy_specs(), tapes(), crashes())
+def test_a_committed_node_never_runs_again(spec: Spec, tape: list[int], schedule: Crashes) -> None:
+    disk = simulated(spec, tape, schedule).disk
+    assert disk.again == []
+
+
+@examples(120)
+@given(racy_specs(), tapes(), crashes())
+def test_an_attempt_is_made_again_only_because_of_a_crash(spec: Spec, tape: list[int], schedule: Crashes) -> None:
+    disk = simulated(spec, tape, schedule).disk
+    assert max(Counter(disk.executions).values(), default=1) == 1, "twice in one life"
+    for key, attempt in disk.over:
+        assert count_of(disk.executions)[f"{RUN_ID}:{key}", attempt] <= 1 + disk.lives
+
+
+@examples(80)
+@given(racy_specs(), tapes())
+def test_without_crashes_every_attempt_is_made_once(spec: Spec, tape: list[int]) -> None:
+    disk = simulated(spec, tape).disk
+    assert set(count_of(disk.executions).values()) <= {1}
+
+
+# The kernel's own laws.
+
+
+@examples(100)
+@given(racy_specs(), tapes(), crashes())
+def test_a_stale_trigger_changes_nothing(spec: Spec, tape: list[int], schedule: Crashes) -> None:
+    past: list[Trigger] = []
+
+    def check(seen: Observation) -> None:
+        if isinstance(seen.trigger, NodeFinished | NodeFailed | TimerFired | SignalReceived | RunStarted):
+            past.append(seen.trigger)
+        run = seen.simulation.run
+        for trigger in past:
+            assert advance(seen.simulation.plan.shape, run, trigger) == NOTHING
+
+    simulated(spec, tape, schedule, check)
+
+
+@examples(80)
+@given(racy_specs(), tapes(), crashes())
+def test_a_snapshot_comes_back_from_its_record(spec: Spec, tape: list[int], schedule: Crashes) -> None:
+    def check(seen: Observation) -> None:
+        plain = seen.simulation.run.to_plain()
+        back = Snapshot.from_plain(unseal(ord("N"), seal(ord("N"), plain)))
+        assert back.to_plain() == plain
+        assert [type(token) for token in back.tokens.values()] == [
+            type(token) for token in seen.simulation.run.tokens.values()
+        ]
+
+    simulated(spec, tape, schedule, check)
+
+
+@pytest.mark.parametrize("snapshot_steps", [1, 5, 64])
+def test_the_live_snapshot_is_what_the_disk_says_after_every_step_and_forever(
+    monkeypatch: pytest.MonkeyPatch, snapshot_steps: int
+) -> None:
+    monkeypatch.setattr(history, "SNAPSHOT_STEPS", snapshot_steps)
+
+    @examples(50)
+    @given(racy_specs(), tapes(), crashes())
+    def holds(spec: Spec, tape: list[int], schedule: Crashes) -> None:
+        known: dict[int, Any] = {}
+
+        def check(seen: Observation) -> None:
+            run = seen.simulation.run
+            rebuilt, _ = rebuild(seen.simulation.disk.store, RUN_ID)
+            known[run.seq] = plain = _copied(run)
+            assert _copied(rebuilt) == plain
+
+        simulation = simulated(spec, tape, schedule, check)
+        for seq, plain in known.items():
+            assert _copied(rebuild(simulation.disk.store, RUN_ID, seq)[0]) == plain
+
+    holds()
+
+
+def _copied(run: Snapshot) -> str:
+    return repr(run.to_plain())  # order of every dict included
+
+
+@examples(120)
+@given(racy_specs(), tapes(), crashes())
+def test_work_after_a_patch_is_work_before_less_what_ended_plus_what_is_new(
+    spec: Spec, tape: list[int], schedule: Crashes
+) -> None:
+    def check(seen: Observation) -> None:
+        change = seen.change
+        kept = [
+            item
+            for item in seen.before
+            if not change.whole
+            and (item.timer not in change.timers if isinstance(item, ArmTimer) else item.token not in change.tokens)
+        ]
+        now = work(seen.simulation.plan.shape, seen.simulation.run)
+        assert Counter([*kept, *change.new]) == Counter(now)
+
+    simulated(spec, tape, schedule, check)
+
+
+@examples(120)
+@given(racy_specs(), tapes(), crashes())
+def test_everything_in_a_snapshot_is_accounted_for(spec: Spec, tape: list[int], schedule: Crashes) -> None:
+    def check(seen: Observation) -> None:
+        _account(seen.simulation.run)
+
+    run = simulated(spec, tape, schedule, check).run
+    assert run.status in (COMPLETED, FAILED)
+    if run.status == COMPLETED:
+        assert (run.tokens, run.scopes, run.timers, run.waits, list(run.places)) == ({}, {}, {}, {}, [""])
+
+
+def _account(run: Snapshot) -> None:
+    assert run.active == sum(token.state == RUN for token in run.tokens.values())
+    for timer in run.timers:
+        owner = timer[2:]
+        assert owner in (run.tokens if timer.startswith("t:") else {**run.scopes, "": None})
+    waiting = sorted(token.name for token in run.tokens.values() if token.state == WAIT)
+    assert sorted(name for names in run.waits.values() for name in names) == waiting
+    assert all(run.waits.values())
+    for name, token in run.tokens.items():
+        assert run.places[token.place].token == name
+    for name, scope in run.scopes.items():
+        assert run.places[scope.place].opened == name
+        assert not scope.results.keys() & scope.failures.keys()
+        for branch in scope.queue:
+            assert f"{name}[{branch}]/" not in run.places
+    for name, place in run.places.items():
+        assert place.token is None or place.token in run.tokens
+        assert place.opened is None or place.opened in run.scopes
+        if place.scope is None:
+            assert name == ""
+        else:
+            assert name == f"{place.scope}[{place.branch}]/"
+            assert place.branch < run.scopes[place.scope].width
+
+
+# Endings.
+
+
+@examples(100)
+@given(racy_specs(), tapes(), crashes(), st.integers(0, 30))
+def test_a_cancelled_run_stays_cancelled_and_does_nothing_more(
+    spec: Spec, tape: list[int], schedule: Crashes, steps: int
+) -> None:
+    disk = Disk(schedule=list(schedule))
+    simulation = Simulation(build(spec, disk.probe).plan(), disk, Tape(tape))
+    simulation.stopped = lambda simulation: simulation.run.seq > steps
+    asyncio.run(simulation.whole(INPUT))
+    disk.schedule = []
+    held = [ended for ended in simulation.todo.values() if ended is not None]
+    ended = simulation.run.status == COMPLETED
+    assert simulation.decide(CancelRequested(simulation.now)) is not ended
+    assert simulation.run.status == (COMPLETED if ended else CANCELLED)
+    late = [CancelRequested(5), RunResumed(5), *(one.trigger for one in held)]
+    late += [TimerFired(timer, due, due) for timer, due in simulation.run.timers.items()]
+    for trigger in late:
+        assert simulation.decide(trigger) is False
+    assert simulation.rebuild()
+    assert simulation.todo == {}
+    made = len(disk.executions)
+    asyncio.run(simulation.go())
+    assert len(disk.executions) == made
+
+
+@examples(160)
+@given(racy_specs(), tapes(), crashes())
+def test_a_resume_repeats_only_what_failed_or_was_stopped_under_the_same_key(
+    spec: Spec, tape: list[int], schedule: Crashes
+) -> None:
+    simulation = simulated(spec, tape, schedule)
+    disk = simulation.disk
+    disk.schedule = []
+    for _ in range(300):
+        if simulation.run.status != FAILED or _cannot_mend(simulation.run):
+            break
+        broken = {token.name: token for token in simulation.run.tokens.values() if token.state == BROKEN}
+        finished = set(disk.finished)
+        assert simulation.rebuild()
+        simulation.decide(RunResumed(simulation.now))
+        for name, token in broken.items():
+            armed = simulation.run.tokens.get(name)
+            assert armed is None or armed.attempt == token.attempt + 1
+        asyncio.run(simulation.go())
+        assert disk.again == []
+        assert finished <= disk.finished
+    assert simulation.run.status == COMPLETED or _cannot_mend(simulation.run)
+
+
+def _cannot_mend(run: Snapshot) -> bool:
+    """Tell whether no resume need help: too few items for the join, or time runs out again and again."""
+    if run.error is not None and run.error[1] in ("Timeout", "SignalTimeout"):
+        return True
+    return run.error is not None and run.error[1] == "JoinUnreachable" and "it has" in run.error[2]
+
+
+# Purity.
+
+
+def test_advance_decides_the_same_in_every_process() -> None:
+    digests = Path(__file__).with_name("steps_digest.py")
+
+    @examples(2)
+    @given(st.lists(st.tuples(racy_specs(), tapes(), crashes()), min_size=8, max_size=12))
+    def holds(cases: list[tuple[Spec, list[int], Crashes]]) -> None:
+        here = [steps_digest(*case, build=build) for case in cases]
+        for seed in ("1", "2"):
+            child = subprocess.run(
+                [sys.executable, str(digests)],
+                input="\n".join(repr(case) for case in cases),
+                env={**os.environ, "PYTHONHASHSEED": seed},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert child.stdout.split() == here
+
+    holds()
