@@ -106,7 +106,7 @@ class Admission:
                 if live is not None:
                     return live
                 await self._own()
-                held = await free_lease(self.store, self.owner, run_id, wait=False)
+                held = await free_lease(self.store, self.owner, run_id, self.check_open, wait=False)
                 snapshot, history = rebuild(self.store, run_id)
                 live = Live(plan, snapshot, history, self.head(run_id), Lease(self.owner.id, held.lease.epoch + 1))
                 live.resting = True
@@ -125,14 +125,23 @@ class Admission:
             raise RunNotFound(run_id, "no such run in this store; engine.runs() lists those there are")
         return Head.read(keys.head, blob)
 
+    def check_open(self) -> None:
+        """Raise `RunError` once the engine is closed."""
+        if self.closed:
+            raise RunError("", "the engine is closed: make a new one on the same store")
+
     def _forget(self, live: Live) -> None:
         if self.lives.get(live.run_id) is live:
             del self.lives[live.run_id]
 
     async def _own(self) -> None:
         """Be known as an owner. Where another process could hold the writer lock, wait for it in a thread."""
+        self.check_open()
         if self.store.shared:
             await asyncio.to_thread(self.owner.begin)
+            if self.closed:
+                self.owner.end()
+            self.check_open()
         else:
             self.owner.begin()
 
@@ -165,7 +174,7 @@ class Admission:
         """Begin a run's work, unless the engine was closed meanwhile."""
         if self.closed:
             await self.scheduler.rest(live)
-            raise RunError(live.run_id, "the engine is closed: make a new one on the same store")
+            self.check_open()
         try:
             live.resting = False
             await self.scheduler.begin(live)
@@ -279,7 +288,7 @@ class Admission:
                     live.attach(watch)
                 return live, False
             await self._own()  # before anything is read: it may take long
-            held = await free_lease(self.store, self.owner, run_id, wait=wait)
+            held = await free_lease(self.store, self.owner, run_id, self.check_open, wait=wait)
             live = self._loaded(run_id, plan, wanted, held)
             if watch is not None:
                 live.attach(watch)

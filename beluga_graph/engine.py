@@ -348,8 +348,7 @@ class Engine:
         return await self._runs.start(name, Wanted(plan, value, context, limits, session), wait=wait, watch=watch)
 
     def _check_open(self) -> None:
-        if self._runs.closed:
-            raise RunError("", "the engine is closed: make a new one on the same store")
+        self._runs.check_open()
 
     def _plan_or_shape(self, head: Head) -> Plan:
         """Return the flow's plan if it is known, else its stored shape without any code."""

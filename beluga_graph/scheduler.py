@@ -205,16 +205,7 @@ class Scheduler:
     async def _attempt(self, live: Live, token: Token) -> Ended:
         show = None
         if live.watches:
-            live.show(
-                Event(
-                    type="node_started",
-                    run_id=live.run_id,
-                    node=token.node,
-                    agent=live.agent_of(token.node),
-                    token=token.name,
-                    attempt=token.attempt,
-                )
-            )
+            _show(live, token, "node_started")
             show = partial(_show_text, live)
         attempt = Attempt(live.plan, live.snapshot, token, live.history, self.hands, show)
         if self._places is None:
@@ -223,16 +214,7 @@ class Scheduler:
             async with self._places:
                 ended = await run_attempt(attempt)
         if attempt.texts and type(ended.trigger) is NodeFailed and live.watches:
-            live.show(
-                Event(
-                    type="retracted",
-                    run_id=live.run_id,
-                    node=token.node,
-                    agent=live.agent_of(token.node),
-                    token=token.name,
-                    attempt=token.attempt,
-                )
-            )
+            _show(live, token, "retracted")
         return ended
 
     async def settled(self, step: Step) -> None:
@@ -352,12 +334,18 @@ class _Note:
 
 
 def _show_text(live: Live, token: Token, text: str) -> None:
+    _show(live, token, "text", text)
+
+
+def _show(live: Live, token: Token, kind: str, text: str = "") -> None:
+    """Show a live event, which is never stored."""
+    agent = live.agent_of(token.node)
     live.show(
         Event(
-            type="text",
+            type=kind,
             run_id=live.run_id,
             node=token.node,
-            agent=live.agent_of(token.node),
+            agent=agent,
             token=token.name,
             attempt=token.attempt,
             text=text,

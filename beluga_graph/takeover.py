@@ -7,6 +7,7 @@ they were read. So nobody who is alive can lose a run to somebody who looked too
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import NamedTuple
 
 from beluga_graph.adoption import difference
@@ -33,10 +34,13 @@ class Held(NamedTuple):
     record: bytes | None
 
 
-async def free_lease(store: Store, owner: Owner, run_id: str, *, wait: bool) -> Held:
+async def free_lease(
+    store: Store, owner: Owner, run_id: str, check_open: Callable[[], None], *, wait: bool
+) -> Held:
     """Return the lease of a run once nobody else alive holds it. Raises `RunBusy` unless `wait`."""
     keys = Keys(run_id)
     while True:
+        check_open()  # the engine may be closed while this waits
         record = store.get(keys.lease)
         lease = Lease(b"", 0) if record is None else Lease.read(keys.lease, record)
         if lease.owner in (b"", owner.id) or not owner_is_alive(store, lease.owner, owner.now_ms()):

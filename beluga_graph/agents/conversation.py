@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -17,7 +17,7 @@ from beluga_graph.kernel.words import Value
 from beluga_graph.models.messages import Message, ToolCall
 from beluga_graph.reducers import add, append, merge
 
-__all__ = ["Conversation", "Outcome", "Pending", "View", "as_json", "as_text", "flaw", "seen"]
+__all__ = ["Conversation", "Outcome", "Pending", "View", "as_json", "as_text", "seen"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,26 +145,6 @@ class _Known:
 
 def _is_fixed(message: Message) -> bool:
     return message.echo is None and not isinstance(message.content, tuple)
-
-
-def flaw(messages: Sequence[Message]) -> str | None:
-    """Return why no provider can be sent these messages; `None` if all can.
-
-    The first is a user's, and each tool call has exactly one result, before anything else is said.
-    """
-    if not messages or messages[0].role != "user":
-        return "it does not begin with a user's message"
-    open_calls: set[str] = set()
-    for index, message in enumerate(messages):
-        if message.role == "tool":
-            if message.call_id not in open_calls:
-                return f"message {index} is a result without its call"
-            open_calls.discard(message.call_id)
-            continue
-        if open_calls:
-            return f"message {index} comes before the results of the calls before it"
-        open_calls = {call.id for call in message.tool_calls}
-    return "it ends before the results of its last calls" if open_calls else None
 
 
 def as_text(value: Any) -> str:

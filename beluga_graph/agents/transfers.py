@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from beluga_graph.agents.calls import answer_of, called, show_result
-from beluga_graph.agents.conversation import Outcome, View, flaw, seen
+from beluga_graph.agents.conversation import Outcome, View, seen
 from beluga_graph.agents.handoffs import Handoff, HandoffInput
 from beluga_graph.agents.tools import parse_arguments
 from beluga_graph.context import Context, inside
-from beluga_graph.errors import LimitReached, ToolError
+from beluga_graph.errors import LimitReached, ModelError, ToolError
+from beluga_graph.models.conversation import check_conversation
 from beluga_graph.models.messages import Message, ToolCall
 
 __all__ = ["AGAIN", "lending", "transfer"]
@@ -93,9 +94,10 @@ def _base_of(tool: str, filtered: HandoffInput, message: str) -> tuple[Message, 
     base = tuple(filtered.history)
     if filtered.message and (filtered.message != message or not base):
         base = (*base, Message(role="user", content=filtered.message))
-    wrong = flaw(base)
-    if wrong is not None:
-        raise ToolError(f"the input_filter of {tool} returned a history that no model can be sent: {wrong}")
+    try:
+        check_conversation(base)
+    except ModelError as error:
+        raise ToolError(f"the input_filter of {tool} returned a history that no model can be sent: {error}") from error
     return base
 
 

@@ -19,7 +19,8 @@ from beluga_graph.agents.transfers import AGAIN
 from beluga_graph.context import Context, inside
 from beluga_graph.errors import LimitReached, ModelError, ToolError
 from beluga_graph.events import Failure
-from beluga_graph.models.messages import Message, Reply, Request, ToolCall, ToolSpec, Usage
+from beluga_graph.models.base import ask
+from beluga_graph.models.messages import Message, Request, ToolCall, ToolSpec, Usage
 
 if TYPE_CHECKING:
     from beluga_graph.agents.agent import Agent
@@ -59,7 +60,7 @@ class Turn:
             output_schema=agent.output.schema if agent.output is not None else None,
             settings=dict(agent.settings),
         )
-        reply = await self._asked(ctx, request)
+        reply = await ask(agent.model, request, ctx.emit_text)
         calls = identified(reply.message.tool_calls)
         message = replace(reply.message, role="assistant", tool_calls=calls, agent=agent.name)
         _count(ctx, reply.usage)
@@ -70,23 +71,6 @@ class Turn:
             inside(ctx).take(AGAIN)
             return None
         return self._answered(ctx, message)
-
-    async def _asked(self, ctx: Context, request: Request) -> Reply:
-        reply, model = None, self.agent.model
-        stream = model.stream(request)
-        try:
-            async for piece in stream:
-                if isinstance(piece, str):
-                    ctx.emit_text(piece)
-                else:
-                    reply = piece
-        finally:
-            close = getattr(stream, "aclose", None)
-            if close is not None:
-                await close()
-        if reply is None:
-            raise ModelError(f"model {model.name!r} ended its stream without a reply", retryable=True)
-        return reply
 
     async def _system(self, ctx: Context) -> str:
         agent = self.agent
