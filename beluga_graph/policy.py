@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from math import inf
 
 __all__ = ["Limits", "Retry"]
 
@@ -39,8 +40,8 @@ class Retry:
         if not 0 <= self.jitter <= 1:
             msg = f"Retry(jitter={self.jitter}): a share between 0 and 1"
             raise ValueError(msg)
-        if self.initial < 0 or self.maximum < 0 or self.factor < 1:
-            msg = f"{self}: initial and maximum are seconds >= 0, factor is >= 1"
+        if not (0 <= self.initial < inf and 0 <= self.maximum < inf and 1 <= self.factor < inf):
+            msg = f"{self}: initial and maximum are seconds >= 0, factor is >= 1, and all are finite"
             raise ValueError(msg)
 
     def allows(self, error: BaseException) -> bool:

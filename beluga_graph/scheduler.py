@@ -142,8 +142,8 @@ class Scheduler:
         if overdue:
             await self.committer.drained()
         # What the fired timers led to was begun with their commits; the rest is left.
-        known = live.hands.keys() | live.timers.keys()
-        left = [item for item in everything if type(item) is AwaitSignal or item[0] not in known]
+        begun = {ArmTimer: live.timers, RunNode: live.hands, AwaitSignal: ()}
+        left = [item for item in everything if item[0] not in begun[type(item)]]
         if not live.done.done():
             self._begin(live, left, None)
 

@@ -34,9 +34,7 @@ class Held(NamedTuple):
     record: bytes | None
 
 
-async def free_lease(
-    store: Store, owner: Owner, run_id: str, check_open: Callable[[], None], *, wait: bool
-) -> Held:
+async def free_lease(store: Store, owner: Owner, run_id: str, check_open: Callable[[], None], *, wait: bool) -> Held:
     """Return the lease of a run once nobody else alive holds it. Raises `RunBusy` unless `wait`."""
     keys = Keys(run_id)
     while True:
