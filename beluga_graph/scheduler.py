@@ -142,8 +142,8 @@ class Scheduler:
         if overdue:
             await self.committer.drained()
         # What the fired timers led to was begun with their commits; the rest is left.
-        begun = {ArmTimer: live.timers, RunNode: live.hands, AwaitSignal: ()}
-        left = [item for item in everything if item[0] not in begun[type(item)]]
+        begun = {("ArmTimer", timer) for timer in live.timers} | {("RunNode", token) for token in live.hands}
+        left = [item for item in everything if (type(item).__name__, item[0]) not in begun]
         if not live.done.done():
             self._begin(live, left, None)
 

@@ -301,9 +301,6 @@ async def test_an_async_filter_may_leave_nothing_but_a_message() -> None:
         (lambda given: replace(given, history=()), "the conversation is empty"),
         (lambda given: replace(given, history=given.history[1:]), "a conversation starts with a user's message"),
         (lambda given: replace(given, history=given.history[:2]), "ends before the results of the calls"),
-            lambda given: replace(given, history=given.history[:2]),
-            "the conversation ends before the results of the calls",
-        ),
         (
             lambda given: replace(given, history=(given.history[0], given.history[2])),
             "answers 'call_1_1', which no open call of the turn has as its id",
