@@ -130,6 +130,12 @@ class Admission:
         if self.closed:
             raise RunError("", "the engine is closed: make a new one on the same store")
 
+    async def turned_away(self) -> None:
+        """Return once nobody is on the way in: after `closed`, whoever is gives back what was taken."""
+        for door in list(self._doors.values()):
+            async with door:
+                pass
+
     def _forget(self, live: Live) -> None:
         if self.lives.get(live.run_id) is live:
             del self.lives[live.run_id]

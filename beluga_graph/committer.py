@@ -61,6 +61,7 @@ class Committer:
         self._pauses = False
         self._writing: asyncio.Task[None] | None = None
         self._writer: ThreadPoolExecutor | None = None
+        self._syncs = durability != "none" and store.folder is not None
         self._slow: deque[bool] = deque(maxlen=_REMEMBERED)  # of the last small commits, which took long
         self._slow_count = 0
 
@@ -140,14 +141,15 @@ class Committer:
 
     def _timed(self, ops: Sequence[Op], entries: int) -> Exception | None:
         """Commit; take note of how long a small commit took, which is how long a sync takes."""
+        if entries > _SMALL or not self._syncs:
+            return _attempt(self.store.commit, ops)
         began = time.perf_counter()
         error = _attempt(self.store.commit, ops)
-        if entries <= _SMALL and self.durability != "none":
-            if len(self._slow) == _REMEMBERED:
-                self._slow_count -= self._slow[0]
-            is_slow = time.perf_counter() - began > SLOW_COMMIT_S
-            self._slow.append(is_slow)
-            self._slow_count += is_slow
+        if len(self._slow) == _REMEMBERED:
+            self._slow_count -= self._slow[0]
+        is_slow = time.perf_counter() - began > SLOW_COMMIT_S
+        self._slow.append(is_slow)
+        self._slow_count += is_slow
         return error
 
     def _batch(self) -> tuple[list[Entry], list[Op]]:

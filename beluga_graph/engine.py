@@ -118,6 +118,7 @@ class Engine:
             await self._scheduler.rest(live)
         if self._is_closed:
             return
+        await self._runs.turned_away()
         await self._scheduler.committer.drained()
         self._is_closed = True
         self._scheduler.close()

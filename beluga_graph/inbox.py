@@ -68,7 +68,13 @@ class Inbox:
         if not waiting:
             return
         self.keep_looking()
-        for run in {key[1:17] for key, _ in self._scheduler.store.scan(b"U")}:
+        try:
+            unread = {key[1:17] for key, _ in self._scheduler.store.scan(b"U")}
+        except Exception as error:  # noqa: BLE001 - the store is gone: everybody who waits is told
+            for stopped in waiting.values():
+                self._scheduler.abandon(stopped, error)
+            return
+        for run in unread:
             live = waiting.get(run)
             if live is not None:
                 for signal in list(live.snapshot.waits):
