@@ -153,6 +153,7 @@ def stream(api: str, ask: Ask, said: Said, usage: tuple[int, int]) -> bytes:
     """Return the answer as the API streams it."""
     pieces = [word + " " for word in said.text.split(" ")[:-1]] + [said.text.split(" ")[-1]] if said.text else []
     calls = [(f"call_{ask.digest}_{place}", *call) for place, call in enumerate(said.calls)]
+    deltas: list[dict[str, Any]]
     told: dict[str, Any] = {"input_tokens": usage[0], "output_tokens": usage[1], "total_tokens": sum(usage)}
     if api == "anthropic":
         blocks = [wire.text_block(*pieces)] if pieces else []
@@ -172,8 +173,10 @@ def stream(api: str, ask: Ask, said: Said, usage: tuple[int, int]) -> bytes:
             for own, name, given in calls
         ]
         details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
-        return wire.responses(*items, usage=told | details)
-    deltas: list[dict[str, Any]] = [{"content": piece} for piece in pieces]
+        kind = "response.output_text.delta"
+        deltas = [{"type": kind, "output_index": 0, "content_index": 0, "delta": piece} for piece in pieces]
+        return wire.sse(*deltas, done=False) + wire.responses(*items, deltas=False, usage=told | details)
+    deltas = [{"content": piece} for piece in pieces]
     for place, (own, name, given) in enumerate(calls):
         function = {"name": name, "arguments": json.dumps(given)}
         deltas.append({"tool_calls": [{"index": place, "id": own, "type": "function", "function": function}]})
@@ -244,14 +247,14 @@ class _Handler(BaseHTTPRequestHandler):
         fault, answer = self.server.paid.serve(self.path, body)
         status = fault.status if fault is not None else 200
         if status != 200:
-            answer = json.dumps({"type": "error", "error": {"type": "some_error", "message": "not now"}}).encode()
+            answer = json.dumps({"type": "error", "error": {"type": "some_error", "message": "not like this"}}).encode()
         self.send_response(status)
         kind = "text/event-stream" if status == 200 else "application/json"
         for name, value in {"content-type": kind, "content-length": str(len(answer)), **_headers(fault)}.items():
             self.send_header(name, value)
         self.end_headers()
         if status == 200 and fault is not None:
-            self.wfile.write(answer[: answer.rindex(b"#")].rpartition(b"\n\n")[0] + b"\n\n")
+            self.wfile.write(answer[: answer.index(b"#")].rpartition(b"\n\n")[0] + b"\n\n")
             self.close_connection = True
         else:
             self.wfile.write(answer)
