@@ -200,7 +200,6 @@ class Scheduler:
             hand.leave()
 
     async def _attempt(self, live: Live, token: Token) -> Ended:
-        show = None
         if live.watches:
             live.show(
                 Event(
@@ -212,8 +211,8 @@ class Scheduler:
                     attempt=token.attempt,
                 )
             )
-            show = partial(_show_text, live)
-        attempt = Attempt(live.plan, live.snapshot, token, live.history, self.hands, show)
+        # Also without a watcher: one may come while the attempt goes on.
+        attempt = Attempt(live.plan, live.snapshot, token, live.history, self.hands, partial(_show_text, live))
         if self._places is None:
             ended = await run_attempt(attempt)
         else:
@@ -368,6 +367,8 @@ class _Note:
 
 
 def _show_text(live: Live, token: Token, text: str) -> None:
+    if not live.watches:
+        return
     live.show(
         Event(
             type="text",

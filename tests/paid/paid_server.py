@@ -64,6 +64,17 @@ class Account:
     output_tokens: int = 0
     faults: deque[Fault] = field(default_factory=deque)
     """What happens to the next requests."""
+    stumbles: tuple[Fault, ...] = ()
+    """What happens to requests that come for the first time, by turns."""
+
+    def book(self, api: str, body: dict[str, Any], ask: Ask) -> Fault | None:
+        """Write a request down; return what happens to it, if that is not an answer."""
+        known, asked = set(self.asked), f"{ask.agent} {ask.digest}"
+        self.bodies.append((api, body))
+        self.asked.append(asked)
+        if self.stumbles and asked not in known:
+            return self.stumbles[len(known) % len(self.stumbles)]
+        return self.faults.popleft() if self.faults else None
 
     @property
     def times_asked(self) -> Counter[str]:
@@ -219,9 +230,7 @@ class PaidServer:
         said = answer_to(ask)
         usage = len(json.dumps(body)), 7 if api == "anthropic" else len(said.text) + len(said.calls)
         with self.lock:
-            account.bodies.append((api, body))
-            account.asked.append(f"{ask.agent} {ask.digest}")
-            fault = account.faults.popleft() if account.faults else None
+            fault = account.book(api, body, ask)
             if fault is None:
                 account.input_tokens += usage[0]
                 account.output_tokens += usage[1]
