@@ -66,6 +66,7 @@ class Account:
     """What happens to the next requests."""
     stumbles: tuple[Fault, ...] = ()
     """What happens to requests that come for the first time, by turns."""
+    changed: threading.Condition = field(default_factory=threading.Condition)
 
     def book(self, api: str, body: dict[str, Any], ask: Ask) -> Fault | None:
         """Write a request down; return what happens to it, if that is not an answer."""
@@ -75,6 +76,11 @@ class Account:
         if self.stumbles and asked not in known:
             return self.stumbles[len(known) % len(self.stumbles)]
         return self.faults.popleft() if self.faults else None
+
+    def wait_for(self, requests: int) -> None:
+        """Return once so many requests have come."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.asked) >= requests, timeout=60)
 
     @property
     def times_asked(self) -> Counter[str]:
@@ -200,7 +206,6 @@ class PaidServer:
 
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
-        self.lock = threading.Lock()
         self._http = _Http(("127.0.0.1", 0), _Handler)
         self._http.paid = self
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,))
@@ -229,8 +234,9 @@ class PaidServer:
         ask = read(api, body)
         said = answer_to(ask)
         usage = len(json.dumps(body)), 7 if api == "anthropic" else len(said.text) + len(said.calls)
-        with self.lock:
+        with account.changed:
             fault = account.book(api, body, ask)
+            account.changed.notify_all()
             if fault is None:
                 account.input_tokens += usage[0]
                 account.output_tokens += usage[1]
