@@ -203,11 +203,10 @@ class Scheduler:
             hand.leave()
 
     async def _attempt(self, live: Live, token: Token) -> Ended:
-        show = None
         if live.watches:
             _show(live, token, "node_started")
-            show = partial(_show_text, live)
-        attempt = Attempt(live.plan, live.snapshot, token, live.history, self.hands, show)
+        # Also without a watcher: one may come while the attempt goes on.
+        attempt = Attempt(live.plan, live.snapshot, token, live.history, self.hands, partial(_show_text, live))
         if self._places is None:
             ended = await run_attempt(attempt)
         else:
@@ -334,7 +333,8 @@ class _Note:
 
 
 def _show_text(live: Live, token: Token, text: str) -> None:
-    _show(live, token, "text", text)
+    if live.watches:
+        _show(live, token, "text", text)
 
 
 def _show(live: Live, token: Token, kind: str, text: str = "") -> None:

@@ -91,16 +91,28 @@ def demo(
     durability: Annotated[
         Durability, typer.Option("--durability", help="When a step counts as done: see `Engine`.")
     ] = Durability.commit,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="Let a model say in a sentence what each document is about: openai:NAME or anthropic:NAME. How each "
+            "document begins is sent to that provider. The key and the address come from the environment "
+            "(OPENAI_API_KEY, OPENAI_BASE_URL, …).",
+            metavar="PROVIDER:NAME",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Read a folder's text files and write a report about them. Kill it at any moment and start it again.
 
     Each document is parsed, counted, searched for keywords and links in branches of their own; the corpus is
     compared as a whole and summed up in a loop. Every finished node is on disk, so the same command goes on
-    where it was killed, and ends in the same report. Needs no key, no network and no server.
+    where it was killed, and ends in the same report. Needs no key, no network and no server, unless
+    you name a model; then too no answer is paid for twice.
     """
     from beluga_graph.cli.demo import demo as run_demo  # noqa: PLC0415 - looking into a store needs no pipeline
 
-    run_demo(folder, store=store, output=output, fresh=fresh, pause_s=slow, durability=durability.value)
+    run_demo(folder, store=store, output=output, fresh=fresh, pause_s=slow, durability=durability.value, model=model)
 
 
 @app.command(epilog=_CODES)

@@ -16,13 +16,13 @@ from rich.console import Console
 from rich.text import Text
 
 import beluga_graph
-from beluga_graph import Engine, GraphChanged, RunBusy, RunInfo, RunStatus
+from beluga_graph import Engine, Graph, GraphChanged, ModelError, RunBusy, RunInfo, RunStatus
 from beluga_graph.cli.ends import Exit, Unfit
 from beluga_graph.cli.looking import console, new_table
 from beluga_graph.cli.progress import Done, Walked, display_on
 from beluga_graph.cli.shown import one_line, plain
-from beluga_graph.demo.documents import Document, Job, Listing, Skipped, list_documents
-from beluga_graph.demo.pipeline import Desk, pipeline
+from beluga_graph.demo.documents import Document, Job, Skipped, list_documents
+from beluga_graph.demo.pipeline import Desk, pipeline_with
 from beluga_graph.demo.report import Report, is_ours, write_report
 from stores.base import Durability
 
@@ -42,11 +42,28 @@ class Choice:
     """What of it is on disk."""
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the command is to do: the graph, over which documents."""
+
+    job: Job
+    graph: Graph
+    model: str | None
+
+
 def demo(
-    folder: Path | None, *, store: Path, output: Path, fresh: bool, pause_s: float, durability: Durability
+    folder: Path | None,
+    *,
+    store: Path,
+    output: Path,
+    fresh: bool,
+    pause_s: float,
+    durability: Durability,
+    model: str | None,
 ) -> None:
     """Start the run over a folder's documents, or go on with it, or tell how it ended."""
     out = console()
+    graph = _graph(model)
     root = folder if folder is not None else own_documents()
     _check_output(output)
     listing = list_documents(root, without=(output,))
@@ -54,10 +71,18 @@ def demo(
         raise Unfit(f"no text documents in {root}: name another folder")
     _tell_skipped(out, listing.skipped)
     try:
-        asyncio.run(_demo(out, listing, store, Desk(output.absolute(), pause_s), durability, fresh=fresh))
+        order = Order(listing.job, graph, model)
+        asyncio.run(_demo(out, order, store, Desk(output.absolute(), pause_s), durability, fresh=fresh))
     except KeyboardInterrupt:
         _say(out, "stopped; what was done is on disk: the same command goes on from here")
         raise typer.Exit(Exit.interrupted) from None
+
+
+def _graph(model: str | None) -> Graph:
+    try:
+        return pipeline_with(model)
+    except ModelError as error:
+        raise typer.BadParameter(str(error), param_hint="--model") from None
 
 
 def own_documents() -> Path:
@@ -67,30 +92,29 @@ def own_documents() -> Path:
     return checkout if (checkout / "pyproject.toml").is_file() else package
 
 
-async def _demo(
-    out: Console, listing: Listing, store: Path, desk: Desk, durability: Durability, *, fresh: bool
-) -> None:
-    job = listing.job
+async def _demo(out: Console, order: Order, store: Path, desk: Desk, durability: Durability, *, fresh: bool) -> None:
     async with Engine(store, durability=durability, deps=desk) as engine:
-        engine.register(pipeline)
-        choice = await _choose(out, engine, job, fresh=fresh)
+        engine.register(order.graph)
+        choice = await _choose(out, engine, order, fresh=fresh)
         if choice.status == RunStatus.completed:
             await _tell_finished(out, engine, choice, desk)
             return
         begun = time.monotonic()
-        walked = await _walk(out, engine, choice, job, store)
+        walked = await _walk(out, engine, choice, order, store)
         await _tell_end(out, engine, choice, walked, desk, time.monotonic() - begun)
 
 
 # Which run.
 
 
-async def _choose(out: Console, engine: Engine, job: Job, *, fresh: bool) -> Choice:
+async def _choose(out: Console, engine: Engine, order: Order, *, fresh: bool) -> Choice:
     """Return the run of this folder and these documents: the one that is there, or the next new one.
 
-    The id is made of the folder, the documents' digests and a number, so the same command finds its run again.
+    The id is made of the folder (and the model, if one is asked), the documents' digests and a number, so the same
+    command finds its run again.
     """
-    of_folder = f"demo-{_digest(job.folder, length=6)}-"
+    job = order.job
+    of_folder = f"demo-{_digest(job.folder, *filter(None, [order.model]), length=6)}-"
     of_documents = f"{of_folder}{_digest(*(f'{d.path} {d.digest}' for d in job.documents), length=8)}-"
     earlier = sorted(
         (run for run in await engine.runs() if run.run_id.startswith(of_folder)), key=lambda run: _number(run.run_id)
@@ -152,11 +176,12 @@ def _number(run_id: str) -> int:
 # Driving it.
 
 
-async def _walk(out: Console, engine: Engine, choice: Choice, job: Job, store: Path) -> Walked:
+async def _walk(out: Console, engine: Engine, choice: Choice, order: Order, store: Path) -> Walked:
     """Start the run or go on with it, and watch it to its end."""
+    job = order.job
     before = choice.before or Done()
     try:
-        run = await engine.start(pipeline, job, run_id=choice.run_id)
+        run = await engine.start(order.graph, job, run_id=choice.run_id)
     except RunBusy as error:
         message = "another process is working on it: wait until that has ended, or stop it"
         raise RunBusy(choice.run_id, message) from error
@@ -179,6 +204,7 @@ async def _walk(out: Console, engine: Engine, choice: Choice, job: Job, store: P
             walked.see(event)
             display.show(walked, event)
     await run.result()
+    walked.usage = (await run.outcome()).usage
     return walked
 
 
@@ -193,6 +219,9 @@ async def _tell_end(out: Console, engine: Engine, choice: Choice, walked: Walked
     table.add_row("documents", f"{report.documents:,}" + (f", {report.unread} not readable" if report.unread else ""))
     table.add_row("words", f"{report.words:,}")
     table.add_row("summary", f"{report.turns} turns")
+    if walked.usage:
+        answers, told, said = (walked.usage[name] for name in ("model_calls", "input_tokens", "output_tokens"))
+        table.add_row("model", f"{answers:,} answers, {told:,} tokens read, {said:,} written")
     table.add_row("broken links", str(report.broken))
     table.add_row("steps", f"{snapshot.seq:,} committed")
     table.add_row("nodes", f"{walked.here.nodes:,} run by this process, {walked.before.nodes:,} were done before")

@@ -56,6 +56,7 @@ class Walked:
         self.documents = documents
         self.before = before
         self.here = Done()
+        self.usage: dict[str, int] = {}  # of the whole run, once it has ended
         self.stage = ""
         self.stage_is_new = False
 

@@ -55,6 +55,7 @@ def render(
     longest: tuple[int, str],
     keywords: Sequence[str],
     summary: Sequence[str],
+    summaries: Mapping[str, str],
     rows: Sequence[Row],
     telling: Mapping[str, Sequence[str]],
     hosts: Sequence[str],
@@ -76,6 +77,7 @@ def render(
         "## Documents",
         "| document | kind | title | headings | words | minutes | links | keywords |\n"
         "|---|---|---|---:|---:|---:|---:|---|\n" + "\n".join(_line(row, telling.get(row.path, ())) for row in rows),
+        *_summaries(summaries),
         *_section("Links that lead nowhere", broken),
         *_section("Documents that could not be read", unread),
         *_section("Hosts linked to", hosts),
@@ -129,6 +131,13 @@ def _section(heading: str, lines: Sequence[str]) -> list[str]:
     if len(lines) > _SHOWN:
         shown.append(f"- and {len(lines) - _SHOWN:,} more")
     return [f"## {heading}", "\n".join(shown)]
+
+
+def _summaries(summaries: Mapping[str, str]) -> list[str]:
+    if not summaries:
+        return []
+    lines = (f"- **{_shown(path)}**: {_shown(text)}" for path, text in sorted(summaries.items()))
+    return ["## In a sentence each", "\n".join(lines)]
 
 
 def _shown(text: str) -> str:

@@ -10,7 +10,8 @@ import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-sys.path.append(str(HERE.parent / "models"))  # the providers' wire formats and rules are told there
+# Where the providers' wire formats and rules are told, and where the command line is called.
+sys.path.extend(str(HERE.parent / folder) for folder in ("models", "cli"))
 
 from paid_processes import Payer  # noqa: E402 - needs the path above
 from paid_server import PaidServer  # noqa: E402

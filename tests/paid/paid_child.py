@@ -5,6 +5,7 @@ to ask once in each API: the SDKs build much of what they need at their first an
 """
 
 import asyncio
+import gc
 import json
 import os
 import re
@@ -16,7 +17,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from anthropic import AsyncAnthropic
 from models_rules import CONVERTERS
+from openai import AsyncOpenAI
 from paid_flows import FLOWS, INPUT, RUN_ID
 
 import stores.environment
@@ -99,16 +102,22 @@ class MortalTransaction:
         self._inner.commit()
 
 
+# One client each, which every fork has for itself: making one reads all the certificates of the machine.
+OPENAI = AsyncOpenAI(api_key="sk", base_url="http://127.0.0.1:9")
+ANTHROPIC = AsyncAnthropic(api_key="sk", base_url="http://127.0.0.1:9")
+
+
 def model_of(api: Any, url: str, name: str) -> Model:
     if api == "anthropic":
-        return AnthropicModel(name, base_url=url, api_key="sk")
-    return OpenAIModel(name, base_url=url, api_key="sk", api=api)
+        return AnthropicModel(name, client=ANTHROPIC.with_options(base_url=url))
+    return OpenAIModel(name, client=OPENAI.with_options(base_url=url), api=api)
 
 
 async def warm_up(url: str) -> None:
-    for api in CONVERTERS:
-        for name in ("clerk", "anybody"):
-            await ask(model_of(api, url, name), Request(messages=(Message("user", "hello"),)))
+    models = [OpenAIModel("clerk", api=api, base_url=url, api_key="sk") for api in ("chat", "responses")]
+    for model in (*models, AnthropicModel("clerk", base_url=url, api_key="sk")):
+        await ask(model, Request(messages=(Message("user", "hello"),)))
+        await model.aclose()
 
 
 async def walk(job: dict[str, Any]) -> dict[str, Any]:
@@ -126,6 +135,8 @@ async def walk(job: dict[str, Any]) -> dict[str, Any]:
     async with Engine(MortalStore(store, death), durability=job["durability"], deps=happen) as engine:
         run = await engine.start(FLOWS[job["flow"]](model), INPUT, run_id=RUN_ID)
         outcome = await run.outcome(timeout=60)
+    await OPENAI.close()
+    await ANTHROPIC.close()
     store.close()
     return asdict(outcome)
 
@@ -140,6 +151,8 @@ def answer(job: dict[str, Any]) -> None:
 
 def main() -> None:
     asyncio.run(warm_up(json.loads(sys.stdin.readline())))
+    gc.collect()
+    gc.freeze()  # a fork that looks for garbage here would copy every page
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

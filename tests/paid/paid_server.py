@@ -64,6 +64,23 @@ class Account:
     output_tokens: int = 0
     faults: deque[Fault] = field(default_factory=deque)
     """What happens to the next requests."""
+    stumbles: tuple[Fault, ...] = ()
+    """What happens to requests that come for the first time, by turns."""
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def book(self, api: str, body: dict[str, Any], ask: Ask) -> Fault | None:
+        """Write a request down; return what happens to it, if that is not an answer."""
+        known, asked = set(self.asked), f"{ask.agent} {ask.digest}"
+        self.bodies.append((api, body))
+        self.asked.append(asked)
+        if self.stumbles and asked not in known:
+            return self.stumbles[len(known) % len(self.stumbles)]
+        return self.faults.popleft() if self.faults else None
+
+    def wait_for(self, requests: int) -> None:
+        """Return once so many requests have come."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.asked) >= requests, timeout=60)
 
     @property
     def times_asked(self) -> Counter[str]:
@@ -153,6 +170,7 @@ def stream(api: str, ask: Ask, said: Said, usage: tuple[int, int]) -> bytes:
     """Return the answer as the API streams it."""
     pieces = [word + " " for word in said.text.split(" ")[:-1]] + [said.text.split(" ")[-1]] if said.text else []
     calls = [(f"call_{ask.digest}_{place}", *call) for place, call in enumerate(said.calls)]
+    deltas: list[dict[str, Any]]
     told: dict[str, Any] = {"input_tokens": usage[0], "output_tokens": usage[1], "total_tokens": sum(usage)}
     if api == "anthropic":
         blocks = [wire.text_block(*pieces)] if pieces else []
@@ -172,8 +190,10 @@ def stream(api: str, ask: Ask, said: Said, usage: tuple[int, int]) -> bytes:
             for own, name, given in calls
         ]
         details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
-        return wire.responses(*items, usage=told | details)
-    deltas: list[dict[str, Any]] = [{"content": piece} for piece in pieces]
+        kind = "response.output_text.delta"
+        deltas = [{"type": kind, "output_index": 0, "content_index": 0, "delta": piece} for piece in pieces]
+        return wire.sse(*deltas, done=False) + wire.responses(*items, deltas=False, usage=told | details)
+    deltas = [{"content": piece} for piece in pieces]
     for place, (own, name, given) in enumerate(calls):
         function = {"name": name, "arguments": json.dumps(given)}
         deltas.append({"tool_calls": [{"index": place, "id": own, "type": "function", "function": function}]})
@@ -186,7 +206,6 @@ class PaidServer:
 
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
-        self.lock = threading.Lock()
         self._http = _Http(("127.0.0.1", 0), _Handler)
         self._http.paid = self
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,))
@@ -215,10 +234,9 @@ class PaidServer:
         ask = read(api, body)
         said = answer_to(ask)
         usage = len(json.dumps(body)), 7 if api == "anthropic" else len(said.text) + len(said.calls)
-        with self.lock:
-            account.bodies.append((api, body))
-            account.asked.append(f"{ask.agent} {ask.digest}")
-            fault = account.faults.popleft() if account.faults else None
+        with account.changed:
+            fault = account.book(api, body, ask)
+            account.changed.notify_all()
             if fault is None:
                 account.input_tokens += usage[0]
                 account.output_tokens += usage[1]
@@ -244,14 +262,14 @@ class _Handler(BaseHTTPRequestHandler):
         fault, answer = self.server.paid.serve(self.path, body)
         status = fault.status if fault is not None else 200
         if status != 200:
-            answer = json.dumps({"type": "error", "error": {"type": "some_error", "message": "not now"}}).encode()
+            answer = json.dumps({"type": "error", "error": {"type": "some_error", "message": "not like this"}}).encode()
         self.send_response(status)
         kind = "text/event-stream" if status == 200 else "application/json"
         for name, value in {"content-type": kind, "content-length": str(len(answer)), **_headers(fault)}.items():
             self.send_header(name, value)
         self.end_headers()
         if status == 200 and fault is not None:
-            self.wfile.write(answer[: answer.rindex(b"#")].rpartition(b"\n\n")[0] + b"\n\n")
+            self.wfile.write(answer[: answer.index(b"#")].rpartition(b"\n\n")[0] + b"\n\n")
             self.close_connection = True
         else:
             self.wfile.write(answer)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -13,7 +14,6 @@ from paid_flows import FLOWS
 from paid_processes import Case, OnDisk, Payer, effects, on_disk
 from paid_server import Account
 
-COMMIT_POINTS = ("before_commit", "inside_commit", "after_commit")
 REQUESTS = {"tools": 4, "sequence": 3, "parallel": 3, "handoff": 3, "delegation": 5}
 
 
@@ -98,12 +98,10 @@ CASES += [Case(flow, api) for flow in ("tools", "handoff", "delegation") for api
 
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)
-@pytest.mark.parametrize("point", COMMIT_POINTS)
+@pytest.mark.parametrize("point", ["before_commit", "after_commit"])
 def test_killed_at_the_commit_of_any_answer_a_run_pays_for_no_committed_answer_again(
     payer: Payer, tmp_path: Path, case: Case, point: str
 ) -> None:
-    if case.api != "chat" and point == "inside_commit":
-        return
     for at in range(1, REQUESTS[case.flow] + 1):
         left = killed_once(payer, tmp_path / str(at), case, point, at)
         assert left is not None, "the process was to die here"
@@ -111,3 +109,32 @@ def test_killed_at_the_commit_of_any_answer_a_run_pays_for_no_committed_answer_a
             assert len(left.answers) >= at
         else:
             assert len(left.answers) < at
+
+
+@pytest.mark.parametrize("case", [Case("tools", "chat"), Case("delegation", "chat", "batch")], ids="-".join)
+@pytest.mark.parametrize("point", ["heard", "answered", "inside_commit"])
+def test_killed_in_the_middle_of_an_answer_or_of_its_commit_a_run_asks_for_this_one_again(
+    payer: Payer, tmp_path: Path, case: Case, point: str
+) -> None:
+    for at in count(1):
+        left = killed_once(payer, tmp_path / str(at), case, point, at)
+        if left is None:
+            assert at > 2
+            return
+        assert len(left.answers) < at or point == "heard"
+
+
+@pytest.mark.parametrize("case", [Case(flow, "chat") for flow in FLOWS], ids="-".join)
+def test_killed_after_each_answer_in_turn_a_run_pays_for_each_committed_answer_once(
+    payer: Payer, tmp_path: Path, case: Case
+) -> None:
+    account = payer.server.open_account()
+    deaths, before, asked_before = 0, OnDisk(frozenset(), frozenset(), [], {}), 0
+    while True:
+        outcome = payer.walk(tmp_path, case, account, point="after_commit", count=1)
+        assert not digests(account.asked[asked_before:]) & before.answers, "this had been paid for"
+        if outcome is not None:
+            break
+        deaths, before, asked_before = deaths + 1, on_disk(tmp_path), len(account.asked)
+    assert deaths > 1
+    check_end(tmp_path, case, outcome, account, payer)
