@@ -2,12 +2,14 @@
 
 The map of the house. An arrow may only point down:
 
-    doors       cli  draw  testing
-    5 flows     flows/
-    4 walker    engine (the user's object)  run  admission  scheduler (the only module that creates tasks)
-    3 hands     executor  attempt  state  history  lease  committer
-    2 rules     kernel/transition: advance, work        pure: no I/O, clock, randomness, asyncio or user code
-    1 meaning   plan/ (compile passes)  kernel/ (shape, snapshot, triggers)  events  codec/
+    doors       cli/  demo/  testing/
+    5 flows     agents/ (agent tools handoffs turn conversation)  flows/ (graph sequential parallel loop)
+    4 walker    engine (the user's object)  run  admission  takeover  scheduler (the only module that creates tasks)
+                inbox  live  fork  inspection
+    3 hands     executor  attempt  state  context  history  session  lease  committer  adoption  threads  disk
+    2 models/   (messages openai anthropic)   draw/ (mermaid export)
+    1 meaning   plan/ (compile passes)  events  codec/  kernel/ (shape snapshot triggers; and the rules:
+                transition: advance, work; pure: no I/O, clock, randomness, asyncio or user code)
     0 words     graph  reducers  policy  clock  errors
     ground      stores/ (base, memory, lmdb)
 
