@@ -113,7 +113,7 @@ async def test_many_queued_signals_are_delivered_however_deep_that_would_be(dura
             await sender.signal(RUN, "s", i)
     async with Engine(WrappedStore(disk), durability=durability) as engine:
         engine.register(flow)
-        assert await (await engine.resume(RUN)).result(10) == MANY - 1
+        assert await (await engine.resume(RUN)).result(60) == MANY - 1
 
 
 async def test_no_signal_of_an_ended_run_is_left_marked_as_unread() -> None:
