@@ -6,8 +6,7 @@ import asyncio
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 __all__ = ["LoopClients"]
 
@@ -32,8 +31,9 @@ class LoopClients(Generic[C]):
     def __init__(self, make: Callable[[], C]) -> None:
         self._make = make
         self._kept: dict[asyncio.AbstractEventLoop, tuple[C, AsyncGenerator[C, None]]] = {}
-        # Held here too, for what is garbage together with the model dies in any order: a socket before its client.
-        weakref.finalize(self, _let_go, self._kept).atexit = False
+        # What is garbage together with its model dies in any order, a socket before its client. Held here, a client
+        # is let go of when the model has gone, and its loop finishes the generator, which closes it.
+        weakref.finalize(self, self._kept.clear).atexit = False
         self._lock = threading.Lock()  # one model may serve engines in several threads
 
     async def get(self) -> C:
@@ -64,23 +64,3 @@ async def _keep(client: C) -> AsyncGenerator[C, None]:
         yield client
     finally:
         await client.close()
-
-
-_closing: set[asyncio.Task[None]] = set()  # a loop does not hold its tasks
-
-
-def _let_go(kept: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[Any, None]]]) -> None:
-    """Have what a forgotten model has kept closed, each in its loop. Called in any thread, at any time."""
-    for loop, (_, keeper) in kept.items():
-        with suppress(RuntimeError):  # the loop is closed, and has closed it
-            loop.call_soon_threadsafe(_close_soon, keeper)
-
-
-def _close_soon(keeper: AsyncGenerator[Any, None]) -> None:
-    task = asyncio.get_running_loop().create_task(_close(keeper))
-    _closing.add(task)
-    task.add_done_callback(_closing.discard)
-
-
-async def _close(keeper: AsyncGenerator[Any, None]) -> None:
-    await keeper.aclose()
