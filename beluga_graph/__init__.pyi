@@ -27,6 +27,7 @@ from .errors import (
     AmbiguousExit as AmbiguousExit,
     BadName as BadName,
     BadRunId as BadRunId,
+    BadSignal as BadSignal,
     BadState as BadState,
     BelugaError as BelugaError,
     DelegationCycle as DelegationCycle,

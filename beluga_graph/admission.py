@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from beluga_graph.codec import Codec, TooLarge
 from beluga_graph.disk import Head, Keys
-from beluga_graph.errors import RunConflict, RunError, RunNotFound
+from beluga_graph.errors import BadSignal, RunConflict, RunError, RunNotFound
 from beluga_graph.history import History, rebuild, shape_op
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, Snapshot
 from beluga_graph.kernel.triggers import RunStarted, Trigger
@@ -331,6 +331,19 @@ def put_away(codec: Codec, history: History, *values: Any) -> tuple[list[bytes],
         if kept[-1] is not encoded:
             blobs.append((kept[-1], encoded))
     return kept, blobs
+
+
+def check_payload(plan: Plan, run_id: str, signal: str, payload: Any) -> None:
+    """Refuse a payload that the wait for it would not take, as far as the plan tells. Raises `BadSignal`."""
+    wanted = plan.waits.get(signal)
+    if wanted is None:
+        return
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - only typed waits need it
+
+    try:
+        TypeAdapter(wanted).validate_python(payload)
+    except ValidationError as error:
+        raise BadSignal(run_id, f"the payload of signal {signal!r} does not fit its wait: {error}") from error
 
 
 def _check_same(head: Head, snapshot: Snapshot, history: History, wanted: Wanted | None) -> None:

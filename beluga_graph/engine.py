@@ -9,11 +9,11 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, get_args, overload
 
-from beluga_graph.admission import Admission, Wanted, put_away
+from beluga_graph.admission import Admission, Wanted, check_payload, put_away
 from beluga_graph.attempt import Hands
 from beluga_graph.clock import Clock, SystemClock
 from beluga_graph.disk import Head, Keys, check_run_id, sealed
-from beluga_graph.errors import BelugaError, RunConflict, RunError
+from beluga_graph.errors import BelugaError, NotData, RunConflict, RunError
 from beluga_graph.events import Event
 from beluga_graph.fork import forked
 from beluga_graph.history import History
@@ -244,7 +244,9 @@ class Engine:
     async def signal(self, run_id: str, name: str, payload: Any = None) -> None:
         """Send a signal to a run; on disk when this returns, and delivered once, also if nothing runs now.
 
-        Raises `RunNotFound`; `RunConflict` for a run that has ended; `NotData`.
+        Where the flow is registered here and its wait names a type, a payload that does not fit is refused at
+        once, and classes that the flow names may be sent. Raises `RunNotFound`; `RunConflict` for a run that has
+        ended; `BadSignal`; `NotData`.
         """
         self._check_open()
         head = self._runs.head(check_run_id(run_id))
@@ -253,7 +255,14 @@ class Engine:
         plan = self._plan_or_shape(head)
         history = History(self.store, run_id)
         keys = Keys(run_id)
-        (kept,), blobs = put_away(plan.codec, history, payload)
+        check_payload(plan, run_id, name, payload)
+        try:
+            (kept,), blobs = put_away(plan.codec, history, payload)
+        except NotData as error:
+            if head.flow in self._plans:
+                raise
+            reason = f"{error.reason}; and make the flow known here by engine.register(flow) before you send"
+            raise NotData(error.path, error.type_name, error.shown, reason) from None
         blob_ops = history.blob_ops(blobs)
         while True:
             prefix = keys.signal(name, 0)[:-8]
@@ -267,11 +276,11 @@ class Engine:
                 Put(keys.unread(name, position), _MARK),
                 *blob_ops,
             ]
-            error = await self._scheduler.committer.commit(ops)
-            if error is None:
+            refused = await self._scheduler.committer.commit(ops)
+            if refused is None:
                 break
-            if not isinstance(error, Conflict):  # else another signal of this name took the position
-                raise error
+            if not isinstance(refused, Conflict):  # else another signal of this name took the position
+                raise refused
         live = self._runs.current(run_id)
         if live is not None:
             self._scheduler.inbox.look_for(live, name)
@@ -365,7 +374,17 @@ class Engine:
 
 
 def run_sync(flow: Compilable, value: Any = None, **options: Any) -> Any:
-    """Run a flow from plain code, on an engine in memory, and return its output; `options` as in `execute`."""
+    """Run a flow from plain code, on an engine in memory, and return its output; `options` as in `execute`.
+
+    Raises `RuntimeError` in a running event loop (a notebook, a server), where `await flow.invoke(value)` does it.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        msg = "run_sync needs a thread without a running event loop: here, write `await flow.invoke(value)`"
+        raise RuntimeError(msg)
 
     async def run() -> Any:
         async with Engine() as engine:

@@ -20,6 +20,7 @@ BelugaError
 │   ├── RunBusy                 another owner drives the run
 │   ├── LeaseLost               another owner took the run over
 │   ├── GraphChanged            the graph is not the one that the run stands in
+│   ├── BadSignal               a payload that the wait for it would not take
 │   ├── BadRunId                an id that cannot be used
 │   ├── LimitReached            something counted passed its limit
 │   ├── JoinUnreachable         too many branches failed
@@ -45,6 +46,7 @@ __all__ = [
     "AmbiguousExit",
     "BadName",
     "BadRunId",
+    "BadSignal",
     "BadState",
     "BelugaError",
     "DelegationCycle",
@@ -189,6 +191,10 @@ class GraphChanged(RunError):
 
 class BadRunId(RunError):
     """An id that cannot be used."""
+
+
+class BadSignal(RunError):
+    """A signal's payload that the wait for it would not take; it was not accepted."""
 
 
 class LimitReached(RunError):

@@ -36,7 +36,10 @@ __all__ = ["Event", "Failure", "revive", "stored_events"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One thing that happened in a run. Fields that do not concern its `type` keep their default."""
+    """One thing that happened in a run. Fields that do not concern its `type` keep their default.
+
+    The types, and what each carries, are a table in the docstring of `beluga_graph.events`.
+    """
 
     type: str
     run_id: str

@@ -38,6 +38,7 @@ class Outcome:
     output: Any = None
     failure: Failure | None = None
     usage: dict[str, int] = field(default_factory=dict)
+    """Of agents: `input_tokens`, `output_tokens`, `model_calls` and the like, summed over the run."""
     steps: int = 0
     """Finished nodes."""
     reason: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import AsyncGenerator, Callable
 from typing import Generic, Protocol, TypeVar
 
@@ -23,12 +24,16 @@ class LoopClients(Generic[C]):
     """Makes a client at the first use in each event loop and closes it with that loop.
 
     `asyncio.run` and its like finish the async generators that were begun in their loop. So the client lives
-    in one, and a program that forgets `aclose` leaves no open connection behind.
+    in one, and a program that forgets `aclose` leaves no open connection behind. Of a model that is forgotten while
+    its loop goes on the clients are closed soon after.
     """
 
     def __init__(self, make: Callable[[], C]) -> None:
         self._make = make
         self._kept: dict[asyncio.AbstractEventLoop, tuple[C, AsyncGenerator[C, None]]] = {}
+        # What is garbage together with its model dies in any order, a socket before its client. Held here, a client
+        # is let go of when the model has gone, and its loop finishes the generator, which closes it.
+        weakref.finalize(self, self._kept.clear).atexit = False
         self._lock = threading.Lock()  # one model may serve engines in several threads
 
     async def get(self) -> C:

@@ -82,7 +82,9 @@ def _inline(graph: Declared, frame: str, pieces: _Pieces) -> str:
         pieces.nodes[path] = _shape_of(graph, node, frame, paths, target, entry)
         pieces.bindings[path] = _binding_of(graph, node, state)
         if node.kind == "wait":
-            pieces.waits.setdefault(node.signal, node.type)
+            known = pieces.waits.setdefault(node.signal, node.type)
+            if known != node.type:
+                pieces.waits[node.signal] = None  # which wait a payload will reach is not known at the door
     return paths[plain[_START]]
 
 

@@ -121,7 +121,6 @@ def test_unknown_names_are_refused_with_those_there_are(capsys: pytest.CaptureFi
 
 
 def test_growth_laws_are_drawn_where_two_sizes_were_measured(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     found = []
     for name, sizes in (("w9", (10, 100)), ("w2", (10,))):
         for size in sizes:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from beluga_graph import (
     END,
     START,
+    BadSignal,
     Context,
     Engine,
     Graph,
@@ -245,10 +246,21 @@ async def test_signals_are_delivered_in_the_order_in_which_they_came_each_once()
         assert received == ["first", "second"]
 
 
-async def test_a_payload_of_another_type_fails_the_wait_and_a_resume_waits_again() -> None:
+async def test_a_payload_of_another_type_is_refused_where_the_flow_is_known() -> None:
     async with Engine() as engine:
         run = await engine.start(waiting(type=int), 1, run_id="r")
-        await run.signal("go", "no number")
+        with pytest.raises(BadSignal, match="the payload of signal 'go' does not fit its wait"):
+            await run.signal("go", "no number")
+        await run.signal("go", "42")
+        assert await run.result(timeout=5) == 42
+
+
+async def test_a_payload_of_another_type_from_where_the_flow_is_unknown_fails_the_wait_and_a_resume_waits_again(
+    tmp_path: Path,
+) -> None:
+    async with Engine(tmp_path / "store") as engine, Engine(tmp_path / "store") as stranger:
+        run = await engine.start(waiting(type=int), 1, run_id="r")
+        await stranger.signal("r", "go", "no number")
         with pytest.raises(RunFailed, match="valid integer"):
             await run.result(timeout=5)
         run = await engine.resume("r")

@@ -135,6 +135,17 @@ def test_a_forgotten_client_is_closed_with_its_loop(api: str) -> None:
 
 
 @every_api
+async def test_a_model_that_is_forgotten_while_its_loop_goes_on_closes_its_connection(api: str, wire: Wire) -> None:
+    wire.say(say_text(api, "ok"))
+    await ask(model_of(api, f"http://127.0.0.1:{wire.port}"), HELLO)
+    assert wire.open_connections == 1
+    gc.collect()  # an unclosed connection would be a ResourceWarning, and so an error
+    async with asyncio.timeout(10):
+        while wire.open_connections:  # noqa: ASYNC110 - the server tells nobody that a client has left
+            await asyncio.sleep(0)
+
+
+@every_api
 async def test_closing_twice_or_before_use_does_no_harm(api: str, wire: Wire) -> None:
     model: Any = model_of(api, f"http://127.0.0.1:{wire.port}")
     await model.aclose()

@@ -74,7 +74,7 @@ class MortalStore:
 
     def __init__(self, inner: LMDBStore, death: Death) -> None:
         self._inner, self._death = inner, death
-        stores.environment.apply = self._apply
+        vars(stores.environment)["apply"] = self._apply
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -85,7 +85,8 @@ class MortalStore:
         self._death.writes("after_commit", ops)
 
     def _apply(self, txn: Any, ops: Iterable[Op]) -> None:
-        apply(MortalTransaction(txn, self._death, ops), ops)
+        mortal: Any = MortalTransaction(txn, self._death, ops)
+        apply(mortal, ops)
 
 
 class MortalTransaction:
@@ -114,10 +115,11 @@ def model_of(api: Any, url: str, name: str) -> Model:
 
 
 async def warm_up(url: str) -> None:
-    models = [OpenAIModel("clerk", api=api, base_url=url, api_key="sk") for api in ("chat", "responses")]
-    for model in (*models, AnthropicModel("clerk", base_url=url, api_key="sk")):
-        await ask(model, Request(messages=(Message("user", "hello"),)))
-        await model.aclose()
+    async with AsyncOpenAI(api_key="sk", base_url=url) as one, AsyncAnthropic(api_key="sk", base_url=url) as other:
+        chat, responses = OpenAIModel("clerk", client=one), OpenAIModel("clerk", client=one, api="responses")
+        models: tuple[Model, ...] = (chat, responses, AnthropicModel("clerk", client=other))
+        for model in models:
+            await ask(model, Request(messages=(Message("user", "hello"),)))
 
 
 async def walk(job: dict[str, Any]) -> dict[str, Any]:

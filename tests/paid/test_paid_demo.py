@@ -41,7 +41,7 @@ def test_killed_in_the_middle_the_demo_pays_for_no_summary_twice(
     paid_server: PaidServer, tmp_path: Path, provider: str
 ) -> None:
     documents = write_documents(tmp_path / "documents", DOCUMENTS)
-    command = ("demo", documents, "--slow", 0, "--model", f"{provider}:small")
+    command: tuple[object, ...] = ("demo", documents, "--slow", 0, "--model", f"{provider}:small")
     whole = tmp_path / "whole.md"
     account = paid_server.open_account()
     process = spawn(*command, "--store", tmp_path / "whole", "--output", whole, **environment(provider, account))

@@ -151,11 +151,12 @@ async def test_every_pattern_ends_alike_when_each_request_is_met_by_a_fault_firs
     paid_server: PaidServer, api: str, flow: str
 ) -> None:
     calm, rough = paid_server.open_account(), paid_server.open_account()
+    calmly, roughly = list[str](), list[str]()
     async with opened_models(api, calm) as model:
-        expected = await watch(FLOWS[flow](model), effects=(calmly := []))
+        expected = await watch(FLOWS[flow](model), effects=calmly)
     rough.stumbles = (Fault(529, {"retry-after": "3"}), Fault(), Fault(429, {"retry-after": "90"}))
     async with opened_models(api, rough) as model:
-        watched = await watch(FLOWS[flow](model), effects=(roughly := []))
+        watched = await watch(FLOWS[flow](model), effects=roughly)
     assert watched.outcome == expected.outcome
     assert set(rough.asked) == set(calm.asked)
     assert len(rough.asked) == 2 * len(calm.asked)
