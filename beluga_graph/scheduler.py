@@ -198,6 +198,7 @@ class Scheduler:
             raise
         except (GeneratorExit, KeyboardInterrupt, SystemExit) as error:  # the process, or the loop, is ending
             live.finish(RunError(live.run_id, f"it was stopped by {type(error).__name__}: resume it to go on"))
+            hand.task.add_done_callback(_seen)
             raise
         finally:
             hand.leave()
@@ -330,6 +331,12 @@ class _Note:
     def refused(self, error: Exception) -> None:
         """The lease was lost: the run stops here."""
         self._scheduler.refused(self._live, error)
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    """Take note of how a task ended, so that the loop does not complain that nobody did."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _show_text(live: Live, token: Token, text: str) -> None:
