@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from beluga_graph.adoption import difference
 from beluga_graph.codec import Codec
 from beluga_graph.disk import Keys, read, sealed
-from beluga_graph.errors import GraphChanged, RunConflict, StateError
+from beluga_graph.errors import RunConflict, StateError
 from beluga_graph.events import revive
-from beluga_graph.history import History, read_shape, rebuild
+from beluga_graph.history import History, rebuild
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.words import Patch, Value
 from beluga_graph.plan import Plan
 from beluga_graph.state import StateView
+from beluga_graph.takeover import has_changed
 from stores.base import Op, Put, Store
 
 __all__ = ["forked"]
@@ -34,9 +34,7 @@ def forked(
         raise RunConflict(run_id, "before step 1 it has not begun: fork it from a later step, or start a new run")
     if run.ended:
         raise RunConflict(run_id, f"after step {seq} it is {run.status}: fork it from an earlier step")
-    old = read_shape(store, run.plan)
-    if old is not None and run.plan != plan.fingerprint and (lines := difference(run, old, plan.shape)):
-        raise GraphChanged(run_id, lines)
+    has_changed(run, plan, store)  # raises if it did where the run stands; else the fork takes the new graph
     run.run_id, run.seq, run.plan = new_id, 0, plan.fingerprint
     history = History(store, new_id)
     source, target = Keys(run_id), history.keys

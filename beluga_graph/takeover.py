@@ -22,7 +22,7 @@ from beluga_graph.plan import Plan
 from beluga_graph.scheduler import Scheduler
 from stores.base import Check, Op, Put, Store
 
-__all__ = ["Held", "free_lease", "take", "what_to_say"]
+__all__ = ["Held", "free_lease", "has_changed", "take", "what_to_say"]
 
 _LOOK_AGAIN_S = 0.05  # while waiting for a run that another owner has
 
@@ -54,15 +54,15 @@ def what_to_say(live: Live, held: Held, store: Store, now_ms: int, limits: dict[
     found: list[Trigger] = []
     if held.lease.owner and run.status != FAILED and any(token.state == RUN for token in run.tokens.values()):
         found.append(RunTakenOver(now_ms))
-    if _has_changed(run, live.plan, store):
+    if has_changed(run, live.plan, store):
         found.append(PlanAdopted(live.plan.fingerprint, now_ms))
     if run.status == FAILED or limits:
         found.append(RunResumed(now_ms, tuple((limits or {}).items())))
     return found
 
 
-def _has_changed(run: Snapshot, plan: Plan, store: Store) -> bool:
-    """Tell whether the graph has changed. Raises `GraphChanged` if it did where the run stands."""
+def has_changed(run: Snapshot, plan: Plan, store: Store) -> bool:
+    """Tell whether a run's graph has changed. Raises `GraphChanged` if it did where the run stands."""
     if run.plan == plan.fingerprint:
         return False
     old = read_shape(store, run.plan)
