@@ -20,7 +20,6 @@ from .context import (
 )
 from .engine import (
     Engine as Engine,
-    Recovery as Recovery,
     run_sync as run_sync,
 )
 from .errors import (
@@ -94,6 +93,9 @@ from .reducers import (
     maximum as maximum,
     merge as merge,
     union as union,
+)
+from .recovery import (
+    Recovery as Recovery,
 )
 from .run import (
     Outcome as Outcome,

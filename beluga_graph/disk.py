@@ -20,6 +20,12 @@ are hashed to 16 bytes: keys stay short, and no id can reach into another's reco
 | `A run`                   | index: the run is open                                         |
 | `T due run timer`         | index: a timer of an open run                                  |
 | `U run signal position`   | index: the signal is unread                                    |
+| `D run`                   | doorbell: something was sent to the run since it was looked at |
+| `K run`                   | that somebody wants the run cancelled                          |
+| `B run token`             | a question that a person is asked                              |
+| `Q run step index`        | outbox: a message that a committed step publishes              |
+| `E run`                   | tombstone: the run is being deleted                            |
+| `J digest`                | that a large value may be about to be deleted                  |
 """
 
 from __future__ import annotations
@@ -41,7 +47,7 @@ __all__ = [
     "short",
 ]
 
-KINDS = {letter: ord(letter) for letter in "HLONSCVWXPIATU"}
+KINDS = {letter: ord(letter) for letter in "HLONSCVWXPIATUDKBQEJ"}
 _MARK = b"\x01"
 
 

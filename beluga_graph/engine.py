@@ -5,51 +5,31 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Self, get_args, overload
+from collections.abc import AsyncGenerator
+from typing import Any, Self, get_args
 
-from beluga_graph.admission import Admission, Wanted, check_payload, put_away
+from beluga_graph.admission import Admission, Wanted
 from beluga_graph.attempt import Hands
 from beluga_graph.clock import Clock, SystemClock
-from beluga_graph.disk import Head, Keys, check_run_id, sealed
-from beluga_graph.errors import BelugaError, NotData, RunConflict, RunError
+from beluga_graph.disk import Head, check_run_id
+from beluga_graph.errors import RunError
 from beluga_graph.events import Event
 from beluga_graph.fork import forked
-from beluga_graph.history import History
 from beluga_graph.inspection import run_infos, snapshot_of, steps_of, stored_plan
 from beluga_graph.kernel.triggers import CancelRequested, RunForked
 from beluga_graph.lease import Owner
 from beluga_graph.live import Live, Watch
 from beluga_graph.plan import Compilable, Plan
 from beluga_graph.policy import Limits
+from beluga_graph.post import send
+from beluga_graph.recovery import Recovery, recovered
 from beluga_graph.run import Run, RunInfo, RunSnapshot, RunStatus, StepInfo, replay_then_follow
 from beluga_graph.scheduler import Scheduler
 from beluga_graph.threads import DaemonPool
 from stores import LMDBStore, MemoryStore
-from stores.base import Check, Conflict, Durability, Op, Put, Store, StoreError
+from stores.base import Durability, Store
 
 __all__ = ["Engine", "Recovery", "run_sync"]
-
-_MARK = b"\x01"
-
-
-@dataclass(frozen=True, slots=True)
-class Recovery(Sequence[Run]):
-    """The runs that `recover` goes on with, and what it could not take up, with the reason."""
-
-    runs: tuple[Run, ...]
-    skipped: dict[str, Exception] = field(default_factory=dict)
-
-    @overload
-    def __getitem__(self, index: int) -> Run: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Run]: ...
-    def __getitem__(self, index: int | slice) -> Run | Sequence[Run]:
-        return self.runs[index]
-
-    def __len__(self) -> int:
-        return len(self.runs)
 
 
 class Engine:
@@ -223,23 +203,7 @@ class Engine:
     async def recover(self) -> Recovery:
         """Go on with every unfinished run that nobody owns; tells what it could not take up, and why."""
         self._check_open()
-        runs: list[Run] = []
-        skipped: dict[str, Exception] = {}
-        for key, _ in list(self.store.scan(b"A")):
-            head_key = b"H" + key[1:]
-            blob = self.store.get(head_key)
-            if blob is None:
-                continue
-            try:
-                head = Head.read(head_key, blob)
-            except BelugaError as error:  # its id is in what cannot be read
-                skipped[key[1:].hex()] = error
-                continue
-            try:
-                runs.append(Run(self, await self._runs.resume(head.run_id, self._plan_of(head))))
-            except (BelugaError, StoreError) as error:
-                skipped[head.run_id] = error
-        return Recovery(tuple(runs), skipped)
+        return await recovered(self._runs, self._plan_of, lambda live: Run(self, live))
 
     async def signal(self, run_id: str, name: str, payload: Any = None) -> None:
         """Send a signal to a run; on disk when this returns, and delivered once, also if nothing runs now.
@@ -250,37 +214,8 @@ class Engine:
         """
         self._check_open()
         head = self._runs.head(check_run_id(run_id))
-        if RunStatus(head.status) in (RunStatus.completed, RunStatus.cancelled):
-            raise RunConflict(run_id, f"it is {head.status}: a run that has ended takes no signal")
-        plan = self._plan_or_shape(head)
-        history = History(self.store, run_id)
-        keys = Keys(run_id)
-        check_payload(plan, run_id, name, payload)
-        try:
-            (kept,), blobs = put_away(plan.codec, history, payload)
-        except NotData as error:
-            if head.flow in self._plans:
-                raise
-            reason = f"{error.reason}; and make the flow known here by engine.register(flow) before you send"
-            raise NotData(error.path, error.type_name, error.shown, reason) from None
-        blob_ops = history.blob_ops(blobs)
-        while True:
-            prefix = keys.signal(name, 0)[:-8]
-            last = next(iter(self.store.scan(prefix, reverse=True, limit=1)), None)
-            position = 0 if last is None else int.from_bytes(last[0][-8:], "big") + 1
-            key = keys.signal(name, position)
-            record = sealed(key, (name, kept, self._scheduler.clock.now_ms()))
-            ops: list[Op] = [
-                Check(key, None),
-                Put(key, record),
-                Put(keys.unread(name, position), _MARK),
-                *blob_ops,
-            ]
-            refused = await self._scheduler.committer.commit(ops)
-            if refused is None:
-                break
-            if not isinstance(refused, Conflict):  # else another signal of this name took the position
-                raise refused
+        known = head.flow in self._plans
+        await send(self._scheduler, head, self._plan_or_shape(head), name, payload, known=known)
         live = self._runs.current(run_id)
         if live is not None:
             self._scheduler.inbox.look_for(live, name)
