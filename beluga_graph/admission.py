@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from beluga_graph.codec import Codec, TooLarge
@@ -15,12 +15,13 @@ from beluga_graph.disk import Head, Keys
 from beluga_graph.errors import BadSignal, RunConflict, RunError, RunNotFound
 from beluga_graph.history import History, rebuild, shape_op
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, Snapshot
-from beluga_graph.kernel.triggers import RunStarted, Trigger
+from beluga_graph.kernel.triggers import CancelRequested, RunStarted, Trigger
 from beluga_graph.lease import Lease, Owner
 from beluga_graph.live import Live, Watch
 from beluga_graph.plan import Plan
 from beluga_graph.policy import Limits
 from beluga_graph.scheduler import Scheduler
+from beluga_graph.seat import Seat
 from beluga_graph.session import begin_ops, open_session
 from beluga_graph.takeover import Held, free_lease, take, what_to_say
 from stores.base import Check, Conflict, Op, Put, Store
@@ -51,7 +52,9 @@ class Admission:
         self.owner = owner
         self.lives = scheduler.lives
         self.closed = False  # by the engine: nothing is begun any more
+        self.on_gone: Callable[[Live], None] = lambda _: None  # a run is not driven here any more
         self._shapes: set[str] = set()  # fingerprints known to be stored
+        self._seats: weakref.WeakValueDictionary[str, Seat] = weakref.WeakValueDictionary()
         self._doors: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     def current(self, run_id: str) -> Live | None:
@@ -59,17 +62,34 @@ class Admission:
         live = self.lives.get(run_id)
         return live if live is not None and not live.done.done() else None
 
-    def latest(self, known: Live) -> Live:
-        """Return the run if this engine drives it now, else as it is on disk."""
-        live = self.current(known.run_id)
-        if live is not None or not known.done.done() or (known.snapshot.ended and known.error is None):
-            return live or known
-        snapshot, history = rebuild(self.store, known.run_id)
-        if snapshot.seq <= known.committed:
+    def seat(self, run_id: str, live: Live | None = None) -> Seat:
+        """Return where the handles of a run find it; `live` is what is known of it, if it is no longer driven."""
+        found = self._seats.get(run_id)
+        if found is None:
+            found = self._seats[run_id] = Seat(run_id)
+        current = self.current(run_id)
+        if current is not None or live is not None:
+            found.live = current or live
+        return found
+
+    def latest(self, seat: Seat, plan: Plan) -> Live | None:
+        """Return the run if this engine drives it now, else as it ended; `None` if it goes on, but not here."""
+        live, known = self.current(seat.run_id), seat.live
+        if live is not None:
+            seat.live = live
+            return live
+        if known is not None:
+            if not known.done.done() or (known.snapshot.ended and known.error is None):
+                return known
+            plan = known.plan
+        elif self.head(seat.run_id).status not in (COMPLETED, FAILED, CANCELLED):
+            return None
+        snapshot, history = rebuild(self.store, seat.run_id)
+        if known is not None and snapshot.seq <= known.committed:
             return known
-        stored = Live(known.plan, snapshot, history, self.head(known.run_id), Lease(b"", 0))
-        stored.finish()
-        return stored
+        seat.live = Live(plan, snapshot, history, self.head(seat.run_id), Lease(b"", 0))
+        seat.live.finish()
+        return seat.live
 
     async def start(self, run_id: str, wanted: Wanted, *, wait: bool, watch: Watch | None = None) -> tuple[Live, bool]:
         """Create a run, or go on with the one of this id; tell whether this call began to drive it."""
@@ -81,10 +101,18 @@ class Admission:
             return await self._continue(run_id, wanted.plan, wanted, wait=wait, watch=watch)
 
     async def resume(
-        self, run_id: str, plan: Plan, *, wait: bool = False, limits: dict[str, int] | None = None
+        self,
+        run_id: str,
+        plan: Plan,
+        *,
+        wait: bool = False,
+        limits: dict[str, int] | None = None,
+        revive: bool = True,
     ) -> Live:
-        """Go on with a run. Raises `RunNotFound`, `RunBusy`, `GraphChanged`."""
+        """Go on with a run; with a failed one only to `revive` it. Raises `RunNotFound`, `RunBusy`, `GraphChanged`."""
         async with self._door(run_id):
+            if not revive and self.head(run_id).status == FAILED:
+                raise RunConflict(run_id, "it has failed meanwhile: resume it to try again")
             live, _ = await self._continue(run_id, plan, None, wait=wait, watch=None, limits=limits)
         return live
 
@@ -92,7 +120,8 @@ class Admission:
         """Commit a fork and begin its work. Raises `RunConflict` if its id is taken."""
         snapshot, history, ops, trigger = forked
         async with self._door(snapshot.run_id):
-            live = await self._commit_new(plan, snapshot, history, ops, trigger, resting=True)
+            taken = self.store.get(history.keys.head) is not None
+            live = None if taken else await self._commit_new(plan, snapshot, history, ops, trigger, resting=True)
             if live is None:
                 raise RunConflict(snapshot.run_id, "the id is taken: choose another one for the fork")
             await self._begin(live)
@@ -139,11 +168,15 @@ class Admission:
     def _forget(self, live: Live) -> None:
         if self.lives.get(live.run_id) is live:
             del self.lives[live.run_id]
+        seat = self._seats.get(live.run_id)
+        if seat is not None and seat.live is live and live.parted:
+            seat.left()
+        self.on_gone(live)
 
     async def _own(self) -> None:
         """Be known as an owner. Where another process could hold the writer lock, wait for it in a thread."""
         self.check_open()
-        if self.store.shared:
+        if self.store.shared and not self.owner.begun:
             await asyncio.to_thread(self.owner.begin)
             if self.closed:
                 self.owner.end()
@@ -153,6 +186,10 @@ class Admission:
 
     def _drives(self, live: Live) -> None:
         self.lives[live.run_id] = live
+        seat = self._seats.get(live.run_id)
+        if seat is not None:
+            seat.taken(live)
+        self.scheduler.on_driven()
         live.done.add_done_callback(lambda _: self._forget(live))
 
     async def _undecided(self, run_id: str) -> Live | None:
@@ -183,7 +220,10 @@ class Admission:
             self.check_open()
         try:
             live.resting = False
-            await self.scheduler.begin(live)
+            if self.store.get(live.history.keys.cancel) is not None:  # asked for while nobody drove the run
+                self.scheduler.decide(live, CancelRequested(self.scheduler.clock.now_ms()))
+            else:
+                await self.scheduler.begin(live)
         except BaseException as error:  # what its work needs cannot be read, or nobody waits: let go of it
             stopped = error if isinstance(error, Exception) else RunError(live.run_id, "its begin was broken off")
             self.scheduler.abandon(live, stopped)

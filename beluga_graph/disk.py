@@ -17,9 +17,9 @@ are hashed to 16 bytes: keys stay short, and no id can reach into another's reco
 | `I run signal position`   | one received signal                                            |
 | `Z session`               | session: length, active agent, the run that has it              |
 | `Y session generation index` | one message of a session                                     |
-| `A run`                   | index: the run is open                                         |
+| `A run`                   | index: the run is open, and driven or left by its owner        |
+| `G run`                   | index: the run is parked; when it is due                       |
 | `T due run timer`         | index: a timer of an open run                                  |
-| `U run signal position`   | index: the signal is unread                                    |
 | `D run`                   | doorbell: something was sent to the run since it was looked at |
 | `K run`                   | that somebody wants the run cancelled                          |
 | `B run token`             | a question that a person is asked                              |
@@ -47,20 +47,23 @@ __all__ = [
     "short",
 ]
 
-KINDS = {letter: ord(letter) for letter in "HLONSCVWXPIATUDKBQEJ"}
+KINDS = {letter: ord(letter) for letter in "HLONSCVWXPIATGDKBQEJ"}
 _MARK = b"\x01"
 
 
 class Keys:
     """The keys of one run."""
 
-    __slots__ = ("head", "lease", "open", "run")
+    __slots__ = ("bell", "cancel", "head", "lease", "open", "parked", "run")
 
     def __init__(self, run_id: str) -> None:
         self.run = short(run_id)
         self.head = b"H" + self.run
         self.lease = b"L" + self.run
         self.open = b"A" + self.run
+        self.parked = b"G" + self.run
+        self.bell = b"D" + self.run
+        self.cancel = b"K" + self.run
 
     def step(self, seq: int) -> bytes:
         """Key of a step."""
@@ -81,10 +84,6 @@ class Keys:
     def signal(self, name: str, position: int) -> bytes:
         """Key of a received signal."""
         return b"I" + self.run + short(name) + position.to_bytes(8, "big")
-
-    def unread(self, name: str, position: int) -> bytes:
-        """Key of the mark that a signal is unread."""
-        return b"U" + self.signal(name, position)[1:]
 
     def blob_marks(self, digest: bytes) -> tuple[bytes, bytes]:
         """Keys that say this run refers to a large value: by value, and by run."""

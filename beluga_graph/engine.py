@@ -15,16 +15,20 @@ from beluga_graph.disk import Head, check_run_id
 from beluga_graph.errors import RunError
 from beluga_graph.events import Event
 from beluga_graph.fork import forked
+from beluga_graph.history import History
 from beluga_graph.inspection import run_infos, snapshot_of, steps_of, stored_plan
-from beluga_graph.kernel.triggers import CancelRequested, RunForked
+from beluga_graph.kernel.triggers import RunForked
 from beluga_graph.lease import Owner
 from beluga_graph.live import Live, Watch
+from beluga_graph.parking import Parking
 from beluga_graph.plan import Compilable, Plan
-from beluga_graph.policy import Limits
-from beluga_graph.post import send
+from beluga_graph.policy import Limits, at_least_one
+from beluga_graph.post import cancelled, send
 from beluga_graph.recovery import Recovery, recovered
 from beluga_graph.run import Run, RunInfo, RunSnapshot, RunStatus, StepInfo, replay_then_follow
 from beluga_graph.scheduler import Scheduler
+from beluga_graph.seat import Seat
+from beluga_graph.serving import served
 from beluga_graph.threads import DaemonPool
 from stores import LMDBStore, MemoryStore
 from stores.base import Durability, Store
@@ -63,9 +67,7 @@ class Engine:
         if durability not in get_args(Durability):
             msg = f"durability {durability!r}: give one of {', '.join(get_args(Durability))}"
             raise ValueError(msg)
-        if max_concurrency is not None and max_concurrency < 1:
-            msg = f"max_concurrency={max_concurrency}: at least 1 attempt is under way at a time"
-            raise ValueError(msg)
+        at_least_one("max_concurrency", max_concurrency)
         self._opened_here = store is None or isinstance(store, str | os.PathLike)
         if store is None:
             self.store: Store = MemoryStore()
@@ -80,6 +82,7 @@ class Engine:
         self._owner = Owner(self.store)
         self._runs = Admission(self.store, self._scheduler, self._owner)
         self._plans: dict[str, Plan] = {}
+        self._parking = Parking(self._runs, lambda head: self._plans.get(head.flow))
         self._is_closed = False
 
     async def __aenter__(self) -> Self:
@@ -91,6 +94,7 @@ class Engine:
     async def close(self) -> None:
         """Stop driving: end tasks, commit what is decided, give every lease back. The runs stay on disk."""
         self._runs.closed = True
+        await self._parking.close()
         lives = list(self._runs.lives.values())
         for live in lives:
             self._scheduler.halt(live)
@@ -137,7 +141,7 @@ class Engine:
         `RunConflict`, `GraphChanged`, `StoreError`.
         """
         live, _ = await self._start(flow, value, run_id, context, session, limits, wait=wait)
-        return Run(self, live)
+        return self._handle(live)
 
     async def execute(
         self,
@@ -174,19 +178,16 @@ class Engine:
         this engine and leaves it on disk, to be resumed.
         """
         watch = Watch()
-        live: Live | None = None
         began = False
         try:
             live, began = await self._start(flow, value, run_id, context, session, limits, wait=wait, watch=watch)
-            async for event in replay_then_follow(live, watch, 0):
+            run = self._handle(live)
+            async for event in replay_then_follow(live.plan, live.history, watch, 0):
                 yield event
-            await Run(self, live).result()
+            await run.result()
         finally:
-            live = live or watch.live
-            if live is not None:
-                live.detach(watch)
-                if (began or watch.began) and not live.done.done():
-                    await self._scheduler.rest(live)
+            if watch.live is not None:
+                await self._leave(watch.live.run_id, watch, stop=began or watch.began)
 
     async def resume(self, run_id: str, *, wait: bool = False, limits: Limits | None = None) -> Run:
         """Go on with a run of a flow that this engine knows; a failed node is armed again.
@@ -198,12 +199,28 @@ class Engine:
         self._check_open()
         plan = self._plan_of(self._runs.head(check_run_id(run_id)))
         asked = limits.overrides() if limits is not None else None
-        return Run(self, await self._runs.resume(run_id, plan, wait=wait, limits=asked))
+        return self._handle(await self._runs.resume(run_id, plan, wait=wait, limits=asked))
 
-    async def recover(self) -> Recovery:
-        """Go on with every unfinished run that nobody owns; tells what it could not take up, and why."""
+    async def recover(self, *, max_runs: int | None = None) -> Recovery:
+        """Go on with every unfinished run that nobody owns; tells what it could not take up, and why.
+
+        A parked run is not loaded: this engine wakes it when it is due or something is sent to it. `max_runs`
+        bounds the runs with work under way at a time, from now on; the others wait for their turn.
+        """
         self._check_open()
-        return await recovered(self._runs, self._plan_of, lambda live: Run(self, live))
+        self._parking.max_runs = at_least_one("max_runs", max_runs)
+        return await recovered(self._runs, self._parking, self._plan_of, self._handle_of)
+
+    async def serve(self, *, max_runs: int | None = None, grace: float = 10.0) -> None:
+        """Drive every run of the registered flows that needs it, whoever started it, until told to stop.
+
+        What is due, what something was sent to, and what a dead owner left is taken up, at most `max_runs` with
+        work under way at a time. SIGTERM or SIGINT (in the main thread) ends it: nothing more is begun, what is
+        under way has `grace` seconds to finish, and the rest is handed back for others to go on with.
+        """
+        self._check_open()
+        self._parking.max_runs = at_least_one("max_runs", max_runs)
+        await served(self._scheduler, self._parking, grace)
 
     async def signal(self, run_id: str, name: str, payload: Any = None) -> None:
         """Send a signal to a run; on disk when this returns, and delivered once, also if nothing runs now.
@@ -216,23 +233,16 @@ class Engine:
         head = self._runs.head(check_run_id(run_id))
         known = head.flow in self._plans
         await send(self._scheduler, head, self._plan_or_shape(head), name, payload, known=known)
-        live = self._runs.current(run_id)
-        if live is not None:
-            self._scheduler.inbox.look_for(live, name)
+        self._parking.rung(self._runs.current(run_id), run_id, name)
 
     async def cancel(self, run_id: str) -> RunStatus:
-        """End a run for good; return the status that won, which a finished run keeps. Raises `RunBusy`."""
+        """End a run for good; return the status that won, which a finished run keeps.
+
+        A run that another process drives is ended by that process: the request is on disk, and this waits.
+        """
         self._check_open()
-        head = self._runs.head(check_run_id(run_id))
-        if RunStatus(head.status) in (RunStatus.completed, RunStatus.cancelled):
-            return RunStatus(head.status)
-        live = await self._runs.hold(run_id, self._plan_or_shape(head))
-        step = self._scheduler.decide(live, CancelRequested(self._scheduler.clock.now_ms()))
-        if step is not None:
-            await self._scheduler.settled(step)
-        if live.error is not None:
-            raise live.error
-        return await self.status(run_id)
+        check_run_id(run_id)
+        return RunStatus(await cancelled(self._runs, run_id, self._plan_or_shape))
 
     # Looking.
 
@@ -267,11 +277,17 @@ class Engine:
         new_id = check_run_id(run_id_new) if run_id_new is not None else secrets.token_hex(16)
         snapshot, history, ops = forked(self.store, plan, run_id, seq, new_id, update or {})
         trigger = RunForked(self._scheduler.clock.now_ms(), run_id, seq)
-        return Run(self, await self._runs.fork(plan, (snapshot, history, ops, trigger)))
+        return self._handle(await self._runs.fork(plan, (snapshot, history, ops, trigger)))
 
-    def latest(self, known: Live) -> Live:
-        """Return what is now known of a run that a handle has known: it may have gone on elsewhere since."""
-        return self._runs.latest(known)
+    # What handles ask for.
+
+    async def ended(self, seat: Seat) -> Live:
+        """Wait for a run's end, here or in another process; return it as it is then."""
+        return await self._parking.ended(seat, self._plan_or_shape(self._runs.head(seat.run_id)))
+
+    def watched(self, seat: Seat, watch: Watch) -> tuple[Plan, History]:
+        """Let a watch see a run from now on; return what reads the steps before."""
+        return self._parking.watch(seat, watch, self._plan_or_shape(self._runs.head(seat.run_id)))
 
     # What the verbs share.
 
@@ -291,6 +307,23 @@ class Engine:
         plan = self.register(flow)
         name = secrets.token_hex(16) if run_id is None else check_run_id(run_id)
         return await self._runs.start(name, Wanted(plan, value, context, limits, session), wait=wait, watch=watch)
+
+    def _handle(self, live: Live) -> Run:
+        return Run(self, self._runs.seat(live.run_id, live))
+
+    def _handle_of(self, run_id: str) -> Run:
+        return Run(self, self._runs.seat(run_id))
+
+    async def _leave(self, run_id: str, watch: Watch, *, stop: bool) -> None:
+        """End a stream: take its watch away, and stop the run if the stream began it."""
+        self._runs.seat(run_id).detach(watch)
+        live = self._runs.current(run_id)
+        if live is not None:
+            live.detach(watch)
+        if stop:
+            self._parking.disown(run_id)
+            if live is not None:
+                await self._scheduler.rest(live)
 
     def _check_open(self) -> None:
         self._runs.check_open()

@@ -70,7 +70,6 @@ def _unread(store: Store, run: Snapshot, source: Keys, target: Keys) -> Iterator
         if position >= run.inbox.get(name, 0):
             copy = target.signal(name, position)
             yield Put(copy, sealed(copy, (name, payload, at)))
-            yield Put(target.unread(name, position), _MARK)
 
 
 class _Reader:

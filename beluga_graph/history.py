@@ -30,7 +30,7 @@ from beluga_graph.kernel.words import Patch
 from beluga_graph.session import session_items
 from stores.base import Check, Delete, Op, Put, Store
 
-__all__ = ["History", "Stored", "read_shape", "read_steps", "rebuild", "shape_op"]
+__all__ = ["History", "Stored", "last_seq", "read_shape", "read_steps", "rebuild", "shape_op"]
 
 INLINE_BYTES = 8 * 1024  # longer values are stored once, under their digest
 SNAPSHOT_STEPS = 64
@@ -118,8 +118,6 @@ class History:
                 ops += self.blob_ops(ended.blobs)
             if ended.items:
                 ops += self._item_ops(run, ended.items)
-        if isinstance(trigger, SignalReceived):
-            ops.append(Delete(self.keys.unread(trigger.signal, trigger.position)))
         return ops + self._timer_ops(run, patch)
 
     def snapshot_ops(self, run: Snapshot, *, force: bool = False) -> list[Op]:
@@ -234,6 +232,12 @@ def rebuild(store: Store, run_id: str, seq: int | None = None) -> tuple[Snapshot
     if seq is not None and run.seq != seq:
         raise RunNotFound(run_id, f"it has no step {seq}: its last is {run.seq}")
     return run, History(store, run_id, size=len(blob), steps_since=steps)
+
+
+def last_seq(store: Store, run_id: str) -> int:
+    """Return how many steps of a run are on disk."""
+    last = next(iter(store.scan(Keys(run_id).step(0)[:-8], reverse=True, limit=1)), None)
+    return 0 if last is None else int.from_bytes(last[0][-8:], "big")
 
 
 def _snapshot_of(run_id: str, plain: Any) -> Snapshot:

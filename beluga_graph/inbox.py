@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import TYPE_CHECKING
 
 from beluga_graph.disk import read
@@ -14,26 +15,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Inbox"]
 
-_LOOK_S = 0.08  # between two looks for signals that other processes sent
-
 
 class Inbox:
     """Serves unread signals to the oldest waits of their runs, each once and in order."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
-        self._looking: asyncio.TimerHandle | None = None
         self._serving = False
+        self._doors: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
-    def keep_looking(self) -> None:
-        """Look now and then, as long as a run waits: another process may send to it."""
-        if self._looking is None:
-            self._looking = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
-
-    def close(self) -> None:
-        """Look no more."""
-        if self._looking is not None:
-            self._looking.cancel()
+    def door(self, run_id: str) -> asyncio.Lock:
+        """Return what lets the senders of this engine to one run in by turns, so that they keep their order."""
+        door = self._doors.get(run_id)
+        if door is None:
+            door = self._doors[run_id] = asyncio.Lock()
+        return door
 
     def look_for(self, live: Live, signal: str) -> None:
         """Serve unread signals of a name to a run's waits. What cannot be read stops that run, and is told."""
@@ -48,6 +44,11 @@ class Inbox:
         finally:
             self._serving = False
 
+    def look_for_all(self, live: Live) -> None:
+        """Serve unread signals of every name that a run waits for."""
+        for signal in list(live.snapshot.waits):
+            self.look_for(live, signal)
+
     def serve(self, live: Live, signal: str) -> None:
         """Decide on each unread signal of a name that a wait is there for. Raises `DamagedRecord`."""
         while signal in live.snapshot.waits and not live.resting and not live.done.done():
@@ -60,22 +61,3 @@ class Inbox:
             now = self._scheduler.clock.now_ms()
             if self._scheduler.decide(live, SignalReceived(signal, position, payload, now)) is None:
                 return
-
-    def _look(self) -> None:
-        self._looking = None
-        lives = self._scheduler.lives.values()
-        waiting = {live.history.keys.run: live for live in lives if live.snapshot.waits}
-        if not waiting:
-            return
-        self.keep_looking()
-        try:
-            unread = {key[1:17] for key, _ in self._scheduler.store.scan(b"U")}
-        except Exception as error:  # noqa: BLE001 - the store is gone: everybody who waits is told
-            for stopped in waiting.values():
-                self._scheduler.abandon(stopped, error)
-            return
-        for run in unread:
-            live = waiting.get(run)
-            if live is not None:
-                for signal in list(live.snapshot.waits):
-                    self.look_for(live, signal)

@@ -20,7 +20,7 @@ from beluga_graph.clock import SystemClock
 from beluga_graph.disk import read, sealed
 from stores.base import Check, Delete, Op, Put, Store, StoreError
 
-__all__ = ["LEASE_S", "Lease", "Owner", "owner_is_alive"]
+__all__ = ["LEASE_S", "Lease", "Owner", "is_held_elsewhere", "owner_is_alive"]
 
 LEASE_S = 10.0  # an owner that has not renewed for so long is dead
 RENEW_S = 2.5
@@ -68,6 +68,11 @@ class Owner:
         self._clock = SystemClock()
         self._begun = False
         self._lock = threading.Lock()
+
+    @property
+    def begun(self) -> bool:
+        """Whether this engine is known as an owner."""
+        return self._begun
 
     def now_ms(self) -> int:
         """Return the time by which leases expire: the wall clock's, whatever clock the runs have."""
@@ -129,6 +134,11 @@ class Owner:
                 self._store.commit(self._record())
             except StoreError as error:  # the next renewal may succeed; if none does, the leases are lost
                 _log.warning("the owner's record was not renewed: %s", error)
+
+
+def is_held_elsewhere(store: Store, lease: Lease, own: Owner) -> bool:
+    """Tell whether an owner that is alive, and not this one, holds a lease."""
+    return lease.owner not in (b"", own.id) and owner_is_alive(store, lease.owner, own.now_ms())
 
 
 def owner_is_alive(store: Store, owner: bytes, now_ms: int) -> bool:

@@ -16,7 +16,7 @@ from beluga_graph.kernel.triggers import RunNode
 from beluga_graph.kernel.words import Patch
 from beluga_graph.lease import Lease
 from beluga_graph.plan import Plan
-from stores.base import Op
+from stores.base import Op, Put
 
 if TYPE_CHECKING:
     from beluga_graph.scheduler import Scheduler
@@ -73,7 +73,9 @@ class Live:
         "hands",
         "head",
         "history",
+        "idle",
         "lease",
+        "parted",
         "plan",
         "resting",
         "snapshot",
@@ -95,6 +97,8 @@ class Live:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.error: Exception | None = None  # why this engine stopped driving the run, if something went wrong
         self.cause: BaseException | None = None  # the exception behind the last failure
+        self.idle = 0  # the step at which it was last seen with nothing to do
+        self.parted = False  # let go of without an end: it goes on later, here or elsewhere
         self.resting = False  # halted on purpose: its steps are still committed, no work is begun
 
     @property
@@ -139,6 +143,18 @@ class Live:
         for watch in self.watches:
             watch.close()
         self.done.set_result(None)
+
+    def freed(self) -> list[Op]:
+        """Return what gives the lease back, if it is still this run's."""
+        key = self.history.keys.lease
+        return [self.claim, Put(key, Lease(b"", self.lease.epoch).sealed(key))]
+
+    def part(self) -> None:
+        """Stop without an end: whoever watches or waits is left for the one that goes on with the run."""
+        if not self.done.done():
+            self.parted = True
+            self.stop_work()
+            self.done.set_result(None)
 
     def stop_work(self) -> None:
         """Stop every hand but the one that calls, and every timer."""

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from math import inf
 
-__all__ = ["Limits", "Retry"]
+__all__ = ["Limits", "Retry", "at_least_one"]
+
+
+def at_least_one(name: str, value: int | None) -> int | None:
+    """Return a bound that is at least 1, or none. Raises `ValueError`."""
+    if value is not None and value < 1:
+        msg = f"{name}={value}: give at least 1"
+        raise ValueError(msg)
+    return value
 
 
 @dataclass(frozen=True, slots=True)

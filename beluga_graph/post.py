@@ -1,21 +1,26 @@
-"""The post: how a signal is accepted for a run, wherever that run goes on."""
+"""The post: how a signal, or the wish that it end, reaches a run wherever it goes on."""
 
 from __future__ import annotations
 
+import asyncio
+import secrets
+from collections.abc import Callable
 from typing import Any
 
-from beluga_graph.admission import check_payload, put_away
+from beluga_graph.admission import Admission, check_payload, put_away
 from beluga_graph.disk import Head, Keys, sealed
-from beluga_graph.errors import NotData, RunConflict
+from beluga_graph.errors import NotData, RunBusy, RunConflict
 from beluga_graph.history import History
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED
+from beluga_graph.kernel.triggers import CancelRequested
 from beluga_graph.plan import Plan
 from beluga_graph.scheduler import Scheduler
 from stores.base import Check, Conflict, Op, Put
 
-__all__ = ["send"]
+__all__ = ["cancelled", "ring", "send"]
 
 _MARK = b"\x01"
+_LOOK_AGAIN_S = 0.05  # while another owner is asked to end a run
 
 
 async def send(scheduler: Scheduler, head: Head, plan: Plan, name: str, payload: Any, *, known: bool) -> None:
@@ -37,14 +42,52 @@ async def send(scheduler: Scheduler, head: Head, plan: Plan, name: str, payload:
         raise NotData(error.path, error.type_name, error.shown, reason) from None
     blob_ops = history.blob_ops(blobs)
     while True:
+        known_as = store.get(keys.head)
+        if known_as is None or Head.read(keys.head, known_as).status in (COMPLETED, CANCELLED):
+            raise RunConflict(run_id, "it has ended meanwhile: a run that has ended takes no signal")
         prefix = keys.signal(name, 0)[:-8]
         last = next(iter(store.scan(prefix, reverse=True, limit=1)), None)
         position = 0 if last is None else int.from_bytes(last[0][-8:], "big") + 1
         key = keys.signal(name, position)
         record = sealed(key, (name, kept, scheduler.clock.now_ms()))
-        ops: list[Op] = [Check(key, None), Put(key, record), Put(keys.unread(name, position), _MARK), *blob_ops]
+        ops: list[Op] = [Check(key, None), Check(keys.head, known_as), Put(key, record), ring(keys), *blob_ops]
         refused = await scheduler.committer.commit(ops)
         if refused is None:
             return
-        if not isinstance(refused, Conflict):  # else another signal of this name took the position
+        if not isinstance(refused, Conflict):  # else another signal took the position, or the status changed
             raise refused
+
+
+def ring(keys: Keys) -> Put:
+    """Return the write that makes whoever drives or wakes a run look at what was sent to it."""
+    return Put(keys.bell, secrets.token_bytes(8))  # never the same twice: a ring that was seen takes away itself alone
+
+
+async def cancelled(runs: Admission, run_id: str, plan_of: Callable[[Head], Plan]) -> str:
+    """End a run for good, here or by its owner; return the status that won."""
+    scheduler, keys = runs.scheduler, Keys(run_id)
+    while True:
+        head = runs.head(run_id)
+        if head.status in (COMPLETED, CANCELLED):
+            return head.status
+        try:
+            live = await runs.hold(run_id, plan_of(head))
+        except RunBusy:
+            await _ask_to_cancel(scheduler, keys)
+            await asyncio.sleep(_LOOK_AGAIN_S)
+            continue
+        step = scheduler.decide(live, CancelRequested(scheduler.clock.now_ms()))
+        if step is not None:
+            await scheduler.settled(step)
+        if live.error is not None:
+            raise live.error
+        return runs.head(run_id).status
+
+
+async def _ask_to_cancel(scheduler: Scheduler, keys: Keys) -> None:
+    """Leave the request for the owner of a run, whoever that is when it is read."""
+    if scheduler.store.get(keys.cancel) is not None:
+        return
+    refused = await scheduler.committer.commit([Check(keys.cancel, None), Put(keys.cancel, _MARK), ring(keys)])
+    if refused is not None and not isinstance(refused, Conflict):  # else somebody has asked before
+        raise refused

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import overload
 
 from beluga_graph.admission import Admission
-from beluga_graph.disk import Head
-from beluga_graph.errors import BelugaError
-from beluga_graph.live import Live
+from beluga_graph.agenda import is_driven, unfinished
+from beluga_graph.disk import Head, read
+from beluga_graph.errors import BelugaError, RunBusy
+from beluga_graph.parking import Parking
 from beluga_graph.plan import Plan
 from beluga_graph.run import Run
 from stores.base import StoreError
@@ -35,11 +36,13 @@ class Recovery(Sequence[Run]):
         return len(self.runs)
 
 
-async def recovered(runs: Admission, plan_of: Callable[[Head], Plan], handle: Callable[[Live], Run]) -> Recovery:
+async def recovered(
+    runs: Admission, parking: Parking, plan_of: Callable[[Head], Plan], handle: Callable[[str], Run]
+) -> Recovery:
     """Go on with every unfinished run that nobody owns; tell what could not be taken up, and why."""
     found: list[Run] = []
     skipped: dict[str, Exception] = {}
-    for key, _ in list(runs.store.scan(b"A")):
+    for key in unfinished(runs.store):
         head_key = b"H" + key[1:]
         blob = runs.store.get(head_key)
         if blob is None:
@@ -50,7 +53,26 @@ async def recovered(runs: Admission, plan_of: Callable[[Head], Plan], handle: Ca
             skipped[key[1:].hex()] = error
             continue
         try:
-            found.append(handle(await runs.resume(head.run_id, plan_of(head))))
+            await _taken_up(runs, parking, head, plan_of(head), key)
         except (BelugaError, StoreError) as error:
             skipped[head.run_id] = error
+        else:
+            found.append(handle(head.run_id))
     return Recovery(tuple(found), skipped)
+
+
+async def _taken_up(runs: Admission, parking: Parking, head: Head, plan: Plan, key: bytes) -> None:
+    """Go on with a run now, or see to it that it is woken. Raises what `resume` raises."""
+    if runs.current(head.run_id) is not None:
+        return
+    if key[:1] == b"G" and head.plan == plan.fingerprint:
+        parked = runs.store.get(key)
+        if parked is not None:
+            parking.adopt(key[1:], read(key, parked))
+            return
+    if parking.has_room:
+        await runs.resume(head.run_id, plan)
+        return
+    if is_driven(runs.store, key[1:], runs.owner):
+        raise RunBusy(head.run_id, "another owner drives it")
+    parking.adopt(key[1:], 0)

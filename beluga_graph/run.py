@@ -9,10 +9,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from beluga_graph.errors import RunCancelled, RunError, RunFailed
-from beluga_graph.events import Event, Failure, stored_events
-from beluga_graph.history import read_steps
+from beluga_graph.events import Event, Failure
+from beluga_graph.history import History
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
 from beluga_graph.live import Live, Watch
+from beluga_graph.plan import Plan
+from beluga_graph.seat import Seat, stored
 
 if TYPE_CHECKING:
     from beluga_graph.engine import Engine
@@ -105,12 +107,12 @@ class RunSnapshot:
 class Run:
     """A handle on a run. It stays valid after the run's end, and tells what is on disk."""
 
-    __slots__ = ("_engine", "_live", "id")
+    __slots__ = ("_engine", "_seat", "id")
 
-    def __init__(self, engine: Engine, live: Live) -> None:
+    def __init__(self, engine: Engine, seat: Seat) -> None:
         self._engine = engine
-        self._live = live
-        self.id = live.run_id
+        self._seat = seat
+        self.id = seat.run_id
 
     async def result(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - the face's word
         """Wait for the end and return the output.
@@ -148,14 +150,13 @@ class Run:
 
     async def events(self, after: int = 0) -> AsyncGenerator[Event, None]:
         """Yield the stored events of steps after `after`, then live ones, until the run ends."""
-        live = self._engine.latest(self._live)
         watch = Watch()
-        live.attach(watch)
+        plan, history = self._engine.watched(self._seat, watch)
         try:
-            async for event in replay_then_follow(live, watch, after):
+            async for event in replay_then_follow(plan, history, watch, after):
                 yield event
         finally:
-            live.detach(watch)
+            self._seat.detach(watch)
 
     async def signal(self, name: str, payload: Any = None) -> None:
         """Send a signal; on disk when this returns."""
@@ -166,22 +167,22 @@ class Run:
         return await self._engine.cancel(self.id)
 
     async def _ended(self, seconds: float | None) -> Live:
-        live = self._engine.latest(self._live)
         async with asyncio.timeout(seconds):
-            await asyncio.shield(live.done)
+            live = await self._engine.ended(self._seat)
         if live.error is not None:
             raise live.error
         return live
 
     def __repr__(self) -> str:
-        return f"<run {self.id!r}: {self._live.snapshot.status}>"
+        live = self._seat.live
+        return f"<run {self.id!r}: {live.snapshot.status if live is not None else RunStatus.waiting}>"
 
 
-async def replay_then_follow(live: Live, watch: Watch, after: int) -> AsyncGenerator[Event, None]:
+async def replay_then_follow(plan: Plan, history: History, watch: Watch, after: int) -> AsyncGenerator[Event, None]:
     """Yield what is stored, then what the watch brings, each step once."""
-    for step in read_steps(live.history.store, live.run_id, after, watch.since):
-        for event in stored_events(live.run_id, step.seq, step.patch, live.decode, live.agent_of):
-            yield event
+    since = watch.since  # it moves on with what is brought
+    for event in stored(plan, history, after, since):
+        yield event
     while (shown := await watch.get()) is not None:
-        if shown.seq is None or shown.seq > max(after, watch.since):
+        if shown.seq is None or shown.seq > max(after, since):
             yield shown

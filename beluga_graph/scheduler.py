@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -54,6 +54,7 @@ class Scheduler:
         self._ahead = durability == "batch"
         self.lives: dict[str, Live] = {}  # the runs that are driven here, by id
         self.inbox = Inbox(self)
+        self.on_driven: Callable[[], None] = nobody  # a run is driven: it may be sent something from afar, or parked
         self._busy = Busy()
         self._turn = time.perf_counter()
         self._places = asyncio.Semaphore(max_concurrency) if max_concurrency is not None else None
@@ -104,7 +105,7 @@ class Scheduler:
         ops: list[Op] = [Put(keys.head, live.head.sealed(keys.head))]
         if run.ended:
             ops += end_ops(live.history, live.plan.codec, run)
-            ops += [Delete(key) for key, _ in self.store.scan(b"U" + keys.run)]
+            ops += [Delete(keys.bell), Delete(keys.cancel)]
         if run.status in (COMPLETED, FAILED, CANCELLED):
             live.lease = Lease(b"", live.lease.epoch)
             ops += [Delete(keys.open), Put(keys.lease, live.lease.sealed(keys.lease))]
@@ -165,7 +166,6 @@ class Scheduler:
                     live.timers[item.timer] = self.clock.call_at(item.due, fire)
             elif type(item) is AwaitSignal:
                 self.inbox.look_for(live, item.signal)
-                self.inbox.keep_looking()
 
     def _spawn(self, live: Live, token: str) -> None:
         hand = live.hands[token] = Hand(self._busy)
@@ -257,8 +257,7 @@ class Scheduler:
         self.decide(live, TimerFired(timer, due, self.clock.now_ms()))
 
     def close(self) -> None:
-        """Stop looking and writing."""
-        self.inbox.close()
+        """Stop writing."""
         self.committer.close()
 
     # Taking on and giving up runs.
@@ -306,11 +305,19 @@ class Scheduler:
         live.finish(error)
         self._give_back(live)
 
+    def let_go(self, live: Live) -> None:
+        """Give the lease back of a run that begins nothing any more, as one that goes on elsewhere, or later."""
+        self._give_back(live)
+        live.part()
+
     def _give_back(self, live: Live) -> None:
         if live.lease.owner:
-            keys = live.history.keys
             live.lease = Lease(b"", live.lease.epoch)
-            self.committer.give([live.claim, Put(keys.lease, live.lease.sealed(keys.lease))])
+            self.committer.give(live.freed())
+
+
+def nobody() -> None:
+    """Be told, and do nothing."""
 
 
 class _Note:

@@ -16,14 +16,15 @@ from beluga_graph.errors import GraphChanged, RunBusy, RunNotFound
 from beluga_graph.history import read_shape, shape_op
 from beluga_graph.kernel.snapshot import FAILED, RUN, Snapshot
 from beluga_graph.kernel.triggers import PlanAdopted, RunResumed, RunTakenOver, Trigger
-from beluga_graph.lease import Lease, Owner, owner_is_alive
+from beluga_graph.lease import Lease, Owner, is_held_elsewhere
 from beluga_graph.live import Live
 from beluga_graph.plan import Plan
 from beluga_graph.scheduler import Scheduler
-from stores.base import Check, Op, Put, Store
+from stores.base import Check, Delete, Op, Put, Store
 
 __all__ = ["Held", "free_lease", "has_changed", "take", "what_to_say"]
 
+_MARK = b"\x01"
 _LOOK_AGAIN_S = 0.05  # while waiting for a run that another owner has
 
 
@@ -41,7 +42,7 @@ async def free_lease(store: Store, owner: Owner, run_id: str, check_open: Callab
         check_open()  # the engine may be closed while this waits
         record = store.get(keys.lease)
         lease = Lease(b"", 0) if record is None else Lease.read(keys.lease, record)
-        if lease.owner in (b"", owner.id) or not owner_is_alive(store, lease.owner, owner.now_ms()):
+        if not is_held_elsewhere(store, lease, owner):
             return Held(lease, record)
         if not wait:
             raise RunBusy(run_id, "another owner drives it: wait for it (wait=True), or end that process")
@@ -83,6 +84,9 @@ async def take(scheduler: Scheduler, live: Live, held: Held, triggers: list[Trig
         Check(keys.lease, held.record),
         Check(keys.step(run.seq + 1), None),
         Put(keys.lease, live.lease.sealed(keys.lease)),
+        Put(keys.open, _MARK),
+        Delete(keys.parked),
+        Delete(keys.bell),  # what was sent before this is looked for after it
     ]
     if run.plan != live.plan.fingerprint:
         ops += shape_op(scheduler.store, live.plan.shape)

@@ -29,7 +29,7 @@ _NAMES = {
     "P": "shapes",
     "I": "signals",
 }
-_MARKS = "WXATU"  # index entries: the key says all, the value is one byte
+_MARKS = "WXATK"  # index entries: the key says all, the value is one byte
 _MARK = b"\x01"
 
 

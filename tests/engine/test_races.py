@@ -81,7 +81,7 @@ async def test_a_large_signal_that_meets_a_conflict_keeps_its_value() -> None:
 
     def quicker(ops: Any) -> None:
         if any(op.key == key for op in ops) and disk.get(key) is None:  # another process takes the position
-            disk.commit(Put(key, sealed(key, ("s", Codec().encode("other"), 0))), Put(b"U" + key[1:], b"\x01"))
+            disk.commit(Put(key, sealed(key, ("s", Codec().encode("other"), 0))))
 
     async with Engine(WrappedStore(disk, before=quicker)) as engine:
         run = await engine.start(two_waits(), 1, run_id=RUN)
@@ -116,7 +116,7 @@ async def test_many_queued_signals_are_delivered_however_deep_that_would_be(dura
         assert await (await engine.resume(RUN)).result(60) == MANY - 1
 
 
-async def test_no_signal_of_an_ended_run_is_left_marked_as_unread() -> None:
+async def test_nothing_rings_for_a_run_that_has_ended() -> None:
     disk = MemoryStore()
     async with Engine(WrappedStore(disk)) as engine:
         run = await engine.start(waits(1), 1, run_id=RUN)
@@ -124,7 +124,7 @@ async def test_no_signal_of_an_ended_run_is_left_marked_as_unread() -> None:
             await run.signal("nobody waits for it", i)
         await run.signal("s", 1)
         assert await run.result(5) == 1
-    assert list(disk.scan(b"U")) == []
+    assert list(disk.scan(b"D")) == []
 
 
 @pytest.mark.parametrize("first", ["fork", "start"])
@@ -363,7 +363,7 @@ async def test_a_store_that_fails_outside_of_a_commit_ends_the_run_with_its_erro
         run = await engine.start(waits(1), 1, run_id=RUN)
         store.is_gone = True
         await sender.signal(RUN, "s", 1)
-        await asyncio.wait_for(asyncio.shield(run._live.done), 5)
+        await asyncio.wait_for(asyncio.shield(run._seat.live.done), 5)
         store.is_gone = False
         with pytest.raises(StoreFull, match="no address space"):
             await run.result(5)

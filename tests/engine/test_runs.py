@@ -629,4 +629,4 @@ async def test_a_signal_that_another_engine_sends_reaches_a_run_that_waits_here(
         run = await here.start(g, None, run_id="r")
         await there.signal("r", "answer", "yes")
         assert await run.result(timeout=5) == "yes"
-        assert not list(here.store.scan(b"U")), "and is marked as read"
+        assert not list(here.store.scan(b"D")), "and rings no more"

@@ -12,7 +12,7 @@ import recovering_child
 from wrapped_store import RUN, Fits, Held, Refused, WrappedStore, owns, park, stepping, steps, takes, until
 
 import beluga_graph
-from beluga_graph import END, START, Engine, Graph, RunBusy, RunError, RunStatus
+from beluga_graph import END, START, Engine, Graph, RunBusy, RunCancelled, RunError, RunStatus
 from beluga_graph.disk import Keys
 from beluga_graph.testing import VirtualClock
 from stores import MemoryStore, StoreBusy, StoreFull
@@ -28,9 +28,8 @@ def waiting() -> Graph:
     return g
 
 
-@pytest.mark.parametrize("verb", ["resume", "cancel"])
 @pytest.mark.parametrize("slow", [owns, takes])
-async def test_who_is_slow_to_take_a_run_does_not_take_it_from_who_was_quicker(slow: Fits, verb: str) -> None:
+async def test_who_is_slow_to_take_a_run_does_not_take_it_from_who_was_quicker(slow: Fits) -> None:
     disk, calls = MemoryStore(), []
     await park(disk)
     gate, held = asyncio.Event(), Held(slow)
@@ -39,7 +38,7 @@ async def test_who_is_slow_to_take_a_run_does_not_take_it_from_who_was_quicker(s
     async with quick, late:
         quick.register(stepping(calls))
         late.register(stepping(calls))
-        trying = asyncio.create_task(late.resume(RUN) if verb == "resume" else late.cancel(RUN))
+        trying = asyncio.create_task(late.resume(RUN))
         await held.reached()
         run = await quick.resume(RUN)
         await until(lambda: "c" in calls)
@@ -49,6 +48,27 @@ async def test_who_is_slow_to_take_a_run_does_not_take_it_from_who_was_quicker(s
         gate.set()
         assert await run.result(5) == 1
         assert await late.status(RUN) is RunStatus.completed
+    assert calls == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("slow", [owns, takes])
+async def test_who_is_slow_to_cancel_a_run_has_it_ended_by_who_was_quicker(slow: Fits) -> None:
+    disk, calls = MemoryStore(), []
+    await park(disk)
+    held = Held(slow)
+    quick = Engine(WrappedStore(disk, shared=True), deps={"c": asyncio.Event()})
+    late = Engine(WrappedStore(disk, shared=True, before=held))
+    async with quick, late:
+        quick.register(stepping(calls))
+        trying = asyncio.create_task(late.cancel(RUN))
+        await held.reached()
+        run = await quick.resume(RUN)
+        await until(lambda: "c" in calls)
+        held.let_go()
+        assert await asyncio.wait_for(trying, 5) is RunStatus.cancelled
+        with pytest.raises(RunCancelled):
+            await run.result(5)
+        assert [disk.get(key) for key in (Keys(RUN).cancel, Keys(RUN).bell)] == [None, None]
     assert calls == ["a", "b", "c"]
 
 

@@ -46,6 +46,10 @@ FLOORS = {
     "beluga_graph.fork": 5,
     "beluga_graph.inspection": 5,
     "beluga_graph.post": 5,
+    "beluga_graph.agenda": 5,
+    "beluga_graph.parking": 5,
+    "beluga_graph.seat": 5,
+    "beluga_graph.serving": 5,
     "beluga_graph.recovery": 5,
     "beluga_graph.engine": 5,
     "beluga_graph.session": 4,
@@ -79,6 +83,10 @@ HOMES = {
         "beluga_graph.admission",
         "beluga_graph.takeover",
         "beluga_graph.inbox",
+        "beluga_graph.parking",
+        "beluga_graph.post",
+        "beluga_graph.seat",
+        "beluga_graph.serving",
         "beluga_graph.run",
         "beluga_graph.engine",
         "beluga_graph.testing",
@@ -146,7 +154,7 @@ def test_a_library_is_imported_only_where_it_is_at_home(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_only_the_scheduler_and_the_committer_create_tasks(path: Path) -> None:
     creates = any(word in path.read_text() for word in ("create_task(", "ensure_future(", "TaskGroup("))
-    allowed = ("beluga_graph.scheduler", "beluga_graph.committer", "beluga_graph.cli", "beluga_graph.demo")
+    allowed = ("beluga_graph.scheduler", "beluga_graph.parking", "beluga_graph.committer", "beluga_graph.cli", "beluga_graph.demo")
     assert not creates or module_name(path).startswith(allowed)
 
 

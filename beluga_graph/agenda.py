@@ -1,0 +1,40 @@
+"""The agenda: what a store says must be done, by run. Keys alone tell; no run is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from beluga_graph.lease import Lease, Owner, is_held_elsewhere
+from stores.base import Store
+
+__all__ = ["abandoned", "is_driven", "overdue", "unfinished"]
+
+
+def unfinished(store: Store) -> list[bytes]:
+    """Return the keys that say that a run is open: those that need work first, then the parked ones."""
+    return [key for letter in (b"A", b"G") for key, _ in store.scan(letter)]
+
+
+def overdue(store: Store, now_ms: int) -> Iterator[bytes]:
+    """Yield the runs of which a timer is due, the one that waits longest first."""
+    for key, _ in store.scan(b"T"):
+        if int.from_bytes(key[1:9], "big") > now_ms:
+            return
+        yield key[9:25]
+
+
+def abandoned(store: Store, own: Owner) -> Iterator[bytes]:
+    """Yield the runs that need work and have no owner who is alive."""
+    for key, _ in store.scan(b"A"):
+        if not is_driven(store, key[1:], own):
+            yield key[1:]
+
+
+def is_driven(store: Store, run: bytes, own: Owner) -> bool:
+    """Tell whether a run has an owner, this one included. Raises `DamagedRecord`."""
+    key = b"L" + run
+    record = store.get(key)
+    if record is None:
+        return False
+    lease = Lease.read(key, record)
+    return lease.owner == own.id or is_held_elsewhere(store, lease, own)

@@ -1,0 +1,108 @@
+"""Seats: runs as the handles of this process know them, while they are driven here, parked, or elsewhere.
+
+A run that waits leaves nothing in memory but who waits for it. Those sit here until it is live again, or
+until the store says that it went on in another process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from beluga_graph.events import Event, revive, stored_events
+from beluga_graph.history import History, read_steps
+from beluga_graph.live import Live, Watch
+from beluga_graph.plan import Plan
+
+__all__ = ["Seat", "stored"]
+
+
+class Seat:
+    """Where the handles of one run find it."""
+
+    __slots__ = ("__weakref__", "_turns", "live", "run_id", "watches")
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.live: Live | None = None  # as it was last driven or ended here; none while it is parked or elsewhere
+        self.watches: list[Watch] = []  # of those who watch a run that is not live here
+        self._turns: list[asyncio.Future[None]] = []
+
+    @property
+    def awaited(self) -> bool:
+        """Whether anybody waits for a run that is not live here."""
+        return self.live is None and bool(self.watches or self._turns)
+
+    def taken(self, live: Live) -> None:
+        """The run is driven here again: show watchers what they missed, and all that follows."""
+        if self.live is not None and self.live.parted:
+            self.left()
+        for watch in self.watches:
+            for event in stored(live.plan, live.history, watch.since, live.committed):
+                watch.put(event)
+            live.attach(watch)
+        self.watches.clear()
+        self.turned(live)
+
+    def left(self) -> None:
+        """The run is let go of, and goes on later or elsewhere."""
+        if self.live is not None:
+            for watch in self.live.watches:
+                watch.since = self.live.committed
+                self.watches.append(watch)
+            self.live.watches.clear()
+            self.live = None
+
+    def turned(self, live: Live) -> None:
+        """The run is here, or has ended: tell those who wait."""
+        self.live = live
+        for turn in self._turns:
+            if not turn.done():
+                turn.set_result(None)
+        if live.done.done():
+            self.close()
+
+    def failed(self, error: Exception) -> None:
+        """The run cannot be followed any more: tell those who wait."""
+        for turn in self._turns:
+            if not turn.done():
+                turn.set_exception(error)
+        self.close()
+
+    def close(self) -> None:
+        """Tell watchers that nothing will follow."""
+        for watch in self.watches:
+            watch.close()
+        self.watches.clear()
+
+    def detach(self, watch: Watch) -> None:
+        """Let a watch see no more."""
+        if self.live is not None:
+            self.live.detach(watch)
+        with suppress(ValueError):
+            self.watches.remove(watch)
+
+    async def turn(self) -> None:
+        """Return once the run is live here or has ended. Raises what keeps it from that."""
+        future = asyncio.get_running_loop().create_future()
+        self._turns.append(future)
+        try:
+            await future
+        finally:
+            self._turns.remove(future)
+
+
+def stored(plan: Plan, history: History, after: int, until: int | None = None) -> Iterator[Event]:
+    """Yield the stored events of the steps `after` < seq <= `until`."""
+    nodes = plan.shape.nodes
+
+    def decode(value: Any) -> Any:
+        return revive(plan.codec, history.load, value)
+
+    def agent_of(node: str) -> str:
+        return nodes[node].agent if node in nodes else ""
+
+    for step in read_steps(history.store, history.run_id, after, until):
+        yield from stored_events(history.run_id, step.seq, step.patch, decode, agent_of)
