@@ -3,7 +3,8 @@
 The map of the house. An arrow may only point down:
 
     doors       cli/  demo/  testing/
-    5 flows     agents/ (agent tools handoffs turn conversation)  flows/ (graph sequential parallel loop)
+    5 flows     agents/ (agent tools handoffs turn conversation)  flows/ (graph sequential parallel loop
+                workflow)
     4 walker    engine (the user's object)  run  admission  takeover  scheduler (the only module that creates tasks)
                 inbox  live  fork  inspection
     3 hands     executor  attempt  state  context  history  session  lease  committer  adoption  threads  disk

@@ -77,6 +77,14 @@ from .flows.parallel import (
 from .flows.sequential import (
     SequentialAgent as SequentialAgent,
 )
+from .flows.steps import (
+    sleep as sleep,
+    step as step,
+    wait_signal as wait_signal,
+)
+from .flows.workflow import (
+    Workflow as Workflow,
+)
 from .graph import (
     END as END,
     Node as Node,

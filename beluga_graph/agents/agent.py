@@ -18,7 +18,7 @@ from beluga_graph.agents.turn import ANSWER, CALLS, Turn
 from beluga_graph.context import Context, inside
 from beluga_graph.errors import BadName, DelegationCycle, DuplicateNode, ModelError, ToolError
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.graph import check_name
+from beluga_graph.flows.names import check_name
 from beluga_graph.graph import END, START, Branch, Declared, DeclaredNode
 from beluga_graph.models.base import Model, resolve
 from beluga_graph.models.messages import ToolCall

@@ -42,6 +42,15 @@ ada:
 bob:
   Our free desk helps within 3 days.
 """,
+    "workflow": """\
+ingest: the archive is not awake yet; once more in 0.01 s
+ingest: 3 documents loaded (start processing)
+process/process: A summary of 3 documents.
+review: waiting
+review: approved
+publish: published once, as documents-1:publish#1
+published once, as documents-1:publish#1
+""",
     "streaming": """\
 
 [planner calls transfer_to_analyst]
