@@ -41,6 +41,7 @@ from .errors import (
     ModelError as ModelError,
     NoWayOut as NoWayOut,
     NotData as NotData,
+    Rejected as Rejected,
     RunBusy as RunBusy,
     RunCancelled as RunCancelled,
     RunConflict as RunConflict,
@@ -93,6 +94,9 @@ from .graph import (
 from .policy import (
     Limits as Limits,
     Retry as Retry,
+)
+from .questions import (
+    Question as Question,
 )
 from .reducers import (
     add as add,

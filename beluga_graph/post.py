@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from beluga_graph.admission import check_payload, put_away
@@ -18,10 +19,13 @@ __all__ = ["send"]
 _MARK = b"\x01"
 
 
-async def send(scheduler: Scheduler, head: Head, plan: Plan, name: str, payload: Any, *, known: bool) -> None:
+async def send(
+    scheduler: Scheduler, head: Head, plan: Plan, name: str, payload: Any, *, known: bool, along: Sequence[Op] = ()
+) -> None:
     """Put a signal into a run's inbox, behind those of its name; on disk when this returns.
 
-    `known` says that `plan` has the user's code. Raises `RunConflict`, `BadSignal`, `NotData`.
+    `known` says that `plan` has the user's code; `along` are operations that belong to the same commit. Raises
+    `RunConflict`, `BadSignal`, `NotData`, and `Conflict` if a check among `along` does not hold.
     """
     run_id, store = head.run_id, scheduler.store
     if head.status in (COMPLETED, CANCELLED):
@@ -43,8 +47,10 @@ async def send(scheduler: Scheduler, head: Head, plan: Plan, name: str, payload:
         key = keys.signal(name, position)
         record = sealed(key, (name, kept, scheduler.clock.now_ms()))
         ops: list[Op] = [Check(key, None), Put(key, record), Put(keys.unread(name, position), _MARK), *blob_ops]
+        ops += along
         refused = await scheduler.committer.commit(ops)
         if refused is None:
             return
-        if not isinstance(refused, Conflict):  # else another signal of this name took the position
-            raise refused
+        if isinstance(refused, Conflict) and refused.key == key:
+            continue  # another signal of this name took the position
+        raise refused

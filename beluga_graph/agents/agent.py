@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from beluga_graph.agents.calls import tool_body
+from beluga_graph.agents.calls import approval_of, revision_of, tool_body
 from beluga_graph.agents.conversation import Conversation
 from beluga_graph.agents.handoffs import Handoff, handoff_to
 from beluga_graph.agents.output import Output
@@ -185,11 +185,17 @@ def _declare_call(graph: Declared, turn: Turn, tool: str, results: str) -> str:
     graph.edges.append((node, results))
     if tool in turn.tools:
         found = turn.tools[tool]
-        body = tool_body(found)
-        _add(
-            graph,
-            DeclaredNode(name=node, kind="tool", body=body, retry=found.retry, timeout=found.timeout, agent=name),
+        call = DeclaredNode(
+            name=node,
+            kind="tool",
+            body=tool_body(found),
+            retry=found.retry,
+            timeout=found.timeout,
+            agent=name,
+            requires_approval=approval_of(found),
+            revise=revision_of(found),
         )
+        _add(graph, call)
         return node
     made = turn.transfers[tool]
     flow = made.target.declare()

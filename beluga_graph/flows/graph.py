@@ -8,10 +8,11 @@ from typing import Any, Literal, TypeVar, overload
 from beluga_graph.context import Context
 from beluga_graph.errors import AmbiguousExit, BadName, DelegationCycle, DuplicateNode
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.names import check_name, check_seconds
+from beluga_graph.flows.names import check_approval, check_name, check_seconds
 from beluga_graph.flows.parts import frame_of
 from beluga_graph.flows.steps import Part
-from beluga_graph.graph import MISSING, Branch, Declared, DeclaredNode, Missing, Node, Terminal
+from beluga_graph.graph import MISSING, Approval, Branch, Declared, DeclaredNode, Missing, Node, Terminal
+from beluga_graph.kernel.rules import is_answer
 from beluga_graph.policy import Limits, Retry
 
 __all__ = ["Graph"]
@@ -23,8 +24,17 @@ B = TypeVar("B")
 class NodeDecorator:
     """What `@g.node(name=…, retry=…, timeout=…)` returns: makes a function a node."""
 
-    def __init__(self, graph: Graph, name: str | None, retry: Retry | None, timeout: float | None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        name: str | None,
+        retry: Retry | None,
+        timeout: float | None,
+        *,
+        requires_approval: Approval = False,
+    ) -> None:
         self._graph, self._name, self._retry, self._timeout = graph, name, retry, timeout
+        self._requires_approval = requires_approval
 
     @overload
     def __call__(self, fn: Callable[[Context, A], Awaitable[B]], /) -> Node[A, B]: ...
@@ -39,7 +49,15 @@ class NodeDecorator:
 
     def __call__(self, fn: Callable[..., Any], /) -> Node[Any, Any]:
         name = self._name if self._name is not None else str(getattr(fn, "__name__", ""))
-        node = DeclaredNode(name=name, kind="function", body=fn, retry=self._retry, timeout=self._timeout)
+        check_approval(f"node {name!r}", self._requires_approval)
+        node = DeclaredNode(
+            name=name,
+            kind="function",
+            body=fn,
+            retry=self._retry,
+            timeout=self._timeout,
+            requires_approval=self._requires_approval,
+        )
         self._graph._declare(node)  # noqa: SLF001 - the decorator is a part of the graph's face
         return Node(self._graph.name, name, fn)
 
@@ -75,7 +93,12 @@ class Graph(Flow):
     def node(self, fn: Callable[[], B], /) -> Node[Any, B]: ...
     @overload
     def node(
-        self, *, name: str | None = None, retry: Retry | None = None, timeout: float | None = None
+        self,
+        *,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        requires_approval: Approval = False,
     ) -> NodeDecorator: ...
 
     def node(
@@ -85,12 +108,14 @@ class Graph(Flow):
         name: str | None = None,
         retry: Retry | None = None,
         timeout: float | None = None,
+        requires_approval: Approval = False,
     ) -> Any:
         """Make a function a node: `f(value)` or `f(ctx, value)`, async (on the loop) or not (in a thread).
 
-        `timeout` bounds one attempt, in seconds. Raises `DuplicateNode`, `BadName`.
+        `timeout` bounds one attempt, in seconds; `requires_approval` is as in `step`. Raises `DuplicateNode`,
+        `BadName`.
         """
-        decorator = NodeDecorator(self, name, retry, timeout)
+        decorator = NodeDecorator(self, name, retry, timeout, requires_approval=requires_approval)
         return decorator if fn is None else decorator(fn)
 
     def add(
@@ -254,6 +279,9 @@ class Graph(Flow):
         if node.name in self._declared.nodes:
             way_out = "give name= another one" if node.kind in ("function", "frame") else "choose another name"
             raise DuplicateNode(self.name, f"node {node.name!r}", "the name is taken", way_out)
+        if is_answer(node.signal):
+            rule = f"it waits for {node.signal!r}, and a signal with such a name is a person's answer"
+            raise BadName(self.name, f"node {node.name!r}", rule, "choose another signal")
         check_seconds(f"node {node.name!r}", "timeout", node.timeout)
         check_seconds(f"node {node.name!r}", "seconds", node.seconds)
         self._declared.nodes[node.name] = node

@@ -1,13 +1,13 @@
-"""What can be the name of a node, and how long a pause can be: the rules that every flow shares."""
+"""What can be said of any node: its name, its times, who approves of it."""
 
 from __future__ import annotations
 
 import re
 
 from beluga_graph.errors import BadName
-from beluga_graph.graph import END, START
+from beluga_graph.graph import END, START, Approval
 
-__all__ = ["check_name", "check_seconds"]
+__all__ = ["check_approval", "check_name", "check_seconds"]
 
 _SECONDS_MAX = 3_155_760_000
 _NAME = re.compile(r"[^/#\[\]$\x00-\x1f\x7f]{1,200}")
@@ -30,3 +30,10 @@ def check_seconds(where: str, what: str, seconds: float | None) -> None:
     if not 0 <= seconds <= _SECONDS_MAX:
         msg = f"{where}: {what}={seconds}; seconds are >= 0, and at most a hundred years"
         raise ValueError(msg)
+
+
+def check_approval(where: str, wanted: Approval) -> None:
+    """Raise `TypeError` unless this tells whether a person is asked: a bool, or a function that returns one."""
+    if not isinstance(wanted, bool) and (isinstance(wanted, type) or not callable(wanted)):
+        msg = f"{where}: requires_approval={wanted!r:.100}; give True, or a function that returns a bool"
+        raise TypeError(msg)

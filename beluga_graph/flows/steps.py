@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import partial
 from typing import Any, overload
 
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.names import check_name, check_seconds
+from beluga_graph.flows.names import check_approval, check_name, check_seconds
 from beluga_graph.flows.parts import frame_of
-from beluga_graph.graph import MISSING, DeclaredNode, Missing
+from beluga_graph.graph import MISSING, Approval, DeclaredNode, Missing
 from beluga_graph.policy import Retry
 
 __all__ = ["Part", "as_part", "sleep", "step", "wait_signal"]
@@ -49,11 +48,20 @@ class Part:
 def step(name: Callable[..., Any] | Flow, /) -> Part: ...
 @overload
 def step(
-    name: str | None = None, *, retry: Retry | None = None, timeout: float | None = None
+    name: str | None = None,
+    *,
+    retry: Retry | None = None,
+    timeout: float | None = None,
+    requires_approval: Approval = False,
 ) -> Callable[[Callable[..., Any] | Flow], Part]: ...
 @overload
 def step(
-    name: str, fn: Callable[..., Any] | Flow, *, retry: Retry | None = None, timeout: float | None = None
+    name: str,
+    fn: Callable[..., Any] | Flow,
+    *,
+    retry: Retry | None = None,
+    timeout: float | None = None,
+    requires_approval: Approval = False,
 ) -> Part: ...
 
 
@@ -63,37 +71,54 @@ def step(
     *,
     retry: Retry | None = None,
     timeout: float | None = None,
+    requires_approval: Approval = False,
 ) -> Any:
     """Make a step of a function, `f(value)` or `f(ctx, value)`, or of any flow; also a decorator, with or without a
     name.
 
     `timeout` bounds one attempt, in seconds, and `retry` says when another is made. A flow becomes a frame: an
     attempt is the whole of it, and `timeout` is its deadline.
+
+    With `requires_approval` the step waits, for as long as it takes, until a person answers `Engine.answer`: a
+    function `(value)` or `(ctx, value)` that returns a bool decides whether to ask. The times of the step count from
+    the answer. A step that is rejected fails with `Rejected`.
     """
     if name is not None and not isinstance(name, str):
-        return _step(None, name, retry, timeout)
+        return _step(None, name)
     if fn is None:
-        return lambda fn: _step(name, fn, retry, timeout)
-    return _step(name, fn, retry, timeout)
+        return lambda fn: _step(name, fn, retry, timeout, requires_approval=requires_approval)
+    return _step(name, fn, retry, timeout, requires_approval=requires_approval)
 
 
-def _step(name: str | None, fn: Any, retry: Retry | None, timeout: float | None) -> Part:
+def _step(
+    name: str | None,
+    fn: Any,
+    retry: Retry | None = None,
+    timeout: float | None = None,
+    *,
+    requires_approval: Approval = False,
+) -> Part:
     name = _name_of(name, fn)
     where = f"step {name!r}"
     check_seconds(where, "timeout", timeout)
+    check_approval(where, requires_approval)
     if retry is not None and not isinstance(retry, Retry):
         msg = f"{where}: retry={retry!r:.100} is no Retry(…)"
         raise TypeError(msg)
-    if not isinstance(fn, Flow):
-        return Part(name, partial(_function, fn, retry, timeout), fn)
-    if retry is not None and (retry.retry_on, retry.give_up_on) != ((Exception,), ()):
+    is_flow = isinstance(fn, Flow)
+    if is_flow and retry is not None and (retry.retry_on, retry.give_up_on) != ((Exception,), ()):
         msg = f"{where}: a whole flow is tried again whatever failed in it: give retry_on and give_up_on to its nodes"
         raise ValueError(msg)
-    return Part(name, lambda name: frame_of(fn, name=name, retry=retry, timeout=timeout), None)
 
+    def declared(name: str) -> DeclaredNode:
+        if is_flow:
+            node = frame_of(fn, name=name, retry=retry, timeout=timeout)
+        else:
+            node = DeclaredNode(name=name, kind="function", body=fn, retry=retry, timeout=timeout)
+        node.requires_approval = requires_approval
+        return node
 
-def _function(fn: Callable[..., Any], retry: Retry | None, timeout: float | None, name: str) -> DeclaredNode:
-    return DeclaredNode(name=name, kind="function", body=fn, retry=retry, timeout=timeout)
+    return Part(name, declared, None if is_flow else fn)
 
 
 def _name_of(name: str | None, fn: Any) -> str:
@@ -147,4 +172,4 @@ def sleep(name: str, seconds: float) -> Part:
 
 def as_part(given: Any) -> Part:
     """Return a part, made from a plain function or a flow if need be. Raises `TypeError`."""
-    return given if isinstance(given, Part) else _step(None, given, None, None)
+    return given if isinstance(given, Part) else _step(None, given)

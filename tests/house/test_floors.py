@@ -47,6 +47,8 @@ FLOORS = {
     "beluga_graph.inspection": 5,
     "beluga_graph.post": 5,
     "beluga_graph.recovery": 5,
+    "beluga_graph.answers": 4,
+    "beluga_graph.questions": 5,
     "beluga_graph.engine": 5,
     "beluga_graph.session": 4,
     "beluga_graph.flows": 6,
