@@ -41,6 +41,7 @@ from .errors import (
     ModelError as ModelError,
     NoWayOut as NoWayOut,
     NotData as NotData,
+    Rejected as Rejected,
     RunBusy as RunBusy,
     RunCancelled as RunCancelled,
     RunConflict as RunConflict,
@@ -77,6 +78,14 @@ from .flows.parallel import (
 from .flows.sequential import (
     SequentialAgent as SequentialAgent,
 )
+from .flows.steps import (
+    sleep as sleep,
+    step as step,
+    wait_signal as wait_signal,
+)
+from .flows.workflow import (
+    Workflow as Workflow,
+)
 from .graph import (
     END as END,
     Node as Node,
@@ -85,6 +94,9 @@ from .graph import (
 from .policy import (
     Limits as Limits,
     Retry as Retry,
+)
+from .questions import (
+    Question as Question,
 )
 from .reducers import (
     add as add,

@@ -22,7 +22,7 @@ are hashed to 16 bytes: keys stay short, and no id can reach into another's reco
 | `T due run timer`         | index: a timer of an open run                                  |
 | `D run`                   | doorbell: something was sent to the run since it was looked at |
 | `K run`                   | that somebody wants the run cancelled                          |
-| `B run token`             | a question that a person is asked                              |
+| `B run token`             | index: a question that a person is asked: token, node, time, value |
 | `Q run step index`        | outbox: a message that a committed step publishes              |
 | `E run`                   | tombstone: the run is being deleted                            |
 | `J digest`                | that a large value may be about to be deleted                  |
@@ -84,6 +84,10 @@ class Keys:
     def signal(self, name: str, position: int) -> bytes:
         """Key of a received signal."""
         return b"I" + self.run + short(name) + position.to_bytes(8, "big")
+
+    def question(self, token: str) -> bytes:
+        """Key of a question that a token asks."""
+        return b"B" + self.run + short(token)
 
     def blob_marks(self, digest: bytes) -> tuple[bytes, bytes]:
         """Keys that say this run refers to a large value: by value, and by run."""

@@ -9,12 +9,14 @@ from collections.abc import AsyncGenerator
 from typing import Any, Self, get_args
 
 from beluga_graph.admission import Admission, Wanted
+from beluga_graph.answers import Answer
 from beluga_graph.attempt import Hands
 from beluga_graph.clock import Clock, SystemClock
 from beluga_graph.disk import Head, check_run_id
 from beluga_graph.errors import RunError
 from beluga_graph.events import Event
 from beluga_graph.fork import forked
+from beluga_graph.graph import MISSING
 from beluga_graph.history import History
 from beluga_graph.inspection import run_infos, snapshot_of, steps_of, stored_plan
 from beluga_graph.kernel.triggers import RunForked
@@ -24,6 +26,7 @@ from beluga_graph.parking import Parking
 from beluga_graph.plan import Compilable, Plan
 from beluga_graph.policy import Limits, at_least_one
 from beluga_graph.post import cancelled, send
+from beluga_graph.questions import Question, give_answer, pending_questions
 from beluga_graph.recovery import Recovery, recovered
 from beluga_graph.run import Run, RunInfo, RunSnapshot, RunStatus, StepInfo, replay_then_follow
 from beluga_graph.scheduler import Scheduler
@@ -234,6 +237,27 @@ class Engine:
         known = head.flow in self._plans
         await send(self._scheduler, head, self._plan_or_shape(head), name, payload, known=known)
         self._parking.rung(self._runs.current(run_id), run_id, name)
+
+    async def pending(self) -> list[Question]:
+        """Return what the runs of the store ask people, the oldest question first. Raises `DamagedRecord`."""
+        self._check_open()
+        return pending_questions(self.store, self._plan_or_shape)
+
+    async def answer(
+        self, run_id: str, question_id: str, decision: str, value: Any = MISSING, *, reason: str = ""
+    ) -> None:
+        """Answer a question of `pending()`: `approve`, `reject`, or `modify` with the value to go on with instead.
+
+        On disk when this returns, and taken once, also if nothing runs now. A rejected step fails with `Rejected`; of
+        a rejected tool call the model is told. Where the flow is registered here, a value that does not fit is refused
+        at once. Raises `ValueError` for what is no answer, `BadSignal`, `NotData`, `RunNotFound`; `RunConflict` if the
+        question is not pending: it may have been answered.
+        """
+        self._check_open()
+        head = self._runs.head(check_run_id(run_id))
+        given, known = Answer(decision, value, reason), head.flow in self._plans
+        signal = await give_answer(self._scheduler, head, self._plan_or_shape(head), question_id, given, known=known)
+        self._parking.rung(self._runs.current(run_id), run_id, signal)
 
     async def cancel(self, run_id: str) -> RunStatus:
         """End a run for good; return the status that won, which a finished run keeps.

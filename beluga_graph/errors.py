@@ -16,7 +16,7 @@ BelugaError
 │   ├── RunFailed               a node failed for good
 │   ├── RunCancelled            somebody cancelled it
 │   ├── RunNotFound             no run has this id
-│   ├── RunConflict             the id belongs to a run of another input or flow
+│   ├── RunConflict             the id belongs to a run of another input or flow, or the question is no more
 │   ├── RunBusy                 another owner drives the run
 │   ├── LeaseLost               another owner took the run over
 │   ├── GraphChanged            the graph is not the one that the run stands in
@@ -28,6 +28,7 @@ BelugaError
 │   ├── StateConflict           two branches set one field without a reducer
 │   ├── UnknownRoute            a branch chose a route that it does not have
 │   ├── SignalTimeout           no signal came in time
+│   ├── Rejected                a person was asked and said no
 │   ├── Interrupted             a node was running at too many crashes
 │   └── Timeout                 an attempt, a frame or the run passed its deadline
 ├── SnapshotError               stored bytes, or a value, cannot be what they should
@@ -61,6 +62,7 @@ __all__ = [
     "ModelError",
     "NoWayOut",
     "NotData",
+    "Rejected",
     "RunBusy",
     "RunCancelled",
     "RunConflict",
@@ -167,7 +169,7 @@ class RunNotFound(RunError):
 
 
 class RunConflict(RunError):
-    """The id belongs to a run of another input or flow."""
+    """The id belongs to a run of another input or flow; or the question is not pending any more."""
 
 
 class RunBusy(RunError):
@@ -219,6 +221,10 @@ class UnknownRoute(RunError):
 
 class SignalTimeout(RunError):
     """No signal came in time."""
+
+
+class Rejected(RunError):
+    """A person was asked for approval and said no; never tried again. The message is the reason that was given."""
 
 
 class Interrupted(RunError):

@@ -12,8 +12,9 @@ now: they carry `attempt` and are never replayed.
 | `tool_result`   | yes    | `name`, `call_id`, `output`, `error`                                        |
 | `handoff`       | yes    | `source`, `target`; `agent` is the target                                   |
 | `retry`         | yes    | `attempt` that failed, `error`, `delay_s` until the next                    |
-| `waiting`       | yes    | `name` of the signal, or `due_ms` of the timer                              |
-| `signal`        | yes    | `name`, `output`: the payload                                               |
+| `waiting`       | yes    | `name` of the signal, or `due_ms` of the timer; for a person: `approval` as |
+|                 |        | `name`, and `output`: what is asked about                                   |
+| `signal`        | yes    | `name`, `output`: the payload; `approval`: `decision`, `reason`, `value`    |
 | `timer`         | yes    | it fired                                                                    |
 | `error`         | yes    | `error`: what failed for good, handled or not; last of a run that failed    |
 | `done`          | yes    | `output`; last of a run that completed                                      |

@@ -13,12 +13,14 @@ from collections.abc import Callable, Coroutine, Generator, Iterable
 from itertools import islice
 from typing import Any
 
+from beluga_graph.answers import value_to_go_on_with
 from beluga_graph.attempt import Attempt, Ended, Items
 from beluga_graph.codec import CodecError, NotData
 from beluga_graph.context import Context
 from beluga_graph.errors import (
     LimitReached,
     ModelError,
+    Rejected,
     StateConflict,
     StateError,
     Timeout,
@@ -39,6 +41,7 @@ _NEVER_AGAIN = (
     StateConflict,
     StateError,
     LimitReached,
+    Rejected,
 )  # no attempt will mend these
 
 
@@ -108,6 +111,8 @@ async def _made(attempt: Attempt, kind: str) -> Ended:
         return _finished(attempt, (token.value,), route)
     if kind == JOIN:
         given = _gathered(attempt)
+    elif kind == WAIT and binding.revise is not None:
+        return _finished(attempt, (value_to_go_on_with(attempt),), None)
     elif kind == WAIT:
         return _finished(attempt, (attempt.keep(_payload(attempt)),), None)
     else:
@@ -181,6 +186,7 @@ def _failed(attempt: Attempt, error: BaseException, *, chosen: bool) -> Ended:
         again,
         _asked_ms(error),
         given,
+        final=isinstance(error, Rejected),
     )
     return Ended(trigger, tuple(attempt.blobs), error=error)
 

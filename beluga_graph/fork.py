@@ -10,6 +10,7 @@ from beluga_graph.disk import Keys, read, sealed
 from beluga_graph.errors import RunConflict, StateError
 from beluga_graph.events import revive
 from beluga_graph.history import History, rebuild
+from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.words import Patch, Value
 from beluga_graph.plan import Plan
@@ -67,7 +68,7 @@ def _unread(store: Store, run: Snapshot, source: Keys, target: Keys) -> Iterator
     for key, blob in store.scan(b"I" + source.run):
         name, payload, at = read(key, blob)
         position = int.from_bytes(key[-8:], "big")
-        if position >= run.inbox.get(name, 0):
+        if position >= run.inbox.get(name, 0) and not is_answer(name):  # a fork is asked anew
             copy = target.signal(name, position)
             yield Put(copy, sealed(copy, (name, payload, at)))
 

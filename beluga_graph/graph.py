@@ -9,11 +9,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar, final
+from typing import Any, Final, Generic, TypeAlias, TypeVar, final
 
 from beluga_graph.policy import Limits, Retry
 
-__all__ = ["END", "MISSING", "START", "Branch", "Declared", "DeclaredNode", "Missing", "Node", "Terminal"]
+__all__ = ["END", "MISSING", "START", "Approval", "Branch", "Declared", "DeclaredNode", "Missing", "Node", "Terminal"]
+
+Approval: TypeAlias = bool | Callable[..., Any]
+"""Whether a person is asked before a node runs; or a function of what it would be given that returns that."""
 
 In = TypeVar("In", contravariant=True)
 Out = TypeVar("Out", covariant=True)
@@ -97,6 +100,10 @@ class DeclaredNode:
     type: Any = None
     default: Any = MISSING
     seconds: float = 0.0
+    requires_approval: Approval = False  # whether a person is asked first, or what decides that
+    asked: str = ""  # the node that this one belongs to the question about
+    asks: str = ""  # wait: for a person's answer, about a "step" or a "tool"
+    revise: Callable[[Any, Any], Any] | None = None  # takes what was asked about and the other value to go on with
 
     @property
     def description(self) -> str:

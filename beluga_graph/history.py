@@ -16,8 +16,9 @@ from beluga_graph.attempt import Ended, Items
 from beluga_graph.codec import DamagedRecord
 from beluga_graph.disk import Keys, read, sealed
 from beluga_graph.errors import RunNotFound
+from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.shape import Shape
-from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, Snapshot
+from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, Snapshot, Token
 from beluga_graph.kernel.triggers import (
     NodeFailed,
     NodeFinished,
@@ -118,7 +119,9 @@ class History:
                 ops += self.blob_ops(ended.blobs)
             if ended.items:
                 ops += self._item_ops(run, ended.items)
-        return ops + self._timer_ops(run, patch)
+        if isinstance(trigger, RunForked):  # what the source was asked, the fork is asked anew
+            ops += [self._question(run.tokens[token], at) for token in _asking(run)]
+        return ops + self._index_ops(run, patch, at)
 
     def snapshot_ops(self, run: Snapshot, *, force: bool = False) -> list[Op]:
         """Return the write of a full snapshot if the steps since the last one outweigh it. Call it after `apply`."""
@@ -162,8 +165,8 @@ class History:
                 ops.append(Put(key, record))
         return ops
 
-    def _timer_ops(self, run: Snapshot, patch: Patch) -> list[Op]:
-        """Keep the index of timers of runs that go on."""
+    def _index_ops(self, run: Snapshot, patch: Patch, at: int) -> list[Op]:
+        """Keep the index of timers of runs that go on, and that of questions of runs that have not ended."""
         ops: list[Op] = []
         for op in patch.ops:
             kind = op[0]
@@ -171,11 +174,34 @@ class History:
                 ops.append(Put(self.keys.timer(op[2], op[1]), _MARK))
             elif kind == "untimer":
                 ops.append(Delete(self.keys.timer(run.timers[op[1]], op[1])))
+            elif kind == "wait" and is_answer(op[1]):
+                ops.append(self._question(_standing(run, patch, op[2]), at))
+            elif kind == "unwait" and is_answer(op[1]):
+                ops.append(Delete(self.keys.question(op[2])))
             elif kind == "status" and op[1] in (COMPLETED, FAILED, CANCELLED):
                 ops += [Delete(self.keys.timer(due, timer)) for timer, due in run.timers.items()]
+                if op[1] == CANCELLED:  # a run that completed has no token left, one that failed keeps them
+                    ops += [Delete(self.keys.question(token)) for token in _asking(run)]
             elif kind == "error" and op[1] is None:  # revived
                 ops += [Put(self.keys.timer(due, timer), _MARK) for timer, due in run.timers.items()]
         return ops
+
+    def _question(self, token: Token, at: int) -> Op:
+        key = self.keys.question(token.name)
+        return Put(key, sealed(key, (token.name, token.node, at, token.value)))
+
+
+def _asking(run: Snapshot) -> list[str]:
+    """Return the tokens that wait for a person's answer."""
+    return [token for signal, tokens in run.waits.items() if is_answer(signal) for token in tokens]
+
+
+def _standing(run: Snapshot, patch: Patch, name: str) -> Token:
+    """Return a token that a patch lets wait: it is put there by it, or has been there before."""
+    for op in patch.ops:
+        if op[0] == "token" and f"{op[1]}{op[3]}#{op[4]}" == name:
+            return Token(name, op[2], op[1], patch.values[op[5]], op[6])
+    return run.tokens[name]
 
 
 def _trigger_fields(trigger: Trigger) -> tuple[str, str, int]:

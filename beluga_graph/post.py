@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from beluga_graph.admission import Admission, check_payload, put_away
@@ -23,10 +23,13 @@ _MARK = b"\x01"
 _LOOK_AGAIN_S = 0.05  # while another owner is asked to end a run
 
 
-async def send(scheduler: Scheduler, head: Head, plan: Plan, name: str, payload: Any, *, known: bool) -> None:
+async def send(
+    scheduler: Scheduler, head: Head, plan: Plan, name: str, payload: Any, *, known: bool, along: Sequence[Op] = ()
+) -> None:
     """Put a signal into a run's inbox, behind those of its name; on disk when this returns.
 
-    `known` says that `plan` has the user's code. Raises `RunConflict`, `BadSignal`, `NotData`.
+    `known` says that `plan` has the user's code; `along` are operations that belong to the same commit. Raises
+    `RunConflict`, `BadSignal`, `NotData`, and `Conflict` if a check among `along` does not hold.
     """
     run_id, store = head.run_id, scheduler.store
     if head.status in (COMPLETED, CANCELLED):
@@ -40,22 +43,30 @@ async def send(scheduler: Scheduler, head: Head, plan: Plan, name: str, payload:
             raise
         reason = f"{error.reason}; and make the flow known here by engine.register(flow) before you send"
         raise NotData(error.path, error.type_name, error.shown, reason) from None
-    blob_ops = history.blob_ops(blobs)
-    while True:
-        known_as = store.get(keys.head)
-        if known_as is None or Head.read(keys.head, known_as).status in (COMPLETED, CANCELLED):
-            raise RunConflict(run_id, "it has ended meanwhile: a run that has ended takes no signal")
-        prefix = keys.signal(name, 0)[:-8]
-        last = next(iter(store.scan(prefix, reverse=True, limit=1)), None)
-        position = 0 if last is None else int.from_bytes(last[0][-8:], "big") + 1
-        key = keys.signal(name, position)
-        record = sealed(key, (name, kept, scheduler.clock.now_ms()))
-        ops: list[Op] = [Check(key, None), Check(keys.head, known_as), Put(key, record), ring(keys), *blob_ops]
-        refused = await scheduler.committer.commit(ops)
-        if refused is None:
-            return
-        if not isinstance(refused, Conflict):  # else another signal took the position, or the status changed
-            raise refused
+    more = [*history.blob_ops(blobs), *along]
+    async with scheduler.inbox.door(run_id):  # so that those of this engine keep their order
+        while not await _accepted(scheduler, keys, run_id, name, kept, more):
+            pass
+
+
+async def _accepted(scheduler: Scheduler, keys: Keys, run_id: str, name: str, kept: bytes, more: Sequence[Op]) -> bool:
+    """Put a signal behind the last one of its name; tell whether nobody else was quicker."""
+    store = scheduler.store
+    known_as = store.get(keys.head)
+    if known_as is None or Head.read(keys.head, known_as).status in (COMPLETED, CANCELLED):
+        raise RunConflict(run_id, "it has ended meanwhile: a run that has ended takes no signal")
+    prefix = keys.signal(name, 0)[:-8]
+    last = next(iter(store.scan(prefix, reverse=True, limit=1)), None)
+    position = 0 if last is None else int.from_bytes(last[0][-8:], "big") + 1
+    key = keys.signal(name, position)
+    record = sealed(key, (name, kept, scheduler.clock.now_ms()))
+    ops: list[Op] = [Check(key, None), Check(keys.head, known_as), Put(key, record), ring(keys), *more]
+    refused = await scheduler.committer.commit(ops)
+    if refused is None:
+        return True
+    if isinstance(refused, Conflict) and refused.key in (key, keys.head):
+        return False  # another signal took the position, or the run's status changed
+    raise refused
 
 
 def ring(keys: Keys) -> Put:

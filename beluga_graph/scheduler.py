@@ -20,7 +20,7 @@ from beluga_graph.errors import LeaseLost, RunError
 from beluga_graph.events import Event
 from beluga_graph.executor import run_attempt
 from beluga_graph.inbox import Inbox
-from beluga_graph.kernel.rules import limit
+from beluga_graph.kernel.rules import limit, signal_of
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, RUN, WAIT, Token
 from beluga_graph.kernel.transition import advance, changes, work
 from beluga_graph.kernel.triggers import (
@@ -253,7 +253,7 @@ class Scheduler:
         token = live.snapshot.tokens.get(timer[2:]) if timer[:2] == "t:" else None
         if token is not None and token.state == WAIT:
             # An accepted signal beats a timeout that is not committed; the trigger below is stale then.
-            self.inbox.serve(live, live.plan.shape.nodes[token.node].signal or "")
+            self.inbox.serve(live, signal_of(live.plan.shape.nodes[token.node], token.name) or "")
         self.decide(live, TimerFired(timer, due, self.clock.now_ms()))
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from beluga_graph.agents.calls import tool_body
+from beluga_graph.agents.calls import approval_of, revision_of, tool_body
 from beluga_graph.agents.conversation import Conversation
 from beluga_graph.agents.handoffs import Handoff, handoff_to
 from beluga_graph.agents.output import Output
@@ -18,7 +18,7 @@ from beluga_graph.agents.turn import ANSWER, CALLS, Turn
 from beluga_graph.context import Context, inside
 from beluga_graph.errors import BadName, DelegationCycle, DuplicateNode, ModelError, ToolError
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.graph import check_name
+from beluga_graph.flows.names import check_name
 from beluga_graph.graph import END, START, Branch, Declared, DeclaredNode
 from beluga_graph.models.base import Model, resolve
 from beluga_graph.models.messages import ToolCall
@@ -185,11 +185,17 @@ def _declare_call(graph: Declared, turn: Turn, tool: str, results: str) -> str:
     graph.edges.append((node, results))
     if tool in turn.tools:
         found = turn.tools[tool]
-        body = tool_body(found)
-        _add(
-            graph,
-            DeclaredNode(name=node, kind="tool", body=body, retry=found.retry, timeout=found.timeout, agent=name),
+        call = DeclaredNode(
+            name=node,
+            kind="tool",
+            body=tool_body(found),
+            retry=found.retry,
+            timeout=found.timeout,
+            agent=name,
+            requires_approval=approval_of(found),
+            revise=revision_of(found),
         )
+        _add(graph, call)
         return node
     made = turn.transfers[tool]
     flow = made.target.declare()

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from beluga_graph.agents.conversation import Outcome, as_json, as_text
 from beluga_graph.agents.tools import Tool, parse_arguments
 from beluga_graph.context import Context, inside
-from beluga_graph.errors import ToolError
+from beluga_graph.errors import Rejected, ToolError
 from beluga_graph.events import Failure
+from beluga_graph.graph import Approval
 from beluga_graph.models.messages import Message, ToolCall
+from beluga_graph.plan import Body
 from beluga_graph.plan.plan import positional, wants_context
 
-__all__ = ["answer_of", "called", "identified", "outcome_of", "show_call", "show_result", "tool_body"]
+__all__ = [
+    "answer_of",
+    "approval_of",
+    "called",
+    "identified",
+    "outcome_of",
+    "revision_of",
+    "show_call",
+    "show_result",
+    "tool_body",
+]
 
 RESULT_BYTES_MAX = 10 * 1024 * 1024  # of one tool result as the model sees it
 
@@ -39,8 +53,45 @@ def tool_body(found: Tool) -> Callable[..., Any]:
     return call_tool
 
 
+def approval_of(found: Tool) -> Approval:
+    """Return what decides whether a person is asked before a call: never about one that cannot be made."""
+    wanted = found.requires_approval
+    if wanted is False:
+        return False
+    decides = None if wanted is True else Body.of(wanted)
+
+    async def asks(ctx: Context, call: ToolCall) -> Any:
+        try:
+            arguments = found.parse(call.arguments)
+        except ToolError:  # the call itself will tell the model
+            return False
+        if decides is None:
+            return True
+        args = (ctx,) if decides.takes_context else ()
+        result = decides.call(*args, arguments) if decides.takes_value else decides.call(*args)
+        return await result if inspect.isawaitable(result) else result
+
+    return asks
+
+
+def revision_of(found: Tool) -> Callable[[ToolCall, Any], ToolCall]:
+    """Return what makes of a call one with the other arguments that a person gave. Raises `ToolError`."""
+
+    def revise(call: ToolCall, arguments: Any) -> ToolCall:
+        try:
+            text = json.dumps(arguments)
+        except (TypeError, ValueError) as error:
+            raise ToolError(f"the arguments of {found.name} are not JSON: {error}") from error
+        found.parse(text)
+        return replace(call, arguments=text)
+
+    return revise
+
+
 def outcome_of(name: str, result: Any) -> Outcome:
     """Return a branch's result as the model sees it: of a tool, a child, or a failure."""
+    if isinstance(result, Failure) and result.type == Rejected.__name__:
+        return Outcome(f"rejected: {result.message}", is_error=True)
     if isinstance(result, Failure):
         return Outcome(f"{result.type}: {result.message}", is_error=True)
     try:

@@ -16,6 +16,8 @@ from pydantic import ValidationError
 from beluga_graph.agents.docstrings import parameter_texts
 from beluga_graph.agents.output import problems
 from beluga_graph.errors import ToolError
+from beluga_graph.flows.names import check_approval
+from beluga_graph.graph import Approval
 from beluga_graph.models.messages import ToolSpec
 from beluga_graph.plan import Body
 from beluga_graph.policy import Retry
@@ -36,12 +38,15 @@ class Tool:
         description: str | None = None,
         retry: Retry | None = None,
         timeout: float | None = None,
+        requires_approval: Approval = False,
     ) -> None:
         self.function = function
         self.name = check_tool_name(name if name is not None else str(getattr(function, "__name__", "")))
         self.description = description if description is not None else inspect.getdoc(function) or ""
         self.retry = retry
         self.timeout = timeout
+        check_approval(f"tool {self.name!r}", requires_approval)
+        self.requires_approval = requires_approval
         self.__wrapped__ = function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -162,6 +167,7 @@ def tool(
     description: str | None = None,
     retry: Retry | None = None,
     timeout: float | None = None,
+    requires_approval: Approval = False,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 
 
@@ -172,15 +178,27 @@ def tool(
     description: str | None = None,
     retry: Retry | None = None,
     timeout: float | None = None,
+    requires_approval: Approval = False,
 ) -> Any:
     """Make a function a tool. Parameters become the schema, the docstring the description.
 
     A first parameter annotated `Context` or named `ctx` gets the context. Sync functions run in a thread. What
     the tool raises, after `retry`, becomes an error result that the model sees; `timeout` bounds one attempt.
+
+    With `requires_approval` a call waits until a person answers `Engine.answer`; a function `(arguments)` or `(ctx,
+    arguments)` that returns a bool decides whether to ask. Of a call that is rejected the model is told; one whose
+    arguments are bad is never asked about.
     """
 
     def make(function: Callable[..., Any]) -> Tool:
-        return Tool(function, name=name, description=description, retry=retry, timeout=timeout)
+        return Tool(
+            function,
+            name=name,
+            description=description,
+            retry=retry,
+            timeout=timeout,
+            requires_approval=requires_approval,
+        )
 
     return make if function is None else make(function)
 

@@ -28,6 +28,7 @@ _NAMES = {
     "V": "large values",
     "P": "shapes",
     "I": "signals",
+    "B": "questions",
 }
 _MARKS = "WXATK"  # index entries: the key says all, the value is one byte
 _MARK = b"\x01"

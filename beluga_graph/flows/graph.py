@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, overload
 
 from beluga_graph.context import Context
 from beluga_graph.errors import AmbiguousExit, BadName, DelegationCycle, DuplicateNode
 from beluga_graph.flows.flow import Flow
-from beluga_graph.graph import END, MISSING, START, Branch, Declared, DeclaredNode, Missing, Node, Terminal
+from beluga_graph.flows.names import check_approval, check_name, check_seconds
+from beluga_graph.flows.parts import frame_of
+from beluga_graph.flows.steps import Part
+from beluga_graph.graph import MISSING, Approval, Branch, Declared, DeclaredNode, Missing, Node, Terminal
+from beluga_graph.kernel.rules import is_answer
 from beluga_graph.policy import Limits, Retry
 
-__all__ = ["Graph", "check_name"]
+__all__ = ["Graph"]
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 
-_SECONDS_MAX = 3_155_760_000
-_NAME = re.compile(r"[^/#\[\]$\x00-\x1f\x7f]{1,200}")
-
-
 class NodeDecorator:
     """What `@g.node(name=…, retry=…, timeout=…)` returns: makes a function a node."""
 
-    def __init__(self, graph: Graph, name: str | None, retry: Retry | None, timeout: float | None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        name: str | None,
+        retry: Retry | None,
+        timeout: float | None,
+        *,
+        requires_approval: Approval = False,
+    ) -> None:
         self._graph, self._name, self._retry, self._timeout = graph, name, retry, timeout
+        self._requires_approval = requires_approval
 
     @overload
     def __call__(self, fn: Callable[[Context, A], Awaitable[B]], /) -> Node[A, B]: ...
@@ -41,7 +49,15 @@ class NodeDecorator:
 
     def __call__(self, fn: Callable[..., Any], /) -> Node[Any, Any]:
         name = self._name if self._name is not None else str(getattr(fn, "__name__", ""))
-        node = DeclaredNode(name=name, kind="function", body=fn, retry=self._retry, timeout=self._timeout)
+        check_approval(f"node {name!r}", self._requires_approval)
+        node = DeclaredNode(
+            name=name,
+            kind="function",
+            body=fn,
+            retry=self._retry,
+            timeout=self._timeout,
+            requires_approval=self._requires_approval,
+        )
         self._graph._declare(node)  # noqa: SLF001 - the decorator is a part of the graph's face
         return Node(self._graph.name, name, fn)
 
@@ -77,7 +93,12 @@ class Graph(Flow):
     def node(self, fn: Callable[[], B], /) -> Node[Any, B]: ...
     @overload
     def node(
-        self, *, name: str | None = None, retry: Retry | None = None, timeout: float | None = None
+        self,
+        *,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        requires_approval: Approval = False,
     ) -> NodeDecorator: ...
 
     def node(
@@ -87,17 +108,19 @@ class Graph(Flow):
         name: str | None = None,
         retry: Retry | None = None,
         timeout: float | None = None,
+        requires_approval: Approval = False,
     ) -> Any:
         """Make a function a node: `f(value)` or `f(ctx, value)`, async (on the loop) or not (in a thread).
 
-        `timeout` bounds one attempt, in seconds. Raises `DuplicateNode`, `BadName`.
+        `timeout` bounds one attempt, in seconds; `requires_approval` is as in `step`. Raises `DuplicateNode`,
+        `BadName`.
         """
-        decorator = NodeDecorator(self, name, retry, timeout)
+        decorator = NodeDecorator(self, name, retry, timeout, requires_approval=requires_approval)
         return decorator if fn is None else decorator(fn)
 
     def add(
         self,
-        flow: Flow | Callable[..., Any],
+        flow: Flow | Part | Callable[..., Any],
         *,
         name: str | None = None,
         retry: Retry | None = None,
@@ -106,19 +129,24 @@ class Graph(Flow):
         """Make any flow a node: its input is the node's, its output too. A second use demands a `name`.
 
         A flow becomes a frame: its own visit counters and state, one boundary for errors; `retry` begins the
-        whole anew and `timeout` is the deadline of the whole, in seconds. A plain function works as in `node`.
+        whole anew and `timeout` is the deadline of the whole, in seconds. A plain function works as in `node`; a
+        part of a workflow (`step`, `wait_signal`, `sleep`) has its own retry and timeout.
         """
-        if not isinstance(flow, Flow):
+        function = None
+        if isinstance(flow, Part):
+            if retry is not None or timeout is not None:
+                msg = f"{flow!r} has its own retry and timeout: give them where the part is made"
+                raise TypeError(msg)
+            node, function = flow.node(name), flow.__wrapped__
+        elif isinstance(flow, Flow):
+            node = frame_of(flow, name=name, retry=retry, timeout=timeout)
+        else:
             return NodeDecorator(self, name, retry, timeout)(flow)
-        inside = flow.declare()
-        if _contains(inside, self._declared):
+        if node.flow is not None and _contains(node.flow, self._declared):
             rule = "this graph is a part of it, as a sub-flow or as somebody's child"
-            raise DelegationCycle(self.name, f"node {name or flow.name!r}", rule, "add a flow that does not contain it")
-        node = DeclaredNode(
-            name=name or flow.name, kind="frame", flow=inside, retry=retry, timeout=timeout or inside.timeout
-        )
+            raise DelegationCycle(self.name, f"node {node.name!r}", rule, "add a flow that does not contain it")
         self._declare(node)
-        return Node(self.name, node.name)
+        return Node(self.name, node.name, function)
 
     def fan_out(
         self,
@@ -251,10 +279,11 @@ class Graph(Flow):
         if node.name in self._declared.nodes:
             way_out = "give name= another one" if node.kind in ("function", "frame") else "choose another name"
             raise DuplicateNode(self.name, f"node {node.name!r}", "the name is taken", way_out)
-        for what, seconds in (("timeout", node.timeout), ("seconds", node.seconds)):
-            if seconds is not None and not 0 <= seconds <= _SECONDS_MAX:
-                msg = f"node {node.name!r}: {what}={seconds}; seconds are >= 0, and at most a hundred years"
-                raise ValueError(msg)
+        if is_answer(node.signal):
+            rule = f"it waits for {node.signal!r}, and a signal with such a name is a person's answer"
+            raise BadName(self.name, f"node {node.name!r}", rule, "choose another signal")
+        check_seconds(f"node {node.name!r}", "timeout", node.timeout)
+        check_seconds(f"node {node.name!r}", "seconds", node.seconds)
         self._declared.nodes[node.name] = node
 
     def _end(self, end: Node[Any, Any] | str | Terminal) -> str:
@@ -276,13 +305,6 @@ class Graph(Flow):
 
 def _contains(whole: Declared, part: Declared) -> bool:
     return whole is part or any(_contains(n.flow, part) for n in whole.nodes.values() if n.flow is not None)
-
-
-def check_name(graph: str, name: str) -> None:
-    """Raise `BadName` unless this can be the name of a flow or a node of `graph`."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or name in (START.name, END.name):
-        rule = "a name is 1 to 200 characters without / # [ ] $ and control characters, and not START or END"
-        raise BadName(graph, f"name {name!r:.100}", rule, "choose another one")
 
 
 def _at_least_one(what: str, count: int | None) -> int | None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from beluga_graph.context import Context, inside
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.graph import check_name
+from beluga_graph.flows.names import check_name
 from beluga_graph.flows.parts import frames_of
 from beluga_graph.graph import END, START, Branch, Declared, DeclaredNode
 from beluga_graph.plan.plan import positional, wants_context

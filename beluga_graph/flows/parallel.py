@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from beluga_graph.events import Failure
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.graph import check_name
+from beluga_graph.flows.names import check_name
 from beluga_graph.flows.parts import frames_of
 from beluga_graph.graph import END, START, Declared, DeclaredNode
 from beluga_graph.plan import Body

@@ -7,8 +7,21 @@ from collections.abc import Sequence
 from beluga_graph.errors import DuplicateNode, Unreachable
 from beluga_graph.flows.flow import Flow
 from beluga_graph.graph import DeclaredNode
+from beluga_graph.policy import Retry
 
-__all__ = ["frames_of"]
+__all__ = ["frame_of", "frames_of"]
+
+
+def frame_of(
+    flow: Flow, *, name: str | None = None, retry: Retry | None = None, timeout: float | None = None
+) -> DeclaredNode:
+    """Return a flow as a node. Of its own deadline and `timeout` the shorter one counts."""
+    inside = flow.declare()
+    deadlines = [seconds for seconds in (timeout, inside.timeout) if seconds is not None]
+    shorter = min(deadlines) if deadlines else None
+    return DeclaredNode(
+        name=flow.name if name is None else name, kind="frame", flow=inside, retry=retry, timeout=shorter
+    )
 
 
 def frames_of(name: str, flows: Sequence[Flow]) -> list[DeclaredNode]:
@@ -23,6 +36,5 @@ def frames_of(name: str, flows: Sequence[Flow]) -> list[DeclaredNode]:
         if flow.name in found:
             rule = f"two of its agents are called {flow.name!r}"
             raise DuplicateNode(name, f"flow {name!r}", rule, "rename one")
-        inside = flow.declare()
-        found[flow.name] = DeclaredNode(name=flow.name, kind="frame", flow=inside, timeout=inside.timeout)
+        found[flow.name] = frame_of(flow)
     return list(found.values())

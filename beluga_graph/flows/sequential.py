@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.graph import check_name
+from beluga_graph.flows.names import check_name
 from beluga_graph.flows.parts import frames_of
 from beluga_graph.graph import END, START, Declared
 

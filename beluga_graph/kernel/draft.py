@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from beluga_graph.kernel.rules import RUN_TIMER, cannot_reach, delay_ms, limit, scope_timer, token_timer
+from beluga_graph.kernel.rules import RUN_TIMER, cannot_reach, delay_ms, limit, scope_timer, signal_of, token_timer
 from beluga_graph.kernel.shape import END, FRAME, JOIN, TIMER, TOOL, WAIT, NodeShape, Shape
 from beluga_graph.kernel.snapshot import (
     BROKEN,
@@ -150,8 +150,11 @@ class Draft:
         name = f"{place}{node.local}#{visit}"
         if node.kind == WAIT:
             self.ops.append(("token", place, node.name, node.local, visit, index, WAITS, 1))
-            self.ops.append(("wait", node.signal, name))
-            self.event("waiting", node.name, name, name=node.signal)
+            self.ops.append(("wait", signal_of(node, name), name))
+            if node.asks:
+                self.event("waiting", node.name, name, index, name="approval")
+            else:
+                self.event("waiting", node.name, name, name=node.signal)
             if node.timeout_ms is not None:
                 self.ops.append(("timer", token_timer(name), self.at + node.timeout_ms))
         elif node.kind == TIMER:
@@ -241,7 +244,7 @@ class Draft:
         if token.state == RUN:
             self.active -= 1
         elif token.state == WAITS:
-            self.ops.append(("unwait", self.shape.nodes[token.node].signal, token.name))
+            self.ops.append(("unwait", signal_of(self.shape.nodes[token.node], token.name), token.name))
         self.untimer(token_timer(token.name))
         self.ops.append(("drop", token.name))
 
@@ -273,14 +276,16 @@ class Draft:
         *,
         own: bool = True,
         token: Token | None = None,
+        final: bool = False,
     ) -> None:
         """Hand a failure for good to its handler: the node's error edge, then each enclosing scope's.
 
+        A `final` failure begins no frame anew.
         Without a handler nothing is dropped: the run is failed, and its tokens stay for a resume.
         """
         failure = _without_chain(failure)
-        handler = self._handler(place, node, failure, own=own)
-        if handler is None or node.kind != TOOL:  # a tool's failure is shown as its call's result
+        handler = self._handler(place, node, failure, own=own, final=final)
+        if handler is None or TOOL not in (node.kind, node.asks):  # a tool's failure is shown as its call's result
             self.event("error", node.name, token.name if token else "", None, failure=failure[1], message=failure[2])
         if handler is None:
             return self._break(failure, token)
@@ -292,7 +297,9 @@ class Draft:
             return self.enter(handler.place, handler.target, index)
         return self._arrive(handler.place, index, succeeded=False)
 
-    def _handler(self, place: str, node: NodeShape, failure: FailureFields, *, own: bool) -> _Handler | None:
+    def _handler(
+        self, place: str, node: NodeShape, failure: FailureFields, *, own: bool, final: bool
+    ) -> _Handler | None:
         run, nodes = self.run, self.shape.nodes
         if own and node.error is not None:
             return _Handler("edge", place, node.error, failure)
@@ -303,7 +310,7 @@ class Draft:
             scope, opener = run.scopes[known.scope], nodes[run.scopes[known.scope].node]
             error = opener.error
             if scope.frame:
-                if opener.retry is not None and scope.tried < opener.retry.attempts:
+                if opener.retry is not None and scope.tried < opener.retry.attempts and not final:
                     return _Handler("again", scope.place, "", failure)
             else:
                 join = nodes[opener.join or ""]
@@ -340,7 +347,7 @@ class Draft:
             if token.state == RUN:
                 self.active -= 1
             elif token.state == WAITS:
-                self.ops.append(("unwait", self.shape.nodes[token.node].signal, token.name))
+                self.ops.append(("unwait", signal_of(self.shape.nodes[token.node], token.name), token.name))
                 self.untimer(token_timer(token.name))
         self.ops.append(("error", self.value(failure)))
         self.status = FAILED

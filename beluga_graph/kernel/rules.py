@@ -8,10 +8,23 @@ from beluga_graph.kernel.shape import NodeShape, Shape
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.words import FailureFields
 
-__all__ = ["RETRY_AFTER_MS_MAX", "RUN_TIMER", "cannot_reach", "delay_ms", "limit", "scope_timer", "token_timer"]
+__all__ = [
+    "RETRY_AFTER_MS_MAX",
+    "RUN_TIMER",
+    "answer_signal",
+    "cannot_reach",
+    "delay_ms",
+    "is_answer",
+    "limit",
+    "scope_timer",
+    "signal_of",
+    "token_timer",
+]
 
 RETRY_AFTER_MS_MAX = 120_000
 RUN_TIMER = "s:"  # the deadline of the run
+
+_ANSWER = "approval:"
 
 
 def token_timer(token: str) -> str:
@@ -22,6 +35,21 @@ def token_timer(token: str) -> str:
 def scope_timer(scope: str) -> str:
     """Name the timer of a scope: the deadline of a frame, or the timeout of a join."""
     return f"s:{scope}"
+
+
+def answer_signal(token: str) -> str:
+    """Name the signal that answers a token's question: each has its own, so no answer reaches another question."""
+    return f"{_ANSWER}{token}"
+
+
+def is_answer(signal: str | None) -> bool:
+    """Tell whether a signal answers a question."""
+    return signal is not None and signal.startswith(_ANSWER)
+
+
+def signal_of(node: NodeShape, token: str) -> str | None:
+    """Return the name of the signal that a token at a wait waits for."""
+    return answer_signal(token) if node.asks else node.signal
 
 
 def limit(shape: Shape, run: Snapshot, name: str) -> int:

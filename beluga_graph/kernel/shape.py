@@ -83,6 +83,7 @@ class NodeShape:
     signal: str | None = None
     default: Value | None = None  # wait: its output after a timeout; None is a failure
     checked: bool = False  # wait: the payload goes through a body that validates it
+    asks: str = ""  # wait: a person is asked about the node that follows, a "step" or a "tool"
     delay_ms: int = 0
     entry: str | None = None  # frame: where it begins
     state: tuple[FieldShape, ...] = ()  # frame: its channels

@@ -52,6 +52,7 @@ class Token(NamedTuple):
     attempt: int = 1  # grows with each failed attempt, also over a resumed failure
     tried: int = 1  # attempts since the node was armed: what the retry policy counts
     interruptions: int = 0  # how often an owner died while the node ran
+    answer: Value | None = None  # what a person answered about the value, while that is being checked
 
 
 class Scope:
@@ -249,6 +250,13 @@ def _receive(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
     run.active += 1
 
 
+def _answer(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    """Give a token that asks the answer, for its body to check, beside the value that it asks about."""
+    _, name, index = op
+    run.tokens[name] = run.tokens[name]._replace(state=RUN, answer=values[index])
+    run.active += 1
+
+
 def _interrupt(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
     token = run.tokens[op[1]]
     run.tokens[op[1]] = token._replace(interruptions=token.interruptions + 1)
@@ -361,6 +369,7 @@ _APPLY: dict[str, Callable[[Snapshot, Op, tuple[Value, ...]], None]] = {
     "drop": _drop,
     "state": _state,
     "receive": _receive,
+    "answer": _answer,
     "interrupt": _interrupt,
     "open": _open,
     "branch": _branch,

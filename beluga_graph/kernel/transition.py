@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from beluga_graph.kernel.draft import Draft
-from beluga_graph.kernel.rules import RUN_TIMER, cannot_reach, delay_ms, limit, token_timer
+from beluga_graph.kernel.rules import RUN_TIMER, cannot_reach, delay_ms, limit, signal_of, token_timer
 from beluga_graph.kernel.shape import FAN_OUT, FRAME, JOIN, TIMER, WAIT, NodeShape, Shape
 from beluga_graph.kernel.snapshot import (
     BROKEN,
@@ -157,7 +157,7 @@ def _failed(draft: Draft, trigger: NodeFailed) -> None:
         return
     value = _given(token, node) if trigger.input is None else trigger.input
     failure: FailureFields = (node.name, trigger.type, trigger.message, token.tried, value)
-    draft.fail(token.place, node, failure, token=token)
+    draft.fail(token.place, node, failure, token=token, final=trigger.final)
 
 
 def _timer_fired(draft: Draft, trigger: TimerFired) -> None:
@@ -221,13 +221,13 @@ def _signal(draft: Draft, trigger: SignalReceived) -> None:
     node = draft.shape.nodes[token.node]
     index = draft.value(trigger.value)
     draft.ops.append(("inbox", signal, trigger.position + 1))
-    draft.event("signal", node.name, token.name, index, name=signal)
+    draft.event("signal", node.name, token.name, index, name="approval" if node.asks else signal)
     if not node.checked:
         draft.drop(token)
         return draft.leave(token.place, node, None, index)
     draft.ops.append(("unwait", signal, token.name))
     draft.untimer(token_timer(token.name))
-    draft.ops.append(("receive", token.name, index))
+    draft.ops.append(("answer" if node.asks else "receive", token.name, index))
     draft.active += 1
     return None
 
@@ -267,7 +267,7 @@ def _rearm(draft: Draft, token: Token, node: NodeShape) -> None:
         return _open_again(draft, token, node)
     if node.kind == WAIT:
         draft.ops.append(("state", token.name, WAITS, attempt, 1))
-        draft.ops.append(("wait", node.signal, token.name))
+        draft.ops.append(("wait", signal_of(node, token.name), token.name))
         due = node.timeout_ms
     elif node.kind == TIMER:
         draft.ops.append(("state", token.name, SLEEP, attempt, 1))
@@ -317,7 +317,7 @@ def work(shape: Shape, run: Snapshot) -> list[Work]:
         if token.state == RUN:
             found.append(RunNode(token.name, token.attempt))
         elif token.state == WAITS:
-            found.append(AwaitSignal(token.name, shape.nodes[token.node].signal or ""))
+            found.append(AwaitSignal(token.name, signal_of(shape.nodes[token.node], token.name) or ""))
     return found
 
 
@@ -345,14 +345,14 @@ def changes(shape: Shape, run: Snapshot, patch: Patch) -> Change:
             if state == RUN:
                 new["token", name] = RunNode(name, 1)
             elif state == WAITS:
-                new["token", name] = AwaitSignal(name, shape.nodes[op[2]].signal or "")
+                new["token", name] = AwaitSignal(name, signal_of(shape.nodes[op[2]], name) or "")
         elif kind == "drop":
             tokens.append(op[1])
         elif kind == "state":
             tokens.append(op[1])
             if op[2] == RUN:
                 new["token", op[1]] = RunNode(op[1], op[3])
-        elif kind == "receive":
+        elif kind in ("receive", "answer"):
             tokens.append(op[1])
             new["token", op[1]] = RunNode(op[1], run.tokens[op[1]].attempt)
         elif kind == "timer":

@@ -63,6 +63,7 @@ class NodeFailed(NamedTuple):
     retry_after_ms: int | None = None  # what a provider asked for
     input: Value | None = None  # where the token's own value is not what the body got: at joins
     events: tuple[EventFields, ...] = ()
+    final: bool = False  # no frame around the node is begun anew for this either
 
 
 class TimerFired(NamedTuple):

@@ -15,6 +15,7 @@ from beluga_graph.kernel.shape import END as LEAVE
 from beluga_graph.plan.fit import fits, input_type, output_type
 from beluga_graph.plan.paths import check_paths
 from beluga_graph.plan.plan import Binding, Body, Plan, fingerprint_of
+from beluga_graph.plan.questions import fitting, with_questions
 from beluga_graph.plan.state import StateBinding, bind_state, type_name
 from beluga_graph.policy import Limits, Retry
 
@@ -64,7 +65,7 @@ class _Pieces:
 
 def _inline(graph: Declared, frame: str, pieces: _Pieces) -> str:
     """Check one graph and add its nodes under the path of their frame; return the entry's path."""
-    graph = _with_choices(_with_joined_branches(_checked_start(graph)))
+    graph = _with_choices(with_questions(_with_joined_branches(_checked_start(graph))))
     check_paths(graph)
     _check_joins(graph)
     _check_types(graph)
@@ -81,7 +82,7 @@ def _inline(graph: Declared, frame: str, pieces: _Pieces) -> str:
             _register_types(node.flow, pieces.registry)
         pieces.nodes[path] = _shape_of(graph, node, frame, paths, target, entry)
         pieces.bindings[path] = _binding_of(graph, node, state)
-        if node.kind == "wait":
+        if node.kind == "wait" and not node.asks:
             known = pieces.waits.setdefault(node.signal, node.type)
             if known != node.type:
                 pieces.waits[node.signal] = None  # which wait a payload will reach is not known at the door
@@ -193,6 +194,8 @@ def _input_of(graph: Declared, name: str) -> Any:
         targets = [target for source, target in graph.edges if source == _START]
         return _input_of(graph, targets[0]) if targets and targets[0] in graph.nodes else Any
     node = graph.nodes[name]
+    if node.asked:
+        return _input_of(graph, node.asked)
     if node.kind == FRAME:
         return _input_of(node.flow, _START) if node.flow is not None else Any
     if node.kind == "join" or node.body is None:
@@ -248,7 +251,8 @@ def _shape_of(
         collect=node.collect,
         signal=node.signal or None,
         default=default,
-        checked=node.kind == "wait" and node.type is not None,
+        checked=node.kind == "wait" and (node.type is not None or bool(node.asks)),
+        asks=node.asks,
         delay_ms=_ms(node.seconds) or 0,
         entry=entry,
         state=tuple(channel.shape() for channel in inside.channels.values()) if inside else (),
@@ -271,6 +275,7 @@ def _binding_of(graph: Declared, node: DeclaredNode, state: StateBinding | None)
         timeout_ms=_ms(node.timeout),
         state=state,
         payload_type=node.type,
+        revise=(node.revise or fitting(_input_of(graph, node.asked))) if node.asks else None,
     )
 
 

@@ -75,6 +75,7 @@ class Binding:
     timeout_ms: int | None = None
     state: StateBinding | None = None  # of the frame that the node stands in
     payload_type: Any = None  # wait: what a signal's payload must be
+    revise: Callable[[Any, Any], Any] | None = None  # question: checks the other value that a person goes on with
 
 
 @dataclass(frozen=True, slots=True)

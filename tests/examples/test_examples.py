@@ -42,6 +42,19 @@ ada:
 bob:
   Our free desk helps within 3 days.
 """,
+    "workflow": """\
+ingest: the archive is not awake yet; once more in 0.01 s
+ingest: 3 documents loaded (start processing)
+process/process: A summary of 3 documents.
+review: waiting
+review: approved
+publish: published once, as documents-1:publish#1
+published once, as documents-1:publish#1
+""",
+    "approval": """\
+may pay.approval#1 have to='ada' amount=1230?
+paid 50 to ada
+""",
     "streaming": """\
 
 [planner calls transfer_to_analyst]
@@ -101,5 +114,41 @@ def test_an_example_runs_offline_and_prints_what_it_should(path: Path) -> None:
 def test_an_example_is_short_and_explains_itself(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 80
     told = run(path, "--help").stdout
+    if path.stem == "approval":  # no model takes part in it
+        return
     assert "--model" in told
     assert f"python examples/{path.name} --model openai:NAME" in told
+
+
+ASKED = "may pay.approval#1 have to='ada' amount=1230?"
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (["approve"], "paid 1230 to ada"),
+        (["modify", '{"to": "bob", "amount": 7}'], "paid 7 to bob"),
+        (["reject"], "Rejected: no reason was given"),
+    ],
+    ids=["approve", "modify", "reject"],
+)
+@pytest.mark.parametrize("killed", [False, True], ids=["parked", "killed"])
+def test_a_parked_approval_is_answered_from_another_terminal(
+    tmp_path: Path, answer: list[str], told: str, killed: bool
+) -> None:
+    program, store = ROOT / "examples/approval.py", str(tmp_path / "runs")
+    command = [sys.executable, "-W", "error", str(program), "--store", store]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as asking:
+        assert asking.stdout is not None
+        assert asking.stdout.readline().strip() == ASKED
+        if killed:
+            asking.kill()
+            asking.wait()
+        done = run(program, "--store", store, "answer", "payment-1", "pay.approval#1", *answer)
+        assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
+        if not killed:
+            assert asking.stdout.readline().strip() == told
+    if killed or answer != ["reject"]:  # a failed run that is started again is asked again
+        again = run(program, "--store", store)
+        assert (again.returncode, again.stderr, again.stdout.splitlines()) == (0, "", [ASKED, told])

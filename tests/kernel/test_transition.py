@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from stepping import Walk, fan_out, frame, function, join, once, timer, wait
 
 from beluga_graph.kernel.rules import RETRY_AFTER_MS_MAX, delay_ms
-from beluga_graph.kernel.shape import END, RetryShape
+from beluga_graph.kernel.shape import END, WAIT, NodeShape, RetryShape
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.transition import NOTHING, advance
 from beluga_graph.kernel.triggers import NodeFinished, RunForked, RunStarted, SignalReceived, TimerFired
@@ -551,6 +553,53 @@ def test_a_checked_payload_is_looked_at_by_a_body_first() -> None:
     assert walk.armed == {}
     walk.finish("w#1", b"checked")
     assert walk.run.output == b"checked"
+
+
+# Questions.
+
+
+def asking(name: str, target: str, **more: Any) -> NodeShape:
+    return NodeShape(name=name, local=name, kind=WAIT, target=target, checked=True, asks="step", **more)
+
+
+def test_each_question_has_a_signal_of_its_own() -> None:
+    walk = Walk(fan_out("f", "q", "q", join="j"), asking("q", "a"), function("a", "j"), join("j", END))
+    walk.spread("f#1", 0, 1)
+    assert walk.run.waits == {"approval:f#1[0]/q#1": ["f#1[0]/q#1"], "approval:f#1[1]/q#1": ["f#1[1]/q#1"]}
+    walk.signal("approval:f#1[1]/q#1", b"yes")
+    assert walk.running == ["f#1[1]/q#1"]
+    assert (walk.run.tokens["f#1[1]/q#1"].value, walk.run.tokens["f#1[1]/q#1"].answer) == (b"out", b"yes")
+    walk.finish("f#1[1]/q#1", b"approved")
+    assert walk.run.tokens["f#1[1]/a#1"].value == b"approved"
+    assert walk.run.waits == {"approval:f#1[0]/q#1": ["f#1[0]/q#1"]}
+
+
+def test_a_failed_question_keeps_what_it_asks_about_and_asks_again_after_a_resume() -> None:
+    walk = Walk(asking("q", END))
+    walk.signal("approval:q#1", b"no")
+    walk.fail("q#1")
+    assert walk.run.error == ("q", "Boom", "it broke", 1, b"in")
+    walk.resume()
+    assert (walk.run.status, walk.run.waits) == ("waiting", {"approval:q#1": ["q#1"]})
+    walk.signal("approval:q#1", b"yes")
+    assert walk.run.tokens["q#1"].answer == b"yes"
+    walk.finish("q#1", b"done")
+    assert walk.run.output == b"done"
+    assert walk.is_bare
+
+
+@pytest.mark.parametrize("final", [False, True])
+def test_no_frame_is_begun_anew_for_a_final_failure(final: bool) -> None:
+    walk = Walk(frame("s", "s/a", END, retry=once(2), error="z"), function("s/a", END), function("z", END))
+    walk.fail("s#1[0]/a#1", final=final)
+    assert walk.standing == (["z#1"] if final else ["s#2"])
+
+
+def test_a_dropped_question_waits_no_more() -> None:
+    walk = Walk(fan_out("f", "q", "a", join="j"), asking("q", "j"), function("a", "j"), join("j", END, wait=1))
+    walk.spread("f#1", 0, 1)
+    walk.finish("f#1[1]/a#1")
+    assert walk.run.waits == {}
 
 
 def test_a_timer_passes_its_input_on() -> None:

@@ -44,7 +44,10 @@ class Broken(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """One function. It fails on its first `fails` attempts; with `mends`, only in the first try of its frame."""
+    """One function. It fails on its first `fails` attempts; with `mends`, only in the first try of its frame.
+
+    Where it `asks`, a person is asked first, who says no at first if the name ends in `.no`.
+    """
 
     name: str
     grows: int
@@ -54,6 +57,7 @@ class Step:
     attempts: int | None = None
     handled: bool = False
     mends: bool = False
+    asks: bool = False
 
 
 @dataclass(frozen=True)
@@ -193,11 +197,14 @@ def _step(draw: Any, names: Any, name: str, where: _Where) -> Step:
     reads = where.has_state and draw(st.booleans())
     attempts = draw(st.sampled_from([None, None, 2, 3]))
     handled = draw(st.integers(0, 3)) == 0
+    asks = draw(st.integers(0, 5)) == 0
+    if asks and (handled or where.may_fail) and draw(st.booleans()):
+        name = f"{name}.no"
     most = 4 if handled or where.may_fail else (attempts or 1) - 1
     fails = min(most, draw(st.sampled_from([0, 0, 0, 0, 1, 2, 3])))
     if where.in_retried and not handled and draw(st.booleans()):
         return Step(name, draw(st.integers(0, 9)), writes, reads, 9, None, mends=True)
-    return Step(name, draw(st.integers(0, 9)), writes, reads, fails, attempts, handled)
+    return Step(name, draw(st.integers(0, 9)), writes, reads, fails, attempts, handled, asks=asks)
 
 
 def _fork(draw: Any, names: Any, name: str, where: _Where) -> Fork:
@@ -335,12 +342,12 @@ class _Builder:
                 node = self.graph.wait(part.name, part.name, timeout=part.timeout, default=default)
                 return node, [node]
 
-    def function(self, name: str, body: Any, retry: Retry | None = None) -> Node[Any, Any]:
+    def function(self, name: str, body: Any, retry: Retry | None = None, *, asks: bool = False) -> Node[Any, Any]:
         async def call(ctx: Context, value: Any) -> Any:
             await self.probe(ctx)
             return body(ctx, value)
 
-        return self.graph.node(name=name, retry=retry)(call)
+        return self.graph.node(name=name, retry=retry, requires_approval=asks)(call)
 
     def mended(self, node: Node[Any, Any]) -> Exits:
         """Give a node an error edge to one that makes a number of the failure; return where both go on."""
@@ -350,7 +357,7 @@ class _Builder:
 
     def step(self, part: Step) -> tuple[Node[Any, Any], Exits]:
         retry = Retry(attempts=part.attempts, initial=0) if part.attempts else None
-        node = self.function(part.name, _body(part), retry)
+        node = self.function(part.name, _body(part), retry, asks=part.asks)
         return node, self.mended(node) if part.handled else [node]
 
     def fork(self, part: Fork) -> tuple[Node[Any, Any], Exits]:

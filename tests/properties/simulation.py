@@ -22,6 +22,7 @@ from beluga_graph.clock import SystemClock
 from beluga_graph.disk import Keys, read
 from beluga_graph.executor import run_attempt
 from beluga_graph.history import History, Stored, read_steps, rebuild
+from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import FAILED, RUN, Snapshot
 from beluga_graph.kernel.transition import Change, advance, changes, work
 from beluga_graph.kernel.triggers import (
@@ -158,9 +159,14 @@ class Disk:
         self.executions.append(execution)
 
 
-def payload_of(signal: str, position: int) -> int:
-    """Return what the signal at a position of a name's inbox says."""
-    return len(signal) * 10 + position
+def payload_of(signal: str, position: int) -> Any:
+    """Return what the signal at a position of a name's inbox says: a number, or the answer to a question."""
+    number = len(signal) * 10 + position
+    if not is_answer(signal):
+        return number
+    if ".no.approval#" in signal and not position:  # asked again after a resume, the person gives in
+        return {"decision": "reject", "reason": "no"}
+    return {"decision": "modify", "value": number} if number % 20 else {"decision": "approve"}
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,9 @@ from simulation import (
 
 from beluga_graph import history
 from beluga_graph.codec import seal, unseal
+from beluga_graph.disk import read
 from beluga_graph.history import read_steps, rebuild
+from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import BROKEN, CANCELLED, COMPLETED, FAILED, RUN, WAIT, Snapshot
 from beluga_graph.kernel.transition import NOTHING, advance, work
 from beluga_graph.kernel.triggers import (
@@ -112,6 +114,27 @@ def test_an_attempt_is_made_again_only_because_of_a_crash(spec: Spec, tape: list
 def test_without_crashes_every_attempt_is_made_once(spec: Spec, tape: list[int]) -> None:
     disk = simulated(spec, tape).disk
     assert set(count_of(disk.executions).values()) <= {1}
+
+
+# The index.
+
+
+@examples(120)
+@given(racy_specs(), tapes(), crashes())
+def test_the_questions_on_disk_are_those_that_are_asked(spec: Spec, tape: list[int], schedule: Crashes) -> None:
+    def observe(step: Observation) -> None:
+        run, store = step.simulation.run, step.simulation.disk.store
+        asking = {} if run.ended else {t.name: t for t in run.tokens.values() if is_answer(_waits_for(run, t.name))}
+        found = {read(key, blob)[0]: read(key, blob)[1:] for key, blob in store.scan(b"B")}
+        assert {name: (node, value) for name, (node, _, value) in found.items()} == {
+            name: (token.node, token.value) for name, token in asking.items()
+        }
+
+    simulated(spec, tape, schedule, observe)
+
+
+def _waits_for(run: Snapshot, token: str) -> str | None:
+    return next((signal for signal, tokens in run.waits.items() if token in tokens), None)
 
 
 # The kernel's own laws.

@@ -1,0 +1,39 @@
+"""What can be said of any node: its name, its times, who approves of it."""
+
+from __future__ import annotations
+
+import re
+
+from beluga_graph.errors import BadName
+from beluga_graph.graph import END, START, Approval
+
+__all__ = ["check_approval", "check_name", "check_seconds"]
+
+_SECONDS_MAX = 3_155_760_000
+_NAME = re.compile(r"[^/#\[\]$\x00-\x1f\x7f]{1,200}")
+
+
+def check_name(graph: str, name: str) -> None:
+    """Raise `BadName` unless this can be the name of a flow or a node of `graph`."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name in (START.name, END.name):
+        rule = "a name is 1 to 200 characters without / # [ ] $ and control characters, and not START or END"
+        raise BadName(graph, f"name {name!r:.100}", rule, "choose another one")
+
+
+def check_seconds(where: str, what: str, seconds: float | None) -> None:
+    """Raise `ValueError` unless this can be a time to wait; `TypeError` for what is no number."""
+    if seconds is None:
+        return
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        msg = f"{where}: {what}={seconds!r:.100}; give a number of seconds"
+        raise TypeError(msg)
+    if not 0 <= seconds <= _SECONDS_MAX:
+        msg = f"{where}: {what}={seconds}; seconds are >= 0, and at most a hundred years"
+        raise ValueError(msg)
+
+
+def check_approval(where: str, wanted: Approval) -> None:
+    """Raise `TypeError` unless this tells whether a person is asked: a bool, or a function that returns one."""
+    if not isinstance(wanted, bool) and (isinstance(wanted, type) or not callable(wanted)):
+        msg = f"{where}: requires_approval={wanted!r:.100}; give True, or a function that returns a bool"
+        raise TypeError(msg)
