@@ -16,6 +16,7 @@ from beluga_graph.errors import BadSignal, RunConflict, RunError, RunNotFound
 from beluga_graph.history import History, rebuild, shape_op
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, Snapshot
 from beluga_graph.kernel.triggers import RunStarted, Trigger
+from beluga_graph.kernel.words import Renames
 from beluga_graph.lease import Lease, Owner
 from beluga_graph.live import Live, Watch
 from beluga_graph.plan import Plan
@@ -81,11 +82,17 @@ class Admission:
             return await self._continue(run_id, wanted.plan, wanted, wait=wait, watch=watch)
 
     async def resume(
-        self, run_id: str, plan: Plan, *, wait: bool = False, limits: dict[str, int] | None = None
+        self,
+        run_id: str,
+        plan: Plan,
+        *,
+        wait: bool = False,
+        limits: dict[str, int] | None = None,
+        renames: Renames = (),
     ) -> Live:
-        """Go on with a run. Raises `RunNotFound`, `RunBusy`, `GraphChanged`."""
+        """Go on with a run. Raises `RunNotFound`, `RunBusy`, `GraphChanged`, `BadRename`."""
         async with self._door(run_id):
-            live, _ = await self._continue(run_id, plan, None, wait=wait, watch=None, limits=limits)
+            live, _ = await self._continue(run_id, plan, None, wait=wait, watch=None, limits=limits, renames=renames)
         return live
 
     async def fork(self, plan: Plan, forked: Forked) -> Live:
@@ -285,11 +292,14 @@ class Admission:
         wait: bool,
         watch: Watch | None,
         limits: dict[str, int] | None = None,
+        renames: Renames = (),
     ) -> tuple[Live, bool]:
         while True:
             live = await self._undecided(run_id)
             if live is not None:
                 _check_same(live.head, live.snapshot, live.history, wanted)
+                if renames and live.plan.fingerprint != plan.fingerprint:
+                    raise RunConflict(run_id, "it goes on here with the graph as it was: rename in another engine")
                 if watch is not None:
                     live.attach(watch)
                 return live, False
@@ -301,7 +311,7 @@ class Admission:
             if live.done.done():
                 return live, False
             asked = wanted.limits.overrides() if wanted is not None and wanted.limits is not None else limits
-            triggers = what_to_say(live, held, self.store, self.scheduler.clock.now_ms(), asked)
+            triggers = what_to_say(live, held, self.store, self.scheduler.clock.now_ms(), asked, renames)
             if not await self._taken(live, held, triggers):
                 continue  # another owner was quicker
             self._drives(live)

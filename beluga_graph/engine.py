@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Self, get_args
 
 from beluga_graph.admission import Admission, Wanted
+from beluga_graph.adoption import JudgedChange, broken_by, difference_for
 from beluga_graph.attempt import Hands
 from beluga_graph.clock import Clock, SystemClock
 from beluga_graph.disk import Head, check_run_id
@@ -188,17 +189,28 @@ class Engine:
                 if (began or watch.began) and not live.done.done():
                     await self._scheduler.rest(live)
 
-    async def resume(self, run_id: str, *, wait: bool = False, limits: Limits | None = None) -> Run:
+    async def resume(
+        self,
+        run_id: str,
+        *,
+        wait: bool = False,
+        limits: Limits | None = None,
+        rename: Mapping[str, str] | None = None,
+    ) -> Run:
         """Go on with a run of a flow that this engine knows; a failed node is armed again.
 
-        `limits` widen or narrow what the run may still do.
+        `limits` widen or narrow what the run may still do. `rename` names nodes, by their paths, that are called
+        otherwise in the graph now: `{"old": "new"}`. A renamed node keeps its idempotency key where the run
+        stands at it, and what stands in a renamed frame goes with it.
 
-        Raises `RunNotFound`, `RunBusy`, `GraphChanged`, or `RunError` for a flow that was never registered.
+        Raises `RunNotFound`, `RunBusy`, `GraphChanged`, `BadRename`, or `RunError` for a flow that was never
+        registered.
         """
         self._check_open()
         plan = self._plan_of(self._runs.head(check_run_id(run_id)))
         asked = limits.overrides() if limits is not None else None
-        return Run(self, await self._runs.resume(run_id, plan, wait=wait, limits=asked))
+        renames = tuple((rename or {}).items())
+        return Run(self, await self._runs.resume(run_id, plan, wait=wait, limits=asked, renames=renames))
 
     async def recover(self) -> Recovery:
         """Go on with every unfinished run that nobody owns; tells what it could not take up, and why."""
@@ -253,6 +265,25 @@ class Engine:
         """Return a run as of step `seq`, the last by default. Raises `RunNotFound`, `DamagedRecord`."""
         head = self._runs.head(check_run_id(run_id))
         return snapshot_of(self.store, head, self._plan_or_shape(head), seq)
+
+    async def difference(
+        self, run_id: str, flow: Compilable | None = None, *, rename: Mapping[str, str] | None = None
+    ) -> tuple[JudgedChange, ...]:
+        """Return what is otherwise in a flow than in the graph that a run stands in, and what that means for the run.
+
+        The flow is the one that is registered, by default. A run goes on with a flow in which every change is
+        `safe` for it. Raises `RunNotFound`, `RunConflict` for another flow, `BadRename`.
+        """
+        head = self._runs.head(check_run_id(run_id))
+        plan = flow.plan() if flow is not None else self._plan_of(head)
+        return difference_for(self.store, head, plan, tuple((rename or {}).items()))
+
+    async def check(self, flow: Compilable) -> dict[str, tuple[JudgedChange, ...]]:
+        """Return for each unfinished run of a flow, failed ones too, what of the flow now it could not go on with.
+
+        To be asked before a flow is put to use: a run without any such change goes on. Raises `DamagedRecord`.
+        """
+        return broken_by(self.store, flow.plan())
 
     async def fork(
         self, run_id: str, seq: int, *, run_id_new: str | None = None, update: dict[str, Any] | None = None

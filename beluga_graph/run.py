@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from beluga_graph.errors import RunCancelled, RunError, RunFailed
@@ -13,6 +14,7 @@ from beluga_graph.events import Event, Failure, stored_events
 from beluga_graph.history import read_steps
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
 from beluga_graph.live import Live, Watch
+from beluga_graph.past import PastShapes
 
 if TYPE_CHECKING:
     from beluga_graph.engine import Engine
@@ -179,8 +181,12 @@ class Run:
 
 async def replay_then_follow(live: Live, watch: Watch, after: int) -> AsyncGenerator[Event, None]:
     """Yield what is stored, then what the watch brings, each step once."""
+    past = PastShapes(live.history.store, live.run_id, live.plan.shape)
     for step in read_steps(live.history.store, live.run_id, after, watch.since):
-        for event in stored_events(live.run_id, step.seq, step.patch, live.decode, live.agent_of):
+        agent_of = past.agents(step)
+        # A graph that was may have named classes that this one does not; they are only looked at here.
+        decode = live.decode if past.is_over else partial(live.decode, lenient=True)
+        for event in stored_events(live.run_id, step.seq, step.patch, decode, agent_of):
             yield event
     while (shown := await watch.get()) is not None:
         if shown.seq is None or shown.seq > max(after, watch.since):

@@ -340,6 +340,16 @@ def _plan(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
     run.plan = op[1]
 
 
+def _rename(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    """Stand at nodes of other names: the new node by token and by scope; visits by place and local name."""
+    for name, node in op[1]:
+        run.tokens[name] = run.tokens[name]._replace(node=node)
+    for name, node in op[2]:
+        run.scopes[name].node = node
+    for place, local, visits in op[3]:
+        run.places[place].visits[local] = visits
+
+
 def _finish(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
     run.steps += 1
 
@@ -378,6 +388,7 @@ _APPLY: dict[str, Callable[[Snapshot, Op, tuple[Value, ...]], None]] = {
     "output": _output,
     "error": _error,
     "plan": _plan,
+    "rename": _rename,
     "finish": _finish,
     "usage": _usage,
     "reason": _reason,

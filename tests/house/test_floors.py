@@ -37,6 +37,7 @@ FLOORS = {
     "beluga_graph.lease": 4,
     "beluga_graph.committer": 4,
     "beluga_graph.adoption": 4,
+    "beluga_graph.past": 4,
     "beluga_graph.live": 5,
     "beluga_graph.scheduler": 5,
     "beluga_graph.admission": 5,
