@@ -21,7 +21,7 @@ class PastShapes:
         self._then: Shape | None = None
 
     @property
-    def is_over(self) -> bool:
+    def is_known(self) -> bool:
         """Whether the step that was asked for last was made with the graph as it is known now."""
         return self._then is self._known
 

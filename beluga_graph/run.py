@@ -185,7 +185,7 @@ async def replay_then_follow(live: Live, watch: Watch, after: int) -> AsyncGener
     for step in read_steps(live.history.store, live.run_id, after, watch.since):
         agent_of = past.agents(step)
         # A graph that was may have named classes that this one does not; they are only looked at here.
-        decode = live.decode if past.is_over else partial(live.decode, lenient=True)
+        decode = live.decode if past.is_known else partial(live.decode, lenient=True)
         for event in stored_events(live.run_id, step.seq, step.patch, decode, agent_of):
             yield event
     while (shown := await watch.get()) is not None:
