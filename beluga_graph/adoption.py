@@ -246,7 +246,7 @@ def _is_received(token: Token, what: str) -> bool:
 def _misled(change: PlanChange, opened: _Open, *, is_static: bool) -> str | None:
     """Tell how an open fan-out would be led astray by other branches, if it would."""
     if is_static:
-        return "its branches are open, and their results are told apart by their order"
+        return "its results go by the order of its branches"
     for target, _ in opened.scope.queue.values():
         if tuple(change.before[target : target + 1]) != tuple(change.after[target : target + 1]):
             return "a branch that waits for its turn would begin elsewhere"

@@ -104,7 +104,8 @@ TABLE: list[tuple[str, Shape, list[str]]] = [
     # What is free everywhere.
     *[
         (at, graph(
-            a={"retry": once(), "timeout_ms": 5, "description": "x", "agent": "x", "input_type": "x", "output_type": "x"},
+            a={"retry": once(), "timeout_ms": 5, "description": "x", "agent": "x"},
+            b={"input_type": "x", "output_type": "x"},
             w={"timeout_ms": 7},
             t={"delay_ms": 7},
             f={"max_concurrency": 1},
@@ -137,8 +138,7 @@ TABLE: list[tuple[str, Shape, list[str]]] = [
     ("f", graph(f={"branches": ("c", "b")}), [f"node 'f': branches was 'b', 'c' and is 'c', 'b': {ON}"]),
     ("f", graph(j={"wait": 1, "collect": True, "error": "mend"}), []),
     ("b and c", graph(f={"branches": ("c", "b")}), [
-        "node 'f': branches was 'b', 'c' and is 'c', 'b': its branches are open, and their results are told apart by "
-        "their order",
+        "node 'f': branches was 'b', 'c' and is 'c', 'b': its results go by the order of its branches",
     ]),
     ("b and c", graph(j={"wait": 1}), ["node 'j': wait was all and is 1: its branches are open"]),
     ("j", graph(j={"wait": 1}), []),

@@ -232,7 +232,7 @@ def test_counters_move_in_every_place_of_the_frame_and_in_no_other() -> None:
 
 def test_a_rename_back_finds_everything() -> None:
     walk = Walk(frame("s", "s/x", "z"), function("s/x", END), function("z", END))
-    before = {name: token for name, token in walk.run.tokens.items()}
+    before = dict(walk.run.tokens)
     adopt(walk, frame("p", "p/y", "z"), function("p/y", END), function("z", END), s="p", s__x="p__y")
     adopt(walk, frame("s", "s/x", "z"), function("s/x", END), function("z", END), p="s", p__y="s__x")
     assert walk.run.tokens == before
