@@ -1,5 +1,8 @@
 """The public names, and where they are at home. Read by type checkers, and by `lazy_loader` at run time."""
 
+from .adoption import (
+    JudgedChange as JudgedChange,
+)
 from .agents.agent import (
     Agent as Agent,
 )
@@ -25,6 +28,7 @@ from .engine import (
 from .errors import (
     AmbiguousExit as AmbiguousExit,
     BadName as BadName,
+    BadRename as BadRename,
     BadRunId as BadRunId,
     BadSignal as BadSignal,
     BadState as BadState,
@@ -90,6 +94,9 @@ from .graph import (
     END as END,
     Node as Node,
     START as START,
+)
+from .plan.difference import (
+    PlanChange as PlanChange,
 )
 from .policy import (
     Limits as Limits,

@@ -8,39 +8,30 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import TypeAlias
 
-from beluga_graph.codec import Codec, TooLarge
+from beluga_graph.codec import TooLarge
 from beluga_graph.disk import Head, Keys
-from beluga_graph.errors import BadSignal, RunConflict, RunError, RunNotFound
-from beluga_graph.history import History, rebuild, shape_op
+from beluga_graph.errors import RunConflict, RunError
+from beluga_graph.given import Wanted, check_same, put_away
+from beluga_graph.history import History, read_head, rebuild, shape_op
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, Snapshot
 from beluga_graph.kernel.triggers import CancelRequested, RunStarted, Trigger
+from beluga_graph.kernel.words import Renames
 from beluga_graph.lease import Lease, Owner
 from beluga_graph.live import Live, Watch
 from beluga_graph.plan import Plan
-from beluga_graph.policy import Limits
 from beluga_graph.scheduler import Scheduler
 from beluga_graph.seat import Seat
 from beluga_graph.session import begin_ops, open_session
 from beluga_graph.takeover import Held, free_lease, take, what_to_say
 from stores.base import Check, Conflict, Op, Put, Store
 
-__all__ = ["Admission", "Wanted"]
+__all__ = ["Admission"]
 
 _MARK = b"\x01"
 
 Forked: TypeAlias = tuple[Snapshot, History, list[Op], Trigger]
-
-
-class Wanted(NamedTuple):
-    """What somebody wants to run."""
-
-    plan: Plan
-    value: Any
-    context: Any
-    limits: Limits | None
-    session: str | None = None
 
 
 class Admission:
@@ -107,13 +98,17 @@ class Admission:
         *,
         wait: bool = False,
         limits: dict[str, int] | None = None,
+        renames: Renames = (),
         revive: bool = True,
     ) -> Live:
-        """Go on with a run; with a failed one only to `revive` it. Raises `RunNotFound`, `RunBusy`, `GraphChanged`."""
+        """Go on with a run; with a failed one only to `revive` it.
+
+        Raises `RunNotFound`, `RunBusy`, `GraphChanged`, `BadRename`.
+        """
         async with self._door(run_id):
             if not revive and self.head(run_id).status == FAILED:
                 raise RunConflict(run_id, "it has failed meanwhile: resume it to try again")
-            live, _ = await self._continue(run_id, plan, None, wait=wait, watch=None, limits=limits)
+            live, _ = await self._continue(run_id, plan, None, wait=wait, watch=None, limits=limits, renames=renames)
         return live
 
     async def fork(self, plan: Plan, forked: Forked) -> Live:
@@ -148,11 +143,7 @@ class Admission:
 
     def head(self, run_id: str) -> Head:
         """Return what is on disk about a run. Raises `RunNotFound`."""
-        keys = Keys(run_id)
-        blob = self.store.get(keys.head)
-        if blob is None:
-            raise RunNotFound(run_id, "no such run in this store; engine.runs() lists those there are")
-        return Head.read(keys.head, blob)
+        return read_head(self.store, run_id)
 
     def check_open(self) -> None:
         """Raise `RunError` once the engine is closed."""
@@ -325,11 +316,14 @@ class Admission:
         wait: bool,
         watch: Watch | None,
         limits: dict[str, int] | None = None,
+        renames: Renames = (),
     ) -> tuple[Live, bool]:
         while True:
             live = await self._undecided(run_id)
             if live is not None:
-                _check_same(live.head, live.snapshot, live.history, wanted)
+                check_same(live.head, live.snapshot, live.history, wanted)
+                if renames and live.plan.fingerprint != plan.fingerprint:
+                    raise RunConflict(run_id, "it goes on here with the graph as it was: rename in another engine")
                 if watch is not None:
                     live.attach(watch)
                 return live, False
@@ -341,7 +335,7 @@ class Admission:
             if live.done.done():
                 return live, False
             asked = wanted.limits.overrides() if wanted is not None and wanted.limits is not None else limits
-            triggers = what_to_say(live, held, self.store, self.scheduler.clock.now_ms(), asked)
+            triggers = what_to_say(live, held, self.store, self.scheduler.clock.now_ms(), asked, renames)
             if not await self._taken(live, held, triggers):
                 continue  # another owner was quicker
             self._drives(live)
@@ -354,46 +348,9 @@ class Admission:
         snapshot, history = rebuild(self.store, run_id)
         if head.flow != plan.name and wanted is None:
             raise RunConflict(run_id, f"it is a run of flow {head.flow!r}, not of {plan.name!r}")
-        _check_same(head, snapshot, history, wanted)
+        check_same(head, snapshot, history, wanted)
         live = Live(plan, snapshot, history, head, Lease(self.owner.id, held.lease.epoch + 1))
         if snapshot.ended:
             live.finish()
         live.resting = True  # until the lease is taken
         return live
-
-
-def put_away(codec: Codec, history: History, *values: Any) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
-    """Encode values from outside; return what stands for each, and the large ones. Raises `NotData`."""
-    kept, blobs = [], []
-    for value in values:
-        encoded = codec.encode(value)
-        kept.append(history.put_away(encoded))
-        if kept[-1] is not encoded:
-            blobs.append((kept[-1], encoded))
-    return kept, blobs
-
-
-def check_payload(plan: Plan, run_id: str, signal: str, payload: Any) -> None:
-    """Refuse a payload that the wait for it would not take, as far as the plan tells. Raises `BadSignal`."""
-    wanted = plan.waits.get(signal)
-    if wanted is None:
-        return
-    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - only typed waits need it
-
-    try:
-        TypeAdapter(wanted).validate_python(payload)
-    except ValidationError as error:
-        raise BadSignal(run_id, f"the payload of signal {signal!r} does not fit its wait: {error}") from error
-
-
-def _check_same(head: Head, snapshot: Snapshot, history: History, wanted: Wanted | None) -> None:
-    """Refuse an id that belongs to another flow or another input. Raises `RunConflict`."""
-    if wanted is None:
-        return
-    if head.flow != wanted.plan.name:
-        message = f"the id belongs to a run of flow {head.flow!r}, not {wanted.plan.name!r}: choose another id"
-        raise RunConflict(head.run_id, message)
-    values, _ = put_away(wanted.plan.codec, history, wanted.value)
-    if values[0] != snapshot.input:
-        message = "the id belongs to a run with another input: choose another id, or resume it by its id"
-        raise RunConflict(head.run_id, message)

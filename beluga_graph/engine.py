@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Self, get_args
 
-from beluga_graph.admission import Admission, Wanted
+from beluga_graph.admission import Admission
 from beluga_graph.answers import Answer
 from beluga_graph.attempt import Hands
 from beluga_graph.clock import Clock, SystemClock
-from beluga_graph.disk import Head, check_run_id
-from beluga_graph.errors import RunError
+from beluga_graph.disk import check_run_id
 from beluga_graph.events import Event
 from beluga_graph.fork import forked
+from beluga_graph.given import Wanted
 from beluga_graph.graph import MISSING
 from beluga_graph.history import History
-from beluga_graph.inspection import run_infos, snapshot_of, steps_of, stored_plan
+from beluga_graph.inspector import Inspector
 from beluga_graph.kernel.triggers import RunForked
 from beluga_graph.lease import Owner
 from beluga_graph.live import Live, Watch
@@ -26,9 +26,9 @@ from beluga_graph.parking import Parking
 from beluga_graph.plan import Compilable, Plan
 from beluga_graph.policy import Limits, at_least_one
 from beluga_graph.post import cancelled, send
-from beluga_graph.questions import Question, give_answer, pending_questions
+from beluga_graph.questions import give_answer
 from beluga_graph.recovery import Recovery, recovered
-from beluga_graph.run import Run, RunInfo, RunSnapshot, RunStatus, StepInfo, replay_then_follow
+from beluga_graph.run import Run, RunStatus, replay_then_follow
 from beluga_graph.scheduler import Scheduler
 from beluga_graph.seat import Seat
 from beluga_graph.serving import served
@@ -39,8 +39,8 @@ from stores.base import Durability, Store
 __all__ = ["Engine", "Recovery", "run_sync"]
 
 
-class Engine:
-    """Drives runs in one store.
+class Engine(Inspector):
+    """Drives runs in one store, and tells what can be asked of them.
 
     `store` is `None` for memory, a path for an LMDB store there, or a `Store`. `durability` says when a step
     counts as done:
@@ -73,18 +73,16 @@ class Engine:
         at_least_one("max_concurrency", max_concurrency)
         self._opened_here = store is None or isinstance(store, str | os.PathLike)
         if store is None:
-            self.store: Store = MemoryStore()
+            store = MemoryStore()
         elif isinstance(store, str | os.PathLike):
-            self.store = LMDBStore(store, durability=durability)
-        else:
-            self.store = store
+            store = LMDBStore(store, durability=durability)
+        super().__init__(store)
         self._pool = DaemonPool()
         self._scheduler = Scheduler(
             self.store, durability, Hands(clock or SystemClock(), self._pool, deps), max_concurrency
         )
         self._owner = Owner(self.store)
         self._runs = Admission(self.store, self._scheduler, self._owner)
-        self._plans: dict[str, Plan] = {}
         self._parking = Parking(self._runs, lambda head: self._plans.get(head.flow))
         self._is_closed = False
 
@@ -115,15 +113,6 @@ class Engine:
             self.store.close()
 
     # Running.
-
-    def register(self, flow: Compilable) -> Plan:
-        """Make a flow known, so that its runs can be resumed by their id. Raises `GraphError`."""
-        if not hasattr(flow, "plan"):
-            msg = f"{flow!r:.100} is no flow: build a Graph, or wrap the function in one"
-            raise TypeError(msg)
-        plan = flow.plan()
-        self._plans[plan.name] = plan
-        return plan
 
     async def start(
         self,
@@ -192,17 +181,28 @@ class Engine:
             if watch.live is not None:
                 await self._leave(watch.live.run_id, watch, stop=began or watch.began)
 
-    async def resume(self, run_id: str, *, wait: bool = False, limits: Limits | None = None) -> Run:
+    async def resume(
+        self,
+        run_id: str,
+        *,
+        wait: bool = False,
+        limits: Limits | None = None,
+        rename: Mapping[str, str] | None = None,
+    ) -> Run:
         """Go on with a run of a flow that this engine knows; a failed node is armed again.
 
-        `limits` widen or narrow what the run may still do.
+        `limits` widen or narrow what the run may still do. `rename` names nodes, by their paths, that are called
+        otherwise in the graph now: `{"old": "new"}`. A renamed node keeps its idempotency key where the run
+        stands at it, and what stands in a renamed frame goes with it.
 
-        Raises `RunNotFound`, `RunBusy`, `GraphChanged`, or `RunError` for a flow that was never registered.
+        Raises `RunNotFound`, `RunBusy`, `GraphChanged`, `BadRename`, or `RunError` for a flow that was never
+        registered.
         """
         self._check_open()
         plan = self._plan_of(self._runs.head(check_run_id(run_id)))
         asked = limits.overrides() if limits is not None else None
-        return self._handle(await self._runs.resume(run_id, plan, wait=wait, limits=asked))
+        renames = tuple((rename or {}).items())
+        return self._handle(await self._runs.resume(run_id, plan, wait=wait, limits=asked, renames=renames))
 
     async def recover(self, *, max_runs: int | None = None) -> Recovery:
         """Go on with every unfinished run that nobody owns; tells what it could not take up, and why.
@@ -238,11 +238,6 @@ class Engine:
         await send(self._scheduler, head, self._plan_or_shape(head), name, payload, known=known)
         self._parking.rung(self._runs.current(run_id), run_id, name)
 
-    async def pending(self) -> list[Question]:
-        """Return what the runs of the store ask people, the oldest question first. Raises `DamagedRecord`."""
-        self._check_open()
-        return pending_questions(self.store, self._plan_or_shape)
-
     async def answer(
         self, run_id: str, question_id: str, decision: str, value: Any = MISSING, *, reason: str = ""
     ) -> None:
@@ -267,26 +262,6 @@ class Engine:
         self._check_open()
         check_run_id(run_id)
         return RunStatus(await cancelled(self._runs, run_id, self._plan_or_shape))
-
-    # Looking.
-
-    async def status(self, run_id: str) -> RunStatus:
-        """Return the status of a run that is on disk. Raises `RunNotFound`."""
-        return RunStatus(self._runs.head(check_run_id(run_id)).status)
-
-    async def runs(self) -> list[RunInfo]:
-        """Return all runs of the store, in no particular order but always the same."""
-        return run_infos(self.store)
-
-    async def history(self, run_id: str) -> list[StepInfo]:
-        """Return the committed steps of a run, in order. Raises `RunNotFound`, `DamagedRecord`."""
-        head = self._runs.head(check_run_id(run_id))
-        return steps_of(self.store, head, self._plan_or_shape(head))
-
-    async def snapshot(self, run_id: str, seq: int | None = None) -> RunSnapshot:
-        """Return a run as of step `seq`, the last by default. Raises `RunNotFound`, `DamagedRecord`."""
-        head = self._runs.head(check_run_id(run_id))
-        return snapshot_of(self.store, head, self._plan_or_shape(head), seq)
 
     async def fork(
         self, run_id: str, seq: int, *, run_id_new: str | None = None, update: dict[str, Any] | None = None
@@ -351,18 +326,6 @@ class Engine:
 
     def _check_open(self) -> None:
         self._runs.check_open()
-
-    def _plan_or_shape(self, head: Head) -> Plan:
-        """Return the flow's plan if it is known, else its stored shape without any code."""
-        return self._plans.get(head.flow) or stored_plan(self.store, head)
-
-    def _plan_of(self, head: Head) -> Plan:
-        plan = self._plans.get(head.flow)
-        if plan is None:
-            known = ", ".join(sorted(self._plans)) or "none"
-            message = f"its flow {head.flow!r} is not known here (known: {known}): call engine.register(flow) first"
-            raise RunError(head.run_id, message)
-        return plan
 
 
 def run_sync(flow: Compilable, value: Any = None, **options: Any) -> Any:

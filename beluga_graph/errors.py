@@ -11,6 +11,7 @@ BelugaError
 │   ├── UnclosedFanOut          a path of a fan-out misses its join, or jumps in or out
 │   ├── EdgeTypeMismatch        what a node gives is not what the next one takes
 │   ├── BadState                a state model or reducer that cannot be used
+│   ├── BadRename               nodes that cannot be said to have other names now
 │   └── DelegationCycle         an agent delegates to itself, in the end
 ├── RunError                    a run cannot do what was asked
 │   ├── RunFailed               a node failed for good
@@ -40,12 +41,15 @@ BelugaError
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from beluga_graph.codec.errors import CodecError, NotData
 from beluga_graph.root import BelugaError
 
 __all__ = [
     "AmbiguousExit",
     "BadName",
+    "BadRename",
     "BadRunId",
     "BadSignal",
     "BadState",
@@ -131,6 +135,10 @@ class BadState(GraphError):
     """A state model or reducer that cannot be used."""
 
 
+class BadRename(GraphError):
+    """A rename between two graphs that cannot be made."""
+
+
 class DelegationCycle(GraphError):
     """An agent delegates to itself, in the end."""
 
@@ -181,14 +189,18 @@ class LeaseLost(RunError):
 
 
 class GraphChanged(RunError):
-    """The graph is not the one that the run stands in. `difference` lists what changed."""
+    """The graph is not the one that the run stands in. `difference` lists what it cannot go on with; `rename` is
+    what may have been renamed, if that would let it go on, or stand in the way of less."""
 
-    def __init__(self, run_id: str, difference: tuple[str, ...]) -> None:
+    def __init__(self, run_id: str, difference: tuple[str, ...], rename: Mapping[str, str] | None = None) -> None:
         lines = "".join(f"\n  {line}" for line in difference)
-        way_out = "restore what changed, or fork the run from a step before it"
+        rename = dict(rename or {})
+        call = f"resume({run_id!r}, rename={rename or '{…}'})"
+        asked = f"if a node was only renamed, {call}"
+        way_out = f"restore what changed; {asked}; fork the run from a step before it; or cancel it"
         super().__init__(run_id, f"the graph has changed where the run stands:{lines}\n{way_out}")
-        self.args = (run_id, difference)
-        self.difference = difference
+        self.args = (run_id, difference, rename)
+        self.difference, self.rename = difference, rename
 
 
 class BadRunId(RunError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from beluga_graph.adoption import has_changed
 from beluga_graph.codec import Codec
 from beluga_graph.disk import Keys, read, sealed
 from beluga_graph.errors import RunConflict, StateError
@@ -15,7 +16,6 @@ from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.words import Patch, Value
 from beluga_graph.plan import Plan
 from beluga_graph.state import StateView
-from beluga_graph.takeover import has_changed
 from stores.base import Op, Put, Store
 
 __all__ = ["forked"]

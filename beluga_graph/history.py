@@ -14,7 +14,7 @@ from typing import Any
 
 from beluga_graph.attempt import Ended, Items
 from beluga_graph.codec import DamagedRecord
-from beluga_graph.disk import Keys, read, sealed
+from beluga_graph.disk import Head, Keys, read, sealed
 from beluga_graph.errors import RunNotFound
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.shape import Shape
@@ -31,7 +31,7 @@ from beluga_graph.kernel.words import Patch
 from beluga_graph.session import session_items
 from stores.base import Check, Delete, Op, Put, Store
 
-__all__ = ["History", "Stored", "last_seq", "read_shape", "read_steps", "rebuild", "shape_op"]
+__all__ = ["History", "Stored", "last_seq", "read_head", "read_shape", "read_steps", "rebuild", "shape_op"]
 
 INLINE_BYTES = 8 * 1024  # longer values are stored once, under their digest
 SNAPSHOT_STEPS = 64
@@ -258,6 +258,15 @@ def rebuild(store: Store, run_id: str, seq: int | None = None) -> tuple[Snapshot
     if seq is not None and run.seq != seq:
         raise RunNotFound(run_id, f"it has no step {seq}: its last is {run.seq}")
     return run, History(store, run_id, size=len(blob), steps_since=steps)
+
+
+def read_head(store: Store, run_id: str) -> Head:
+    """Return what is known of a run without reading it. Raises `RunNotFound`, `DamagedRecord`."""
+    key = Keys(run_id).head
+    blob = store.get(key)
+    if blob is None:
+        raise RunNotFound(run_id, "no such run in this store; engine.runs() lists those there are")
+    return Head.read(key, blob)
 
 
 def last_seq(store: Store, run_id: str) -> int:

@@ -10,8 +10,10 @@ from beluga_graph.disk import Head
 from beluga_graph.errors import RunNotFound
 from beluga_graph.events import revive, stored_events
 from beluga_graph.history import History, read_shape, read_steps, rebuild
+from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import Snapshot
-from beluga_graph.plan import Plan
+from beluga_graph.past import PastShapes, shape_then
+from beluga_graph.plan import Plan, StateBinding
 from beluga_graph.run import RunInfo, RunSnapshot, RunStatus, StepInfo, TokenInfo
 from stores.base import Store
 
@@ -48,10 +50,7 @@ def steps_of(store: Store, head: Head, plan: Plan) -> list[StepInfo]:
     def decode(value: Any) -> Any:
         return revive(plan.codec, history.load, value, lenient=True)
 
-    def agent_of(node: str) -> str:
-        shape = plan.shape.nodes.get(node)
-        return shape.agent if shape is not None else ""
-
+    past = PastShapes(store, head.run_id, plan.shape)
     return [
         StepInfo(
             seq=step.seq,
@@ -59,7 +58,7 @@ def steps_of(store: Store, head: Head, plan: Plan) -> list[StepInfo]:
             trigger=step.trigger,
             token=step.token,
             attempt=step.attempt,
-            events=tuple(stored_events(head.run_id, step.seq, step.patch, decode, agent_of)),
+            events=tuple(stored_events(head.run_id, step.seq, step.patch, decode, past.agents(step))),
             ops=step.patch.ops,
         )
         for step in read_steps(store, head.run_id)
@@ -70,6 +69,8 @@ def snapshot_of(store: Store, head: Head, plan: Plan, seq: int | None) -> RunSna
     """Return a run as of a step, decoded."""
     run, history = rebuild(store, head.run_id, seq)
 
+    shape = shape_then(store, run.plan, plan.shape)
+
     def decode(value: Any) -> Any:
         return None if value is None else revive(plan.codec, history.load, value, lenient=True)
 
@@ -78,7 +79,7 @@ def snapshot_of(store: Store, head: Head, plan: Plan, seq: int | None) -> RunSna
         seq=run.seq,
         status=RunStatus(run.status),
         input=decode(run.input),
-        state=dict(_state(run, history, plan, decode)),
+        state=dict(_state(run, history, shape, plan.state, decode)),
         tokens=tuple(
             TokenInfo(name=t.name, node=t.node, state=t.state, attempt=t.attempt, value=decode(t.value or None))
             for t in run.tokens.values()
@@ -91,10 +92,12 @@ def snapshot_of(store: Store, head: Head, plan: Plan, seq: int | None) -> RunSna
     )
 
 
-def _state(run: Snapshot, history: History, plan: Plan, decode: Any) -> Iterator[tuple[str, Any]]:
+def _state(
+    run: Snapshot, history: History, shape: Shape, binding: StateBinding | None, decode: Any
+) -> Iterator[tuple[str, Any]]:
     place = run.places[""]
-    for field in plan.shape.state:
-        channel = plan.state.channels.get(field.name) if plan.state is not None else None
+    for field in shape.state:
+        channel = binding.channels.get(field.name) if binding is not None else None
         known, default = channel.default() if channel is not None else (False, None)
         if field.reducer == "append":
             items = history.items("", field.name, 0, place.lengths.get(field.name, 0))

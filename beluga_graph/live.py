@@ -129,9 +129,9 @@ class Live:
         for watch in self.watches:
             watch.put(event)
 
-    def decode(self, value: Any) -> Any:
-        """Return a fresh copy of a value of this run."""
-        return revive(self.plan.codec, self.history.load, value)
+    def decode(self, value: Any, *, lenient: bool = False) -> Any:
+        """Return a fresh copy of a value of this run; a class that is not known is refused unless `lenient`."""
+        return revive(self.plan.codec, self.history.load, value, lenient=lenient)
 
     def finish(self, error: Exception | None = None) -> None:
         """Stop: end every task and timer, tell watchers and waiters. Idempotent."""

@@ -7,9 +7,10 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from beluga_graph.admission import Admission, check_payload, put_away
+from beluga_graph.admission import Admission
 from beluga_graph.disk import Head, Keys, sealed
 from beluga_graph.errors import NotData, RunBusy, RunConflict
+from beluga_graph.given import check_payload, put_away
 from beluga_graph.history import History
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED
 from beluga_graph.kernel.triggers import CancelRequested

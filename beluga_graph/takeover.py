@@ -10,19 +10,19 @@ import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
 
-from beluga_graph.adoption import difference
+from beluga_graph.adoption import has_changed
 from beluga_graph.disk import Keys
-from beluga_graph.errors import GraphChanged, RunBusy, RunNotFound
-from beluga_graph.history import read_shape, shape_op
-from beluga_graph.kernel.snapshot import FAILED, RUN, Snapshot
+from beluga_graph.errors import RunBusy
+from beluga_graph.history import shape_op
+from beluga_graph.kernel.snapshot import FAILED, RUN
 from beluga_graph.kernel.triggers import PlanAdopted, RunResumed, RunTakenOver, Trigger
+from beluga_graph.kernel.words import Renames
 from beluga_graph.lease import Lease, Owner, is_held_elsewhere
 from beluga_graph.live import Live
-from beluga_graph.plan import Plan
 from beluga_graph.scheduler import Scheduler
 from stores.base import Check, Delete, Op, Put, Store
 
-__all__ = ["Held", "free_lease", "has_changed", "take", "what_to_say"]
+__all__ = ["Held", "free_lease", "take", "what_to_say"]
 
 _MARK = b"\x01"
 _LOOK_AGAIN_S = 0.05  # while waiting for a run that another owner has
@@ -49,29 +49,19 @@ async def free_lease(store: Store, owner: Owner, run_id: str, check_open: Callab
         await asyncio.sleep(_LOOK_AGAIN_S)
 
 
-def what_to_say(live: Live, held: Held, store: Store, now_ms: int, limits: dict[str, int] | None) -> list[Trigger]:
-    """Return what happened to a run that is taken over. Raises `GraphChanged`."""
+def what_to_say(
+    live: Live, held: Held, store: Store, now_ms: int, limits: dict[str, int] | None, renames: Renames = ()
+) -> list[Trigger]:
+    """Return what happened to a run that is taken over. Raises `GraphChanged`, `BadRename`."""
     run = live.snapshot
     found: list[Trigger] = []
     if held.lease.owner and run.status != FAILED and any(token.state == RUN for token in run.tokens.values()):
         found.append(RunTakenOver(now_ms))
-    if has_changed(run, live.plan, store):
-        found.append(PlanAdopted(live.plan.fingerprint, now_ms))
+    if has_changed(run, live.plan, store, renames):
+        found.append(PlanAdopted(live.plan.fingerprint, now_ms, renames))
     if run.status == FAILED or limits:
         found.append(RunResumed(now_ms, tuple((limits or {}).items())))
     return found
-
-
-def has_changed(run: Snapshot, plan: Plan, store: Store) -> bool:
-    """Tell whether a run's graph has changed. Raises `GraphChanged` if it did where the run stands."""
-    if run.plan == plan.fingerprint:
-        return False
-    old = read_shape(store, run.plan)
-    if old is None:
-        raise RunNotFound(run.run_id, f"the shape {run.plan} of its graph is missing from the store")
-    if lines := difference(run, old, plan.shape):
-        raise GraphChanged(run.run_id, lines)
-    return True
 
 
 async def take(scheduler: Scheduler, live: Live, held: Held, triggers: list[Trigger]) -> None:

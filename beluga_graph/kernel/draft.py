@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from beluga_graph.kernel.renaming import made_from
 from beluga_graph.kernel.rules import RUN_TIMER, cannot_reach, delay_ms, limit, scope_timer, signal_of, token_timer
 from beluga_graph.kernel.shape import END, FRAME, JOIN, TIMER, TOOL, WAIT, NodeShape, Shape
 from beluga_graph.kernel.snapshot import (
@@ -106,12 +107,15 @@ class Draft:
                 return None
             if node.kind != FRAME:
                 return self._put(place, node, visit, index)
-            place, target = self.open_frame(place, node, visit, index, tried=1)
+            place, target = self.open_frame(place, node, (node.local, visit), index, tried=1)
 
-    def open_frame(self, place: str, node: NodeShape, visit: int, index: int, *, tried: int) -> tuple[str, str]:
-        """Open a frame; return the place inside and the node where it begins."""
-        scope = f"{place}{node.local}#{visit}"
-        self.ops.append(("open", place, node.name, node.local, visit, True, 1, index, tried, ()))
+    def open_frame(
+        self, place: str, node: NodeShape, made: tuple[str, int], index: int, *, tried: int
+    ) -> tuple[str, str]:
+        """Open a frame, named by a local name and a visit; return the place inside and the node where it begins."""
+        local, visit = made
+        scope = f"{place}{local}#{visit}"
+        self.ops.append(("open", place, node.name, local, visit, True, 1, index, tried, ()))
         self.ops.append(("branch", scope, 0))
         if node.timeout_ms is not None:
             self.ops.append(("timer", scope_timer(scope), self.at + node.timeout_ms))
@@ -178,11 +182,11 @@ class Draft:
         scope, width = token.name, len(branches)
         join = self.shape.nodes[node.join or ""]
         self.drop(token)
-        visit = self.run.places[token.place].visits[node.local]
+        local, visit = made_from(scope, token.place)  # not the node's: the scope has the name of the token
         free = width if node.max_concurrency is None else min(width, node.max_concurrency)
         queued = tuple((i, branches[i][0], branches[i][1]) for i in range(free, width))
         whole = self.value(token.value)
-        self.ops.append(("open", token.place, node.name, node.local, visit, False, width, whole, 1, queued))
+        self.ops.append(("open", token.place, node.name, local, visit, False, width, whole, 1, queued))
         if join.timeout_ms is not None and width:
             self.ops.append(("timer", scope_timer(scope), self.at + join.timeout_ms))
         if not width:

@@ -11,8 +11,23 @@ and branch `i` of a scope is the place `scope[i]/`. The run itself is the place 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
+from beluga_graph.kernel.tokens import (
+    BROKEN,
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    RETRY,
+    RUN,
+    RUNNING,
+    SLEEP,
+    WAIT,
+    WAITING,
+    Place,
+    Scope,
+    Token,
+)
 from beluga_graph.kernel.words import Op, Patch, Value
 
 __all__ = [
@@ -34,57 +49,6 @@ __all__ = [
 ]
 
 RULES = 1  # the version of `advance` that a new run is decided by
-
-RUNNING, WAITING, COMPLETED, FAILED, CANCELLED = "running", "waiting", "completed", "failed", "cancelled"
-
-# What a token is doing.
-RUN, RETRY, WAIT, SLEEP, BROKEN = "run", "retry", "wait", "sleep", "broken"
-
-
-class Token(NamedTuple):
-    """One thread of control: it stands at one node and carries one value."""
-
-    name: str
-    node: str
-    place: str
-    value: Value
-    state: str  # run | retry | wait | sleep | broken
-    attempt: int = 1  # grows with each failed attempt, also over a resumed failure
-    tried: int = 1  # attempts since the node was armed: what the retry policy counts
-    interruptions: int = 0  # how often an owner died while the node ran
-    answer: Value | None = None  # what a person answered about the value, while that is being checked
-
-
-class Scope:
-    """What a fan-out opens and its join closes; or, with one branch and no join, a frame."""
-
-    __slots__ = ("failures", "frame", "node", "place", "queue", "results", "tried", "value", "width")
-
-    def __init__(self, node: str, place: str, frame: bool, width: int, value: Value, tried: int) -> None:  # noqa: FBT001
-        self.node = node
-        self.place = place  # where it was opened
-        self.frame = frame
-        self.width = width
-        self.value = value  # what came in: the input of a retry of the whole, and of its failure
-        self.tried = tried  # frames: how often the whole was begun
-        self.results: dict[int, Value] = {}  # by branch, of those that succeeded
-        self.failures: dict[int, Value] = {}  # by branch, of those whose failure the join tolerates
-        self.queue: dict[int, tuple[int, Value]] = {}  # branches that wait for a free place: target, value
-
-
-class Place:
-    """Where one thread of control is."""
-
-    __slots__ = ("branch", "fields", "lengths", "opened", "scope", "token", "visits")
-
-    def __init__(self, scope: str | None, branch: int) -> None:
-        self.scope = scope  # the scope that this is a branch of; None for the run itself
-        self.branch = branch
-        self.token: str | None = None
-        self.opened: str | None = None  # the scope that is open here
-        self.visits: dict[str, int] = {}
-        self.fields: dict[str, Value] = {}
-        self.lengths: dict[str, int] = {}  # append fields: items in this layer
 
 
 class Snapshot:
@@ -348,6 +312,16 @@ def _plan(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
     run.plan = op[1]
 
 
+def _rename(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    """Stand at nodes of other names: the new node by token and by scope; visits by place and local name."""
+    for name, node in op[1]:
+        run.tokens[name] = run.tokens[name]._replace(node=node)
+    for name, node in op[2]:
+        run.scopes[name].node = node
+    for place, local, visits in op[3]:
+        run.places[place].visits[local] = visits
+
+
 def _finish(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
     run.steps += 1
 
@@ -387,6 +361,7 @@ _APPLY: dict[str, Callable[[Snapshot, Op, tuple[Value, ...]], None]] = {
     "output": _output,
     "error": _error,
     "plan": _plan,
+    "rename": _rename,
     "finish": _finish,
     "usage": _usage,
     "reason": _reason,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from beluga_graph.kernel.draft import Draft
+from beluga_graph.kernel.renaming import made_from, rename_op
 from beluga_graph.kernel.rules import RUN_TIMER, cannot_reach, delay_ms, limit, signal_of, token_timer
 from beluga_graph.kernel.shape import FAN_OUT, FRAME, JOIN, TIMER, WAIT, NodeShape, Shape
 from beluga_graph.kernel.snapshot import (
@@ -205,10 +206,10 @@ def _token_due(draft: Draft, token: Token, timer: str) -> None:
 
 
 def _open_again(draft: Draft, token: Token, node: NodeShape) -> None:
-    visit = draft.run.places[token.place].visits[node.local]
+    made = made_from(token.name, token.place)
     draft.drop(token)
     index = draft.value(token.value)
-    place, entry = draft.open_frame(token.place, node, visit, index, tried=token.tried)
+    place, entry = draft.open_frame(token.place, node, made, index, tried=token.tried)
     draft.enter(place, entry, index)
 
 
@@ -289,6 +290,8 @@ def _taken_over(draft: Draft, trigger: RunTakenOver) -> None:
 
 def _adopted(draft: Draft, trigger: PlanAdopted) -> None:
     draft.ops.append(("plan", trigger.fingerprint))
+    if trigger.rename:
+        draft.ops.append(rename_op(draft.run, trigger.rename))
     if draft.run.status == FAILED:
         draft.status = FAILED
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-from beluga_graph.kernel.words import EventFields, Route, Value
+from beluga_graph.kernel.words import EventFields, Renames, Route, Value
 
 __all__ = [
     "ArmTimer",
@@ -115,6 +115,7 @@ class PlanAdopted(NamedTuple):
 
     fingerprint: str
     at: int
+    rename: Renames = ()  # nodes that have other names in it
 
 
 Trigger: TypeAlias = (

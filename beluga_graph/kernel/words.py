@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, TypeAlias
 
-__all__ = ["EventFields", "FailureFields", "Op", "Patch", "Route", "Value"]
+__all__ = ["EventFields", "FailureFields", "Op", "Patch", "Renames", "Route", "Value"]
 
 Route: TypeAlias = str | int | bool
 
@@ -16,6 +16,9 @@ Value: TypeAlias = bytes | FailureFields
 
 Op: TypeAlias = tuple[Any, ...]
 """One primitive change: its name, then its operands. Tuples, since a run makes millions of them."""
+
+Renames: TypeAlias = tuple[tuple[str, str], ...]
+"""Paths of nodes in the graph that was, and what they are in the graph that is."""
 
 EventFields: TypeAlias = tuple[str, str, str, dict[str, Any] | None, int | None]
 """A stored event: type, node, token, fields, and the index of its value in the patch."""

@@ -257,7 +257,7 @@ def _shape_of(
         entry=entry,
         state=tuple(channel.shape() for channel in inside.channels.values()) if inside else (),
         input_type=type_name(_input_of(graph, node.name)),
-        output_type=type_name(_output_of(graph, node.name)),
+        output_type=type_name(_output_of(graph, node.name) if node.type is None else node.type),
         description=node.description,
     )
 

@@ -1,0 +1,62 @@
+"""What is given from outside: the inputs of runs and the payloads of signals, checked and encoded at the door."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from beluga_graph.codec import Codec
+from beluga_graph.disk import Head
+from beluga_graph.errors import BadSignal, RunConflict
+from beluga_graph.history import History
+from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.plan import Plan
+from beluga_graph.policy import Limits
+
+__all__ = ["Wanted", "check_payload", "check_same", "put_away"]
+
+
+class Wanted(NamedTuple):
+    """What somebody wants to run."""
+
+    plan: Plan
+    value: Any
+    context: Any
+    limits: Limits | None
+    session: str | None = None
+
+
+def put_away(codec: Codec, history: History, *values: Any) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
+    """Encode values from outside; return what stands for each, and the large ones. Raises `NotData`."""
+    kept, blobs = [], []
+    for value in values:
+        encoded = codec.encode(value)
+        kept.append(history.put_away(encoded))
+        if kept[-1] is not encoded:
+            blobs.append((kept[-1], encoded))
+    return kept, blobs
+
+
+def check_payload(plan: Plan, run_id: str, signal: str, payload: Any) -> None:
+    """Refuse a payload that the wait for it would not take, as far as the plan tells. Raises `BadSignal`."""
+    wanted = plan.waits.get(signal)
+    if wanted is None:
+        return
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - only typed waits need it
+
+    try:
+        TypeAdapter(wanted).validate_python(payload)
+    except ValidationError as error:
+        raise BadSignal(run_id, f"the payload of signal {signal!r} does not fit its wait: {error}") from error
+
+
+def check_same(head: Head, snapshot: Snapshot, history: History, wanted: Wanted | None) -> None:
+    """Refuse an id that belongs to another flow or another input. Raises `RunConflict`."""
+    if wanted is None:
+        return
+    if head.flow != wanted.plan.name:
+        message = f"the id belongs to a run of flow {head.flow!r}, not {wanted.plan.name!r}: choose another id"
+        raise RunConflict(head.run_id, message)
+    values, _ = put_away(wanted.plan.codec, history, wanted.value)
+    if values[0] != snapshot.input:
+        message = "the id belongs to a run with another input: choose another id, or resume it by its id"
+        raise RunConflict(head.run_id, message)

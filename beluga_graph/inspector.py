@@ -1,0 +1,87 @@
+"""`Inspector`: what can be asked of the runs in a store without driving any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from beluga_graph.adoption import JudgedChange, broken_by, difference_for
+from beluga_graph.disk import Head, check_run_id
+from beluga_graph.errors import RunError
+from beluga_graph.history import read_head
+from beluga_graph.inspection import run_infos, snapshot_of, steps_of, stored_plan
+from beluga_graph.plan import Compilable, Plan
+from beluga_graph.questions import Question, pending_questions
+from beluga_graph.run import RunInfo, RunSnapshot, RunStatus, StepInfo
+from stores.base import Store
+
+__all__ = ["Inspector"]
+
+
+class Inspector:
+    """Looks at the runs of a store. What it knows of flows makes it see more: their classes, and what changed."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._plans: dict[str, Plan] = {}
+
+    def register(self, flow: Compilable) -> Plan:
+        """Make a flow known, so that its runs can be resumed by their id. Raises `GraphError`."""
+        if not hasattr(flow, "plan"):
+            msg = f"{flow!r:.100} is no flow: build a Graph, or wrap the function in one"
+            raise TypeError(msg)
+        plan = flow.plan()
+        self._plans[plan.name] = plan
+        return plan
+
+    async def status(self, run_id: str) -> RunStatus:
+        """Return the status of a run that is on disk. Raises `RunNotFound`."""
+        return RunStatus(read_head(self.store, check_run_id(run_id)).status)
+
+    async def runs(self) -> list[RunInfo]:
+        """Return all runs of the store, in no particular order but always the same."""
+        return run_infos(self.store)
+
+    async def history(self, run_id: str) -> list[StepInfo]:
+        """Return the committed steps of a run, in order. Raises `RunNotFound`, `DamagedRecord`."""
+        head = read_head(self.store, check_run_id(run_id))
+        return steps_of(self.store, head, self._plan_or_shape(head))
+
+    async def snapshot(self, run_id: str, seq: int | None = None) -> RunSnapshot:
+        """Return a run as of step `seq`, the last by default. Raises `RunNotFound`, `DamagedRecord`."""
+        head = read_head(self.store, check_run_id(run_id))
+        return snapshot_of(self.store, head, self._plan_or_shape(head), seq)
+
+    async def difference(
+        self, run_id: str, flow: Compilable | None = None, *, rename: Mapping[str, str] | None = None
+    ) -> tuple[JudgedChange, ...]:
+        """Return what is otherwise in a flow than in the graph that a run stands in, and what that means for the run.
+
+        The flow is the one that is registered, by default. A run goes on with a flow in which every change is
+        `safe` for it. Raises `RunNotFound`, `RunConflict` for another flow, `BadRename`.
+        """
+        head = read_head(self.store, check_run_id(run_id))
+        plan = flow.plan() if flow is not None else self._plan_of(head)
+        return difference_for(self.store, head, plan, tuple((rename or {}).items()))
+
+    async def check(self, flow: Compilable) -> dict[str, tuple[JudgedChange, ...]]:
+        """Return for each unfinished run of a flow, failed ones too, what of the flow now it could not go on with.
+
+        To be asked before a flow is put to use: a run without any such change goes on. Raises `DamagedRecord`.
+        """
+        return broken_by(self.store, flow.plan())
+
+    async def pending(self) -> list[Question]:
+        """Return what the runs of the store ask people, the oldest question first. Raises `DamagedRecord`."""
+        return pending_questions(self.store, self._plan_or_shape)
+
+    def _plan_or_shape(self, head: Head) -> Plan:
+        """Return the flow's plan if it is known, else its stored shape without any code."""
+        return self._plans.get(head.flow) or stored_plan(self.store, head)
+
+    def _plan_of(self, head: Head) -> Plan:
+        plan = self._plans.get(head.flow)
+        if plan is None:
+            known = ", ".join(sorted(self._plans)) or "none"
+            message = f"its flow {head.flow!r} is not known here (known: {known}): call engine.register(flow) first"
+            raise RunError(head.run_id, message)
+        return plan

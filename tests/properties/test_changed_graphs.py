@@ -1,0 +1,228 @@
+"""A run goes on with a changed graph as it would have gone on, for every graph and wherever it stands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+from effort import examples
+from graphs import Spec, build, racy_specs, settled_specs
+from hypothesis import assume, event, given
+from hypothesis import strategies as st
+from simulation import RUN_ID, Disk, Observation, Simulation, Tape, tapes, told_of
+
+from beluga_graph.adoption import judged
+from beluga_graph.history import read_steps, rebuild
+from beluga_graph.kernel.shape import END, FUNCTION, NodeShape, Shape
+from beluga_graph.kernel.snapshot import COMPLETED, FAILED
+from beluga_graph.kernel.transition import advance, changes, work
+from beluga_graph.kernel.triggers import PlanAdopted
+from beluga_graph.kernel.words import Renames
+from beluga_graph.plan import Binding, Body, Plan
+from beluga_graph.plan.rename import renamed_shape
+
+INPUT = 7
+
+
+def begun(spec: Spec, tape: list[int], steps: int) -> Simulation:
+    """Walk a graph for so many steps, at most."""
+    disk = Disk()
+    simulation = Simulation(build(spec, disk.probe).plan(), disk, Tape(tape))
+    simulation.stopped = lambda simulation: simulation.run.seq > steps
+    asyncio.run(simulation.whole(INPUT))
+    return simulation
+
+
+def whole(plan: Plan) -> Simulation:
+    simulation = Simulation(plan, Disk(), Tape())
+    asyncio.run(simulation.whole(INPUT))
+    return simulation
+
+
+def go_on(before: Simulation, plan: Plan, tape: list[int], renames: Renames = ()) -> Simulation:
+    """Let another process take a run over with another plan, and walk it to its end."""
+    store = before.disk.store
+    run, history = rebuild(store, RUN_ID)
+    todo = work(before.plan.shape, run)
+    trigger = PlanAdopted(plan.fingerprint, before.now, renames)
+    patch = advance(plan.shape, run, trigger)
+    ops = history.step_ops(run, trigger, patch, None, before.now)
+    status = run.status
+    run.apply(patch)
+    assert run.status == status
+    store.commit(*ops)
+    change = changes(plan.shape, run, patch)
+    assert change.whole == (status == FAILED)
+    assert (change.tokens, change.timers, change.new) == ((), (), ())
+    assert work(plan.shape, run) == todo
+    simulation = Simulation(plan, before.disk, Tape(tape))
+    assert simulation.rebuild()
+    asyncio.run(simulation.go())
+    return simulation
+
+
+def with_names(plan: Plan, local: Callable[[str], str]) -> tuple[Plan, Renames]:
+    """Return a plan whose nodes are all called otherwise, and what they are called."""
+    paths: dict[str, str] = {"": ""}
+    for path, node in plan.shape.nodes.items():
+        frame = paths[node.frame]
+        paths[path] = f"{frame}/{local(path)}" if frame else local(path)
+    del paths[""]
+    renames = tuple(paths.items())
+    everywhere = replace(plan.shape, nodes={name: plan.shape.nodes[path] for path, name in paths.items()})
+    shape = renamed_shape(plan.shape, everywhere, renames)
+    bindings = {paths[path]: binding for path, binding in plan.bindings.items()}
+    return replace(plan, shape=replace(shape, fingerprint="renamed"), bindings=bindings), renames
+
+
+def names_given(simulation: Simulation) -> list[str]:
+    steps = read_steps(simulation.disk.store, RUN_ID)
+    return [f"{op[1]}{op[3]}#{op[4]}" for step in steps for op in step.patch.ops if op[0] == "token"]
+
+
+@examples(60)
+@given(racy_specs(), tapes())
+def test_an_equal_graph_is_safe_wherever_the_run_stands_and_so_is_a_wholly_renamed_one(
+    spec: Spec, tape: list[int]
+) -> None:
+    disk = Disk()
+    plan = build(spec, disk.probe).plan()
+    other, renames = with_names(plan, lambda path: "x" + path.rpartition("/")[2])
+    again = Shape.from_plain(build(spec, disk.probe).plan().shape.to_plain())
+
+    def check(seen: Observation) -> None:
+        run = seen.simulation.run
+        assert judged(run, plan.shape, again) == []
+        assert {found.change.what for found in judged(run, plan.shape, other.shape, renames)} == {"renamed"}
+
+    asyncio.run(Simulation(plan, disk, Tape(tape), check).whole(INPUT))
+
+
+@examples(120)
+@given(settled_specs(), tapes(), tapes(), st.integers(0, 12))
+def test_a_renamed_run_ends_as_it_would_have_and_no_committed_node_runs_again(
+    spec: Spec, tape: list[int], later: list[int], steps: int
+) -> None:
+    before = begun(spec, tape, steps)
+    assume(before.run.status not in (COMPLETED, FAILED))
+    plain = whole(build(spec, before.disk.probe).plan())
+    expected = told_of(plain.plan, plain.disk.store)
+    before.disk.again.clear()
+    keys = {item.token for item in before.todo if hasattr(item, "attempt")}
+    plan, renames = with_names(before.plan, lambda path: "x" + path.rpartition("/")[2])
+    after = go_on(before, plan, later, renames)
+    told = told_of(after.plan, after.disk.store)
+    assert (told.status, told.output, told.state, told.steps, told.inbox) == (
+        (expected.status, expected.output, expected.state, expected.steps, expected.inbox)
+    )
+    assert after.disk.again == []
+    assert keys <= {step.token for step in read_steps(after.disk.store, RUN_ID)}, "under the keys that they had"
+
+
+@examples(120)
+@given(racy_specs(), tapes(), tapes(), st.integers(0, 12), st.integers(0, 1000))
+def test_no_name_is_given_twice_even_if_nodes_swap_theirs(
+    spec: Spec, tape: list[int], later: list[int], steps: int, seed: int
+) -> None:
+    before = begun(spec, tape, steps)
+    assume(before.run.status not in (COMPLETED, FAILED))
+    frames: dict[str, list[str]] = {}
+    for path, node in before.plan.shape.nodes.items():
+        frames.setdefault(node.frame, []).append(path)
+    new: dict[str, str] = {}
+    for paths in frames.values():
+        mixed = [path.rpartition("/")[2] for path in paths]
+        Random(seed).shuffle(mixed)
+        new.update(zip(paths, mixed, strict=True))
+    plan, renames = with_names(before.plan, new.__getitem__)
+    after = go_on(before, plan, later, renames)
+    assert after.run.status in (COMPLETED, FAILED)
+    names = names_given(after)
+    assert len(names) == len(set(names))
+
+
+# Changes that are far from the run.
+
+
+def with_extra(plan: Plan, path: str, disk: Disk) -> Plan:
+    """Return a plan with one more node, on the edge out of a node."""
+    node = plan.shape.nodes[path]
+    frame = f"{node.frame}/" if node.frame else ""
+
+    async def more(value: Any) -> Any:
+        return int(value) + 1000
+
+    extra = NodeShape(name=f"{frame}extra", local="extra", kind=FUNCTION, frame=node.frame, target=node.target)
+    nodes = {**plan.shape.nodes, path: replace(node, target=extra.name), extra.name: extra}
+    state = plan.bindings[path].state
+    bindings = {**plan.bindings, extra.name: Binding(body=Body.of(more), state=state)}
+    return replace(plan, shape=replace(plan.shape, nodes=nodes, fingerprint="extra"), bindings=bindings)
+
+
+def without(plan: Plan, path: str) -> Plan:
+    """Return a plan whose edges pass a node by."""
+    gone = plan.shape.nodes[path]
+    assert gone.target is not None
+
+    def led(target: str | None) -> str | None:
+        return gone.target if target == path else target
+
+    nodes = {
+        name: replace(
+            node,
+            target=led(node.target),
+            error=led(node.error),
+            entry=led(node.entry),
+            routes=tuple((route, led(target) or "", kind) for route, target, kind in node.routes),
+            branches=tuple(led(target) or "" for target in node.branches),
+        )
+        for name, node in plan.shape.nodes.items()
+        if name != path
+    }
+    entry = led(plan.shape.entry) or ""
+    return replace(plan, shape=replace(plan.shape, nodes=nodes, entry=entry, fingerprint="without"))
+
+
+def visited(simulation: Simulation) -> set[str]:
+    steps = read_steps(simulation.disk.store, RUN_ID)
+    return {op[2] for step in steps for op in step.patch.ops if op[0] in ("token", "open")}
+
+
+@examples(200)
+@given(settled_specs(), tapes(), tapes(), st.integers(0, 12), st.data())
+def test_a_change_far_from_the_run_is_safe_and_the_run_goes_on_as_the_new_graph_would(
+    spec: Spec, tape: list[int], later: list[int], steps: int, data: st.DataObject
+) -> None:
+    before = begun(spec, tape, steps)
+    assume(before.run.status not in (COMPLETED, FAILED))
+    nodes = before.plan.shape.nodes
+    plain = sorted(name for name, node in nodes.items() if node.target is not None and node.kind != "fan_out")
+    assume(plain)
+    path = data.draw(st.sampled_from(plain))
+    node = nodes[path]
+    removable = node.kind in (FUNCTION, "timer") and node.target != END and nodes[node.target or ""].kind != "join"
+    if removable and data.draw(st.booleans()):
+        plan = without(before.plan, path)
+    else:
+        plan = with_extra(before.plan, path, before.disk)
+    safe = all(found.safe for found in judged(before.run, before.plan.shape, plan.shape))
+    scopes = {scope.node for scope in before.run.scopes.values()}
+    stood_on = scopes | {token.node for token in before.run.tokens.values()} | {nodes[name].join for name in scopes}
+    event("safe" if safe else "refused")
+    assert safe or path in stood_on or plan.shape.fingerprint == "without"
+    assume(safe)
+    assert path not in stood_on
+    seen = visited(before)
+    after = go_on(before, plan, later)
+    assert after.disk.again == []
+    if path not in seen:
+        event("compared with the new graph")
+        fresh = whole(plan)
+        assert (after.run.status, after.run.output) == (fresh.run.status, fresh.run.output)
+    elif plan.shape.fingerprint == "extra" and not any(name.endswith("extra") for name in visited(after)):
+        event("compared with the old graph")
+        fresh = whole(before.plan)
+        assert (after.run.status, after.run.output) == (fresh.run.status, fresh.run.output)
