@@ -89,6 +89,7 @@ class Parking:
             self._scheduler.inbox.look_for(live, signal)
         elif Keys(run_id).run in self._mine:
             self._want(Keys(run_id).run)
+            self._pump()
 
     def watch(self, seat: Seat, watch: Watch, plan: Plan) -> tuple[Plan, History]:
         """Show a watch all that is committed from now on; return what reads the steps before."""

@@ -1,0 +1,337 @@
+"""A run that waits costs nothing, and nothing that happens to it is lost, whoever is there when it happens."""
+
+import asyncio
+import gc
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from wrapped_store import RUN, WrappedStore, until
+
+import beluga_graph.parking
+from beluga_graph import (
+    END,
+    START,
+    Engine,
+    Graph,
+    Retry,
+    RunCancelled,
+    RunConflict,
+    RunError,
+    RunFailed,
+    RunStatus,
+    Workflow,
+    sleep,
+    step,
+    wait_signal,
+)
+from beluga_graph.disk import Keys
+from beluga_graph.testing import VirtualClock
+from stores import MemoryStore
+
+HOUR = 3600
+
+
+@pytest.fixture(autouse=True)
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beluga_graph.parking, "_LOOK_S", 0.005)
+
+
+def asking(name: str = "asking") -> Workflow:
+    return Workflow(name, step("before", lambda v: v), wait_signal("go"), step("after", lambda v: ("after", v)))
+
+
+async def parked(engine: Engine, count: int = 1) -> None:
+    """Return once nothing is left of the engine's runs but their names."""
+    await until(lambda: not engine._runs.lives and len(engine._parking._mine) == count)
+
+
+async def test_a_parked_run_leaves_no_task_no_live_run_and_no_lease() -> None:
+    disk = MemoryStore()
+    async with Engine(disk) as engine:
+        before = len(asyncio.all_tasks())
+        run = await engine.start(asking(), 1, run_id=RUN)
+        await parked(engine)
+        assert len(asyncio.all_tasks()) == before
+        assert run._seat.live is None
+        async with Engine(disk) as other:  # it is free for whoever wants it
+            other.register(asking())
+            assert (await other.resume(RUN)).id == RUN
+
+
+async def test_who_waits_for_a_parked_run_gets_its_output_and_who_watches_it_sees_every_event_once() -> None:
+    async with Engine() as engine:
+        run = await engine.start(asking(), 1, run_id=RUN)
+        watching = asyncio.create_task(_collected(run))
+        waiting = asyncio.create_task(run.result(5))
+        await parked(engine)
+        late = asyncio.create_task(_collected(run))
+        await engine.signal(RUN, "go", "yes")
+        assert await waiting == ("after", "yes")
+        assert await watching == await late == await _collected(run)
+        assert [event[1] for event in await late if event[0] == "node_finished"] == ["before", "after"]
+
+
+async def _collected(run: Any) -> list[tuple[Any, ...]]:
+    return [(event.type, event.node, event.seq) async for event in run.events() if event.seq is not None]
+
+
+async def test_who_waits_here_is_told_when_the_run_goes_on_in_another_engine() -> None:
+    disk = MemoryStore()
+    async with Engine(WrappedStore(disk)) as here, Engine(WrappedStore(disk)) as there:
+        run = await here.start(asking(), 1, run_id=RUN)
+        watching = asyncio.create_task(_collected(run))
+        waiting = asyncio.create_task(run.result(5))
+        await parked(here)
+        here._parking.disown(RUN)  # so that the other one is the quicker
+        there.register(asking())
+        await there.resume(RUN)
+        await there.signal(RUN, "go", "yes")
+        assert await waiting == ("after", "yes")
+        assert await watching == await _collected(run)
+
+
+async def test_a_signal_from_another_engine_wakes_a_parked_run() -> None:
+    disk = MemoryStore()
+    async with Engine(WrappedStore(disk)) as here, Engine(WrappedStore(disk)) as there:
+        run = await here.start(asking(), 1, run_id=RUN)
+        await parked(here)
+        await there.signal(RUN, "go", 2)
+        assert await run.result(5) == ("after", 2)
+        assert [key for key, _ in disk.scan(b"D")] == []
+
+
+async def test_a_signal_that_comes_while_the_run_is_being_parked_is_not_overlooked() -> None:
+    disk = MemoryStore()
+    sent = []
+
+    def just_before(ops: Any) -> None:
+        if not sent and any(op.key[:1] == b"G" for op in ops):
+            sent.append(True)
+            asyncio.run_coroutine_threadsafe(other.signal(RUN, "go", 3), loop).result(5)
+
+    loop = asyncio.get_running_loop()
+    other = Engine(WrappedStore(disk))
+    async with other, Engine(WrappedStore(disk, shared=True, before=just_before)) as engine:
+        run = await engine.start(asking(), 1, run_id=RUN)
+        assert await run.result(5) == ("after", 3)
+    assert sent
+
+
+async def test_a_parked_pause_ends_at_its_time_and_not_before() -> None:
+    clock = VirtualClock()
+    flow = Workflow("napping", sleep("nap", HOUR), step("after", lambda v: v), sleep("again", HOUR))
+    async with Engine(clock=clock) as engine:
+        run = await engine.start(flow, 7)
+        await parked(engine)
+        await clock.advance(HOUR - 1)
+        assert await run.status() is RunStatus.waiting
+        await clock.advance(1)
+        await parked(engine)
+        assert [step.trigger for step in await engine.history(run.id)][-2:] == ["TimerFired", "NodeFinished"]
+        await clock.advance(HOUR)
+        assert await run.result(5) == 7
+
+
+@pytest.mark.parametrize("jump_s", [-30 * 24 * HOUR, -HOUR, 10 * HOUR, 365 * 24 * HOUR])
+async def test_a_clock_that_is_set_fires_no_timer_early_and_none_twice(jump_s: int) -> None:
+    clock = VirtualClock()
+    flow = Workflow("napping", sleep("nap", 3 * HOUR))
+    async with Engine(clock=clock) as engine:
+        run = await engine.start(flow, 7)
+        due = clock.now_ms() + 3 * HOUR * 1000
+        await parked(engine)
+        clock.set(clock.now_ms() + jump_s * 1000)
+        await clock.advance(1)
+        if clock.now_ms() < due:
+            assert await run.status() is RunStatus.waiting
+            await clock.advance((due - clock.now_ms()) / 1000 - 1)
+            assert await run.status() is RunStatus.waiting
+            await clock.advance(1)
+        assert await run.result(5) == 7
+        fired = [step.at_ms for step in await engine.history(run.id) if step.trigger == "TimerFired"]
+        assert len(fired) == 1
+        assert fired[0] >= due
+
+
+async def test_a_retry_waits_parked_and_counts_on() -> None:
+    clock, tries = VirtualClock(), []
+
+    def flaky(value: int) -> int:
+        tries.append(value)
+        if len(tries) < 3:
+            msg = "not yet"
+            raise OSError(msg)
+        return value
+
+    flow = Workflow("trying", step("flaky", flaky, retry=Retry(attempts=3, initial=60, maximum=60)))
+    async with Engine(clock=clock) as engine:
+        run = await engine.start(flow, 1)
+        for _ in range(2):
+            await parked(engine)
+            await clock.advance(60)
+        assert await run.result(5) == 1
+    assert len(tries) == 3
+
+
+async def test_the_wait_of_a_parked_run_times_out() -> None:
+    clock = VirtualClock()
+    flow = Workflow("asking", wait_signal("go", timeout=HOUR, default="nobody"))
+    async with Engine(clock=clock) as engine:
+        run = await engine.start(flow, 1)
+        await parked(engine)
+        await clock.advance(HOUR)
+        assert await run.result(5) == "nobody"
+
+
+async def test_a_deadline_ends_a_parked_run() -> None:
+    clock = VirtualClock()
+    async with Engine(clock=clock) as engine:
+        run = await engine.start(Workflow("asking", wait_signal("go"), timeout=HOUR), 1)
+        await parked(engine)
+        await clock.advance(HOUR)
+        with pytest.raises(RunFailed, match="passed its deadline of 3600 s"):
+            await run.result(5)
+
+
+@pytest.mark.parametrize("where", ["here", "there", "nowhere"])
+async def test_a_parked_run_is_cancelled_from_anywhere(where: str) -> None:
+    disk = MemoryStore()
+    async with Engine(WrappedStore(disk)) as here, Engine(WrappedStore(disk)) as there:
+        run = await here.start(asking(), 1, run_id=RUN)
+        await parked(here)
+        if where == "nowhere":
+            here._parking.disown(RUN)
+        assert await (here if where == "here" else there).cancel(RUN) is RunStatus.cancelled
+        assert await there.cancel(RUN) is RunStatus.cancelled
+        with pytest.raises(RunCancelled):
+            await run.result(5)
+        with pytest.raises(RunConflict, match="takes no signal"):
+            await there.signal(RUN, "go")
+    assert {bytes([key[0]]) for key, _ in disk.scan(b"")} & {b"A", b"G", b"D", b"K", b"T"} == set()
+
+
+async def test_a_run_that_another_engine_is_running_ends_when_it_is_cancelled_from_here() -> None:
+    disk, started = MemoryStore(), asyncio.Event()
+    g = Graph("busy")
+
+    @g.node
+    async def forever(value: int) -> int:
+        started.set()
+        await asyncio.Event().wait()
+        return value
+
+    g.edge(START, forever)
+    g.edge(forever, END)
+    async with Engine(WrappedStore(disk)) as here, Engine(WrappedStore(disk)) as there:
+        run = await there.start(g, 1, run_id=RUN)
+        await started.wait()
+        assert await asyncio.wait_for(here.cancel(RUN), 5) is RunStatus.cancelled
+        with pytest.raises(RunCancelled):
+            await run.result(5)
+    assert disk.get(Keys(RUN).cancel) is None
+
+
+async def test_closing_the_engine_tells_those_who_wait_and_leaves_the_run() -> None:
+    disk = MemoryStore()
+    async with Engine(WrappedStore(disk)) as engine:
+        run = await engine.start(asking(), 1, run_id=RUN)
+        await parked(engine)
+        waiting = asyncio.create_task(run.result(5))
+        await asyncio.sleep(0)
+    with pytest.raises(RunError, match="closed"):
+        await waiting
+    with pytest.raises(RunError, match="closed"):
+        await run.result(5)
+    async with Engine(WrappedStore(disk)) as engine:
+        engine.register(asking())
+        (again,) = await engine.recover()
+        assert engine._runs.lives == {}, "a parked run is not loaded"
+        await again.signal("go", 1)
+        assert await again.result(5) == ("after", 1)
+
+
+async def test_a_stream_that_is_closed_while_the_run_is_parked_leaves_it_alone() -> None:
+    disk = MemoryStore()
+    async with Engine(WrappedStore(disk)) as engine, Engine(WrappedStore(disk)) as other:
+        events = engine.stream(asking(), 1, run_id=RUN)
+        async for event in events:
+            if event.type == "waiting":
+                break
+        await parked(engine)
+        await events.aclose()
+        await other.signal(RUN, "go", 1)
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+        assert await engine.status(RUN) is RunStatus.waiting
+
+
+async def test_a_handle_on_a_parked_run_holds_none_of_its_data() -> None:
+    from beluga_graph.kernel.snapshot import Snapshot  # noqa: PLC0415
+
+    async with Engine() as engine:
+        runs = [await engine.start(asking(), n) for n in range(30)]
+        await parked(engine, 30)
+        gc.collect()
+        left = [found for found in gc.get_objects() if type(found) is Snapshot]
+        assert left == []
+        assert [await run.status() for run in runs] == [RunStatus.waiting] * 30
+
+
+class Counting(WrappedStore):
+    """Counts what is asked of a disk, by the first letter of the keys."""
+
+    def __init__(self, disk: MemoryStore) -> None:
+        self.counts: Counter[str] = Counter()
+        super().__init__(disk, reading=lambda key: self.count("read", key), before=self.written)
+
+    def count(self, verb: str, key: bytes) -> None:
+        if key[:1] not in b"DTAG":  # what a look at the clock's pace asks, however often
+            self.counts[verb + key[:1].decode("latin-1")] += 1
+
+    def written(self, ops: Any) -> None:
+        for op in ops:
+            self.count(type(op).__name__, op.key)
+
+    def scan(self, prefix: bytes, **options: Any) -> Iterator[tuple[bytes, bytes]]:
+        for key, value in super().scan(prefix, **options):
+            self.count("found", key)
+            yield key, value
+
+
+async def test_waking_one_of_many_parked_runs_asks_the_store_for_no_more_than_waking_one_of_few() -> None:
+    async def woken(many: int) -> Counter[str]:
+        disk = MemoryStore()
+        async with Engine(WrappedStore(disk)) as engine:
+            for n in range(many):
+                await engine.start(asking(), n, run_id=f"r{n}")
+            await parked(engine, many)
+        store = Counting(disk)
+        async with Engine(store) as engine:
+            engine.register(asking())
+            await engine.recover()
+            store.counts.clear()
+            await engine.signal("r3", "go", 1)
+            await until(lambda: disk.get(Keys("r3").parked) is None)
+            assert await (await engine.resume("r3")).result(5) == ("after", 1)
+        return store.counts
+
+    assert await woken(10) == await woken(500)
+
+
+async def test_a_thousand_unread_signals_do_not_slow_the_steps_of_their_run() -> None:
+    async def walked(unread: int) -> Counter[str]:
+        store = Counting(MemoryStore())
+        flow = Workflow("walk", wait_signal("go"), *(step(f"s{n}", lambda v: v) for n in range(10)))
+        async with Engine(store) as engine:
+            run = await engine.start(flow, 0, run_id=RUN)
+            for n in range(unread):
+                await run.signal("nobody reads it", n)
+            await asyncio.sleep(0.05)
+            store.counts.clear()
+            await run.signal("go", 1)
+            assert await run.result(5) == 1
+        return store.counts
+
+    assert await walked(0) == await walked(1000)
