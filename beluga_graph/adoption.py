@@ -19,10 +19,10 @@ from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, RUN, Scope, Snaps
 from beluga_graph.kernel.words import Renames
 from beluga_graph.plan import Plan
 from beluga_graph.plan.difference import PlanChange, differences
-from beluga_graph.plan.rename import check_new_names, likely_renames, renamed_shape
+from beluga_graph.plan.rename import check_new_names, likely_renames, renamed_shape, with_their_questions
 from stores.base import Store
 
-__all__ = ["JudgedChange", "broken_by", "difference_for", "has_changed", "judged"]
+__all__ = ["JudgedChange", "adopted_renames", "broken_by", "difference_for", "has_changed", "judged"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +76,11 @@ def has_changed(run: Snapshot, plan: Plan, store: Store, renames: Renames = ()) 
     return True
 
 
+def adopted_renames(run: Snapshot, plan: Plan, store: Store, renames: Renames) -> Renames:
+    """Return the renames with which a run adopts a plan: what asks about a renamed node goes with it."""
+    return with_their_questions(_shape_of(store, run), plan.shape, renames) if renames else ()
+
+
 def difference_for(store: Store, head: Head, plan: Plan, renames: Renames = ()) -> tuple[JudgedChange, ...]:
     """Return what is otherwise in a plan for a run as it is on disk. Raises `RunConflict` for another flow's plan."""
     if head.flow != plan.name:
@@ -84,7 +89,7 @@ def difference_for(store: Store, head: Head, plan: Plan, renames: Renames = ()) 
     if run.plan == plan.fingerprint:
         check_new_names(plan.shape, renames)
         renames = ()
-    return tuple(judged(run, _shape_of(store, run), plan.shape, renames))
+    return tuple(judged(run, _shape_of(store, run), plan.shape, adopted_renames(run, plan, store, renames)))
 
 
 def broken_by(store: Store, plan: Plan) -> dict[str, tuple[JudgedChange, ...]]:

@@ -16,7 +16,7 @@ from beluga_graph.codec import Codec, Registry
 from beluga_graph.disk import Head, Keys, read
 from beluga_graph.errors import BadSignal, RunConflict
 from beluga_graph.events import revive
-from beluga_graph.history import History
+from beluga_graph.history import History, rebuild
 from beluga_graph.inspection import stored_plan
 from beluga_graph.kernel.rules import answer_signal
 from beluga_graph.kernel.shape import TOOL
@@ -61,7 +61,9 @@ def _question(store: Store, head: Head, plan_of: Callable[[Head], Plan], record:
     token, name, asked_ms, value = record
     plan = plan_of(head)
     nodes = (plan if plan.fingerprint == head.plan else stored_plan(store, head)).shape.nodes
-    node, history = nodes[name], History(store, head.run_id)
+    history = History(store, head.run_id)
+    # The node may be called otherwise now than when it asked.
+    node = nodes.get(name) or nodes[rebuild(store, head.run_id)[0].tokens[token].node]
     return Question(
         run_id=head.run_id,
         id=token,

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
 
-from beluga_graph.adoption import has_changed
+from beluga_graph.adoption import adopted_renames, has_changed
 from beluga_graph.disk import Keys
 from beluga_graph.errors import RunBusy
 from beluga_graph.history import shape_op
@@ -57,6 +57,7 @@ def what_to_say(
     found: list[Trigger] = []
     if held.lease.owner and run.status != FAILED and any(token.state == RUN for token in run.tokens.values()):
         found.append(RunTakenOver(now_ms))
+    renames = adopted_renames(run, live.plan, store, renames)
     if has_changed(run, live.plan, store, renames):
         found.append(PlanAdopted(live.plan.fingerprint, now_ms, renames))
     if run.status == FAILED or limits:

@@ -10,7 +10,9 @@ from beluga_graph.errors import DuplicateNode
 from beluga_graph.graph import Branch, Declared, DeclaredNode
 from beluga_graph.kernel.shape import CHOICE, TOOL, WAIT
 
-__all__ = ["fitting", "with_questions"]
+__all__ = ["APPROVAL", "ASKS", "fitting", "with_questions"]
+
+ASKS, APPROVAL = ".asks", ".approval"  # what the nodes that ask about a node are called, after its name
 
 
 def with_questions(graph: Declared) -> Declared:
@@ -77,7 +79,7 @@ def _before(graph: Declared, node: DeclaredNode) -> list[DeclaredNode]:
         DeclaredNode(name=_question(node), kind=WAIT, asked=node.name, asks=kind, revise=node.revise, agent=node.agent)
     ]
     if callable(node.requires_approval):
-        found.insert(0, DeclaredNode(name=f"{node.name}.asks", kind=CHOICE, asked=node.name, agent=node.agent))
+        found.insert(0, DeclaredNode(name=node.name + ASKS, kind=CHOICE, asked=node.name, agent=node.agent))
     for one in found:
         if one.name in graph.nodes:
             rule = f"{node.name!r} requires approval, and the node that asks for it has this name"
@@ -86,4 +88,4 @@ def _before(graph: Declared, node: DeclaredNode) -> list[DeclaredNode]:
 
 
 def _question(node: DeclaredNode) -> str:
-    return f"{node.name}.approval"
+    return node.name + APPROVAL

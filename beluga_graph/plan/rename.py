@@ -10,8 +10,21 @@ from beluga_graph.kernel.renaming import renamed
 from beluga_graph.kernel.shape import NodeShape, Shape
 from beluga_graph.kernel.words import Renames
 from beluga_graph.plan.difference import leads_to
+from beluga_graph.plan.questions import APPROVAL, ASKS
 
-__all__ = ["check_new_names", "likely_renames", "renamed_shape"]
+__all__ = ["check_new_names", "likely_renames", "renamed_shape", "with_their_questions"]
+
+
+def with_their_questions(old: Shape, new: Shape, renames: Renames) -> Renames:
+    """Return renames in which what asks about a node goes with it, where nothing else is said of it."""
+    named = {before for before, _ in renames}
+    more = tuple(
+        (before + asking, after + asking)
+        for before, after in renames
+        for asking in (ASKS, APPROVAL)
+        if before + asking in old.nodes and after + asking in new.nodes and before + asking not in named
+    )
+    return renames + more
 
 
 def renamed_shape(old: Shape, new: Shape, renames: Renames) -> Shape:

@@ -161,7 +161,7 @@ class Disk:
 
 def payload_of(signal: str, position: int) -> Any:
     """Return what the signal at a position of a name's inbox says: a number, or the answer to a question."""
-    number = len(signal) * 10 + position
+    number = len(signal.replace("x", "")) * 10 + position  # a renamed node, which has an x more, is told the same
     if not is_answer(signal):
         return number
     if ".no.approval#" in signal and not position:  # asked again after a resume, the person gives in
