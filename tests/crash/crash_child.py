@@ -16,6 +16,7 @@ from pathlib import Path
 
 from crash_flows import FLOWS, INPUT, PATIENT, RUN_ID, Effects
 
+import beluga_graph.parking
 import stores.environment
 from beluga_graph import Engine, RunConflict, RunFailed
 from stores import LMDBStore
@@ -51,8 +52,18 @@ class DyingTransaction:
         self._inner.commit()
 
 
+async def parked(engine: Engine) -> None:
+    """Return once the run waits for its signal and nothing of it is left here."""
+    while (tokens := (await engine.snapshot(RUN_ID)).tokens) and (  # noqa: ASYNC110  # nothing announces it
+        tokens[0].state != "wait" or engine._runs.lives
+    ):
+        await asyncio.sleep(0.002)
+
+
 async def walk(job: dict) -> object:
     folder = Path(job["folder"])
+    if job["flow"] == "parks":
+        beluga_graph.parking._LOOK_S, beluga_graph.parking._SOON_MS = 0.004, 0
     effects = Effects(folder / "effects", pause=job["pause"], point=job["point"], count=job["count"])
     stores.environment.apply = lambda txn, ops: apply(DyingTransaction(txn, effects), ops)
     store = LMDBStore(folder / "store", durability=job["durability"])
@@ -61,7 +72,9 @@ async def walk(job: dict) -> object:
     async with Engine(killing, durability=job["durability"], deps=effects) as engine:
         run = await engine.start(FLOWS[job["flow"]](), INPUT, run_id=RUN_ID, limits=limits)
         sent = folder / "sent"
-        if job["flow"] == "waits" and not sent.exists():
+        if job["flow"] in ("waits", "parks") and not sent.exists():
+            if job["flow"] == "parks":
+                await parked(engine)
             with suppress(RunConflict):  # it was sent before the crash, and the run has completed since
                 await run.signal("go", 40)
             sent.touch()

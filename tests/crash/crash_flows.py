@@ -259,7 +259,34 @@ def waits() -> Graph:
     return g
 
 
+def parks() -> Graph:
+    """Waits so long that the run is parked: for its time, for a signal, and between two attempts."""
+    g = Graph("parks")
+
+    @g.node(retry=Retry(attempts=2, initial=0.03, maximum=0.03))
+    async def flaky(ctx, value):
+        await work(ctx)
+        if ctx.attempt < 2:
+            msg = "not yet"
+            raise OSError(msg)
+        return value
+
+    @g.node
+    async def after(ctx, value):
+        await work(ctx)
+        return value + 1
+
+    g.timer("pause", 0.03)
+    g.wait("approval", "go", type=int)
+    g.edge(START, "pause")
+    g.edge("pause", "approval")
+    g.edge("approval", flaky)
+    g.edge(flaky, after)
+    g.edge(after, END)
+    return g
+
+
 FLOWS: dict[str, Callable[[], Graph]] = {
-    made.__name__: made for made in (chain, loop, branch, nested, race, retry, state, waits)
+    made.__name__: made for made in (chain, loop, branch, nested, race, retry, state, waits, parks)
 }
 PATIENT = Limits(max_interruptions=1000)
