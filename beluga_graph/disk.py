@@ -65,6 +65,16 @@ class Keys:
         self.bell = b"D" + self.run
         self.cancel = b"K" + self.run
 
+    @property
+    def birth(self) -> bytes:
+        """Key of the snapshot that the run began with: never written again, and gone as soon as the run is deleted."""
+        return self.snapshot(0)
+
+    @property
+    def tombstone(self) -> bytes:
+        """Key of what says that the run is being deleted."""
+        return b"E" + self.run
+
     def step(self, seq: int) -> bytes:
         """Key of a step."""
         return b"S" + self.run + seq.to_bytes(8, "big")
