@@ -6,7 +6,7 @@ The map of the house. An arrow may only point down:
     5 flows     agents/ (agent tools handoffs turn conversation)  flows/ (graph sequential parallel loop
                 workflow)
     4 walker    engine (the user's object)  run  admission  takeover  scheduler (the only module that creates tasks)
-                parking  seat  inbox  live  agenda  fork  inspector  post  questions  recovery  serving  given
+                parking  seat  inbox  live  agenda  fork  inspector  post  questions  recovery  serving  pruning  given
     3 hands     executor  answers  attempt  state  context  history  session  lease  committer  adoption  past
                 threads  disk
     2 models/   (messages openai anthropic)   draw/ (mermaid export)

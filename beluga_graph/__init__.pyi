@@ -23,7 +23,6 @@ from .context import (
 )
 from .engine import (
     Engine as Engine,
-    run_sync as run_sync,
 )
 from .errors import (
     AmbiguousExit as AmbiguousExit,
@@ -124,6 +123,9 @@ from .run import (
     RunStatus as RunStatus,
     StepInfo as StepInfo,
     TokenInfo as TokenInfo,
+)
+from .sync import (
+    run_sync as run_sync,
 )
 
 __version__: str

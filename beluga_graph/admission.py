@@ -24,7 +24,7 @@ from beluga_graph.plan import Plan
 from beluga_graph.scheduler import Scheduler
 from beluga_graph.seat import Seat
 from beluga_graph.session import begin_ops, open_session
-from beluga_graph.takeover import Held, free_lease, take, what_to_say
+from beluga_graph.takeover import Held, free_lease, take, what_to_say, why_not_begun
 from stores.base import Check, Conflict, Op, Put, Store
 
 __all__ = ["Admission"]
@@ -281,6 +281,7 @@ class Admission:
         shape: list[Op] = [] if plan.fingerprint in self._shapes else shape_op(self.store, plan.shape)
         first: list[Op] = [
             Check(keys.head, None),
+            Check(keys.tombstone, None),
             Put(keys.head, head.sealed(keys.head)),
             Put(keys.lease, live.lease.sealed(keys.lease)),
             Put(keys.open, _MARK),
@@ -296,10 +297,7 @@ class Admission:
             cause = live.error.__cause__
             if isinstance(cause, Conflict) and cause.key == keys.head:
                 return None
-            if isinstance(cause, Conflict) and cause.key[:1] == b"Z":
-                message = "another run has just taken its session: wait for that to end"
-                raise RunConflict(snapshot.run_id, message)
-            raise live.error
+            raise why_not_begun(snapshot.run_id, live.error)
         self._shapes.add(plan.fingerprint)
         if self.closed:
             await self.scheduler.rest(live)

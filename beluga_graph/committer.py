@@ -110,6 +110,13 @@ class Committer:
         self.put(alone)
         return await alone.settled
 
+    async def commit_all(self, entries: Sequence[Sequence[Op]]) -> list[Exception | None]:
+        """Commit several, each for itself, in as few transactions as may be; return the error of each, as `commit`."""
+        waiting = [_Alone(ops) for ops in entries]
+        for alone in waiting:
+            self.put(alone)
+        return [await alone.settled for alone in waiting]
+
     def give(self, ops: Sequence[Op]) -> None:
         """Commit operations that nobody waits for; if they are refused, nothing is lost."""
         self.put(_Alone(ops))

@@ -47,7 +47,7 @@ __all__ = [
     "short",
 ]
 
-KINDS = {letter: ord(letter) for letter in "HLONSCVWXPIATGDKBQEJ"}
+KINDS = {letter: ord(letter) for letter in "HLONSCVWXPIATGDKBQEJYZ"}
 _MARK = b"\x01"
 
 
@@ -64,6 +64,16 @@ class Keys:
         self.parked = b"G" + self.run
         self.bell = b"D" + self.run
         self.cancel = b"K" + self.run
+
+    @property
+    def birth(self) -> bytes:
+        """Key of the snapshot that the run began with: never written again, and gone as soon as the run is deleted."""
+        return self.snapshot(0)
+
+    @property
+    def tombstone(self) -> bytes:
+        """Key of what says that the run is being deleted."""
+        return b"E" + self.run
 
     def step(self, seq: int) -> bytes:
         """Key of a step."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from typing import Any, Self, get_args
 
 from beluga_graph.admission import Admission
@@ -26,9 +25,10 @@ from beluga_graph.parking import Parking
 from beluga_graph.plan import Compilable, Plan
 from beluga_graph.policy import Limits, at_least_one
 from beluga_graph.post import cancelled, send
+from beluga_graph.pruning import cleared, pruned
 from beluga_graph.questions import give_answer
 from beluga_graph.recovery import Recovery, recovered
-from beluga_graph.run import Run, RunStatus, replay_then_follow
+from beluga_graph.run import Run, RunInfo, RunStatus, replay_then_follow
 from beluga_graph.scheduler import Scheduler
 from beluga_graph.seat import Seat
 from beluga_graph.serving import served
@@ -36,7 +36,7 @@ from beluga_graph.threads import DaemonPool
 from stores import LMDBStore, MemoryStore
 from stores.base import Durability, Store
 
-__all__ = ["Engine", "Recovery", "run_sync"]
+__all__ = ["Engine", "Recovery"]
 
 
 class Engine(Inspector):
@@ -274,9 +274,22 @@ class Engine(Inspector):
         self._check_open()
         plan = self._plan_of(self._runs.head(check_run_id(run_id)))
         new_id = check_run_id(run_id_new) if run_id_new is not None else secrets.token_hex(16)
+        await cleared(self._scheduler.committer, new_id)
         snapshot, history, ops = forked(self.store, plan, run_id, seq, new_id, update or {})
         trigger = RunForked(self._scheduler.clock.now_ms(), run_id, seq)
         return self._handle(await self._runs.fork(plan, (snapshot, history, ops, trigger)))
+
+    async def prune(
+        self, *, older_than: float = 0.0, status: Collection[str] = ("completed", "cancelled"), dry_run: bool = False
+    ) -> tuple[RunInfo, ...]:
+        """Delete all records of the runs that have had one of these statuses for `older_than` seconds; return them.
+
+        `failed` may be named, too. Left are sessions, runs that somebody is just taking up, and those of which a
+        message is still to be published. A crash leaves nothing that the next call would not finish. `dry_run` only
+        tells. Raises `ValueError` for a status of runs that go on: cancel them first.
+        """
+        self._check_open()
+        return await pruned(self._runs, older_than, status, dry_run=dry_run)
 
     # What handles ask for.
 
@@ -305,6 +318,7 @@ class Engine(Inspector):
         self._check_open()
         plan = self.register(flow)
         name = secrets.token_hex(16) if run_id is None else check_run_id(run_id)
+        await cleared(self._scheduler.committer, name)
         return await self._runs.start(name, Wanted(plan, value, context, limits, session), wait=wait, watch=watch)
 
     def _handle(self, live: Live) -> Run:
@@ -326,23 +340,3 @@ class Engine(Inspector):
 
     def _check_open(self) -> None:
         self._runs.check_open()
-
-
-def run_sync(flow: Compilable, value: Any = None, **options: Any) -> Any:
-    """Run a flow from plain code, on an engine in memory, and return its output; `options` as in `execute`.
-
-    Raises `RuntimeError` in a running event loop (a notebook, a server), where `await flow.invoke(value)` does it.
-    """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        pass
-    else:
-        msg = "run_sync needs a thread without a running event loop: here, write `await flow.invoke(value)`"
-        raise RuntimeError(msg)
-
-    async def run() -> Any:
-        async with Engine() as engine:
-            return await engine.execute(flow, value, **options)
-
-    return asyncio.run(run())

@@ -16,7 +16,7 @@ from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.words import Patch, Value
 from beluga_graph.plan import Plan
 from beluga_graph.state import StateView
-from stores.base import Op, Put, Store
+from stores.base import Check, Op, Put, Store
 
 __all__ = ["forked"]
 
@@ -39,7 +39,8 @@ def forked(
     run.run_id, run.seq, run.plan = new_id, 0, plan.fingerprint
     history = History(store, new_id)
     source, target = Keys(run_id), history.keys
-    ops: list[Op] = [*_items(store, run, source, target), *_marks(store, source, target)]
+    born = Check(source.birth, store.get(source.birth))  # or the source is being deleted, and the copy has holes
+    ops: list[Op] = [born, *_items(store, run, source, target), *_marks(store, source, target)]
     ops += _unread(store, run, source, target)
     if update:
         ops += _updated(run, plan, history, run_id, update)
@@ -60,8 +61,10 @@ def _items(store: Store, run: Snapshot, source: Keys, target: Keys) -> Iterator[
 def _marks(store: Store, source: Keys, target: Keys) -> Iterator[Op]:
     prefix = b"X" + source.run
     for key, _ in store.scan(prefix):
-        for mark in target.blob_marks(key[len(prefix) :]):
+        digest = key[len(prefix) :]
+        for mark in target.blob_marks(digest):
             yield Put(mark, _MARK)
+        yield History.spared(digest)
 
 
 def _unread(store: Store, run: Snapshot, source: Keys, target: Keys) -> Iterator[Op]:

@@ -151,8 +151,13 @@ class History:
             if self.store.get(by_run) is None:
                 key = b"V" + digest
                 self._ahead[key] = record = sealed(key, encoded)
-                ops += [Put(by_value, _MARK), Put(by_run, _MARK), Put(key, record)]
+                ops += [Put(by_value, _MARK), Put(by_run, _MARK), Put(key, record), self.spared(digest)]
         return ops
+
+    @staticmethod
+    def spared(digest: bytes) -> Op:
+        """Return what lifts the doom of a large value: it belongs to every commit that refers to one."""
+        return Delete(b"J" + digest)
 
     def _item_ops(self, run: Snapshot, items: Sequence[Items]) -> list[Op]:
         ops: list[Op] = []

@@ -17,22 +17,23 @@ from beluga_graph.plan import Plan, StateBinding
 from beluga_graph.run import RunInfo, RunSnapshot, RunStatus, StepInfo, TokenInfo
 from stores.base import Store
 
-__all__ = ["run_infos", "snapshot_of", "steps_of", "stored_plan"]
+__all__ = ["info_of", "run_infos", "snapshot_of", "steps_of", "stored_plan"]
 
 
 def run_infos(store: Store) -> list[RunInfo]:
     """Return a line about every run."""
-    heads = (Head.read(key, blob) for key, blob in store.scan(b"H"))
-    return [
-        RunInfo(
-            run_id=head.run_id,
-            flow=head.flow,
-            status=RunStatus(head.status),
-            created_ms=head.created_ms,
-            updated_ms=head.updated_ms,
-        )
-        for head in heads
-    ]
+    return [info_of(Head.read(key, blob)) for key, blob in store.scan(b"H")]
+
+
+def info_of(head: Head) -> RunInfo:
+    """Return a head as it is told."""
+    return RunInfo(
+        run_id=head.run_id,
+        flow=head.flow,
+        status=RunStatus(head.status),
+        created_ms=head.created_ms,
+        updated_ms=head.updated_ms,
+    )
 
 
 def stored_plan(store: Store, head: Head) -> Plan:

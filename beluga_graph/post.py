@@ -98,8 +98,11 @@ async def cancelled(runs: Admission, run_id: str, plan_of: Callable[[Head], Plan
 
 async def _ask_to_cancel(scheduler: Scheduler, keys: Keys) -> None:
     """Leave the request for the owner of a run, whoever that is when it is read."""
-    if scheduler.store.get(keys.cancel) is not None:
+    known_as = scheduler.store.get(keys.head)
+    if known_as is None or scheduler.store.get(keys.cancel) is not None:
         return
-    refused = await scheduler.committer.commit([Check(keys.cancel, None), Put(keys.cancel, _MARK), ring(keys)])
-    if refused is not None and not isinstance(refused, Conflict):  # else somebody has asked before
+    # A run that has gone meanwhile must not leave its request to another one of its id.
+    alike = (Check(keys.head, known_as), Check(keys.cancel, None))
+    refused = await scheduler.committer.commit([*alike, Put(keys.cancel, _MARK), ring(keys)])
+    if refused is not None and not isinstance(refused, Conflict):  # else it was asked before, or went on
         raise refused

@@ -22,7 +22,7 @@ from stores.base import Check, Op, Put, Store
 if TYPE_CHECKING:
     from beluga_graph.history import History
 
-__all__ = ["Session", "begin_ops", "end_ops", "open_session", "session_items"]
+__all__ = ["Session", "begin_ops", "end_ops", "free_ops", "open_session", "session_items"]
 
 _MARK = b"\x01"
 
@@ -116,10 +116,21 @@ def end_ops(history: History, codec: Codec, run: Snapshot) -> list[Op]:
         key = session.item(length)
         ops.append(Put(key, sealed(key, item)))
         if (mark := history.mark_of(item, session.owner)) is not None:
-            ops.append(Put(mark, _MARK))
+            ops += [Put(mark, _MARK), history.spared(item[1:])]
         length += 1
     done = replace(session, version=session.version + 1, length=length, active=active, run="")
     return [*ops, Put(session.key, sealed(session.key, done.fields()))]
+
+
+def free_ops(store: Store, run: Snapshot) -> list[Op]:
+    """Return what gives back the session that a run still has, as it was before that run."""
+    if run.session is None:
+        return []
+    key = Session(*run.session).key
+    blob = store.get(key)
+    if blob is None or (session := Session(*read(key, blob))).run != run.run_id:
+        return []
+    return [Check(key, blob), Put(key, sealed(key, replace(session, run="").fields()))]
 
 
 def _field(history: History, codec: Codec, run: Snapshot, name: str) -> Any:

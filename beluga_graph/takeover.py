@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from beluga_graph.adoption import adopted_renames, has_changed
 from beluga_graph.disk import Keys
-from beluga_graph.errors import RunBusy
+from beluga_graph.errors import RunBusy, RunConflict, RunNotFound
 from beluga_graph.history import shape_op
 from beluga_graph.kernel.snapshot import FAILED, RUN
 from beluga_graph.kernel.triggers import PlanAdopted, RunResumed, RunTakenOver, Trigger
@@ -20,9 +20,9 @@ from beluga_graph.kernel.words import Renames
 from beluga_graph.lease import Lease, Owner, is_held_elsewhere
 from beluga_graph.live import Live
 from beluga_graph.scheduler import Scheduler
-from stores.base import Check, Delete, Op, Put, Store
+from stores.base import Check, Conflict, Delete, Op, Put, Store
 
-__all__ = ["Held", "free_lease", "take", "what_to_say"]
+__all__ = ["Held", "free_lease", "take", "what_to_say", "why_not_begun"]
 
 _MARK = b"\x01"
 _LOOK_AGAIN_S = 0.05  # while waiting for a run that another owner has
@@ -63,6 +63,19 @@ def what_to_say(
     if run.status == FAILED or limits:
         found.append(RunResumed(now_ms, tuple((limits or {}).items())))
     return found
+
+
+def why_not_begun(run_id: str, error: Exception) -> Exception:
+    """Return what to raise for a new run whose first commit was refused with `error`."""
+    cause = error.__cause__
+    kind = cause.key[:1] if isinstance(cause, Conflict) else b""
+    if kind == b"Z":
+        return RunConflict(run_id, "another run has just taken its session: wait for that to end")
+    if kind == b"N":
+        return RunNotFound(run_id, "the run that it was to begin from has just been deleted: start a new run")
+    if kind == b"E":
+        return RunConflict(run_id, "another run of this id is just being deleted: try again")
+    return error
 
 
 async def take(scheduler: Scheduler, live: Live, held: Held, triggers: list[Trigger]) -> None:

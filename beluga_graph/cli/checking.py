@@ -28,6 +28,8 @@ _NAMES = {
     "V": "large values",
     "P": "shapes",
     "I": "signals",
+    "Y": "messages",
+    "Z": "sessions",
     "B": "questions",
 }
 _MARKS = "WXATK"  # index entries: the key says all, the value is one byte
