@@ -1,0 +1,207 @@
+"""Who serves drives what its flows need, whoever began it, and loses nothing when it is told to stop or killed."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import serving_child
+from serving_child import served_flow
+from wrapped_store import WrappedStore, until
+
+import beluga_graph.parking
+from beluga_graph import Engine, RunStatus, Workflow, sleep, step, wait_signal
+from beluga_graph.testing import VirtualClock
+from stores import MemoryStore
+
+HOUR = 3600
+
+
+@contextmanager
+def serving(folder: Path, grace: float = 10.0) -> Iterator["subprocess.Popen[str]"]:
+    """Serve in a process of its own, which is ended in any case."""
+    command = [sys.executable, serving_child.__file__, str(folder), str(grace)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "serving\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def log(folder: Path, node: str) -> list[str]:
+    """Return who has run a node, by process id."""
+    if not (folder / "log").exists():
+        return []
+    lines = [line.split() for line in (folder / "log").read_text().splitlines()]
+    return [process for _, name, process in lines if name == node]
+
+
+async def started(folder: Path, run_id: str) -> None:
+    """Start a run in this process, and leave it to others after its first step."""
+    async with Engine(folder / "store") as engine:
+        await engine.start(served_flow(folder), 1, run_id=run_id)
+        await until(lambda: log(folder, "first"))
+
+
+async def test_a_process_that_serves_takes_up_what_others_left_and_what_is_sent_to_it(tmp_path: Path) -> None:
+    (tmp_path / "open").touch()
+    await started(tmp_path, "r")
+    with serving(tmp_path) as server:
+        async with Engine(tmp_path / "store") as engine:
+            engine.register(served_flow(tmp_path))
+            await until(lambda: _status(engine, "r") == "waiting")
+            await engine.signal("r", "go", 40)
+            await until(lambda: _status(engine, "r") == "completed")
+            assert (await engine.snapshot("r")).output == 42
+            assert log(tmp_path, "gate") == log(tmp_path, "last") == [str(server.pid)]
+            assert len(log(tmp_path, "first")) == 1
+
+
+def _status(engine: Engine, run_id: str) -> str:
+    return engine._runs.head(run_id).status
+
+
+async def test_a_process_that_is_killed_is_replaced_by_another_that_serves(tmp_path: Path) -> None:
+    await started(tmp_path, "r")
+    async with Engine(tmp_path / "store") as engine:
+        engine.register(served_flow(tmp_path))
+        with serving(tmp_path) as first:
+            await engine.signal("r", "go", 40)
+            await until(lambda: len(log(tmp_path, "gate")) == 1)
+            with serving(tmp_path) as second:
+                first.kill()
+                await until(lambda: len(log(tmp_path, "gate")) == 2)
+                (tmp_path / "open").touch()
+                await until(lambda: _status(engine, "r") == "completed")
+        assert log(tmp_path, "gate") == [str(first.pid), str(second.pid)]
+        assert len(log(tmp_path, "last")) == 1
+
+
+async def test_who_is_told_to_stop_finishes_what_is_under_way_and_begins_nothing_more(tmp_path: Path) -> None:
+    await started(tmp_path, "r")
+    async with Engine(tmp_path / "store") as engine:
+        engine.register(served_flow(tmp_path))
+        await engine.signal("r", "go", 40)
+        with serving(tmp_path) as server:
+            await until(lambda: log(tmp_path, "gate"))
+            server.send_signal(signal.SIGTERM)
+            (tmp_path / "open").touch()
+            assert server.stdout is not None
+            assert await asyncio.to_thread(server.stdout.readline) == "handed back\n"
+            assert server.wait(10) == 0
+        assert log(tmp_path, "last") == []
+        run = await engine.resume("r")
+        assert await run.result(10) == 42
+    assert len(log(tmp_path, "gate")) == 1, "it was finished and committed"
+
+
+async def test_who_has_no_time_left_hands_back_what_is_under_way(tmp_path: Path) -> None:
+    await started(tmp_path, "r")
+    async with Engine(tmp_path / "store") as engine:
+        engine.register(served_flow(tmp_path))
+        await engine.signal("r", "go", 40)
+        with serving(tmp_path, grace=0.01) as server:
+            await until(lambda: log(tmp_path, "gate"))
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(10) == 0
+        (tmp_path / "open").touch()
+        assert await (await engine.resume("r")).result(10) == 42
+    assert len(log(tmp_path, "gate")) == 2
+    assert len(log(tmp_path, "last")) == 1
+
+
+@pytest.fixture
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beluga_graph.parking, "_LOOK_S", 0.005)
+
+
+@pytest.mark.usefixtures("quick_looks")
+async def test_no_more_runs_are_under_way_than_allowed() -> None:
+    disk, under_way, most = MemoryStore(), 0, 0
+
+    async def work(value: int) -> int:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.01)
+        under_way -= 1
+        return value
+
+    flow = Workflow("working", wait_signal("go"), step("work", work))
+    async with Engine(WrappedStore(disk)) as engine:
+        for n in range(20):
+            await engine.start(flow, n, run_id=f"r{n}")
+    async with Engine(WrappedStore(disk)) as sender, Engine(WrappedStore(disk)) as server:
+        for n in range(20):
+            await sender.signal(f"r{n}", "go", n)
+        server.register(flow)
+        task = asyncio.create_task(server.serve(max_runs=3))
+        await until(lambda: all(_status(sender, f"r{n}") == "completed" for n in range(20)))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert 1 <= most <= 3
+
+
+@pytest.mark.usefixtures("quick_looks")
+async def test_what_recover_cannot_begin_at_once_goes_on_by_and_by() -> None:
+    disk = MemoryStore()
+    gate = asyncio.Event()
+
+    async def work(value: int) -> int:
+        await gate.wait()
+        return value
+
+    flow = Workflow("working", step("work", work))
+    async with Engine(WrappedStore(disk)) as engine:
+        for n in range(10):
+            await engine.start(flow, n, run_id=f"r{n}")
+    async with Engine(WrappedStore(disk)) as engine:
+        engine.register(flow)
+        recovery = await engine.recover(max_runs=2)
+        assert len(recovery) == 10
+        assert len(engine._runs.lives) == 2
+        gate.set()
+        assert sorted([await run.result(5) for run in recovery]) == list(range(10))
+
+
+@pytest.mark.usefixtures("quick_looks")
+async def test_due_timers_of_runs_that_nobody_has_are_fired_by_who_serves() -> None:
+    disk, clock = MemoryStore(), VirtualClock()
+    flow = Workflow("napping", sleep("nap", HOUR))
+    async with Engine(WrappedStore(disk), clock=clock) as engine:
+        await engine.start(flow, 5, run_id="r")
+        await until(lambda: not engine._runs.lives)
+    async with Engine(WrappedStore(disk), clock=clock) as server:
+        server.register(flow)
+        task = asyncio.create_task(server.serve())
+        await asyncio.sleep(0.05)
+        assert await server.status("r") is RunStatus.waiting
+        assert server._runs.lives == {}
+        await clock.advance(HOUR)
+        await until(lambda: _status(server, "r") == "completed")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+@pytest.mark.usefixtures("quick_looks")
+async def test_runs_of_flows_that_the_server_does_not_know_are_left_alone() -> None:
+    disk, clock = MemoryStore(), VirtualClock()
+    async with Engine(WrappedStore(disk), clock=clock) as engine:
+        await engine.start(Workflow("other", sleep("nap", HOUR)), 5, run_id="r")
+        await until(lambda: not engine._runs.lives)
+    clock.set(clock.now_ms() + 2 * HOUR * 1000)
+    async with Engine(WrappedStore(disk), clock=clock) as server:
+        task = asyncio.create_task(server.serve())
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await server.status("r") is RunStatus.waiting
