@@ -69,6 +69,9 @@ class Admission:
         if live is not None:
             seat.live = live
             return live
+        if known is not None and known.parted:  # let go of, just now
+            seat.left()
+            known = None
         if known is not None:
             if not known.done.done() or (known.snapshot.ended and known.error is None):
                 return known

@@ -344,7 +344,9 @@ class Parking:
 
     def _gone(self, live: Live) -> None:
         """A run is not driven here any more: there is room for another."""
-        if live.parted:
+        if not live.parted:
+            self._mine.pop(live.history.keys.run, None)
+        else:
             seat = self._runs.seat(live.run_id)
             if seat.awaited:
                 self.follow(seat)

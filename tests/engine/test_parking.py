@@ -335,3 +335,16 @@ async def test_a_thousand_unread_signals_do_not_slow_the_steps_of_their_run() ->
         return store.counts
 
     assert await walked(0) == await walked(1000)
+
+
+async def test_who_begins_to_watch_in_the_very_moment_of_parking_sees_the_end() -> None:
+    async with Engine() as engine:
+        run = await engine.start(asking(), 1, run_id=RUN)
+        live = run._seat.live
+        assert live is not None
+        await live.done  # it is let go of, and nobody has taken note of it yet
+        watching = asyncio.create_task(_collected(run))
+        await asyncio.sleep(0)
+        await engine.signal(RUN, "go", 1)
+        assert await run.result(5) == ("after", 1)
+        assert (await watching)[-1][0] == "done"
