@@ -1,14 +1,20 @@
 """The command line.
 
-    app         the commands and their options
+    app         the commands that look, the demo, and their options
+    operating   the commands that act, and their options
+    options     what all of them share
+    given       JSON and durations of the command line
     demo        `demo`: which run to go on with, and the words around it
     progress    what a person sees of a run that goes on
-    looking     `runs`, `show`, `history`, `draw`: what is in a store, and what a flow looks like
+    looking     `runs`, `show`, `history`, `events`, `draw`: what is in a store, and what a flow looks like
+    sending     `pending`, `answer`, `signal`, `cancel`: what a person says to runs
+    driving     `resume`, `fork`, `serve`: runs that go on in this process
+    deploying   `check`: which runs a flow would break
     checking    `verify`: every record of a store, read
     shown       stored data as text for a terminal, and as JSON
     ends        exit codes, and errors as one line
 
-Nothing stored is ever imported or run: code is loaded only for `draw`, and only by the name on the command line.
+Nothing stored is ever imported or run: code is loaded only by a name on the command line.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The commands and their options. What they do is in the modules beside this one."""
+"""The commands that look, the demo, and their options. What they do is in the modules beside this one."""
 
 # ruff: noqa: FBT002  # typer gives options by name
 
@@ -11,29 +11,26 @@ from typing import Annotated
 import typer
 
 from beluga_graph import __version__
-from beluga_graph.cli import checking, looking
+from beluga_graph.cli import checking, looking, operating
 from beluga_graph.cli.ends import Exit, complain, told
+from beluga_graph.cli.options import CODES, FlowName, Json, RunId, Store, default_store
 from beluga_graph.cli.shown import as_json
+from beluga_graph.run import RunStatus
 
 __all__ = ["app"]
 
-_CODES = "Exit codes: 0 done, 1 error, 2 wrong usage, 3 the run failed, 4 busy (another process has it), 130 Ctrl-C."
-_STORE = Path(".beluga/demo.lmdb")
+_HELP = "Durable graphs: a demo to kill, a look into stores and flows, and what it takes to operate them."
 
 app = typer.Typer(
     name="beluga-graph",
-    help="Durable graphs: a demo to kill, and a look into stores and flows.",
-    epilog=_CODES,
+    help=_HELP,
+    epilog=CODES,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # its boxes show local variables, which may be secrets
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Store = Annotated[Path, typer.Option("--store", help="Folder of the LMDB store.", metavar="PATH")]
-RunId = Annotated[str, typer.Argument(help="The run's id, as `runs` lists it.", metavar="RUN")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 class Durability(StrEnum):
@@ -56,10 +53,10 @@ def root(
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Durable graphs: a demo to kill, and a look into stores and flows."""
+    """Take the options that belong to no command."""
 
 
-@app.command(epilog=_CODES)
+@app.command(epilog=CODES)
 @told
 def demo(
     folder: Annotated[
@@ -71,7 +68,7 @@ def demo(
             show_default=False,
         ),
     ] = None,
-    store: Store = _STORE,
+    store: Store = default_store,
     output: Annotated[Path, typer.Option("--output", help="Where the report goes.", metavar="PATH")] = Path(
         "report.md"
     ),
@@ -115,40 +112,59 @@ def demo(
     run_demo(folder, store=store, output=output, fresh=fresh, pause_s=slow, durability=durability.value, model=model)
 
 
-@app.command(epilog=_CODES)
+@app.command(epilog=CODES)
 @told
-def runs(store: Store = _STORE, json: Json = False) -> None:
+def runs(
+    status: Annotated[
+        list[RunStatus] | None,
+        typer.Option("--status", help="Only those of this status; may be repeated.", show_default=False),
+    ] = None,
+    flow: Annotated[
+        str | None, typer.Option("--flow", help="Only those of the flow of this name.", metavar="NAME")
+    ] = None,
+    store: Store = default_store,
+    json: Json = False,
+) -> None:
     """List the runs of a store."""
-    looking.runs(store, json=json)
+    looking.runs(store, status=status or (), flow=flow, json=json)
 
 
-@app.command(epilog=_CODES)
+@app.command(epilog=CODES)
 @told
-def show(run: RunId, store: Store = _STORE, json: Json = False) -> None:
+def show(run: RunId, store: Store = default_store, json: Json = False) -> None:
     """Show a run as of its last step: status, steps, tokens, state."""
     looking.show(store, run, json=json)
 
 
-@app.command(epilog=_CODES)
+@app.command(epilog=CODES)
 @told
-def history(run: RunId, store: Store = _STORE, json: Json = False) -> None:
+def history(run: RunId, store: Store = default_store, json: Json = False) -> None:
     """List the committed steps of a run."""
     looking.history(store, run, json=json)
 
 
-@app.command(epilog=_CODES)
+@app.command(epilog=CODES)
 @told
-def draw(
-    flow: Annotated[str, typer.Argument(help="Where the flow is, such as package.module:name.", metavar="MODULE:FLOW")],
+def events(
+    run: RunId,
+    after: Annotated[int, typer.Option("--after", help="Only those of later steps.", metavar="N", min=0)] = 0,
+    store: Store = default_store,
     json: Json = False,
 ) -> None:
+    """List what watchers of a run were told, step by step."""
+    looking.events(store, run, after=after, json=json)
+
+
+@app.command(epilog=CODES)
+@told
+def draw(flow: FlowName, json: Json = False) -> None:
     """Print a flow as Mermaid text. This imports the module, and so runs its code."""
     looking.draw(flow, json=json)
 
 
-@app.command(epilog=_CODES)
+@app.command(epilog=CODES)
 @told
-def verify(store: Store = _STORE, json: Json = False) -> None:
+def verify(store: Store = default_store, json: Json = False) -> None:
     """Read every record of a store, check it, and rebuild every run. Exits with 1 if something is damaged."""
     checked = checking.check_path(store)
     if json:
@@ -162,3 +178,6 @@ def verify(store: Store = _STORE, json: Json = False) -> None:
             typer.echo("no damage")
     if checked.damage:
         raise typer.Exit(Exit.error)
+
+
+app.add_typer(operating.app)

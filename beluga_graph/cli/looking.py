@@ -6,25 +6,40 @@ import asyncio
 import importlib
 import sys
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from beluga_graph import Engine, RunInfo, RunSnapshot, StepInfo
+from beluga_graph import Engine, Event, RunInfo, RunSnapshot, StepInfo
 from beluga_graph.cli.ends import Unfit
 from beluga_graph.cli.shown import as_data, as_json, brief, local_time, plain
 from beluga_graph.flows.flow import Flow
 
-__all__ = ["console", "draw", "existing", "history", "load_flow", "new_table", "runs", "show"]
+__all__ = [
+    "console",
+    "draw",
+    "events",
+    "existing",
+    "history",
+    "load_flow",
+    "new_table",
+    "print_json",
+    "print_table",
+    "runs",
+    "show",
+    "with_engine",
+]
 
 T = TypeVar("T")
 
 _STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "waiting": "cyan"}
+_WIDEST = 10_000
 _PIPE_WIDTH = 200  # what reads a pipe has no columns to fit in
 
 
@@ -43,15 +58,21 @@ def existing(store: Path) -> Path:
     return store
 
 
-def runs(store: Path, *, json: bool) -> None:
-    """List the runs of a store, the newest last."""
-    found = sorted(_with_engine(store, lambda engine: engine.runs()), key=lambda run: (run.created_ms, run.run_id))
-    out = console()
+def runs(store: Path, *, status: Collection[str], flow: str | None, json: bool) -> None:
+    """List the runs of a store, the newest last; only those of a status that is named, and of a flow, if one is."""
+    found = sorted(
+        (
+            run
+            for run in with_engine(store, lambda engine: engine.runs())
+            if (not status or run.status in status) and flow in (None, run.flow)
+        ),
+        key=lambda run: (run.created_ms, run.run_id),
+    )
     if json:
-        _print_json(found)
+        print_json(found)
         return
     if not found:
-        out.print(f"no run in {plain(str(store))}")
+        console().print(f"no {'such ' if status or flow else ''}run in {plain(str(store))}", soft_wrap=True)
         return
     table = new_table("run", "flow", "status", "created", "status since")
     for run in found:
@@ -62,7 +83,7 @@ def runs(store: Path, *, json: bool) -> None:
             local_time(run.created_ms),
             local_time(run.updated_ms),
         )
-    out.print(table)
+    print_table(table)
 
 
 def show(store: Path, run_id: str, *, json: bool) -> None:
@@ -72,9 +93,9 @@ def show(store: Path, run_id: str, *, json: bool) -> None:
         snapshot = await engine.snapshot(run_id)
         return next(run for run in await engine.runs() if run.run_id == run_id), snapshot
 
-    info, snapshot = _with_engine(store, look)
+    info, snapshot = with_engine(store, look)
     if json:
-        _print_json({"flow": info.flow, "created_ms": info.created_ms, **as_data(snapshot)})
+        print_json({"flow": info.flow, "created_ms": info.created_ms, **as_data(snapshot)})
         return
     out = console()
     facts = new_table("", "", headed=False)
@@ -104,9 +125,9 @@ def show(store: Path, run_id: str, *, json: bool) -> None:
 
 def history(store: Path, run_id: str, *, json: bool) -> None:
     """List the committed steps of a run."""
-    steps = _with_engine(store, lambda engine: engine.history(run_id))
+    steps = with_engine(store, lambda engine: engine.history(run_id))
     if json:
-        _print_json(steps)
+        print_json(steps)
         return
     table = new_table("step", "at", "what happened", "token", "attempt", "events")
     for step in steps:
@@ -121,6 +142,30 @@ def history(store: Path, run_id: str, *, json: bool) -> None:
     console().print(table)
 
 
+def events(store: Path, run_id: str, *, after: int, json: bool) -> None:
+    """List the stored events of a run's steps after one."""
+    steps = with_engine(store, lambda engine: engine.history(run_id))
+    found = [event for step in steps if step.seq > after for event in step.events]
+    if json:
+        print_json(found)
+        return
+    table = new_table("step", "type", "node", "what")
+    for event in found:
+        node, what = Text(plain(event.node)), Text(", ".join(_carried(event)))
+        table.add_row(f"{event.seq}.{event.index}", event.type, node, what)
+    console().print(table)
+
+
+def _carried(event: Event) -> Iterator[str]:
+    """Yield what an event tells beside its type and place, briefly."""
+    for name in ("name", "source", "target", "error", "arguments", "output", "text"):
+        value = getattr(event, name)
+        if value not in (None, ""):
+            yield f"{name}: {brief(value)}"
+    if event.due_ms is not None:
+        yield f"due: {local_time(event.due_ms)}"
+
+
 def draw(name: str, *, json: bool) -> None:
     """Print a flow as Mermaid text."""
     flow = load_flow(name)
@@ -129,7 +174,7 @@ def draw(name: str, *, json: bool) -> None:
         return
     shape = flow.plan().shape
     nodes = [{"name": node.name, "kind": node.kind} for node in shape.nodes.values()]
-    _print_json({"flow": shape.name, "plan": shape.fingerprint, "nodes": nodes, "mermaid": flow.mermaid()})
+    print_json({"flow": shape.name, "plan": shape.fingerprint, "nodes": nodes, "mermaid": flow.mermaid()})
 
 
 def load_flow(name: str) -> Flow:
@@ -157,7 +202,9 @@ def load_flow(name: str) -> Flow:
     return found
 
 
-def _with_engine(store: Path, look: Callable[[Engine], Awaitable[T]]) -> T:
+def with_engine(store: Path, look: Callable[[Engine], Awaitable[T]]) -> T:
+    """Ask an engine on a store that is there. Raises `Unfit` if none is."""
+
     async def call() -> T:
         async with Engine(existing(store)) as engine:
             return await look(engine)
@@ -174,11 +221,20 @@ def _status(status: str) -> Text:
 
 
 def new_table(*columns: str, headed: bool = True, title: str | None = None) -> Table:
+    """Return a table without lines."""
     table = Table(*columns, box=None, show_header=headed, header_style="bold", title=title, pad_edge=False)
     table.title_justify = "left"
     table.columns[0].overflow = "fold"
     return table
 
 
-def _print_json(value: Any) -> None:
+def print_table(table: Table) -> None:
+    """Print a table of which no column is folded or cut, however narrow the terminal is: ids are there to be copied."""
+    out = console()
+    out.width = max(out.width, Measurement.get(out, out.options.update(width=_WIDEST), table).maximum)
+    out.print(table, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
     sys.stdout.write(as_json(value) + "\n")
