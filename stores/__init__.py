@@ -19,6 +19,7 @@ from stores.base import (
     StoreError,
     StoreForked,
     StoreFull,
+    StoreInUse,
     StoreReadOnly,
 )
 from stores.memory import MemoryStore
@@ -42,6 +43,7 @@ __all__ = [
     "StoreError",
     "StoreForked",
     "StoreFull",
+    "StoreInUse",
     "StoreReadOnly",
 ]
 

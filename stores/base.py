@@ -35,6 +35,7 @@ __all__ = [
     "StoreError",
     "StoreForked",
     "StoreFull",
+    "StoreInUse",
     "StoreReadOnly",
 ]
 
@@ -110,6 +111,7 @@ class StoreError(Exception):
     StoreError
     ├── Conflict        a check failed; nothing was written
     ├── StoreBusy       the writer lock is held by another process for too long
+    │   └── StoreInUse  open elsewhere, where one must have it alone
     ├── StoreClosed     used after close
     ├── StoreDamaged    the file is not a readable store
     ├── StoreForked     used in a forked child
@@ -141,6 +143,18 @@ class StoreBusy(StoreError):
             f"store {self.path!r}: another process has held the writer lock for {self.seconds:g} s; "
             "it may be frozen inside a commit: wake it or end it, then try again"
         )
+
+
+class StoreInUse(StoreBusy):
+    """The store at `path` cannot be had alone, or is had alone by another process; `detail` says how."""
+
+    def __init__(self, path: str, detail: str) -> None:
+        super().__init__(path, 0.0)
+        self.args = (path, detail)
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"store {self.path!r} is in use: {self.detail}; try again once that has ended"
 
 
 class StoreClosed(StoreError):

@@ -16,22 +16,34 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
+from pathlib import Path
 from queue import SimpleQueue
-from time import monotonic
+from time import monotonic, sleep
 from typing import TypeAlias
 
 import lmdb
 
-from stores import files, lock_file
-from stores.base import Durability, Op, StoreBusy, StoreClosed, StoreError, StoreForked, StoreFull
+from stores import files, lock_file, rewriting
+from stores.base import (
+    Durability,
+    Op,
+    StoreBusy,
+    StoreClosed,
+    StoreDamaged,
+    StoreError,
+    StoreForked,
+    StoreFull,
+    StoreInUse,
+)
 from stores.keys import KEY_BYTES_MAX, Chunk, check_key
-from stores.lmdb_errors import explain
+from stores.lmdb_errors import explain, explain_system
 from stores.transactions import apply, read_chunk, size_of
 
 __all__ = ["Environment", "enter"]
 
 FRESH_S = 0.001  # how long an answer of the lock file is good for
 GROWTHS_MAX = 64  # doublings in one commit: more than an address space has
+REOPENS_MAX = 1000  # after a compaction, a millisecond apart
 READ_PATIENCE_S = 5.0  # for a read that finds the map grown by another process, while a commit is stuck
 
 _Job: TypeAlias = tuple[tuple[Op, ...], "Future[None]"]
@@ -306,6 +318,66 @@ class Environment:
                 self._raw = None
                 self._gone = partial(StoreFull, self.path, str(error))
                 raise self._gone() from error
+
+    # ---- compacting
+
+    def compact(self, patience: float) -> tuple[int, int]:
+        """Rewrite the file without its free pages, while nobody else has it; return its size before and after."""
+        with _registry_lock:  # so nobody of this process comes in
+            if self._raw is None:
+                raise self._gone()
+            if not self.has_the_files_of(self.path):  # deleted, or made anew: it is not this store's any more
+                raise StoreDamaged(self.path, "its file is gone")
+            if self._users > 1:
+                raise StoreInUse(self.path, "this process has opened it more than once")
+            self._take_turn(patience)
+            try:
+                with self._reads, rewriting.gate_held_alone(self.path):
+                    return self._compact()
+            finally:
+                self._turn.release()
+
+    def _compact(self) -> tuple[int, int]:
+        """Rewrite the file and open it. Needs every lock, and the gate."""
+        if self._raw is None:
+            raise self._gone()
+        if not lock_file.exclude_others(self._lock_fd):
+            raise StoreInUse(self.path, "another process has it open")
+        file = Path(self.path) / "data.mdb"
+        before, map_size = file.stat().st_size, self._raw.info()["map_size"]
+        try:
+            rewriting.rewrite(self._raw, Path(self.path))
+        except lmdb.Error as error:
+            raise explain(self.path, error, before) from error
+        except OSError as error:
+            raise explain_system(self.path, error.errno, str(error)) from error
+        finally:
+            if self.has_the_files_of(self.path):  # nothing has come of it
+                lock_file.let_others_in(self._lock_fd)
+            else:
+                self._reopen(map_size)
+        return before, file.stat().st_size
+
+    def _reopen(self, map_size: int) -> None:
+        """Open the file that has taken the place of the one that is open."""
+        assert self._raw is not None
+        lock_file.spoil(self._lock_fd)
+        self._raw.close()
+        os.close(self._lock_fd)
+        self._raw, self._lock_fd = None, -1
+        for left in reversed(range(REOPENS_MAX)):
+            try:
+                self._raw, self._lock_fd = files.open_files(self.path, map_size, sync=self.durability != "none")
+                break
+            except StoreError as error:
+                # Who opens without us, and is just being refused for the spoilt lock file, keeps it from being mended.
+                if left and isinstance(error, StoreDamaged):
+                    sleep(0.001)
+                    continue
+                self._gone = partial(type(error), *error.args)
+                _registry.pop(self.path, None)
+                raise
+        self._inode, self._asked = files.inode(self.path), float("-inf")
 
 
 def _after_fork_in_child() -> None:

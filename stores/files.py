@@ -10,8 +10,9 @@ from lmdb.verify import verify
 from stores.base import StoreDamaged, StoreReadOnly
 from stores.lmdb_errors import explain, explain_system
 from stores.lock_file import open_lock_file
+from stores.rewriting import passing_the_gate
 
-__all__ = ["inode", "open_environment"]
+__all__ = ["inode", "open_environment", "open_files"]
 
 READERS_MAX = 510  # read transactions at one moment, of all processes; each process has one at most
 
@@ -19,8 +20,8 @@ READERS_MAX = 510  # read transactions at one moment, of all processes; each pro
 def open_environment(path: str, map_size: int, *, sync: bool) -> tuple["lmdb.Environment", int]:
     """Open, or make, the environment in the folder `path`. Return it with a descriptor of its lock file.
 
-    Close the descriptor after the environment. Raises `StoreReadOnly`, `StoreFull`, `StoreDamaged`, or
-    `ValueError` if this process has it open by other means.
+    Close the descriptor after the environment. Raises `StoreReadOnly`, `StoreFull`, `StoreDamaged`, `StoreInUse`,
+    or `ValueError` if this process has it open by other means.
     """
     folder = Path(path)
     try:
@@ -29,6 +30,13 @@ def open_environment(path: str, map_size: int, *, sync: bool) -> tuple["lmdb.Env
         raise StoreReadOnly(path, "it is a file, and a store is a folder") from error
     except OSError as error:
         raise explain_system(path, error.errno, str(error)) from error
+    with passing_the_gate(path):
+        return open_files(path, map_size, sync=sync)
+
+
+def open_files(path: str, map_size: int, *, sync: bool) -> tuple["lmdb.Environment", int]:
+    """Open an environment whose folder is there, as `open_environment`, for one who is through the gate."""
+    folder = Path(path)
     opened = _open(path, map_size, sync=sync)
     try:
         opened.reader_check()  # frees what killed readers hold: the pages they saw, and their slots

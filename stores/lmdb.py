@@ -86,6 +86,16 @@ class LMDBStore:
         """
         self._open().commit(ops, self.busy_timeout)
 
+    def compact(self) -> tuple[int, int]:
+        """Rewrite the file without its free pages; return its size in bytes before and after.
+
+        It never shrinks otherwise. This needs room on the disk for what is in use, and the store for itself: it
+        raises `StoreInUse`, a `StoreBusy`, if another process has it open or this one has more than once; opens that
+        come meanwhile wait for a while. A crash at any moment leaves the file as it was or as it is then, and at
+        most a folder `compact.tmp`, which the next `compact` removes.
+        """
+        return self._open().compact(self.busy_timeout)
+
     def close(self) -> None:
         """Give the path back. Idempotent; every later call raises `StoreClosed`."""
         with self._closing:  # two threads must not give it back twice

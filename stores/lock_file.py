@@ -11,10 +11,10 @@ import struct
 import sys
 from pathlib import Path
 
-if sys.platform == "linux":
+if sys.platform != "win32":
     import fcntl
 
-__all__ = ["held_elsewhere", "open_lock_file"]
+__all__ = ["exclude_others", "held_elsewhere", "let_others_in", "open_lock_file", "spoil"]
 
 # struct flock: type, whence, start, length, pid. Elsewhere it has another shape, or LMDB other locks.
 KNOWN = sys.platform == "linux" and struct.calcsize("P") == 8
@@ -29,7 +29,7 @@ def open_lock_file(path: str) -> int:
     Close the descriptor after the environment, never before: closing any descriptor of a file drops
     all POSIX locks that the process has on it, LMDB's among them.
     """
-    return os.open(Path(path) / "lock.mdb", os.O_RDONLY | os.O_CLOEXEC)
+    return os.open(Path(path) / "lock.mdb", os.O_RDWR | os.O_CLOEXEC)
 
 
 def held_elsewhere(lock_fd: int) -> bool:
@@ -40,3 +40,26 @@ def held_elsewhere(lock_fd: int) -> bool:
         return fcntl.fcntl(lock_fd, fcntl.F_GETLK, _QUESTION)[:2] != _NOBODY
     except OSError:  # a file system without locks
         return True
+
+
+def exclude_others(lock_fd: int) -> bool:
+    """Make every other process that opens the environment wait; `False`, and nothing is done, if one has it open."""
+    try:
+        fcntl.lockf(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)  # in the place of LMDB's lock, which is this process's
+    except OSError:
+        return False
+    return True
+
+
+def let_others_in(lock_fd: int) -> None:
+    """Undo `exclude_others`, and have the environment open as before."""
+    fcntl.lockf(lock_fd, fcntl.LOCK_SH, 1)
+
+
+def spoil(lock_fd: int) -> None:
+    """Make the lock file none, just before its environment is closed for good: the next open makes it anew.
+
+    It holds the number of the last transaction, and another data file has another one. Who was made to wait takes
+    the lock file for valid; such a process must be refused (`MDB_INVALID`) rather than write over what it missed.
+    """
+    os.pwrite(lock_fd, bytes(4), 0)  # the magic number
