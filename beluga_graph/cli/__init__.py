@@ -10,6 +10,7 @@
     sending     `pending`, `answer`, `signal`, `cancel`: what a person says to runs
     driving     `resume`, `fork`, `serve`: runs that go on in this process
     deploying   `check`: which runs a flow would break
+    tending     `prune`, `compact`: what keeps a store small
     checking    `verify`: every record of a store, read
     shown       stored data as text for a terminal, and as JSON
     ends        exit codes, and errors as one line

@@ -11,7 +11,7 @@ from pathlib import Path
 from beluga_graph import BelugaError
 from beluga_graph.cli.looking import existing
 from beluga_graph.codec import DamagedRecord
-from beluga_graph.disk import KINDS, Head, read
+from beluga_graph.disk import KINDS, Head, Keys, read
 from beluga_graph.history import read_steps, rebuild
 from stores import LMDBStore
 from stores.base import Store
@@ -31,9 +31,16 @@ _NAMES = {
     "Y": "messages",
     "Z": "sessions",
     "B": "questions",
+    "G": "parked runs",
+    "D": "doorbells",
+    "Q": "messages to publish",
+    "E": "tombstones",
+    "J": "doomed values",
 }
 _MARKS = "WXATK"  # index entries: the key says all, the value is one byte
 _MARK = b"\x01"
+_RING_BYTES = 8
+_RUN_IN_INDEX = {"A": slice(1, 17), "G": slice(1, 17), "B": slice(1, 17), "T": slice(9, 25)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +89,24 @@ def check(store: Store) -> Checked:
             for _ in read_steps(store, head.run_id):  # those before the last full snapshot, too
                 pass
         except BelugaError as error:
-            damage.append(Damage(head.run_id, str(error)))
+            if store.get(Keys(head.run_id).head) is not None:  # else it was pruned meanwhile
+                damage.append(Damage(head.run_id, str(error)))
     return Checked(dict(sorted(counts.items())), len(heads), tuple(damage))
 
 
 def _read(store: Store, letter: str, key: bytes, blob: bytes) -> Iterator[Head]:
     """Read one record; yield it if it is a head. Raises `DamagedRecord` for one that is not what it should be."""
+    if letter in _RUN_IN_INDEX:
+        _check_index(store, key, b"H" + key[_RUN_IN_INDEX[letter]])
     if letter in _MARKS:
         if blob != _MARK:
             raise DamagedRecord("the index entry", "is not the one byte that it should be")
-        if letter == "W" and store.get(b"V" + key[1:33]) is None:
+        if letter == "W" and store.get(b"V" + key[1:33]) is None and store.get(key) is not None:
             raise DamagedRecord("the large value", f"{key[1:33].hex()} is missing")
+        return
+    if letter == "D":
+        if len(blob) != _RING_BYTES:
+            raise DamagedRecord("the doorbell", f"has {len(blob)} bytes, not {_RING_BYTES}")
         return
     if letter not in KINDS:
         raise DamagedRecord("the record", "is of no kind that is known")
@@ -101,3 +115,9 @@ def _read(store: Store, letter: str, key: bytes, blob: bytes) -> Iterator[Head]:
         raise DamagedRecord("the large value", "is not what its key says")
     if letter == "H":
         yield Head.read(key, blob)
+
+
+def _check_index(store: Store, key: bytes, head: bytes) -> None:
+    """Refuse an index entry of a run that is not there. A run and its entries come and go in one commit each."""
+    if store.get(head) is None and store.get(key) is not None and store.get(head) is None:
+        raise DamagedRecord("the index entry", f"points to a run that is not there: {head[1:].hex()}")

@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
-from beluga_graph.cli import deploying, driving, sending
+from beluga_graph.cli import deploying, driving, sending, tending
 from beluga_graph.cli.ends import told
-from beluga_graph.cli.given import assignments, from_json
+from beluga_graph.cli.given import assignments, from_json, seconds_in
 from beluga_graph.cli.options import CODES, FlowName, Json, RunId, Store, default_store
 from beluga_graph.graph import MISSING
+from beluga_graph.run import RunStatus
 
 __all__ = ["app"]
 
@@ -165,3 +166,33 @@ def serve(
 def check(flow: FlowName, store: Store = default_store, json: Json = False) -> None:
     """Tell which unfinished runs a changed flow would break. Ask it before a deploy."""
     deploying.check(store, flow, json=json)
+
+
+@app.command(epilog=CODES)
+@told
+def prune(
+    older_than: Annotated[
+        str,
+        typer.Option(
+            "--older-than", help="For how long they must have been over, such as 90s, 15m, 12h, 7d.", metavar="DURATION"
+        ),
+    ] = "0s",
+    status: Annotated[
+        list[RunStatus] | None,
+        typer.Option("--status", help="Only these; may be repeated.", show_default="completed, cancelled"),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell which runs it would be.")] = False,
+    store: Store = default_store,
+    json: Json = False,
+) -> None:
+    """Delete runs that are over, with all their records. Safe beside processes that serve."""
+    named = [str(each) for each in status or (RunStatus.completed, RunStatus.cancelled)]
+    since_s = seconds_in(older_than, "--older-than")
+    tending.prune(store, older_than_s=since_s, status=named, dry_run=dry_run, json=json)
+
+
+@app.command(epilog=CODES)
+@told
+def compact(store: Store = default_store, json: Json = False) -> None:
+    """Give the room of deleted records back to the disk. Nobody else may have the store open."""
+    tending.compact(store, json=json)
