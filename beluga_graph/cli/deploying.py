@@ -23,7 +23,7 @@ def check(store: Path, flow: str, *, json: bool) -> None:
         told = {run_id: [str(change) for change in changes] for run_id, changes in broken.items()}
         print_json({"checked": len(found), "broken": told})
     elif not broken:
-        console().print(f"{len(found):,} unfinished runs: all can go on with {flow}", soft_wrap=True)
+        console().print(f"unfinished runs: {len(found):,}; all can go on with {flow}", soft_wrap=True)
     else:
         table = new_table("run", "cannot go on with")
         for run_id, changes in broken.items():

@@ -9,7 +9,9 @@ import pytest
 from cli_documents import ENVIRONMENT, invoke, spawn
 
 from beluga_graph import END, START, Context, Engine, Graph, RunFailed
-from beluga_graph.disk import Keys
+from beluga_graph.cli import operating
+from beluga_graph.cli.app import app
+from beluga_graph.disk import Keys, sealed
 from stores import LMDBStore
 from stores.base import Delete, Put
 
@@ -168,7 +170,25 @@ def test_an_unknown_run_is_an_error_of_one_line(store: Path, command: str) -> No
     assert invoke(command, "../up", "--store", store).stderr.startswith("error: '../up' is no run id")
 
 
-@pytest.mark.parametrize("command", [("runs",), ("show", "a"), ("history", "a"), ("verify",)])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("runs",),
+        ("show", "a"),
+        ("history", "a"),
+        ("events", "a"),
+        ("verify",),
+        ("pending",),
+        ("signal", "a", "go"),
+        ("answer", "a", "q", "approve"),
+        ("cancel", "a"),
+        ("prune",),
+        ("compact",),
+        ("resume", "a", "--flow", "cli_flows:gated"),
+        ("fork", "a", "1", "--flow", "cli_flows:gated"),
+        ("check", "cli_flows:gated"),
+    ],
+)
 def test_looking_never_makes_a_store(tmp_path: Path, command: tuple[str, ...]) -> None:
     result = invoke(*command, "--store", tmp_path / "none")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -227,6 +247,58 @@ def test_verify_reports_damage(tmp_path: Path, harm: Any, letter: bytes, message
     assert any(message in damage["detail"] for damage in read_json("verify", "--store", path, code=1)["damage"])
 
 
+GONE = Keys("gone")
+SEALED = (Keys("done-1").parked, b"Q" + GONE.run + bytes(12), b"E" + GONE.run, b"J" + bytes(32))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (GONE.open, b"\x01", "points to a run that is not there"),
+        (GONE.parked, sealed(GONE.parked, 1), "points to a run that is not there"),
+        (GONE.timer(5, "t:a#1"), b"\x01", "points to a run that is not there"),
+        (GONE.question("a#1"), sealed(GONE.question("a#1"), ("a#1", "a", 1, b"")), "points to a run that is not there"),
+        (Keys("done-1").bell, b"ring", "the doorbell has 4 bytes, not 8"),
+        (Keys("done-1").cancel, b"\x02", "is not the one byte that it should be"),
+        *((key, sealed(key, 1)[:-1] + b"!", "fails its checksum") for key in SEALED),
+        (b"\xff", b"nonsense", "is of no kind that is known"),
+    ],
+)
+def test_verify_reports_what_no_index_should_hold(tmp_path: Path, key: bytes, value: bytes, message: str) -> None:
+    store = filled(tmp_path / "store")
+    store.commit(Put(key, value))
+    store.close()
+    damage = read_json("verify", "--store", tmp_path / "store", code=1)["damage"]
+    assert [found["where"] for found in damage] == [key.hex()]
+    assert message in damage[0]["detail"]
+
+
+def test_verify_knows_every_kind_of_record(tmp_path: Path) -> None:
+    store = filled(tmp_path / "store")
+    grave, doom, post = b"E" + GONE.run, b"J" + bytes(32), b"Q" + Keys("done-1").run + bytes(12)
+    store.commit(
+        Put(Keys("done-1").bell, bytes(8)),
+        Put(Keys("done-1").cancel, b"\x01"),
+        *(Put(key, sealed(key, b"anything")) for key in (grave, doom, post)),
+    )
+    store.close()
+    found = read_json("verify", "--store", tmp_path / "store")
+    kinds = {"doorbells", "tombstones", "doomed values", "messages to publish"}
+    assert {kind: found["records"].get(kind) for kind in kinds} == dict.fromkeys(kinds, 1)
+    assert "unknown" not in found["records"]
+
+
+def filled(path: Path) -> LMDBStore:
+    """Return a store that holds one run."""
+
+    async def fill() -> None:
+        async with Engine(path) as engine:
+            await engine.execute(simple, 21, run_id="done-1")
+
+    asyncio.run(fill())
+    return LMDBStore(path)
+
+
 def test_verify_tells_of_a_file_that_is_no_store(tmp_path: Path) -> None:
     (tmp_path / "data.mdb").write_bytes(b"nonsense" * 4096)
     result = invoke("verify", "--store", tmp_path)
@@ -236,8 +308,11 @@ def test_verify_tells_of_a_file_that_is_no_store(tmp_path: Path) -> None:
 
 
 def test_help_names_the_exit_codes_and_the_version_is_told() -> None:
-    for command in ((), ("demo",), ("runs",), ("show",), ("history",), ("draw",), ("verify",)):
-        output = " ".join(invoke(*command, "--help").output.split())
+    commands = [str(command.name or command.callback.__name__) for command in app.registered_commands]
+    commands += [command.callback.__name__ for command in operating.app.registered_commands]
+    assert len(commands) == 17
+    for command in ("", *commands):
+        output = " ".join(invoke(*filter(None, [command]), "--help").output.split())
         assert "Exit codes: 0 done, 1 error, 2 wrong usage, 3 the run failed, 4 busy" in output
     assert invoke("--version").output.startswith("beluga-graph ")
 
