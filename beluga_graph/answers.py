@@ -44,9 +44,13 @@ class Answer:
     @classmethod
     def read(cls, payload: Any) -> Answer:
         """Return the answer that a payload holds. Raises `BadSignal`: anybody can send a signal."""
+        named = payload if isinstance(payload, dict) else {}
+        if "decision" not in named or not named.keys() <= {"decision", "value", "reason"}:
+            message = f"the payload {payload!r:.100} is no answer: it has a decision, and perhaps a value and a reason"
+            raise BadSignal("", message)
         try:
-            return cls(**payload)
-        except (TypeError, ValueError) as error:
+            return cls(**named)
+        except ValueError as error:
             raise BadSignal("", f"the payload {payload!r:.100} is no answer: {error}") from error
 
 

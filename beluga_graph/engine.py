@@ -245,8 +245,8 @@ class Engine(Inspector):
 
         On disk when this returns, and taken once, also if nothing runs now. A rejected step fails with `Rejected`; of
         a rejected tool call the model is told. Where the flow is registered here, a value that does not fit is refused
-        at once. Raises `ValueError` for what is no answer, `BadSignal`, `NotData`, `RunNotFound`; `RunConflict` if the
-        question is not pending: it may have been answered.
+        at once; else the run puts the question anew. Raises `ValueError` for what is no answer, `BadSignal`, `NotData`,
+        `RunNotFound`; `RunConflict` if the question is not pending: it may have been answered.
         """
         self._check_open()
         head = self._runs.head(check_run_id(run_id))

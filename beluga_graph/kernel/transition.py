@@ -146,7 +146,7 @@ def _too_many_steps(draft: Draft) -> None:
 def _failed(draft: Draft, trigger: NodeFailed) -> None:
     token = draft.run.tokens.get(trigger.token)
     if token is None or token.state != RUN or token.attempt != trigger.attempt:
-        return
+        return None
     node = draft.shape.nodes[token.node]
     draft.events.extend(trigger.events)
     if trigger.retryable and node.retry is not None and token.tried < node.retry.attempts:
@@ -155,10 +155,20 @@ def _failed(draft: Draft, trigger: NodeFailed) -> None:
         draft.active -= 1
         draft.ops.append(("timer", token_timer(token.name), trigger.at + pause))
         draft.event("retry", node.name, token.name, None, tried=token.tried, delay_ms=pause, message=trigger.message)
-        return
+        return None
+    if node.asks and not trigger.final:
+        return _ask_again(draft, token, node, trigger.message)
     value = _given(token, node) if trigger.input is None else trigger.input
     failure: FailureFields = (node.name, trigger.type, trigger.message, token.tried, value)
-    draft.fail(token.place, node, failure, token=token, final=trigger.final)
+    return draft.fail(token.place, node, failure, token=token, final=trigger.final)
+
+
+def _ask_again(draft: Draft, token: Token, node: NodeShape, message: str) -> None:
+    """Put a question anew to which the answer was none: a slip of a person's must not fail the run."""
+    draft.active -= 1
+    _rearm(draft, token, node)
+    draft.event("retry", node.name, token.name, None, tried=token.attempt, delay_ms=0, message=message)
+    draft.event("waiting", node.name, token.name, draft.value(token.value), name="approval")
 
 
 def _timer_fired(draft: Draft, trigger: TimerFired) -> None:
@@ -355,6 +365,8 @@ def changes(shape: Shape, run: Snapshot, patch: Patch) -> Change:
             tokens.append(op[1])
             if op[2] == RUN:
                 new["token", op[1]] = RunNode(op[1], op[3])
+            elif op[2] == WAITS:
+                new["token", op[1]] = AwaitSignal(op[1], signal_of(shape.nodes[run.tokens[op[1]].node], op[1]) or "")
         elif kind in ("receive", "answer"):
             tokens.append(op[1])
             new["token", op[1]] = RunNode(op[1], run.tokens[op[1]].attempt)

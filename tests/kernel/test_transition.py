@@ -574,12 +574,14 @@ def test_each_question_has_a_signal_of_its_own() -> None:
     assert walk.run.waits == {"approval:f#1[0]/q#1": ["f#1[0]/q#1"]}
 
 
-def test_a_failed_question_keeps_what_it_asks_about_and_asks_again_after_a_resume() -> None:
+@pytest.mark.parametrize("final", [False, True])
+def test_a_question_keeps_what_it_asks_about_and_asks_again_what_was_not_answered(final: bool) -> None:
     walk = Walk(asking("q", END))
     walk.signal("approval:q#1", b"no")
-    walk.fail("q#1")
-    assert walk.run.error == ("q", "Boom", "it broke", 1, b"in")
-    walk.resume()
+    walk.fail("q#1", final=final)
+    if final:
+        assert walk.run.error == ("q", "Boom", "it broke", 1, b"in")
+        walk.resume()
     assert (walk.run.status, walk.run.waits) == ("waiting", {"approval:q#1": ["q#1"]})
     walk.signal("approval:q#1", b"yes")
     assert walk.run.tokens["q#1"].answer == b"yes"
