@@ -392,11 +392,11 @@ def test_who_serves_finishes_what_is_under_way_and_another_process_goes_on(
         (tmp_path / "open").touch()  # so the node ends within the grace
         output, _ = process.communicate(timeout=PATIENCE_S)
         assert (process.returncode, output) == (0, "stopped; everything was handed back\n")
-    assert log(tmp_path) == ["r first begins", "r first ends"]
-    assert status(store, "r") == "running"
+    # The file may be seen before the signal; then one more node is begun, and finished too.
+    assert log(tmp_path) in (done := ["r first begins", "r first ends"], [*done, "r second"])
     with serving(store, "cli_flows:gated"):
         eventually(lambda: status(store, "r") == "completed")
-    assert log(tmp_path) == ["r first begins", "r first ends", "r second"]
+    assert log(tmp_path) == [*done, "r second"]
 
 
 def test_what_does_not_finish_within_the_grace_runs_again_elsewhere(store: Path, tmp_path: Path) -> None:
