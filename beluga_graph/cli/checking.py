@@ -29,8 +29,14 @@ _NAMES = {
     "P": "shapes",
     "I": "signals",
     "B": "questions",
+    "Q": "messages to publish",
+    "e": "bus events",
+    "d": "bus event ids",
+    "c": "bus cursors",
+    "x": "dead letters",
+    "o": "observed edges",
 }
-_MARKS = "WXATK"  # index entries: the key says all, the value is one byte
+_MARKS = "WXATKt"  # index entries: the key says all, the value is one byte
 _MARK = b"\x01"
 
 
