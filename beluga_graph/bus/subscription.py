@@ -74,7 +74,7 @@ class Subscription:
     ) -> None:
         self.pattern = pattern
         self.name = name
-        self.label: str = name or getattr(handler, "__qualname__", type(handler).__qualname__)
+        self.label = name or str(getattr(handler, "__name__", type(handler).__name__))
         self.errors = 0
         """How often the handler raised, or an event could not be handed to it."""
         self.last_error: BaseException | None = None
@@ -181,9 +181,9 @@ class Subscription:
     async def _walk(self) -> None:
         """Handle one page of the log, or wait until there is more."""
         self._more.clear()
-        is_all = True
+        at_end = True
         for position, record in self._log.after(self.position, _PAGE):
-            is_all = False
+            at_end = False
             if self.cancelled:
                 return
             if position <= self.position:  # another process of this name has handled it meanwhile
@@ -199,7 +199,7 @@ class Subscription:
                 return
         if self.name is not None and self._cursor and self.position > self._cursor.position + _FAR:
             await self._advance(self.position, None)
-        if is_all:
+        if at_end:
             await self._more.wait()
 
     async def _deal_with(self, position: int, record: Record) -> None:
