@@ -2,17 +2,18 @@
 
 The map of the house. An arrow may only point down:
 
-    doors       cli/  demo/  testing/
+    doors       cli/  demo/  testing/  bus/
     5 flows     agents/ (agent tools handoffs turn conversation)  flows/ (graph sequential parallel loop
                 workflow)
     4 walker    engine (the user's object)  run  admission  takeover  scheduler (the only module that creates tasks)
-                parking  seat  inbox  live  agenda  fork  inspector  post  questions  recovery  serving  pruning  given
+                parking  seat  inbox  outbox  live  agenda  fork  inspector  post  questions  recovery  serving
+                pruning  given
     3 hands     executor  answers  attempt  state  context  history  session  lease  committer  adoption  past
-                threads  disk
+                threads  disk  published
     2 models/   (messages openai anthropic)   draw/ (mermaid export)
     1 meaning   plan/ (compile passes)  events  codec/  kernel/ (shape snapshot triggers; and the rules:
                 transition: advance, work; pure: no I/O, clock, randomness, asyncio or user code)
-    0 words     graph  reducers  policy  clock  errors
+    0 words     graph  reducers  policy  clock  topics  errors
     ground      stores/ (base, memory, lmdb)
 
 A flow compiles to a plan: its shape (data) and its bindings (code). A run is a snapshot. One pure function,

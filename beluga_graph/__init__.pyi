@@ -18,6 +18,17 @@ from .agents.tools import (
     Tool as Tool,
     tool as tool,
 )
+from .bus.bus import (
+    EventBus as EventBus,
+)
+from .bus.event import (
+    BusEvent as BusEvent,
+    DeadLetter as DeadLetter,
+    ObservedEdge as ObservedEdge,
+)
+from .bus.subscription import (
+    Subscription as Subscription,
+)
 from .context import (
     Context as Context,
 )
@@ -31,7 +42,10 @@ from .errors import (
     BadRunId as BadRunId,
     BadSignal as BadSignal,
     BadState as BadState,
+    BadTopic as BadTopic,
     BelugaError as BelugaError,
+    BusClosed as BusClosed,
+    BusError as BusError,
     DelegationCycle as DelegationCycle,
     DuplicateNode as DuplicateNode,
     EdgeTypeMismatch as EdgeTypeMismatch,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from beluga_graph.lease import Lease, Owner, is_held_elsewhere
 from stores.base import Store
 
-__all__ = ["abandoned", "is_driven", "overdue", "unfinished"]
+__all__ = ["abandoned", "is_driven", "is_driven_elsewhere", "overdue", "unfinished"]
 
 
 def unfinished(store: Store) -> list[bytes]:
@@ -28,6 +28,13 @@ def abandoned(store: Store, own: Owner) -> Iterator[bytes]:
     for key, _ in store.scan(b"A"):
         if not is_driven(store, key[1:], own):
             yield key[1:]
+
+
+def is_driven_elsewhere(store: Store, run: bytes, own: Owner) -> bool:
+    """Tell whether a run has another owner who is alive. Raises `DamagedRecord`."""
+    key = b"L" + run
+    record = store.get(key)
+    return record is not None and is_held_elsewhere(store, Lease.read(key, record), own)
 
 
 def is_driven(store: Store, run: bytes, own: Owner) -> bool:

@@ -8,16 +8,18 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from beluga_graph.clock import Clock
-from beluga_graph.codec import TooLarge
-from beluga_graph.errors import StateError
+from beluga_graph.codec import NotData, TooLarge
+from beluga_graph.errors import LimitReached, StateError
 from beluga_graph.events import revive
 from beluga_graph.kernel.rules import limit
 from beluga_graph.kernel.snapshot import Snapshot, Token
 from beluga_graph.kernel.triggers import NodeFailed, NodeFinished
 from beluga_graph.kernel.words import EventFields, Value
 from beluga_graph.plan import Binding, Plan
+from beluga_graph.published import MESSAGES_MAX, Published
 from beluga_graph.state import StateView
 from beluga_graph.threads import DaemonPool
+from beluga_graph.topics import check_topic
 
 __all__ = ["Attempt", "Ended", "Hands", "Items", "Memory"]
 
@@ -38,6 +40,8 @@ class Ended(NamedTuple):
     """Large values: what stands for each in the trigger, and its bytes."""
     items: tuple[Items, ...] = ()
     error: BaseException | None = None
+    messages: tuple[Published, ...] = ()
+    """What the node publishes once its step is committed."""
 
 
 class Memory(Protocol):
@@ -83,6 +87,7 @@ class Attempt:
         "events",
         "hands",
         "memory",
+        "messages",
         "plan",
         "reason",
         "run",
@@ -115,6 +120,7 @@ class Attempt:
         self.usage: dict[str, int] = {}
         self.reason = ""  # why a loop ended
         self.blobs: list[tuple[bytes, bytes]] = []
+        self.messages: list[Published] = []
         self._show = show
         self._state: StateView | None = None
         self._loop = asyncio.get_running_loop()
@@ -209,6 +215,19 @@ class Attempt:
             index = len(self.shown)
             self.shown.append(self.keep(output))
         self.events.append((kind, self.token.node, self.token.name, fields, index))
+
+    def publish(self, topic: str, data: Any) -> None:
+        """Collect what is published once the step is committed. Raises `BadTopic`, `NotData`, `LimitReached`."""
+        check_topic(topic)
+        node = self.token.node
+        if len(self.messages) >= MESSAGES_MAX:
+            raise LimitReached(self.run.run_id, f"node {node!r} publishes more than {MESSAGES_MAX:,} messages at once")
+        try:
+            value = self.keep(data)
+        except NotData as error:
+            reason = f"{error.reason}; node {node!r} published it to {topic!r}"
+            raise NotData(error.path, error.type_name, error.shown, reason) from None
+        self.messages.append(Published(topic, self.plan.shape.nodes[node].agent or node, value))
 
     def take(self, route: Any) -> None:
         """Choose the way out of the node."""

@@ -77,6 +77,15 @@ class Context:
         """Show a piece of text to those who watch the run now. The whole is stored with the node's end."""
         self._attempt.emit_text(text)
 
+    def publish(self, topic: str, data: Any = None) -> None:
+        """Publish an event with this node's step, to the engine's `bus`, exactly once however often it crashes.
+
+        It is on disk in the commit of the step, and dropped with a failed attempt. Its correlation id is the run's
+        id, its causation id the node's idempotency key. Of an engine without a bus it stays in the outbox for one
+        that has it. Raises `BadTopic`, and `NotData` for what cannot be stored.
+        """
+        self._attempt.publish(topic, data)
+
     def __repr__(self) -> str:
         return f"<context of {self.idempotency_key}>"
 

@@ -23,9 +23,20 @@ are hashed to 16 bytes: keys stay short, and no id can reach into another's reco
 | `D run`                   | doorbell: something was sent to the run since it was looked at |
 | `K run`                   | that somebody wants the run cancelled                          |
 | `B run token`             | index: a question that a person is asked: token, node, time, value |
-| `Q run step index`        | outbox: a message that a committed step publishes              |
+| `Q run seq index`         | outbox: a message that a committed step publishes              |
 | `E run`                   | tombstone: the run is being deleted                            |
 | `J digest`                | that a large value may be about to be deleted                  |
+
+A durable event bus keeps its records under small letters, also in a store of its own:
+
+| key                       | record                                                         |
+|---------------------------|----------------------------------------------------------------|
+| `e position`              | event: topic, id, publisher, correlation, causation, time, value |
+| `d id`                    | position of the event of this id, so that it is published once |
+| `t correlation position`  | index: an event that belongs to a correlation id               |
+| `c subscription`          | cursor: name, position up to which events were handled         |
+| `x subscription position` | dead letter: an event that its handler refused each time       |
+| `o edge`                  | observed: publisher, topic, subscription                       |
 """
 
 from __future__ import annotations
@@ -47,7 +58,7 @@ __all__ = [
     "short",
 ]
 
-KINDS = {letter: ord(letter) for letter in "HLONSCVWXPIATGDKBQEJYZ"}
+KINDS = {letter: ord(letter) for letter in "HLONSCVWXPIATGDKBQEJYZ" + "edtcxo"}
 _MARK = b"\x01"
 
 
@@ -98,6 +109,10 @@ class Keys:
     def question(self, token: str) -> bytes:
         """Key of a question that a token asks."""
         return b"B" + self.run + short(token)
+
+    def message(self, seq: int, index: int) -> bytes:
+        """Key of a message in the outbox; a run's messages lie in the order in which they are published."""
+        return b"Q" + self.run + seq.to_bytes(8, "big") + index.to_bytes(4, "big")
 
     def blob_marks(self, digest: bytes) -> tuple[bytes, bytes]:
         """Keys that say this run refers to a large value: by value, and by run."""

@@ -21,6 +21,7 @@ from beluga_graph.inspector import Inspector
 from beluga_graph.kernel.triggers import RunForked
 from beluga_graph.lease import Owner
 from beluga_graph.live import Live, Watch
+from beluga_graph.outbox import Bus
 from beluga_graph.parking import Parking
 from beluga_graph.plan import Compilable, Plan
 from beluga_graph.policy import Limits, at_least_one
@@ -54,8 +55,12 @@ class Engine(Inspector):
     In every mode, `start`, `signal`, `cancel` and the end of a run wait for their commit.
 
     `deps` are live resources that nodes see as `ctx.deps`; they are never stored. `max_concurrency` bounds the
-    attempts under way at a time. Use it as `async with Engine(…) as engine`; leaving stops what it drives,
-    without ending the runs: they go on where they were, under any engine on the same store.
+    attempts under way at a time. `bus` (an `EventBus`) is given what nodes publish by `ctx.publish`, and
+    `run.started`, `run.waiting`, `run.completed`, `run.failed` and `run.cancelled`, once each if it is durable;
+    without a bus, what nodes publish is kept in the store for an engine that has one.
+
+    Use it as `async with Engine(…) as engine`; leaving stops what it drives, without ending the runs: they go on
+    where they were, under any engine on the same store.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class Engine(Inspector):
         store: Store | str | os.PathLike[str] | None = None,
         *,
         durability: Durability = "commit",
+        bus: Bus | None = None,
         clock: Clock | None = None,
         deps: Any = None,
         max_concurrency: int | None = None,
@@ -82,6 +88,7 @@ class Engine(Inspector):
             self.store, durability, Hands(clock or SystemClock(), self._pool, deps), max_concurrency
         )
         self._owner = Owner(self.store)
+        self._scheduler.outbox.serve(bus, self._owner)
         self._runs = Admission(self.store, self._scheduler, self._owner)
         self._parking = Parking(self._runs, lambda head: self._plans.get(head.flow))
         self._is_closed = False
@@ -105,12 +112,19 @@ class Engine(Inspector):
             return
         await self._runs.turned_away()
         await self._scheduler.committer.drained()
+        await self._scheduler.outbox.close()
         self._is_closed = True
         self._scheduler.close()
         self._pool.close()
         self._owner.end()
         if self._opened_here:
             self.store.close()
+
+    def register(self, flow: Compilable) -> Plan:
+        """Make a flow known, so that its runs can be resumed by their id. Raises `GraphError`."""
+        plan = super().register(flow)
+        self._scheduler.outbox.learn(plan)
+        return plan
 
     # Running.
 
@@ -340,3 +354,4 @@ class Engine(Inspector):
 
     def _check_open(self) -> None:
         self._runs.check_open()
+        self._scheduler.outbox.begin()

@@ -35,6 +35,9 @@ BelugaError
 ├── SnapshotError               stored bytes, or a value, cannot be what they should
 │   ├── NotData                 a value that cannot be stored
 │   └── …                       the rest of the codec's errors
+├── BusError                    an event bus cannot do what was asked
+│   ├── BadTopic                a topic or a pattern that cannot be one
+│   └── BusClosed               used after close
 ├── ToolError                   a tool cannot be offered, or its call not be made
 └── ModelError                  a model could not answer
 """
@@ -53,7 +56,10 @@ __all__ = [
     "BadRunId",
     "BadSignal",
     "BadState",
+    "BadTopic",
     "BelugaError",
+    "BusClosed",
+    "BusError",
     "DelegationCycle",
     "DuplicateNode",
     "EdgeTypeMismatch",
@@ -245,6 +251,18 @@ class Interrupted(RunError):
 
 class Timeout(RunError, TimeoutError):
     """An attempt, a frame or the run passed its deadline."""
+
+
+class BusError(BelugaError):
+    """An event bus cannot do what was asked."""
+
+
+class BadTopic(BusError):
+    """A topic or a pattern that cannot be one; it was not published, or subscribed to."""
+
+
+class BusClosed(BusError):
+    """The bus was closed: what was not handled is still on a durable one, for the next."""
 
 
 class ToolError(BelugaError):

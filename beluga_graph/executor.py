@@ -18,6 +18,7 @@ from beluga_graph.attempt import Attempt, Ended, Items
 from beluga_graph.codec import CodecError, NotData
 from beluga_graph.context import Context
 from beluga_graph.errors import (
+    BadTopic,
     LimitReached,
     ModelError,
     Rejected,
@@ -35,6 +36,7 @@ from beluga_graph.plan import Body
 __all__ = ["run_attempt"]
 
 _NEVER_AGAIN = (
+    BadTopic,
     ToolError,
     CodecError,
     UnknownRoute,
@@ -166,7 +168,7 @@ def _finished(
         tuple(attempt.usage.items()),
         attempt.reason,
     )
-    return Ended(trigger, tuple(attempt.blobs), tuple(items))
+    return Ended(trigger, tuple(attempt.blobs), tuple(items), messages=tuple(attempt.messages))
 
 
 def _failed(attempt: Attempt, error: BaseException, *, chosen: bool) -> Ended:

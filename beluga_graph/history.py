@@ -28,6 +28,7 @@ from beluga_graph.kernel.triggers import (
     Trigger,
 )
 from beluga_graph.kernel.words import Patch
+from beluga_graph.published import published_ops
 from beluga_graph.session import session_items
 from stores.base import Check, Delete, Op, Put, Store
 
@@ -119,6 +120,8 @@ class History:
                 ops += self.blob_ops(ended.blobs)
             if ended.items:
                 ops += self._item_ops(run, ended.items)
+            if ended.messages and ("finish",) in patch.ops:  # else its route was refused: the attempt has failed
+                ops += published_ops(self.keys, run, ended.trigger.token, ended.messages, at)
         if isinstance(trigger, RunForked):  # what the source was asked, the fork is asked anew
             ops += [self._question(run.tokens[token], at) for token in _asking(run)]
         return ops + self._index_ops(run, patch, at)

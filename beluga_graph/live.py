@@ -263,6 +263,7 @@ class Step:
         """The step is on disk: show its events, begin its work."""
         self.live.committed = self.seq
         self.live.history.committed(self.ops)
+        self._scheduler.outbox.released(self.ops)
         try:
             if self.live.watches:
                 for event in self.events():

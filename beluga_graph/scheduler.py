@@ -34,6 +34,7 @@ from beluga_graph.kernel.triggers import (
 )
 from beluga_graph.lease import Lease
 from beluga_graph.live import Busy, Hand, Live, Step
+from beluga_graph.outbox import Outbox
 from beluga_graph.session import end_ops
 from stores.base import Conflict, Delete, Durability, Op, Put, Store
 
@@ -54,6 +55,7 @@ class Scheduler:
         self._ahead = durability == "batch"
         self.lives: dict[str, Live] = {}  # the runs that are driven here, by id
         self.inbox = Inbox(self)
+        self.outbox = Outbox(store, self.committer)
         self.on_driven: Callable[[], None] = nobody  # a run is driven: it may be sent something from afar, or parked
         self._busy = Busy()
         self._turn = time.perf_counter()
@@ -85,6 +87,7 @@ class Scheduler:
         run.apply(patch)
         if run.status != status or run.plan != live.head.plan:
             ops += self._status_ops(live, at)
+        ops += self.outbox.status_ops(live, trigger, status, at)
         ops += live.history.snapshot_ops(run)
         step = Step(self, live, patch, changes(shape, run, patch), ops, hand)
         if ended is not None and ended.error is not None and run.status == FAILED:

@@ -36,8 +36,13 @@ _NAMES = {
     "Q": "messages to publish",
     "E": "tombstones",
     "J": "doomed values",
+    "e": "bus events",
+    "d": "bus event ids",
+    "c": "bus cursors",
+    "x": "dead letters",
+    "o": "observed edges",
 }
-_MARKS = "WXATK"  # index entries: the key says all, the value is one byte
+_MARKS = "WXATKt"  # index entries: the key says all, the value is one byte
 _MARK = b"\x01"
 _RING_BYTES = 8
 _RUN_IN_INDEX = {"A": slice(1, 17), "G": slice(1, 17), "B": slice(1, 17), "T": slice(9, 25)}

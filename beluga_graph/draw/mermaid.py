@@ -19,7 +19,7 @@ from beluga_graph.kernel.shape import (
     Shape,
 )
 
-__all__ = ["mermaid"]
+__all__ = ["escaped", "mermaid"]
 
 _SHAPES = {
     FAN_OUT: ('{{"', '"}}'),
@@ -49,12 +49,12 @@ def _inside(shape: Shape, frame: str, ids: dict[str, str], indent: str) -> list[
         if node.frame != frame:
             continue
         if node.kind == FRAME:
-            lines.append(f'{indent}subgraph {ids[node.name]}["{_escaped(node.local)}"]')
+            lines.append(f'{indent}subgraph {ids[node.name]}["{escaped(node.local)}"]')
             lines += _inside(shape, node.name, ids, indent + "    ")
             lines.append(f"{indent}end")
         else:
             left, right = _SHAPES.get(node.kind, ('["', '"]'))
-            lines.append(f"{indent}{ids[node.name]}{left}{_escaped(node.local)}{right}")
+            lines.append(f"{indent}{ids[node.name]}{left}{escaped(node.local)}{right}")
     return lines
 
 
@@ -68,7 +68,7 @@ def _edges(shape: Shape, node: NodeShape, ids: dict[str, str]) -> list[str]:
         lines.append(f"{source} --> {_target(shape, node, node.target, ids)}")
     for route, target, kind in node.routes:
         arrow = "==>" if kind == "handoff" else "-->"
-        lines.append(f'{source} {arrow}|"{_escaped(str(route))}"| {_target(shape, node, target, ids)}')
+        lines.append(f'{source} {arrow}|"{escaped(str(route))}"| {_target(shape, node, target, ids)}')
     if node.error is not None:
         lines.append(f'{source} -.->|"error"| {_target(shape, node, node.error, ids)}')
     return lines
@@ -91,6 +91,7 @@ def _entry(shape: Shape, name: str, ids: dict[str, str]) -> str:
     return ids[name]
 
 
-def _escaped(label: str) -> str:
+def escaped(label: str) -> str:
+    """Return a label that Mermaid reads as this text and as nothing else; a long one is cut."""
     shown = label if len(label) <= 80 else label[:79] + "…"
     return "".join(sign if sign in _PLAIN else f"#{ord(sign)};" for sign in shown)

@@ -79,6 +79,37 @@ SUPERVISED = {
     "We sold 120 thousand, all of it in the north; of a west nothing is known.",
 }
 
+TRACED = {
+    "Task completed: Research phase finished",
+    "run.started by report",
+    "report.drafted by draft, because of report-of-research-1:draft#1",
+    "run.completed by report",
+    "report.approved by reviewer, because of report.drafted",
+}
+OBSERVED = """\
+flowchart LR
+    p0["draft"]
+    p1["report"]
+    p2["researcher"]
+    p3["reviewer"]
+    t0(["report.drafted"])
+    t1(["run.completed"])
+    t2(["run.started"])
+    t3(["task.complete"])
+    t4(["report.approved"])
+    s0["reviewer"]
+    s1["log"]
+    s2["writer"]
+    p0 --> t0
+    t0 --> s0
+    p1 --> t1
+    p1 --> t2
+    p2 --> t3
+    t3 --> s1
+    t3 --> s2
+    p3 --> t4
+"""
+
 
 def run(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     keyless = {key: value for key, value in os.environ.items() if not key.endswith("_API_KEY")}
@@ -94,7 +125,7 @@ def run(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_there_is_an_example_for_each_pattern() -> None:
-    assert {path.stem for path in EXAMPLES} == {*PRINTED, "supervisor"}
+    assert {path.stem for path in EXAMPLES} == {*PRINTED, "supervisor", "event_bus"}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -106,6 +137,10 @@ def test_an_example_runs_offline_and_prints_what_it_should(path: Path) -> None:
         assert set(lines) == SUPERVISED
         assert len(lines) == len(SUPERVISED)
         assert lines[-1].startswith("We sold 120 thousand")
+    elif path.stem == "event_bus":  # nor whether a run's end or what somebody makes of its event is first
+        trace, drawing = done.stdout[: -len(OBSERVED)], done.stdout[-len(OBSERVED) :]
+        assert (set(trace.splitlines()), drawing) == (TRACED, OBSERVED)
+        assert len(trace.splitlines()) == len(TRACED)
     else:
         assert done.stdout == PRINTED[path.stem]
 
@@ -114,7 +149,7 @@ def test_an_example_runs_offline_and_prints_what_it_should(path: Path) -> None:
 def test_an_example_is_short_and_explains_itself(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 80
     told = run(path, "--help").stdout
-    if path.stem == "approval":  # no model takes part in it
+    if path.stem in ("approval", "event_bus"):  # no model takes part in it
         return
     assert "--model" in told
     assert f"python examples/{path.name} --model openai:NAME" in told
@@ -152,3 +187,11 @@ def test_a_parked_approval_is_answered_from_another_terminal(
     if killed or answer != ["reject"]:  # a failed run that is started again is asked again
         again = run(program, "--store", store)
         assert (again.returncode, again.stderr, again.stdout.splitlines()) == (0, "", [ASKED, told])
+
+
+def test_a_bus_that_lasts_tells_the_same_again_and_nothing_twice(tmp_path: Path) -> None:
+    program, store = ROOT / "examples/event_bus.py", str(tmp_path / "runs")
+    first, second = run(program, "--store", store), run(program, "--store", store)
+    assert (first.returncode, first.stderr, second.returncode, second.stderr) == (0, "", 0, "")
+    assert set(first.stdout.splitlines()) == TRACED | set(OBSERVED.splitlines())
+    assert second.stdout == first.stdout.removeprefix("Task completed: Research phase finished\n")

@@ -1,0 +1,8 @@
+"""The event bus: agents, runs and programs that speak by topics and do not know each other.
+
+event           what is published, and what is told of it
+log             every event in one order, in a store; cursors and dead letters beside it
+subscription    one handler with its place in the log
+observed        who was seen to speak to whom
+bus             EventBus: what a user holds
+"""

@@ -1,0 +1,398 @@
+"""`EventBus`: what a user holds. Publishes to topics, hands events to whoever subscribed, and remembers both."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from typing import Any, Self
+
+from beluga_graph.bus.event import BusEvent, DeadLetter, ObservedEdge
+from beluga_graph.bus.log import Log, Record
+from beluga_graph.bus.observed import Observed, drawn
+from beluga_graph.bus.subscription import Delivery, Handler, Subscription, handled_now
+from beluga_graph.clock import Clock, SystemClock
+from beluga_graph.codec import Codec, NameTaken, NotData, Registry
+from beluga_graph.errors import BusClosed, BusError
+from beluga_graph.policy import at_least_one
+from beluga_graph.published import Message
+from beluga_graph.threads import DaemonPool
+from beluga_graph.topics import check_pattern, check_topic, chooses
+from stores import LMDBStore, MemoryStore
+from stores.base import Store
+
+__all__ = ["EventBus"]
+
+_LOOK_S = 0.08  # between two looks for what other processes published
+_NAME_LENGTH_MAX = 200
+
+
+class EventBus:
+    """Lets agents, runs and programs speak by topics without knowing each other.
+
+    `store` is `None` for a bus in memory, which remembers the last 10,000 events; or a path or a `Store` for one
+    that lasts, whose events other processes with the same store see within a tenth of a second.
+
+    | subscription       | an event is handled     | by a bus in memory         | by one that lasts                |
+    |--------------------|-------------------------|----------------------------|----------------------------------|
+    | without a `name`   | at most once            | from now on                | from now on                      |
+    | with a `name`      | at least once, 5 tries  | as long as the bus is open | also what came while it was down |
+
+    Each subscription walks at its own pace, in the order of publishing; a handler that raises is logged and
+    counted in `subscription.errors`. When one of this process is `max_queue` events behind, `publish` waits for it;
+    those of other processes hold up nobody. Use it as `async with EventBus(…) as bus`; leaving does not wait for
+    handlers: `await bus.drain()` does.
+    """
+
+    def __init__(
+        self,
+        store: Store | str | os.PathLike[str] | None = None,
+        *,
+        clock: Clock | None = None,
+        max_queue: int = 1000,
+    ) -> None:
+        at_least_one("max_queue", max_queue)
+        in_memory = store is None
+        self._opened_here = store is None or isinstance(store, str | os.PathLike)
+        if store is None:
+            store = MemoryStore()
+        elif isinstance(store, str | os.PathLike):
+            store = LMDBStore(store)
+        self.store = store
+        self._clock = clock or SystemClock()
+        self._registry = Registry()
+        self._codec = Codec(self._registry)
+        self._log = Log(store, self._codec, forgets=in_memory)
+        self._log.owed = lambda: set().union(*(found.owed for found in self._subscriptions))
+        self._observed = Observed(store)
+        self._pool = DaemonPool(name="beluga-graph-bus")
+        self._max_queue = max_queue
+        self._subscriptions: list[Subscription] = []
+        self._leaving: set[asyncio.Task[None]] = set()  # of cancelled subscriptions whose handler is under way
+        self._drains: list[_Drain] = []
+        self._looking: asyncio.TimerHandle | None = None
+        self._looks = not in_memory
+        self._seen = 0  # the last position that subscriptions were woken for
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        self._begin()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop handling; what a named subscription has not handled comes again. Idempotent."""
+        self._refuse_inside("close")
+        if self._closed:
+            return
+        self._closed = True
+        if self._looking is not None:
+            self._looking.cancel()
+        for drain in self._drains:
+            drain.fail(BusClosed("the bus was closed before everything was handled"))
+        for subscription in list(self._subscriptions):
+            subscription.cancel()
+        tasks = list(self._leaving)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self._log.close()
+        self._pool.close()
+        if self._opened_here:
+            self.store.close()
+
+    # Speaking.
+
+    async def publish(
+        self,
+        topic: str | BusEvent,
+        data: Any = None,
+        *,
+        agent_id: str = "",
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        event_id: str | None = None,
+    ) -> BusEvent:
+        """Publish an event and return it as it was published; a durable bus has it on disk then.
+
+        From within a handler it is correlated with the event handled, and caused by it. An `event_id` that was
+        published before publishes nothing. Waits for subscriptions of this process that are far behind; but never
+        a handler for itself, also not in the end. If the wait is cancelled, the event is published all the same.
+
+        Raises `BadTopic`, `NotData` for data that cannot be stored (see `register`), `BusClosed`, `StoreError`.
+        """
+        if isinstance(topic, BusEvent):
+            if data is not None or agent_id or correlation_id or causation_id or event_id:
+                msg = "publish takes an event, or a topic and what belongs to it, not both"
+                raise TypeError(msg)
+            event = topic
+        else:
+            event = BusEvent(
+                topic=topic,
+                data=data,
+                agent_id=agent_id,
+                id=event_id or "",
+                correlation_id=correlation_id or "",
+                causation_id=causation_id or "",
+            )
+        record = self._record(event)
+        position = await self._append(record)
+        return self._log.event(position, record)
+
+    async def relay(self, message: Message) -> None:
+        """Publish what an engine's outbox holds, under the id that it has there. For engines."""
+        record = Record(
+            check_topic(message.topic),
+            message.event_id,
+            message.agent_id,
+            message.correlation_id,
+            message.causation_id,
+            message.at_ms,
+            message.value,
+        )
+        await self._append(record)
+
+    def register(self, *classes: Any) -> None:
+        """Make classes known whose instances are published or handled. Raises `NameTaken`.
+
+        The classes that the flows of an engine name are known to its bus.
+        """
+        for found in classes:
+            self._registry.add(found)
+
+    def learn(self, registry: Registry) -> None:
+        """Know the classes that a flow names; of two of one name, the first. For engines."""
+        for entry in registry.entries():
+            try:
+                self._registry.add(entry.cls)
+            except NameTaken:  # what does not fit the first one is handed over as `Unregistered`
+                continue
+
+    # Listening.
+
+    def subscribe(
+        self, pattern: str, handler: Handler, *, name: str | None = None, from_start: bool = False
+    ) -> Subscription:
+        """Hand the events of topics that a pattern chooses to `handler(event)`, one after the other.
+
+        In a pattern `*` is one part of a topic and `**` any number. A sync handler runs in a thread. A `name` has
+        its place in the bus's store: it begins now, or with the whole log if `from_start`, and goes on where it
+        was whenever it is subscribed again. Its place is moved after the handler returned, so after a crash the
+        event comes again; when the handler has raised 5 times, the event becomes a dead letter. If two processes
+        subscribe under one name, each event is handled by one of them at least, sometimes by both.
+
+        Raises `BadTopic`, `BusClosed`; `BusError` for a name that is subscribed here, or cannot be one.
+        """
+        self._check_open()
+        check_pattern(pattern)
+        if name is not None:
+            self._check_name(name)
+        position = 0 if from_start else self._log.tail()
+        cursor = None
+        if name is not None:
+            cursor = self._log.cursor(name) or self._log.placed(name, position)
+            position = cursor.position
+        subscription = Subscription(
+            self,
+            self._log,
+            self._clock,
+            self._pool,
+            pattern,
+            handler,
+            name,
+            position,
+            cursor,
+            self._max_queue,
+        )
+        self._subscriptions.append(subscription)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:  # it begins with the first thing that is done in a loop
+            return subscription
+        self._begin()
+        return subscription
+
+    async def drain(self) -> None:
+        """Return when everything published so far, and what its handlers published in turn, has been handled here.
+
+        Raises `BusClosed` if the bus is closed before, `BusError` from within a handler.
+        """
+        self._check_open()
+        self._refuse_inside("drain")
+        self._begin()
+        drain = _Drain(self._log.tail())
+        self._drains.append(drain)
+        try:
+            self._wake()
+            self.moved()
+            await drain.over
+        finally:
+            self._drains.remove(drain)
+
+    # Looking.
+
+    async def trace(self, correlation_id: str) -> list[BusEvent]:
+        """Return the events of a correlation id, in order. Raises `DamagedRecord`."""
+        self._check_open()
+        return self._log.trace(correlation_id)
+
+    async def dead_letters(self, name: str | None = None) -> list[DeadLetter]:
+        """Return what the handlers of a named subscription, or of all, refused for good. Raises `DamagedRecord`."""
+        self._check_open()
+        return self._log.dead_letters(name)
+
+    def observed(self) -> list[ObservedEdge]:
+        """Return who was seen to publish to which topic and who heard it, by any process on the store; sorted."""
+        self._check_open()
+        return self._observed.edges()
+
+    def mermaid(self) -> str:
+        """Return what was observed as a Mermaid flowchart."""
+        return drawn(self.observed())
+
+    # What subscriptions tell.
+
+    def left(self, subscription: Subscription) -> None:
+        """A subscription is cancelled; its task is kept in sight until it ends."""
+        if subscription in self._subscriptions:
+            self._subscriptions.remove(subscription)
+        if subscription.task is not None and not subscription.task.done():
+            self._leaving.add(subscription.task)
+            subscription.task.add_done_callback(self._leaving.discard)
+        self.moved()
+
+    def saw(self, edge: ObservedEdge) -> None:
+        """Somebody published to a topic, or was handed an event of it."""
+        ops = self._observed.ops(edge)
+        if ops:
+            self._log.committer.give(ops)
+
+    def moved(self) -> None:
+        """A subscription came further, or left: perhaps everything is handled that somebody waits for."""
+        for drain in self._drains:
+            if all(found.position >= drain.target for found in self._subscriptions):
+                drain.done()
+
+    # What the verbs share.
+
+    def _record(self, event: BusEvent) -> Record:
+        check_topic(event.topic)
+        for what in ("agent_id", "id", "correlation_id", "causation_id"):
+            if not isinstance(getattr(event, what), str):
+                msg = f"{what} {getattr(event, what)!r:.80} of an event on {event.topic!r}: give a str"
+                raise TypeError(msg)
+        try:
+            value = self._codec.encode(event.data)
+        except NotData as error:
+            reason = f"{error.reason}; it was published to {event.topic!r}: make classes known by bus.register(…)"
+            raise NotData(error.path, error.type_name, error.shown, reason) from None
+        name = event.id or secrets.token_hex(16)
+        here = self._here()
+        correlation_id = event.correlation_id or (here.event.correlation_id if here else name)
+        causation_id = event.causation_id or (here.event.id if here else "")
+        at_ms = event.at_ms or self._clock.now_ms()
+        return Record(event.topic, name, event.agent_id, correlation_id, causation_id, at_ms, value)
+
+    async def _append(self, record: Record) -> int:
+        """Append an event, wake everybody, and wait for room in the queues of those that it is for."""
+        self._check_open()
+        self._begin()
+        position = await self._log.append(record)
+        self._seen = max(self._seen, position)
+        here = self._here()
+        if here is not None:
+            for drain in self._drains:
+                if (here.event.position or 0) <= drain.target:
+                    drain.target = max(drain.target, position)
+        self.saw(ObservedEdge(record.agent_id, record.topic, ""))
+        concerned = [found for found in self._subscriptions if chooses(found.pattern, record.topic)]
+        places = [(found, place) for found in concerned if (place := found.owes(position)) is not None]
+        self._wake()
+        for found, place in places:
+            await _room(found, place, here)
+        return position
+
+    def _here(self) -> Delivery | None:
+        """Return the call of a handler of this bus that is publishing, if one is."""
+        here = handled_now()
+        return here if here is not None and here.subscription.is_of(self) else None
+
+    def _begin(self) -> None:
+        """Begin what needs a running loop."""
+        if self._closed:
+            return
+        for subscription in self._subscriptions:
+            subscription.begin()
+        if self._looks and self._looking is None and self._subscriptions:
+            self._looking = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
+
+    def _look(self) -> None:
+        """See whether another process has published."""
+        self._looking = None
+        try:
+            tail = self._log.tail()
+        except Exception:  # noqa: BLE001 - the subscriptions find out for themselves, and tell
+            tail = self._seen + 1
+        if tail > self._seen:
+            self._seen = tail
+            self._wake()
+        self._begin()
+
+    def _wake(self) -> None:
+        for subscription in self._subscriptions:
+            subscription.wake()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BusClosed("the event bus is closed: make a new one, on the same store if it lasts")
+
+    def _check_name(self, name: str) -> None:
+        if not isinstance(name, str) or not 0 < len(name) <= _NAME_LENGTH_MAX or not name.isprintable():
+            raise BusError(f"{name!r:.80} is no subscription's name: give 1 to {_NAME_LENGTH_MAX} printable characters")
+        if any(found.name == name for found in self._subscriptions):
+            raise BusError(f"{name!r} is subscribed here: cancel that subscription first, or choose another name")
+
+    def _refuse_inside(self, verb: str) -> None:
+        here = self._here()
+        if here is not None and here.active:
+            raise BusError(
+                f"{verb}() within the handler of {here.event.topic!r} would wait for itself: call it outside"
+            )
+
+
+async def _room(target: Subscription, place: asyncio.Future[None], here: Delivery | None) -> None:
+    """Wait for room in a queue, unless room depends on the handler that publishes."""
+    if here is None or not here.active:
+        await place
+        return
+    publisher = here.subscription
+    if target.depends_on(publisher):
+        if not place.done():
+            target.waive(place)
+        return
+    publisher.waits_for.append(target)
+    try:
+        await place
+    finally:
+        publisher.waits_for.remove(target)
+
+
+class _Drain:
+    """Somebody who waits until everything up to a position is handled."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def done(self) -> None:
+        """Everything is."""
+        if not self.over.done():
+            self.over.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        """It never will be."""
+        if not self.over.done():
+            self.over.set_exception(error)

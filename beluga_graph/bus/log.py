@@ -1,0 +1,261 @@
+"""The log: every event of a bus in one order, with cursors and dead letters beside it.
+
+It lies in a store, which other processes may have open. A bus in memory has one of its own, which forgets the
+oldest events, but for those that a subscription has still to handle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from beluga_graph.bus.event import BusEvent, DeadLetter
+from beluga_graph.codec import Codec, CodecError, DamagedRecord
+from beluga_graph.committer import Committer
+from beluga_graph.disk import read, sealed, short
+from stores.base import Check, Conflict, Delete, Op, Put, Store
+
+__all__ = ["Cursor", "Log", "Record"]
+
+REMEMBERED = 10_000  # events of a bus in memory
+_BATCH = 256  # events of one commit
+_SLACK = 1_000  # events that a bus in memory forgets at a time
+_MARK = b"\x01"
+
+
+class Record(NamedTuple):
+    """An event as it lies in the log: its value is decoded for those who want it."""
+
+    topic: str
+    id: str
+    agent_id: str
+    correlation_id: str
+    causation_id: str
+    at_ms: int
+    value: bytes
+
+
+class Cursor(NamedTuple):
+    """How far a named subscription has come, and the bytes that say so."""
+
+    position: int
+    record: bytes
+
+
+class _Waiting(NamedTuple):
+    record: Record
+    position: asyncio.Future[int]
+
+
+class Log:
+    """Appends events, and reads them."""
+
+    def __init__(self, store: Store, codec: Codec, *, forgets: bool) -> None:
+        self.store = store
+        self.codec = codec
+        self.committer = Committer(store, "commit")
+        self.owed: Callable[[], set[int]] = set  # positions that must not be forgotten yet
+        self._forgets = forgets
+        self._remembered: deque[tuple[int, Record]] = deque()
+        self._waiting: deque[_Waiting] = deque()
+        self._writer: asyncio.Task[None] | None = None
+
+    # Appending.
+
+    async def append(self, record: Record) -> int:
+        """Append an event and return its position, or that which its id already has; it is on disk then.
+
+        Raises `StoreError`. Events are appended in the order of the calls.
+        """
+        loop = asyncio.get_running_loop()
+        position: asyncio.Future[int] = loop.create_future()
+        self._waiting.append(_Waiting(record, position))
+        if self._writer is None:
+            self._writer = loop.create_task(self._write())
+        return await position
+
+    async def close(self) -> None:
+        """Return once all that was given to `append` is settled, and write no more."""
+        if self._writer is not None:
+            await asyncio.wait([self._writer])
+        await self.committer.drained()
+        self.committer.close()
+
+    async def _write(self) -> None:
+        try:
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+                try:
+                    positions = await self._written([waiting.record for waiting in batch])
+                except Exception as error:  # noqa: BLE001 - each publisher is told, whatever it is
+                    for waiting in batch:
+                        if not waiting.position.done():
+                            waiting.position.set_exception(error)
+                    continue
+                for waiting, position in zip(batch, positions, strict=True):
+                    if not waiting.position.done():
+                        waiting.position.set_result(position)
+        finally:
+            self._writer = None
+
+    async def _written(self, records: Sequence[Record]) -> list[int]:
+        """Commit events behind the last one; again, if another process was quicker."""
+        while True:
+            positions, fresh, ops = self._placed(records)
+            if not fresh:
+                return positions
+            refused = await self.committer.commit(ops)
+            if refused is None:
+                if self._forgets:
+                    self._remembered.extend(fresh)
+                    self._forget()
+                return positions
+            if not isinstance(refused, Conflict):
+                raise refused
+
+    def _placed(self, records: Sequence[Record]) -> tuple[list[int], list[tuple[int, Record]], list[Op]]:
+        """Return each event's position, the events that are new, and their writes."""
+        last = self.tail()
+        ops: list[Op] = [Check(_event(last + 1), None)]
+        positions: list[int] = []
+        fresh: list[tuple[int, Record]] = []
+        known: dict[bytes, int] = {}
+        for record in records:
+            key = _named(record.id)
+            position = known.get(key) or self._position_of(key)
+            if position is None:
+                position = known[key] = last = last + 1
+                at = _event(position)
+                ops += [Check(key, None), Put(key, sealed(key, position)), Put(at, sealed(at, tuple(record)))]
+                ops.append(Put(_traced(record.correlation_id) + at[1:], _MARK))
+                fresh.append((position, record))
+            positions.append(position)
+        return positions, fresh, ops
+
+    def _position_of(self, key: bytes) -> int | None:
+        blob = self.store.get(key)
+        return None if blob is None else int(read(key, blob))
+
+    def _forget(self) -> None:
+        """Delete the oldest events, a thousand at a time, but for those that somebody has still to handle."""
+        if len(self._remembered) < REMEMBERED + _SLACK:
+            return
+        owed = self.owed()
+        kept: list[tuple[int, Record]] = []
+        ops: list[Op] = []
+        while len(self._remembered) + len(kept) > REMEMBERED and self._remembered:
+            position, record = self._remembered.popleft()
+            if position in owed:
+                kept.append((position, record))
+                continue
+            at = _event(position)
+            ops += [Delete(at), Delete(_named(record.id)), Delete(_traced(record.correlation_id) + at[1:])]
+        self._remembered.extendleft(reversed(kept))
+        self.committer.give(ops)
+
+    # Reading.
+
+    def tail(self) -> int:
+        """Return the position of the last event; 0 if there is none."""
+        last = next(iter(self.store.scan(b"e", reverse=True, limit=1)), None)
+        return 0 if last is None else int.from_bytes(last[0][1:], "big")
+
+    def after(self, position: int, most: int) -> Iterator[tuple[int, Record | DamagedRecord]]:
+        """Yield the events after a position, in order; of one that cannot be read, why."""
+        for key, blob in self.store.scan(b"e", start=_event(position + 1), limit=most):
+            try:
+                yield int.from_bytes(key[1:], "big"), _record(key, blob)
+            except DamagedRecord as error:
+                yield int.from_bytes(key[1:], "big"), error
+
+    def event(self, position: int, record: Record) -> BusEvent:
+        """Return an event with its value decoded afresh. Raises `CodecError`."""
+        topic, name, agent_id, correlation_id, causation_id, at_ms, value = record
+        return BusEvent(
+            topic=topic,
+            data=self.codec.decode(value, lenient=True),
+            agent_id=agent_id,
+            id=name,
+            correlation_id=correlation_id,
+            causation_id=causation_id,
+            at_ms=at_ms,
+            position=position,
+        )
+
+    def trace(self, correlation_id: str) -> list[BusEvent]:
+        """Return the events of a correlation id, in order. Raises `DamagedRecord`."""
+        prefix = _traced(correlation_id)
+        found = (self._at(int.from_bytes(key[len(prefix) :], "big")) for key, _ in self.store.scan(prefix))
+        return [event for event in found if event is not None]
+
+    def _at(self, position: int) -> BusEvent | None:
+        key = _event(position)
+        blob = self.store.get(key)
+        return None if blob is None else self.event(position, _record(key, blob))
+
+    # Cursors and dead letters.
+
+    def cursor(self, name: str) -> Cursor | None:
+        """Return how far a named subscription has come. Raises `DamagedRecord`."""
+        key = b"c" + short(name)
+        blob = self.store.get(key)
+        if blob is None:
+            return None
+        _, position = read(key, blob)
+        return Cursor(position, blob)
+
+    def placed(self, name: str, position: int) -> Cursor:
+        """Give a new named subscription its place, on disk when this returns; keep one that it has."""
+        cursor, ops = self.moved(name, None, position)
+        try:
+            self.store.commit(*ops)
+        except Conflict:
+            return self.cursor(name) or cursor
+        return cursor
+
+    def moved(self, name: str, before: Cursor | None, position: int) -> tuple[Cursor, list[Op]]:
+        """Return a cursor at another position, and its write if it is still as it was `before`."""
+        key = b"c" + short(name)
+        record = sealed(key, (name, position))
+        return Cursor(position, record), [Check(key, before.record if before else None), Put(key, record)]
+
+    def dead_letter_op(self, letter: DeadLetter) -> Op:
+        """Return the write of a dead letter."""
+        key = b"x" + short(letter.subscription) + letter.position.to_bytes(8, "big")
+        return Put(key, sealed(key, (letter.subscription, letter.position, letter.error, letter.tries, letter.at_ms)))
+
+    def dead_letters(self, name: str | None) -> list[DeadLetter]:
+        """Return the dead letters of one named subscription, or of all. Raises `DamagedRecord`."""
+        found = []
+        for key, blob in self.store.scan(b"x" if name is None else b"x" + short(name)):
+            subscription, position, error, tries, at_ms = read(key, blob)
+            letter = DeadLetter(
+                subscription=subscription, position=position, event=None, error=error, tries=tries, at_ms=at_ms
+            )
+            try:
+                found.append(replace(letter, event=self._at(position)))
+            except CodecError:  # that it cannot be read may be why it is here
+                found.append(letter)
+        return found
+
+
+def _event(position: int) -> bytes:
+    return b"e" + position.to_bytes(8, "big")
+
+
+def _named(event_id: str) -> bytes:
+    return b"d" + short(event_id)
+
+
+def _traced(correlation_id: str) -> bytes:
+    return b"t" + short(correlation_id)
+
+
+def _record(key: bytes, blob: bytes) -> Record:
+    fields = read(key, blob)
+    if len(fields) != len(Record._fields):
+        raise DamagedRecord("event", f"at key {key!r} has {len(fields)} fields")
+    return Record(*fields)

@@ -1,0 +1,59 @@
+"""Topics: what an event is about, as words with dots between them, and patterns that choose among them.
+
+| pattern         | chooses                                    | but not                    |
+|-----------------|--------------------------------------------|----------------------------|
+| `task.done`     | `task.done`                                | `task`, `task.done.late`   |
+| `task.*`        | `task.done`                                | `task`, `task.done.late`   |
+| `task.**`       | `task`, `task.done`, `task.done.late`      | `tasks.done`               |
+| `**.done`       | `done`, `task.done`                        | `task.done.late`           |
+| `**`            | everything                                 |                            |
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from operator import or_
+
+from beluga_graph.codec.shown import shown
+from beluga_graph.errors import BadTopic
+
+__all__ = ["TOPIC_LENGTH_MAX", "check_pattern", "check_topic", "chooses"]
+
+TOPIC_LENGTH_MAX = 200
+_RULE = f"1 to {TOPIC_LENGTH_MAX} printable characters, in parts with dots between them, none of them empty"
+
+
+def check_topic(topic: str) -> str:
+    """Return the topic if it can be one. Raises `BadTopic`."""
+    _check(topic, "topic")
+    if "*" in topic:
+        raise BadTopic(f"topic {shown(topic)}: a * is for patterns; an event has one topic")
+    return topic
+
+
+def check_pattern(pattern: str) -> str:
+    """Return the pattern if it can be one. Raises `BadTopic`."""
+    _check(pattern, "pattern")
+    for part in pattern.split("."):
+        if "*" in part and part not in ("*", "**"):
+            raise BadTopic(f"pattern {shown(pattern)}: {shown(part)} is neither a word nor * (one) nor ** (any number)")
+    return pattern
+
+
+def chooses(pattern: str, topic: str) -> bool:
+    """Tell whether a pattern chooses a topic. Its cost is at most the product of their numbers of parts."""
+    parts = topic.split(".")
+    reached = [True] + [False] * len(parts)  # which beginnings of the topic the pattern so far accounts for
+    for word in pattern.split("."):
+        if word == "**":
+            reached = list(accumulate(reached, or_))
+        else:
+            reached = [False, *(was and word in ("*", part) for was, part in zip(reached, parts, strict=False))]
+    return reached[-1]
+
+
+def _check(text: str, what: str) -> None:
+    if not isinstance(text, str):
+        raise BadTopic(f"{what} {shown(text)} is a {type(text).__name__}: give a str of {_RULE}")
+    if not 0 < len(text) <= TOPIC_LENGTH_MAX or not text.isprintable() or not all(text.split(".")):
+        raise BadTopic(f"{what} {shown(text)} of {len(text)} characters: give {_RULE}")

@@ -1,0 +1,78 @@
+"""A process that runs a flow whose nodes publish, and may kill itself around the relay of a message.
+
+It takes a folder, the topic at which to die (or `-`), whether that is `before` or `after` the bus took it, and
+whether the bus lies on the `same` store as the runs or on one of its `own`.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from beluga_graph import END, START, Context, Engine, EventBus, Graph
+from beluga_graph.published import Message
+from stores import LMDBStore
+
+
+def flow(folder: Path) -> Graph:
+    """Return a flow of two nodes that publish two messages and one."""
+    g = Graph("told")
+
+    @g.node
+    async def first(ctx: Context, value: int) -> int:
+        with (folder / "log").open("a") as log:
+            log.write("first\n")
+        ctx.publish("first.a", value)
+        ctx.publish("first.b", "x" * 20_000)  # a large value travels by reference
+        return value + 1
+
+    @g.node
+    async def second(ctx: Context, value: int) -> int:
+        ctx.publish("second", value)
+        return value + 1
+
+    g.edge(START, first)
+    g.edge(first, second)
+    g.edge(second, END)
+    return g
+
+
+class DyingBus(EventBus):
+    """A bus in whose hands the process dies."""
+
+    async def relay(self, message: Message) -> None:
+        """Take a message, or die."""
+        dies = message.topic == sys.argv[2]
+        if dies and sys.argv[3] == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        await super().relay(message)
+        if dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def main(folder: Path, on: str) -> None:
+    heard: list[str] = []
+    async with DyingBus(folder / ("store" if on == "same" else "bus")) as bus:
+        bus.subscribe("**", lambda event: heard.append(event.topic), name="listener", from_start=True)
+        async with Engine(folder / "store", bus=bus) as engine:
+            run = await engine.start(flow(folder), 0, run_id="r")
+            assert await run.result(20) == 2
+        await bus.drain()
+        trace = await bus.trace("r")
+        left = sum(1 for _ in engine_store(folder, bus, on))
+    print(json.dumps({"trace": [event.topic for event in trace], "heard": heard, "left": left}))
+
+
+def engine_store(folder: Path, bus: EventBus, on: str) -> list[bytes]:
+    """Return the keys that are left in the outbox."""
+    store = bus.store if on == "same" else LMDBStore(folder / "store")
+    keys = [key for key, _ in store.scan(b"Q")]
+    if on != "same":
+        store.close()
+    return keys
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[4]))

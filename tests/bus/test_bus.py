@@ -1,0 +1,411 @@
+"""The bus within one process: order, isolation, back-pressure, causes; in memory and on disk alike."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from beluga_graph import BusClosed, BusError, BusEvent, EventBus, NotData
+from beluga_graph.bus import log as bus_log
+
+
+@pytest.fixture(params=["memory", "disk"])
+async def bus(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EventBus]:
+    async with EventBus(None if request.param == "memory" else tmp_path, max_queue=5) as opened:
+        yield opened
+
+
+async def turns(count: int = 30) -> None:
+    """Let the loop turn."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def until(holds: Any) -> None:
+    """Wait until something holds, with a bound."""
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110  # what holds then is not announced
+            await asyncio.sleep(0.001)
+
+
+async def test_an_event_reaches_whoever_subscribed_and_nobody_else(bus: EventBus) -> None:
+    heard: dict[str, list[Any]] = {"exact": [], "wild": [], "other": []}
+    bus.subscribe("task.complete", lambda event: heard["exact"].append(event.data))
+    bus.subscribe("task.*", lambda event: heard["wild"].append(event.agent_id))
+    bus.subscribe("order.**", heard["other"].append)
+    await bus.publish(BusEvent(topic="task.complete", agent_id="researcher", data="Research phase finished"))
+    await bus.drain()
+    assert heard == {"exact": ["Research phase finished"], "wild": ["researcher"], "other": []}
+
+
+async def test_a_published_event_comes_back_complete(bus: EventBus) -> None:
+    event = await bus.publish("a.b", {"n": 1}, agent_id="me")
+    assert (event.topic, event.data, event.agent_id, event.position) == ("a.b", {"n": 1}, "me", 1)
+    assert event.correlation_id == event.id != ""
+    assert event.causation_id == ""
+    assert await bus.trace(event.id) == [event]
+
+
+async def test_each_handler_gets_a_copy_of_its_own(bus: EventBus) -> None:
+    heard: list[list[int]] = []
+
+    def spoil(event: BusEvent) -> None:
+        event.data.append(2)
+        heard.append(event.data)
+
+    bus.subscribe("a", spoil)
+    bus.subscribe("a", spoil)
+    given_data = [1]
+    await bus.publish("a", given_data)
+    await bus.drain()
+    assert (heard, given_data) == ([[1, 2], [1, 2]], [1])
+
+
+async def test_a_chain_of_three_hops_is_correlated_and_caused(bus: EventBus) -> None:
+    async def hop(event: BusEvent) -> None:
+        await asyncio.sleep(0)
+        if event.data < 3:
+            await bus.publish(f"hop.{event.data + 1}", event.data + 1, agent_id="hop")
+
+    async def from_a_task(event: BusEvent) -> None:
+        await asyncio.create_task(hop(event))
+
+    bus.subscribe("hop.0", hop)
+    bus.subscribe("hop.1", from_a_task)
+    bus.subscribe("hop.2", hop)
+    first = await bus.publish("hop.0", 0)
+    other = await bus.publish("other")
+    await bus.drain()
+    chain = await bus.trace(first.correlation_id)
+    assert [event.topic for event in chain] == ["hop.0", "hop.1", "hop.2", "hop.3"]
+    assert [event.causation_id for event in chain] == ["", *(event.id for event in chain[:3])]
+    assert await bus.trace(other.id) == [other]
+
+
+async def test_given_ids_win_over_those_of_the_handler(bus: EventBus) -> None:
+    async def answer(event: BusEvent) -> None:
+        await bus.publish("b", correlation_id="mine", causation_id="why")
+
+    bus.subscribe("a", answer)
+    await bus.publish("a")
+    await bus.drain()
+    (event,) = await bus.trace("mine")
+    assert event.causation_id == "why"
+
+
+async def test_what_is_published_under_one_id_is_published_once(bus: EventBus) -> None:
+    heard: list[int] = []
+    bus.subscribe("a", lambda event: heard.append(event.data))
+    events = await asyncio.gather(*(bus.publish("a", n, event_id="one") for n in range(5)))
+    again = await bus.publish(BusEvent(topic="a", id="one", data=9))
+    await bus.drain()
+    assert heard == [0]
+    assert {event.position for event in (*events, again)} == {1}
+
+
+async def test_a_raising_handler_harms_nobody_and_is_counted(bus: EventBus, caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[int] = []
+
+    def refuse(event: BusEvent) -> None:
+        raise ValueError(event.data)
+
+    async def cancel_itself(event: BusEvent) -> None:
+        raise asyncio.CancelledError
+
+    bad, odd = bus.subscribe("a", refuse), bus.subscribe("a", cancel_itself)
+    good = bus.subscribe("a", lambda event: heard.append(event.data))
+    for number in range(3):
+        await bus.publish("a", number)
+    await bus.drain()
+    assert heard == [0, 1, 2]
+    assert (bad.errors, repr(bad.last_error)) == (3, "ValueError(2)")
+    assert (odd.errors, type(odd.last_error)) == (3, asyncio.CancelledError)
+    assert (good.errors, good.last_error) == (0, None)
+    assert "subscription 'refuse': its handler raised on 'a': ValueError: 0" in caplog.text
+
+
+async def test_a_handler_that_hangs_keeps_nobody_else_waiting(bus: EventBus) -> None:
+    heard: list[int] = []
+    go_on = threading.Event()
+    bus.subscribe("a", lambda _: go_on.wait(20))
+    bus.subscribe("a", lambda event: heard.append(event.data))
+    for number in range(5):
+        await bus.publish("a", number)
+    await until(lambda: heard == [0, 1, 2, 3, 4])
+    go_on.set()
+    await bus.drain()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.sampled_from("pq"), st.sampled_from(["a", "b.c"])), max_size=40),
+    st.lists(st.tuples(st.sampled_from(["a", "b.*", "**"]), st.integers(0, 3), st.booleans()), max_size=4),
+)
+def test_each_subscriber_hears_all_in_the_order_of_each_publisher(
+    events: list[tuple[str, str]], listeners: list[tuple[str, int, bool]]
+) -> None:
+    async def play() -> None:
+        heard: list[list[tuple[str, str, int]]] = [[] for _ in listeners]
+        async with EventBus(max_queue=3) as bus:
+            for (pattern, slow, raises), list_ in zip(listeners, heard, strict=True):
+
+                async def handle(event: BusEvent, slow: int = slow, raises: bool = raises, list_: Any = list_) -> None:
+                    await turns(slow)
+                    list_.append((event.agent_id, event.topic, event.data))
+                    if raises:
+                        raise ValueError
+
+                bus.subscribe(pattern, handle)
+            await asyncio.gather(
+                *(bus.publish(topic, n, agent_id=publisher) for n, (publisher, topic) in enumerate(events))
+            )
+            await bus.drain()
+        for (pattern, *_), list_ in zip(listeners, heard, strict=True):
+            wanted = [
+                (publisher, topic, n)
+                for n, (publisher, topic) in enumerate(events)
+                if pattern in (topic, "**") or (pattern == "b.*" and topic == "b.c")
+            ]
+            assert list_ == wanted  # all publishers here call in one order, so there is one order for all
+
+    asyncio.run(play())
+
+
+async def test_a_full_queue_makes_publish_wait_and_is_bounded(bus: EventBus) -> None:
+    gate = asyncio.Semaphore(0)
+    heard: list[int] = []
+
+    async def slow(event: BusEvent) -> None:
+        await gate.acquire()
+        heard.append(event.data)
+
+    subscription = bus.subscribe("a", slow)
+    published: list[int] = []
+
+    async def publish_all() -> None:
+        for number in range(12):
+            await bus.publish("a", number)
+            published.append(number)
+
+    publishing = asyncio.create_task(publish_all())
+    await until(lambda: len(published) == 5 and subscription.queued == 6)
+    await bus.publish("b")  # nobody listens there, so nobody is waited for
+    await turns()
+    assert (published, subscription.queued) == ([0, 1, 2, 3, 4], 6)  # five, and the one that its publisher waits for
+    gate.release()
+    await until(lambda: len(published) == 6 and subscription.queued == 6)
+    for _ in range(11):
+        gate.release()
+    await publishing
+    await bus.drain()
+    assert (heard, subscription.queued) == (list(range(12)), 0)
+
+
+async def test_a_handler_never_waits_for_its_own_queue(bus: EventBus) -> None:
+    heard: list[int] = []
+
+    async def multiply(event: BusEvent) -> None:
+        heard.append(event.data)
+        if event.data == 0:
+            for number in range(1, 30):
+                await bus.publish("a", number)
+
+    bus.subscribe("a", multiply)
+    async with asyncio.timeout(20):
+        await bus.publish("a", 0)
+        await bus.drain()
+    assert heard == list(range(30))
+
+
+async def test_handlers_do_not_wait_for_each_other_in_a_circle(bus: EventBus) -> None:
+    heard = {"a": 0, "b": 0, "c": 0}
+    follows = {"a": "b", "b": "c", "c": "a"}
+
+    async def flood(event: BusEvent) -> None:
+        heard[event.topic] += 1
+        if event.data < 3:
+            for _ in range(4):
+                await bus.publish(follows[event.topic], event.data + 1)
+
+    for topic in follows:
+        bus.subscribe(topic, flood)
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(bus.publish(topic, 0) for topic in follows for _ in range(2)))
+        await bus.drain()
+    assert heard == dict.fromkeys(follows, 2 * (1 + 4 + 16 + 64))
+
+
+async def test_drain_waits_for_what_handlers_published_in_turn(bus: EventBus) -> None:
+    heard: list[int] = []
+
+    async def count(event: BusEvent) -> None:
+        await turns(5)
+        heard.append(event.data)
+        if event.data < 20:
+            await bus.publish("a", event.data + 1)
+
+    bus.subscribe("a", count)
+    await bus.publish("a", 0)
+    await bus.drain()
+    assert heard == list(range(21))
+    await bus.drain()
+
+
+async def test_drain_and_close_inside_a_handler_are_refused(bus: EventBus) -> None:
+    async def drain(event: BusEvent) -> None:
+        await bus.drain()
+
+    async def close(event: BusEvent) -> None:
+        await bus.close()
+
+    first, second = bus.subscribe("a", drain), bus.subscribe("a", close)
+    await bus.publish("a")
+    await bus.drain()
+    for subscription, verb in ((first, "drain"), (second, "close")):
+        assert isinstance(subscription.last_error, BusError)
+        assert (
+            str(subscription.last_error) == f"{verb}() within the handler of 'a' would wait for itself: call it outside"
+        )
+
+
+async def test_a_cancelled_subscription_hears_nothing_more_and_frees_its_publishers(bus: EventBus) -> None:
+    heard: list[int] = []
+    go_on = asyncio.Event()
+
+    async def slow(event: BusEvent) -> None:
+        heard.append(event.data)
+        await go_on.wait()
+        heard.append(-event.data)
+
+    subscription = bus.subscribe("a", slow)
+    publishing = asyncio.gather(*(bus.publish("a", number) for number in range(1, 9)))
+    await until(lambda: heard == [1] and subscription.queued == 8)
+    subscription.cancel()
+    subscription.cancel()
+    await publishing
+    go_on.set()
+    await until(lambda: heard == [1, -1])
+    await bus.publish("a", 9)
+    await bus.drain()
+    assert heard == [1, -1]
+
+
+async def test_a_handler_may_cancel_its_own_subscription(bus: EventBus) -> None:
+    heard: list[int] = []
+
+    async def once(event: BusEvent) -> None:
+        subscription.cancel()
+        await asyncio.sleep(0)
+        heard.append(event.data)
+
+    subscription = bus.subscribe("a", once)
+    for number in range(3):
+        await bus.publish("a", number)
+    await until(lambda: heard)
+    await bus.drain()
+    assert (heard, subscription.errors) == ([0], 0)
+
+
+async def test_close_leaves_no_task_and_says_so_afterwards(tmp_path: Path) -> None:
+    before = asyncio.all_tasks()
+    for store in (None, tmp_path / "store"):
+        bus = EventBus(store, max_queue=1)
+
+        async def hang(event: BusEvent) -> None:
+            await asyncio.Event().wait()
+
+        idle, busy = bus.subscribe("idle", hang), bus.subscribe("a", hang)
+        left = bus.subscribe("a", hang)
+        publishing = [asyncio.create_task(bus.publish("a", number)) for number in range(3)]
+        await until(lambda busy=busy: busy.queued == 3)
+        draining = asyncio.create_task(bus.drain())
+        await asyncio.sleep(0)
+        left.cancel()
+        await bus.close()
+        await bus.close()
+        assert [event.position for event in await asyncio.gather(*publishing)] == [1, 2, 3]
+        with pytest.raises(BusClosed, match="before everything was handled"):
+            await draining
+        assert asyncio.all_tasks() == before
+        assert idle.cancelled
+        for verb in (bus.publish("a"), bus.drain(), bus.trace("x"), bus.dead_letters()):
+            with pytest.raises(BusClosed):
+                await verb
+        with pytest.raises(BusClosed):
+            bus.subscribe("a", print)
+
+
+class Report(BaseModel):
+    """Something to publish."""
+
+    pages: int
+
+
+async def test_a_class_has_to_be_known_to_be_published(bus: EventBus) -> None:
+    heard: list[Report] = []
+    bus.subscribe("a", lambda event: heard.append(event.data))
+    with pytest.raises(NotData, match=r"it was published to 'a': make classes known by bus.register"):
+        await bus.publish("a", Report(pages=3))
+    bus.register(Report)
+    await bus.publish("a", Report(pages=3))
+    await bus.drain()
+    assert heard == [Report(pages=3)]
+
+
+@pytest.mark.parametrize("field", ["agent_id", "id", "correlation_id", "causation_id"])
+async def test_what_is_no_text_is_no_id(bus: EventBus, field: str) -> None:
+    with pytest.raises(TypeError, match="give a str"):
+        await bus.publish(BusEvent(topic="a", **{field: 7}))
+
+
+async def test_an_event_and_what_belongs_to_one_are_not_given_together(bus: EventBus) -> None:
+    with pytest.raises(TypeError, match="not both"):
+        await bus.publish(BusEvent(topic="a"), "data")
+
+
+async def test_a_bus_in_memory_forgets_the_oldest_but_nothing_that_is_to_be_handled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bus_log, "REMEMBERED", 20)
+    monkeypatch.setattr(bus_log, "_SLACK", 10)
+    go_on = asyncio.Event()
+    heard: list[int] = []
+
+    async def slow(event: BusEvent) -> None:
+        await go_on.wait()
+        heard.append(event.data)
+
+    async with EventBus() as bus:
+        bus.subscribe("a", slow)
+        for number in range(300):
+            await bus.publish("b" if number % 50 else "a", number, correlation_id="all")
+        assert len(await bus.trace("all")) <= 20 + 10 + 6
+        go_on.set()
+        await bus.drain()
+        assert heard == [0, 50, 100, 150, 200, 250]
+        for number in range(100):
+            await bus.publish("b", number, correlation_id="all")
+        assert len(await bus.trace("all")) <= 30
+        assert sum(1 for _ in bus.store.scan(b"")) < 100
+
+
+def test_a_bus_may_be_set_up_before_there_is_a_loop() -> None:
+    heard: list[int] = []
+    bus = EventBus()
+    bus.subscribe("a", lambda event: heard.append(event.data))
+
+    async def main() -> None:
+        await bus.publish("a", 1)
+        await bus.drain()
+        await bus.close()
+
+    asyncio.run(main())
+    assert heard == [1]

@@ -1,0 +1,47 @@
+"""A process is killed around the relay of a message; the next one relays it, and nothing twice."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+TOPICS = ["run.started", "first.a", "first.b", "second", "run.completed"]
+
+
+def walk(folder: Path, dies_at: str = "-", when: str = "-", on: str = "same") -> dict[str, Any] | None:
+    """Return what the process said; `None` if it was killed."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(HERE / "bus_child.py"), str(folder), dies_at, when, on],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PYTHONPATH": str(HERE.parents[1])},
+    )
+    if done.returncode == -signal.SIGKILL:
+        return None
+    assert (done.returncode, done.stderr) == (0, "")
+    said: dict[str, Any] = json.loads(done.stdout)
+    return said
+
+
+@pytest.mark.parametrize("on", ["same", "own"])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("dies_at", TOPICS)
+def test_each_message_of_a_committed_step_is_published_once_whatever_is_killed(
+    tmp_path: Path, dies_at: str, when: str, on: str
+) -> None:
+    for _ in range(2 if when == "before" else 1):  # before the bus has it, each new process dies of it, too
+        assert walk(tmp_path, dies_at, when, on) is None
+    said = walk(tmp_path, on=on)
+    assert said is not None
+    assert said["trace"] == TOPICS
+    assert said["left"] == 0
+    assert set(said["heard"]) <= set(TOPICS)
+    again = walk(tmp_path, on=on)
+    assert again == {"trace": TOPICS, "heard": [], "left": 0}

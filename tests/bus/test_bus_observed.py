@@ -1,0 +1,90 @@
+"""The observed graph, drawn: exact, stable, and harmless whatever the labels are."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from beluga_graph import EventBus
+from beluga_graph.bus import observed as bus_observed
+
+
+async def test_the_drawing_shows_who_spoke_and_who_heard() -> None:
+    async with EventBus() as bus:
+
+        async def writer(event: object) -> None:
+            await bus.publish("draft.done", agent_id="writer")
+
+        bus.subscribe("task.*", writer)
+        bus.subscribe("**", print, name="audit")
+        await bus.publish("task.complete", agent_id="researcher")
+        await bus.publish("task.complete", agent_id="researcher")
+        await bus.drain()
+        assert bus.observed() == [
+            ("researcher", "task.complete", "audit"),
+            ("researcher", "task.complete", "writer"),
+            ("writer", "draft.done", "audit"),
+        ]
+        assert (
+            bus.mermaid()
+            == """\
+flowchart LR
+    p0["researcher"]
+    p1["writer"]
+    t0(["task.complete"])
+    t1(["draft.done"])
+    s0["audit"]
+    s1["writer"]
+    p0 --> t0
+    t0 --> s0
+    t0 --> s1
+    p1 --> t1
+    t1 --> s0
+"""
+        )
+
+
+async def test_what_nobody_hears_is_drawn_without_a_hearer() -> None:
+    async with EventBus() as bus:
+        await bus.publish("lost")
+        assert bus.observed() == [("", "lost", "")]
+        assert bus.mermaid() == 'flowchart LR\n    p0["(no name)"]\n    t0(["lost"])\n    p0 --> t0\n'
+
+
+HOSTILE = [
+    '"]; click p0 "javascript:alert(1)"',
+    "<script>",
+    "end",
+    "a\nb --> c",
+    "%%{init}%%",
+    "#quot;",
+    "\ud800",
+    "é" * 500,
+]
+
+LABEL = r'"[\w .,:?!()#;-]*"'
+HARMLESS = re.compile(
+    rf"flowchart LR| {{4}}([pts]\d+ --> [pts]\d+|[ps]\d+\[{LABEL}\]|t\d+\(\[{LABEL}\]\))",
+    re.ASCII,
+)
+
+
+@pytest.mark.parametrize("label", HOSTILE, ids=ascii)
+async def test_a_hostile_label_stays_a_label(label: str) -> None:
+    async with EventBus() as bus:
+        await bus.publish("x", agent_id=label)
+        if label.isprintable() and len(label) <= 200:
+            bus.subscribe("**", print, name=label)
+            await bus.publish(label.replace("*", ""))
+            await bus.drain()
+        for line in bus.mermaid().splitlines():
+            assert HARMLESS.fullmatch(line)
+
+
+async def test_the_graph_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bus_observed, "EDGES_MAX", 10)
+    async with EventBus() as bus:
+        for number in range(30):
+            await bus.publish(f"topic.{number}")
+        assert len(bus.observed()) == 10
