@@ -7,6 +7,7 @@ from typing import Any
 
 from beluga_graph.codec import Codec, Registry
 from beluga_graph.disk import Head
+from beluga_graph.draw.trail import Trail
 from beluga_graph.errors import RunNotFound
 from beluga_graph.events import revive, stored_events
 from beluga_graph.history import History, read_shape, read_steps, rebuild
@@ -17,7 +18,7 @@ from beluga_graph.plan import Plan, StateBinding
 from beluga_graph.run import RunInfo, RunSnapshot, RunStatus, StepInfo, TokenInfo
 from stores.base import Store
 
-__all__ = ["info_of", "run_infos", "snapshot_of", "steps_of", "stored_plan"]
+__all__ = ["info_of", "run_infos", "snapshot_of", "steps_of", "stored_plan", "trail_of"]
 
 
 def run_infos(store: Store) -> list[RunInfo]:
@@ -64,6 +65,17 @@ def steps_of(store: Store, head: Head, plan: Plan) -> list[StepInfo]:
         )
         for step in read_steps(store, head.run_id)
     ]
+
+
+def trail_of(store: Store, head: Head, shape: Shape, seq: int | None) -> Trail:
+    """Return what a run did up to a step, the last by default. Raises `RunNotFound` for one that it has not made."""
+    begun, _ = rebuild(store, head.run_id, 0)
+    trail = Trail(shape, begun)
+    for step in read_steps(store, head.run_id, until=seq):
+        trail.step(step)
+    if seq is not None and trail.run.seq != seq:
+        raise RunNotFound(head.run_id, f"it has no step {seq}: its last is {trail.run.seq}")
+    return trail
 
 
 def snapshot_of(store: Store, head: Head, plan: Plan, seq: int | None) -> RunSnapshot:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from beluga_graph.adoption import JudgedChange, broken_by, difference_for
 from beluga_graph.disk import Head, check_run_id
 from beluga_graph.errors import RunError
 from beluga_graph.history import read_head
-from beluga_graph.inspection import run_infos, snapshot_of, steps_of, stored_plan
+from beluga_graph.inspection import run_infos, snapshot_of, steps_of, stored_plan, trail_of
 from beluga_graph.plan import Compilable, Plan
 from beluga_graph.questions import Question, pending_questions
 from beluga_graph.run import RunInfo, RunSnapshot, RunStatus, StepInfo
 from stores.base import Store
+
+if TYPE_CHECKING:
+    from beluga_graph.draw.formats import Format, Theme
 
 __all__ = ["Inspector"]
 
@@ -50,6 +54,27 @@ class Inspector:
         """Return a run as of step `seq`, the last by default. Raises `RunNotFound`, `DamagedRecord`."""
         head = read_head(self.store, check_run_id(run_id))
         return snapshot_of(self.store, head, self._plan_or_shape(head), seq)
+
+    async def draw(
+        self,
+        run_id: str,
+        *,
+        format: Format = "svg",  # noqa: A002 - the face's word
+        depth: int | None = None,
+        seq: int | None = None,
+        theme: Theme = "auto",
+    ) -> str:
+        """Draw a run over the graph that it stands in: what was reached, how often, for how long, and what waits.
+
+        As of step `seq`, the last by default; `depth` and `theme` as for a flow. Needs none of the flow's code.
+        Raises `RunNotFound`, `DamagedRecord`; `ValueError` for a format, depth or theme that there is not.
+        """
+        from beluga_graph.draw.formats import drawn  # noqa: PLC0415 - drawing is loaded when one draws
+
+        head = read_head(self.store, check_run_id(run_id))
+        shape = stored_plan(self.store, head).shape
+        trail = trail_of(self.store, head, shape, seq)
+        return drawn(shape, format, depth=depth, trail=trail, theme=theme)
 
     async def difference(
         self, run_id: str, flow: Compilable | None = None, *, rename: Mapping[str, str] | None = None

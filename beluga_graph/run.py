@@ -17,6 +17,7 @@ from beluga_graph.plan import Plan
 from beluga_graph.seat import Seat, stored
 
 if TYPE_CHECKING:
+    from beluga_graph.draw.formats import Theme
     from beluga_graph.engine import Engine
 
 __all__ = ["Outcome", "Run", "RunInfo", "RunSnapshot", "RunStatus", "StepInfo", "TokenInfo"]
@@ -157,6 +158,10 @@ class Run:
                 yield event
         finally:
             self._seat.detach(watch)
+
+    async def svg(self, *, depth: int | None = None, theme: Theme = "auto") -> str:
+        """Draw the run as an SVG document, as `Engine.draw` does, as of its last committed step."""
+        return await self._engine.draw(self.id, depth=depth, theme=theme)
 
     async def signal(self, name: str, payload: Any = None) -> None:
         """Send a signal; on disk when this returns."""

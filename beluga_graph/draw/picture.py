@@ -159,7 +159,7 @@ def _note(node: NodeShape) -> str:
     elif node.kind == FAN_OUT and node.max_concurrency is not None:
         parts.append(f"{node.max_concurrency} at once")
     if node.retry is not None and node.retry.attempts > 1:
-        parts.append(f"{node.retry.attempts} attempts")
+        parts.append(f"up to {node.retry.attempts} attempts")
     if node.timeout_ms is not None:
         parts.append(f"within {node.timeout_ms / 1000:g} s")
     return ", ".join(parts)

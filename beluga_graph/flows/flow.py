@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from networkx import MultiDiGraph
 
+    from beluga_graph.draw.formats import Format, Theme
     from beluga_graph.events import Event
 
 __all__ = ["Flow"]
@@ -35,17 +36,42 @@ class Flow:
             self._compiled = (extent, compile_graph(declared))
         return self._compiled[1]
 
-    def mermaid(self) -> str:
-        """Draw the flow as Mermaid text, exactly: the same flow gives the same bytes."""
-        from beluga_graph.draw.mermaid import mermaid  # noqa: PLC0415 - drawing is loaded when one draws
+    def mermaid(self, *, depth: int | None = None) -> str:
+        """Draw the flow as Mermaid text, exactly: the same flow gives the same bytes, as in every format.
 
-        return mermaid(self.plan().shape)
+        Sub-flows deeper than `depth` are drawn folded, as one box each; 0 folds them all. Raises `ValueError`.
+        """
+        return self._drawn("mermaid", depth)
+
+    def dot(self, *, depth: int | None = None) -> str:
+        """Draw the flow as text for Graphviz; `depth` as for `mermaid`."""
+        return self._drawn("dot", depth)
+
+    def ascii(self, *, depth: int | None = None) -> str:
+        """Draw the flow with the signs of a terminal; `depth` as for `mermaid`."""
+        return self._drawn("ascii", depth)
+
+    def svg(self, *, depth: int | None = None, theme: Theme = "auto") -> str:
+        """Draw the flow as an SVG document that needs nothing else; `depth` as for `mermaid`.
+
+        The theme is `light`, `dark`, or `auto` for what the reader prefers.
+        """
+        return self._drawn("svg", depth, theme)
 
     def to_networkx(self) -> MultiDiGraph[str]:
         """Return the flow as a `networkx.MultiDiGraph`: nodes by path, with their shape's fields as attributes."""
         from beluga_graph.draw.export import to_networkx  # noqa: PLC0415 - networkx is slow to import
 
         return to_networkx(self.plan().shape)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        """Show the flow in a notebook: as a drawing, and as text where there are none."""
+        return {"image/svg+xml": self.svg(), "text/plain": self.ascii()}
+
+    def _drawn(self, form: Format, depth: int | None, theme: Theme = "auto") -> str:
+        from beluga_graph.draw.formats import drawn  # noqa: PLC0415 - drawing is loaded when one draws
+
+        return drawn(self.plan().shape, form, depth=depth, theme=theme)
 
     async def invoke(self, value: Any, **options: Any) -> Any:
         """Run the flow on an engine in memory and return its output; `options` as in `Engine.execute`."""

@@ -1,0 +1,35 @@
+"""The formats that a flow, or a run of it, can be drawn in, by name."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+from beluga_graph.draw.mermaid import mermaid
+from beluga_graph.draw.overlay import overlay_of
+from beluga_graph.draw.picture import picture
+from beluga_graph.draw.svg import svg
+from beluga_graph.draw.trail import Trail
+from beluga_graph.kernel.shape import Shape
+
+__all__ = ["FORMATS", "Format", "Theme", "drawn"]
+
+Format: TypeAlias = Literal["svg", "mermaid", "dot", "ascii"]
+Theme: TypeAlias = Literal["auto", "light", "dark"]
+FORMATS: tuple[str, ...] = get_args(Format)
+
+
+def drawn(
+    shape: Shape, form: Format, *, depth: int | None = None, trail: Trail | None = None, theme: Theme = "auto"
+) -> str:
+    """Return a drawing: of a flow, or with a trail of its run. Frames deeper than `depth` are folded.
+
+    Raises `ValueError` for a format, a depth or a theme that there is not.
+    """
+    shown = picture(shape, depth)
+    overlay = None if trail is None else overlay_of(trail, shown)
+    if form == "svg":
+        return svg(shown, overlay, theme=theme)
+    if form == "mermaid":
+        return mermaid(shape)
+    msg = f"there is no format {form!r}: give one of {', '.join(FORMATS)}"
+    raise ValueError(msg)

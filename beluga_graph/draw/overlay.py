@@ -1,0 +1,68 @@
+"""A run laid over a picture: what every format shows of it, from one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from beluga_graph.draw.marks import Mark
+from beluga_graph.draw.picture import Picture
+from beluga_graph.draw.text import shown_duration, shown_number
+from beluga_graph.draw.trail import Trail
+from beluga_graph.kernel.rules import is_answer
+
+__all__ = ["Overlay", "badge_of", "overlay_of"]
+
+TIMES = "\u00d7"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overlay:
+    """What a run did, for the boxes and lines of one picture."""
+
+    run_id: str
+    status: str
+    seq: int
+    marks: dict[str, Mark] = field(default_factory=dict)
+    """By name of a box; of all boxes that are nodes."""
+    taken: dict[str, int] = field(default_factory=dict)
+    """By id of a line: how often; of the lines that were taken."""
+
+    def badges(self) -> dict[str, str]:
+        """Return what stands at each box in words, `""` where the run never came."""
+        return {name: badge_of(mark) for name, mark in self.marks.items()}
+
+    def counts(self) -> dict[str, str]:
+        """Return what stands at each line that was taken more than once."""
+        return {line: f"{TIMES}{count}" for line, count in self.taken.items() if count > 1}
+
+
+def overlay_of(trail: Trail, picture: Picture) -> Overlay:
+    """Return what a picture shows of a run as far as its trail goes."""
+    taken = {line.id: trail.taken.get((*line.ends, line.kind == "error"), 0) for line in picture.lines}
+    return Overlay(
+        run_id=trail.run.run_id,
+        status=trail.run.status,
+        seq=trail.run.seq,
+        marks={box.name: trail.mark(box.name) for box in picture.boxes if box.name in trail.shape.nodes},
+        taken={line: count for line, count in taken.items() if count},
+    )
+
+
+def badge_of(mark: Mark) -> str:
+    """Return what a run did at a node in one short line: visits, attempts, time, tokens, what it waits for."""
+    if not mark.visits:
+        return ""
+    parts = [f"{TIMES}{mark.visits}"] if mark.visits > 1 else []
+    if mark.attempts > mark.visits:
+        parts.append(f"{mark.attempts} attempts")
+    if mark.busy_ms or not mark.now:
+        parts.append(shown_duration(mark.busy_ms))
+    tokens = mark.usage.get("input_tokens", 0) + mark.usage.get("output_tokens", 0)
+    if tokens:
+        parts.append(f"{shown_number(tokens)} tokens")
+    if mark.signal:
+        parts.append("asks a person" if is_answer(mark.signal) else "awaits its signal")
+    if mark.due_ms is not None:
+        parts.append(f"due {datetime.fromtimestamp(mark.due_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}Z")
+    return " · ".join(parts) if parts else mark.status
