@@ -29,6 +29,13 @@ from .bus.event import (
 from .bus.subscription import (
     Subscription as Subscription,
 )
+from .comparison import (
+    ComparedNode as ComparedNode,
+    ComparedRun as ComparedRun,
+    ComparedValue as ComparedValue,
+    Parting as Parting,
+    RunComparison as RunComparison,
+)
 from .context import (
     Context as Context,
 )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from beluga_graph.adoption import JudgedChange, broken_by, difference_for
+from beluga_graph.comparison import RunComparison, comparison_of
 from beluga_graph.disk import Head, check_run_id
 from beluga_graph.errors import RunError
 from beluga_graph.history import read_head
@@ -75,6 +76,15 @@ class Inspector:
         shape = stored_plan(self.store, head).shape
         trail = trail_of(self.store, head, shape, seq)
         return drawn(shape, format, depth=depth, trail=trail, theme=theme)
+
+    async def compare(self, first: str, second: str) -> RunComparison:
+        """Compare two runs as of their last steps: where their paths part, and what came of each.
+
+        Best of a run and its fork, whose history before the fork is one, or of two runs of one flow; of others what
+        can be compared is. Needs none of the flow's code. Raises `RunNotFound`, `DamagedRecord`.
+        """
+        heads = read_head(self.store, check_run_id(first)), read_head(self.store, check_run_id(second))
+        return comparison_of(self.store, heads, (self._plan_or_shape(heads[0]), self._plan_or_shape(heads[1])))
 
     async def difference(
         self, run_id: str, flow: Compilable | None = None, *, rename: Mapping[str, str] | None = None

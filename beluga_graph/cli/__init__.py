@@ -6,7 +6,10 @@
     given       JSON and durations of the command line
     demo        `demo`: which run to go on with, and the words around it
     progress    what a person sees of a run that goes on
-    looking     `runs`, `show`, `history`, `events`, `draw`: what is in a store, and what a flow looks like
+    looking     `runs`, `show`, `history`, `events`: what is in a store
+    trees       the tree of visits that `show` prints
+    comparing   `diff`: two runs beside each other
+    drawing     `draw`: what a flow, and a run of it, looks like
     sending     `pending`, `answer`, `signal`, `cancel`: what a person says to runs
     driving     `resume`, `fork`, `serve`: runs that go on in this process
     deploying   `check`: which runs a flow would break

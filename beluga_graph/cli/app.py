@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 
 from beluga_graph import __version__
-from beluga_graph.cli import checking, looking, operating
+from beluga_graph.cli import checking, comparing, drawing, looking, operating
+from beluga_graph.cli.drawing import Form, Shade
 from beluga_graph.cli.ends import Exit, complain, told
-from beluga_graph.cli.options import CODES, FlowName, Json, RunId, Store, default_store
+from beluga_graph.cli.options import CODES, Json, RunId, Store, default_store
 from beluga_graph.cli.shown import as_json
 from beluga_graph.run import RunStatus
 
@@ -131,9 +132,47 @@ def runs(
 
 @app.command(epilog=CODES)
 @told
-def show(run: RunId, store: Store = default_store, json: Json = False) -> None:
-    """Show a run as of its last step: status, steps, tokens, state."""
-    looking.show(store, run, json=json)
+def show(
+    run: RunId,
+    depth: Annotated[
+        int | None,
+        typer.Option(
+            "--depth",
+            help="Tree: how deep it goes into frames and fan-outs; 0 is the outermost visits.",
+            metavar="N",
+            min=0,
+            show_default=False,
+        ),
+    ] = None,
+    unfolded: Annotated[
+        bool, typer.Option("--all", help="Tree: show every visit of long loops and every branch of wide fan-outs.")
+    ] = False,
+    store: Store = default_store,
+    json: Json = False,
+) -> None:
+    """Show a run as of its last step: status, steps, tokens, state, and its visits as a tree.
+
+    Each visit stands under the frame or the branch that it is in, with what became of it, how long it took, and what
+    it waits for or ended in. Many in a row are folded: the first, the last, and those that failed or go on are shown.
+    """
+    looking.show(store, run, depth=depth, unfolded=unfolded, json=json)
+
+
+@app.command(epilog=CODES)
+@told
+def diff(
+    run: RunId,
+    other: Annotated[str, typer.Argument(help="The other run's id.", metavar="RUN")],
+    unfolded: Annotated[bool, typer.Option("--all", help="Show every node, and every value that differs.")] = False,
+    store: Store = default_store,
+    json: Json = False,
+) -> None:
+    """Compare two runs, such as a run and its fork: where their paths part, and what came of each.
+
+    A visit is known by its name, so it makes no difference which branch finished first, or when. What differs is
+    no error: the exit code is 0.
+    """
+    comparing.diff(store, run, other, unfolded=unfolded, json=json)
 
 
 @app.command(epilog=CODES)
@@ -157,9 +196,53 @@ def events(
 
 @app.command(epilog=CODES)
 @told
-def draw(flow: FlowName, json: Json = False) -> None:
-    """Print a flow as Mermaid text. This imports the module, and so runs its code."""
-    looking.draw(flow, json=json)
+def draw(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="A run's id, or where a flow is, such as package.module:name. If the store has a run of that id, it "
+            "is the run; else the module is run.",
+            metavar="MODULE:FLOW|RUN",
+            show_default=False,
+        ),
+    ],
+    form: Annotated[
+        Form | None,
+        typer.Option(
+            "--format",
+            help="What to draw it in; by default what the name of --output says, else mermaid for a flow and ascii "
+            "for a run.",
+            show_default=False,
+        ),
+    ] = None,
+    depth: Annotated[
+        int | None,
+        typer.Option(
+            "--depth", help="Fold sub-flows deeper than this; 0 folds all.", metavar="N", min=0, show_default=False
+        ),
+    ] = None,
+    theme: Annotated[Shade, typer.Option("--theme", help="Of svg: its colours; auto is what its reader prefers.")] = (
+        Shade.auto
+    ),
+    step: Annotated[
+        int | None,
+        typer.Option(
+            "--step", help="Of a run: as of this step; by default the last.", metavar="N", min=0, show_default=False
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="The file to write, whole or not at all.", metavar="PATH", show_default=False),
+    ] = None,
+    store: Store = default_store,
+    json: Json = False,
+) -> None:
+    """Draw a flow, or a run over its graph. A run is drawn from the store alone, without its code.
+
+    The drawing goes to the standard output, or to a file. The same flow, or step of a run, gives the same bytes.
+    Of a run, html is a page on which it can be replayed.
+    """
+    drawing.draw(target, store=store, form=form, depth=depth, theme=theme, step=step, output=output, json=json)
 
 
 @app.command(epilog=CODES)

@@ -1,4 +1,4 @@
-"""Looking: what is in a store, and what a flow looks like. Nothing here changes a store."""
+"""Looking: what is in a store. Nothing here changes it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from rich.text import Text
 from beluga_graph import Engine, Event, RunInfo, RunSnapshot, StepInfo
 from beluga_graph.cli.ends import Unfit
 from beluga_graph.cli.shown import as_data, as_json, brief, local_time, plain
+from beluga_graph.cli.trees import Walked, walked
 from beluga_graph.flows.flow import Flow
 
 __all__ = [
     "console",
-    "draw",
     "events",
     "existing",
     "history",
@@ -86,16 +86,17 @@ def runs(store: Path, *, status: Collection[str], flow: str | None, json: bool) 
     print_table(table)
 
 
-def show(store: Path, run_id: str, *, json: bool) -> None:
-    """Show one run as of its last step."""
+def show(store: Path, run_id: str, *, depth: int | None, unfolded: bool, json: bool) -> None:
+    """Show one run as of its last step: the facts, where it stands, its state, and the tree of its visits."""
 
-    async def look(engine: Engine) -> tuple[RunInfo, RunSnapshot]:
+    async def look(engine: Engine) -> tuple[RunInfo, RunSnapshot, Walked]:
         snapshot = await engine.snapshot(run_id)
-        return next(run for run in await engine.runs() if run.run_id == run_id), snapshot
+        info = next(run for run in await engine.runs() if run.run_id == run_id)
+        return info, snapshot, walked(engine.store, run_id, depth=depth, unfolded=unfolded)
 
-    info, snapshot = with_engine(store, look)
+    info, snapshot, tree = with_engine(store, look)
     if json:
-        print_json({"flow": info.flow, "created_ms": info.created_ms, **as_data(snapshot)})
+        print_json({"flow": info.flow, "created_ms": info.created_ms, **as_data(snapshot), "tree": tree.data()})
         return
     out = console()
     facts = new_table("", "", headed=False)
@@ -121,6 +122,7 @@ def show(store: Path, run_id: str, *, json: bool) -> None:
         for field, value in snapshot.state.items():
             state.add_row(Text(plain(field)), Text(brief(value)))
         out.print(state)
+    out.print(tree.shown(snapshot.status, ascii_only=out.options.ascii_only), soft_wrap=True)
 
 
 def history(store: Path, run_id: str, *, json: bool) -> None:
@@ -164,17 +166,6 @@ def _carried(event: Event) -> Iterator[str]:
             yield f"{name}: {brief(value)}"
     if event.due_ms is not None:
         yield f"due: {local_time(event.due_ms)}"
-
-
-def draw(name: str, *, json: bool) -> None:
-    """Print a flow as Mermaid text."""
-    flow = load_flow(name)
-    if not json:
-        console().print(flow.mermaid(), end="", soft_wrap=True)
-        return
-    shape = flow.plan().shape
-    nodes = [{"name": node.name, "kind": node.kind} for node in shape.nodes.values()]
-    print_json({"flow": shape.name, "plan": shape.fingerprint, "nodes": nodes, "mermaid": flow.mermaid()})
 
 
 def load_flow(name: str) -> Flow:

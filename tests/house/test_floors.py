@@ -49,6 +49,8 @@ FLOORS = {
     "beluga_graph.run": 5,
     "beluga_graph.fork": 5,
     "beluga_graph.inspection": 5,
+    "beluga_graph.walk": 5,
+    "beluga_graph.comparison": 5,
     "beluga_graph.post": 5,
     "beluga_graph.given": 5,
     "beluga_graph.inspector": 5,
