@@ -6,11 +6,14 @@ branches happened to finish, times and steps' numbers make no difference.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
-from itertools import islice
+from enum import Enum
+from itertools import islice, zip_longest
 from typing import Any
 
+from beluga_graph.codec import Unregistered
 from beluga_graph.disk import Head
 from beluga_graph.events import Failure
 from beluga_graph.history import History
@@ -20,7 +23,26 @@ from beluga_graph.run import RunSnapshot, RunStatus
 from beluga_graph.walk import Walk, decoded, each_fact, parts_of, walk_of
 from stores.base import Store
 
-__all__ = ["ComparedNode", "ComparedRun", "ComparedValue", "Parting", "RunComparison", "comparison_of"]
+__all__ = [
+    "ABSENT",
+    "ComparedNode",
+    "ComparedRun",
+    "ComparedValue",
+    "Parting",
+    "RunComparison",
+    "apart",
+    "comparison_of",
+    "same",
+]
+
+
+class Absent(Enum):
+    """What stands for a part that one of two values has not."""
+
+    absent = "absent"
+
+
+ABSENT = Absent.absent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,15 +270,40 @@ def _fields(first: dict[str, Any], second: dict[str, Any]) -> Iterator[ComparedV
 
 def same(one: Any, other: Any) -> bool:
     """Tell whether two decoded values are equal, types too: `1`, `1.0` and `True` are three. NaN equals itself."""
+    return next(apart(one, other), None) is None
+
+
+def apart(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield where two decoded values are apart, as in `.rows[3]["name"]`, and what each has there or `ABSENT`."""
     if type(one) is not type(other):
-        return False
-    if isinstance(one, dict):
-        keys = [{(type(key), key) for key in found} for found in (one, other)]
-        return keys[0] == keys[1] and all(same(value, other[key]) for key, value in one.items())
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, float):
-        return one == other or (one != one and other != other)  # noqa: PLR0124 - NaN alone is not itself
-    if is_dataclass(one) and not isinstance(one, type):
-        return all(same(getattr(one, field.name), getattr(other, field.name)) for field in fields(one))
-    return bool(one == other)
+        yield path, one, other
+    elif isinstance(one, dict):
+        pairs = {(type(key), key): value for key, value in one.items()}
+        others = {(type(key), key): value for key, value in other.items()}
+        for kind, key in {**pairs, **others}:
+            found = pairs.get((kind, key), ABSENT), others.get((kind, key), ABSENT)
+            yield from apart(*found, f"{path}[{_key(key)}]")
+    elif isinstance(one, list | tuple):
+        for index, found in enumerate(zip_longest(one, other, fillvalue=ABSENT)):
+            yield from apart(*found, f"{path}[{index}]")
+    elif isinstance(one, float):
+        if one != other and (one == one or other == other):  # noqa: PLR0124 - NaN alone is not itself
+            yield path, one, other
+    elif isinstance(one, Unregistered) and one.name == other.name:
+        for field in {**one.fields, **other.fields}:
+            yield from apart(one.fields.get(field, ABSENT), other.fields.get(field, ABSENT), f"{path}.{field}")
+    elif not isinstance(one, Unregistered) and (names := _fields_of(one)):
+        for field in names:
+            yield from apart(getattr(one, field, ABSENT), getattr(other, field, ABSENT), f"{path}.{field}")
+    elif one != other:
+        yield path, one, other
+
+
+def _key(key: Any) -> str:
+    return json.dumps(key, ensure_ascii=False) if isinstance(key, str) else f"{key!r:.80}"
+
+
+def _fields_of(value: Any) -> list[str]:
+    if (names := getattr(type(value), "__pydantic_fields__", None)) is not None:
+        return list(names)
+    return [field.name for field in fields(value)] if is_dataclass(value) and not isinstance(value, type) else []

@@ -60,16 +60,24 @@ class Walk:
         self.facts: list[Fact] = []
         self.told: dict[str, Told] = {}
         """By structural name of the visit, in the order in which they told something first."""
-        self.took_ms = 0
-        """Between the first step and the last; of a fork, without the time between its source's step and itself."""
+        self.begun_ms: int | None = None
         self.standing = frozenset(trail.spans)
         """What was under way before: tokens and scopes of a fork whose source is gone."""
         self._begun = set(trail.spans)
+        self._gap_ms = 0  # between a source's step and its fork; it is nobody's time
         self.facts += [Fact(trail.run.run_id, 0, span.name, span.node, BEGINS, "") for span in trail.spans.values()]
+
+    @property
+    def took_ms(self) -> int:
+        """From the first step to the last; of a fork, without the time between its source's step and itself."""
+        return 0 if self.begun_ms is None else self.trail.at_ms - self.begun_ms
 
     def step(self, run_id: str, step: Stored) -> None:
         """Take the next step; it is told as that of `run_id`."""
-        self.trail.step(replace(step, seq=self.trail.run.seq + 1))
+        if step.trigger == _FORKED and self.begun_ms is not None:
+            self._gap_ms = step.at_ms - self.trail.at_ms
+        self.trail.step(replace(step, seq=self.trail.run.seq + 1, at_ms=step.at_ms - self._gap_ms))
+        self.begun_ms = self.trail.at_ms if self.begun_ms is None else self.begun_ms
         if step.trigger == _FORKED:  # it does again what its source had under way
             return
         for event in step.patch.events:
@@ -134,11 +142,8 @@ def walk_of(store: Store, plan: Plan, parts: list[Part]) -> Walk:
     begun, _ = rebuild(store, parts[0].run_id, 0)
     walk = Walk(Trail(plan.shape, begun))
     for part in parts:
-        first: int | None = None
         for step in read_steps(store, part.run_id, until=part.until):
-            first = step.at_ms if first is None else first
             walk.step(part.run_id, step)
-        walk.took_ms += 0 if first is None else walk.trail.at_ms - first
     return walk
 
 

@@ -15,6 +15,7 @@
     deploying   `check`: which runs a flow would break
     tending     `prune`, `compact`: what keeps a store small
     checking    `verify`: every record of a store, read
+    glance      a value in a few words
     shown       stored data as text for a terminal, and as JSON
     ends        exit codes, and errors as one line
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
 from beluga_graph import ComparedRun, ComparedValue, Parting, RunComparison
+from beluga_graph.cli.glance import glance, glance_apart
 from beluga_graph.cli.looking import console, new_table, print_json, with_engine
 from beluga_graph.cli.shown import as_data, brief, plain
 from beluga_graph.cli.trees import tokens_of
-from beluga_graph.draw.text import shown_duration
+from beluga_graph.comparison import ABSENT, apart
+from beluga_graph.draw.text import clipped, shown_duration
 
 __all__ = ["diff"]
 
-_MOST = 20  # rows of a table without --all
+_MOST = 12  # nodes, or values, without --all
+_PLACES = 3  # where a value is apart
 
 
 def diff(store: Path, first: str, second: str, *, unfolded: bool, json: bool) -> None:
@@ -47,8 +51,9 @@ def diff(store: Path, first: str, second: str, *, unfolded: bool, json: bool) ->
             )
         out.print(table)
         _tell_more(len(nodes), most)
-    _values("outputs that differ", found.outputs, most)
-    _values("state that differs", found.state, most)
+    ids = found.first.run_id, found.second.run_id
+    _values("outputs that differ", found.outputs, ids, most)
+    _values("state that differs", found.state, ids, most)
     if not found.differs:
         out.print("no difference")
 
@@ -94,7 +99,7 @@ def _side_by_side(found: RunComparison) -> Any:
         ("at work", lambda run: shown_duration(run.busy_ms)),
         ("attempts", lambda run: f"{run.attempts:,}"),
         ("tokens", lambda run: f"{tokens_of(run.usage):,}"),
-        ("output", lambda run: _brief(run.output)),
+        ("output", lambda run: _glance(run.output)),
         ("failure", lambda run: "" if run.failure is None else brief(f"{run.failure.node}: {run.failure}", 80)),
     ]
     for name, tell in rows:
@@ -124,19 +129,37 @@ def _parting(parting: Parting, run_id: str) -> str:
     return f"{where}, {plain(parting.token) or 'the run'} {parting.event}{detail}"
 
 
-def _values(title: str, values: Sequence[ComparedValue], most: int | None) -> None:
+def _values(title: str, values: Sequence[ComparedValue], runs: tuple[str, str], most: int | None) -> None:
+    """Print what is apart in each value: the first places where it is."""
     if not values:
         return
-    table = new_table("field" if not any(value.node for value in values) else "visit", "first", "second", title=title)
+    table = new_table("where", *map(plain, runs), title=title)
     for value in values[:most]:
-        cells = []
-        for shown, error, known in zip(value.values, value.errors, value.known, strict=True):
-            cells.append(
-                Text(brief(error, 60), style="red") if error else Text(_brief(shown) if known else "(not set)")
-            )
-        table.add_row(Text(plain(value.name)), *cells)
+        for where, cells in _apart(value):
+            table.add_row(Text(plain(where)), *cells)
     console().print(table)
     _tell_more(len(values), most)
+
+
+def _apart(value: ComparedValue) -> Iterator[tuple[str, tuple[Text, Text]]]:
+    if any(value.errors):
+        one, other = (
+            Text(brief(error, 60), style="red") if error else Text(_glance(shown))
+            for shown, error in zip(value.values, value.errors, strict=True)
+        )
+        yield value.name, (one, other)
+        return
+    pair = [found if known else ABSENT for found, known in zip(value.values, value.known, strict=True)]
+    places = list(islice(apart(*pair), _PLACES + 1))
+    for number, (path, first, second) in enumerate(places[:_PLACES]):
+        shown = glance_apart(first, second)
+        cells = [
+            Text("(nothing)" if part is ABSENT else word) for part, word in zip((first, second), shown, strict=True)
+        ]
+        # What is within a value stands under its name.
+        yield f"{value.name if number == 0 else '  '}{clipped(path, 60)}", (cells[0], cells[1])
+    if len(places) > _PLACES:
+        yield "  and more", (Text(""), Text(""))
 
 
 def _tell_more(count: int, most: int | None) -> None:
@@ -149,5 +172,5 @@ def _pair(pair: tuple[int, int], tell: Callable[[int], str] = str) -> Text:
     return Text(words[0] if words[0] == words[1] else f"{words[0]} | {words[1]}")
 
 
-def _brief(value: Any) -> str:
-    return "" if value is None else brief(value, 60)
+def _glance(value: Any) -> str:
+    return "" if value is None else glance(value, 60)

@@ -11,6 +11,7 @@ from typing import Any
 from rich.text import Text
 from rich.tree import Tree
 
+from beluga_graph.cli.glance import glance
 from beluga_graph.cli.shown import as_data, brief, local_time, plain
 from beluga_graph.disk import check_run_id
 from beluga_graph.draw.text import clipped, shown_duration, shown_number
@@ -77,16 +78,16 @@ class Walked:
             if isinstance(item, Folded):
                 tree.add(Text(_folded(item), style="bright_black"))
             elif isinstance(item, Visit):
-                self._grow(tree.add(self._line(item, sign)), item.inside, sign)
+                self._grow(tree.add(self._line(item, sign)), _below(item), sign)
             elif len(item.inside) == 1 and isinstance(only := item.inside[0], Visit):
-                self._grow(tree.add(self._line(only, sign, f"[{item.branch}] ")), only.inside, sign)
+                self._grow(tree.add(self._line(only, sign, f"[{item.branch}] ")), _below(only), sign)
             else:
                 self._grow(tree.add(_branch(item, sign)), item.inside, sign)
 
     def _line(self, visit: Visit, sign: int, before: str = "") -> Text:
         line = _signed(visit.status, sign, f"{before}{_name(visit.local)}")
         parts = []
-        if visit.branches is not None:
+        if visit.branches:  # of a fork's, those that were over before are not known
             parts.append(_branches(visit.branches))
         so_far = " so far" if visit.status in _LASTING else ""
         parts.append(f"{shown_duration(visit.duration_ms)}{so_far}")
@@ -101,7 +102,7 @@ class Walked:
         if error:
             line.append(f"  {brief(error, _MOST)}", style="red")
         elif output is not None and not visit.inside:
-            line.append(f"  {'->' if sign else '→'} {brief(output, _MOST)}")
+            line.append(f"  {'->' if sign else '→'} {glance(output, _MOST)}")
         return line
 
 
@@ -120,6 +121,12 @@ def walked(store: Store, run_id: str, *, depth: int | None, unfolded: bool) -> W
 def tokens_of(usage: Mapping[str, int]) -> int:
     """Return how many tokens of a model were used, in and out."""
     return usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
+
+
+def _below(visit: Visit) -> tuple[Item, ...]:
+    """Return what stands below a visit's line, which counts its branches itself."""
+    only_counted = visit.branches is not None and all(isinstance(item, Folded) for item in visit.inside)
+    return () if only_counted else visit.inside
 
 
 def _signed(status: str, sign: int, name: str) -> Text:

@@ -99,6 +99,8 @@ class Trail:
         self._new_spans, self._new_nodes, self._new_edges = {}, {}, []
         self._seq, self.at_ms = step.seq, step.at_ms
         ends, self._failed = _ends(step)
+        if step.trigger == "RunForked" and step.seq == 1:  # what stands there begins now, not when its source began
+            self._restart(anew=True)
         for op in step.patch.ops:
             self._take(op, step.token, ends)
         if step.trigger == "RunTakenOver":  # what the dead owner had begun begins anew
@@ -314,12 +316,13 @@ class Trail:
                 return
             span = self.spans[span.place[: span.place.rindex("[")]]
 
-    def _restart(self) -> None:
-        for token in self.run.tokens.values():
-            span = self.spans[token.name]
-            if span.status == RUNNING:
+    def _restart(self, *, anew: bool = False) -> None:
+        for name in (*self.run.tokens, *(self.run.scopes if anew else ())):
+            span = self.spans[name]
+            if span.status == RUNNING or anew:
                 self._count(span, -1)
                 span.since_ms = self.at_ms
+                span.begun_ms = self.at_ms if anew else span.begun_ms
                 self._count(span, 1)
 
     def _touch(self, span: Span) -> None:

@@ -14,12 +14,13 @@ from beluga_graph.draw.marks import DONE, FAILED, RETRYING, RUNNING, STOPPED, WA
 from beluga_graph.draw.trail import Trail
 from beluga_graph.kernel.shape import FRAME
 
-__all__ = ["MOST", "QUEUED", "Branch", "Folded", "Item", "Visit", "tree_of", "visits_in"]
+__all__ = ["MOST", "MOST_BRANCHES", "QUEUED", "Branch", "Folded", "Item", "Visit", "tree_of", "visits_in"]
 
-MOST = 12  # items in a row that are shown without `unfolded`
+MOST = 12  # visits in a row that are shown without `unfolded`
+MOST_BRANCHES = 6
 QUEUED = "queued"  # a branch that waits for a free place
 
-_LAST, _NOTABLE = 2, 6  # of the items that are shown when some are folded
+_LAST = 1  # of the items that are shown when some are folded; half of them are kept for those that are not done
 _LASTING = (RUNNING, RETRYING, WAITING)
 _OPEN = (FAILED, *_LASTING, STOPPED)  # what a branch is while something in it has not ended
 
@@ -85,7 +86,7 @@ def tree_of(
     if depth is not None and depth < 0:
         msg = f"depth {depth}: give 0 for the outermost visits alone, or more"
         raise ValueError(msg)
-    return _Tree(trail, None if unfolded else MOST, at_ms).inside("", depth)
+    return _Tree(trail, at_ms, unfolded=unfolded).inside("", depth)
 
 
 def visits_in(items: Sequence[Item]) -> Iterator[Visit]:
@@ -100,9 +101,9 @@ def visits_in(items: Sequence[Item]) -> Iterator[Visit]:
 class _Tree:
     """Spans by the place that they stand in, and branches by what opened them."""
 
-    def __init__(self, trail: Trail, most: int | None, at_ms: int | None) -> None:
+    def __init__(self, trail: Trail, at_ms: int | None, *, unfolded: bool) -> None:
         self._trail = trail
-        self._most = most
+        self._unfolded = unfolded
         self._at_ms = max(trail.at_ms, at_ms or 0)
         self._spans: dict[str, list[Span]] = {}
         self._places: dict[str, dict[int, str]] = {}
@@ -116,7 +117,7 @@ class _Tree:
     def inside(self, place: str, depth: int | None) -> tuple[Item, ...]:
         """Return the visits of one place."""
         spans = self._spans.get(place, [])
-        return self._some([span.status for span in spans], lambda index: self._visit(spans[index], depth))
+        return self._some([span.status for span in spans], lambda index: self._visit(spans[index], depth), MOST)
 
     def _visit(self, span: Span, depth: int | None) -> Visit:
         inside: tuple[Item, ...] = ()
@@ -165,7 +166,9 @@ class _Tree:
             return counts.statuses, (counts,) if numbers else ()
         below = None if depth is None else depth - 1
         return counts.statuses, self._some(
-            statuses, lambda index: self._branch(numbers[index], statuses[index], places.get(numbers[index]), below)
+            statuses,
+            lambda index: self._branch(numbers[index], statuses[index], places.get(numbers[index]), below),
+            MOST_BRANCHES,
         )
 
     def _branch(self, number: int, status: str, place: str | None, depth: int | None) -> Branch:
@@ -186,11 +189,11 @@ class _Tree:
             return span.ended_ms
         return self._at_ms if span.status in _LASTING else self._trail.at_ms
 
-    def _some(self, statuses: list[str], make: Callable[[int], Visit | Branch]) -> tuple[Item, ...]:
+    def _some(self, statuses: list[str], make: Callable[[int], Visit | Branch], most: int) -> tuple[Item, ...]:
         """Return the items in a row, made one by one, and what is folded between them."""
-        if self._most is None or len(statuses) <= self._most:
+        if self._unfolded or len(statuses) <= most:
             return tuple(map(make, range(len(statuses))))
-        shown = _chosen(statuses, self._most)
+        shown = _chosen(statuses, most)
         found: list[Item] = []
         after = 0
         for index in (*shown, len(statuses)):
@@ -206,10 +209,11 @@ class _Tree:
 
 def _chosen(statuses: list[str], most: int) -> list[int]:
     """Return which items are shown: the first, the last, and the first of those that are not done."""
-    first = most - _LAST - _NOTABLE
+    kept = most // 2
+    first = most - _LAST - kept
     last = len(statuses) - _LAST
     notable = [index for index in range(first, last) if statuses[index] not in (DONE, QUEUED)]
-    return [*range(first), *notable[:_NOTABLE], *range(last, len(statuses))]
+    return [*range(first), *notable[:kept], *range(last, len(statuses))]
 
 
 def _folded(statuses: Sequence[str]) -> Folded:
