@@ -150,7 +150,7 @@ def _apart(value: ComparedValue) -> Iterator[tuple[str, tuple[Text, Text]]]:
         yield value.name, (one, other)
         return
     pair = [found if known else ABSENT for found, known in zip(value.values, value.known, strict=True)]
-    places = list(islice(apart(*pair), _PLACES + 1))
+    places = list(islice(apart(pair[0], pair[1]), _PLACES + 1))
     for number, (path, first, second) in enumerate(places[:_PLACES]):
         shown = glance_apart(first, second)
         cells = [

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -222,7 +222,10 @@ def new_table(*columns: str, headed: bool = True, title: str | None = None) -> T
 def print_table(table: Table) -> None:
     """Print a table of which no column is folded or cut, however narrow the terminal is: ids are there to be copied."""
     out = console()
-    out.width = max(out.width, Measurement.get(out, out.options.update(width=_WIDEST), table).maximum)
+    widest = Measurement.get(out, out.options.update(width=_WIDEST), table).maximum
+    out.size = ConsoleDimensions(
+        max(out.width, widest), out.height
+    )  # with a width alone a dumb terminal has 80 columns
     out.print(table, soft_wrap=True)
 
 

@@ -83,8 +83,9 @@ def test_runs_lists_every_run(store: Path) -> None:
 
 
 def test_show_tells_status_steps_and_output(store: Path) -> None:
-    lines = invoke("show", "done-1", "--store", store).output.splitlines()
-    facts = dict(line.rstrip().split(maxsplit=1) for line in lines)
+    above, found_tree, _ = invoke("show", "done-1", "--store", store).output.partition("visits of done-1, completed: ")
+    assert found_tree
+    facts = dict(line.rstrip().split(maxsplit=1) for line in above.splitlines())
     del facts["created"]
     assert facts == {
         "run": "done-1",
@@ -177,6 +178,7 @@ def test_an_unknown_run_is_an_error_of_one_line(store: Path, command: str) -> No
         ("show", "a"),
         ("history", "a"),
         ("events", "a"),
+        ("diff", "a", "b"),
         ("verify",),
         ("pending",),
         ("signal", "a", "go"),
@@ -310,7 +312,7 @@ def test_verify_tells_of_a_file_that_is_no_store(tmp_path: Path) -> None:
 def test_help_names_the_exit_codes_and_the_version_is_told() -> None:
     commands = [str(command.name or command.callback.__name__) for command in app.registered_commands]
     commands += [command.callback.__name__ for command in operating.app.registered_commands]
-    assert len(commands) == 17
+    assert len(commands) == 18
     for command in ("", *commands):
         output = " ".join(invoke(*filter(None, [command]), "--help").output.split())
         assert "Exit codes: 0 done, 1 error, 2 wrong usage, 3 the run failed, 4 busy" in output

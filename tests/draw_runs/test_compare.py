@@ -1,0 +1,174 @@
+"""Two runs beside each other: what is one history is one, and what differs is told once, where it began."""
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from walked_runs import HOSTILE, choosing, looping, spreading, waiting
+
+from beluga_graph import END, START, Engine, Graph, RunComparison, RunNotFound
+from beluga_graph.codec import Unregistered
+from beluga_graph.comparison import ABSENT, apart, same
+from beluga_graph.disk import Keys
+from stores.base import Delete
+
+
+def parts(found: RunComparison) -> list[Any]:
+    return [part and (part.run_id, part.seq, part.token, part.event) for part in found.parts]
+
+
+def visits(found: RunComparison) -> dict[str, tuple[int, int]]:
+    return {node.node: node.visits for node in found.nodes if node.differs}
+
+
+async def test_a_run_is_no_different_from_itself_nor_from_one_that_did_the_same() -> None:
+    async with Engine() as engine:
+        await engine.execute(spreading, 30, run_id="a")
+        await engine.execute(spreading, 30, run_id="b")
+        found = await engine.compare("a", "b")
+        assert (found.differs, found.shared_steps, parts(found)) == (False, 0, [None, None])
+        itself = await engine.compare("a", "a")
+    assert (itself.differs, itself.shared_steps) == (False, itself.first.seq)
+    assert itself.first == itself.second
+
+
+async def test_it_makes_no_difference_which_branch_finished_first() -> None:
+    mixed = Graph("mixed")
+
+    @mixed.node
+    async def work(value: int) -> int:
+        for _ in range(random.randrange(8)):
+            await asyncio.sleep(0)
+        return value
+
+    mixed.fan_out("each", to=work, over=lambda count: list(range(count)), join="all")
+    mixed.join("all", sum)
+    mixed.edge(START, "each")
+    mixed.edge("all", END)
+    async with Engine() as engine:
+        for run_id in ("a", "b"):
+            await engine.execute(mixed, 40, run_id=run_id)
+        orders = [[step.token for step in await engine.history(run_id)] for run_id in ("a", "b")]
+        assert orders[0] != orders[1]
+        assert not (await engine.compare("a", "b")).differs
+
+
+async def test_paths_part_where_another_way_begins() -> None:
+    async with Engine() as engine:
+        await engine.execute(choosing, 1, run_id="a")
+        await engine.execute(choosing, 99, run_id="b")
+        found = await engine.compare("a", "b")
+    assert parts(found) == [("a", 3, "left#1", "begins"), ("b", 3, "right#1", "begins")]
+    assert visits(found) == {"left": (1, 0), "right": (0, 1)}
+    assert [(value.name, value.values) for value in found.outputs] == [("look#1", (1, 99)), ("weigh#1", (1, 99))]
+    assert {value.name: value.values for value in found.state} == {"way": ("left", "right"), "seen": ([1], [99])}
+    assert (found.input_differs, found.output_differs) == (True, True)
+
+
+async def test_a_fork_shares_the_history_of_its_source() -> None:
+    async with Engine() as engine:
+        await engine.execute(choosing, 50, run_id="a")
+        fork = await engine.fork("a", 2, run_id_new="b", update={"way": "l"})
+        await fork.result()
+        found = await engine.compare("a", "b")
+        again = await engine.fork("b", 1, run_id_new="c")
+        await again.result()
+        other = await engine.compare("c", "a")
+    assert found.shared_steps == 2
+    assert (found.first.forked_from, found.second.forked_from) == (None, ("a", 2))
+    assert parts(found) == [("a", 3, "right#1", "begins"), ("b", 2, "left#1", "begins")]
+    assert visits(found) == {"left": (0, 1), "right": (1, 0)}
+    assert [value.name for value in found.outputs] == []
+    assert [value.name for value in found.state] == ["way"]
+    assert other.shared_steps == 2
+    assert other.first.forked_from == ("b", 1)
+
+
+async def test_two_forks_of_one_run_share_what_lies_before_the_first() -> None:
+    async with Engine() as engine:
+        await engine.execute(looping, 9, run_id="a")
+        for run_id, seq in (("b", 3), ("c", 6)):
+            await (await engine.fork("a", seq, run_id_new=run_id)).result()
+        found = await engine.compare("b", "c")
+    assert (found.shared_steps, found.differs) == (3, False)
+    assert found.first.attempts == found.second.attempts == 9
+
+
+async def test_the_time_between_a_source_and_its_fork_is_nobodys() -> None:
+    async with Engine() as engine:
+        await engine.execute(spreading, 9, run_id="a")
+        await engine.execute(looping, 500, run_id="between")
+        await (await engine.fork("a", 4, run_id_new="b")).result()
+        found = await engine.compare("a", "b")
+        steps = await engine.history("b")
+        source = await engine.history("a")
+    own = steps[-1].at_ms - steps[0].at_ms
+    assert found.second.took_ms == own + source[3].at_ms - source[0].at_ms
+    assert found.second.busy_ms <= 9 * 4 * found.second.took_ms
+
+
+async def test_a_fork_whose_source_is_gone_is_compared_from_its_fork_on() -> None:
+    async with Engine() as engine:
+        await engine.execute(choosing, 50, run_id="a")
+        await engine.execute(choosing, 50, run_id="same")
+        await (await engine.fork("a", 2, run_id_new="b")).result()
+        assert (await engine.compare("same", "b")).second.lost_before is None
+        await gone(engine, "a")
+        found = await engine.compare("same", "b")
+        assert found.second.lost_before == found.second.forked_from == ("a", 2)
+        assert parts(found) == [None, None]
+        await engine.execute(choosing, 1, run_id="a")  # another run of that name is not its source
+        assert (await engine.compare("same", "b")).second.lost_before == ("a", 2)
+
+
+async def gone(engine: Engine, run_id: str) -> None:
+    """Take a run out of the store."""
+    keys = Keys(run_id)
+    run = [key for letter in b"HLNSC" for key, _ in engine.store.scan(bytes([letter]) + keys.run)]
+    engine.store.commit(*map(Delete, run))
+
+
+async def test_failures_are_compared_by_what_they_say() -> None:
+    async with Engine() as engine:
+        await engine.execute(spreading, 3, run_id="a")
+        await engine.execute(spreading, 4, run_id="b")
+        found = await engine.compare("a", "b")
+        assert parts(found)[0] is None
+        assert parts(found)[1][2:] == ("each#1[3]/inside#1", "begins")
+        assert visits(found) == {"inside": (3, 4), "inside/check": (3, 4)}
+
+
+async def test_runs_of_different_flows_are_compared_by_what_they_share() -> None:
+    async with Engine() as engine:
+        await engine.execute(looping, 2, run_id="a")
+        run = await engine.start(waiting, HOSTILE, run_id="b")
+        while await run.status() != "waiting":
+            await engine.snapshot("b")
+        found = await engine.compare("a", "b")
+        assert (found.same_flow, found.same_plan, found.differs) == (False, False, True)
+        assert [(part.run_id, part.seq) for part in found.parts if part] == [("a", 1), ("b", 1)]
+        with pytest.raises(RunNotFound):
+            await engine.compare("a", "nobody")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "where"),
+    [
+        (1, True, [("", 1, True)]),
+        (1, 1.0, [("", 1, 1.0)]),
+        (float("nan"), float("nan"), []),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, []),
+        ({1: "x"}, {True: "x"}, [("[1]", "x", ABSENT), ("[True]", ABSENT, "x")]),
+        ([1, 2], [1, 2, 3], [("[2]", ABSENT, 3)]),
+        ({"a": [{"b": 1}]}, {"a": [{"b": 2}]}, [('["a"][0]["b"]', 1, 2)]),
+        (Unregistered("m:A", {"x": 1}), Unregistered("m:A", {"x": 2}), [(".x", 1, 2)]),
+        (Unregistered("m:A", {}), Unregistered("m:B", {}), [("", Unregistered("m:A", {}), Unregistered("m:B", {}))]),
+        ({1, 2}, {2, 1}, []),
+        (b"a", b"b", [("", b"a", b"b")]),
+        (None, None, []),
+    ],
+)
+def test_values_are_apart_where_they_are(one: Any, other: Any, where: list[Any]) -> None:
+    assert list(apart(one, other)) == where
+    assert same(one, other) == (not where)

@@ -1,0 +1,115 @@
+"""The tree of visits: each once, under what it stands in, and what is long is folded without losing count."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from walked_runs import choosing, looping, names, spreading, trail_in, waiting
+
+from beluga_graph import Engine
+from beluga_graph.draw.trail import Trail
+from beluga_graph.draw.tree import Branch, Folded, Item, Visit, tree_of, visits_in
+
+
+async def trail_after(flow: Any, value: Any) -> Trail:
+    async with Engine() as engine:
+        await engine.execute(flow, value, run_id="r")
+        return await trail_in(engine, "r")
+
+
+def counted(items: tuple[Item, ...]) -> int:
+    """Return how many items stand in a row, folded ones too."""
+    return sum(item.count if isinstance(item, Folded) else 1 for item in items)
+
+
+async def test_a_visit_stands_under_its_frame_and_its_branch() -> None:
+    trail = await trail_after(spreading, 2)
+    assert names(tree_of(trail)) == [
+        "width",
+        ["each", [[0, [["inside", ["check"]]]], [1, [["inside", ["check"]]]]]],
+        "all",
+    ]
+
+
+async def test_every_visit_is_in_the_unfolded_tree_once() -> None:
+    trail = await trail_after(spreading, 40)
+    found = Counter(visit.name for visit in visits_in(tree_of(trail, unfolded=True)))
+    assert found == Counter(list(trail.spans))
+
+
+async def test_a_long_loop_is_folded_in_its_middle() -> None:
+    tree = tree_of(await trail_after(looping, 1_000))
+    assert names(tree)[:3] == ["turn", "turn#2", "turn#3"]
+    assert names(tree)[-1] == "turn#1000"
+    folded = [item for item in tree if isinstance(item, Folded)]
+    assert folded == [Folded(count=994, statuses={"done": 994})]
+    assert counted(tree) == 1_000
+
+
+async def test_of_a_wide_fan_out_what_failed_is_shown_and_the_rest_counted() -> None:
+    tree = tree_of(await trail_after(spreading, 1_000))
+    each = tree[1]
+    assert isinstance(each, Visit)
+    assert each.branches == {"done": 900, "failed": 100}
+    assert counted(each.inside) == 1_000
+    shown = [item for item in each.inside if isinstance(item, Branch)]
+    assert [branch.branch for branch in shown if branch.status == "failed"] == [3, 13, 23]
+    statuses = Counter[str]()
+    for item in each.inside:
+        statuses.update(item.statuses if isinstance(item, Folded) else {item.status: 1})
+    assert statuses == each.branches
+
+
+async def test_what_is_deeper_than_the_depth_is_counted_only() -> None:
+    trail = await trail_after(spreading, 20)
+    assert names(tree_of(trail, depth=0)) == ["width", ["each", [20]], "all"]
+    inside = tree_of(trail, depth=1)[1]
+    assert isinstance(inside, Visit)
+    assert names(inside.inside)[0] == [0, [["inside", [1]]]]
+    with pytest.raises(ValueError, match="depth -1"):
+        tree_of(trail, depth=-1)
+
+
+async def test_attempts_and_times_add_up() -> None:
+    trail = await trail_after(spreading, 8)
+    visits = {visit.name: visit for visit in visits_in(tree_of(trail, unfolded=True))}
+    retried = visits["each#1[7]/inside#1[0]/check#1"]
+    assert (retried.attempts, retried.status) == (2, "done")
+    assert retried.busy_ms <= retried.duration_ms <= visits["each#1"].duration_ms
+    assert visits["each#1[3]/inside#1[0]/check#1"].status == "failed"
+
+
+async def test_what_waits_grows_with_the_clock_and_tells_for_what() -> None:
+    async with Engine() as engine:
+        run = await engine.start(waiting, 1, run_id="r")
+        while await run.status() != "waiting":
+            await engine.snapshot("r")
+        trail = await trail_in(engine, "r")
+    visits = {visit.node: visit for visit in visits_in(tree_of(trail, at_ms=trail.at_ms + 5_000))}
+    assert (visits["answer"].status, visits["answer"].signal) == ("waiting", "the [red]word")
+    assert visits["answer"].duration_ms >= 5_000
+    assert visits["answer"].busy_ms == 0
+    assert visits["nap"].due_ms is not None
+    assert visits["both"].branches == {"waiting": 2}
+
+
+async def test_branches_that_have_no_place_yet_are_queued() -> None:
+    async with Engine() as engine:
+        await engine.execute(spreading, 9, run_id="r")
+        steps = await engine.history("r")
+        opened = next(step.seq for step in steps if any(op[0] == "open" and op[2] == "each" for op in step.ops))
+        each = tree_of(await trail_in(engine, "r", opened))[-1]
+    assert isinstance(each, Visit)
+    assert each.branches == {"running": 4, "queued": 5}
+    assert [item.status for item in each.inside if isinstance(item, Branch)][-1] == "queued"
+
+
+async def test_a_forks_visits_begin_at_the_fork() -> None:
+    async with Engine() as engine:
+        await engine.execute(choosing, 1, run_id="r")
+        fork = await engine.fork("r", 2, run_id_new="f")
+        await fork.result()
+        trail = await trail_in(engine, "f")
+    steps = trail.at_ms
+    assert names(tree_of(trail)) == ["weigh", "left"]
+    assert all(0 <= visit.duration_ms <= steps - visit.begun_ms for visit in visits_in(tree_of(trail)))
