@@ -83,7 +83,8 @@ def _notes(found: RunComparison) -> list[str]:
                 f"{plain(run.lost_before[0])}, which is not in the store any more: only what came later counts"
             )
     if found.shared_steps:
-        notes.append(f"the first {found.shared_steps:,} steps are the history of both")
+        steps = f"{found.shared_steps:,} steps are" if found.shared_steps > 1 else "step is"
+        notes.append(f"the first {steps} the history of both")
     return notes
 
 
