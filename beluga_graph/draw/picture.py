@@ -104,7 +104,7 @@ def _level(shape: Shape, frame: str, depth: int | None, ids: dict[str, str], box
     """Add what stands in a frame, between the points where it begins and ends."""
     owner = ids.get(frame, "")
     begin, end = (inner_point(frame, point) for point in (BEGIN, END))
-    boxes.append(Box(id=f"{owner}start", name=begin, label="START", kind=BEGIN_KIND, frame=owner))
+    boxes.append(Box(id=f"{owner or 'n'}start", name=begin, label="START", kind=BEGIN_KIND, frame=owner))
     for node in shape.nodes.values():
         if node.frame != frame:
             continue
@@ -122,7 +122,7 @@ def _level(shape: Shape, frame: str, depth: int | None, ids: dict[str, str], box
         )
         if node.kind == FRAME and not folded:
             _level(shape, node.name, None if depth is None else depth - 1, ids, boxes)
-    boxes.append(Box(id=f"{owner}end", name=end, label="END", kind=END_KIND, frame=owner))
+    boxes.append(Box(id=f"{owner or 'n'}end", name=end, label="END", kind=END_KIND, frame=owner))
 
 
 def edges(shape: Shape) -> Iterator[tuple[str, str, str, str]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["clean", "clipped", "shown_duration", "shown_number", "width_of"]
+__all__ = ["clean", "clipped", "columns_of", "shown_duration", "shown_number", "width_of"]
 
 # Advance widths of ASCII from the space on, in thousandths of the font size: those of Helvetica and Arial.
 _ASCII = (
@@ -60,6 +60,13 @@ def width_of(text: str, size: float) -> float:
         else:
             total += 640
     return round(total * size / 1000 * _SLACK, 1)
+
+
+def columns_of(text: str) -> int:
+    """Return how many columns text takes in a terminal."""
+    wide = sum(unicodedata.east_asian_width(sign) in ("W", "F") for sign in text)
+    flat = sum(unicodedata.category(sign) in ("Mn", "Me", "Cf") for sign in text)
+    return len(text) + wide - flat
 
 
 def shown_duration(milliseconds: int) -> str:
