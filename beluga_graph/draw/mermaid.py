@@ -114,5 +114,5 @@ def _looks(picture: Picture, overlay: Overlay | None) -> Iterator[str]:
 
 def escaped(label: str) -> str:
     """Return a label that Mermaid reads as this text and as nothing else; a long one is cut."""
-    shown = clipped(clean(label), _SIGNS)
+    shown = clipped(clean(label), _SIGNS).replace("\\", "\\\u2060")  # it takes `\n` for a new line, even so written
     return "".join(sign if sign in _PLAIN else f"#{ord(sign)};" for sign in shown)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from beluga_graph.draw.text import shown_duration
 from beluga_graph.kernel.shape import END, FAN_OUT, FRAME, JOIN, TIMER, WAIT, NodeShape, Shape
 
 __all__ = ["BEGIN", "BEGIN_KIND", "END_KIND", "Box", "Line", "Picture", "edges", "inner_point", "picture"]
@@ -151,7 +152,7 @@ def _note(node: NodeShape) -> str:
     if node.kind == WAIT:
         parts.append("asks a person" if node.asks else f"signal {node.signal}")
     elif node.kind == TIMER:
-        parts.append(f"{node.delay_ms / 1000:g} s")
+        parts.append(shown_duration(node.delay_ms))
     elif node.kind == JOIN:
         parts.append("all" if node.wait is None else f"first {node.wait}")
         if node.collect:
@@ -161,5 +162,5 @@ def _note(node: NodeShape) -> str:
     if node.retry is not None and node.retry.attempts > 1:
         parts.append(f"up to {node.retry.attempts} attempts")
     if node.timeout_ms is not None:
-        parts.append(f"within {node.timeout_ms / 1000:g} s")
+        parts.append(f"within {shown_duration(node.timeout_ms)}")
     return ", ".join(parts)

@@ -70,12 +70,12 @@ def columns_of(text: str) -> int:
 
 
 def shown_duration(milliseconds: int) -> str:
-    """Return a duration as people read it: `850 ms`, `2.4 s`, `3 min 12 s`, `4 h 5 min`, `2 d 3 h`."""
+    """Return a duration as people read it: `850 ms`, `2.4 s`, `9 s`, `3 min 12 s`, `4 h 5 min`, `2 d 3 h`."""
     if milliseconds < 1000:
         return f"{milliseconds} ms"
     seconds = milliseconds / 1000
     if seconds < 59.95:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f} s".replace(".0 ", " ")
     minutes, second = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {second} s" if second else f"{minutes} min"
