@@ -7,10 +7,11 @@ from typing import Any
 
 from beluga_graph.codec import Codec, Registry
 from beluga_graph.disk import Head
+from beluga_graph.draw.compare import Story
 from beluga_graph.draw.trail import Trail
 from beluga_graph.errors import RunNotFound
 from beluga_graph.events import revive, stored_events
-from beluga_graph.history import History, read_shape, read_steps, rebuild
+from beluga_graph.history import History, last_seq, read_head, read_shape, read_steps, rebuild
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.past import PastShapes, shape_then
@@ -18,7 +19,7 @@ from beluga_graph.plan import Plan, StateBinding
 from beluga_graph.run import RunInfo, RunSnapshot, RunStatus, StepInfo, TokenInfo
 from stores.base import Store
 
-__all__ = ["info_of", "run_infos", "snapshot_of", "steps_of", "stored_plan", "trail_of"]
+__all__ = ["info_of", "run_infos", "snapshot_of", "steps_of", "stored_plan", "story_of", "trail_of"]
 
 
 def run_infos(store: Store) -> list[RunInfo]:
@@ -76,6 +77,41 @@ def trail_of(store: Store, head: Head, shape: Shape, seq: int | None) -> Trail:
     if seq is not None and trail.run.seq != seq:
         raise RunNotFound(head.run_id, f"it has no step {seq}: its last is {trail.run.seq}")
     return trail
+
+
+def story_of(store: Store, head: Head, plan: Plan) -> Story:
+    """Return all that is compared of a run; of a fork, with what its source did before, where that is still there."""
+    outputs: dict[str, Any] = {}
+    trail: Trail | None = None
+    for part, until in _lineage(store, head):
+        begun, history = rebuild(store, part.run_id, 0)
+        if trail is None:
+            trail = Trail(plan.shape, begun)
+        else:
+            trail.go_on(begun)
+        for step in read_steps(store, part.run_id, until=until):
+            trail.step(step)
+            for kind, _, token, _, value in step.patch.events:
+                if kind == "node_finished" and value is not None:
+                    outputs[token] = revive(plan.codec, history.load, step.patch.values[value], lenient=True)
+    assert trail is not None
+    end = snapshot_of(store, head, plan, None)
+    failure = "" if end.failure is None else str(end.failure)
+    return Story(flow=head.flow, trail=trail, outputs=outputs, state=end.state, output=end.output, failure=failure)
+
+
+def _lineage(store: Store, head: Head) -> list[tuple[Head, int | None]]:
+    """Return the runs that a run was forked from, the first one first, each with its last step that counts."""
+    found: list[tuple[Head, int | None]] = [(head, None)]
+    while (first := next(read_steps(store, found[0][0].run_id, until=1), None)) and first.trigger == "RunForked":
+        try:
+            source = read_head(store, first.token)
+        except RunNotFound:  # pruned: what it did before is not known any more
+            break
+        if last_seq(store, source.run_id) < first.attempt:
+            break
+        found.insert(0, (source, first.attempt))
+    return found
 
 
 def snapshot_of(store: Store, head: Head, plan: Plan, seq: int | None) -> RunSnapshot:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from beluga_graph.adoption import JudgedChange, broken_by, difference_for
 from beluga_graph.disk import Head, check_run_id
+from beluga_graph.draw.compare import RunDifference, compared
+from beluga_graph.draw.trail import Trail
 from beluga_graph.errors import RunError
 from beluga_graph.history import read_head
-from beluga_graph.inspection import run_infos, snapshot_of, steps_of, stored_plan, trail_of
+from beluga_graph.inspection import run_infos, snapshot_of, steps_of, stored_plan, story_of, trail_of
 from beluga_graph.plan import Compilable, Plan
 from beluga_graph.questions import Question, pending_questions
 from beluga_graph.run import RunInfo, RunSnapshot, RunStatus, StepInfo
@@ -71,10 +73,24 @@ class Inspector:
         """
         from beluga_graph.draw.formats import drawn  # noqa: PLC0415 - drawing is loaded when one draws
 
+        trail = await self.trail(run_id, seq)
+        return drawn(trail.shape, format, depth=depth, trail=trail, theme=theme)
+
+    async def trail(self, run_id: str, seq: int | None = None) -> Trail:
+        """Return what a run did up to step `seq`, the last by default: each visit of a node, each edge taken.
+
+        Raises `RunNotFound`, `DamagedRecord`.
+        """
         head = read_head(self.store, check_run_id(run_id))
-        shape = stored_plan(self.store, head).shape
-        trail = trail_of(self.store, head, shape, seq)
-        return drawn(shape, format, depth=depth, trail=trail, theme=theme)
+        return trail_of(self.store, head, stored_plan(self.store, head).shape, seq)
+
+    async def compare(self, first: str, second: str) -> RunDifference:
+        """Return what is otherwise in a second run than in a first: a fork beside its source, two tries of one thing.
+
+        A fork is told with what its source did before. Raises `RunNotFound`, `DamagedRecord`.
+        """
+        heads = [read_head(self.store, check_run_id(run_id)) for run_id in (first, second)]
+        return compared(*(story_of(self.store, head, self._plan_or_shape(head)) for head in heads))
 
     async def difference(
         self, run_id: str, flow: Compilable | None = None, *, rename: Mapping[str, str] | None = None

@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 
 from beluga_graph import __version__
-from beluga_graph.cli import checking, looking, operating
+from beluga_graph.cli import checking, drawing, looking, operating, showing
 from beluga_graph.cli.ends import Exit, complain, told
-from beluga_graph.cli.options import CODES, FlowName, Json, RunId, Store, default_store
+from beluga_graph.cli.options import CODES, Json, RunId, Store, default_store
 from beluga_graph.cli.shown import as_json
 from beluga_graph.run import RunStatus
 
@@ -39,6 +39,30 @@ class Durability(StrEnum):
     commit = "commit"
     batch = "batch"
     none = "none"
+
+
+class Drawing(StrEnum):
+    """What can be drawn."""
+
+    mermaid = "mermaid"
+    svg = "svg"
+    dot = "dot"
+    ascii = "ascii"
+    html = "html"
+
+
+class Colours(StrEnum):
+    """The colours of a drawing."""
+
+    auto = "auto"
+    light = "light"
+    dark = "dark"
+
+
+Depth = Annotated[
+    int | None,
+    typer.Option("--depth", help="Fold sub-flows deeper than this.", metavar="N", min=0, show_default=False),
+]
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
@@ -131,9 +155,27 @@ def runs(
 
 @app.command(epilog=CODES)
 @told
-def show(run: RunId, store: Store = default_store, json: Json = False) -> None:
-    """Show a run as of its last step: status, steps, tokens, state."""
-    looking.show(store, run, json=json)
+def show(
+    run: RunId,
+    whole: Annotated[bool, typer.Option("--all", help="Show every visit, also of long rows.")] = False,
+    depth: Depth = None,
+    store: Store = default_store,
+    json: Json = False,
+) -> None:
+    """Show a run as of its last step: status, steps, the tree of its visits with times, tokens, state."""
+    showing.show(store, run, whole=whole, depth=depth, json=json)
+
+
+@app.command(epilog=CODES)
+@told
+def diff(
+    first: Annotated[str, typer.Argument(help="A run's id.", metavar="RUN")],
+    second: Annotated[str, typer.Argument(help="Another run's id.", metavar="RUN")],
+    store: Store = default_store,
+    json: Json = False,
+) -> None:
+    """Tell what is otherwise in a second run than in a first: where they part, outputs, state, time and tokens."""
+    showing.diff(store, first, second, json=json)
 
 
 @app.command(epilog=CODES)
@@ -157,9 +199,37 @@ def events(
 
 @app.command(epilog=CODES)
 @told
-def draw(flow: FlowName, json: Json = False) -> None:
-    """Print a flow as Mermaid text. This imports the module, and so runs its code."""
-    looking.draw(flow, json=json)
+def draw(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="A run of the store, by its id; or a flow, as package.module:name, whose module is then run.",
+            metavar="RUN|MODULE:FLOW",
+        ),
+    ],
+    form: Annotated[Drawing, typer.Option("--format", help="What to draw it as.")] = Drawing.mermaid,
+    depth: Depth = None,
+    theme: Annotated[Colours, typer.Option("--theme", help="Of svg: auto is what the reader prefers.")] = Colours.auto,
+    step: Annotated[
+        int | None, typer.Option("--step", help="Of a run: as of this step.", metavar="N", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Write it there.", metavar="PATH", show_default=False)
+    ] = None,
+    store: Store = default_store,
+    json: Json = False,
+) -> None:
+    """Draw a run over the graph that it stands in, or a flow."""
+    drawing.draw(
+        target,
+        store,
+        form=form.value,
+        depth=depth,
+        theme=theme.value,
+        seq=step,
+        output=output,
+        json=json,
+    )
 
 
 @app.command(epilog=CODES)

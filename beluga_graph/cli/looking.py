@@ -16,14 +16,13 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from beluga_graph import Engine, Event, RunInfo, RunSnapshot, StepInfo
+from beluga_graph import Engine, Event, StepInfo
 from beluga_graph.cli.ends import Unfit
-from beluga_graph.cli.shown import as_data, as_json, brief, local_time, plain
+from beluga_graph.cli.shown import as_json, brief, local_time, plain
 from beluga_graph.flows.flow import Flow
 
 __all__ = [
     "console",
-    "draw",
     "events",
     "existing",
     "history",
@@ -32,7 +31,7 @@ __all__ = [
     "print_json",
     "print_table",
     "runs",
-    "show",
+    "status_text",
     "with_engine",
 ]
 
@@ -79,48 +78,11 @@ def runs(store: Path, *, status: Collection[str], flow: str | None, json: bool) 
         table.add_row(
             Text(plain(run.run_id)),
             Text(plain(run.flow)),
-            _status(run.status),
+            status_text(run.status),
             local_time(run.created_ms),
             local_time(run.updated_ms),
         )
     print_table(table)
-
-
-def show(store: Path, run_id: str, *, json: bool) -> None:
-    """Show one run as of its last step."""
-
-    async def look(engine: Engine) -> tuple[RunInfo, RunSnapshot]:
-        snapshot = await engine.snapshot(run_id)
-        return next(run for run in await engine.runs() if run.run_id == run_id), snapshot
-
-    info, snapshot = with_engine(store, look)
-    if json:
-        print_json({"flow": info.flow, "created_ms": info.created_ms, **as_data(snapshot)})
-        return
-    out = console()
-    facts = new_table("", "", headed=False)
-    facts.add_row("run", Text(plain(snapshot.run_id)))
-    facts.add_row("flow", Text(plain(info.flow)))
-    facts.add_row("status", _status(snapshot.status))
-    facts.add_row("steps", f"{snapshot.seq:,} committed, {snapshot.steps:,} nodes finished")
-    facts.add_row("created", local_time(info.created_ms))
-    facts.add_row("input", Text(brief(snapshot.input)))
-    if snapshot.output is not None:
-        facts.add_row("output", Text(brief(snapshot.output)))
-    if snapshot.failure is not None:
-        facts.add_row("failure", Text(brief(f"node {snapshot.failure.node!r}: {snapshot.failure}", 300)))
-    out.print(facts)
-    if snapshot.tokens:
-        tokens = new_table("token", "node", "state", "attempt", "value", title="tokens")
-        for token in snapshot.tokens:
-            name, node, value = Text(plain(token.name)), Text(plain(token.node)), Text(brief(token.value))
-            tokens.add_row(name, node, token.state, str(token.attempt), value)
-        out.print(tokens)
-    if snapshot.state:
-        state = new_table("field", "value", title="state")
-        for field, value in snapshot.state.items():
-            state.add_row(Text(plain(field)), Text(brief(value)))
-        out.print(state)
 
 
 def history(store: Path, run_id: str, *, json: bool) -> None:
@@ -166,17 +128,6 @@ def _carried(event: Event) -> Iterator[str]:
         yield f"due: {local_time(event.due_ms)}"
 
 
-def draw(name: str, *, json: bool) -> None:
-    """Print a flow as Mermaid text."""
-    flow = load_flow(name)
-    if not json:
-        console().print(flow.mermaid(), end="", soft_wrap=True)
-        return
-    shape = flow.plan().shape
-    nodes = [{"name": node.name, "kind": node.kind} for node in shape.nodes.values()]
-    print_json({"flow": shape.name, "plan": shape.fingerprint, "nodes": nodes, "mermaid": flow.mermaid()})
-
-
 def load_flow(name: str) -> Flow:
     """Import `MODULE:FLOW`, from the current folder too. Raises `Unfit`, `BadParameter`."""
     module_name, colon, path = name.partition(":")
@@ -216,7 +167,7 @@ def _events(step: StepInfo) -> str:
     return ", ".join(event.type if not event.error else f"{event.type}: {brief(event.error)}" for event in step.events)
 
 
-def _status(status: str) -> Text:
+def status_text(status: str) -> Text:
     return Text(status, style=_STYLES.get(status, ""))
 
 

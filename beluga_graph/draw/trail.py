@@ -101,13 +101,17 @@ class Trail:
         ends, self._failed = _ends(step)
         for op in step.patch.ops:
             self._take(op, step.token, ends)
-        if step.trigger == "RunTakenOver":  # what the dead owner had begun begins anew
+        if step.trigger in ("RunTakenOver", "RunForked"):  # what had been begun elsewhere begins anew
             self._restart()
         self.run.apply(step.patch)
         for span in [self.spans[name] for name in self._new_spans]:
             if span.status == STOPPED and (ends.get(span.name) == FAILED or span.node in self._failed):
                 self._set(span, FAILED)  # it failed the run, and stays for a resume
         return Changed(nodes=tuple(self._new_nodes), spans=tuple(self._new_spans), edges=tuple(self._new_edges))
+
+    def go_on(self, begun: Snapshot) -> None:
+        """Go on with the steps of a fork, which begins where this trail is."""
+        self.run = begun
 
     def mark(self, node: str) -> Mark:
         """Return what happened at a node so far."""
