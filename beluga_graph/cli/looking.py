@@ -18,7 +18,8 @@ from rich.text import Text
 
 from beluga_graph import Engine, Event, RunInfo, RunSnapshot, StepInfo
 from beluga_graph.cli.ends import Unfit
-from beluga_graph.cli.shown import as_data, as_json, brief, local_time, plain
+from beluga_graph.cli.shown import as_json, brief, local_time, plain
+from beluga_graph.codec.plain import as_data
 from beluga_graph.flows.flow import Flow
 
 __all__ = [
