@@ -9,7 +9,7 @@ from beluga_graph.adoption import JudgedChange, broken_by, difference_for
 from beluga_graph.disk import Head, check_run_id
 from beluga_graph.errors import RunError
 from beluga_graph.history import read_head
-from beluga_graph.inspection import run_infos, snapshot_of, steps_of, stored_plan, trail_of
+from beluga_graph.inspection import replay_of, run_infos, snapshot_of, steps_of, stored_plan, trail_of
 from beluga_graph.plan import Compilable, Plan
 from beluga_graph.questions import Question, pending_questions
 from beluga_graph.run import RunInfo, RunSnapshot, RunStatus, StepInfo
@@ -75,6 +75,20 @@ class Inspector:
         shape = stored_plan(self.store, head).shape
         trail = trail_of(self.store, head, shape, seq)
         return drawn(shape, format, depth=depth, trail=trail, theme=theme)
+
+    async def html(self, run_id: str) -> str:
+        """Return a page on which a run can be replayed: one HTML file that needs nothing else, and no network.
+
+        The graph with a scrubber over all steps, values and state at each, a timeline, the events, a search. It holds
+        the run as of its last committed step, the same bytes each time; a value is cut after 4,000 characters, and
+        past 6 million in all values are left out and said to be. Needs none of the flow's code.
+        Raises `RunNotFound`, `DamagedRecord`.
+        """
+        from beluga_graph.draw.page import page  # noqa: PLC0415 - drawing is loaded when one draws
+
+        head = read_head(self.store, check_run_id(run_id))
+        plan = stored_plan(self.store, head)
+        return page(plan.shape, *replay_of(self.store, head, plan))
 
     async def difference(
         self, run_id: str, flow: Compilable | None = None, *, rename: Mapping[str, str] | None = None
