@@ -11,7 +11,7 @@ from beluga_graph.draw.compare import RunDifference, compared
 from beluga_graph.draw.trail import Trail
 from beluga_graph.errors import RunError
 from beluga_graph.history import read_head
-from beluga_graph.inspection import run_infos, snapshot_of, steps_of, stored_plan, story_of, trail_of
+from beluga_graph.inspection import replay_of, run_infos, snapshot_of, steps_of, stored_plan, story_of, trail_of
 from beluga_graph.plan import Compilable, Plan
 from beluga_graph.questions import Question, pending_questions
 from beluga_graph.run import RunInfo, RunSnapshot, RunStatus, StepInfo
@@ -91,6 +91,20 @@ class Inspector:
         """
         heads = [read_head(self.store, check_run_id(run_id)) for run_id in (first, second)]
         return compared(*(story_of(self.store, head, self._plan_or_shape(head)) for head in heads))
+
+    async def html(self, run_id: str) -> str:
+        """Return a page on which a run can be replayed: one HTML file that needs nothing else, and no network.
+
+        The graph with a scrubber over all steps, values and state at each, a timeline, the events, a search. It holds
+        the run as of its last committed step, the same bytes each time; a value is cut after 4,000 characters, and
+        past 6 million in all values are left out and said to be. Needs none of the flow's code.
+        Raises `RunNotFound`, `DamagedRecord`.
+        """
+        from beluga_graph.draw.page import page  # noqa: PLC0415 - drawing is loaded when one draws
+
+        head = read_head(self.store, check_run_id(run_id))
+        plan = stored_plan(self.store, head)
+        return page(plan.shape, *replay_of(self.store, head, plan))
 
     async def difference(
         self, run_id: str, flow: Compilable | None = None, *, rename: Mapping[str, str] | None = None

@@ -11,7 +11,8 @@ from rich.tree import Tree
 
 from beluga_graph import Engine, RunInfo, RunSnapshot
 from beluga_graph.cli.looking import console, new_table, print_json, print_table, status_text, with_engine
-from beluga_graph.cli.shown import as_data, brief, local_time, plain
+from beluga_graph.cli.shown import brief, local_time, plain
+from beluga_graph.codec.plain import as_data
 from beluga_graph.draw.compare import RunDifference, Side
 from beluga_graph.draw.marks import Span
 from beluga_graph.draw.text import shown_duration, shown_number

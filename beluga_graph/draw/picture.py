@@ -86,11 +86,11 @@ def picture(shape: Shape, depth: int | None = None) -> Picture:
     _level(shape, "", depth, ids, boxes)
     drawn = {box.name: box for box in boxes}
     lines: list[Line] = []
-    for source, target, kind, label in edges(shape):
+    for number, (source, target, kind, label) in enumerate(edges(shape)):
         if source in drawn and target in drawn:
             ends = (source, target)
             made = Line(
-                id=f"e{len(lines)}",
+                id=f"e{number}",  # the same at every depth
                 source=drawn[source].id,
                 target=drawn[target].id,
                 kind=kind,
