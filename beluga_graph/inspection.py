@@ -114,7 +114,7 @@ def story_of(store: Store, head: Head, plan: Plan) -> Story:
         for step in read_steps(store, part.run_id, until=until):
             trail.step(step)
             for kind, _, token, _, value in step.patch.events:
-                if kind == "node_finished" and value is not None:
+                if kind in ("node_finished", "signal") and value is not None:
                     outputs[token] = revive(plan.codec, history.load, step.patch.values[value], lenient=True)
     assert trail is not None
     end = snapshot_of(store, head, plan, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from beluga_graph.adoption import JudgedChange, broken_by, difference_for
 from beluga_graph.disk import Head, check_run_id
@@ -61,7 +61,7 @@ class Inspector:
         self,
         run_id: str,
         *,
-        format: Format = "svg",  # noqa: A002 - the face's word
+        format: Format | Literal["html"] = "svg",  # noqa: A002 - the face's word
         depth: int | None = None,
         seq: int | None = None,
         theme: Theme = "auto",
@@ -73,6 +73,8 @@ class Inspector:
         """
         from beluga_graph.draw.formats import drawn  # noqa: PLC0415 - drawing is loaded when one draws
 
+        if format == "html":
+            return await self.html(run_id)  # all steps, all depths, both themes
         trail = await self.trail(run_id, seq)
         return drawn(trail.shape, format, depth=depth, trail=trail, theme=theme)
 

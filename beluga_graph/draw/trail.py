@@ -25,6 +25,7 @@ from beluga_graph.draw.marks import (
 from beluga_graph.draw.picture import BEGIN, edges, inner_point
 from beluga_graph.kernel.shape import END, FRAME, JOIN, Shape
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, Snapshot
+from beluga_graph.kernel.snapshot import FAILED as FAILED_RUN
 from beluga_graph.kernel.tokens import BROKEN, RETRY, RUN, SLEEP, WAIT
 from beluga_graph.kernel.words import Op, Patch
 
@@ -136,6 +137,8 @@ class Trail:
             self._joined(op[1], op[2])
         elif kind == "status":
             self._over(op[1])
+        elif kind == "error" and op[1] is None:
+            self._revived()
         else:
             self._changed(op, worker)
 
@@ -201,9 +204,19 @@ class Trail:
         if status == COMPLETED:
             left, how, _ = self._left.get("", (BEGIN, DONE, 0))
             self._go(left, END, failed=how == FAILED)
+        elif status == FAILED_RUN:
+            for token in self.run.tokens.values():
+                if self.spans[token.name].status == RUNNING:
+                    self._set(self.spans[token.name], STOPPED)
         elif status == CANCELLED:
             for span in [span for span in self.spans.values() if span.ended_seq is None]:
                 self._end(span, DROPPED)
+
+    def _revived(self) -> None:
+        """What was stopped as the run failed elsewhere runs again; what failed is told of by operations of its own."""
+        for token in self.run.tokens.values():
+            if token.state == RUN and self.spans[token.name].status == STOPPED:
+                self._set(self.spans[token.name], RUNNING)
 
     def _waits(self, name: str, *, signal: str = "", due_ms: int | None = None) -> None:
         span = self.spans.get(name)

@@ -70,7 +70,7 @@ class Flow:
 
         return to_networkx(self.plan().shape)
 
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002 - IPython's
         """Show the flow in a notebook: as a drawing, and as text where there are none."""
         return {"image/svg+xml": self.svg(), "text/plain": self.ascii()}
 
