@@ -90,10 +90,13 @@ def replay_of(store: Store, head: Head, plan: Plan) -> tuple[Replay, list[Delta]
     return replay, [replay.step(step, events) for step, events in _told(store, head, plan)]
 
 
-def trail_of(store: Store, head: Head, shape: Shape, seq: int | None) -> Trail:
-    """Return what a run did up to a step, the last by default. Raises `RunNotFound` for one that it has not made."""
+def trail_of(store: Store, head: Head, shape: Shape, seq: int | None, *, keep: bool = True) -> Trail:
+    """Return what a run did up to a step, the last by default; with its visits if they are to be kept.
+
+    Raises `RunNotFound` for a step that it has not made.
+    """
     begun, _ = rebuild(store, head.run_id, 0)
-    trail = Trail(shape, begun)
+    trail = Trail(shape, begun, keep=keep)
     for step in read_steps(store, head.run_id, until=seq):
         trail.step(step)
     if seq is not None and trail.run.seq != seq:

@@ -75,7 +75,8 @@ class Inspector:
 
         if format == "html":
             return await self.html(run_id)  # all steps, all depths, both themes
-        trail = await self.trail(run_id, seq)
+        head = read_head(self.store, check_run_id(run_id))
+        trail = trail_of(self.store, head, stored_plan(self.store, head).shape, seq, keep=False)
         return drawn(trail.shape, format, depth=depth, trail=trail, theme=theme)
 
     async def trail(self, run_id: str, seq: int | None = None) -> Trail:

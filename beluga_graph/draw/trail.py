@@ -71,16 +71,20 @@ class Changed:
 
 
 class Trail:
-    """What a run did so far: begin with the run as it was before its first step, and take its steps in order."""
+    """What a run did so far: begin with the run as it was before its first step, and take its steps in order.
 
-    def __init__(self, shape: Shape, begun: Snapshot) -> None:
+    With `keep=False` a visit is forgotten once it has ended: what a long run needs then is what a short one does.
+    """
+
+    def __init__(self, shape: Shape, begun: Snapshot, *, keep: bool = True) -> None:
         self.shape = shape
         self.run = begun
         self.at_ms = begun.started_ms
         self.spans: dict[str, Span] = {}
-        """All visits, by structural name, in the order in which they began."""
+        """All visits that are kept, by structural name, in the order in which they began."""
         self.taken: dict[Edge, int] = {}
         """How often each edge was taken."""
+        self._keep = keep
         self._tallies: dict[str, Tally] = {}
         self._inside: dict[str, dict[str, int]] = {}  # by frame or fan-out node: states of the tokens inside
         self._left: dict[str, tuple[str, str, int]] = {}  # by place: the node left last, how, in which step
@@ -108,7 +112,14 @@ class Trail:
         for span in [self.spans[name] for name in self._new_spans]:
             if span.status == STOPPED and (ends.get(span.name) == FAILED or span.node in self._failed):
                 self._set(span, FAILED)  # it failed the run, and stays for a resume
+        if not self._keep:
+            self._forget()
         return Changed(nodes=tuple(self._new_nodes), spans=tuple(self._new_spans), edges=tuple(self._new_edges))
+
+    def _forget(self) -> None:
+        for name in self._new_spans:
+            if self.spans[name].ended_seq is not None:
+                del self.spans[name]
 
     def go_on(self, begun: Snapshot) -> None:
         """Go on with the steps of a fork, which begins where this trail is."""
@@ -133,6 +144,9 @@ class Trail:
             self._end(self.spans[op[1]], ends.get(op[1], DROPPED))
         elif kind == "close":
             self._closed(op[1])
+            known = self.run.scopes.get(op[1])
+            for branch in range(known.width if known is not None else 1):
+                self._left.pop(f"{op[1]}[{branch}]/", None)
         elif kind == "arrive" and op[4]:
             self._joined(op[1], op[2])
         elif kind == "status":
