@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from beluga_graph.codec import Codec, Registry
 from beluga_graph.disk import Head
+from beluga_graph.draw.replay import Delta, Replay
 from beluga_graph.draw.trail import Trail
 from beluga_graph.errors import RunNotFound
-from beluga_graph.events import revive, stored_events
-from beluga_graph.history import History, read_shape, read_steps, rebuild
+from beluga_graph.events import Event, revive, stored_events
+from beluga_graph.history import History, Stored, read_shape, read_steps, rebuild
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.past import PastShapes, shape_then
@@ -18,7 +19,7 @@ from beluga_graph.plan import Plan, StateBinding
 from beluga_graph.run import RunInfo, RunSnapshot, RunStatus, StepInfo, TokenInfo
 from stores.base import Store
 
-__all__ = ["info_of", "run_infos", "snapshot_of", "steps_of", "stored_plan", "trail_of"]
+__all__ = ["info_of", "replay_of", "run_infos", "snapshot_of", "steps_of", "stored_plan", "trail_of"]
 
 
 def run_infos(store: Store) -> list[RunInfo]:
@@ -47,12 +48,6 @@ def stored_plan(store: Store, head: Head) -> Plan:
 
 def steps_of(store: Store, head: Head, plan: Plan) -> list[StepInfo]:
     """Return the steps of a run, decoded; classes that are not known here come as `Unregistered`."""
-    history = History(store, head.run_id)
-
-    def decode(value: Any) -> Any:
-        return revive(plan.codec, history.load, value, lenient=True)
-
-    past = PastShapes(store, head.run_id, plan.shape)
     return [
         StepInfo(
             seq=step.seq,
@@ -60,17 +55,47 @@ def steps_of(store: Store, head: Head, plan: Plan) -> list[StepInfo]:
             trigger=step.trigger,
             token=step.token,
             attempt=step.attempt,
-            events=tuple(stored_events(head.run_id, step.seq, step.patch, decode, past.agents(step))),
+            events=tuple(events),
             ops=step.patch.ops,
         )
-        for step in read_steps(store, head.run_id)
+        for step, events in _told(store, head, plan)
     ]
 
 
-def trail_of(store: Store, head: Head, shape: Shape, seq: int | None) -> Trail:
-    """Return what a run did up to a step, the last by default. Raises `RunNotFound` for one that it has not made."""
+def _told(store: Store, head: Head, plan: Plan) -> Iterator[tuple[Stored, list[Event]]]:
+    """Yield the steps of a run, each with its events."""
+    decode = _decoder(plan, History(store, head.run_id))
+    past = PastShapes(store, head.run_id, plan.shape)
+    for step in read_steps(store, head.run_id):
+        yield step, stored_events(head.run_id, step.seq, step.patch, decode, past.agents(step))
+
+
+def _decoder(plan: Plan, history: History) -> Callable[[Any], Any]:
+    def decode(value: Any) -> Any:
+        return revive(plan.codec, history.load, value, lenient=True)
+
+    return decode
+
+
+def replay_of(store: Store, head: Head, plan: Plan) -> tuple[Replay, list[Delta]]:
+    """Return a run told step by step, with its values decoded as `steps_of` does. Raises `DamagedRecord`."""
+    begun, history = rebuild(store, head.run_id, 0)
+    decode = _decoder(plan, history)
+
+    def items(place: str, field: str, start: int, stop: int) -> Iterator[Any]:
+        return (decode(item) for item in history.items(place, field, start, stop))
+
+    replay = Replay(plan.shape, begun, decode, items)
+    return replay, [replay.step(step, events) for step, events in _told(store, head, plan)]
+
+
+def trail_of(store: Store, head: Head, shape: Shape, seq: int | None, *, keep: bool = True) -> Trail:
+    """Return what a run did up to a step, the last by default; with its visits if they are to be kept.
+
+    Raises `RunNotFound` for a step that it has not made.
+    """
     begun, _ = rebuild(store, head.run_id, 0)
-    trail = Trail(shape, begun)
+    trail = Trail(shape, begun, keep=keep)
     for step in read_steps(store, head.run_id, until=seq):
         trail.step(step)
     if seq is not None and trail.run.seq != seq:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from beluga_graph.adoption import JudgedChange, broken_by, difference_for
 from beluga_graph.comparison import RunComparison, comparison_of
 from beluga_graph.disk import Head, check_run_id
+from beluga_graph.draw.trail import Trail
 from beluga_graph.errors import RunError
 from beluga_graph.history import read_head
-from beluga_graph.inspection import run_infos, snapshot_of, steps_of, stored_plan, trail_of
+from beluga_graph.inspection import replay_of, run_infos, snapshot_of, steps_of, stored_plan, trail_of
 from beluga_graph.plan import Compilable, Plan
 from beluga_graph.questions import Question, pending_questions
 from beluga_graph.run import RunInfo, RunSnapshot, RunStatus, StepInfo
@@ -60,7 +61,7 @@ class Inspector:
         self,
         run_id: str,
         *,
-        format: Format = "svg",  # noqa: A002 - the face's word
+        format: Format | Literal["html"] = "svg",  # noqa: A002 - the face's word
         depth: int | None = None,
         seq: int | None = None,
         theme: Theme = "auto",
@@ -72,10 +73,33 @@ class Inspector:
         """
         from beluga_graph.draw.formats import drawn  # noqa: PLC0415 - drawing is loaded when one draws
 
+        if format == "html":
+            return await self.html(run_id)  # all steps, all depths, both themes
         head = read_head(self.store, check_run_id(run_id))
-        shape = stored_plan(self.store, head).shape
-        trail = trail_of(self.store, head, shape, seq)
-        return drawn(shape, format, depth=depth, trail=trail, theme=theme)
+        trail = trail_of(self.store, head, stored_plan(self.store, head).shape, seq, keep=False)
+        return drawn(trail.shape, format, depth=depth, trail=trail, theme=theme)
+
+    async def trail(self, run_id: str, seq: int | None = None) -> Trail:
+        """Return what a run did up to step `seq`, the last by default: each visit of a node, each edge taken.
+
+        Raises `RunNotFound`, `DamagedRecord`.
+        """
+        head = read_head(self.store, check_run_id(run_id))
+        return trail_of(self.store, head, stored_plan(self.store, head).shape, seq)
+
+    async def html(self, run_id: str) -> str:
+        """Return a page on which a run can be replayed: one HTML file that needs nothing else, and no network.
+
+        The graph with a scrubber over all steps, values and state at each, a timeline, the events, a search. It holds
+        the run as of its last committed step, the same bytes each time; a value is cut after 4,000 characters, and
+        past 6 million in all values are left out and said to be. Needs none of the flow's code.
+        Raises `RunNotFound`, `DamagedRecord`.
+        """
+        from beluga_graph.draw.page import page  # noqa: PLC0415 - drawing is loaded when one draws
+
+        head = read_head(self.store, check_run_id(run_id))
+        plan = stored_plan(self.store, head)
+        return page(plan.shape, *replay_of(self.store, head, plan))
 
     async def compare(self, first: str, second: str) -> RunComparison:
         """Compare two runs as of their last steps: where their paths part, and what came of each.

@@ -43,10 +43,13 @@ async def pay(payment: Payment) -> str:
     return f"paid {payment.amount} to {payment.to}"
 
 
+payment = Workflow("payment", check, pay)
+
+
 async def run(store: str | None) -> None:
     """Start the workflow, or go on with it, and wait for its end."""
     async with Engine(store) as engine:
-        run = await engine.start(Workflow("payment", check, pay), Payment(to="ada", amount=1234), run_id="payment-1")
+        run = await engine.start(payment, Payment(to="ada", amount=1234), run_id="payment-1")
         async for event in run.events():
             if event.type == "waiting":
                 print(f"may {event.token} have {event.output}?", flush=True)

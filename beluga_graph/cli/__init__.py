@@ -6,7 +6,8 @@
     given       JSON and durations of the command line
     demo        `demo`: which run to go on with, and the words around it
     progress    what a person sees of a run that goes on
-    looking     `runs`, `show`, `history`, `events`: what is in a store
+    looking     `runs`, `history`, `events`: what is in a store
+    showing     `show`: one run
     trees       the tree of visits that `show` prints
     comparing   `diff`: two runs beside each other
     drawing     `draw`: what a flow, and a run of it, looks like

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from beluga_graph import __version__
-from beluga_graph.cli import checking, comparing, drawing, looking, operating
+from beluga_graph.cli import checking, comparing, drawing, looking, operating, showing
 from beluga_graph.cli.drawing import Form, Shade
 from beluga_graph.cli.ends import Exit, complain, told
 from beluga_graph.cli.options import CODES, Json, RunId, Store, default_store
@@ -155,7 +155,7 @@ def show(
     Each visit stands under the frame or the branch that it is in, with what became of it, how long it took, and what
     it waits for or ended in. Many in a row are folded: the first, the last, and those that failed or go on are shown.
     """
-    looking.show(store, run, depth=depth, unfolded=unfolded, json=json)
+    showing.show(store, run, depth=depth, unfolded=unfolded, json=json)
 
 
 @app.command(epilog=CODES)

@@ -12,8 +12,9 @@ from rich.text import Text
 from beluga_graph import ComparedRun, ComparedValue, Parting, RunComparison
 from beluga_graph.cli.glance import glance, glance_apart
 from beluga_graph.cli.looking import console, new_table, print_json, with_engine
-from beluga_graph.cli.shown import as_data, brief, plain
+from beluga_graph.cli.shown import brief, plain
 from beluga_graph.cli.trees import tokens_of
+from beluga_graph.codec.plain import as_data
 from beluga_graph.comparison import ABSENT, apart
 from beluga_graph.draw.text import clipped, shown_duration
 

@@ -14,7 +14,8 @@ import typer
 
 from beluga_graph import BelugaError, Engine
 from beluga_graph.cli.looking import existing, load_flow, print_json, with_engine
-from beluga_graph.cli.shown import as_data, plain
+from beluga_graph.cli.shown import plain
+from beluga_graph.codec.plain import as_data
 from beluga_graph.disk import Head, check_run_id
 from beluga_graph.draw.formats import Format, drawn
 from beluga_graph.flows.flow import Flow
@@ -80,7 +81,7 @@ def draw(
         written = write_whole(output, text)
         data["path"] = str(written)
     elif json:
-        data[chosen.value] = text
+        data["drawing"] = text
     if json:
         print_json(data)
     elif output is not None:
@@ -135,7 +136,7 @@ def _run(
     async def look(engine: Engine) -> tuple[str, dict[str, Any]]:
         head = read_head(engine.store, run_id)
         shape = stored_plan(engine.store, head).shape
-        trail = trail_of(engine.store, head, shape, step)
+        trail = trail_of(engine.store, head, shape, step, keep=False)
         if form is Form.html:
             text = await engine.html(run_id)
         else:

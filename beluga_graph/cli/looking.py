@@ -16,10 +16,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from beluga_graph import Engine, Event, RunInfo, RunSnapshot, StepInfo
+from beluga_graph import Engine, Event, StepInfo
 from beluga_graph.cli.ends import Unfit
-from beluga_graph.cli.shown import as_data, as_json, brief, local_time, plain
-from beluga_graph.cli.trees import Walked, walked
+from beluga_graph.cli.shown import as_json, brief, local_time, plain
 from beluga_graph.flows.flow import Flow
 
 __all__ = [
@@ -32,7 +31,7 @@ __all__ = [
     "print_json",
     "print_table",
     "runs",
-    "show",
+    "status_text",
     "with_engine",
 ]
 
@@ -79,50 +78,11 @@ def runs(store: Path, *, status: Collection[str], flow: str | None, json: bool) 
         table.add_row(
             Text(plain(run.run_id)),
             Text(plain(run.flow)),
-            _status(run.status),
+            status_text(run.status),
             local_time(run.created_ms),
             local_time(run.updated_ms),
         )
     print_table(table)
-
-
-def show(store: Path, run_id: str, *, depth: int | None, unfolded: bool, json: bool) -> None:
-    """Show one run as of its last step: the facts, where it stands, its state, and the tree of its visits."""
-
-    async def look(engine: Engine) -> tuple[RunInfo, RunSnapshot, Walked]:
-        snapshot = await engine.snapshot(run_id)
-        info = next(run for run in await engine.runs() if run.run_id == run_id)
-        return info, snapshot, walked(engine.store, run_id, depth=depth, unfolded=unfolded)
-
-    info, snapshot, tree = with_engine(store, look)
-    if json:
-        print_json({"flow": info.flow, "created_ms": info.created_ms, **as_data(snapshot), "tree": tree.data()})
-        return
-    out = console()
-    facts = new_table("", "", headed=False)
-    facts.add_row("run", Text(plain(snapshot.run_id)))
-    facts.add_row("flow", Text(plain(info.flow)))
-    facts.add_row("status", _status(snapshot.status))
-    facts.add_row("steps", f"{snapshot.seq:,} committed, {snapshot.steps:,} nodes finished")
-    facts.add_row("created", local_time(info.created_ms))
-    facts.add_row("input", Text(brief(snapshot.input)))
-    if snapshot.output is not None:
-        facts.add_row("output", Text(brief(snapshot.output)))
-    if snapshot.failure is not None:
-        facts.add_row("failure", Text(brief(f"node {snapshot.failure.node!r}: {snapshot.failure}", 300)))
-    out.print(facts)
-    if snapshot.tokens:
-        tokens = new_table("token", "node", "state", "attempt", "value", title="tokens")
-        for token in snapshot.tokens:
-            name, node, value = Text(plain(token.name)), Text(plain(token.node)), Text(brief(token.value))
-            tokens.add_row(name, node, token.state, str(token.attempt), value)
-        out.print(tokens)
-    if snapshot.state:
-        state = new_table("field", "value", title="state")
-        for field, value in snapshot.state.items():
-            state.add_row(Text(plain(field)), Text(brief(value)))
-        out.print(state)
-    out.print(tree.shown(snapshot.status, ascii_only=out.options.ascii_only), soft_wrap=True)
 
 
 def history(store: Path, run_id: str, *, json: bool) -> None:
@@ -207,7 +167,7 @@ def _events(step: StepInfo) -> str:
     return ", ".join(event.type if not event.error else f"{event.type}: {brief(event.error)}" for event in step.events)
 
 
-def _status(status: str) -> Text:
+def status_text(status: str) -> Text:
     return Text(status, style=_STYLES.get(status, ""))
 
 
@@ -223,9 +183,7 @@ def print_table(table: Table) -> None:
     """Print a table of which no column is folded or cut, however narrow the terminal is: ids are there to be copied."""
     out = console()
     widest = Measurement.get(out, out.options.update(width=_WIDEST), table).maximum
-    out.size = ConsoleDimensions(
-        max(out.width, widest), out.height
-    )  # with a width alone a dumb terminal has 80 columns
+    out.size = ConsoleDimensions(max(out.width, widest), out.height)  # by width alone a dumb terminal has 80 columns
     out.print(table, soft_wrap=True)
 
 

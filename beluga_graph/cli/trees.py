@@ -12,7 +12,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from beluga_graph.cli.glance import glance
-from beluga_graph.cli.shown import as_data, brief, local_time, plain
+from beluga_graph.cli.shown import brief, local_time, plain
+from beluga_graph.codec.plain import as_data
 from beluga_graph.disk import check_run_id
 from beluga_graph.draw.text import clipped, shown_duration, shown_number
 from beluga_graph.draw.tree import Branch, Folded, Item, Visit, tree_of, visits_in

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
+from beluga_graph.draw.ascii import ascii_art
+from beluga_graph.draw.dot import dot
 from beluga_graph.draw.mermaid import mermaid
 from beluga_graph.draw.overlay import overlay_of
 from beluga_graph.draw.picture import picture
@@ -30,6 +32,10 @@ def drawn(
     if form == "svg":
         return svg(shown, overlay, theme=theme)
     if form == "mermaid":
-        return mermaid(shape)
+        return mermaid(shown, overlay)
+    if form == "dot":
+        return dot(shown, overlay)
+    if form == "ascii":
+        return ascii_art(shown, overlay)
     msg = f"there is no format {form!r}: give one of {', '.join(FORMATS)}"
     raise ValueError(msg)

@@ -49,6 +49,8 @@ class Mark:
     busy_ms: int = 0
     now: int = 0
     """Visits that have not ended."""
+    clocks: int = 0
+    """Visits that run: `busy_ms` grows by so many milliseconds in one."""
     usage: dict[str, int] = field(default_factory=dict)
     signal: str = ""
     """What the first of its visits that wait is waiting for."""
@@ -109,6 +111,7 @@ class Tally:
             attempts=self.attempts,
             busy_ms=self._busy_ms + running * at_ms - self._since,
             now=now,
+            clocks=running,
             usage=dict(self.usage),
             signal=first.signal if first is not None else "",
             due_ms=first.due_ms if first is not None else None,

@@ -1,97 +1,118 @@
-"""A shape as Mermaid text: exactly its nodes and edges, the same bytes each time.
+"""A picture as Mermaid text: exactly its boxes and lines, the same bytes each time.
 
-Labels are untrusted. Mermaid reads entity codes in quoted labels, so every character that is not plainly a
-letter, a digit or a harmless sign is written as one; ids are numbers and carry no label.
+Labels are untrusted. Mermaid reads entity codes in quoted labels, so every character that is not plainly a letter,
+a digit or a harmless sign is written as one; ids are letters and numbers, and carry no label. The legend stands in
+comments, so that the diagram holds the flow's nodes and edges alone.
 """
 
 from __future__ import annotations
 
-from beluga_graph.kernel.shape import (
-    CHOICE,
-    END,
-    FAN_OUT,
-    FRAME,
-    HANDOFF,
-    JOIN,
-    TIMER,
-    WAIT,
-    NodeShape,
-    Shape,
-)
+from collections.abc import Iterator
+
+from beluga_graph.draw.overlay import Overlay
+from beluga_graph.draw.picture import BEGIN_KIND, END_KIND, Box, Line, Picture
+from beluga_graph.draw.text import clean, clipped
+from beluga_graph.draw.theme import KIND_WORDS, LIGHT, LINE_WORDS, STATUS_WORDS
+from beluga_graph.kernel.shape import AGENT, CHOICE, FAN_OUT, FRAME, HANDOFF, JOIN, TIMER, TOOL, WAIT
 
 __all__ = ["escaped", "mermaid"]
 
 _SHAPES = {
-    FAN_OUT: ('{{"', '"}}'),
-    JOIN: ('[["', '"]]'),
-    WAIT: ('>"', '"]'),
-    TIMER: ('(["', '"])'),
-    CHOICE: ('{"', '"}'),
-    HANDOFF: ('[/"', '"/]'),
+    BEGIN_KIND: ("((", "))"),
+    END_KIND: ("(((", ")))"),
+    AGENT: ("(", ")"),
+    TOOL: ("[/", "\\]"),
+    FAN_OUT: ("{{", "}}"),
+    JOIN: ("[\\", "/]"),
+    WAIT: (">", "]"),
+    TIMER: ("([", "])"),
+    CHOICE: ("{", "}"),
+    HANDOFF: ("[/", "/]"),
+    FRAME: ("[[", "]]"),  # folded
 }
+_ARROWS = {"plain": "-->", "branch": "-->", "conditional": "-->", "handoff": "==>", "error": "-.->"}
 _PLAIN = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 _-.,:?!()")
+_SIGNS = 80
 
 
-def mermaid(shape: Shape) -> str:
-    """Return the flow as a Mermaid flowchart. Sub-flows are subgraphs; edges of each kind have their own line."""
-    ids = {name: f"n{number}" for number, name in enumerate(shape.nodes)}
-    lines = ["flowchart TD", '    start(("start"))', '    end_(("end"))']
-    lines += _inside(shape, "", ids, "    ")
-    lines.append(f"    start --> {_entry(shape, shape.entry, ids)}")
-    for node in shape.nodes.values():
-        lines += [f"    {line}" for line in _edges(shape, node, ids)]
+def mermaid(picture: Picture, overlay: Overlay | None = None) -> str:
+    """Return a picture as a Mermaid flowchart. Sub-flows are subgraphs; kinds of nodes and edges differ in looks."""
+    lines = ["flowchart TD", *_legend(picture, overlay)]
+    lines += _inside(picture, "", "    ", overlay)
+    frames = {box.id for box in picture.boxes if box.kind == FRAME and not box.folded}
+    lines += [f"    {_edge(line, frames, overlay)}" for line in picture.lines]
+    lines += [f"    {looks}" for looks in _looks(picture, overlay)]
     return "\n".join(lines) + "\n"
 
 
-def _inside(shape: Shape, frame: str, ids: dict[str, str], indent: str) -> list[str]:
-    lines = []
-    for node in shape.nodes.values():
-        if node.frame != frame:
-            continue
-        if node.kind == FRAME:
-            lines.append(f'{indent}subgraph {ids[node.name]}["{escaped(node.local)}"]')
-            lines += _inside(shape, node.name, ids, indent + "    ")
-            lines.append(f"{indent}end")
+def _legend(picture: Picture, overlay: Overlay | None) -> Iterator[str]:
+    boxes, lines = picture.kinds()
+    for kind in boxes:
+        if kind in KIND_WORDS:
+            left, right = _SHAPES.get(kind, ("[", "]"))
+            yield f"    %% {left}{KIND_WORDS[kind]}{right}"
+    for kind in lines:
+        yield f"    %% {_ARROWS[kind]} {LINE_WORDS[kind]}"
+    if overlay is not None:
+        yield f"    %% thick: taken; colours: {', '.join(STATUS_WORDS.values())}"
+
+
+def _inside(picture: Picture, frame: str, indent: str, overlay: Overlay | None) -> Iterator[str]:
+    for box in picture.inside(frame):
+        if box.kind == FRAME and not box.folded:
+            yield f'{indent}subgraph {box.id}["{_label(box, overlay)}"]'
+            yield from _inside(picture, box.id, indent + "    ", overlay)
+            yield f"{indent}end"
         else:
-            left, right = _SHAPES.get(node.kind, ('["', '"]'))
-            lines.append(f"{indent}{ids[node.name]}{left}{escaped(node.local)}{right}")
-    return lines
+            left, right = _SHAPES.get(box.kind, ("[", "]"))
+            yield f'{indent}{box.id}{left}"{_label(box, overlay)}"{right}'
 
 
-def _edges(shape: Shape, node: NodeShape, ids: dict[str, str]) -> list[str]:
-    lines = []
-    source = ids[node.name]
-    for target in node.branches:
-        label = '|"each item"|' if node.over else ""
-        lines.append(f"{source} -->{label} {_entry(shape, target, ids)}")
-    if node.target is not None and node.kind != FRAME:  # what leaves a frame is drawn from where it leaves
-        lines.append(f"{source} --> {_target(shape, node, node.target, ids)}")
-    for route, target, kind in node.routes:
-        arrow = "==>" if kind == "handoff" else "-->"
-        lines.append(f'{source} {arrow}|"{escaped(str(route))}"| {_target(shape, node, target, ids)}')
-    if node.error is not None:
-        lines.append(f'{source} -.->|"error"| {_target(shape, node, node.error, ids)}')
-    return lines
+def _label(box: Box, overlay: Overlay | None) -> str:
+    if box.kind in (BEGIN_KIND, END_KIND):
+        return " " if box.frame else box.label.lower()
+    badge = overlay.badges().get(box.name, "") if overlay is not None else ""
+    return "<br/>".join(escaped(text) for text in (box.label, box.note, badge) if text).strip() or " "
 
 
-def _target(shape: Shape, node: NodeShape, target: str, ids: dict[str, str]) -> str:
-    frame = node.frame
-    while target == END:
-        if not frame:
-            return "end_"
-        outer = shape.nodes[frame]
-        target, frame = outer.target or END, outer.frame
-    return _entry(shape, target, ids)
+def _edge(line: Line, frames: set[str], overlay: Overlay | None) -> str:
+    """Return an edge. That of a frame leads from its end, and to its start: Mermaid lays these out better."""
+    source = f"{line.source}end" if line.source in frames else line.source
+    target = f"{line.target}start" if line.target in frames else line.target
+    count = overlay.counts().get(line.id, "") if overlay is not None else ""
+    label = " ".join(escaped(text) for text in (line.label, count) if text).strip()
+    return f"{source} {_ARROWS[line.kind]}" + (f'|"{label}"| {target}' if label else f" {target}")
 
 
-def _entry(shape: Shape, name: str, ids: dict[str, str]) -> str:
-    """Return the id that an edge into a node leads to: of a frame, where it begins."""
-    while (entry := shape.nodes[name].entry) is not None:
-        name = entry
-    return ids[name]
+def _looks(picture: Picture, overlay: Overlay | None) -> Iterator[str]:
+    """Yield how kinds, or with a run states, are coloured; and each kind of line."""
+    kinds, _ = picture.kinds()
+    if overlay is None:
+        for kind in kinds:
+            if kind in LIGHT and kind in KIND_WORDS:
+                ids = ",".join(box.id for box in picture.boxes if box.kind == kind)
+                yield f"classDef {kind} stroke:{LIGHT[kind]},stroke-width:2px"
+                yield f"class {ids} {kind}"
+    else:
+        for status in STATUS_WORDS:
+            ids = ",".join(
+                b.id for b in picture.boxes if b.name in overlay.marks and overlay.marks[b.name].status == status
+            )
+            if ids:
+                back = LIGHT.get(f"{status}-back", LIGHT["dropped-back"])
+                yield f"classDef {status} stroke:{LIGHT[status]},fill:{back},color:{LIGHT['ink']},stroke-width:2px"
+                yield f"class {ids} {status}"
+    for kind in ("branch", "conditional", "handoff", "error"):
+        numbers = [str(number) for number, line in enumerate(picture.lines) if line.kind == kind]
+        if numbers:
+            yield f"linkStyle {','.join(numbers)} stroke:{LIGHT[kind]}"
+    if overlay is not None:
+        numbers = [str(number) for number, line in enumerate(picture.lines) if line.id in overlay.taken]
+        if numbers:
+            yield f"linkStyle {','.join(numbers)} stroke-width:4px"
 
 
 def escaped(label: str) -> str:
     """Return a label that Mermaid reads as this text and as nothing else; a long one is cut."""
-    shown = label if len(label) <= 80 else label[:79] + "…"
+    shown = clipped(clean(label), _SIGNS).replace("\\", "\\\u2060")  # it takes `\n` for a new line, even so written
     return "".join(sign if sign in _PLAIN else f"#{ord(sign)};" for sign in shown)

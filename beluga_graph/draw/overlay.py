@@ -11,7 +11,7 @@ from beluga_graph.draw.text import shown_duration, shown_number
 from beluga_graph.draw.trail import Trail
 from beluga_graph.kernel.rules import is_answer
 
-__all__ = ["Overlay", "badge_of", "overlay_of"]
+__all__ = ["Overlay", "badge_of", "badge_parts", "overlay_of"]
 
 TIMES = "\u00d7"
 
@@ -53,16 +53,23 @@ def badge_of(mark: Mark) -> str:
     """Return what a run did at a node in one short line: visits, attempts, time, tokens, what it waits for."""
     if not mark.visits:
         return ""
-    parts = [f"{TIMES}{mark.visits}"] if mark.visits > 1 else []
+    before, after = badge_parts(mark)
+    time = [shown_duration(mark.busy_ms)] if mark.busy_ms or not mark.now else []
+    parts = [*before, *time, *after]
+    return " · ".join(parts) if parts else mark.status
+
+
+def badge_parts(mark: Mark) -> tuple[list[str], list[str]]:
+    """Return what stands in a badge before the time that a visit takes, and what stands after it."""
+    before = [f"{TIMES}{mark.visits}"] if mark.visits > 1 else []
     if mark.attempts > mark.visits:
-        parts.append(f"{mark.attempts} attempts")
-    if mark.busy_ms or not mark.now:
-        parts.append(shown_duration(mark.busy_ms))
+        before.append(f"{mark.attempts} attempts")
+    after = []
     tokens = mark.usage.get("input_tokens", 0) + mark.usage.get("output_tokens", 0)
     if tokens:
-        parts.append(f"{shown_number(tokens)} tokens")
+        after.append(f"{shown_number(tokens)} tokens")
     if mark.signal:
-        parts.append("asks a person" if is_answer(mark.signal) else "awaits its signal")
+        after.append("asks a person" if is_answer(mark.signal) else "awaits its signal")
     if mark.due_ms is not None:
-        parts.append(f"due {datetime.fromtimestamp(mark.due_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}Z")
-    return " · ".join(parts) if parts else mark.status
+        after.append(f"due {datetime.fromtimestamp(mark.due_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}Z")
+    return before, after

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from beluga_graph.draw.text import shown_duration
 from beluga_graph.kernel.shape import END, FAN_OUT, FRAME, JOIN, TIMER, WAIT, NodeShape, Shape
 
 __all__ = ["BEGIN", "BEGIN_KIND", "END_KIND", "Box", "Line", "Picture", "edges", "inner_point", "picture"]
@@ -85,11 +86,11 @@ def picture(shape: Shape, depth: int | None = None) -> Picture:
     _level(shape, "", depth, ids, boxes)
     drawn = {box.name: box for box in boxes}
     lines: list[Line] = []
-    for source, target, kind, label in edges(shape):
+    for number, (source, target, kind, label) in enumerate(edges(shape)):
         if source in drawn and target in drawn:
             ends = (source, target)
             made = Line(
-                id=f"e{len(lines)}",
+                id=f"e{number}",  # the same at every depth
                 source=drawn[source].id,
                 target=drawn[target].id,
                 kind=kind,
@@ -104,7 +105,7 @@ def _level(shape: Shape, frame: str, depth: int | None, ids: dict[str, str], box
     """Add what stands in a frame, between the points where it begins and ends."""
     owner = ids.get(frame, "")
     begin, end = (inner_point(frame, point) for point in (BEGIN, END))
-    boxes.append(Box(id=f"{owner}start", name=begin, label="START", kind=BEGIN_KIND, frame=owner))
+    boxes.append(Box(id=f"{owner or 'n'}start", name=begin, label="START", kind=BEGIN_KIND, frame=owner))
     for node in shape.nodes.values():
         if node.frame != frame:
             continue
@@ -122,7 +123,7 @@ def _level(shape: Shape, frame: str, depth: int | None, ids: dict[str, str], box
         )
         if node.kind == FRAME and not folded:
             _level(shape, node.name, None if depth is None else depth - 1, ids, boxes)
-    boxes.append(Box(id=f"{owner}end", name=end, label="END", kind=END_KIND, frame=owner))
+    boxes.append(Box(id=f"{owner or 'n'}end", name=end, label="END", kind=END_KIND, frame=owner))
 
 
 def edges(shape: Shape) -> Iterator[tuple[str, str, str, str]]:
@@ -151,7 +152,7 @@ def _note(node: NodeShape) -> str:
     if node.kind == WAIT:
         parts.append("asks a person" if node.asks else f"signal {node.signal}")
     elif node.kind == TIMER:
-        parts.append(f"{node.delay_ms / 1000:g} s")
+        parts.append(shown_duration(node.delay_ms))
     elif node.kind == JOIN:
         parts.append("all" if node.wait is None else f"first {node.wait}")
         if node.collect:
@@ -161,5 +162,5 @@ def _note(node: NodeShape) -> str:
     if node.retry is not None and node.retry.attempts > 1:
         parts.append(f"up to {node.retry.attempts} attempts")
     if node.timeout_ms is not None:
-        parts.append(f"within {node.timeout_ms / 1000:g} s")
+        parts.append(f"within {shown_duration(node.timeout_ms)}")
     return ", ".join(parts)

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Items", "Link", "Way", "items_of"]
+from beluga_graph.draw.picture import Picture
+
+__all__ = ["Items", "Link", "Way", "back_lines", "items_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,19 @@ class Items:
         if below not in self.down[above]:
             self.down[above].append(below)
             self.up[below].append(above)
+
+
+def back_lines(picture: Picture) -> set[str]:
+    """Return the ids of the lines that lead back, each told within its own frame."""
+    found: set[str] = set()
+    for frame in dict.fromkeys(box.frame for box in picture.boxes):
+        boxes = picture.inside(frame)
+        number = {box.id: index for index, box in enumerate(boxes)}
+        lines = [line for line in picture.lines if line.source in number]
+        links = [Link(source=number[line.source], target=number[line.target]) for line in lines]
+        back = _leads_back(len(boxes), links)
+        found |= {line.id for line, is_back in zip(lines, back, strict=True) if is_back}
+    return found
 
 
 def items_of(sizes: Sequence[tuple[float, float]], links: Sequence[Link], thin: float) -> Items:

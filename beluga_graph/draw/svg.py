@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from html import escape
 
 from beluga_graph.draw.layout import BADGE_SIZE, LABEL_SIZE, NOTE_SIZE, PAD, Card, Layout, Wire, layout
@@ -12,7 +12,7 @@ from beluga_graph.draw.text import clean, clipped, width_of
 from beluga_graph.draw.theme import ICONS, KIND_WORDS, LINE_WORDS, STATUS_WORDS, style
 from beluga_graph.kernel.shape import FRAME
 
-__all__ = ["FONT", "body", "svg"]
+__all__ = ["FONT", "body", "keys", "svg"]
 
 FONT = "system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif"
 MARGIN = 16.0
@@ -30,7 +30,8 @@ def svg(picture: Picture, overlay: Overlay | None = None, *, theme: str = "auto"
     drawn = body(placed, overlay)
     head = _head(picture, overlay) if overlay is not None else ""
     top = MARGIN + (HEAD if head else 0.0)
-    keys, rows, wide = _legend(picture, overlay, max(placed.width, width_of(head, LABEL_SIZE), 300.0))
+    statuses = {mark.status for mark in overlay.marks.values()} if overlay else set()
+    legend, rows, wide = _rows(keys(picture, statuses), max(placed.width, width_of(head, LABEL_SIZE), 300.0))
     width = max(placed.width, wide) + 2 * MARGIN
     height = top + placed.height + MARGIN + rows * KEY + MARGIN
     left = (width - placed.width) / 2
@@ -44,7 +45,7 @@ def svg(picture: Picture, overlay: Overlay | None = None, *, theme: str = "auto"
     if head:
         whole.append(_words("head", MARGIN, MARGIN + 14, head, LABEL_SIZE))
     whole.append(f'<g transform="translate({left:.1f} {top:.1f})">{drawn}</g>')
-    whole.append(f'<g class="legend" transform="translate({MARGIN} {top + placed.height + MARGIN:.1f})">{keys}</g>')
+    whole.append(f'<g class="legend" transform="translate({MARGIN} {top + placed.height + MARGIN:.1f})">{legend}</g>')
     return "\n".join([*whole, "</svg>"]) + "\n"
 
 
@@ -168,21 +169,19 @@ def _words(name: str, x: float, y: float, text: str, size: float, scale: float |
     )
 
 
-def _legend(picture: Picture, overlay: Overlay | None, width: float) -> tuple[str, int, float]:
-    """Return what the looks mean, how many rows that takes, and how wide the widest is."""
+def keys(picture: Picture, statuses: Collection[str]) -> list[tuple[str, str]]:
+    """Return what the looks mean that occur: each as it is drawn, around a middle line at 0, and the word for it."""
     boxes, lines = picture.kinds()
-    keys = [(_key_of_kind(kind), KIND_WORDS[kind]) for kind in boxes if kind in KIND_WORDS]
-    keys += [(_key_of_line(kind), LINE_WORDS[kind]) for kind in lines]
-    if overlay:
-        shown = {mark.status for mark in overlay.marks.values()}
-        keys += [(_key_of_status(status), word) for status, word in STATUS_WORDS.items() if status in shown]
-    return _rows(keys, width)
+    found = [(_key_of_kind(kind), KIND_WORDS[kind]) for kind in boxes if kind in KIND_WORDS]
+    found += [(_key_of_line(kind), LINE_WORDS[kind]) for kind in lines]
+    return found + [(_key_of_status(status), word) for status, word in STATUS_WORDS.items() if status in statuses]
 
 
-def _rows(keys: Iterable[tuple[str, str]], width: float) -> tuple[str, int, float]:
+def _rows(found: Iterable[tuple[str, str]], width: float) -> tuple[str, int, float]:
+    """Return a legend, how many rows it takes, and how wide the widest is."""
     parts: list[str] = []
     x, row, widest = 0.0, 0, 0.0
-    for drawn, word in keys:
+    for drawn, word in found:
         room = 26 + width_of(word, NOTE_SIZE) + 16
         if x and x + room > width:
             x, row = 0.0, row + 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["clean", "clipped", "shown_duration", "shown_number", "width_of"]
+__all__ = ["clean", "clipped", "columns_of", "shown_duration", "shown_number", "width_of"]
 
 # Advance widths of ASCII from the space on, in thousandths of the font size: those of Helvetica and Arial.
 _ASCII = (
@@ -62,13 +62,20 @@ def width_of(text: str, size: float) -> float:
     return round(total * size / 1000 * _SLACK, 1)
 
 
+def columns_of(text: str) -> int:
+    """Return how many columns text takes in a terminal."""
+    wide = sum(unicodedata.east_asian_width(sign) in ("W", "F") for sign in text)
+    flat = sum(unicodedata.category(sign) in ("Mn", "Me", "Cf") for sign in text)
+    return len(text) + wide - flat
+
+
 def shown_duration(milliseconds: int) -> str:
-    """Return a duration as people read it: `850 ms`, `2.4 s`, `3 min 12 s`, `4 h 5 min`, `2 d 3 h`."""
+    """Return a duration as people read it: `850 ms`, `2.4 s`, `9 s`, `3 min 12 s`, `4 h 5 min`, `2 d 3 h`."""
     if milliseconds < 1000:
         return f"{milliseconds} ms"
     seconds = milliseconds / 1000
     if seconds < 59.95:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f} s".replace(".0 ", " ")
     minutes, second = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {second} s" if second else f"{minutes} min"

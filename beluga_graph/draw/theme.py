@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-__all__ = ["DARK", "ICONS", "KIND_WORDS", "LIGHT", "LINE_WORDS", "STATUS_WORDS", "rules", "style"]
+__all__ = [
+    "DARK",
+    "ICONS",
+    "KIND_WORDS",
+    "LIGHT",
+    "LINE_SIGNS",
+    "LINE_WORDS",
+    "STATUS_SIGNS",
+    "STATUS_WORDS",
+    "rules",
+    "style",
+]
 
 KIND_WORDS = {
     "function": "function",
@@ -33,6 +44,19 @@ STATUS_WORDS = {
     "failed": "failed",
     "stopped": "stopped",
     "dropped": "dropped",
+}
+
+# In the signs of a terminal.
+LINE_SIGNS = {"plain": "", "branch": "+", "conditional": "?", "handoff": "=>", "error": "!"}
+STATUS_SIGNS = {
+    "": "·",
+    "done": "✓",
+    "running": "▶",
+    "retrying": "↻",
+    "waiting": "◷",
+    "failed": "✗",
+    "stopped": "■",
+    "dropped": "-",
 }
 
 # Strokes in a square of 16.

@@ -25,6 +25,7 @@ from beluga_graph.draw.marks import (
 from beluga_graph.draw.picture import BEGIN, edges, inner_point
 from beluga_graph.kernel.shape import END, FRAME, JOIN, Shape
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, Snapshot
+from beluga_graph.kernel.snapshot import FAILED as FAILED_RUN
 from beluga_graph.kernel.tokens import BROKEN, RETRY, RUN, SLEEP, WAIT
 from beluga_graph.kernel.words import Op, Patch
 
@@ -70,16 +71,20 @@ class Changed:
 
 
 class Trail:
-    """What a run did so far: begin with the run as it was before its first step, and take its steps in order."""
+    """What a run did so far: begin with the run as it was before its first step, and take its steps in order.
 
-    def __init__(self, shape: Shape, begun: Snapshot) -> None:
+    With `keep=False` a visit is forgotten once it has ended: what a long run needs then is what a short one does.
+    """
+
+    def __init__(self, shape: Shape, begun: Snapshot, *, keep: bool = True) -> None:
         self.shape = shape
         self.run = begun
         self.at_ms = begun.started_ms
         self.spans: dict[str, Span] = {}
-        """All visits, by structural name, in the order in which they began."""
+        """All visits that are kept, by structural name, in the order in which they began."""
         self.taken: dict[Edge, int] = {}
         """How often each edge was taken."""
+        self._keep = keep
         self._tallies: dict[str, Tally] = {}
         self._inside: dict[str, dict[str, int]] = {}  # by frame or fan-out node: states of the tokens inside
         self._left: dict[str, tuple[str, str, int]] = {}  # by place: the node left last, how, in which step
@@ -103,13 +108,20 @@ class Trail:
             self._restart(anew=True)
         for op in step.patch.ops:
             self._take(op, step.token, ends)
-        if step.trigger == "RunTakenOver":  # what the dead owner had begun begins anew
+        if step.trigger in ("RunTakenOver", "RunForked"):  # what had been begun elsewhere begins anew
             self._restart()
         self.run.apply(step.patch)
         for span in [self.spans[name] for name in self._new_spans]:
             if span.status == STOPPED and (ends.get(span.name) == FAILED or span.node in self._failed):
                 self._set(span, FAILED)  # it failed the run, and stays for a resume
+        if not self._keep:
+            self._forget()
         return Changed(nodes=tuple(self._new_nodes), spans=tuple(self._new_spans), edges=tuple(self._new_edges))
+
+    def _forget(self) -> None:
+        for name in self._new_spans:
+            if self.spans[name].ended_seq is not None:
+                del self.spans[name]
 
     def mark(self, node: str) -> Mark:
         """Return what happened at a node so far."""
@@ -130,10 +142,15 @@ class Trail:
             self._end(self.spans[op[1]], ends.get(op[1], DROPPED))
         elif kind == "close":
             self._closed(op[1])
+            known = self.run.scopes.get(op[1])
+            for branch in range(known.width if known is not None else 1):
+                self._left.pop(f"{op[1]}[{branch}]/", None)
         elif kind == "arrive" and op[4]:
             self._joined(op[1], op[2])
         elif kind == "status":
             self._over(op[1])
+        elif kind == "error" and op[1] is None:
+            self._revived()
         else:
             self._changed(op, worker)
 
@@ -199,9 +216,19 @@ class Trail:
         if status == COMPLETED:
             left, how, _ = self._left.get("", (BEGIN, DONE, 0))
             self._go(left, END, failed=how == FAILED)
+        elif status == FAILED_RUN:
+            for token in self.run.tokens.values():
+                if self.spans[token.name].status == RUNNING:
+                    self._set(self.spans[token.name], STOPPED)
         elif status == CANCELLED:
             for span in [span for span in self.spans.values() if span.ended_seq is None]:
                 self._end(span, DROPPED)
+
+    def _revived(self) -> None:
+        """What was stopped as the run failed elsewhere runs again; what failed is told of by operations of its own."""
+        for token in self.run.tokens.values():
+            if token.state == RUN and self.spans[token.name].status == STOPPED:
+                self._set(self.spans[token.name], RUNNING)
 
     def _waits(self, name: str, *, signal: str = "", due_ms: int | None = None) -> None:
         span = self.spans.get(name)

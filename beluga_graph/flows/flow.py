@@ -58,13 +58,19 @@ class Flow:
         """
         return self._drawn("svg", depth, theme)
 
+    def html(self) -> str:
+        """Return a page with the flow's drawing, to zoom, fold and search: one HTML file that needs nothing else."""
+        from beluga_graph.draw.page import page  # noqa: PLC0415 - drawing is loaded when one draws
+
+        return page(self.plan().shape)
+
     def to_networkx(self) -> MultiDiGraph[str]:
         """Return the flow as a `networkx.MultiDiGraph`: nodes by path, with their shape's fields as attributes."""
         from beluga_graph.draw.export import to_networkx  # noqa: PLC0415 - networkx is slow to import
 
         return to_networkx(self.plan().shape)
 
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002 - IPython's
         """Show the flow in a notebook: as a drawing, and as text where there are none."""
         return {"image/svg+xml": self.svg(), "text/plain": self.ascii()}
 

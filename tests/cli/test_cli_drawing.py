@@ -120,13 +120,13 @@ def test_show_tells_what_a_visit_waits_for(store: Path) -> None:
 def test_show_gives_the_tree_as_data_too(store: Path) -> None:
     found = as_json("show", "wide-[red]1", "--store", store)
     assert {"run_id", "flow", "status", "tokens", "state", "steps", "output"} <= set(found)
-    each, join = found["tree"]
+    each, join = found["visits"]
     assert (each["local"], each["branches"], join["output"]) == ("each", {"done": 396, "failed": 4}, 400)
     assert each["inside"][0]["inside"][0]["output"] == 0
     assert {"folded": 148, "statuses": {"done": 147, "failed": 1}} in each["inside"]
     failed = next(item for item in each["inside"] if item.get("branch") == 50)
     assert failed["inside"][0]["error"] == f"ValueError: {HOSTILE}"
-    assert len(as_json("show", "wide-[red]1", "--store", store, "--all")["tree"][0]["inside"]) == 400
+    assert len(as_json("show", "wide-[red]1", "--store", store, "--all")["visits"][0]["inside"]) == 400
 
 
 def test_a_terminal_of_ascii_gets_signs_that_it_has(store: Path) -> None:
@@ -203,7 +203,7 @@ def test_what_is_a_run_of_the_store_is_that_run_and_else_a_flow(store: Path, mon
     }
     flow = as_json("draw", "cli_flows:gated", "--format", "svg", "--store", store)
     assert (flow["flow"], "run_id" in flow) == ("gated", False)
-    assert flow["svg"] == cli_flows.gated.svg()
+    assert flow["drawing"] == cli_flows.gated.svg()
 
 
 def test_a_drawing_is_written_whole_in_the_format_of_its_name(store: Path, tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_drawing_is_written_whole_in_the_format_of_its_name(store: Path, tmp_p
     assert path.read_text() == said("draw", "count-1", "--format", "svg", "--store", store)
     path.write_text("old")
     found = as_json("draw", "count-1", "--output", path, "--store", store)
-    assert (found["path"], found["format"], "svg" in found) == (str(path), "svg", False)
+    assert (found["path"], found["format"], "drawing" in found) == (str(path), "svg", False)
     assert path.read_text() != "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.SVG"]
     missing = invoke("draw", "count-1", "--output", tmp_path / "no" / "run.svg", "--store", store)
@@ -258,3 +258,29 @@ def test_a_store_that_cannot_be_read_does_not_keep_a_flow_from_being_drawn(tmp_p
     flow = "beluga_graph.demo.pipeline:pipeline"
     assert invoke("draw", flow, "--store", tmp_path).stdout == invoke("draw", flow).stdout
     assert invoke("draw", "nobody", "--store", tmp_path).exit_code == 1
+
+
+def test_by_default_a_run_is_drawn_with_signs_and_a_flow_as_mermaid(store: Path) -> None:
+    run = said("draw", "count-1", "--store", store)
+    assert run == said("draw", "count-1", "--format", "ascii", "--store", store)
+    assert "✓ two" in run
+    assert "▶ one" in said("draw", "count-1", "--step", 1, "--store", store)
+    flow = "beluga_graph.demo.pipeline:pipeline"
+    assert said("draw", flow) == said("draw", flow, "--format", "mermaid")
+    assert len(said("draw", flow, "--depth", 0, "--format", "dot")) <= len(said("draw", flow, "--format", "dot"))
+
+
+def test_a_run_and_a_flow_are_written_as_a_page(store: Path, tmp_path: Path) -> None:
+    for target in ("wide-[red]1", "failed-1", "beluga_graph.demo.pipeline:pipeline"):
+        path = tmp_path / "page.html"
+        assert said("draw", target, "--output", path, "--store", store) == f"html written to {path}\n"
+        page = path.read_text()
+        assert page.lstrip().lower().startswith("<!doctype html>")
+        assert HOSTILE not in page
+        assert page == as_json("draw", target, "--format", "html", "--store", store)["drawing"]
+
+
+@pytest.mark.parametrize("form", ["svg", "mermaid", "dot", "ascii"])
+@pytest.mark.parametrize("run", ["wide-[red]1", "failed-1", "asks-1"])
+def test_no_drawing_of_a_run_speaks_to_the_terminal(store: Path, run: str, form: str) -> None:
+    assert said("draw", run, "--format", form, "--store", store)

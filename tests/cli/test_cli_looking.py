@@ -129,7 +129,7 @@ def test_draw_prints_mermaid() -> None:
     assert mermaid.startswith("flowchart TD\n")
     assert '"prose"' in mermaid
     found = read_json("draw", name)
-    assert found["mermaid"] == mermaid
+    assert (found["format"], found["drawing"]) == ("mermaid", mermaid)
     assert {"name": "documents", "kind": "fan_out"} in found["nodes"]
 
 
@@ -146,7 +146,12 @@ def test_draw_finds_modules_in_the_current_folder_and_never_in_a_store(tmp_path:
 @pytest.mark.parametrize(
     ("name", "code", "message"),
     [
-        ("nothing", 2, "'nothing' is not such as beluga_graph.demo.pipeline:pipeline"),
+        (
+            "nothing",
+            2,
+            "'nothing' is not such as beluga_graph.demo.pipeline:pipeline, and there is no store at .beluga",
+        ),
+        (":flow", 2, "':flow' is not such as beluga_graph.demo.pipeline:pipeline"),
         ("no_such_module:flow", 1, "error: module 'no_such_module' cannot be imported: ModuleNotFoundError: "),
         ("json:loads", 1, "error: json:loads is of type function, not a flow"),
         (
@@ -159,7 +164,7 @@ def test_draw_finds_modules_in_the_current_folder_and_never_in_a_store(tmp_path:
 def test_draw_refuses_what_is_no_flow(name: str, code: int, message: str) -> None:
     result = invoke("draw", name)
     assert result.exit_code == code
-    assert message in " ".join(result.stderr.split())
+    assert message in " ".join(result.stderr.replace("│", " ").split())
 
 
 @pytest.mark.parametrize("command", ["show", "history"])

@@ -571,10 +571,19 @@ def test_types_are_checked_across_a_question() -> None:
 
 
 def test_a_question_is_drawn() -> None:
-    assert Workflow("w", step("pay", pays, requires_approval=lambda order: True)).mermaid() == (
-        'flowchart TD\n    start(("start"))\n    end_(("end"))\n'
-        '    n0{"pay.asks"}\n    n1>"pay.approval"]\n    n2["pay"]\n'
-        '    start --> n0\n    n0 -->|"True"| n1\n    n0 -->|"False"| n2\n    n1 --> n2\n    n2 --> end_\n'
+    assert Workflow("w", step("pay", pays, requires_approval=lambda order: True)).ascii() == (
+        "  ● START\n"
+        "  ↓\n"
+        "  pay.asks      choice\n"
+        "  ├ ? False ─────────────────────────┐\n"
+        "  ↓ ? True                           │\n"
+        "  pay.approval  wait, asks a person  │\n"
+        "  ↓                                  │\n"
+        "  pay           function ◂───────────┘\n"
+        "  ↓\n"
+        "  ◉ END\n"
+        "\n"
+        "? conditional\n"
     )
 
 

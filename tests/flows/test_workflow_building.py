@@ -93,10 +93,16 @@ def test_one_part_stands_in_many_flows_and_twice_under_another_name() -> None:
 
 
 def test_a_workflow_is_drawn() -> None:
-    drawn = Workflow("w", add_one, wait_signal("go"), sleep("rest", 1)).mermaid()
-    assert drawn == (
-        'flowchart TD\n    start(("start"))\n    end_(("end"))\n    n0["add_one"]\n    n1>"go"]\n    n2(["rest"])\n'
-        "    start --> n0\n    n0 --> n1\n    n1 --> n2\n    n2 --> end_\n"
+    assert Workflow("w", add_one, wait_signal("go", timeout=9), sleep("rest", 1)).ascii() == (
+        "  ● START\n"
+        "  ↓\n"
+        "  add_one  function\n"
+        "  ↓\n"
+        "  go       wait, signal go, within 9 s\n"
+        "  ↓\n"
+        "  rest     timer, 1 s\n"
+        "  ↓\n"
+        "  ◉ END\n"
     )
 
 

@@ -28,10 +28,15 @@ def walked(spec: Spec, tape: list[int], schedule: Crashes) -> tuple[Shape, Trail
     asyncio.run(simulation.whole(7))
     begun, _ = rebuild(disk.store, RUN_ID, 0)
     trail = Trail(simulation.plan.shape, begun)
+    light = Trail(simulation.plan.shape, rebuild(disk.store, RUN_ID, 0)[0], keep=False)
     for step in read_steps(disk.store, RUN_ID):
         changed = trail.step(step)
+        assert light.step(step) == changed
+        assert light.taken == trail.taken
+        assert all(light.mark(node) == trail.mark(node) for node in changed.nodes)
         standing = {span.name for span in trail.spans.values() if span.ended_seq is None}
         assert standing == trail.run.tokens.keys() | trail.run.scopes.keys()
+        assert light.spans.keys() == standing
         assert set(changed.spans) <= trail.spans.keys()
     return simulation.plan.shape, trail
 

@@ -1,0 +1,204 @@
+// The visits of nodes as bars, in a lane for each branch. One canvas of the size of what is in view draws them all.
+
+const LANE = 26;
+const [BAR, THIN] = [16, 4];
+
+class Timeline {
+  constructor(model, go) {
+    this.model = model;
+    this.go = go;
+    this.element = byId("lanes");
+    this.canvas = byId("bars");
+    this.cursor = byId("cursor");
+    this.hint = byId("hint");
+    this.lanes = orderedLanes(model);
+    this.end = Math.max(1, ...model.steps.slice(-1).map((step) => step.at));
+    this.colour = colours();
+    byId("lane-room").style.height = `${this.lanes.length * LANE}px`;
+    this.goBy(isLegible(model, this.end));
+    byId("by-time").addEventListener("click", () => this.goBy(true));
+    byId("by-step").addEventListener("click", () => this.goBy(false));
+    this.element.addEventListener("scroll", () => this.draw(), { passive: true });
+    this.element.addEventListener("click", (event) => this.onClick(event));
+    this.element.addEventListener("pointermove", (event) => this.onMove(event));
+    this.element.addEventListener("pointerleave", () => this.hint.toggleAttribute("hidden", true));
+    new ResizeObserver(() => { this.draw(); this.show(this.state); }).observe(this.element);
+  }
+
+  goBy(isByTime) {
+    this.isByTime = isByTime;
+    byId("by-time").setAttribute("aria-pressed", String(isByTime));
+    byId("by-step").setAttribute("aria-pressed", String(!isByTime));
+    this.draw();
+    this.show(this.state);
+  }
+
+  get left() {
+    return this.lanes.length === 1 ? 12 : Math.min(150, this.element.clientWidth * 0.28);
+  }
+
+  // Where a step is, given its time and its number.
+  x(at, seq) {
+    const last = this.model.steps.length;
+    const part = this.isByTime ? Math.max(0, at) / this.end : last < 2 ? 1 : (seq - 1) / (last - 1);
+    return this.left + Math.max(0, Math.min(1, part)) * (this.element.clientWidth - this.left - 12);
+  }
+
+  ends(span) {
+    const begun = this.x(span.from, span.begun);
+    const ended = typeof span.ended === "number" ? this.x(span.to, span.ended) : this.x(this.end, this.model.steps.length);
+    return [begun, Math.max(2, ended - begun)];
+  }
+
+  show(state) {
+    if (!state) return;
+    this.state = state;
+    this.cursor.style.transform = `translate(${this.x(state.at, state.seq).toFixed(1)}px, ${this.element.scrollTop}px)`;
+  }
+
+  recolour() {
+    this.colour = colours();
+    this.draw();
+  }
+
+  draw() {
+    const { clientWidth: width, clientHeight: height, scrollTop } = this.element;
+    if (!width) return;
+    const pen = sharpened(this.canvas, width, height);
+    this.canvas.style.transform = `translateY(${scrollTop}px)`;
+    this.show(this.state);
+    pen.font = getComputedStyle(this.element).font;
+    pen.textBaseline = "middle";
+    const first = Math.floor(scrollTop / LANE);
+    const last = Math.min(this.lanes.length, Math.ceil((scrollTop + height) / LANE));
+    for (let number = first; number < last; number += 1) this.drawLane(pen, number, number * LANE - scrollTop, width);
+  }
+
+  drawLane(pen, number, top, width) {
+    const lane = this.lanes[number];
+    pen.fillStyle = this.colour("rim");
+    pen.globalAlpha = 0.45;
+    pen.fillRect(0, top + LANE - 1, width, 1);
+    pen.globalAlpha = 1;
+    if (this.lanes.length > 1) {
+      const indent = 10 + Math.min(lane.depth, 5) * 10;
+      pen.fillStyle = this.colour(lane.depth ? "soft" : "ink");
+      pen.fillText(fitted(pen, lane.label, this.left - indent - 10), indent, top + LANE / 2);
+    }
+    for (const span of lane.spans) this.drawBar(pen, span, top);
+  }
+
+  drawBar(pen, span, top) {
+    const [x, width] = this.ends(span);
+    const colour = this.colour(span.status);
+    if (span.opens) { // a frame or a fan-out: what is done meanwhile is in the lanes below
+      pen.fillStyle = colour;
+      pen.globalAlpha = 0.45;
+      pen.fillRect(x, top + (LANE - THIN) / 2, width, THIN);
+      pen.globalAlpha = 1;
+      return;
+    }
+    pen.beginPath();
+    pen.roundRect(x, top + (LANE - BAR) / 2, width, BAR, Math.min(4, width / 2));
+    pen.fillStyle = this.colour(span.status === "stopped" ? "dropped-back" : `${span.status}-back`);
+    pen.fill();
+    pen.strokeStyle = colour;
+    pen.lineWidth = width < 6 ? 2 : 1;
+    pen.stroke();
+    if (width > 34) {
+      pen.fillStyle = colour;
+      pen.fillText(fitted(pen, this.model.label(span), width - 12), x + 6, top + LANE / 2);
+    }
+  }
+
+  // The visit at a point: the shortest of those that are there.
+  spanAt(event) {
+    const room = this.element.getBoundingClientRect();
+    const lane = this.lanes[Math.floor((event.clientY - room.top + this.element.scrollTop) / LANE)];
+    const at = event.clientX - room.left;
+    let best = null;
+    for (const span of lane?.spans ?? []) {
+      const [x, width] = this.ends(span);
+      if (at >= x - 3 && at <= x + width + 3 && (!best || width < best.width)) best = { span, width };
+    }
+    return best?.span ?? null;
+  }
+
+  // A visit is shown at the step that ended it: there are its values. A frame at the one that opened it.
+  onClick(event) {
+    const span = this.spanAt(event);
+    if (span) this.go(stepOf(span, this.model));
+    else this.go(this.nearestStep(event.clientX - this.element.getBoundingClientRect().left));
+  }
+
+  nearestStep(x) {
+    const { steps } = this.model;
+    let [low, high] = [0, steps.length - 1];
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.x(steps[middle].at, steps[middle].seq) <= x) low = middle;
+      else high = middle - 1;
+    }
+    return low + 1;
+  }
+
+  onMove(event) {
+    const span = this.spanAt(event);
+    this.hint.toggleAttribute("hidden", span === null);
+    if (!span) return;
+    setText(this.hint, `${this.model.label(span)} \u00b7 ${visitWords(span, this.end)}`);
+    const room = this.element.parentElement.getBoundingClientRect();
+    const x = Math.min(event.clientX - room.left + 12, room.width - this.hint.offsetWidth - 8);
+    this.hint.style.transform = `translate(${Math.max(4, x)}px, ${event.clientY - room.top - 34}px)`;
+  }
+}
+
+// What there is to say of a visit in one line.
+function visitWords(span, end) {
+  const to = typeof span.to === "number" ? span.to : end;
+  const attempts = span.attempts > 1 ? [`${span.attempts} attempts`] : [];
+  return [span.status, duration(Math.max(0, to - span.from)), ...attempts].join(" \u00b7 ");
+}
+
+function stepOf(span, model) {
+  const seq = span.opens || typeof span.ended !== "number" ? span.begun : span.ended;
+  return Math.max(1, Math.min(model.steps.length, seq));
+}
+
+// The lanes as they nest: the run itself, then by the node that opened them, and by branch.
+function orderedLanes(model) {
+  const inside = new Map();
+  for (const lane of model.lanes) {
+    if (lane.parent !== null) inside.set(lane.parent, [...(inside.get(lane.parent) ?? []), lane]);
+  }
+  const order = new Map([...model.boxes.keys()].map((id, number) => [id, number]));
+  const found = [];
+  const visit = (lane, depth) => {
+    const isFrame = model.boxes.get(lane.node)?.kind === "frame";
+    const label = lane.parent === null ? "run" : `${model.label(lane)}${isFrame ? "" : ` [${lane.branch}]`}`;
+    found.push({ id: lane.id, depth, label, spans: [] });
+    const next = inside.get(lane.id) ?? [];
+    next.sort((a, b) => (order.get(a.node) ?? -1) - (order.get(b.node) ?? -1) || a.branch - b.branch);
+    next.forEach((child) => visit(child, depth + 1));
+  };
+  visit(model.lanes[0], 0);
+  const lanes = new Map(found.map((lane) => [lane.id, lane]));
+  // What opens others is drawn first, so that a join's bar is seen over that of its fan-out.
+  for (const span of model.spans) if (span.opens) lanes.get(span.lane).spans.push(span);
+  for (const span of model.spans) if (!span.opens) lanes.get(span.lane).spans.push(span);
+  return found;
+}
+
+// Whether bars by time can be seen: where a run waited for days, its work would be but a line.
+function isLegible(model, end) {
+  const long = model.spans.filter((span) => !span.opens && (span.to ?? end) - span.from >= end / 200);
+  const all = model.spans.filter((span) => !span.opens);
+  return long.length * 2 >= all.length;
+}
+
+function fitted(pen, text, width) {
+  if (pen.measureText(text).width <= width) return text;
+  let most = Math.min(text.length, Math.floor(width / 4));
+  while (most > 1 && pen.measureText(`${text.slice(0, most)}\u2026`).width > width) most -= 1;
+  return most > 1 ? `${text.slice(0, most)}\u2026` : "";
+}

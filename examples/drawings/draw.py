@@ -1,0 +1,61 @@
+"""Draw the flow of each example, and one run, beside this file. The same flows give the same bytes.
+
+PYTHONPATH=examples python examples/drawings/draw.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import approval
+import conditional_handoffs
+import event_bus
+import handoffs
+import loop
+import parallel
+import sequential
+import streaming
+import supervisor
+import workflow
+
+from beluga_graph import Engine
+from beluga_graph.demo.pipeline import pipeline
+from beluga_graph.testing import VirtualClock
+
+FLOWS = {
+    "approval": approval.payment,
+    "conditional_handoffs": conditional_handoffs.front_desk(None),
+    "demo": pipeline,
+    "event_bus": event_bus.report,
+    "handoffs": handoffs.support(None),
+    "loop": loop.refinement(None),
+    "parallel": parallel.analysis(None),
+    "sequential": sequential.pipeline(None),
+    "streaming": streaming.report(None),
+    "supervisor": supervisor.team(None),
+    "workflow": workflow.processing(None),
+}
+
+
+async def drawings() -> dict[str, str]:
+    """Return each file's name and text."""
+    found = {f"{name}.svg": flow.svg() for name, flow in FLOWS.items()}
+    found["workflow-run.svg"] = await waiting_run()
+    return found
+
+
+async def waiting_run() -> str:
+    """Draw a run of the workflow that waits for its review; on a virtual clock, so that its times are the same too."""
+    clock = VirtualClock()
+    async with Engine(clock=clock) as engine:
+        run = await engine.start(workflow.processing(None), "documents", run_id="documents-1")
+        while (await engine.snapshot(run.id)).tokens[0].node != "review":
+            await clock.advance(0.01)
+        return await run.svg()
+
+
+if __name__ == "__main__":
+    for name, text in asyncio.run(drawings()).items():
+        Path(__file__).with_name(name).write_text(text, encoding="utf-8")
+        print(f"examples/drawings/{name}")
