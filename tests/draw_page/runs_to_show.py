@@ -221,5 +221,10 @@ def long_page(turns: int = 667) -> str:
 
 def nested_flow() -> Workflow:
     """Return a flow with frames in frames, to fold."""
-    inner = Agent("writer", model=ScriptedModel([]), tools=[len])
+
+    def count(text: str) -> int:
+        """Count the letters."""
+        return len(text)
+
+    inner = Agent("writer", model=ScriptedModel([]), tools=[count])
     return Workflow("outer", Workflow("middle", inner))

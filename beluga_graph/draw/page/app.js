@@ -22,6 +22,7 @@ class App {
       found: (ids) => this.find(ids),
     });
     document.documentElement.classList.toggle("no-run", !model.hasRun);
+    byId("legend").open = !model.hasRun;
     this.fillHead();
     this.fillFold();
     this.listen();

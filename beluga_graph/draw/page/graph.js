@@ -9,7 +9,7 @@ class GraphView {
     this.choose = choose;
     this.stage = byId("stage");
     this.drawings = [...this.stage.querySelectorAll("svg.graph")].map((svg) => this.prepared(svg));
-    this.labels = new Map(model.head.lines.map((line) => [line.id, line.kind === "error" ? "" : line.label]));
+    this.labels = new Map(model.head.lines.map((line) => [line.id, line.label]));
     this.state = null;
     this.at = null; // the node of the step that is shown
     this.chosen = null;
@@ -92,7 +92,7 @@ class GraphView {
       wire.element.classList.toggle("taken", count > 0);
       if (!wire.route) continue;
       const words = [this.labels.get(id), count > 1 ? `\u00d7${count}` : ""].filter(Boolean).join(" ");
-      setText(wire.route, words.length > 40 ? `${words.slice(0, 39)}\u2026` : words);
+      setText(wire.route, words);
       wire.element.classList.toggle("bare", words === "");
     }
     this.state = state;
@@ -120,8 +120,10 @@ class GraphView {
     }
   }
 
-  // Scrolls as little as brings a node into view.
+  // Scrolls as little as brings a node into view: at once where one step soon follows another.
   reveal(id) {
+    const isQuick = performance.now() - (this.revealed ?? 0) < 400;
+    this.revealed = performance.now();
     const card = this.drawing.cards.get(this.shownBox(id));
     if (!card || this.isWhole) return;
     const room = this.stage.getBoundingClientRect();
@@ -131,7 +133,7 @@ class GraphView {
       over(place.left - 24, place.right + 24, room.left, room.right),
       over(place.top - 24, place.bottom + 24, room.top, room.bottom),
     ];
-    if (left || top) this.stage.scrollBy({ left, top, behavior: calm() ? "auto" : "smooth" });
+    if (left || top) this.stage.scrollBy({ left, top, behavior: calm() || isQuick ? "auto" : "smooth" });
   }
 
   get isWhole() {
@@ -165,7 +167,11 @@ class GraphView {
     byId("zoom-in").addEventListener("click", () => this.zoomTo(this.scale * 1.25));
     byId("zoom-out").addEventListener("click", () => this.zoomTo(this.scale / 1.25));
     byId("zoom-fit").addEventListener("click", () => this.fit());
-    new ResizeObserver(() => this.isFitted && this.fit()).observe(stage);
+    new ResizeObserver(() => {
+      if (!this.isFitted) return;
+      this.fit();
+      this.reveal(this.at);
+    }).observe(stage);
     stage.addEventListener("wheel", (event) => {
       if (!event.ctrlKey && !event.metaKey) return;
       event.preventDefault();
