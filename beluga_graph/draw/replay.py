@@ -78,7 +78,6 @@ class Replay:
         self._spans: dict[str, int] = {}
         self._lanes: dict[str, int] = {"": 0}
         self._new_lanes: list[Delta] = []
-        self._written: dict[tuple[str, str, int], list[int]] = {}  # by item: the list of texts that tells it
         self._widest: dict[str, tuple[float, str]] = {}
         self._begin = self._delta_of(tuple(self.trail.spans), [span.node for span in self.trail.spans.values()], ())
 
@@ -176,12 +175,6 @@ class Replay:
         start = place.lengths.get(field, 0)
         shown = min(what, MOST_ITEMS)
         items = [self._texts.value(item) for item in self._items(name, field, start, start + shown)]
-        for index, _ in enumerate(items):
-            # A frame that is begun anew appends to the same keys: what stands there is the last attempt's.
-            earlier = self._written.get((name, field, start + index))
-            if earlier is not None:
-                earlier[:] = [self._texts.value("(dropped with its attempt)")] * len(earlier)
-            self._written[name, field, start + index] = items
         return told | {"from": start, "count": what, "items": items}
 
     # What a step changed.
