@@ -12,6 +12,7 @@ __all__ = ["ALL_SIGNS", "MOST_SIGNS", "Texts", "cut", "shown_value"]
 MOST_SIGNS = 4_000  # of one value
 ALL_SIGNS = 6_000_000  # of all values of a run
 _ONE_LINE = 72
+_WORD = 16
 _FULL = "(left out: this page holds no more)"
 
 
@@ -64,7 +65,7 @@ def _laid_out(said: Any, indent: str, before: int) -> str:
         return line
     inner = f"{indent}  "
     if isinstance(said, list):
-        if not any(isinstance(part, dict | list) for part in said):
+        if not any(isinstance(part, dict | list) or (isinstance(part, str) and len(part) > _WORD) for part in said):
             return f"[\n{inner}" + f",\n{inner}".join(_filled(said, len(inner))) + f"\n{indent}]"
         parts = [_laid_out(part, inner, 0) for part in said]
     else:

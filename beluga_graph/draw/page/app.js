@@ -65,7 +65,7 @@ class App {
 
   find(ids) {
     this.graph.found = ids;
-    this.graph.mark();
+    this.graph.markFound();
   }
 
   fillHead() {

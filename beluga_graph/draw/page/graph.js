@@ -13,7 +13,8 @@ class GraphView {
     this.state = null;
     this.at = null; // the node of the step that is shown
     this.chosen = null;
-    this.found = null; // what is looked for, if anything is
+    this.found = null; // the nodes of what is looked for, if anything is
+    this.marked = {}; // by class: the element that has it
     this.isFitted = true;
     this.openTo(depth);
     this.listen();
@@ -68,6 +69,7 @@ class GraphView {
     else this.zoomTo(this.scale);
     this.show(this.state, this.at);
     this.mark();
+    this.markFound();
   }
 
   // Shows a state of the run: what did not change since is not touched.
@@ -107,17 +109,21 @@ class GraphView {
     return null;
   }
 
-  // Marks the node of the step, the one that is chosen, and what is found.
+  // Marks the node of the step, and the one that is chosen.
   mark() {
-    const at = this.shownBox(this.at);
-    const chosen = this.shownBox(this.chosen);
+    for (const [name, id] of [["current", this.at], ["chosen", this.chosen]]) {
+      const element = this.drawing.cards.get(this.shownBox(id))?.element;
+      if (this.marked[name] === element) continue;
+      this.marked[name]?.classList.remove(name);
+      element?.classList.add(name);
+      this.marked[name] = element;
+    }
+  }
+
+  markFound() {
     const found = this.found && new Set([...this.found].map((id) => this.shownBox(id)));
     this.drawing.svg.classList.toggle("looking", found !== null);
-    for (const [id, { element }] of this.drawing.cards) {
-      element.classList.toggle("current", id === at);
-      element.classList.toggle("chosen", id === chosen);
-      element.classList.toggle("found", found !== null && found.has(id));
-    }
+    for (const [id, { element }] of this.drawing.cards) element.classList.toggle("found", found !== null && found.has(id));
   }
 
   // Scrolls as little as brings a node into view: at once where one step soon follows another.
@@ -225,8 +231,8 @@ class GraphView {
       const place = this.drawing.cards.get(id).element.querySelector(".body").getBoundingClientRect();
       return [place.left + place.width / 2, place.top + Math.min(place.height / 2, 16)];
     };
-    const nodes = [...this.drawing.cards.keys()].filter((id) => this.drawing.cards.get(id).element.id);
-    if (from === null) return nodes[0] ?? null;
+    const nodes = [...this.model.boxes.keys()].filter((id) => this.drawing.cards.get(id)?.element.id);
+    if (from === null) return this.shownBox(this.at) ?? nodes[0] ?? null;
     const [x, y] = middle(from);
     let best = [Infinity, null];
     for (const id of nodes) {

@@ -72,8 +72,11 @@ class Panel {
     const box = make("div", { class: "change" }, this.fieldName(change));
     if (change.items === undefined) {
       const before = this.model.text(change.before);
-      if (before !== undefined) box.append(valueBlock(before, "before"));
-      box.append(valueBlock(this.model.text(change.after), "after"));
+      const after = this.model.text(change.after);
+      const pair = make("div", { class: (before ?? "").length < 30 && after.length < 30 ? "pair" : undefined });
+      if (before !== undefined) pair.append(valueBlock(before, "before"));
+      pair.append(valueBlock(after, "after"));
+      box.append(pair);
       return box;
     }
     box.append(...change.items.map((item) => valueBlock(this.model.text(item), "after")));

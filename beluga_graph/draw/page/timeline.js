@@ -182,7 +182,8 @@ function stepOf(span, model) {
 function orderedLanes(model) {
   const inside = new Map();
   for (const lane of model.lanes) {
-    if (lane.parent !== null) inside.set(lane.parent, [...(inside.get(lane.parent) ?? []), lane]);
+    if (!inside.has(lane.parent)) inside.set(lane.parent, []);
+    inside.get(lane.parent).push(lane);
   }
   const order = new Map([...model.boxes.keys()].map((id, number) => [id, number]));
   const found = [];
