@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from beluga_graph.codec import Codec, Registry
 from beluga_graph.disk import Head
-from beluga_graph.draw.replay import Delta, Replay
 from beluga_graph.draw.trail import Trail
 from beluga_graph.errors import RunNotFound
 from beluga_graph.events import Event, revive, stored_events
@@ -18,6 +17,9 @@ from beluga_graph.past import PastShapes, shape_then
 from beluga_graph.plan import Plan, StateBinding
 from beluga_graph.run import RunInfo, RunSnapshot, RunStatus, StepInfo, TokenInfo
 from stores.base import Store
+
+if TYPE_CHECKING:
+    from beluga_graph.draw.replay import Delta, Replay
 
 __all__ = ["info_of", "replay_of", "run_infos", "snapshot_of", "steps_of", "stored_plan", "trail_of"]
 
@@ -79,6 +81,8 @@ def _decoder(plan: Plan, history: History) -> Callable[[Any], Any]:
 
 def replay_of(store: Store, head: Head, plan: Plan) -> tuple[Replay, list[Delta]]:
     """Return a run told step by step, with its values decoded as `steps_of` does. Raises `DamagedRecord`."""
+    from beluga_graph.draw.replay import Replay  # noqa: PLC0415 - drawing is loaded when one draws
+
     begun, history = rebuild(store, head.run_id, 0)
     decode = _decoder(plan, history)
 

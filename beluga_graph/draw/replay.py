@@ -25,6 +25,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeAlias
 
+from beluga_graph.draw.layout import shown_route
 from beluga_graph.draw.marks import Mark, Span
 from beluga_graph.draw.overlay import Overlay, badge_parts, overlay_of
 from beluga_graph.draw.picture import Picture, picture
@@ -77,7 +78,6 @@ class Replay:
         self._spans: dict[str, int] = {}
         self._lanes: dict[str, int] = {"": 0}
         self._new_lanes: list[Delta] = []
-        self._written: dict[tuple[str, str, int], list[int]] = {}  # by item: the list of texts that tells it
         self._widest: dict[str, tuple[float, str]] = {}
         self._begin = self._delta_of(tuple(self.trail.spans), [span.node for span in self.trail.spans.values()], ())
 
@@ -85,8 +85,8 @@ class Replay:
         """Return what is known before the first step; a fork begins with visits, told as a delta of step 0."""
         run = self.trail.run
         return {
-            "flow": self.trail.shape.name,
-            "run": run.run_id,
+            "flow": clean(self.trail.shape.name),
+            "run": clean(run.run_id),
             "began": self._began,
             **boxes_of(self.trail.shape, self._picture),
             "begin": {"seq": 0, "at": 0, "status": "running", **self._begin},
@@ -102,7 +102,7 @@ class Replay:
         changed = trail.step(step)
         name = node or (token.node if token else "")
         told: Delta = {"seq": step.seq, "at": step.at_ms - self._began, "trigger": step.trigger}
-        told["what"] = _what(step, clipped(clean(name), 60), events)
+        told["what"] = _what(step, self._label(name), events)
         told |= self._named(name)
         told |= {"token": clipped(clean(token.name), NAME_SIGNS)} if token else {}
         told |= {"attempt": step.attempt} if step.trigger in ("NodeFinished", "NodeFailed") else {}
@@ -175,12 +175,6 @@ class Replay:
         start = place.lengths.get(field, 0)
         shown = min(what, MOST_ITEMS)
         items = [self._texts.value(item) for item in self._items(name, field, start, start + shown)]
-        for index, _ in enumerate(items):
-            # A frame that is begun anew appends to the same keys: what stands there is the last attempt's.
-            earlier = self._written.get((name, field, start + index))
-            if earlier is not None:
-                earlier[:] = [self._texts.value("(dropped with its attempt)")] * len(earlier)
-            self._written[name, field, start + index] = items
         return told | {"from": start, "count": what, "items": items}
 
     # What a step changed.
@@ -244,6 +238,10 @@ class Replay:
         self._new_lanes.append({"id": number, "parent": parent, "branch": int(branch), **self._named(opener.node)})
         return number
 
+    def _label(self, node: str) -> str:
+        shape = self.trail.shape.nodes.get(node)
+        return clipped(clean(node if shape is None else shape.local), 60)
+
     def _named(self, node: str) -> Delta:
         """Tell a node by the id of its box; by its name if the graph has lost it since."""
         if node in self._ids:
@@ -274,15 +272,16 @@ def boxes_of(shape: Shape, shown: Picture) -> Delta:
     """Return what there is to know of each box and line of a picture."""
     boxes = []
     for box in shown.boxes:
-        told: Delta = {"id": box.id, "name": box.name, "label": box.label, "kind": box.kind, "frame": box.frame}
-        told |= {"note": box.note} if box.note else {}
+        name, label = (clipped(clean(text), NAME_SIGNS * 2) for text in (box.name, box.label))
+        told: Delta = {"id": box.id, "name": name, "label": label, "kind": box.kind, "frame": box.frame}
+        told |= {"note": clipped(clean(box.note), NAME_SIGNS * 2)} if box.note else {}
         node = shape.nodes.get(box.name)
         for word in ("description", "agent", "input_type", "output_type") if node is not None else ():
             if text := getattr(node, word):
                 told[word] = clipped(text, NAME_SIGNS * 2)
         boxes.append(told)
     lines = [
-        {"id": line.id, "source": line.source, "target": line.target, "kind": line.kind, "label": line.label}
+        {"id": line.id, "source": line.source, "target": line.target, "kind": line.kind, "label": shown_route(line)}
         for line in shown.lines
     ]
     return {"boxes": boxes, "lines": lines}

@@ -12,6 +12,7 @@ __all__ = ["ALL_SIGNS", "MOST_SIGNS", "Texts", "cut", "shown_value"]
 MOST_SIGNS = 4_000  # of one value
 ALL_SIGNS = 6_000_000  # of all values of a run
 _ONE_LINE = 72
+_WORD = 16
 _FULL = "(left out: this page holds no more)"
 
 
@@ -57,6 +58,35 @@ def cut(text: str) -> str:
     return text if len(text) <= MOST_SIGNS else f"{text[:MOST_SIGNS]} … (cut: {len(text):,} characters)"
 
 
+def _laid_out(said: Any, indent: str, before: int) -> str:
+    """Return JSON of which each part stands on one line if it fits there; `before` is what stands left of it."""
+    line = json.dumps(said, ensure_ascii=False)
+    if not isinstance(said, dict | list) or len(indent) + before + len(line) <= _ONE_LINE:
+        return line
+    inner = f"{indent}  "
+    if isinstance(said, list):
+        if not any(isinstance(part, dict | list) or (isinstance(part, str) and len(part) > _WORD) for part in said):
+            return f"[\n{inner}" + f",\n{inner}".join(_filled(said, len(inner))) + f"\n{indent}]"
+        parts = [_laid_out(part, inner, 0) for part in said]
+    else:
+        keys = [f"{json.dumps(key, ensure_ascii=False)}: " for key in said]
+        parts = [key + _laid_out(part, inner, len(key)) for key, part in zip(keys, said.values(), strict=True)]
+    opened, closed = "[]" if isinstance(said, list) else "{}"
+    return f"{opened}\n{inner}" + f",\n{inner}".join(parts) + f"\n{indent}{closed}"
+
+
+def _filled(said: list[Any], indent: int) -> list[str]:
+    """Return lines that hold as many of some small values as fit: of numbers there are often many."""
+    lines: list[str] = []
+    for part in said:
+        text = json.dumps(part, ensure_ascii=False)
+        if lines and indent + len(lines[-1]) + len(text) + 2 <= _ONE_LINE:
+            lines[-1] += f", {text}"
+        else:
+            lines.append(text)
+    return lines
+
+
 def shown_value(value: Any) -> str:
     """Return a value as JSON text: on one line if it fits there, and cut if it is long; a text within its quotes."""
     if isinstance(value, str):
@@ -64,6 +94,7 @@ def shown_value(value: Any) -> str:
     try:
         said = as_data(value)
         line = json.dumps(said, ensure_ascii=False)
-        return line if len(line) <= _ONE_LINE else cut(json.dumps(said, ensure_ascii=False, indent=2))
+        # What is far too long is cut before anybody sees how it would have been laid out.
+        return cut(line if len(line) > 16 * MOST_SIGNS else _laid_out(said, "", 0))
     except ValueError:  # Python writes no number of more than some thousand digits
         return json.dumps(f"({type(value).__name__}: too large to be shown)")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
 from pydantic import BaseModel
 
 from beluga_graph import END, START, Agent, Context, Engine, Failure, Graph, Retry, RunFailed, Workflow, add, append
 from beluga_graph.testing import ScriptedModel, ToolCall, VirtualClock
+from stores.base import Store
 
 HOSTILE = "</script><script>alert(1)</script>\"'&<b>\u202eleft\u202c \U0001f40b\u2028\ud800"
 
@@ -110,32 +114,34 @@ def report(clock: VirtualClock) -> Graph:
     return g
 
 
-async def _through(store: Any, clock: VirtualClock, flow: Any, value: Any, run_id: str) -> str:
+def _run(page: Coroutine[Any, Any, str]) -> str:
+    """Run in a thread of its own: the browser's driver has a loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, page).result()
+
+
+async def _through(store: Store | None, clock: VirtualClock, flow: Any, value: Any, run_id: str) -> str:
     async with Engine(store, clock=clock) as engine:
         run = await engine.start(flow, value, run_id=run_id)
         for _ in range(40):
             await clock.advance(0.5)
-            if await run.status() == "waiting" and engine is not None:
-                state = await engine.snapshot(run_id)
-                if any(token.state == "wait" for token in state.tokens):
-                    await clock.advance(2.5)
-                    await run.signal("review", "approved by Ada")
+            if any(token.state == "wait" for token in (await engine.snapshot(run_id)).tokens):
+                await clock.advance(2.5)
+                await run.signal("review", "approved by Ada")
             if await run.status() in ("completed", "failed"):
                 break
-        try:
+        with contextlib.suppress(RunFailed):
             await run.result(timeout=30)
-        except RunFailed:
-            pass
         return await engine.html(run_id)
 
 
-def report_page(store: Any = None) -> str:
+def report_page(store: Store | None = None) -> str:
     """Return the page of the run of `report`; with a store, the run stays there."""
     clock = VirtualClock()
-    return asyncio.run(_through(store, clock, report(clock), "sales in the north", "report-7"))
+    return _run(_through(store, clock, report(clock), "sales in the north", "report-7"))
 
 
-def failed_page(store: Any = None) -> str:
+def failed_page(store: Store | None = None) -> str:
     """Return the page of a run that failed for good while a branch was at work."""
     clock = VirtualClock()
     g = Graph("nightly-import")
@@ -162,10 +168,10 @@ def failed_page(store: Any = None) -> str:
     g.edge(load, "joined")
     g.edge(index, "joined")
     g.edge("joined", END)
-    return asyncio.run(_through(store, clock, g, "batch 12", "import-3"))
+    return _run(_through(store, clock, g, "batch 12", "import-3"))
 
 
-def hostile_page(store: Any = None) -> str:
+def hostile_page(store: Store | None = None) -> str:
     """Return the page of a run in which every name and every value is out to break it."""
     clock = VirtualClock()
     hostile = HOSTILE.replace("/", "|").replace("\ud800", "")
@@ -183,7 +189,7 @@ def hostile_page(store: Any = None) -> str:
     g.edge(START, first)
     g.edge(first, second)
     g.edge(second, END)
-    return asyncio.run(_through(store, clock, g, HOSTILE.replace("\ud800", ""), "run <b>&amp;<!--"))
+    return _run(_through(store, clock, g, HOSTILE.replace("\ud800", ""), "run <b>&amp;<!--"))
 
 
 def long_page(turns: int = 667) -> str:
@@ -218,10 +224,15 @@ def long_page(turns: int = 667) -> str:
     g.edge(think, act)
     g.edge(act, judge)
     g.branch(judge, lambda turn: turn < turns, {True: think, False: END})
-    return asyncio.run(_through(None, clock, g, 0, "long-1"))
+    return _run(_through(None, clock, g, 0, "long-1"))
 
 
 def nested_flow() -> Workflow:
     """Return a flow with frames in frames, to fold."""
-    inner = Agent("writer", model=ScriptedModel([]), tools=[len])
+
+    def count(text: str) -> int:
+        """Count the letters."""
+        return len(text)
+
+    inner = Agent("writer", model=ScriptedModel([]), tools=[count])
     return Workflow("outer", Workflow("middle", inner))

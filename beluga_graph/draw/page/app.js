@@ -22,6 +22,7 @@ class App {
       found: (ids) => this.find(ids),
     });
     document.documentElement.classList.toggle("no-run", !model.hasRun);
+    byId("legend").open = !model.hasRun;
     this.fillHead();
     this.fillFold();
     this.listen();
@@ -64,7 +65,7 @@ class App {
 
   find(ids) {
     this.graph.found = ids;
-    this.graph.mark();
+    this.graph.markFound();
   }
 
   fillHead() {
@@ -138,13 +139,19 @@ class App {
 
   // Keys that hold everywhere, but where something else is typed into or pressed.
   onKey(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || byId("keys").open) return;
     const { target } = event;
-    if (event.key === "Escape") return this.letGo(target);
-    if (target.matches("input[type=search], select")) return undefined;
-    if (event.key === " " && target.matches("button, summary")) return undefined;
-    const isScrub = target === byId("scrub");
+    if (event.ctrlKey || event.metaKey || event.altKey || byId("keys").open) return;
+    if (target.matches("input[type=search], select") && event.key !== "Escape") return;
+    if (event.key === " " && target.matches("button, summary")) return;
+    const act = this.actions(target)[event.key];
+    if (!act) return;
+    event.preventDefault();
+    act();
+  }
+
+  actions(target) {
     const keys = {
+      Escape: () => this.letGo(target),
       "/": () => byId("search").focus(),
       "?": () => byId("keys").showModal(),
       "+": () => this.graph.zoomTo(this.graph.scale * 1.25),
@@ -155,17 +162,14 @@ class App {
     };
     if (this.transport) {
       keys[" "] = () => this.transport.toggle();
-      if (!isScrub && !target.matches("[role=tabpanel], pre")) { // those have keys of their own
+      if (!target.matches("#scrub, [role=tabpanel], pre")) { // those have keys of their own
         keys.ArrowLeft = () => this.transport.move(-1);
         keys.ArrowRight = () => this.transport.move(1);
         keys.Home = () => this.transport.move(-Infinity);
         keys.End = () => this.transport.move(Infinity);
       }
     }
-    const act = keys[event.key];
-    if (!act) return undefined;
-    event.preventDefault();
-    return act();
+    return keys;
   }
 
   letGo(target) {

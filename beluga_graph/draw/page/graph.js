@@ -9,11 +9,12 @@ class GraphView {
     this.choose = choose;
     this.stage = byId("stage");
     this.drawings = [...this.stage.querySelectorAll("svg.graph")].map((svg) => this.prepared(svg));
-    this.labels = new Map(model.head.lines.map((line) => [line.id, line.kind === "error" ? "" : line.label]));
+    this.labels = new Map(model.head.lines.map((line) => [line.id, line.label]));
     this.state = null;
     this.at = null; // the node of the step that is shown
     this.chosen = null;
-    this.found = null; // what is looked for, if anything is
+    this.found = null; // the nodes of what is looked for, if anything is
+    this.marked = {}; // by class: the element that has it
     this.isFitted = true;
     this.openTo(depth);
     this.listen();
@@ -68,6 +69,7 @@ class GraphView {
     else this.zoomTo(this.scale);
     this.show(this.state, this.at);
     this.mark();
+    this.markFound();
   }
 
   // Shows a state of the run: what did not change since is not touched.
@@ -92,7 +94,7 @@ class GraphView {
       wire.element.classList.toggle("taken", count > 0);
       if (!wire.route) continue;
       const words = [this.labels.get(id), count > 1 ? `\u00d7${count}` : ""].filter(Boolean).join(" ");
-      setText(wire.route, words.length > 40 ? `${words.slice(0, 39)}\u2026` : words);
+      setText(wire.route, words);
       wire.element.classList.toggle("bare", words === "");
     }
     this.state = state;
@@ -107,21 +109,27 @@ class GraphView {
     return null;
   }
 
-  // Marks the node of the step, the one that is chosen, and what is found.
+  // Marks the node of the step, and the one that is chosen.
   mark() {
-    const at = this.shownBox(this.at);
-    const chosen = this.shownBox(this.chosen);
-    const found = this.found && new Set([...this.found].map((id) => this.shownBox(id)));
-    this.drawing.svg.classList.toggle("looking", found !== null);
-    for (const [id, { element }] of this.drawing.cards) {
-      element.classList.toggle("current", id === at);
-      element.classList.toggle("chosen", id === chosen);
-      element.classList.toggle("found", found !== null && found.has(id));
+    for (const [name, id] of [["current", this.at], ["chosen", this.chosen]]) {
+      const element = this.drawing.cards.get(this.shownBox(id))?.element;
+      if (this.marked[name] === element) continue;
+      this.marked[name]?.classList.remove(name);
+      element?.classList.add(name);
+      this.marked[name] = element;
     }
   }
 
-  // Scrolls as little as brings a node into view.
+  markFound() {
+    const found = this.found && new Set([...this.found].map((id) => this.shownBox(id)));
+    this.drawing.svg.classList.toggle("looking", found !== null);
+    for (const [id, { element }] of this.drawing.cards) element.classList.toggle("found", found !== null && found.has(id));
+  }
+
+  // Scrolls as little as brings a node into view: at once where one step soon follows another.
   reveal(id) {
+    const isQuick = performance.now() - (this.revealed ?? 0) < 400;
+    this.revealed = performance.now();
     const card = this.drawing.cards.get(this.shownBox(id));
     if (!card || this.isWhole) return;
     const room = this.stage.getBoundingClientRect();
@@ -131,7 +139,7 @@ class GraphView {
       over(place.left - 24, place.right + 24, room.left, room.right),
       over(place.top - 24, place.bottom + 24, room.top, room.bottom),
     ];
-    if (left || top) this.stage.scrollBy({ left, top, behavior: calm() ? "auto" : "smooth" });
+    if (left || top) this.stage.scrollBy({ left, top, behavior: calm() || isQuick ? "auto" : "smooth" });
   }
 
   get isWhole() {
@@ -165,7 +173,11 @@ class GraphView {
     byId("zoom-in").addEventListener("click", () => this.zoomTo(this.scale * 1.25));
     byId("zoom-out").addEventListener("click", () => this.zoomTo(this.scale / 1.25));
     byId("zoom-fit").addEventListener("click", () => this.fit());
-    new ResizeObserver(() => this.isFitted && this.fit()).observe(stage);
+    new ResizeObserver(() => {
+      if (!this.isFitted) return;
+      this.fit();
+      this.reveal(this.at);
+    }).observe(stage);
     stage.addEventListener("wheel", (event) => {
       if (!event.ctrlKey && !event.metaKey) return;
       event.preventDefault();
@@ -219,8 +231,8 @@ class GraphView {
       const place = this.drawing.cards.get(id).element.querySelector(".body").getBoundingClientRect();
       return [place.left + place.width / 2, place.top + Math.min(place.height / 2, 16)];
     };
-    const nodes = [...this.drawing.cards.keys()].filter((id) => this.drawing.cards.get(id).element.id);
-    if (from === null) return nodes[0] ?? null;
+    const nodes = [...this.model.boxes.keys()].filter((id) => this.drawing.cards.get(id)?.element.id);
+    if (from === null) return this.shownBox(this.at) ?? nodes[0] ?? null;
     const [x, y] = middle(from);
     let best = [Infinity, null];
     for (const id of nodes) {

@@ -35,7 +35,7 @@ def page(shape: Shape, replay: Replay | None = None, steps: Sequence[Delta] = ()
     badges = replay.widest() if replay is not None else {}
     drawings = [_drawing(depth, shown, replay, badges) for depth, shown in enumerate(depths)]
     small = [depth for depth, shown in enumerate(depths) if len(shown.boxes) <= MANY]
-    head = replay.head() if replay is not None else {"flow": shape.name, **boxes_of(shape, depths[-1])}
+    head = replay.head() if replay is not None else {"flow": clean(shape.name), **boxes_of(shape, depths[-1])}
     statuses = {mark["status"] for step in (head.get("begin", {}), *steps) for mark in step.get("marks", {}).values()}
     style, script = _style(), _script()
     return _part("page.html").substitute(

@@ -37,7 +37,9 @@ class Panel {
   showStep(step, state) {
     const parts = [make("h3", { text: step.what }), this.facts(step), ...this.values(step)];
     if (step.state) parts.push(heading("State"), ...step.state.map((change) => this.change(change)));
-    if (step.events) parts.push(heading("Events"), ...step.events.map((event) => this.event(event)));
+    // That a node returned is told above, with its value; here only if it also said something.
+    const events = (step.events ?? []).filter((event) => event.type !== "node_finished" || event.text !== undefined);
+    if (events.length) parts.push(heading("Events"), ...events.map((event) => this.event(event)));
     if (state.fields.size) parts.push(this.whole(state));
     byId("step").replaceChildren(...parts);
     byId("step").scrollTop = 0;
@@ -70,8 +72,11 @@ class Panel {
     const box = make("div", { class: "change" }, this.fieldName(change));
     if (change.items === undefined) {
       const before = this.model.text(change.before);
-      if (before !== undefined) box.append(valueBlock(before, "before"));
-      box.append(valueBlock(this.model.text(change.after), "after"));
+      const after = this.model.text(change.after);
+      const pair = make("div", { class: (before ?? "").length < 30 && after.length < 30 ? "pair" : undefined });
+      if (before !== undefined) pair.append(valueBlock(before, "before"));
+      pair.append(valueBlock(after, "after"));
+      box.append(pair);
       return box;
     }
     box.append(...change.items.map((item) => valueBlock(this.model.text(item), "after")));
@@ -96,7 +101,7 @@ class Panel {
     box.addEventListener("toggle", () => {
       if (!box.open || box.childElementCount > 1) return;
       for (const field of [...state.fields.values()].slice(0, 200)) {
-        const name = make("div", { class: "field" }, make("code", { text: field.field }));
+        const name = this.fieldName({ ...field, items: undefined });
         const shown = field.length === undefined ? field.after : field.items.at(-1);
         if (field.length !== undefined) name.append(make("span", { class: "soft", text: `${counted(field.length, "item")}, the last:` }));
         box.append(make("div", { class: "change" }, name, valueBlock(this.model.text(shown) ?? "null")));

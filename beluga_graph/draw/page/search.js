@@ -129,7 +129,8 @@ function eventDetail(model, event) {
   const text = model.text(event.error) ?? model.text(event.text);
   const json = model.text(event.arguments) ?? model.text(event.output);
   const said = text !== undefined ? text.slice(0, 200) : json !== undefined ? brief(json) : (event.what ?? "");
-  return [event.name, event.target && `to ${event.target}`, said].filter(Boolean).join("  ");
+  const name = event.name !== model.label(event) && event.name;
+  return [name, event.target && `to ${event.target}`, said].filter(Boolean).join("  ");
 }
 
 function nodeRows(model) {

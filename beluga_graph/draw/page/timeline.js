@@ -90,11 +90,18 @@ class Timeline {
 
   drawBar(pen, span, top) {
     const [x, width] = this.ends(span);
-    const colour = this.colour(span.status);
+    const colour = this.colour(statusOf(span, this.model));
     if (span.opens) { // a frame or a fan-out: what is done meanwhile is in the lanes below
       pen.fillStyle = colour;
       pen.globalAlpha = 0.45;
       pen.fillRect(x, top + (LANE - THIN) / 2, width, THIN);
+      pen.globalAlpha = 1;
+      return;
+    }
+    if (width < 4) { // too narrow for a rim
+      pen.fillStyle = colour;
+      pen.globalAlpha = 0.7;
+      pen.fillRect(x, top + (LANE - BAR) / 2, Math.max(1, width - 0.5), BAR);
       pen.globalAlpha = 1;
       return;
     }
@@ -103,7 +110,7 @@ class Timeline {
     pen.fillStyle = this.colour(span.status === "stopped" ? "dropped-back" : `${span.status}-back`);
     pen.fill();
     pen.strokeStyle = colour;
-    pen.lineWidth = width < 6 ? 2 : 1;
+    pen.lineWidth = 1;
     pen.stroke();
     if (width > 34) {
       pen.fillStyle = colour;
@@ -153,6 +160,12 @@ class Timeline {
   }
 }
 
+// How a visit is; what is open is as what stands in it, which its node's mark tells.
+function statusOf(span, model) {
+  if (!span.opens || typeof span.ended === "number") return span.status;
+  return model.state.marks.get(span.node)?.status ?? span.status;
+}
+
 // What there is to say of a visit in one line.
 function visitWords(span, end) {
   const to = typeof span.to === "number" ? span.to : end;
@@ -169,7 +182,8 @@ function stepOf(span, model) {
 function orderedLanes(model) {
   const inside = new Map();
   for (const lane of model.lanes) {
-    if (lane.parent !== null) inside.set(lane.parent, [...(inside.get(lane.parent) ?? []), lane]);
+    if (!inside.has(lane.parent)) inside.set(lane.parent, []);
+    inside.get(lane.parent).push(lane);
   }
   const order = new Map([...model.boxes.keys()].map((id, number) => [id, number]));
   const found = [];

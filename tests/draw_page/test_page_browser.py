@@ -1,0 +1,318 @@
+"""The page in a real browser: what it shows at a step, what can be done with it, and what cannot be done to it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+from runs_to_show import HOSTILE, failed_page, hostile_page, long_page, nested_flow, report, report_page
+
+from beluga_graph.draw.overlay import Overlay, overlay_of
+from beluga_graph.draw.picture import Picture, picture
+from beluga_graph.history import read_head
+from beluga_graph.inspection import stored_plan, trail_of
+from beluga_graph.testing import VirtualClock
+from stores import MemoryStore
+
+Show = Callable[..., Page]
+
+DRAWN = """() => {
+  const drawing = document.querySelector('svg.graph:not([hidden])');
+  const nodes = {}, wires = {};
+  for (const node of drawing.querySelectorAll('.node')) {
+    const status = [...node.classList].find((name) => name.startsWith('s-')) ?? '';
+    nodes[node.dataset.id] = [status.slice(2), node.querySelector(':scope > .badge')?.textContent ?? ''];
+  }
+  for (const wire of drawing.querySelectorAll('.wire.taken')) {
+    wires[wire.dataset.id] = wire.querySelector('.route')?.textContent ?? '';
+  }
+  return [nodes, wires];
+}"""
+
+
+def scrub(page: Page, step: int) -> None:
+    page.eval_on_selector("#scrub", "(e, step) => { e.value = step; e.dispatchEvent(new Event('input')); }", step)
+    at(page, step)
+
+
+def at(page: Page, step: int) -> None:
+    page.wait_for_selector(f"html[data-step='{step}']")
+
+
+def told(overlay: Overlay, shown: Picture) -> list[dict[str, Any]]:
+    badges, counts = overlay.badges(), overlay.counts()
+    nodes = {
+        box.id: [overlay.marks[box.name].status, badges[box.name]] for box in shown.boxes if box.name in overlay.marks
+    }
+    wires = {
+        line.id: " ".join(
+            part for part in ("" if line.kind == "error" else line.label, counts.get(line.id, "")) if part
+        )
+        for line in shown.lines
+        if line.id in overlay.taken
+    }
+    return [nodes, wires]
+
+
+@pytest.mark.parametrize(("make", "run_id"), [(report_page, "report-7"), (failed_page, "import-3")])
+def test_scrubbing_shows_what_the_drawing_of_each_step_shows(
+    shown: Show, make: Callable[[MemoryStore], str], run_id: str
+) -> None:
+    store = MemoryStore()
+    page = shown(make(store))
+    head = read_head(store, run_id)
+    shape = stored_plan(store, head).shape
+    last = int(page.get_attribute("#scrub", "max") or 0)
+    forth, back = range(1, last + 1), range(last, 0, -1)
+    for step in [*forth, *back, last, 1, last // 2]:
+        scrub(page, step)
+        trail = trail_of(store, head, shape, step)
+        assert page.evaluate(DRAWN) == told(overlay_of(trail, picture(shape)), picture(shape)), step
+        assert page.inner_text("#status") == trail.run.status
+
+
+def test_a_page_opened_at_a_step_shows_what_scrubbing_there_does(shown: Show) -> None:
+    html = report_page()
+    scrubbed = shown(html)
+    parts = ["#step", "#facts", "#rows [aria-selected=true]"]
+    for step in (2, 9, 20):
+        scrub(scrubbed, step)
+        opened = shown(html, fragment=f"#step={step}")
+        assert opened.evaluate(DRAWN) == scrubbed.evaluate(DRAWN)
+        assert [opened.inner_text(part) for part in parts] == [scrubbed.inner_text(part) for part in parts]
+
+
+def test_folded_sub_flows_show_the_run_too(shown: Show) -> None:
+    store = MemoryStore()
+    page = shown(report_page(store))
+    head = read_head(store, "report-7")
+    shape = stored_plan(store, head).shape
+    page.click("#fold >> text=folded")
+    expect(page.locator("#fold [aria-pressed=true]")).to_have_text("folded")
+    for step in (8, 22):
+        scrub(page, step)
+        small = picture(shape, 0)
+        assert page.evaluate(DRAWN) == told(overlay_of(trail_of(store, head, shape, step), small), small)
+    nodes_folded = page.locator("svg.graph:not([hidden]) .node").count()
+    page.keyboard.press("]")
+    assert page.locator("svg.graph:not([hidden]) .node").count() > nodes_folded
+
+
+def test_a_step_tells_values_the_state_before_and_after_and_its_events(shown: Show) -> None:
+    page = shown(report_page())
+    page.click("#rows >> text=draft")
+    expect(page.locator("#step h3")).to_have_text("draft finished")
+    assert page.locator("#step .value.said").inner_text() == "Sales are up in the north, and flat elsewhere."
+    assert [block.inner_text() for block in page.locator("#step .change .value").all()] == ["4", "9"]
+    page.locator("#rows .row:has-text('improve')").first.click()
+    expect(page.locator("#step h3")).to_have_text("improve finished")
+    assert '"score": 0.4' in page.locator("#step .value").nth(0).inner_text()
+    assert '"score": 0.6' in page.locator("#step .value").nth(1).inner_text()
+    assert page.locator("#step .value.before").inner_text() == "9"
+    assert page.locator("#step .value.after").inner_text() == "11"
+    page.click("#step .whole summary")
+    expect(page.locator("#step .whole")).to_contain_text("findings")
+
+
+def test_search_finds_text_anywhere_marks_its_nodes_and_goes_through_them(shown: Show) -> None:
+    page = shown(report_page())
+    page.keyboard.press("/")
+    page.keyboard.type("ARCHIVE is not")
+    expect(page.locator("#matches")).to_have_text("2 matches")
+    assert page.locator("svg.graph:not([hidden]) .node.found title").all_text_contents() == [
+        "function: gather: up to 3 attempts"
+    ]
+    scrub(page, 1)
+    page.focus("#search")
+    for key, step in (("Enter", 2), ("Enter", 4), ("Enter", 2), ("Shift+Enter", 4)):
+        page.keyboard.press(key)
+        at(page, step)
+    page.keyboard.press("Escape")
+    assert page.locator(".found").count() == 0
+    page.fill("#search", "older than a year")  # in the branch, and where it is joined
+    assert page.locator("#rows .row .who").all_inner_texts() == ["check", "together"]
+    page.fill("#search", "nobody said this")
+    expect(page.locator("#matches")).to_have_text("0 matches")
+
+
+def test_a_node_that_is_clicked_tells_its_visits_and_narrows_the_events(shown: Show) -> None:
+    page = shown(report_page())
+    page.locator("svg.graph:not([hidden]) .node:has(> title:text-is('function: improve'))").click()
+    assert page.locator("#node h3").inner_text() == "improve"
+    assert page.locator("#visits .row").count() == 3
+    assert page.locator("#rows .row").count() == 3
+    page.locator("#visits .row").nth(1).click()
+    at(page, int(page.locator("#visits .row .seq").nth(1).inner_text()))
+    page.click("#chosen")
+    expect(page.locator("#chosen")).to_be_hidden()
+    assert page.locator("#rows .row").count() > 3
+
+
+def test_the_timeline_has_a_lane_for_each_branch_and_leads_to_steps(shown: Show) -> None:
+    page = shown(report_page())
+    assert page.evaluate("document.getElementById('lane-room').offsetHeight") == 6 * 26
+    box = page.locator("#lanes").bounding_box()
+    assert box
+    page.mouse.click(box["x"] + box["width"] - 14, box["y"] + 13)
+    at(page, 22)
+    page.mouse.click(box["x"] + box["width"] * 0.25, box["y"] + 13)  # the bar of `gather`: where it ended
+    at(page, 6)
+    before = page.evaluate("document.getElementById('cursor').getBoundingClientRect().x")
+    page.click("#by-step")
+    assert page.evaluate("document.getElementById('cursor').getBoundingClientRect().x") != before
+
+
+def test_the_theme_is_the_readers_and_can_be_turned(shown: Show) -> None:
+    def back(page: Page) -> list[str]:
+        return page.evaluate(
+            "[getComputedStyle(document.body).backgroundColor,"
+            " getComputedStyle(document.querySelector('.card .body')).fill]"
+        )
+
+    html = report_page()
+    light, dark = shown(html, color_scheme="light"), shown(html, color_scheme="dark")
+    bright, dim = back(light), back(dark)
+    assert bright[0] != dim[0]
+    assert bright[1] != dim[1]
+    for theme, colours in (("light", bright), ("dark", dim), ("auto", bright)):
+        light.click("#theme")
+        assert light.inner_text("#theme") == theme
+        light.wait_for_timeout(300)  # colours pass over into each other
+        assert back(light) == colours
+
+
+def test_all_can_be_done_with_keys_alone(shown: Show) -> None:
+    page = shown(report_page())
+    reached: list[str] = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        name, outline = page.evaluate(
+            "[document.activeElement.id || document.activeElement.textContent.trim().slice(0, 40),"
+            " getComputedStyle(document.activeElement).outlineStyle]"
+        )
+        if page.evaluate("document.activeElement === document.body"):
+            break
+        assert outline != "none" or name == "scrub", f"{name}: the focus is seen (the scrubber's is on its thumb)"
+        if name in reached:
+            break
+        reached.append(name)
+    wanted = ["theme", "help", "folded", "zoom-in", "stage", "play", "scrub", "speed", "by-step", "search", "rows"]
+    assert set(wanted) <= set(reached)
+
+    page.focus("#scrub")
+    for key, step in (("Home", 1), ("ArrowRight", 2), ("ArrowRight", 3), ("ArrowLeft", 2), ("End", 22)):
+        page.keyboard.press(key)
+        at(page, step)
+    page.keyboard.press("Space")
+    expect(page.locator("#play")).to_have_attribute("aria-pressed", "true")
+    page.wait_for_selector("html:not([data-step='22'])")  # it begins anew
+    page.keyboard.press("Space")
+    expect(page.locator("#play")).to_have_attribute("aria-pressed", "false")
+
+    page.focus("#rows")
+    page.keyboard.press("Home")
+    at(page, 1)
+    page.keyboard.press("ArrowDown")
+    at(page, 2)
+
+    page.focus("#stage")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#node h3").inner_text() == "research"
+    page.keyboard.press("Escape")
+    expect(page.locator("#chosen")).to_be_hidden()
+
+    page.keyboard.press("?")
+    expect(page.locator("#keys")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#keys")).to_be_hidden()
+
+
+def test_the_graph_is_zoomed_and_dragged(shown: Show) -> None:
+    page = shown(report_page())
+    width = page.evaluate("document.querySelector('svg.graph:not([hidden])').clientWidth")
+    page.click("#zoom-in")
+    page.click("#zoom-in")
+    larger = page.evaluate("document.querySelector('svg.graph:not([hidden])').clientWidth")
+    assert larger > width * 1.4
+    box = page.locator("#stage").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 30, box["y"] + 150)
+    page.evaluate("document.getElementById('stage').scrollTo(0, 0)")
+    page.mouse.down()
+    page.mouse.move(box["x"] + 30, box["y"] + 50, steps=4)
+    page.mouse.up()
+    assert page.evaluate("document.getElementById('stage').scrollTop") == 100
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, 300)
+    page.keyboard.up("Control")
+    page.wait_for_function("(wide) => document.querySelector('svg.graph:not([hidden])').clientWidth < wide", arg=larger)
+    page.click("#zoom-fit")
+    assert page.evaluate("document.querySelector('svg.graph:not([hidden])').clientWidth") == width
+
+
+@pytest.mark.parametrize("width", [400, 1000, 1600])
+@pytest.mark.parametrize("make", [report_page, hostile_page, lambda: nested_flow().html()])
+def test_the_page_is_never_wider_than_the_window(shown: Show, make: Callable[[], str], width: int) -> None:
+    page = shown(make(), width=width, height=900)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    wide = page.evaluate(
+        "[...document.querySelectorAll('section')].filter((e) => e.offsetParent && e.offsetWidth > innerWidth).length"
+    )
+    assert wide == 0
+    for part in ("#graph", "#events", "#panel"):
+        box = page.locator(part).bounding_box()
+        assert box
+        assert box["height"] > 100
+
+
+def test_hostile_names_and_values_are_text_and_nothing_else(shown: Show) -> None:
+    page = shown(hostile_page())
+    for step in (1, 2, 3):
+        scrub(page, step)
+        assert page.locator("script").count() == 2
+        assert page.locator("b:has-text('left'), img").count() == 0
+    assert "<script>alert(3)</script>" in page.inner_text("#step")
+    scrub(page, 2)
+    assert HOSTILE.replace("\ud800", "") == page.locator("#step .value").first.text_content()
+    assert page.locator("#step .value").nth(1).text_content().count("x") < 4_100, "5,000 are cut"
+    page.fill("#search", "</script>")
+    page.locator("#rows .row").first.click()
+    page.locator("svg.graph:not([hidden]) .node").first.click()
+    assert page.locator("#node h3").inner_text().startswith("node <|script><script>alert(1)")
+
+
+def test_a_flow_without_a_run_shows_its_nodes(shown: Show) -> None:
+    page = shown(report(VirtualClock()).html())
+    for part in ("#transport", "#timeline", "#facts", "#tab-step"):
+        assert not page.locator(part).is_visible()
+    page.fill("#search", "archive")
+    assert page.locator("#rows .row .who").all_inner_texts() == ["gather", "check"]
+    assert page.locator("svg.graph:not([hidden]) .node.found").count() == 2
+    page.locator("#rows .row").first.click()
+    assert "Read the archive, which is slow to wake." in page.inner_text("#node")
+    assert "sub-flow" in page.inner_text("#legend")
+
+
+def test_two_thousand_steps_open_and_scrub_with_few_elements(shown: Show) -> None:
+    page = shown(long_page())
+    last = int(page.get_attribute("#scrub", "max") or 0)
+    assert last >= 2000
+    count = "document.querySelectorAll('*').length"
+    assert page.evaluate(count) < 800
+    for step in (1, 1500, 700, last, 64, 65, 63, 1280):
+        scrub(page, step)
+        assert page.inner_text("#rows [aria-selected=true] .seq") == str(step)
+        assert page.evaluate(count) < 800
+    page.fill("#search", "turn 555")
+    expect(page.locator("#matches")).to_have_text("2 matches")
+    page.fill("#search", "turn")
+    page.evaluate("document.getElementById('rows').scrollTop = 20000")
+    page.locator("svg.graph:not([hidden]) .node").first.click()
+    assert page.evaluate(count) < 800
+
+
+def test_less_motion_is_respected(shown: Show) -> None:
+    page = shown(report_page(), reduced_motion="reduce")
+    durations = "[...document.querySelectorAll('*')].map((e) => getComputedStyle(e).transitionDuration)"
+    assert set(page.evaluate(durations)) == {"0s"}

@@ -1,0 +1,190 @@
+"""What is on a page: a run told in deltas, locked up, and bounded."""
+
+import asyncio
+import json
+import re
+from base64 import b64encode
+from hashlib import sha256
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from runs_to_show import failed_page, hostile_page, long_page, nested_flow, report, report_page
+
+from beluga_graph import Engine
+from beluga_graph.codec.plain import as_data
+from beluga_graph.draw.overlay import overlay_of
+from beluga_graph.draw.picture import picture
+from beluga_graph.draw.text import shown_duration
+from beluga_graph.draw.values import ALL_SIGNS, MOST_SIGNS, Texts, shown_value
+from beluga_graph.history import read_head
+from beluga_graph.inspection import replay_of, stored_plan, trail_of
+from beluga_graph.testing import VirtualClock
+from stores import MemoryStore
+
+
+def model_of(html: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="model">(.*?)</script>', html, re.DOTALL)
+    assert found
+    model: dict[str, Any] = json.loads(found[1])
+    return model
+
+
+class Parsed(HTMLParser):
+    """Every tag of a page with its attributes, and what stands in its scripts and styles."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.inside: list[tuple[str, dict[str, str | None], str]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.cdata_elem is not None:
+            self.inside.append((*self.tags[-1], data))
+
+
+def test_the_deltas_of_a_run_tell_at_each_step_what_its_drawing_shows() -> None:
+    store = MemoryStore()
+    report_page(store)
+    head = read_head(store, "report-7")
+    plan = stored_plan(store, head)
+    replay, steps = replay_of(store, head, plan)
+    shown = picture(plan.shape)
+    names = {box.id: box.name for box in shown.boxes}
+    marks: dict[str, dict[str, Any]] = {}
+    taken: dict[str, int] = {}
+    assert len(steps) > 15
+    for step in [replay.head()["begin"], *steps]:
+        marks.update({names[box]: mark for box, mark in step.get("marks", {}).items()})
+        taken.update(step.get("taken", {}))
+        if not step["seq"]:
+            continue
+        overlay = overlay_of(trail_of(store, head, plan.shape, step["seq"]), shown)
+        assert taken == overlay.taken
+        assert {name: mark["status"] for name, mark in marks.items()} == {
+            name: mark.status for name, mark in overlay.marks.items() if mark.visits
+        }
+        badges = {name: badge for name, badge in overlay.badges().items() if badge}
+        assert {name: badge_at(mark, step["at"]) for name, mark in marks.items()} == badges
+
+
+def badge_at(mark: dict[str, Any], at: int) -> str:
+    """Do what the page does."""
+    busy = mark["busy"] + mark.get("clocks", 0) * at
+    time = [shown_duration(busy)] if busy or not mark.get("now") else []
+    return " · ".join([*mark.get("before", []), *time, *mark.get("after", [])]) or mark["status"]
+
+
+def test_a_delta_tells_values_state_and_events() -> None:
+    model = model_of(report_page())
+    texts = [text for step in model["steps"] for text in step.get("texts", [])]
+    by_what = {step["what"]: step for step in model["steps"]}
+
+    gathered = by_what["gather finished"]
+    assert (gathered["attempt"], texts[gathered["given"]]) == (3, '"sales in the north"')
+    title, _ = gathered["state"]
+    assert (title["field"], texts[title["after"]], "before" in title) == ("title", '"Sales In The North"', False)
+    checked = by_what["check finished"]
+    (added,) = [change for change in checked["state"] if "items" in change]
+    assert [texts[item] for item in added["items"]] == ['"12 sources agree"', '"1 source is older than a year"']
+    improved = [step for step in model["steps"] if step["what"] == "improve finished"]
+    assert [(texts[c["before"]], texts[c["after"]]) for step in improved for c in step["state"]] == [
+        ("9", "11"),
+        ("11", "13"),
+        ("13", "15"),
+    ]
+    joined = json.loads(texts[by_what["together finished"]["given"]])
+    assert joined[1:] == ["no contradiction", "about 40"]
+    drafted = by_what["draft finished"]["events"][0]
+    assert texts[drafted["text"]] == "Sales are up in the north, and flat elsewhere."
+    assert by_what["gather failed, to be tried again in 400 ms"]["events"][0]["type"] == "retry"
+    assert texts[by_what["review got its signal"]["gave"]] == '"approved by Ada"'
+    assert model["steps"][-1]["status"] == "completed"
+
+
+def test_the_same_run_gives_the_same_bytes() -> None:
+    assert report_page() == report_page()
+    assert nested_flow().html() == nested_flow().html()
+
+
+@pytest.mark.parametrize("html", [report_page(), failed_page(), hostile_page(), nested_flow().html()])
+def test_a_page_allows_itself_only_what_stands_on_it(html: str) -> None:
+    assert html.isascii()
+    page = Parsed(html)
+    (policy,) = [a["content"] for tag, a in page.tags if tag == "meta" and "http-equiv" in a]
+    rules = dict(rule.strip().split(" ", 1) for rule in str(policy).split(";"))
+    assert rules.keys() == {"default-src", "script-src", "style-src", "img-src", "base-uri", "form-action"}
+    for kind, tag in (("script-src", "script"), ("style-src", "style")):
+        (text,) = [text for name, a, text in page.inside if name == tag and a.get("type") != "application/json"]
+        assert rules[kind] == f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+    assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
+    assert [tag for tag, _ in page.tags].count("script") == 2
+    for tag, attributes in page.tags:
+        assert tag not in ("img", "iframe", "object", "embed", "base", "a")
+        assert not [name for name in attributes if name == "style" or name.startswith("on")], "nothing inline"
+        assert not [value for value in attributes.values() if value and "://" in value], "no address"
+    data = next(text for _, a, text in page.inside if a.get("type") == "application/json")
+    assert not set("<>&\u2028\u2029") & set(data)
+
+
+def test_a_run_that_failed_is_told_to_its_failure() -> None:
+    model = model_of(failed_page())
+    assert model["steps"][-1]["status"] == "failed"
+    assert model["steps"][-1]["what"] == "load failed"
+
+
+def test_a_fork_begins_with_what_it_took_over() -> None:
+    clock = VirtualClock()
+
+    async def forked() -> str:
+        async with Engine(clock=clock) as engine:
+            run = await engine.start(report(clock), "sales", run_id="source")
+            while await run.status() != "waiting" or not (await engine.snapshot("source")).state.get("cost", 0) > 5:
+                await clock.advance(0.5)
+            fork = await engine.fork("source", (await engine.snapshot("source")).seq, run_id_new="fork")
+            return await engine.html(fork.id)
+
+    model = model_of(asyncio.run(forked()))
+    assert model["head"]["begin"]["marks"]
+    assert [span["id"] for span in model["head"]["begin"]["spans"]] == [0]
+
+
+def test_a_value_is_cut_and_says_so() -> None:
+    assert json.loads(shown_value("x" * 5000)) == "x" * MOST_SIGNS + " … (cut: 5,000 characters)"
+    assert len(shown_value(["y" * 100] * 1000)) < MOST_SIGNS + 50
+    assert "too large" in shown_value(10**6000)
+
+
+def test_values_beyond_what_a_page_holds_are_left_out_and_said_to_be() -> None:
+    texts = Texts()
+    many = [texts.text(f"{number:04d}" * (MOST_SIGNS // 4)) for number in range(ALL_SIGNS // MOST_SIGNS + 50)]
+    table = texts.taken()
+    assert sum(map(len, table)) < ALL_SIGNS + 100
+    assert len(set(many)) == len(table)
+    assert "holds no more" in table[many[-1]]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda parts: st.lists(parts, max_size=5) | st.dictionaries(st.text(), parts, max_size=5),
+    max_leaves=30,
+)
+
+
+@given(json_values)
+def test_what_is_not_cut_is_the_json_of_its_value(value: Any) -> None:
+    text = shown_value(value)
+    if "(cut: " not in text:
+        assert json.loads(text) == as_data(value)
+
+
+def test_a_long_run_is_told_in_a_few_hundred_bytes_a_step() -> None:
+    html = long_page(200)
+    assert len(model_of(html)["steps"]) >= 600
+    assert len(html) < 90_000 + 601 * 1_000
