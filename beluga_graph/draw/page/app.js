@@ -48,7 +48,10 @@ class App {
     if (at) this.graph.reveal(at);
     this.transport.show(count, step);
     this.timeline.show(this.state);
-    if (step) this.panel.showStep(step, this.state);
+    if (step) {
+      this.timeline.follow(step);
+      this.panel.showStep(step, this.state);
+    }
     this.events.follow(count);
     this.showHead(count);
     document.documentElement.dataset.step = String(count);
