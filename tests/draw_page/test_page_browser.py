@@ -8,8 +8,10 @@ from playwright.sync_api import Page, expect
 from runs_to_show import HOSTILE, failed_page, hostile_page, long_page, nested_flow, report, report_page
 
 from beluga_graph.draw.overlay import Overlay, overlay_of
+from beluga_graph.draw.page import page as drawn_page
 from beluga_graph.draw.picture import Picture, picture
-from beluga_graph.history import read_head
+from beluga_graph.draw.replay import Replay
+from beluga_graph.history import read_head, rebuild
 from beluga_graph.inspection import stored_plan, trail_of
 from beluga_graph.testing import VirtualClock
 from stores import MemoryStore
@@ -291,6 +293,20 @@ def test_a_flow_without_a_run_shows_its_nodes(shown: Show) -> None:
     page.locator("#rows .row").first.click()
     assert "Read the archive, which is slow to wake." in page.inner_text("#node")
     assert "sub-flow" in page.inner_text("#legend")
+
+
+def test_a_run_that_was_accepted_and_no_more_is_shown(shown: Show) -> None:
+    store = MemoryStore()
+    report_page(store)
+    head = read_head(store, "report-7")
+    shape = stored_plan(store, head).shape
+    begun, _ = rebuild(store, "report-7", 0)
+    page = shown(drawn_page(shape, Replay(shape, begun, lambda value: value, lambda *_: ())))
+    assert page.inner_text("#status") == "running"
+    assert page.inner_text("#fact-step") == "0 / 0"
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("End")
+    assert page.locator(".taken").count() == 0
 
 
 def test_two_thousand_steps_open_and_scrub_with_few_elements(shown: Show) -> None:
