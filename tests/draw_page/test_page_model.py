@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs_to_show import failed_page, hostile_page, long_page, nested_flow, report, report_page
 
-from beluga_graph import Engine
+from beluga_graph import END, START, Engine, Graph
 from beluga_graph.codec.plain import as_data
 from beluga_graph.draw.overlay import overlay_of
 from beluga_graph.draw.picture import picture
@@ -153,6 +153,42 @@ def test_a_fork_begins_with_what_it_took_over() -> None:
     model = model_of(asyncio.run(forked()))
     assert model["head"]["begin"]["marks"]
     assert [span["id"] for span in model["head"]["begin"]["spans"]] == [0]
+
+
+def test_a_run_that_went_on_with_a_changed_graph_is_told_to_its_end() -> None:
+    def parked(first: str, wait: str) -> Graph:
+        g = Graph("parked")
+        node = g.node(name=first)(lambda value: value)
+        g.wait(wait, "go")
+        g.edge(START, node)
+        g.edge(node, wait)
+        g.edge(wait, END)
+        return g
+
+    async def gone_on() -> str:
+        store = MemoryStore()
+        clock = VirtualClock()
+        async with Engine(store, clock=clock) as engine:
+            run = await engine.start(parked("a", "w"), "x", run_id="renamed")
+            async for event in run.events():
+                if event.type == "waiting":
+                    break
+        async with Engine(store, clock=clock) as engine:
+            engine.register(parked("b", "v"))
+            run = await engine.resume("renamed", rename={"w": "v"})
+            await run.signal("go", "yes")
+            await run.result()
+            return await engine.html("renamed")
+
+    model = model_of(asyncio.run(gone_on()))
+    names = {box["id"]: box["name"] for box in model["head"]["boxes"]}
+    told = [(step["what"], names.get(step.get("node")), step.get("name")) for step in model["steps"]]
+    assert told == [
+        ("The run began", None, None),
+        ("a finished", None, "a"),
+        ("The run took over the changed graph", None, None),
+        ("v got its signal", "v", None),
+    ]
 
 
 def test_a_value_is_cut_and_says_so() -> None:

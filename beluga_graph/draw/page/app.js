@@ -48,7 +48,10 @@ class App {
     if (at) this.graph.reveal(at);
     this.transport.show(count, step);
     this.timeline.show(this.state);
-    if (step) this.panel.showStep(step, this.state);
+    if (step) {
+      this.timeline.follow(step);
+      this.panel.showStep(step, this.state);
+    }
     this.events.follow(count);
     this.showHead(count);
     document.documentElement.dataset.step = String(count);
@@ -107,6 +110,7 @@ class App {
 
   // The step stands in the address, so that it can be come back to. Not at once: browsers bear few such changes.
   tellAddress(count) {
+    if (!/^(file|https?):$/.test(location.protocol)) return; // within another page it has no address of its own
     clearTimeout(this.telling);
     this.telling = setTimeout(() => history.replaceState(null, "", `#step=${count}`), 400);
   }

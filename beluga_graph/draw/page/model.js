@@ -26,6 +26,7 @@ class Model {
   append(delta) {
     this.steps.push(delta);
     this.take(delta);
+    this.state.count += 1;
     if (this.steps.length % KEYFRAME === 0) this.keyframes.push(copyState(this.state));
   }
 
@@ -34,6 +35,12 @@ class Model {
     for (const lane of delta.lanes ?? []) this.lanes[lane.id] = lane;
     for (const span of delta.spans ?? []) this.spans[span.id] = { ...this.spans[span.id], ...span };
     applyDelta(this.state, delta);
+  }
+
+  // The visit that a step is about: the one that it ended, or else the first that it changed.
+  spanOf(step) {
+    const found = step.spans?.find((span) => span.ended === step.seq && !this.spans[span.id].opens) ?? step.spans?.[0];
+    return found && this.spans[found.id];
   }
 
   // Brings a state to after the first `count` steps, and returns it: forward delta by delta, back by way of a keyframe.

@@ -34,7 +34,7 @@ class Timeline {
   }
 
   get left() {
-    return this.lanes.length === 1 ? 12 : Math.min(150, this.element.clientWidth * 0.28);
+    return this.lanes.length === 1 ? 12 : Math.min(170, this.element.clientWidth * 0.28);
   }
 
   // Where a step is, given its time and its number.
@@ -48,6 +48,15 @@ class Timeline {
     const begun = this.x(span.from, span.begun);
     const ended = typeof span.ended === "number" ? this.x(span.to, span.ended) : this.x(this.end, this.model.steps.length);
     return [begun, Math.max(2, ended - begun)];
+  }
+
+  // Brings the lane of a step into view.
+  follow(step) {
+    const span = this.model.spanOf(step);
+    if (!span) return;
+    const top = this.lanes.findIndex((lane) => lane.id === span.lane) * LANE;
+    const { scrollTop, clientHeight } = this.element;
+    if (top < scrollTop || top + LANE > scrollTop + clientHeight) this.element.scrollTop = top - clientHeight / 2;
   }
 
   show(state) {
