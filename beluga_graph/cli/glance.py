@@ -71,6 +71,6 @@ def _some(parts: Iterable[str], count: int, levels: int) -> str:
     if not count:
         return ""
     if levels <= 0:
-        return f"{count:,}"
+        return f"… {count:,} in all"
     shown = list(itertools.islice(parts, _PARTS))
     return ", ".join(shown) if count <= _PARTS else f"{', '.join(shown[:3])}, … {count:,} in all"

@@ -13,6 +13,7 @@ from beluga_graph.codec.values import Unregistered
 
 __all__ = ["as_data"]
 
+_BITS = 14_000
 _LEVELS = 200  # json nests no deeper without trouble
 
 
@@ -25,7 +26,8 @@ def as_data(value: Any, levels: int = _LEVELS) -> Any:
     if isinstance(value, Enum):
         return as_data(value.value, levels - 1)
     if isinstance(value, int):
-        return value
+        # Python writes no number of more than 4,300 digits in decimals.
+        return value if value.bit_length() <= _BITS else {"$type": "int", "hex": f"{value:x}"}
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, bytes):

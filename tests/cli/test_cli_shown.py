@@ -9,7 +9,9 @@ from enum import Enum
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
+from beluga_graph.cli.glance import glance, glance_apart
 from beluga_graph.cli.shown import as_json, brief, one_line, plain
 from beluga_graph.codec import Codec, Registry, Unregistered
 
@@ -61,6 +63,47 @@ def test_several_lines_become_one() -> None:
 )
 def test_a_value_as_json(value: object, said: object) -> None:
     assert json.loads(as_json(value)) == said
+
+
+def test_a_number_too_long_to_be_written_in_decimals_is_told_in_hexadecimals() -> None:
+    assert json.loads(as_json([2**14_000, -(2**14_000), 2**13_999])) == [
+        {"$type": "int", "hex": "1" + "0" * 3_500},
+        {"$type": "int", "hex": "-1" + "0" * 3_500},
+        2**13_999,
+    ]
+    assert glance([2**14_000]) == "[a number of 14,001 bits]"
+
+
+class Whale(BaseModel):
+    """An instance that is known here."""
+
+    name: str
+    sizes: list[int]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "null"),
+        ("two\nlines", r"two\nlines"),
+        (Whale(name="a", sizes=[1] * 30), 'Whale(name="a", sizes=[1, 1, 1, … 30 in all])'),
+        (Unregistered("m:Outer.Inner", {"x": {"y": [[[1, 2]]]}}), 'Inner(x={"y": [[… 1 in all]]})'),
+        ({1: b"abc", "k": set()}, '{1: 3 bytes, "k": []}'),
+        ("\x1b[31m\u202e", r"\x1b[31m\u202e"),
+        ("x" * 10**6, "x" * 79 + "…"),
+        (["x" * 10**6] * 10**5, '["' + "x" * 77 + "…"),
+    ],
+)
+def test_a_value_at_a_glance_is_its_outline(value: object, shown: str) -> None:
+    assert glance(value) == shown
+
+
+def test_two_long_texts_are_shown_where_they_part() -> None:
+    one, other = glance_apart("a" * 500 + "b" * 100, "a" * 500 + "c" * 100)
+    assert one == "…" + "a" * 20 + "b" * 38 + "…"
+    assert other == "…" + "a" * 20 + "c" * 38 + "…"
+    assert glance_apart("short", "other") == ("short", "other")
+    assert glance_apart("a" * 100, "a" * 90) == ("…" + "a" * 30, "…" + "a" * 20)
 
 
 def test_a_deep_value_is_cut_and_not_an_error() -> None:
