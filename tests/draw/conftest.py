@@ -6,11 +6,12 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
-from playwright.sync_api import Browser, Playwright, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 T = TypeVar("T")
 
@@ -25,6 +26,8 @@ FLAGS = [
     "--disable-sync",
 ]
 
+REFUSALS = "document.addEventListener('securitypolicyviolation', (e) => console.error(`no ${e.violatedDirective}`))"
+
 
 def missing(what: str, way_out: str) -> None:
     """Skip what needs a tool that is not here; on a gate, fail."""
@@ -32,6 +35,14 @@ def missing(what: str, way_out: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)
+
+
+def chromium() -> str:
+    """Return the path of Chromium."""
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    if found is None:
+        missing("Chromium", "apt-get install chromium")
+    return found or ""
 
 
 @pytest.fixture(scope="session")
@@ -68,11 +79,8 @@ class InBrowser:
 
 @pytest.fixture(scope="session")
 def in_browser() -> Iterator[InBrowser]:
-    """Run a browser."""
-    found = shutil.which("chromium") or shutil.which("google-chrome")
-    if found is None:
-        missing("Chromium", "apt-get install chromium")
-    started = InBrowser(found or "")
+    """Run a browser in a thread, for tests among which there are some with an event loop."""
+    started = InBrowser(chromium())
     yield started
     started.close()
 
@@ -83,3 +91,51 @@ def mermaid_source() -> Path:
     if not MERMAID.exists():
         missing("Mermaid", f"npm pack mermaid@11, and its dist/mermaid.min.js at {MERMAID}")
     return MERMAID
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Run a browser in this thread, for a module whose tests need no event loop of their own meanwhile."""
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        yield started
+        started.close()
+
+
+@dataclass
+class Heard:
+    """What a page must never do: say something, fail, ask for anything, open a dialog of the browser's."""
+
+    words: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def shown(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]:
+    """Open pages from a file; at the end they must have been silent."""
+    heard = Heard()
+    contexts = []
+
+    def show(html: str, *, width: int = 1280, height: int = 800, fragment: str = "", **options: Any) -> Page:
+        path = tmp_path / f"page-{len(contexts)}.html"
+        path.write_text(html, encoding="ascii")
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        contexts.append(context)
+        context.add_init_script(REFUSALS)
+        page = context.new_page()
+        page.on("console", lambda message: heard.words.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: heard.words.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: (heard.words.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("request", lambda request: _note(heard, request.url, path))
+        page.goto(f"{path.as_uri()}{fragment}")
+        page.wait_for_selector("html[data-ready]")
+        return page
+
+    yield show
+    for context in contexts:
+        context.close()
+    assert heard.words == []
+
+
+def _note(heard: Heard, url: str, path: Path) -> None:
+    if url.split("#", maxsplit=1)[0] != path.as_uri() and url != "data:,":
+        heard.words.append(f"request: {url}")
