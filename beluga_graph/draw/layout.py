@@ -117,7 +117,7 @@ class _Layouter:
         height = CARD_HEIGHT + LINE * (bool(box.note) + (badge is not None))
         if box.kind == FRAME and not box.folded:
             inner_width, inner_height = self._measure(box.id)
-            header = HEADER + LINE * (badge is not None)
+            header = HEADER + LINE * (bool(box.note) + (badge is not None))
             return max(width, inner_width + 2 * PAD), inner_height + header + PAD
         return max(width, 72.0), height
 

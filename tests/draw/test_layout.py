@@ -72,7 +72,11 @@ def check(placed: Layout, picture: Picture) -> None:
     cards = {card.box.id: card for card in placed.cards}
     whole = (0.0, 0.0, placed.width, placed.height)
     for card in placed.cards:
-        outer = rect(cards[card.box.frame]) if card.box.frame else whole
+        outer = whole
+        if card.box.frame:
+            frame = cards[card.box.frame]
+            words = 24 + 16 * (bool(frame.note) + bool(frame.badge))  # what is written on top of a frame
+            outer = (frame.x, frame.y + words, frame.x + frame.width, frame.y + frame.height)
         assert within(rect(card), outer), (card, outer)
         for other in placed.cards:
             if other.box.frame == card.box.frame and other is not card:
