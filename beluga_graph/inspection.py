@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from beluga_graph.codec import Codec, Registry
 from beluga_graph.disk import Head
-from beluga_graph.draw.trail import Trail
 from beluga_graph.errors import RunNotFound
 from beluga_graph.events import Event, revive, stored_events
 from beluga_graph.history import History, Stored, read_shape, read_steps, rebuild
@@ -20,6 +19,7 @@ from stores.base import Store
 
 if TYPE_CHECKING:
     from beluga_graph.draw.replay import Delta, Replay
+    from beluga_graph.draw.trail import Trail
 
 __all__ = ["info_of", "replay_of", "run_infos", "snapshot_of", "steps_of", "stored_plan", "trail_of"]
 
@@ -98,6 +98,8 @@ def trail_of(store: Store, head: Head, shape: Shape, seq: int | None, *, keep: b
 
     Raises `RunNotFound` for a step that it has not made.
     """
+    from beluga_graph.draw.trail import Trail  # noqa: PLC0415 - drawing is loaded when one draws
+
     begun, _ = rebuild(store, head.run_id, 0)
     trail = Trail(shape, begun, keep=keep)
     for step in read_steps(store, head.run_id, until=seq):

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from beluga_graph.adoption import JudgedChange, broken_by, difference_for
-from beluga_graph.comparison import RunComparison, comparison_of
 from beluga_graph.disk import Head, check_run_id
-from beluga_graph.draw.trail import Trail
 from beluga_graph.errors import RunError
 from beluga_graph.history import read_head
 from beluga_graph.inspection import replay_of, run_infos, snapshot_of, steps_of, stored_plan, trail_of
@@ -18,7 +16,9 @@ from beluga_graph.run import RunInfo, RunSnapshot, RunStatus, StepInfo
 from stores.base import Store
 
 if TYPE_CHECKING:
+    from beluga_graph.comparison import RunComparison
     from beluga_graph.draw.formats import Format, Theme
+    from beluga_graph.draw.trail import Trail
 
 __all__ = ["Inspector"]
 
@@ -74,7 +74,10 @@ class Inspector:
         from beluga_graph.draw.formats import drawn  # noqa: PLC0415 - drawing is loaded when one draws
 
         if format == "html":
-            return await self.html(run_id)  # all steps, all depths, both themes
+            if (depth, seq, theme) != (None, None, "auto"):
+                msg = "the html page shows all steps, at all depths, in both themes: leave depth, seq and theme out"
+                raise ValueError(msg)
+            return await self.html(run_id)
         head = read_head(self.store, check_run_id(run_id))
         trail = trail_of(self.store, head, stored_plan(self.store, head).shape, seq, keep=False)
         return drawn(trail.shape, format, depth=depth, trail=trail, theme=theme)
@@ -107,6 +110,8 @@ class Inspector:
         Best of a run and its fork, whose history before the fork is one, or of two runs of one flow; of others what
         can be compared is. Needs none of the flow's code. Raises `RunNotFound`, `DamagedRecord`.
         """
+        from beluga_graph.comparison import comparison_of  # noqa: PLC0415 - loaded when one looks
+
         heads = read_head(self.store, check_run_id(first)), read_head(self.store, check_run_id(second))
         return comparison_of(self.store, heads, (self._plan_or_shape(heads[0]), self._plan_or_shape(heads[1])))
 

@@ -113,6 +113,9 @@ async def test_a_run_is_drawn_as_of_any_step() -> None:
             await engine.draw("r", seq=99)
         with pytest.raises(ValueError, match="there is no format 'png': give one of svg, mermaid, dot, ascii"):
             await engine.draw("r", format="png")  # type: ignore[arg-type]
+        assert await engine.draw("r", format="html") == await engine.html("r")
+        with pytest.raises(ValueError, match="the html page shows all steps"):
+            await engine.draw("r", format="html", seq=2)
         with pytest.raises(ValueError, match="depth is -1"):
             await engine.draw("r", depth=-1)
         with pytest.raises(ValueError, match="there is no theme 'blue'"):
