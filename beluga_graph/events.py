@@ -7,7 +7,7 @@ now: they carry `attempt` and are never replayed.
 | type            | stored | carries                                                                     |
 |-----------------|--------|-----------------------------------------------------------------------------|
 | `run_started`   | yes    | `output`: the run's input                                                   |
-| `node_finished` | yes    | `output`; `text`: all that the node emitted                                 |
+| `node_finished` | yes    | `output`; `text`: all that the node emitted; `route`: what its branch chose |
 | `tool_call`     | yes    | `name`, `arguments`, `call_id`                                              |
 | `tool_result`   | yes    | `name`, `call_id`, `output`, `error`                                        |
 | `handoff`       | yes    | `source`, `target`; `agent` is the target                                   |
@@ -62,6 +62,7 @@ class Event:
     error: str = ""
     source: str = ""
     target: str = ""
+    route: str | int | bool | None = None
     delay_s: float | None = None
     due_ms: int | None = None
 

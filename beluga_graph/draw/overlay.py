@@ -39,7 +39,7 @@ class Overlay:
 
 def overlay_of(trail: Trail, picture: Picture) -> Overlay:
     """Return what a picture shows of a run as far as its trail goes."""
-    taken = {line.id: trail.taken.get((*line.ends, line.kind == "error"), 0) for line in picture.lines}
+    taken = {line.id: trail.times(line) for line in picture.lines}
     return Overlay(
         run_id=trail.run.run_id,
         status=trail.run.status,

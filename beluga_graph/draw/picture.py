@@ -12,7 +12,20 @@ from dataclasses import dataclass
 from beluga_graph.draw.text import shown_duration
 from beluga_graph.kernel.shape import END, FAN_OUT, FRAME, JOIN, TIMER, WAIT, NodeShape, Shape
 
-__all__ = ["BEGIN", "BEGIN_KIND", "END_KIND", "Box", "Line", "Picture", "edges", "inner_point", "picture"]
+__all__ = [
+    "BEGIN",
+    "BEGIN_KIND",
+    "END_KIND",
+    "Box",
+    "Edge",
+    "Line",
+    "Picture",
+    "edge_of",
+    "edges",
+    "inner_point",
+    "picture",
+    "targets_of",
+]
 
 BEGIN = "$start"  # beside `END`: what the two points of a frame are called
 BEGIN_KIND, END_KIND = "start", "end"
@@ -66,6 +79,24 @@ class Picture:
     def kinds(self) -> tuple[list[str], list[str]]:
         """Return the kinds of the boxes and of the lines that occur, in order of first use: what a legend tells."""
         return list(dict.fromkeys(box.kind for box in self.boxes)), list(dict.fromkeys(li.kind for li in self.lines))
+
+
+Edge = tuple[str, str, str]
+"""The names of two boxes; and by what one leads to the other: `error`, `? ` with the route chosen, or `""`."""
+
+
+def edge_of(line: Line) -> Edge:
+    """Return which edge of a run's way a line draws."""
+    by = {"error": "error", "conditional": f"? {line.label}", "handoff": f"? {line.label}"}.get(line.kind, "")
+    return (*line.ends, by)
+
+
+def targets_of(shape: Shape) -> dict[str, set[str]]:
+    """Return by name where each node or point leads to."""
+    found: dict[str, set[str]] = {}
+    for source, target, _, _ in edges(shape):
+        found.setdefault(source, set()).add(target)
+    return found
 
 
 def inner_point(frame: str, point: str) -> str:

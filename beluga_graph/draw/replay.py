@@ -28,10 +28,10 @@ from typing import Any, Protocol, TypeAlias
 from beluga_graph.draw.layout import shown_route
 from beluga_graph.draw.marks import Mark, Span
 from beluga_graph.draw.overlay import Overlay, badge_parts, overlay_of
-from beluga_graph.draw.picture import Picture, picture
+from beluga_graph.draw.picture import Edge, Picture, edge_of, picture
 from beluga_graph.draw.text import clean, clipped, shown_duration, width_of
-from beluga_graph.draw.trail import Edge, Trail
 from beluga_graph.draw.trail import Step as TrailStep
+from beluga_graph.draw.trail import Trail
 from beluga_graph.draw.values import Texts
 from beluga_graph.events import Event
 from beluga_graph.kernel.rules import is_answer
@@ -74,7 +74,7 @@ class Replay:
         self._ids = {box.name: box.id for box in self._picture.boxes}
         self._lines: dict[Edge, list[str]] = {}
         for line in self._picture.lines:
-            self._lines.setdefault((*line.ends, line.kind == "error"), []).append(line.id)
+            self._lines.setdefault(edge_of(line), []).append(line.id)
         self._spans: dict[str, int] = {}
         self._lanes: dict[str, int] = {"": 0}
         self._new_lanes: list[Delta] = []

@@ -1,8 +1,7 @@
 """The trail of a run: what its steps did to each node and edge. Every drawing of a run shows it.
 
 A trail is a fold over committed steps, so a watcher goes on with it as new steps come. It needs no user code: what
-a patch says is all there is to know. Where two plain or conditional edges join the same two nodes, both count as
-taken, for a patch tells where a run went and not by which of them.
+a patch and its events say is all there is to know.
 """
 
 from __future__ import annotations
@@ -22,17 +21,14 @@ from beluga_graph.draw.marks import (
     Span,
     Tally,
 )
-from beluga_graph.draw.picture import BEGIN, edges, inner_point
+from beluga_graph.draw.picture import BEGIN, Edge, Line, edge_of, inner_point, targets_of
 from beluga_graph.kernel.shape import END, FRAME, JOIN, Shape
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, Snapshot
 from beluga_graph.kernel.snapshot import FAILED as FAILED_RUN
 from beluga_graph.kernel.tokens import BROKEN, RETRY, RUN, SLEEP, WAIT
 from beluga_graph.kernel.words import Op, Patch
 
-__all__ = ["Changed", "Edge", "Step", "Trail"]
-
-Edge = tuple[str, str, bool]
-"""Names of two boxes of a picture, and whether by failure."""
+__all__ = ["Changed", "Step", "Trail"]
 
 _STATES = {RUN: RUNNING, RETRY: RETRYING, WAIT: WAITING, SLEEP: WAITING, BROKEN: STOPPED}
 
@@ -88,12 +84,13 @@ class Trail:
         self._tallies: dict[str, Tally] = {}
         self._inside: dict[str, dict[str, int]] = {}  # by frame or fan-out node: states of the tokens inside
         self._left: dict[str, tuple[str, str, int]] = {}  # by place: the node left last, how, in which step
-        self._out = _targets(shape)
+        self._out = targets_of(shape)
         self._seq = begun.seq
         self._new_spans: dict[str, None] = {}
         self._new_nodes: dict[str, None] = {}
         self._new_edges: list[Edge] = []
         self._failed: set[str] = set()  # nodes that this step tells an error of
+        self._routes: dict[str, str] = {}  # of nodes that finish in this step: what their branch chose
         for name, scope in begun.scopes.items():  # a fork begins in the middle
             self._begin(name, scope.node, scope.place, RUNNING, opens=True)
         for token in begun.tokens.values():
@@ -104,6 +101,8 @@ class Trail:
         self._new_spans, self._new_nodes, self._new_edges = {}, {}, []
         self._seq, self.at_ms = step.seq, step.at_ms
         ends, self._failed = _ends(step)
+        told = [(node, more) for _, node, _, more, _ in step.patch.events if more is not None]
+        self._routes = {node: f"? {more['route']}" for node, more in told if "route" in more}
         if step.trigger == "RunForked" and step.seq == 1:  # what stands there begins now, not when its source began
             self._restart(anew=True)
         for op in step.patch.ops:
@@ -122,6 +121,10 @@ class Trail:
         for name in self._new_spans:
             if self.spans[name].ended_seq is not None:
                 del self.spans[name]
+
+    def times(self, line: Line) -> int:
+        """Return how often the edge of a line was taken."""
+        return self.taken.get(edge_of(line), 0)
 
     def mark(self, node: str) -> Mark:
         """Return what happened at a node so far."""
@@ -249,7 +252,7 @@ class Trail:
 
     def _go(self, source: str, target: str, *, failed: bool) -> None:
         for first, second in self._through(source, target):
-            edge = (first, second, failed and first == source)
+            edge = (first, second, "error" if failed and first == source else self._routes.get(first, ""))
             self.taken[edge] = self.taken.get(edge, 0) + 1
             self._new_edges.append(edge)
 
@@ -389,10 +392,3 @@ def _ends(step: Step) -> tuple[dict[str, str], set[str]]:
     if step.trigger == "NodeFailed":  # of a failed tool no error is told: its call has it as its result
         found[step.token] = FAILED
     return found, failed
-
-
-def _targets(shape: Shape) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for source, target, _, _ in edges(shape):
-        found.setdefault(source, set()).add(target)
-    return found

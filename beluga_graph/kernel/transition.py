@@ -92,9 +92,11 @@ def _finished(draft: Draft, trigger: NodeFinished) -> None:
     if trigger.reason:
         draft.ops.append(("reason", trigger.reason))
     draft.events.extend(trigger.events)
-    more = {"text": trigger.text} if trigger.text else None
+    more: dict[str, Any] = {"text": trigger.text} if trigger.text else {}
+    if node.routes:
+        more["route"] = trigger.route
     output = None if node.kind == FAN_OUT else 0
-    draft.events.append(("node_finished", node.name, token.name, more, output))
+    draft.events.append(("node_finished", node.name, token.name, more or None, output))
     if node.kind == FAN_OUT:
         draft.open_fan_out(token, node, trigger.branches)
     else:

@@ -173,3 +173,22 @@ def test_the_themes_differ_in_colour_alone() -> None:
     assert "prefers-color-scheme" not in light + dark
     assert light.split("</style>")[1] == dark.split("</style>")[1] == auto.split("</style>")[1]
     assert light != dark
+
+
+async def test_of_two_routes_to_one_node_the_one_that_was_chosen_is_shown() -> None:
+    g = Graph("g")
+    g.node(name="judge")(lambda value: value)
+    g.node(name="publish")(lambda value: value)
+    g.edge(START, "judge")
+    g.branch("judge", lambda value: value, {"good": "publish", "enough": "publish"})
+    g.edge("publish", END)
+    async with Engine() as engine:
+        await engine.execute(g, "enough", run_id="r")
+        drawn = await engine.draw("r", format="ascii")
+        assert "↓ ? enough \u00d71" in drawn
+        assert "↓ ? good\n" in drawn
+        events = [event for step in await engine.history("r") for event in step.events]
+        assert [(event.node, event.route) for event in events if event.type == "node_finished"] == [
+            ("judge", "enough"),
+            ("publish", None),
+        ]

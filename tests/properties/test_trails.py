@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from simulation import RUN_ID, Disk, Simulation, Tape, crashes, tapes
 
 from beluga_graph.draw.marks import RUNNING
-from beluga_graph.draw.picture import BEGIN, edges
+from beluga_graph.draw.picture import BEGIN, edge_of, picture
 from beluga_graph.draw.trail import Trail
 from beluga_graph.history import read_steps, rebuild
 from beluga_graph.kernel.shape import END, FRAME, JOIN, Shape
@@ -47,7 +47,7 @@ def test_a_trail_takes_only_edges_that_are_drawn_and_each_visit_comes_by_one(
     spec: Spec, tape: list[int], schedule: Crashes
 ) -> None:
     shape, trail = walked(spec, tape, schedule)
-    drawn = Counter((source, target, kind == "error") for source, target, kind, _ in edges(shape))
+    drawn = {edge_of(line) for line in picture(shape).lines}
     assert {edge for edge in trail.taken if edge not in drawn and edge[0] != edge[1]} == set()
     came: Counter[str] = Counter()
     for (_, target, _), count in trail.taken.items():
@@ -57,7 +57,7 @@ def test_a_trail_takes_only_edges_that_are_drawn_and_each_visit_comes_by_one(
         if node.kind == JOIN or (node.kind == FRAME and node.retry is not None):
             continue
         assert came[node.name] >= visits if node.kind == FRAME else came[node.name] == visits, node.name
-    assert trail.taken[BEGIN, shape.entry, False] >= 1
+    assert trail.taken[BEGIN, shape.entry, ""] >= 1
     assert came[END] == (trail.run.status == COMPLETED)
 
 
