@@ -134,6 +134,8 @@ class Parking:
 
     def _look(self) -> None:
         self._looking = None
+        now_s = asyncio.get_running_loop().time()
+        self._refused = {run: at for run, at in self._refused.items() if at > now_s}
         try:
             self._park_idle()
             self._answer_bells()
@@ -251,10 +253,9 @@ class Parking:
 
     def _look_for_work(self) -> None:
         """Want what is due, and, now and then, what dead owners left."""
-        now_s = asyncio.get_running_loop().time()
-        self._refused = {run: at for run, at in self._refused.items() if at > now_s}
         for run in overdue(self._store, self._scheduler.clock.now_ms()):
             self._want(run)
+        now_s = asyncio.get_running_loop().time()
         if now_s < self._left_at:
             return
         self._left_at = now_s + _TRY_AGAIN_S
@@ -279,6 +280,7 @@ class Parking:
         while self._dues and self._dues[0].at_ms <= now:
             due = heapq.heappop(self._dues)
             if self._mine.get(due.run) == due.at_ms:
+                self._refused.pop(due.run, None)  # its own time has come, also if it was refused before
                 self._want(due.run)
         self._arm()
         self._pump()
