@@ -64,6 +64,7 @@ class Parking:
         self._serving = False
         self._left_at = 0.0  # when to look again for what dead owners left
         self._closed = False
+        self.holds_back = False  # for a while, nothing is woken
         runs.scheduler.on_driven = self.keep_looking
         runs.on_gone = self._gone
 
@@ -127,15 +128,14 @@ class Parking:
 
     # Looking.
 
-    def keep_looking(self) -> None:
+    def keep_looking(self, pause_s: float | None = None) -> None:
         """Look now and then, as long as a run is driven or followed: another process may send to it."""
         if self._looking is None and not self._closed:
-            self._looking = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
+            self._looking = asyncio.get_running_loop().call_later(pause_s or _LOOK_S, self._look)
 
     def _look(self) -> None:
         self._looking = None
-        now_s = asyncio.get_running_loop().time()
-        self._refused = {run: at for run, at in self._refused.items() if at > now_s}
+        self._refused = {run: at for run, at in self._refused.items() if at > asyncio.get_running_loop().time()}
         try:
             self._park_idle()
             self._answer_bells()
@@ -145,6 +145,9 @@ class Parking:
             self._pump()
         except Exception as error:  # noqa: BLE001 - the store is gone: everybody who waits is told
             self._tell_all(error)
+            if self._serving:  # it may pass, and nobody else would begin to look again
+                _log.warning("serving looks again in a while: %s: %s", type(error).__name__, error)
+                self.keep_looking(_TRY_AGAIN_S)
             return
         if self._runs.lives or self._mine or self._followed or self._wanted or self._serving:
             self.keep_looking()
@@ -248,6 +251,7 @@ class Parking:
     def serving(self, serving: bool) -> None:
         self._serving, self._left_at = serving, 0.0
         self._refused.clear()
+        self._wanted = {run: None for run in self._wanted if serving or run in self._mine}
         if serving:
             self.keep_looking()
 
@@ -300,7 +304,7 @@ class Parking:
 
     def _pump(self) -> None:
         """Wake what is wanted, as far as there is room."""
-        if not self._wanted or self._closed:
+        if not self._wanted or self._closed or self.holds_back:
             return
         room = _WAKING_MOST if self.max_runs is None else min(_WAKING_MOST, self.max_runs - self._running())
         while self._wanted and len(self._waking) < room:
@@ -355,6 +359,11 @@ class Parking:
         if self._wanted:
             asyncio.get_running_loop().call_soon(self._pump)
 
+    async def woken(self) -> None:
+        """Return once what is just being woken is here, or was refused."""
+        if self._waking:
+            await asyncio.wait(list(self._waking.values()))
+
     async def close(self) -> None:
         """Look and wake no more."""
         self._closed = True
@@ -362,8 +371,7 @@ class Parking:
             self._looking.cancel()
         if self._disarm is not None:
             self._disarm()
-        if self._waking:
-            await asyncio.wait(list(self._waking.values()))
+        await self.woken()
         error = "the engine was closed before the run's end: make a new one on the same store"
         for seat in self._followed:
             seat.failed(RunError(seat.run_id, error))
