@@ -336,17 +336,17 @@ class Parking:
             else:
                 await self._runs.resume(run_id, plan, revive=False)
         except RunBusy:  # another owner was quicker
-            self._later(run)
-            if mine:  # it may die, or park the run and go
-                self.adopt(run, self._scheduler.clock.now_ms() + round(_TRY_AGAIN_S * 1000))
+            self._later(run, again=mine)  # it may die, or park the run and go
         except (BelugaError, StoreError) as error:
-            self._later(run)
+            self._later(run, again=mine and isinstance(error, StoreError))  # which may pass
             if not self._closed:
                 _log.warning("a parked run was not woken: %s", error)
                 self._runs.seat(run_id).failed(error)
 
-    def _later(self, run: bytes) -> None:
+    def _later(self, run: bytes, *, again: bool = False) -> None:
         self._refused[run] = asyncio.get_running_loop().time() + _TRY_AGAIN_S
+        if again:
+            self.adopt(run, self._scheduler.clock.now_ms() + round(_TRY_AGAIN_S * 1000))
 
     def _gone(self, live: Live) -> None:
         """A run is not driven here any more: there is room for another."""

@@ -28,7 +28,7 @@ from beluga_graph import (
 )
 from beluga_graph.disk import Head, Keys
 from beluga_graph.testing import VirtualClock
-from stores import MemoryStore
+from stores import MemoryStore, StoreBusy
 
 HOUR = 3600
 
@@ -382,3 +382,21 @@ async def test_a_run_that_was_resumed_while_it_was_being_woken_is_woken_again(mo
         await run.signal("one", 1)
         await run.signal("two", 2)
         assert await run.result(timeout=5) == 2
+
+
+async def test_a_run_that_a_busy_store_kept_from_being_woken_is_woken_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beluga_graph.parking, "_TRY_AGAIN_S", 0.05)
+    async with Engine(MemoryStore()) as engine:
+        await engine.start(asking(), 1, run_id=RUN)
+        await parked(engine)
+        resume, tries = engine._runs.resume, []
+
+        async def busy_once(*args: Any, **kwargs: Any) -> Any:
+            tries.append(1)
+            if len(tries) == 1:
+                raise StoreBusy("path", 5.0)
+            return await resume(*args, **kwargs)
+
+        monkeypatch.setattr(engine._runs, "resume", busy_once)
+        await engine.signal(RUN, "go", 7)
+        await until(lambda: engine._runs.head(RUN).status == "completed")
