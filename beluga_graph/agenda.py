@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from beluga_graph.codec import DamagedRecord
 from beluga_graph.lease import Lease, Owner, is_held_elsewhere
 from stores.base import Store
 
@@ -24,9 +25,16 @@ def overdue(store: Store, now_ms: int) -> Iterator[bytes]:
 
 
 def abandoned(store: Store, own: Owner) -> Iterator[bytes]:
-    """Yield the runs that need work and have no owner who is alive."""
+    """Yield the runs that need work and have no owner who is alive.
+
+    One whose lease cannot be read is among them: whoever takes it up is told, and the others are not kept waiting.
+    """
     for key, _ in store.scan(b"A"):
-        if not is_driven(store, key[1:], own):
+        try:
+            driven = is_driven(store, key[1:], own)
+        except DamagedRecord:
+            driven = False
+        if not driven:
             yield key[1:]
 
 

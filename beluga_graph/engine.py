@@ -14,7 +14,7 @@ from beluga_graph.clock import Clock, SystemClock
 from beluga_graph.disk import check_run_id
 from beluga_graph.events import Event
 from beluga_graph.fork import forked
-from beluga_graph.given import Wanted
+from beluga_graph.given import Wanted, check_signal
 from beluga_graph.graph import MISSING
 from beluga_graph.history import History
 from beluga_graph.inspector import Inspector
@@ -247,6 +247,7 @@ class Engine(Inspector):
         ended; `BadSignal`; `NotData`.
         """
         self._check_open()
+        check_signal(run_id, name)
         head = self._runs.head(check_run_id(run_id))
         known = head.flow in self._plans
         await send(self._scheduler, head, self._plan_or_shape(head), name, payload, known=known)

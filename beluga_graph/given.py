@@ -8,11 +8,12 @@ from beluga_graph.codec import Codec
 from beluga_graph.disk import Head
 from beluga_graph.errors import BadSignal, RunConflict
 from beluga_graph.history import History
+from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.plan import Plan
 from beluga_graph.policy import Limits
 
-__all__ = ["Wanted", "check_payload", "check_same", "put_away"]
+__all__ = ["Wanted", "check_payload", "check_same", "check_signal", "put_away"]
 
 
 class Wanted(NamedTuple):
@@ -34,6 +35,15 @@ def put_away(codec: Codec, history: History, *values: Any) -> tuple[list[bytes],
         if kept[-1] is not encoded:
             blobs.append((kept[-1], encoded))
     return kept, blobs
+
+
+def check_signal(run_id: str, name: str) -> None:
+    """Refuse what can be no signal's name, and an answer: a question is answered once, and only if it was asked."""
+    if not isinstance(name, str):
+        raise BadSignal(run_id, f"{name!r:.100} is no name of a signal: give a text")
+    if is_answer(name):
+        message = f"{name!r:.100} is the name of an answer: give it by engine.answer(…), to a question of pending()"
+        raise BadSignal(run_id, message)
 
 
 def check_payload(plan: Plan, run_id: str, signal: str, payload: Any) -> None:

@@ -64,6 +64,7 @@ class Parking:
         self._serving = False
         self._left_at = 0.0  # when to look again for what dead owners left
         self._closed = False
+        self.holds_back = False  # for a while, nothing is woken
         runs.scheduler.on_driven = self.keep_looking
         runs.on_gone = self._gone
 
@@ -127,13 +128,14 @@ class Parking:
 
     # Looking.
 
-    def keep_looking(self) -> None:
+    def keep_looking(self, pause_s: float | None = None) -> None:
         """Look now and then, as long as a run is driven or followed: another process may send to it."""
         if self._looking is None and not self._closed:
-            self._looking = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
+            self._looking = asyncio.get_running_loop().call_later(pause_s or _LOOK_S, self._look)
 
     def _look(self) -> None:
         self._looking = None
+        self._refused = {run: at for run, at in self._refused.items() if at > asyncio.get_running_loop().time()}
         try:
             self._park_idle()
             self._answer_bells()
@@ -143,6 +145,9 @@ class Parking:
             self._pump()
         except Exception as error:  # noqa: BLE001 - the store is gone: everybody who waits is told
             self._tell_all(error)
+            if self._serving:  # it may pass, and nobody else would begin to look again
+                _log.warning("serving looks again in a while: %s: %s", type(error).__name__, error)
+                self.keep_looking(_TRY_AGAIN_S)
             return
         if self._runs.lives or self._mine or self._followed or self._wanted or self._serving:
             self.keep_looking()
@@ -246,15 +251,15 @@ class Parking:
     def serving(self, serving: bool) -> None:
         self._serving, self._left_at = serving, 0.0
         self._refused.clear()
+        self._wanted = {run: None for run in self._wanted if serving or run in self._mine}
         if serving:
             self.keep_looking()
 
     def _look_for_work(self) -> None:
         """Want what is due, and, now and then, what dead owners left."""
-        now_s = asyncio.get_running_loop().time()
-        self._refused = {run: at for run, at in self._refused.items() if at > now_s}
         for run in overdue(self._store, self._scheduler.clock.now_ms()):
             self._want(run)
+        now_s = asyncio.get_running_loop().time()
         if now_s < self._left_at:
             return
         self._left_at = now_s + _TRY_AGAIN_S
@@ -279,6 +284,7 @@ class Parking:
         while self._dues and self._dues[0].at_ms <= now:
             due = heapq.heappop(self._dues)
             if self._mine.get(due.run) == due.at_ms:
+                self._refused.pop(due.run, None)  # its own time has come, also if it was refused before
                 self._want(due.run)
         self._arm()
         self._pump()
@@ -298,7 +304,7 @@ class Parking:
 
     def _pump(self) -> None:
         """Wake what is wanted, as far as there is room."""
-        if not self._wanted or self._closed:
+        if not self._wanted or self._closed or self.holds_back:
             return
         room = _WAKING_MOST if self.max_runs is None else min(_WAKING_MOST, self.max_runs - self._running())
         while self._wanted and len(self._waking) < room:
@@ -330,17 +336,17 @@ class Parking:
             else:
                 await self._runs.resume(run_id, plan, revive=False)
         except RunBusy:  # another owner was quicker
-            self._later(run)
-            if mine:  # it may die, or park the run and go
-                self.adopt(run, self._scheduler.clock.now_ms() + round(_TRY_AGAIN_S * 1000))
+            self._later(run, again=mine)  # it may die, or park the run and go
         except (BelugaError, StoreError) as error:
-            self._later(run)
+            self._later(run, again=mine and isinstance(error, StoreError))  # which may pass
             if not self._closed:
                 _log.warning("a parked run was not woken: %s", error)
                 self._runs.seat(run_id).failed(error)
 
-    def _later(self, run: bytes) -> None:
+    def _later(self, run: bytes, *, again: bool = False) -> None:
         self._refused[run] = asyncio.get_running_loop().time() + _TRY_AGAIN_S
+        if again:
+            self.adopt(run, self._scheduler.clock.now_ms() + round(_TRY_AGAIN_S * 1000))
 
     def _gone(self, live: Live) -> None:
         """A run is not driven here any more: there is room for another."""
@@ -353,6 +359,11 @@ class Parking:
         if self._wanted:
             asyncio.get_running_loop().call_soon(self._pump)
 
+    async def woken(self) -> None:
+        """Return once what is just being woken is here, or was refused."""
+        if self._waking:
+            await asyncio.wait(list(self._waking.values()))
+
     async def close(self) -> None:
         """Look and wake no more."""
         self._closed = True
@@ -360,8 +371,7 @@ class Parking:
             self._looking.cancel()
         if self._disarm is not None:
             self._disarm()
-        if self._waking:
-            await asyncio.wait(list(self._waking.values()))
+        await self.woken()
         error = "the engine was closed before the run's end: make a new one on the same store"
         for seat in self._followed:
             seat.failed(RunError(seat.run_id, error))

@@ -25,7 +25,12 @@ async def served(scheduler: Scheduler, parking: Parking, grace_s: float) -> None
             await stop.wait()
         finally:
             parking.serving = False
-        await _handed_back(scheduler, grace_s)
+        parking.holds_back = True
+        try:
+            await parking.woken()  # or it would be left running
+            await _handed_back(scheduler, grace_s)
+        finally:
+            parking.holds_back = False
 
 
 async def _handed_back(scheduler: Scheduler, grace_s: float) -> None:

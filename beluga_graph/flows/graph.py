@@ -8,11 +8,10 @@ from typing import Any, Literal, TypeVar, overload
 from beluga_graph.context import Context
 from beluga_graph.errors import AmbiguousExit, BadName, DelegationCycle, DuplicateNode
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.names import check_approval, check_name, check_seconds
+from beluga_graph.flows.names import check_approval, check_name, check_seconds, check_signal_name
 from beluga_graph.flows.parts import frame_of
 from beluga_graph.flows.steps import Part
 from beluga_graph.graph import MISSING, Approval, Branch, Declared, DeclaredNode, Missing, Node, Terminal
-from beluga_graph.kernel.rules import is_answer
 from beluga_graph.policy import Limits, Retry
 
 __all__ = ["Graph"]
@@ -279,9 +278,7 @@ class Graph(Flow):
         if node.name in self._declared.nodes:
             way_out = "give name= another one" if node.kind in ("function", "frame") else "choose another name"
             raise DuplicateNode(self.name, f"node {node.name!r}", "the name is taken", way_out)
-        if is_answer(node.signal):
-            rule = f"it waits for {node.signal!r}, and a signal with such a name is a person's answer"
-            raise BadName(self.name, f"node {node.name!r}", rule, "choose another signal")
+        check_signal_name(self.name, node)
         check_seconds(f"node {node.name!r}", "timeout", node.timeout)
         check_seconds(f"node {node.name!r}", "seconds", node.seconds)
         self._declared.nodes[node.name] = node

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 from beluga_graph.errors import BadName
-from beluga_graph.graph import END, START, Approval
+from beluga_graph.graph import END, START, Approval, DeclaredNode
+from beluga_graph.kernel.rules import is_answer
 
-__all__ = ["check_approval", "check_name", "check_seconds"]
+__all__ = ["check_approval", "check_name", "check_seconds", "check_signal_name"]
 
 _SECONDS_MAX = 3_155_760_000
 _NAME = re.compile(r"[^/#\[\]$\x00-\x1f\x7f]{1,200}")
@@ -18,6 +19,13 @@ def check_name(graph: str, name: str) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name in (START.name, END.name):
         rule = "a name is 1 to 200 characters without / # [ ] $ and control characters, and not START or END"
         raise BadName(graph, f"name {name!r:.100}", rule, "choose another one")
+
+
+def check_signal_name(graph: str, node: DeclaredNode) -> None:
+    """Raise `BadName` for a wait of which the signal would be taken for a person's answer."""
+    if is_answer(node.signal):
+        rule = f"it waits for {node.signal!r}, and a signal with such a name is a person's answer"
+        raise BadName(graph, f"node {node.name!r}", rule, "choose another signal")
 
 
 def check_seconds(where: str, what: str, seconds: float | None) -> None:

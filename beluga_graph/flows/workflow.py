@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from beluga_graph.errors import DuplicateNode, Unreachable
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.names import check_name, check_seconds
+from beluga_graph.flows.names import check_name, check_seconds, check_signal_name
 from beluga_graph.flows.steps import Part, as_part
 from beluga_graph.graph import END, START, Declared
 from beluga_graph.policy import Limits
@@ -54,6 +54,7 @@ class Workflow(Flow):
         previous = START.name
         for part in self.parts:
             graph.nodes[part.name] = part.node()
+            check_signal_name(self.name, graph.nodes[part.name])
             graph.edges.append((previous, part.name))
             previous = part.name
         graph.edges.append((previous, END.name))

@@ -28,7 +28,7 @@ from beluga_graph import (
 )
 from beluga_graph.disk import Head, Keys
 from beluga_graph.testing import VirtualClock
-from stores import MemoryStore
+from stores import MemoryStore, StoreBusy
 
 HOUR = 3600
 
@@ -348,3 +348,55 @@ async def test_who_begins_to_watch_in_the_very_moment_of_parking_sees_the_end() 
         await engine.signal(RUN, "go", 1)
         assert await run.result(5) == ("after", 1)
         assert (await watching)[-1][0] == "done"
+
+
+async def test_a_run_that_another_owner_had_when_it_was_due_is_woken_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beluga_graph.parking, "_TRY_AGAIN_S", 0.05)
+    disk, clock = MemoryStore(), VirtualClock()
+    flow = Workflow("late", sleep("pause", HOUR), wait_signal("go"))
+    async with Engine(disk, clock=clock) as first:
+        run = await first.start(flow, 1, run_id=RUN)
+        await parked(first)
+        async with Engine(disk, clock=VirtualClock()) as other:
+            other.register(flow)
+            monkeypatch.setattr(other._parking, "_park_idle", lambda: None)
+            await other.resume(RUN)
+            await clock.advance(HOUR)
+            await until(lambda: bool(first._parking._refused))
+        await clock.advance(1)  # the next try
+        await until(lambda: disk.get(Keys(RUN).parked) is not None)
+        await run.signal("go", 7)
+        assert await run.result(timeout=5) == 7
+
+
+async def test_a_run_that_was_resumed_while_it_was_being_woken_is_woken_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beluga_graph.parking, "_TRY_AGAIN_S", 0.05)
+    flow = Workflow("twice", wait_signal("one"), wait_signal("two"))
+    async with Engine(MemoryStore()) as engine:
+        run = await engine.start(flow, 1, run_id=RUN)
+        await parked(engine)
+        await engine.resume(RUN)
+        await engine._parking._wake(Keys(RUN).run, mine=False)  # it is here already
+        assert engine._parking._refused
+        await parked(engine)
+        await run.signal("one", 1)
+        await run.signal("two", 2)
+        assert await run.result(timeout=5) == 2
+
+
+async def test_a_run_that_a_busy_store_kept_from_being_woken_is_woken_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beluga_graph.parking, "_TRY_AGAIN_S", 0.05)
+    async with Engine(MemoryStore()) as engine:
+        await engine.start(asking(), 1, run_id=RUN)
+        await parked(engine)
+        resume, tries = engine._runs.resume, []
+
+        async def busy_once(*args: Any, **kwargs: Any) -> Any:
+            tries.append(1)
+            if len(tries) == 1:
+                raise StoreBusy("path", 5.0)
+            return await resume(*args, **kwargs)
+
+        monkeypatch.setattr(engine._runs, "resume", busy_once)
+        await engine.signal(RUN, "go", 7)
+        await until(lambda: engine._runs.head(RUN).status == "completed")

@@ -1,6 +1,7 @@
 """Who serves drives what its flows need, whoever began it, and loses nothing when it is told to stop or killed."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -15,8 +16,10 @@ from wrapped_store import WrappedStore, until
 
 import beluga_graph.parking
 from beluga_graph import Engine, RunStatus, Workflow, sleep, step, wait_signal
+from beluga_graph.disk import Keys
 from beluga_graph.testing import VirtualClock
 from stores import MemoryStore
+from stores.base import Put
 
 HOUR = 3600
 
@@ -205,3 +208,71 @@ async def test_runs_of_flows_that_the_server_does_not_know_are_left_alone() -> N
         with pytest.raises(asyncio.CancelledError):
             await task
         assert await server.status("r") is RunStatus.waiting
+
+
+@pytest.mark.usefixtures("quick_looks")
+async def test_what_waits_for_its_turn_is_not_begun_once_serving_is_told_to_stop() -> None:
+    disk, begun, gate = MemoryStore(), [], asyncio.Event()
+
+    async def work(value: int) -> int:
+        begun.append(value)
+        await gate.wait()
+        return value
+
+    flow = Workflow("turns", step("work", work))
+    async with Engine(disk) as engine:
+        for value in range(5):
+            await engine.start(flow, value)
+        await until(lambda: len(begun) == 5)
+    begun.clear()
+    async with Engine(disk) as engine:
+        engine.register(flow)
+        server = asyncio.create_task(engine.serve(max_runs=1))
+        await until(lambda: len(begun) == 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await until(lambda: not engine._parking.serving)
+        gate.set()  # what is under way ends, and makes room
+        await server
+        await asyncio.sleep(0.05)
+        assert len(begun) == 1
+        assert not engine._runs.lives
+
+
+@pytest.mark.usefixtures("quick_looks")
+async def test_a_damaged_lease_does_not_keep_other_runs_from_being_served() -> None:
+    disk, flow = MemoryStore(), Workflow("asking", wait_signal("go"))
+    for run_id in ("bad", "good"):
+        async with Engine(disk) as engine:
+            await engine.start(flow, 1, run_id=run_id)
+    disk.commit(Put(Keys("bad").lease, b"rubbish"))
+    async with Engine(disk) as sender, Engine(disk) as engine:
+        engine.register(flow)
+        server = asyncio.create_task(engine.serve())
+        await until(lambda: disk.get(Keys("good").parked) is not None)
+        await sender.signal("good", "go", 7)
+        await until(lambda: _status(sender, "good") == "completed")
+        server.cancel()
+
+
+@pytest.mark.usefixtures("quick_looks")
+async def test_serving_goes_on_after_a_passing_trouble_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beluga_graph.parking, "_TRY_AGAIN_S", 0.01)
+    disk, flow = MemoryStore(), Workflow("asking", wait_signal("go"))
+    async with Engine(disk) as engine:
+        await engine.start(flow, 1, run_id="r")
+    failed = []
+
+    def fails() -> None:
+        failed.append(1)
+        raise OSError("a passing trouble")
+
+    async with Engine(disk) as sender, Engine(disk) as engine:
+        engine.register(flow)
+        with monkeypatch.context() as trouble:
+            trouble.setattr(engine._parking, "_answer_bells", fails)
+            server = asyncio.create_task(engine.serve())
+            await until(lambda: failed)
+        await sender.signal("r", "go", 7)
+        await until(lambda: _status(sender, "r") == "completed")
+        assert not server.done()
+        server.cancel()

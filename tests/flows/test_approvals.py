@@ -29,8 +29,10 @@ from beluga_graph import (
     Workflow,
     append,
     step,
+    wait_signal,
 )
 from beluga_graph.disk import Keys
+from beluga_graph.post import send
 from beluga_graph.testing import VirtualClock
 from stores import MemoryStore
 
@@ -402,13 +404,32 @@ async def test_a_signal_that_is_no_answer_does_no_harm() -> None:
     async with Engine() as engine:
         run = await engine.start(paying(Counted()), Order(amount=5), run_id=RUN)
         question = await only(engine)
-        await engine.signal(RUN, f"approval:{question.id}", ["approve"])
+        head, name = engine._runs.head(RUN), f"approval:{question.id}"
+        with pytest.raises(BadSignal, match="is the name of an answer"):
+            await engine.signal(RUN, name, {"decision": "approve"})
+        await send(engine._scheduler, head, engine._plans[head.flow], name, ["approve"], known=True)
+        engine._parking.rung(engine._runs.current(RUN), RUN, name)
         events = [event async for event in _until_asked_twice(run)]
         assert [event.error for event in events if event.type == "retry"] == [
             "the payload ['approve'] is no answer: it has a decision, and perhaps a value and a reason"
         ]
         await engine.answer(RUN, (await only(engine)).id, "approve")
         assert await run.result(5) == "paid 5 to ada"
+
+
+async def test_an_answer_cannot_be_sent_before_the_question_is_asked() -> None:
+    done = Counted()
+    async with Engine() as engine:
+        flow = paying(done)
+        run = await engine.start(flow, Order(amount=5), run_id=RUN)
+        question = await only(engine)
+        for name in (f"approval:{question.id}", "approval:another#1"):
+            with pytest.raises(BadSignal, match=r"give it by engine\.answer"):
+                await run.signal(name, {"decision": "approve"})
+        with pytest.raises(BadSignal, match="5 is no name of a signal"):
+            await run.signal(5, 1)  # type: ignore[arg-type]
+        assert await run.status() == "waiting"
+        assert [found.id for found in await engine.pending()] == [question.id]
 
 
 # The index.
@@ -552,6 +573,12 @@ def named_like_the_question() -> None:
             BadName,
             "graph 'g', node 'w': it waits for 'approval:x', and a signal with such a name is a person's answer; "
             "choose another signal",
+        ),
+        Case(
+            lambda: Workflow("w", wait_signal("approval:x")).plan(),
+            BadName,
+            "graph 'w', node 'approval:x': it waits for 'approval:x', and a signal with such a name is a person's "
+            "answer; choose another signal",
         ),
     ],
     ids=lambda case: case.error.__name__,
