@@ -83,7 +83,7 @@ class Outbox:
         """Return the writes that tell a bus, if there is one, what the step just applied makes of its run."""
         if self.bus is None:
             return []
-        return status_ops(live.history.keys, live.snapshot, live.plan.name, trigger, before, at)
+        return status_ops(live.history.keys, live.snapshot, live.plan.name, trigger, before, at, live.head.created_ms)
 
     def released(self, ops: Sequence[Op]) -> None:
         """A step is on disk: give away what it publishes."""

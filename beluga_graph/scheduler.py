@@ -82,7 +82,7 @@ class Scheduler:
             return None
         at = self.clock.now_ms()
         ops: list[Op] = [*more] if more else [live.claim]
-        ops += live.history.step_ops(run, trigger, patch, ended, at)
+        ops += live.history.step_ops(run, trigger, patch, ended, at, live.head.created_ms)
         status = run.status
         run.apply(patch)
         if run.status != status or run.plan != live.head.plan:

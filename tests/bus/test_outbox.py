@@ -189,6 +189,29 @@ async def test_a_fork_publishes_what_it_does_itself_and_nothing_again() -> None:
         assert await topics(bus, "f") == ["run.started", "last", "run.completed"]
 
 
+async def test_a_fork_made_anew_under_the_id_of_one_that_was_pruned_is_published_too(tmp_path: Path) -> None:
+    async def first(value: int) -> int:
+        return value
+
+    flow = Graph("waits")
+    nodes = [flow.node(first), flow.node(tell)]
+    flow.wait("wait", "go")
+    flow.edge(START, nodes[0])
+    flow.edge(nodes[0], nodes[1])
+    flow.edge(nodes[1], "wait")
+    flow.edge("wait", END)
+    async with EventBus(tmp_path) as bus, Engine(tmp_path, bus=bus) as engine:
+        await engine.start(flow, 1, run_id="r")
+        for count in (1, 2):
+            await until(lambda: left(engine.store) == 0)
+            fork = await engine.fork("r", 2, run_id_new="f")
+            await fork.signal("go")
+            await fork.result()
+            await until(lambda: left(engine.store) == 0)
+            assert (await topics(bus, "f")).count("told") == count
+            assert [run.run_id for run in await engine.prune(older_than=0)] == ["f"]
+
+
 async def test_what_becomes_of_a_run_is_published_once_each() -> None:
     broken = [True]
 
