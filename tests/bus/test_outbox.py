@@ -341,6 +341,20 @@ async def test_the_messages_of_a_run_that_another_engine_drives_are_left_to_it(t
     assert mine.taken == ["r:run.started", "r:told", "r:told.more", "r:run.completed"]
 
 
+async def test_an_idle_engine_gives_away_what_another_one_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "_LOOK_S", 0.02)
+    async with EventBus(tmp_path) as bus, Engine(tmp_path, bus=bus) as idle:
+        await idle.recover()
+        await until(lambda: idle._scheduler.outbox._task is None)  # it has looked, and found nothing
+        async with Engine(tmp_path) as other:
+            await other.execute(chain("flow", tell), 1, run_id="r")
+        assert left(idle.store) == 2
+        await until(lambda: left(idle.store) == 0)
+        assert await topics(bus, "r") == ["told", "told.more"]
+
+
 async def test_a_run_that_a_handler_starts_is_not_caused_by_its_event() -> None:
     async with EventBus() as bus:
         async with Engine(bus=bus) as engine:
