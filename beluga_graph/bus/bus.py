@@ -11,6 +11,7 @@ from beluga_graph.bus.event import BusEvent, DeadLetter, ObservedEdge
 from beluga_graph.bus.log import Log, Record
 from beluga_graph.bus.observed import Observed, drawn
 from beluga_graph.bus.subscription import Delivery, Handler, Subscription, handled_now
+from beluga_graph.bus.waits import Drain, room
 from beluga_graph.clock import Clock, SystemClock
 from beluga_graph.codec import Codec, NameTaken, NotData, Registry
 from beluga_graph.errors import BusClosed, BusError
@@ -69,7 +70,7 @@ class EventBus:
         self._max_queue = max_queue
         self._subscriptions: list[Subscription] = []
         self._leaving: set[asyncio.Task[None]] = set()  # of cancelled subscriptions whose handler is under way
-        self._drains: list[_Drain] = []
+        self._drains: list[Drain] = []
         self._looking: asyncio.TimerHandle | None = None
         self._looks = not in_memory
         self._seen = 0  # the last position that subscriptions were woken for
@@ -223,7 +224,7 @@ class EventBus:
         self._check_open()
         self._refuse_inside("drain")
         self._begin()
-        drain = _Drain(self._log.tail())
+        drain = Drain(self._log.tail())
         self._drains.append(drain)
         try:
             self._wake()
@@ -312,7 +313,7 @@ class EventBus:
         places = [(found, place) for found in concerned if (place := found.owes(position)) is not None]
         self._wake()
         for found, place in places:
-            await _room(found, place, here)
+            await room(found, place, here)
         return position
 
     def _here(self) -> Delivery | None:
@@ -361,38 +362,3 @@ class EventBus:
             raise BusError(
                 f"{verb}() within the handler of {here.event.topic!r} would wait for itself: call it outside"
             )
-
-
-async def _room(target: Subscription, place: asyncio.Future[None], here: Delivery | None) -> None:
-    """Wait for room in a queue, unless room depends on the handler that publishes."""
-    if here is None or not here.active:
-        await place
-        return
-    publisher = here.subscription
-    if target.depends_on(publisher):
-        if not place.done():
-            target.waive(place)
-        return
-    publisher.waits_for.append(target)
-    try:
-        await place
-    finally:
-        publisher.waits_for.remove(target)
-
-
-class _Drain:
-    """Somebody who waits until everything up to a position is handled."""
-
-    def __init__(self, target: int) -> None:
-        self.target = target
-        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def done(self) -> None:
-        """Everything is."""
-        if not self.over.done():
-            self.over.set_result(None)
-
-    def fail(self, error: Exception) -> None:
-        """It never will be."""
-        if not self.over.done():
-            self.over.set_exception(error)
