@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import sys
 from typing import Any, Self
 
 from beluga_graph.bus.event import BusEvent, DeadLetter, ObservedEdge
@@ -66,7 +67,8 @@ class EventBus:
         self._log = Log(store, self._codec, forgets=in_memory)
         self._log.owed = lambda: set().union(*(found.owed for found in self._subscriptions))
         self._observed = Observed(store)
-        self._pool = DaemonPool(name="beluga-graph-bus")
+        # A thread for each subscription whose handler is sync, and no fewer: one that hangs has only its own.
+        self._pool = DaemonPool(sys.maxsize, name="beluga-graph-bus")
         self._max_queue = max_queue
         self._subscriptions: list[Subscription] = []
         self._leaving: set[asyncio.Task[None]] = set()  # of cancelled subscriptions whose handler is under way

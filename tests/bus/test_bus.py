@@ -409,3 +409,47 @@ def test_a_bus_may_be_set_up_before_there_is_a_loop() -> None:
 
     asyncio.run(main())
     assert heard == [1]
+
+
+async def test_sync_handlers_that_hang_leave_a_thread_to_every_other_one(bus: EventBus) -> None:
+    let_go = threading.Event()
+    heard: list[Any] = []
+    for _ in range(40):
+        bus.subscribe("slow", lambda event: let_go.wait(30))
+    bus.subscribe("fast", lambda event: heard.append(event.data))
+    try:
+        await bus.publish("slow")
+        await turns()
+        await bus.publish("fast", 1)
+        await until(lambda: heard)
+    finally:
+        let_go.set()
+    await bus.drain()
+
+
+class Odd(BaseException):
+    """What no `except Exception` catches."""
+
+
+@pytest.mark.parametrize("how", ["raises", "cancels itself"])
+async def test_a_handler_that_ends_its_own_task_keeps_nobody_waiting(
+    bus: EventBus, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def ends(event: BusEvent) -> None:
+        if how == "raises":
+            raise Odd
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    heard: list[Any] = []
+    gone = bus.subscribe("t", ends)
+    bus.subscribe("t", lambda event: heard.append(event.data))
+    async with asyncio.timeout(20):
+        for number in range(20):
+            await bus.publish("t", number)
+        await bus.drain()
+    assert heard == list(range(20))
+    assert (gone.cancelled, gone.errors, gone.queued) == (True, 1, 0)
+    assert "it hears nothing more" in caplog.text
