@@ -65,6 +65,7 @@ class EventBus:
         self._registry = Registry()
         self._codec = Codec(self._registry)
         self._log = Log(store, self._codec, forgets=in_memory)
+        self._log.grown = self._wake
         self._log.owed = lambda: set().union(*(found.owed for found in self._subscriptions))
         self._observed = Observed(store)
         # A thread for each subscription whose handler is sync, and no fewer: one that hangs has only its own.
@@ -77,6 +78,7 @@ class EventBus:
         self._looks = not in_memory
         self._seen = 0  # the last position that subscriptions were woken for
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # the only one that it is used in
 
     async def __aenter__(self) -> Self:
         self._begin()
@@ -125,7 +127,8 @@ class EventBus:
         published before publishes nothing. Waits for subscriptions of this process that are far behind; but never
         a handler for itself, also not in the end. If the wait is cancelled, the event is published all the same.
 
-        Raises `BadTopic`, `NotData` for data that cannot be stored (see `register`), `BusClosed`, `StoreError`.
+        Raises `BadTopic`, `NotData` for data that cannot be stored (see `register`), `BusClosed`, `StoreError`;
+        `BusError` in another event loop, or thread, than the one that the bus was first used in.
         """
         if isinstance(topic, BusEvent):
             if data is not None or agent_id or correlation_id or causation_id or event_id:
@@ -190,6 +193,7 @@ class EventBus:
         Raises `BadTopic`, `BusClosed`; `BusError` for a name that is subscribed here, or cannot be one.
         """
         self._check_open()
+        self._check_loop()
         check_pattern(pattern)
         if name is not None:
             self._check_name(name)
@@ -300,7 +304,7 @@ class EventBus:
         return Record(event.topic, name, event.agent_id, correlation_id, causation_id, at_ms, value)
 
     async def _append(self, record: Record) -> int:
-        """Append an event, wake everybody, and wait for room in the queues of those that it is for."""
+        """Append an event, and wait for room in the queues of those that it is for."""
         self._check_open()
         self._begin()
         position = await self._log.append(record)
@@ -313,7 +317,6 @@ class EventBus:
         self.saw(ObservedEdge(record.agent_id, record.topic, ""))
         concerned = [found for found in self._subscriptions if chooses(found.pattern, record.topic)]
         places = [(found, place) for found in concerned if (place := found.owes(position)) is not None]
-        self._wake()
         for found, place in places:
             await room(found, place, here)
         return position
@@ -327,6 +330,7 @@ class EventBus:
         """Begin what needs a running loop."""
         if self._closed:
             return
+        self._check_loop()
         for subscription in self._subscriptions:
             subscription.begin()
         if self._looks and self._looking is None and self._subscriptions:
@@ -351,6 +355,15 @@ class EventBus:
     def _check_open(self) -> None:
         if self._closed:
             raise BusClosed("the event bus is closed: make a new one, on the same store if it lasts")
+
+    def _check_loop(self) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # it is set up before there is one
+            return
+        if self._loop is not None and self._loop is not loop:
+            raise BusError("the event bus belongs to the event loop that used it first: make one for each loop")
+        self._loop = loop
 
     def _check_name(self, name: str) -> None:
         if not isinstance(name, str) or not 0 < len(name) <= _NAME_LENGTH_MAX or not name.isprintable():

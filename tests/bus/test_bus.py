@@ -453,3 +453,38 @@ async def test_a_handler_that_ends_its_own_task_keeps_nobody_waiting(
     assert heard == list(range(20))
     assert (gone.cancelled, gone.errors, gone.queued) == (True, 1, 0)
     assert "it hears nothing more" in caplog.text
+
+
+async def test_what_is_published_by_somebody_who_was_cancelled_is_heard_at_once() -> None:
+    heard: list[Any] = []
+
+    async def hear(event: BusEvent) -> None:
+        heard.append(event.data)
+
+    async with EventBus() as bus:
+        bus.subscribe("t", hear)
+        await turns()
+        publisher = asyncio.create_task(bus.publish("t", 1))
+        await asyncio.sleep(0)
+        publisher.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await publisher
+        await until(lambda: heard == [1])
+
+
+def test_a_bus_is_refused_in_a_second_loop() -> None:
+    bus = EventBus()
+    asyncio.run(bus.publish("t"))
+
+    async def use(verb: str) -> None:
+        if verb == "publish":
+            await bus.publish("t")
+        elif verb == "subscribe":
+            bus.subscribe("t", print)
+        else:
+            await bus.drain()
+
+    for verb in ("publish", "subscribe", "drain"):
+        with pytest.raises(BusError, match="belongs to the event loop"):
+            asyncio.run(use(verb))
+    asyncio.run(bus.close())
