@@ -172,7 +172,8 @@ class Scheduler:
 
     def _spawn(self, live: Live, token: str) -> None:
         hand = live.hands[token] = Hand(self._busy)
-        hand.task = asyncio.get_running_loop().create_task(self._drive(live, token, hand))
+        work = self._drive(live, token, hand)
+        hand.task = asyncio.get_running_loop().create_task(work, context=live.context.copy())
 
     # Attempts.
 
