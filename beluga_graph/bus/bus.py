@@ -78,6 +78,7 @@ class EventBus:
         self._looks = not in_memory
         self._seen = 0  # the last position that subscriptions were woken for
         self._closed = False
+        self._ending: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None  # the only one that it is used in
 
     async def __aenter__(self) -> Self:
@@ -90,9 +91,12 @@ class EventBus:
     async def close(self) -> None:
         """Stop handling; what a named subscription has not handled comes again. Idempotent."""
         self._refuse_inside("close")
-        if self._closed:
-            return
-        self._closed = True
+        if self._ending is None:
+            self._closed = True
+            self._ending = asyncio.get_running_loop().create_task(self._end())
+        await asyncio.shield(self._ending)  # whoever asks for it may be cancelled; a store left open is of no use
+
+    async def _end(self) -> None:
         if self._looking is not None:
             self._looking.cancel()
         for drain in self._drains:
@@ -291,6 +295,9 @@ class EventBus:
             if not isinstance(getattr(event, what), str):
                 msg = f"{what} {getattr(event, what)!r:.80} of an event on {event.topic!r}: give a str"
                 raise TypeError(msg)
+        if type(event.at_ms) is not int:
+            msg = f"at_ms {event.at_ms!r:.80} of an event on {event.topic!r}: give milliseconds, as an int"
+            raise TypeError(msg)
         try:
             value = self._codec.encode(event.data)
         except NotData as error:

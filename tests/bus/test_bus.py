@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from beluga_graph import BusClosed, BusError, BusEvent, EventBus, NotData
 from beluga_graph.bus import log as bus_log
+from stores import StoreClosed
 
 
 @pytest.fixture(params=["memory", "disk"])
@@ -488,3 +489,36 @@ def test_a_bus_is_refused_in_a_second_loop() -> None:
         with pytest.raises(BusError, match="belongs to the event loop"):
             asyncio.run(use(verb))
     asyncio.run(bus.close())
+
+
+async def test_a_time_that_is_none_is_told_to_its_publisher_alone(bus: EventBus) -> None:
+    wrong: Any = object()
+    told = await asyncio.gather(
+        bus.publish("a", 1), bus.publish(BusEvent(topic="b", at_ms=wrong)), bus.publish("c", 2), return_exceptions=True
+    )
+    assert [type(found) for found in told] == [BusEvent, TypeError, BusEvent]
+
+
+async def test_a_close_that_is_not_waited_for_closes_all_the_same(tmp_path: Path) -> None:
+    let_go = asyncio.Event()
+
+    async def slow_to_end(event: BusEvent) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await let_go.wait()
+
+    bus = EventBus(tmp_path)
+    subscription = bus.subscribe("t", slow_to_end)
+    await bus.publish("t")
+    await turns()
+    first = asyncio.create_task(bus.close())
+    await turns()
+    first.cancel()
+    second = asyncio.create_task(bus.close())
+    await turns()
+    assert (first.cancelled(), second.done(), subscription.cancelled) == (True, False, True)
+    let_go.set()
+    await second
+    with pytest.raises(StoreClosed):
+        bus.store.get(b"x")
