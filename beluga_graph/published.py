@@ -63,7 +63,8 @@ def status_ops(
 ) -> list[Op]:
     """Return the writes of what the step that was just applied makes of its run, for those who listen."""
     topics = ["run.started"] if isinstance(trigger, RunStarted | RunForked) else []
-    if run.status != before and run.status in _TOPICS:
+    # A fork has its status from its source, which told it of itself only.
+    if (run.status != before or isinstance(trigger, RunForked)) and run.status in _TOPICS:
         topics.append(_TOPICS[run.status])
     ops: list[Op] = []
     for index, topic in enumerate(topics, _STATUS):

@@ -212,6 +212,20 @@ async def test_a_fork_made_anew_under_the_id_of_one_that_was_pruned_is_published
             assert [run.run_id for run in await engine.prune(older_than=0)] == ["f"]
 
 
+async def test_a_fork_that_waits_from_its_beginning_says_so() -> None:
+    g = Graph("waits")
+    g.wait("wait", "go")
+    g.edge(START, "wait")
+    g.edge("wait", END)
+    async with EventBus() as bus:
+        async with Engine(bus=bus) as engine:
+            await engine.start(g, 1, run_id="r")
+            fork = await engine.fork("r", 1, run_id_new="f")
+            await fork.signal("go", 2)
+            await fork.result()
+        assert await topics(bus, "f") == ["run.started", "run.waiting", "run.completed"]
+
+
 async def test_what_becomes_of_a_run_is_published_once_each() -> None:
     broken = [True]
 
