@@ -108,7 +108,9 @@ class History:
 
     # Writing.
 
-    def step_ops(self, run: Snapshot, trigger: Trigger, patch: Patch, ended: Ended | None, at: int) -> list[Op]:
+    def step_ops(
+        self, run: Snapshot, trigger: Trigger, patch: Patch, ended: Ended | None, at: int, created_ms: int
+    ) -> list[Op]:
         """Return what the next step writes. Call it before `run` applies the patch: it needs to know the past."""
         key = self.keys.step(run.seq + 1)
         record = sealed(key, (at, *_trigger_fields(trigger), *patch))
@@ -121,7 +123,7 @@ class History:
             if ended.items:
                 ops += self._item_ops(run, ended.items)
             if ended.messages and ("finish",) in patch.ops:  # else its route was refused: the attempt has failed
-                ops += published_ops(self.keys, run, ended.trigger.token, ended.messages, at)
+                ops += published_ops(self.keys, run, ended.trigger.token, ended.messages, at, created_ms)
         if isinstance(trigger, RunForked):  # what the source was asked, the fork is asked anew
             ops += [self._question(run.tokens[token], at) for token in _asking(run)]
         return ops + self._index_ops(run, patch, at)

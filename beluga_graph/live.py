@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from beluga_graph.disk import Head
@@ -68,6 +69,7 @@ class Live:
         "cause",
         "claim",
         "committed",
+        "context",
         "done",
         "error",
         "hands",
@@ -91,6 +93,8 @@ class Live:
         self.lease = lease
         self.claim = lease.claim(history.keys.lease)
         self.committed = snapshot.seq  # the last step that is on disk
+        # Variables of whoever took the run up. Work may begin in a commit that other runs share: not of theirs.
+        self.context = copy_context()
         self.hands: dict[str, Hand] = {}  # by token
         self.timers: dict[str, Callable[[], None]] = {}  # armed ones, and how to disarm them
         self.watches: list[Watch] = []

@@ -6,7 +6,8 @@ takes an id once. The messages of one run are given in order. A bus that is slow
 but this task: what waits for it is on disk, not in memory.
 
 An engine without a bus leaves the messages where they are, for one that has it. An engine with a bus looks for
-such when it begins, and passes by the runs that another engine drives: that one gives away its own.
+such when it begins and every second, for they may be left by a process that died after the last step of a run. It
+passes by the runs that another engine drives: that one gives away its own.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ __all__ = ["Bus", "Outbox"]
 
 _PAGE = 64  # messages that are read, given and deleted together
 _TRY_AGAIN_S = 1.0  # after a bus has refused a message
+_LOOK_S = 1.0  # between two looks for what other engines left
 _CLOSE_S = 5.0  # how long a close waits for the bus to take what is there
 
 _log = logging.getLogger("beluga_graph.outbox")
@@ -60,7 +62,8 @@ class Outbox:
         self._begun = False
         self._rung = False  # there may be messages that the pass under way has not seen
         self._task: asyncio.Task[None] | None = None
-        self._later: asyncio.TimerHandle | None = None
+        self._later: asyncio.TimerHandle | None = None  # when it looks again
+        self._waits = False  # until then, for the bus has refused a message
         self._unreadable: set[bytes] = set()  # that were told of
         self._closed = False
 
@@ -83,7 +86,7 @@ class Outbox:
         """Return the writes that tell a bus, if there is one, what the step just applied makes of its run."""
         if self.bus is None:
             return []
-        return status_ops(live.history.keys, live.snapshot, live.plan.name, trigger, before, at)
+        return status_ops(live.history.keys, live.snapshot, live.plan.name, trigger, before, at, live.head.created_ms)
 
     def released(self, ops: Sequence[Op]) -> None:
         """A step is on disk: give away what it publishes."""
@@ -104,7 +107,9 @@ class Outbox:
 
     def _ring(self) -> None:
         self._rung = True
-        if self._task is None and self._later is None and not self._closed:
+        if self._task is None and not self._waits and not self._closed:
+            if self._later is not None:
+                self._later.cancel()
             # In a context of its own: an event that a handler is just dealing with is not the cause of these.
             self._task = asyncio.get_running_loop().create_task(self._relay(), context=Context())
             self._task.add_done_callback(self._relayed)
@@ -116,14 +121,16 @@ class Outbox:
         error = task.exception()
         if error is not None:
             _log.warning("messages stay in the outbox for now: %s: %s", type(error).__name__, error)
-            self._rung = True
-            if not self._closed:
-                self._later = asyncio.get_running_loop().call_later(_TRY_AGAIN_S, self._again)
+            self._rung = self._waits = True
         elif self._rung:
             self._ring()
+            return
+        if not self._closed:
+            pause = _TRY_AGAIN_S if self._waits else _LOOK_S
+            self._later = asyncio.get_running_loop().call_later(pause, self._again)
 
     def _again(self) -> None:
-        self._later = None
+        self._later, self._waits = None, False
         self._ring()
 
     async def _relay(self) -> None:

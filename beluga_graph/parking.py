@@ -14,6 +14,7 @@ import asyncio
 import heapq
 import logging
 from collections.abc import Callable
+from contextvars import copy_context
 from functools import partial
 from typing import NamedTuple
 
@@ -50,6 +51,7 @@ class Parking:
 
     def __init__(self, runs: Admission, plan_of: Callable[[Head], Plan | None]) -> None:
         self._runs = runs
+        self._context = copy_context()  # not that of whoever happens to make a run wake
         self._store, self._scheduler = runs.store, runs.scheduler
         self._plan_of = plan_of
         self.max_runs: int | None = None
@@ -311,7 +313,8 @@ class Parking:
             run = next(iter(self._wanted))
             del self._wanted[run]
             mine = self._mine.pop(run, None) is not None
-            task = self._waking[run] = asyncio.get_running_loop().create_task(self._wake(run, mine=mine))
+            wake = asyncio.get_running_loop().create_task(self._wake(run, mine=mine), context=self._context.copy())
+            task = self._waking[run] = wake
             task.add_done_callback(partial(self._woken, run))
 
     def _woken(self, run: bytes, _: asyncio.Task[None]) -> None:

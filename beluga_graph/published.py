@@ -47,25 +47,30 @@ class Message(NamedTuple):
     """Encoded, whole."""
 
 
-def published_ops(keys: Keys, run: Snapshot, token: str, messages: Sequence[Published], at: int) -> list[Op]:
-    """Return the writes of what a node publishes with the next step of its run."""
+def published_ops(
+    keys: Keys, run: Snapshot, token: str, messages: Sequence[Published], at: int, created_ms: int
+) -> list[Op]:
+    """Return the writes of what a node publishes with the next step of its run, which was created at `created_ms`."""
     cause = f"{run.run_id}:{token}"
     return [
-        _put(keys, run.seq + 1, i, Message(_id(run, token, i), topic, agent, run.run_id, cause, at, value))
+        _put(keys, run.seq + 1, i, Message(_id(run, created_ms, token, i), topic, agent, run.run_id, cause, at, value))
         for i, (topic, agent, value) in enumerate(messages)
     ]
 
 
-def status_ops(keys: Keys, run: Snapshot, flow: str, trigger: Trigger, before: str, at: int) -> list[Op]:
+def status_ops(
+    keys: Keys, run: Snapshot, flow: str, trigger: Trigger, before: str, at: int, created_ms: int
+) -> list[Op]:
     """Return the writes of what the step that was just applied makes of its run, for those who listen."""
     topics = ["run.started"] if isinstance(trigger, RunStarted | RunForked) else []
-    if run.status != before and run.status in _TOPICS:
+    # A fork has its status from its source, which told it of itself only.
+    if (run.status != before or isinstance(trigger, RunForked)) and run.status in _TOPICS:
         topics.append(_TOPICS[run.status])
     ops: list[Op] = []
     for index, topic in enumerate(topics, _STATUS):
         status = "running" if topic == "run.started" else run.status
         value = _CODEC.encode({"run_id": run.run_id, "flow": flow, "status": status})
-        name = _id(run, f"step {run.seq}", index)
+        name = _id(run, created_ms, f"step {run.seq}", index)
         ops.append(_put(keys, run.seq, index, Message(name, topic, flow, run.run_id, "", at, value)))
     return ops
 
@@ -78,9 +83,10 @@ def read_message(key: bytes, blob: bytes) -> Message:
     return Message(*fields)
 
 
-def _id(run: Snapshot, what: str, index: int) -> str:
-    """Return the id that this message has in every process; a later run of the same id has others."""
-    named = f"{len(run.run_id)}:{run.run_id}:{run.started_ms}:{what}:{index}"
+def _id(run: Snapshot, created_ms: int, what: str, index: int) -> str:
+    """Return the id that this message has in every process; a later run, or fork, of the same id has others."""
+    # Not when it started: forks of one run have that from their source.
+    named = f"{len(run.run_id)}:{run.run_id}:{created_ms}:{what}:{index}"
     return blake2b(named.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 

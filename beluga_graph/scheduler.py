@@ -82,7 +82,7 @@ class Scheduler:
             return None
         at = self.clock.now_ms()
         ops: list[Op] = [*more] if more else [live.claim]
-        ops += live.history.step_ops(run, trigger, patch, ended, at)
+        ops += live.history.step_ops(run, trigger, patch, ended, at, live.head.created_ms)
         status = run.status
         run.apply(patch)
         if run.status != status or run.plan != live.head.plan:
@@ -172,7 +172,8 @@ class Scheduler:
 
     def _spawn(self, live: Live, token: str) -> None:
         hand = live.hands[token] = Hand(self._busy)
-        hand.task = asyncio.get_running_loop().create_task(self._drive(live, token, hand))
+        work = self._drive(live, token, hand)
+        hand.task = asyncio.get_running_loop().create_task(work, context=live.context.copy())
 
     # Attempts.
 

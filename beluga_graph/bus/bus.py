@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import sys
 from typing import Any, Self
 
 from beluga_graph.bus.event import BusEvent, DeadLetter, ObservedEdge
 from beluga_graph.bus.log import Log, Record
 from beluga_graph.bus.observed import Observed, drawn
 from beluga_graph.bus.subscription import Delivery, Handler, Subscription, handled_now
+from beluga_graph.bus.waits import Drain, room
 from beluga_graph.clock import Clock, SystemClock
 from beluga_graph.codec import Codec, NameTaken, NotData, Registry
 from beluga_graph.errors import BusClosed, BusError
@@ -63,17 +65,21 @@ class EventBus:
         self._registry = Registry()
         self._codec = Codec(self._registry)
         self._log = Log(store, self._codec, forgets=in_memory)
+        self._log.grown = self._wake
         self._log.owed = lambda: set().union(*(found.owed for found in self._subscriptions))
         self._observed = Observed(store)
-        self._pool = DaemonPool(name="beluga-graph-bus")
+        # A thread for each subscription whose handler is sync, and no fewer: one that hangs has only its own.
+        self._pool = DaemonPool(sys.maxsize, name="beluga-graph-bus")
         self._max_queue = max_queue
         self._subscriptions: list[Subscription] = []
         self._leaving: set[asyncio.Task[None]] = set()  # of cancelled subscriptions whose handler is under way
-        self._drains: list[_Drain] = []
+        self._drains: list[Drain] = []
         self._looking: asyncio.TimerHandle | None = None
         self._looks = not in_memory
         self._seen = 0  # the last position that subscriptions were woken for
         self._closed = False
+        self._ending: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # the only one that it is used in
 
     async def __aenter__(self) -> Self:
         self._begin()
@@ -85,9 +91,12 @@ class EventBus:
     async def close(self) -> None:
         """Stop handling; what a named subscription has not handled comes again. Idempotent."""
         self._refuse_inside("close")
-        if self._closed:
-            return
-        self._closed = True
+        if self._ending is None:
+            self._closed = True
+            self._ending = asyncio.get_running_loop().create_task(self._end())
+        await asyncio.shield(self._ending)  # whoever asks for it may be cancelled; a store left open is of no use
+
+    async def _end(self) -> None:
         if self._looking is not None:
             self._looking.cancel()
         for drain in self._drains:
@@ -122,7 +131,8 @@ class EventBus:
         published before publishes nothing. Waits for subscriptions of this process that are far behind; but never
         a handler for itself, also not in the end. If the wait is cancelled, the event is published all the same.
 
-        Raises `BadTopic`, `NotData` for data that cannot be stored (see `register`), `BusClosed`, `StoreError`.
+        Raises `BadTopic`, `NotData` for data that cannot be stored (see `register`), `BusClosed`, `StoreError`;
+        `BusError` in another event loop, or thread, than the one that the bus was first used in.
         """
         if isinstance(topic, BusEvent):
             if data is not None or agent_id or correlation_id or causation_id or event_id:
@@ -187,6 +197,7 @@ class EventBus:
         Raises `BadTopic`, `BusClosed`; `BusError` for a name that is subscribed here, or cannot be one.
         """
         self._check_open()
+        self._check_loop()
         check_pattern(pattern)
         if name is not None:
             self._check_name(name)
@@ -223,7 +234,7 @@ class EventBus:
         self._check_open()
         self._refuse_inside("drain")
         self._begin()
-        drain = _Drain(self._log.tail())
+        drain = Drain(self._log.tail())
         self._drains.append(drain)
         try:
             self._wake()
@@ -284,6 +295,9 @@ class EventBus:
             if not isinstance(getattr(event, what), str):
                 msg = f"{what} {getattr(event, what)!r:.80} of an event on {event.topic!r}: give a str"
                 raise TypeError(msg)
+        if type(event.at_ms) is not int:
+            msg = f"at_ms {event.at_ms!r:.80} of an event on {event.topic!r}: give milliseconds, as an int"
+            raise TypeError(msg)
         try:
             value = self._codec.encode(event.data)
         except NotData as error:
@@ -297,7 +311,7 @@ class EventBus:
         return Record(event.topic, name, event.agent_id, correlation_id, causation_id, at_ms, value)
 
     async def _append(self, record: Record) -> int:
-        """Append an event, wake everybody, and wait for room in the queues of those that it is for."""
+        """Append an event, and wait for room in the queues of those that it is for."""
         self._check_open()
         self._begin()
         position = await self._log.append(record)
@@ -310,9 +324,8 @@ class EventBus:
         self.saw(ObservedEdge(record.agent_id, record.topic, ""))
         concerned = [found for found in self._subscriptions if chooses(found.pattern, record.topic)]
         places = [(found, place) for found in concerned if (place := found.owes(position)) is not None]
-        self._wake()
         for found, place in places:
-            await _room(found, place, here)
+            await room(found, place, here)
         return position
 
     def _here(self) -> Delivery | None:
@@ -324,6 +337,7 @@ class EventBus:
         """Begin what needs a running loop."""
         if self._closed:
             return
+        self._check_loop()
         for subscription in self._subscriptions:
             subscription.begin()
         if self._looks and self._looking is None and self._subscriptions:
@@ -349,6 +363,15 @@ class EventBus:
         if self._closed:
             raise BusClosed("the event bus is closed: make a new one, on the same store if it lasts")
 
+    def _check_loop(self) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # it is set up before there is one
+            return
+        if self._loop is not None and self._loop is not loop:
+            raise BusError("the event bus belongs to the event loop that used it first: make one for each loop")
+        self._loop = loop
+
     def _check_name(self, name: str) -> None:
         if not isinstance(name, str) or not 0 < len(name) <= _NAME_LENGTH_MAX or not name.isprintable():
             raise BusError(f"{name!r:.80} is no subscription's name: give 1 to {_NAME_LENGTH_MAX} printable characters")
@@ -361,38 +384,3 @@ class EventBus:
             raise BusError(
                 f"{verb}() within the handler of {here.event.topic!r} would wait for itself: call it outside"
             )
-
-
-async def _room(target: Subscription, place: asyncio.Future[None], here: Delivery | None) -> None:
-    """Wait for room in a queue, unless room depends on the handler that publishes."""
-    if here is None or not here.active:
-        await place
-        return
-    publisher = here.subscription
-    if target.depends_on(publisher):
-        if not place.done():
-            target.waive(place)
-        return
-    publisher.waits_for.append(target)
-    try:
-        await place
-    finally:
-        publisher.waits_for.remove(target)
-
-
-class _Drain:
-    """Somebody who waits until everything up to a position is handled."""
-
-    def __init__(self, target: int) -> None:
-        self.target = target
-        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def done(self) -> None:
-        """Everything is."""
-        if not self.over.done():
-            self.over.set_result(None)
-
-    def fail(self, error: Exception) -> None:
-        """It never will be."""
-        if not self.over.done():
-            self.over.set_exception(error)

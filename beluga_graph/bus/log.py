@@ -58,6 +58,7 @@ class Log:
         self.codec = codec
         self.committer = Committer(store, "commit")
         self.owed: Callable[[], set[int]] = set  # positions that must not be forgotten yet
+        self.grown: Callable[[], None] = lambda: None  # told of every commit, whoever still waits for it
         self._forgets = forgets
         self._remembered: deque[tuple[int, Record]] = deque()
         self._waiting: deque[_Waiting] = deque()
@@ -95,6 +96,7 @@ class Log:
                         if not waiting.position.done():
                             waiting.position.set_exception(error)
                     continue
+                self.grown()
                 for waiting, position in zip(batch, positions, strict=True):
                     if not waiting.position.done():
                         waiting.position.set_result(position)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 from beluga_graph.bus.event import ObservedEdge
 from beluga_graph.codec import DamagedRecord
 from beluga_graph.disk import read, sealed, short
 from beluga_graph.draw.mermaid import escaped
-from stores.base import Op, Put, Store
+from stores.base import Op, Put, Store, StoreError
 
 __all__ = ["Observed", "drawn"]
 
@@ -21,9 +22,16 @@ class Observed:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._seen: set[ObservedEdge] = set()
+        self._knows_store = False
 
     def ops(self, edge: ObservedEdge) -> list[Op]:
         """Return the write of an edge that was not seen before; none beyond a limit."""
+        if edge in self._seen:
+            return []
+        if not self._knows_store:  # or the store would take as many again from each process
+            self._knows_store = True
+            with suppress(DamagedRecord, StoreError):  # `edges` tells; to publish, this does not matter
+                self._seen |= self._stored()
         if edge in self._seen or len(self._seen) >= EDGES_MAX:
             return []
         self._seen.add(edge)
@@ -33,14 +41,18 @@ class Observed:
 
     def edges(self) -> list[ObservedEdge]:
         """Return all edges, sorted; that somebody publishes to nobody only if so. Raises `DamagedRecord`."""
-        found = set(self._seen)
+        found = self._seen | self._stored()
+        heard = {edge[:2] for edge in found if edge.subscriber}
+        return sorted(edge for edge in found if edge.subscriber or edge[:2] not in heard)
+
+    def _stored(self) -> set[ObservedEdge]:
+        found = set()
         for key, blob in self._store.scan(b"o", limit=EDGES_MAX):
             fields = read(key, blob)
             if len(fields) != 3:
                 raise DamagedRecord("edge", f"at key {key!r} has {len(fields)} fields")
             found.add(ObservedEdge(*fields))
-        heard = {edge[:2] for edge in found if edge.subscriber}
-        return sorted(edge for edge in found if edge.subscriber or edge[:2] not in heard)
+        return found
 
 
 def drawn(edges: Iterable[ObservedEdge]) -> str:

@@ -120,6 +120,7 @@ class Subscription:
         """Begin to handle, if that has not begun."""
         if self.task is None and not self.cancelled:
             self.task = asyncio.get_running_loop().create_task(self._work())
+            self.task.add_done_callback(self._ended)
 
     def wake(self) -> None:
         """There is more in the log."""
@@ -162,6 +163,16 @@ class Subscription:
         self._owed.clear()
         while self._waiting:
             _let(self._waiting.popleft())
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Its task is over. If nobody has asked for that, a handler has ended it: no publisher waits for it then."""
+        error = asyncio.CancelledError("its task was cancelled") if task.cancelled() else task.exception()
+        if self.cancelled:
+            return
+        self.cancelled = True
+        self._failed(error or RuntimeError("its task has returned"), "it hears nothing more, for its task was ended")
+        self._release_all()
+        self._bus.left(self)
 
     # Walking.
 

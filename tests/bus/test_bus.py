@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from beluga_graph import BusClosed, BusError, BusEvent, EventBus, NotData
 from beluga_graph.bus import log as bus_log
+from stores import StoreClosed
 
 
 @pytest.fixture(params=["memory", "disk"])
@@ -409,3 +410,115 @@ def test_a_bus_may_be_set_up_before_there_is_a_loop() -> None:
 
     asyncio.run(main())
     assert heard == [1]
+
+
+async def test_sync_handlers_that_hang_leave_a_thread_to_every_other_one(bus: EventBus) -> None:
+    let_go = threading.Event()
+    heard: list[Any] = []
+    for _ in range(40):
+        bus.subscribe("slow", lambda event: let_go.wait(30))
+    bus.subscribe("fast", lambda event: heard.append(event.data))
+    try:
+        await bus.publish("slow")
+        await turns()
+        await bus.publish("fast", 1)
+        await until(lambda: heard)
+    finally:
+        let_go.set()
+    await bus.drain()
+
+
+class Odd(BaseException):
+    """What no `except Exception` catches."""
+
+
+@pytest.mark.parametrize("how", ["raises", "cancels itself"])
+async def test_a_handler_that_ends_its_own_task_keeps_nobody_waiting(
+    bus: EventBus, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def ends(event: BusEvent) -> None:
+        if how == "raises":
+            raise Odd
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    heard: list[Any] = []
+    gone = bus.subscribe("t", ends)
+    bus.subscribe("t", lambda event: heard.append(event.data))
+    async with asyncio.timeout(20):
+        for number in range(20):
+            await bus.publish("t", number)
+        await bus.drain()
+    assert heard == list(range(20))
+    assert (gone.cancelled, gone.errors, gone.queued) == (True, 1, 0)
+    assert "it hears nothing more" in caplog.text
+
+
+async def test_what_is_published_by_somebody_who_was_cancelled_is_heard_at_once() -> None:
+    heard: list[Any] = []
+
+    async def hear(event: BusEvent) -> None:
+        heard.append(event.data)
+
+    async with EventBus() as bus:
+        bus.subscribe("t", hear)
+        await turns()
+        publisher = asyncio.create_task(bus.publish("t", 1))
+        await asyncio.sleep(0)
+        publisher.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await publisher
+        await until(lambda: heard == [1])
+
+
+def test_a_bus_is_refused_in_a_second_loop() -> None:
+    bus = EventBus()
+    asyncio.run(bus.publish("t"))
+
+    async def use(verb: str) -> None:
+        if verb == "publish":
+            await bus.publish("t")
+        elif verb == "subscribe":
+            bus.subscribe("t", print)
+        else:
+            await bus.drain()
+
+    for verb in ("publish", "subscribe", "drain"):
+        with pytest.raises(BusError, match="belongs to the event loop"):
+            asyncio.run(use(verb))
+    asyncio.run(bus.close())
+
+
+async def test_a_time_that_is_none_is_told_to_its_publisher_alone(bus: EventBus) -> None:
+    wrong: Any = object()
+    told = await asyncio.gather(
+        bus.publish("a", 1), bus.publish(BusEvent(topic="b", at_ms=wrong)), bus.publish("c", 2), return_exceptions=True
+    )
+    assert [type(found) for found in told] == [BusEvent, TypeError, BusEvent]
+
+
+async def test_a_close_that_is_not_waited_for_closes_all_the_same(tmp_path: Path) -> None:
+    let_go = asyncio.Event()
+
+    async def slow_to_end(event: BusEvent) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await let_go.wait()
+
+    bus = EventBus(tmp_path)
+    subscription = bus.subscribe("t", slow_to_end)
+    await bus.publish("t")
+    await turns()
+    first = asyncio.create_task(bus.close())
+    await turns()
+    first.cancel()
+    second = asyncio.create_task(bus.close())
+    await turns()
+    assert (first.cancelled(), second.done(), subscription.cancelled) == (True, False, True)
+    let_go.set()
+    await second
+    with pytest.raises(StoreClosed):
+        bus.store.get(b"x")

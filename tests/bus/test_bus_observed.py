@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from beluga_graph import EventBus
 from beluga_graph.bus import observed as bus_observed
+from beluga_graph.codec import DamagedRecord
+from stores.base import Put
 
 
 async def test_the_drawing_shows_who_spoke_and_who_heard() -> None:
@@ -88,3 +91,30 @@ async def test_the_graph_does_not_grow_without_end(monkeypatch: pytest.MonkeyPat
         for number in range(30):
             await bus.publish(f"topic.{number}")
         assert len(bus.observed()) == 10
+
+
+async def test_nor_does_it_grow_with_each_process_on_its_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bus_observed, "EDGES_MAX", 10)
+    for process in range(3):
+        async with EventBus(tmp_path) as bus:
+            for number in range(8):
+                await bus.publish(f"topic.{process}.{number}")
+            assert len(bus.observed()) == min(10, 8 * (process + 1))
+    async with EventBus(tmp_path) as bus:
+        assert sum(1 for _ in bus.store.scan(b"o")) == 10
+
+
+async def test_a_damaged_edge_keeps_no_event_back(tmp_path: Path) -> None:
+    async with EventBus(tmp_path) as bus:
+        await bus.publish("a")
+        await bus.drain()
+    async with EventBus(tmp_path) as bus:
+        [key] = [key for key, _ in bus.store.scan(b"o")]
+        bus.store.commit(Put(key, b"damage"))
+        heard: list[str] = []
+        bus.subscribe("b", lambda event: heard.append(event.topic))
+        await bus.publish("b")
+        await bus.drain()
+        assert heard == ["b"]
+        with pytest.raises(DamagedRecord):
+            bus.observed()

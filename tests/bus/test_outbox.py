@@ -189,6 +189,43 @@ async def test_a_fork_publishes_what_it_does_itself_and_nothing_again() -> None:
         assert await topics(bus, "f") == ["run.started", "last", "run.completed"]
 
 
+async def test_a_fork_made_anew_under_the_id_of_one_that_was_pruned_is_published_too(tmp_path: Path) -> None:
+    async def first(value: int) -> int:
+        return value
+
+    flow = Graph("waits")
+    nodes = [flow.node(first), flow.node(tell)]
+    flow.wait("wait", "go")
+    flow.edge(START, nodes[0])
+    flow.edge(nodes[0], nodes[1])
+    flow.edge(nodes[1], "wait")
+    flow.edge("wait", END)
+    async with EventBus(tmp_path) as bus, Engine(tmp_path, bus=bus) as engine:
+        await engine.start(flow, 1, run_id="r")
+        for count in (1, 2):
+            await until(lambda: left(engine.store) == 0)
+            fork = await engine.fork("r", 2, run_id_new="f")
+            await fork.signal("go")
+            await fork.result()
+            await until(lambda: left(engine.store) == 0)
+            assert (await topics(bus, "f")).count("told") == count
+            assert [run.run_id for run in await engine.prune(older_than=0)] == ["f"]
+
+
+async def test_a_fork_that_waits_from_its_beginning_says_so() -> None:
+    g = Graph("waits")
+    g.wait("wait", "go")
+    g.edge(START, "wait")
+    g.edge("wait", END)
+    async with EventBus() as bus:
+        async with Engine(bus=bus) as engine:
+            await engine.start(g, 1, run_id="r")
+            fork = await engine.fork("r", 1, run_id_new="f")
+            await fork.signal("go", 2)
+            await fork.result()
+        assert await topics(bus, "f") == ["run.started", "run.waiting", "run.completed"]
+
+
 async def test_what_becomes_of_a_run_is_published_once_each() -> None:
     broken = [True]
 
@@ -316,6 +353,20 @@ async def test_the_messages_of_a_run_that_another_engine_drives_are_left_to_it(t
         go_on.set()
         await run.result()
     assert mine.taken == ["r:run.started", "r:told", "r:told.more", "r:run.completed"]
+
+
+async def test_an_idle_engine_gives_away_what_another_one_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "_LOOK_S", 0.02)
+    async with EventBus(tmp_path) as bus, Engine(tmp_path, bus=bus) as idle:
+        await idle.recover()
+        await until(lambda: idle._scheduler.outbox._task is None)  # it has looked, and found nothing
+        async with Engine(tmp_path) as other:
+            await other.execute(chain("flow", tell), 1, run_id="r")
+        assert left(idle.store) == 2
+        await until(lambda: left(idle.store) == 0)
+        assert await topics(bus, "r") == ["told", "told.more"]
 
 
 async def test_a_run_that_a_handler_starts_is_not_caused_by_its_event() -> None:

@@ -123,3 +123,29 @@ async def test_a_task_that_a_node_starts_may_use_timeouts_of_its_own() -> None:
 
     async with Engine() as engine:
         assert await engine.execute(chain(careful, timeout=10), 1) == "gave up itself"
+
+
+async def test_runs_whose_commits_are_shared_do_not_share_variables() -> None:
+    seen: dict[str, set[str]] = {"a": set(), "b": set()}
+
+    async def look(value: str) -> str:
+        seen[value].add(VARIABLE.get())
+        return value
+
+    def wide(name: str) -> Graph:  # each branch's work begins when the step before it is committed
+        g = Graph(name)
+        g.node(look)
+        g.fan_out("out", to="look", over=lambda value: [value] * 3, join="j")
+        g.join("j", lambda values: values[0])
+        g.edge(START, "out")
+        g.edge("j", END)
+        return g
+
+    async with Engine() as engine:
+
+        async def runs(name: str) -> None:
+            VARIABLE.set(name)
+            await engine.execute(wide(name), name)
+
+        await asyncio.gather(*(runs(name) for name in "ab" * 4))
+    assert seen == {"a": {"a"}, "b": {"b"}}

@@ -274,7 +274,7 @@ class Simulation:
         if not patch.ops:
             return False
         before = work(shape, run)
-        ops = [*more, *self.history.step_ops(run, trigger, patch, ended, self.now)]
+        ops = [*more, *self.history.step_ops(run, trigger, patch, ended, self.now, 0)]
         run.apply(patch)
         ops += self.history.snapshot_ops(run)
         change = changes(shape, run, patch)

@@ -49,7 +49,7 @@ def go_on(before: Simulation, plan: Plan, tape: list[int], renames: Renames = ()
     todo = work(before.plan.shape, run)
     trigger = PlanAdopted(plan.fingerprint, before.now, renames)
     patch = advance(plan.shape, run, trigger)
-    ops = history.step_ops(run, trigger, patch, None, before.now)
+    ops = history.step_ops(run, trigger, patch, None, before.now, 0)
     status = run.status
     run.apply(patch)
     assert run.status == status
