@@ -299,9 +299,10 @@ class Engine(Inspector):
     ) -> tuple[RunInfo, ...]:
         """Delete all records of the runs that have had one of these statuses for `older_than` seconds; return them.
 
-        `failed` may be named, too. Left are sessions, runs that somebody is just taking up, and those of which a
-        message is still to be published. A crash leaves nothing that the next call would not finish. `dry_run` only
-        tells. Raises `ValueError` for a status of runs that go on: cancel them first.
+        `failed` may be named, too. Left are sessions; runs that somebody is just taking up; what is damaged, which the
+        log tells; and runs of which a message is still to be published: open an engine with the bus first. A crash
+        leaves nothing that the next call would not finish. `dry_run` only tells. Raises `ValueError` for a status of
+        runs that go on: cancel them first.
         """
         self._check_open()
         return await pruned(self._runs, older_than, status, dry_run=dry_run)

@@ -26,9 +26,10 @@ from beluga_graph.history import History, last_seq
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING
 from beluga_graph.kernel.triggers import CancelRequested
 from beluga_graph.live import Live, Watch
+from beluga_graph.note import Note
 from beluga_graph.plan import Plan
 from beluga_graph.seat import Seat, stored
-from stores.base import Check, Conflict, Delete, Op, Put, StoreError
+from stores.base import Check, Conflict, Delete, Put, StoreError
 
 __all__ = ["NEVER_MS", "Parking"]
 
@@ -183,7 +184,7 @@ class Parking:
         ops = [*live.freed(), Check(keys.cancel, None)]
         ops += [Check(keys.signal(name, run.inbox.get(name, 0)), None) for name in run.waits]
         ops += [Delete(keys.open), Put(keys.parked, sealed(keys.parked, due))]
-        self._scheduler.committer.put(_Parked(self, live, ops, due))
+        self._scheduler.committer.put(Note(self, live, ops, due))
 
     def parked(self, live: Live, due: int) -> None:
         """A run's lease was given back: only its name is left here."""
@@ -379,24 +380,3 @@ class Parking:
         for seat in self._followed:
             seat.failed(RunError(seat.run_id, error))
         self._followed.clear()
-
-
-class _Parked:
-    """The note that a run's lease is given back."""
-
-    def __init__(self, parking: Parking, live: Live, ops: list[Op], due: int) -> None:
-        self._parking, self._live, self._due = parking, live, due
-        self.ops = ops
-
-    @property
-    def alive(self) -> bool:
-        """Whether the run is still this engine's."""
-        return self._live.error is None and not self._live.done.done()
-
-    def released(self) -> None:
-        """The lease is given back."""
-        self._parking.parked(self._live, self._due)
-
-    def refused(self, error: Exception) -> None:
-        """Something was sent to the run, or it was lost."""
-        self._parking.kept(self._live, error)

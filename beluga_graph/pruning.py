@@ -14,6 +14,7 @@ stay, too; a failed run that has one gives it back.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, islice
@@ -21,6 +22,7 @@ from secrets import token_bytes
 from typing import NamedTuple, TypeVar
 
 from beluga_graph.admission import Admission
+from beluga_graph.codec import DamagedRecord
 from beluga_graph.committer import Committer
 from beluga_graph.disk import Head, Keys, sealed
 from beluga_graph.errors import RunNotFound
@@ -35,6 +37,8 @@ from stores.base import Check, Conflict, Delete, Op, Put, Store
 __all__ = ["cleared", "pruned"]
 
 T = TypeVar("T")
+
+_log = logging.getLogger("beluga_graph.pruning")
 
 _PRUNABLE = (COMPLETED, CANCELLED, FAILED)
 _RUNS_AT_ONCE = 16  # their commits share transactions
@@ -112,7 +116,11 @@ def _check(older_than_s: float, status: Collection[str]) -> None:
 
 
 def _heads(store: Store) -> Iterator[Head]:
-    return (Head.read(key, blob) for key, blob in store.scan(b"H"))
+    for key, blob in store.scan(b"H"):
+        try:
+            yield Head.read(key, blob)
+        except DamagedRecord as error:  # it keeps its own run from being pruned, not all the others
+            _log.warning("a run was left: %s", error)
 
 
 def _is_free(runs: Admission, head: Head) -> bool:
@@ -121,7 +129,11 @@ def _is_free(runs: Admission, head: Head) -> bool:
     if next(iter(runs.store.scan(b"Q" + keys.run, limit=1)), None) is not None:
         return False
     record = runs.store.get(keys.lease)
-    owner = Lease.read(keys.lease, record).owner if record is not None else b""
+    try:
+        owner = Lease.read(keys.lease, record).owner if record is not None else b""
+    except DamagedRecord as error:
+        _log.warning("run %r was left: %s", head.run_id, error)
+        return False
     return owner == b"" or not owner_is_alive(runs.store, owner, runs.owner.now_ms())
 
 

@@ -344,6 +344,16 @@ async def test_a_fork_of_a_run_that_is_pruned_meanwhile_is_refused() -> None:
         assert disk.get(Keys("f").head) is None
 
 
+@pytest.mark.parametrize("part", ["head", "lease"])
+async def test_what_is_damaged_keeps_only_its_own_run(part: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with Engine() as engine:
+        for run_id in ("a", "b", "c"):
+            await engine.execute(double(), 1, run_id=run_id)
+        engine.store.commit(Put(getattr(Keys("b"), part), b"rubbish"))
+        assert [run.run_id for run in await engine.prune()] == ["a", "c"]
+        assert "was left" in caplog.text
+
+
 async def test_two_thousand_runs_are_pruned_in_bounded_memory(tmp_path: Path) -> None:
     g = same()
     async with Engine(tmp_path / "store", durability="none") as engine:

@@ -55,6 +55,7 @@ FLOORS = {
     "beluga_graph.given": 5,
     "beluga_graph.inspector": 5,
     "beluga_graph.agenda": 5,
+    "beluga_graph.note": 5,
     "beluga_graph.parking": 5,
     "beluga_graph.seat": 5,
     "beluga_graph.serving": 5,
