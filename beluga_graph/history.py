@@ -258,7 +258,9 @@ def rebuild(store: Store, run_id: str, seq: int | None = None) -> tuple[Snapshot
     newest = keys.snapshot(2**63 if seq is None else seq)
     found = next(iter(store.scan(keys.snapshot(0)[:-8], start=newest, reverse=True, limit=1)), None)
     if found is None:
-        raise RunNotFound(run_id, "no such run in this store; engine.runs() lists those there are")
+        raise RunNotFound(
+            run_id, "no such run in this store; `engine.runs()`, or `beluga-graph runs`, lists those there are"
+        )
     key, blob = found
     run = _snapshot_of(run_id, read(key, blob))
     steps = 0
@@ -275,7 +277,9 @@ def read_head(store: Store, run_id: str) -> Head:
     key = Keys(run_id).head
     blob = store.get(key)
     if blob is None:
-        raise RunNotFound(run_id, "no such run in this store; engine.runs() lists those there are")
+        raise RunNotFound(
+            run_id, "no such run in this store; `engine.runs()`, or `beluga-graph runs`, lists those there are"
+        )
     return Head.read(key, blob)
 
 

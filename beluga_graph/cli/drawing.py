@@ -13,6 +13,7 @@ from typing import Any, cast
 import typer
 
 from beluga_graph import BelugaError, Engine
+from beluga_graph.cli.ends import Unfit
 from beluga_graph.cli.looking import existing, load_flow, print_json, with_engine
 from beluga_graph.cli.shown import plain
 from beluga_graph.codec.plain import as_data
@@ -69,8 +70,7 @@ def draw(
 ) -> None:
     """Draw what a name says: the run of that id in the store if there is one, else a flow."""
     head = _run_of(target, store)
-    chosen = form or _BY_SUFFIX.get(output.suffix.lower() if output is not None else "")
-    chosen = chosen or (Form.mermaid if head is None else Form.ascii)
+    chosen = form or _by_suffix(output) or (Form.mermaid if head is None else Form.ascii)
     _check(chosen, run=head is not None, depth=depth, theme=theme, step=step)
     if head is None:
         text, data = _flow(load_flow(target), chosen, depth, theme)
@@ -88,6 +88,17 @@ def draw(
         typer.echo(f"{chosen.value} written to {plain(str(written))}")
     else:
         _print(text)
+
+
+def _by_suffix(output: Path | None) -> Form | None:
+    """Return the form that a file's name asks for. Raises `BadParameter` for a suffix that says nothing."""
+    if output is None or not output.suffix:
+        return None
+    found = _BY_SUFFIX.get(output.suffix.lower())
+    if found is None:
+        message = f"{output.suffix!r} names no form: give --format too, or one of {', '.join(_BY_SUFFIX)}"
+        raise typer.BadParameter(message, param_hint="--output")
+    return found
 
 
 def _run_of(target: str, store: Path) -> Head | None:
@@ -166,6 +177,8 @@ def _print(text: str) -> None:
 def write_whole(path: Path, text: str) -> Path:
     """Put a file in its place, whole or not at all; return where it lies. Raises `OSError`."""
     target = path.resolve()
+    if not target.parent.is_dir():
+        raise Unfit(f"there is no folder {target.parent} to write {target.name} into: make it first")
     part = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.part")
     try:
         with part.open("xb") as file:

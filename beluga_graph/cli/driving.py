@@ -114,7 +114,8 @@ def _tell_end(run_id: str, outcome: Outcome, *, json: bool) -> None:
 
 def serve(store: Path, flows: Sequence[str], *, max_runs: int | None, grace_s: float, json: bool) -> None:
     """Drive whatever the flows' runs need until SIGTERM or Ctrl-C, then finish or hand back what is under way."""
-    known = [load_flow(flow) for flow in flows]
+    known = [load_flow(flow) for flow in dict.fromkeys(flows)]
+    is_new = not (store / "data.mdb").is_file()
 
     async def call() -> None:
         async with Engine(store) as engine:
@@ -123,7 +124,9 @@ def serve(store: Path, flows: Sequence[str], *, max_runs: int | None, grace_s: f
             await asyncio.sleep(0)  # from now on a signal ends it in order
             if not serving.done():
                 of = ", ".join(names)
-                _line("ready", f"serving {of} in {store}; SIGTERM or Ctrl-C ends it", json=json, flows=names)
+                where = f"{store}, a new store" if is_new else str(store)
+                text = f"serving {of} in {where}; SIGTERM or Ctrl-C ends it"
+                _line("ready", text, json=json, flows=names, new_store=is_new)
             await serving
 
     asyncio.run(call())

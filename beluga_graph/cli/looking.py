@@ -111,10 +111,13 @@ def events(store: Path, run_id: str, *, after: int, json: bool) -> None:
     if json:
         print_json(found)
         return
-    table = new_table("step", "type", "node", "what")
+    if not found:
+        console().print(f"no event after step {after:,}", soft_wrap=True)
+        return
+    table = new_table("step", "type", "where", "what")
     for event in found:
-        node, what = Text(plain(event.node)), Text(", ".join(_carried(event)))
-        table.add_row(f"{event.seq}.{event.index}", event.type, node, what)
+        where, what = Text(plain(event.token or event.node)), Text(", ".join(_carried(event)))
+        table.add_row(f"{event.seq}.{event.index}", event.type, where, what)
     console().print(table)
 
 

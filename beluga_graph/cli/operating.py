@@ -81,6 +81,15 @@ def signal(
         str | None, typer.Argument(help="What it carries; null by default.", metavar="JSON", show_default=False)
     ] = None,
     text: Annotated[bool, typer.Option("--text", help="The payload is plain text, not JSON.")] = False,
+    flow: Annotated[
+        str | None,
+        typer.Option(
+            "--flow",
+            help="The run's flow: a payload that does not fit is refused at once. Its module is run.",
+            metavar="MODULE:FLOW",
+            show_default=False,
+        ),
+    ] = None,
     store: Store = default_store,
     json: Json = False,
 ) -> None:
@@ -88,7 +97,7 @@ def signal(
     if text and payload is None:
         raise typer.BadParameter("it needs the text, after the signal's name", param_hint="--text")
     meant = payload if text or payload is None else from_json(payload, "JSON", otherwise="; or pass --text")
-    sending.signal(store, run, name, meant, json=json)
+    sending.signal(store, run, name, meant, flow=flow, json=json)
 
 
 @app.command(epilog=CODES)
@@ -124,12 +133,17 @@ def fork(
     ] = None,
     update: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A field of the state to update; may be repeated.", metavar="FIELD=JSON"),
+        typer.Option(
+            "--set", help="Update a field of the state, through its reducer; may be repeated.", metavar="FIELD=JSON"
+        ),
     ] = None,
     store: Store = default_store,
     json: Json = False,
 ) -> None:
-    """Start a new run from where one was, and go on with it until it ends or waits."""
+    """Start a new run from where one was, and go on with it until it ends or waits.
+
+    Unread signals go along; what people were asked they are asked anew.
+    """
     driving.fork(store, run, seq, flow, new_id=new_id, update=assignments(update or (), "--set"), json=json)
 
 

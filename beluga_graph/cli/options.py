@@ -10,8 +10,8 @@ import typer
 __all__ = ["CODES", "FlowName", "Json", "RunId", "Store", "default_store"]
 
 CODES = (
-    "Exit codes: 0 done, 1 error, 2 wrong usage, 3 the run failed, 4 busy (another process has it), 130 Ctrl-C. "
-    "A run that waits is a 0; what verify and check find is a 1."
+    "Exit codes: 0 done, 1 error, 2 wrong usage, 3 the run failed, 4 busy (another process has it), 130 Ctrl-C "
+    "(0 for serve). A run that waits is a 0; what verify and check find is a 1."
 )
 default_store = Path(".beluga/demo.lmdb")
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.text import Text
 
 from beluga_graph import Engine
 from beluga_graph.cli.looking import console, load_flow, new_table, print_json, print_table, with_engine
 from beluga_graph.cli.shown import brief, local_time, plain
 from beluga_graph.graph import MISSING
+from beluga_graph.history import read_head
+from beluga_graph.inspection import stored_plan
 
 __all__ = ["answer", "cancel", "pending", "signal"]
 
@@ -36,10 +39,26 @@ def pending(store: Path, *, json: bool) -> None:
     print_table(table)
 
 
-def signal(store: Path, run_id: str, name: str, payload: Any, *, json: bool) -> None:
-    """Send a signal to a run."""
-    with_engine(store, lambda engine: engine.signal(run_id, name, payload))
-    _tell({"run_id": run_id, "signal": name}, f"signal {name!r} is accepted for run {run_id!r}", json=json)
+def signal(store: Path, run_id: str, name: str, payload: Any, *, flow: str | None, json: bool) -> None:
+    """Send a signal to a run; where its flow is named, a payload that does not fit is refused at once.
+
+    That nothing in its graph waits for such a signal is told, and no error: a changed graph may.
+    """
+    known = load_flow(flow) if flow is not None else None
+
+    async def call(engine: Engine) -> set[str]:
+        if known is not None:
+            engine.register(known)
+        await engine.signal(run_id, name, payload)
+        shape = stored_plan(engine.store, read_head(engine.store, run_id)).shape
+        return {node.signal for node in shape.nodes.values() if node.signal is not None}
+
+    waits = with_engine(store, call)
+    said = {"run_id": run_id, "signal": name, "is_waited_for": name in waits}
+    _tell(said, f"signal {name!r} is accepted for run {run_id!r}", json=json)
+    if name not in waits:
+        names = ", ".join(repr(known) for known in sorted(waits)) or "none"
+        typer.echo(plain(f"note: no node of its graph waits for {name!r}; those waited for are: {names}"), err=True)
 
 
 def answer(
@@ -63,7 +82,11 @@ def answer(
 
     with_engine(store, call)
     said = {"run_id": run_id, "question": question, "decision": decision}
-    _tell(said, f"question {question!r} of run {run_id!r} is answered: {decision}", json=json)
+    _tell(
+        said,
+        f"question {question!r} of run {run_id!r} is answered: {decision}; it goes on where it is driven or served",
+        json=json,
+    )
 
 
 def cancel(store: Path, run_id: str, *, json: bool) -> None:

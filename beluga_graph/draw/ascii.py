@@ -130,7 +130,7 @@ class _Writer:
         opened = "┌ " if box.kind == FRAME and not box.folded else ""
         told = ", ".join(part for part in (KIND_WORDS[box.kind], _safe(box.note, 60)) if part)
         badge = self.badges.get(box.name, "")
-        room = " " * (self.wide - columns_of(label))
+        room = " " * max(0, self.wide - columns_of(label) - columns_of(opened))
         return f"{opened}{sign}{label}{room}  {told}" + (f"  {badge}" if badge else "")
 
     def _said(self, line: Line) -> str:

@@ -310,6 +310,8 @@ def _what(step: Step, node: str, events: Sequence[Event]) -> str:
         again = kinds.get("retry")
         if again is None or again.delay_s is None:
             return f"{node} failed"
+        if "waiting" in kinds:  # a person's answer, of which nothing could be made
+            return f"{node}: the answer did not fit, and is asked for again"
         return f"{node} failed, to be tried again in {shown_duration(round(again.delay_s * 1000))}"
     if step.trigger == "SignalReceived":
         return f"{node} was answered" if is_answer(step.token) else f"{node} got its signal"

@@ -33,7 +33,7 @@ LINE_WORDS = {
     "plain": "edge",
     "branch": "branch",
     "conditional": "conditional",
-    "handoff": "handoff",
+    "handoff": "hands over",
     "error": "error",
 }
 STATUS_WORDS = {

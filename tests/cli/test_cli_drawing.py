@@ -217,7 +217,7 @@ def test_a_drawing_is_written_whole_in_the_format_of_its_name(store: Path, tmp_p
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.SVG"]
     missing = invoke("draw", "count-1", "--output", tmp_path / "no" / "run.svg", "--store", store)
     assert (missing.exit_code, missing.stdout) == (1, "")
-    assert "No such file or directory" in missing.stderr
+    assert "there is no folder" in missing.stderr
     (tmp_path / "folder.svg").mkdir()
     refused = invoke("draw", "count-1", "--output", tmp_path / "folder.svg", "--store", store)
     assert refused.exit_code == 1

@@ -428,7 +428,7 @@ def test_a_served_run_is_answered_signalled_and_cancelled_from_another_process(s
 def test_who_serves_makes_the_store_and_says_so_in_json_lines(store: Path) -> None:
     process = spawn("serve", "cli_flows:asking", "cli_flows:gated", "--store", store, "--json", cwd=HERE)
     assert process.stdout is not None
-    assert json.loads(process.stdout.readline()) == {"event": "ready", "flows": ["asking", "gated"]}
+    assert json.loads(process.stdout.readline()) == {"event": "ready", "flows": ["asking", "gated"], "new_store": True}
     assert (store / "data.mdb").exists()
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=PATIENCE_S)

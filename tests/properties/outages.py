@@ -13,7 +13,9 @@ from simulation import RUN_ID, Crash, Disk, Tape, payload_of
 from beluga_graph import Context, Engine, Outcome, Run, RunNotFound
 from beluga_graph.disk import Keys
 from beluga_graph.history import read_steps, rebuild
+from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
+from beluga_graph.post import send
 from stores.base import Delete, Durability, Op, StoreError
 
 __all__ = ["Machine", "Outage", "Wire"]
@@ -145,6 +147,13 @@ class Machine:
         for name in live.snapshot.waits if live is not None else ():
             position = live.snapshot.inbox.get(name, 0) if live is not None else 0
             if self.disk.store.get(Keys(run.id).signal(name, position)) is None:
-                await run.signal(name, payload_of(name, position))
+                payload = payload_of(name, position)
+                if is_answer(name):  # also before the question is on disk, which `Engine.answer` refuses
+                    head = self.engine._runs.head(run.id)
+                    plan = self.engine._plan_or_shape(head)
+                    await send(self.engine._scheduler, head, plan, name, payload, known=True)
+                    self.engine._parking.rung(self.engine._runs.current(run.id), run.id, name)
+                else:
+                    await run.signal(name, payload)
                 return True
         return False

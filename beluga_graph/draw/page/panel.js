@@ -130,7 +130,7 @@ class Panel {
   showNode(id) {
     const box = this.model.boxes.get(id);
     if (!box) {
-      byId("node").replaceChildren(make("p", { class: "empty", text: "Choose a node in the graph to see what it is and each of its visits." }));
+      byId("node").replaceChildren(make("p", { class: "empty", text: "Choose a node in the graph to see what it is and what happened there." }));
       return;
     }
     const facts = make("dl", { class: "about" });
