@@ -2,13 +2,11 @@
 
 python examples/approval.py --store runs                                   starts it; parks, until the answer comes
 beluga-graph pending --store runs                                          what is asked
-python examples/approval.py --store runs answer RUN QUESTION approve       or reject, or modify '{"amount": 50}'
+python examples/approval.py --store runs answer RUN QUESTION approve       or reject, or modify JSON
 
 Kill the first one whenever you like, and start it again: it goes on where it was. Without --store the program
 answers itself.
 """
-
-from __future__ import annotations
 
 import argparse
 import asyncio
@@ -73,6 +71,8 @@ if __name__ == "__main__":
     parser.add_argument("--store", help="a folder for the runs")
     parser.add_argument("answer", nargs="*", help="answer RUN QUESTION approve|reject|modify [JSON]")
     given = parser.parse_args()
+    if given.answer and (len(given.answer) not in (4, 5) or given.store is None):
+        parser.error("answer takes RUN QUESTION approve|reject|modify [JSON], and --store PATH")
     if given.answer:
         asyncio.run(answer(given.store, *given.answer[1:4], value=given.answer[4] if given.answer[4:] else None))
     else:

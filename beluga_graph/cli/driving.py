@@ -107,6 +107,8 @@ def _tell_end(run_id: str, outcome: Outcome, *, json: bool) -> None:
         failure = outcome.failure
         why = f" at node {failure.node!r}: {failure.type}: {failure.message}" if failure is not None else ""
         way_out = "; mend the cause and resume it, or cancel it" if outcome.status == RunStatus.failed else ""
+        if failure is not None and not failure.node and failure.type == "Timeout":
+            way_out = "; its time is over, also for a resume and a fork: start a new run"
         complain(f"run {run_id!r} is {outcome.status}{why}{way_out}")
     if outcome.status != RunStatus.completed:
         raise typer.Exit(Exit.failed)

@@ -47,6 +47,8 @@ class Mark:
     visits: int = 0
     attempts: int = 0
     busy_ms: int = 0
+    waited_ms: int = 0
+    """For signals and timers; of waits that have ended."""
     now: int = 0
     """Visits that have not ended."""
     clocks: int = 0
@@ -60,12 +62,13 @@ class Mark:
 class Tally:
     """The sum over the visits of one node, kept as they change; each change costs the same however many there are."""
 
-    __slots__ = ("_busy_ms", "_last", "_since", "_states", "_waiting", "attempts", "usage", "visits")
+    __slots__ = ("_busy_ms", "_last", "_since", "_states", "_waiting", "attempts", "usage", "visits", "waited_ms")
 
     def __init__(self) -> None:
         self.visits = 0
         self.attempts = 0
         self.usage: dict[str, int] = {}
+        self.waited_ms = 0
         self._busy_ms = 0
         self._since = 0  # summed over the visits that run
         self._states: dict[str, int] = {}  # of visits that have not ended
@@ -112,6 +115,7 @@ class Tally:
             busy_ms=self._busy_ms + running * at_ms - self._since,
             now=now,
             clocks=running,
+            waited_ms=self.waited_ms,
             usage=dict(self.usage),
             signal=first.signal if first is not None else "",
             due_ms=first.due_ms if first is not None else None,

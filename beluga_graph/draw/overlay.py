@@ -54,7 +54,7 @@ def badge_of(mark: Mark) -> str:
     if not mark.visits:
         return ""
     before, after = badge_parts(mark)
-    time = [shown_duration(mark.busy_ms)] if mark.busy_ms or not mark.now else []
+    time = [shown_duration(mark.busy_ms)] if mark.busy_ms or not (mark.now or mark.waited_ms) else []
     parts = [*before, *time, *after]
     return " · ".join(parts) if parts else mark.status
 
@@ -68,6 +68,8 @@ def badge_parts(mark: Mark) -> tuple[list[str], list[str]]:
     tokens = mark.usage.get("input_tokens", 0) + mark.usage.get("output_tokens", 0)
     if tokens:
         after.append(f"{shown_number(tokens)} tokens")
+    if mark.waited_ms:
+        after.append(f"waited {shown_duration(mark.waited_ms)}")
     if mark.signal:
         after.append("asks a person" if is_answer(mark.signal) else "awaits its signal")
     if mark.due_ms is not None:

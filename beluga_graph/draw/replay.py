@@ -200,6 +200,7 @@ class Replay:
         told |= {"after": after} if after else {}
         told |= {"now": mark.now} if mark.now else {}
         told |= {"clocks": mark.clocks} if mark.clocks else {}
+        told |= {"waited": mark.waited_ms} if mark.waited_ms else {}
         return told | {"busy": mark.busy_ms - mark.clocks * (self.trail.at_ms - self._began)}
 
     def _room(self, node: str, mark: Mark) -> None:

@@ -287,8 +287,7 @@ class Trail:
 
     def _set(self, span: Span, status: str, *, attempts: int | None = None) -> None:
         self._count(span, -1)
-        if span.status == RUNNING:
-            self._rest(span)
+        self._rest(span)
         tally = self._tallies[span.node]
         if attempts is not None:
             tally.attempts += attempts - span.attempts
@@ -302,17 +301,20 @@ class Trail:
         if span.ended_seq is not None:
             return
         self._count(span, -1)
-        if span.status == RUNNING:
-            self._rest(span)
+        self._rest(span)
         span.status, span.ended_seq, span.ended_ms = status, self._seq, self.at_ms
         span.signal, span.due_ms = "", None
         self._tallies[span.node].ended(status)
         self._left[span.place] = (span.node, status, self._seq)
 
     def _rest(self, span: Span) -> None:
+        """Add the time that a visit spent as it is now, before it changes."""
         spent = self.at_ms - span.since_ms
-        span.busy_ms += spent
-        self._tallies[span.node].busy(spent)
+        if span.status == RUNNING:
+            span.busy_ms += spent
+            self._tallies[span.node].busy(spent)
+        elif span.status == WAITING:
+            self._tallies[span.node].waited_ms += spent
 
     def _count(self, span: Span, by: int) -> None:
         """Count a visit in or out of its node's sum, and of those of the frames and fan-outs that it stands in."""

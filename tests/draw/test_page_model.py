@@ -77,7 +77,7 @@ def test_the_deltas_of_a_run_tell_at_each_step_what_its_drawing_shows() -> None:
 def badge_at(mark: dict[str, Any], at: int) -> str:
     """Do what the page does."""
     busy = mark["busy"] + mark.get("clocks", 0) * at
-    time = [shown_duration(busy)] if busy or not mark.get("now") else []
+    time = [shown_duration(busy)] if busy or not (mark.get("now") or mark.get("waited")) else []
     return " · ".join([*mark.get("before", []), *time, *mark.get("after", [])]) or mark["status"]
 
 

@@ -247,6 +247,6 @@ class GraphView {
 // As `badge_of` of the other drawings tells a mark; the time of what runs goes on with that of the step.
 function badgeOf(mark, at) {
   const busy = mark.busy + (mark.clocks ?? 0) * at;
-  const time = busy || !mark.now ? [duration(busy)] : [];
+  const time = busy || !(mark.now || mark.waited) ? [duration(busy)] : [];
   return [...(mark.before ?? []), ...time, ...(mark.after ?? [])].join(" \u00b7 ") || mark.status;
 }
