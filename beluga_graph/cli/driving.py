@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import typer
 
-from beluga_graph import Engine, Outcome, Run, RunStatus
+from beluga_graph import BusEvent, Engine, EventBus, Outcome, Run, RunStatus
 from beluga_graph.cli.ends import Exit, complain
 from beluga_graph.cli.looking import console, existing, load_flow, print_json
 from beluga_graph.cli.shown import as_json, brief, local_time, plain
@@ -114,13 +115,26 @@ def _tell_end(run_id: str, outcome: Outcome, *, json: bool) -> None:
         raise typer.Exit(Exit.failed)
 
 
-def serve(store: Path, flows: Sequence[str], *, max_runs: int | None, grace_s: float, json: bool) -> None:
-    """Drive whatever the flows' runs need until SIGTERM or Ctrl-C, then finish or hand back what is under way."""
+def serve(
+    store: Path, flows: Sequence[str], *, max_runs: int | None, grace_s: float, bus: Path | None, json: bool
+) -> None:
+    """Drive whatever the flows' runs need until SIGTERM or Ctrl-C, then finish or hand back what is under way.
+
+    With a bus what the runs publish goes there, and what becomes of them, which is also told here.
+    """
     known = [load_flow(flow) for flow in dict.fromkeys(flows)]
     is_new = not (store / "data.mdb").is_file()
 
+    def tell(event: BusEvent) -> None:
+        _line(event.topic, f"run {event.data['run_id']!r} is {event.data['status']}", json=json, **event.data)
+
     async def call() -> None:
-        async with Engine(store) as engine:
+        async with contextlib.AsyncExitStack() as stack:
+            spoken = None if bus is None else await stack.enter_async_context(EventBus(bus))
+            if spoken is not None:
+                spoken.subscribe("run.*", tell)
+                stack.push_async_callback(spoken.drain)  # once the engine has said its last
+            engine = await stack.enter_async_context(Engine(store, bus=spoken))
             names = [engine.register(flow).name for flow in known]
             serving = asyncio.ensure_future(engine.serve(max_runs=max_runs, grace=grace_s))
             await asyncio.sleep(0)  # from now on a signal ends it in order

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -168,11 +169,24 @@ def serve(
             "--grace", help="How long what is under way may take to finish, once told to stop.", metavar="S", min=0.0
         ),
     ] = 10.0,
+    bus: Annotated[
+        Path | None,
+        typer.Option(
+            "--bus",
+            help="Folder of the bus, which may be that of the store: what the runs publish goes there, and what "
+            "becomes of them; that is also told here.",
+            metavar="PATH",
+            show_default=False,
+        ),
+    ] = None,
     store: Store = default_store,
     json: Json = False,
 ) -> None:
-    """Drive every run of the flows that needs it, until SIGTERM or Ctrl-C. Nothing is lost then."""
-    driving.serve(store, flows, max_runs=max_runs, grace_s=grace, json=json)
+    """Drive every run of the flows that needs it, until SIGTERM or Ctrl-C. Nothing is lost then.
+
+    Without a bus what the runs publish is kept for an engine that has one.
+    """
+    driving.serve(store, flows, max_runs=max_runs, grace_s=grace, bus=bus, json=json)
 
 
 @app.command(epilog=CODES)

@@ -15,7 +15,7 @@ import cli_flows
 import pytest
 from cli_documents import ENVIRONMENT, invoke, spawn, wait_for
 
-from beluga_graph import Engine, RunStatus
+from beluga_graph import Engine, EventBus, RunStatus
 from beluga_graph.flows.flow import Flow
 
 HERE = Path(__file__).parent
@@ -434,6 +434,28 @@ def test_who_serves_makes_the_store_and_says_so_in_json_lines(store: Path) -> No
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert json.loads(output) == {"event": "stopped"}
     assert process.returncode == 0
+
+
+def test_what_becomes_of_served_runs_is_told_and_given_to_a_bus(store: Path, tmp_path: Path) -> None:
+    begin(store, cli_flows.asking, str(tmp_path), "r")
+    process = spawn("serve", "cli_flows:asking", "--store", store, "--bus", store, cwd=HERE)
+    try:
+        wait_for(process, "SIGTERM or Ctrl-C ends it")
+        said("answer", "r", "pay.approval#1", "approve", "--store", store)
+        said("signal", "r", "shipped", '"by sea"', "--store", store)
+        eventually(lambda: status(store, "r") == "completed")
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=PATIENCE_S)
+    finally:
+        process.kill()
+    assert "run 'r' is completed\n" in output
+    assert output.endswith("stopped; everything was handed back\n")
+
+    async def topics() -> list[str]:
+        async with EventBus(store) as bus:
+            return [event.topic for event in await bus.trace("r")]
+
+    assert asyncio.run(topics())[-1] == "run.completed"
 
 
 def test_serve_refuses_what_it_cannot_serve(store: Path) -> None:
