@@ -306,7 +306,9 @@ def _what(step: Step, node: str, events: Sequence[Event]) -> str:
     """Return what happened in a step, in a few words."""
     kinds = {event.type: event for event in events}
     if step.trigger == "NodeFinished":
-        return f"{node} finished"
+        finished = kinds.get("node_finished")
+        chosen = finished.route if finished is not None else None
+        return f"{node} finished" + (f", and chose {clipped(clean(str(chosen)), 60)}" if chosen is not None else "")
     if step.trigger == "NodeFailed":
         again = kinds.get("retry")
         if again is None or again.delay_s is None:

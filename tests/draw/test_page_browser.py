@@ -107,7 +107,7 @@ def test_a_step_tells_values_the_state_before_and_after_and_its_events(shown: Sh
     assert page.locator("#step .value.said").inner_text() == "Sales are up in the north, and flat elsewhere."
     assert [block.inner_text() for block in page.locator("#step .change .value").all()] == ["4", "9"]
     page.locator("#rows .row:has-text('improve')").first.click()
-    expect(page.locator("#step h3")).to_have_text("improve finished")
+    expect(page.locator("#step h3")).to_have_text("improve finished, and chose better")
     assert '"score": 0.4' in page.locator("#step .value").nth(0).inner_text()
     assert '"score": 0.6' in page.locator("#step .value").nth(1).inner_text()
     assert page.locator("#step .value.before").inner_text() == "9"
