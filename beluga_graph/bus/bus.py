@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import sys
 from typing import Any, Self
 
 from beluga_graph.bus.event import BusEvent, DeadLetter, ObservedEdge
-from beluga_graph.bus.log import Log, Record
+from beluga_graph.bus.log import Log
 from beluga_graph.bus.observed import Observed, drawn
-from beluga_graph.bus.subscription import Delivery, Handler, Subscription, handled_now
+from beluga_graph.bus.record import Record, recorded, relayed
+from beluga_graph.bus.subscription import Delivery, Handler, Subscription, check_name, handled_now
 from beluga_graph.bus.waits import Drain, room
 from beluga_graph.clock import Clock, SystemClock
-from beluga_graph.codec import Codec, NameTaken, NotData, Registry
+from beluga_graph.codec import Codec, NameTaken, Registry
 from beluga_graph.errors import BusClosed, BusError
 from beluga_graph.policy import at_least_one
 from beluga_graph.published import Message
 from beluga_graph.threads import DaemonPool
-from beluga_graph.topics import check_pattern, check_topic, chooses
+from beluga_graph.topics import check_pattern, chooses
 from stores import LMDBStore, MemoryStore
 from stores.base import Store
 
 __all__ = ["EventBus"]
 
 _LOOK_S = 0.08  # between two looks for what other processes published
-_NAME_LENGTH_MAX = 200
 
 
 class EventBus:
@@ -148,22 +147,14 @@ class EventBus:
                 correlation_id=correlation_id or "",
                 causation_id=causation_id or "",
             )
-        record = self._record(event)
+        here = self._here()
+        record = recorded(event, self._codec, here.event if here else None, self._clock.now_ms())
         position = await self._append(record)
         return self._log.event(position, record)
 
     async def relay(self, message: Message) -> None:
         """Publish what an engine's outbox holds, under the id that it has there. For engines."""
-        record = Record(
-            check_topic(message.topic),
-            message.event_id,
-            message.agent_id,
-            message.correlation_id,
-            message.causation_id,
-            message.at_ms,
-            message.value,
-        )
-        await self._append(record)
+        await self._append(relayed(message))
 
     def register(self, *classes: Any) -> None:
         """Make classes known whose instances are published or handled. Raises `NameTaken`.
@@ -264,6 +255,32 @@ class EventBus:
         """Return what was observed as a Mermaid flowchart."""
         return drawn(self.observed())
 
+    # Keeping it small.
+
+    async def prune(self, *, older_than: float) -> int:
+        """Delete the events that are older, in seconds, and that nobody has still to handle; return how many.
+
+        They go with their dead letters. Each event stays that a named subscription of any process has still to
+        handle, also one that is down; or one without a name of this bus. The last event of all stays, too: the next
+        one gets its position from it. A name that nobody subscribes any more keeps all that came after it was last
+        here; and one that idles in another process may keep up to 1,000 events of other topics.
+
+        With an event its id is forgotten: what is published under it again is a new event. So give a time that is
+        longer than publishers, the outbox of an engine among them, may take to try again. Safe beside other
+        processes; a crash leaves nothing half deleted. Raises `ValueError`, `BusClosed`, `StoreError`.
+        """
+        if not 0 <= older_than < 2**53:
+            msg = f"older_than={older_than!r}: give seconds, from 0 on"
+            raise ValueError(msg)
+        self._check_open()
+        self._begin()
+        for subscription in self._subscriptions:
+            subscription.note()
+        await asyncio.sleep(0)  # those that idle write down how far they have come
+        await self._log.committer.drained()
+        handled = min((found.position for found in self._subscriptions), default=self._log.tail())
+        return await self._log.prune(self._clock.now_ms() - round(older_than * 1000), handled)
+
     # What subscriptions tell.
 
     def left(self, subscription: Subscription) -> None:
@@ -288,27 +305,6 @@ class EventBus:
                 drain.done()
 
     # What the verbs share.
-
-    def _record(self, event: BusEvent) -> Record:
-        check_topic(event.topic)
-        for what in ("agent_id", "id", "correlation_id", "causation_id"):
-            if not isinstance(getattr(event, what), str):
-                msg = f"{what} {getattr(event, what)!r:.80} of an event on {event.topic!r}: give a str"
-                raise TypeError(msg)
-        if type(event.at_ms) is not int:
-            msg = f"at_ms {event.at_ms!r:.80} of an event on {event.topic!r}: give milliseconds, as an int"
-            raise TypeError(msg)
-        try:
-            value = self._codec.encode(event.data)
-        except NotData as error:
-            reason = f"{error.reason}; it was published to {event.topic!r}: make classes known by bus.register(…)"
-            raise NotData(error.path, error.type_name, error.shown, reason) from None
-        name = event.id or secrets.token_hex(16)
-        here = self._here()
-        correlation_id = event.correlation_id or (here.event.correlation_id if here else name)
-        causation_id = event.causation_id or (here.event.id if here else "")
-        at_ms = event.at_ms or self._clock.now_ms()
-        return Record(event.topic, name, event.agent_id, correlation_id, causation_id, at_ms, value)
 
     async def _append(self, record: Record) -> int:
         """Append an event, and wait for room in the queues of those that it is for."""
@@ -373,8 +369,7 @@ class EventBus:
         self._loop = loop
 
     def _check_name(self, name: str) -> None:
-        if not isinstance(name, str) or not 0 < len(name) <= _NAME_LENGTH_MAX or not name.isprintable():
-            raise BusError(f"{name!r:.80} is no subscription's name: give 1 to {_NAME_LENGTH_MAX} printable characters")
+        check_name(name)
         if any(found.name == name for found in self._subscriptions):
             raise BusError(f"{name!r} is subscribed here: cancel that subscription first, or choose another name")
 

@@ -8,34 +8,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
 from beluga_graph.bus.event import BusEvent, DeadLetter
+from beluga_graph.bus.record import Record
 from beluga_graph.codec import Codec, CodecError, DamagedRecord
-from beluga_graph.committer import Committer
+from beluga_graph.committer import BATCH_BYTES, Committer
 from beluga_graph.disk import read, sealed, short
 from stores.base import Check, Conflict, Delete, Op, Put, Store
 
-__all__ = ["Cursor", "Log", "Record"]
+__all__ = ["Cursor", "Log"]
 
 REMEMBERED = 10_000  # events of a bus in memory
 _BATCH = 256  # events of one commit
 _SLACK = 1_000  # events that a bus in memory forgets at a time
 _MARK = b"\x01"
-
-
-class Record(NamedTuple):
-    """An event as it lies in the log: its value is decoded for those who want it."""
-
-    topic: str
-    id: str
-    agent_id: str
-    correlation_id: str
-    causation_id: str
-    at_ms: int
-    value: bytes
 
 
 class Cursor(NamedTuple):
@@ -153,10 +143,61 @@ class Log:
             if position in owed:
                 kept.append((position, record))
                 continue
-            at = _event(position)
-            ops += [Delete(at), Delete(_named(record.id)), Delete(_traced(record.correlation_id) + at[1:])]
+            ops += _gone(position, record)
         self._remembered.extendleft(reversed(kept))
         self.committer.give(ops)
+
+    async def prune(self, latest_ms: int, handled: int) -> int:
+        """Delete the events up to a time that are handled, here up to a position and by each name on the store.
+
+        An event goes in one commit with all that belongs to it, if it is still there: else its id may by now be that
+        of a new one. The last event stays, for positions go on from it. One that is damaged stays, to be told of.
+        """
+        places = {key[1:]: int(read(key, blob)[1]) for key, blob in self.store.scan(b"c")}
+        last = min(handled, self.tail() - 1, *places.values())
+        count, position = 0, 0
+        while position < last:
+            position, old = self._old(position, last, latest_ms)
+            count += await self._pruned(old, places)
+            await asyncio.sleep(0)  # a log is long, and others want the loop
+        return count
+
+    def _old(self, position: int, last: int, latest_ms: int) -> tuple[int, dict[int, list[Op]]]:
+        """Look at some events after a position; return how far it looked, and what deletes those that are old."""
+        old: dict[int, list[Op]] = {}
+        size = 0
+        for key, blob in self.store.scan(b"e", start=_event(position + 1), limit=_BATCH):
+            position = int.from_bytes(key[1:], "big")
+            if position > last:
+                break
+            with suppress(DamagedRecord):
+                record = _record(key, blob)
+                if record.at_ms <= latest_ms:
+                    old[position] = [Check(key, blob), *_gone(position, record)]
+                    size += len(blob)
+            if size > BATCH_BYTES:
+                break
+        return position, old
+
+    async def _pruned(self, old: dict[int, list[Op]], names: Iterable[bytes]) -> int:
+        """Delete events with their dead letters; return how many were still there."""
+        if not old:
+            return 0
+        first, last = min(old), max(old)
+        for name in names:
+            for key, _ in self.store.scan(b"x" + name, start=b"x" + name + first.to_bytes(8, "big")):
+                position = int.from_bytes(key[-8:], "big")
+                if position > last:
+                    break
+                if position in old:
+                    old[position].append(Delete(key))
+        refused = await self.committer.commit_all(list(old.values()))
+        for error in refused:
+            if error is not None and not isinstance(error, Conflict):
+                raise error
+        if self._forgets:
+            self._remembered = deque(found for found in self._remembered if found[0] not in old)
+        return refused.count(None)
 
     # Reading.
 
@@ -254,6 +295,12 @@ def _named(event_id: str) -> bytes:
 
 def _traced(correlation_id: str) -> bytes:
     return b"t" + short(correlation_id)
+
+
+def _gone(position: int, record: Record) -> list[Op]:
+    """Return what deletes an event and all that points to it."""
+    at = _event(position)
+    return [Delete(at), Delete(_named(record.id)), Delete(_traced(record.correlation_id) + at[1:])]
 
 
 def _record(key: bytes, blob: bytes) -> Record:

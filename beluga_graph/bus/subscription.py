@@ -15,9 +15,11 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from beluga_graph.bus.event import BusEvent, DeadLetter, ObservedEdge
-from beluga_graph.bus.log import Cursor, Log, Record
+from beluga_graph.bus.log import Cursor, Log
+from beluga_graph.bus.record import Record
 from beluga_graph.clock import Clock
 from beluga_graph.codec import CodecError, DamagedRecord
+from beluga_graph.errors import BusError
 from beluga_graph.threads import DaemonPool
 from beluga_graph.topics import chooses
 from stores.base import Conflict, Op, StoreClosed
@@ -25,12 +27,13 @@ from stores.base import Conflict, Op, StoreClosed
 if TYPE_CHECKING:
     from beluga_graph.bus.bus import EventBus
 
-__all__ = ["Delivery", "Handler", "Subscription", "handled_now"]
+__all__ = ["Delivery", "Handler", "Subscription", "check_name", "handled_now"]
 
 TRIES = 5  # of a named subscription for one event
 _PAUSE_MS = 50  # before the second try; doubled for each one after
 _PAGE = 64  # events that are read at a time
 _FAR = 1_000  # events of other topics after which a cursor is moved past them
+_NAME_LENGTH_MAX = 200
 _TRY_AGAIN_S = 1.0  # after the store could not be read or written
 
 Handler: TypeAlias = Callable[[BusEvent], Any]
@@ -54,6 +57,12 @@ _handled: ContextVar[Delivery | None] = ContextVar("beluga_graph_bus_delivery", 
 def handled_now() -> Delivery | None:
     """Return the call of a handler that the caller is part of, if any."""
     return _handled.get()
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be the name of a subscription. Raises `BusError`."""
+    if not isinstance(name, str) or not 0 < len(name) <= _NAME_LENGTH_MAX or not name.isprintable():
+        raise BusError(f"{name!r:.80} is no subscription's name: give 1 to {_NAME_LENGTH_MAX} printable characters")
 
 
 class Subscription:
@@ -94,6 +103,7 @@ class Subscription:
         self._waiting: deque[asyncio.Future[None]] = deque()  # publishers, each of whose events is owed, too
         self._more = asyncio.Event()
         self._is_handling = False
+        self._far = _FAR
 
     @property
     def queued(self) -> int:
@@ -124,6 +134,11 @@ class Subscription:
 
     def wake(self) -> None:
         """There is more in the log."""
+        self._more.set()
+
+    def note(self) -> None:
+        """Write down how far it has come, although that is not far; as soon as it is not handling an event."""
+        self._far = 0
         self._more.set()
 
     def owes(self, position: int) -> asyncio.Future[None] | None:
@@ -192,6 +207,9 @@ class Subscription:
     async def _walk(self) -> None:
         """Handle one page of the log, or wait until there is more."""
         self._more.clear()
+        far, self._far = self._far, _FAR
+        if self.name is not None and self._cursor and self.position > self._cursor.position + far:
+            await self._advance(self.position, None)
         at_end = True
         for position, record in self._log.after(self.position, _PAGE):
             at_end = False
@@ -208,8 +226,6 @@ class Subscription:
                 self._passed(position)
             if position > self.position:  # another process has the name, too, and has not come as far
                 return
-        if self.name is not None and self._cursor and self.position > self._cursor.position + _FAR:
-            await self._advance(self.position, None)
         if at_end:
             await self._more.wait()
 
