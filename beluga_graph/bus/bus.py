@@ -8,7 +8,7 @@ import sys
 from typing import Any, Self
 
 from beluga_graph.bus.event import BusEvent, DeadLetter, ObservedEdge
-from beluga_graph.bus.log import Log
+from beluga_graph.bus.log import Appended, Log
 from beluga_graph.bus.observed import Observed, drawn
 from beluga_graph.bus.record import Record, recorded, relayed
 from beluga_graph.bus.subscription import Delivery, Handler, Subscription, check_name, handled_now
@@ -127,8 +127,9 @@ class EventBus:
         """Publish an event and return it as it was published; a durable bus has it on disk then.
 
         From within a handler it is correlated with the event handled, and caused by it. An `event_id` that was
-        published before publishes nothing. Waits for subscriptions of this process that are far behind; but never
-        a handler for itself, also not in the end. If the wait is cancelled, the event is published all the same.
+        published before publishes nothing; returned is the event of the first time. Waits for subscriptions of this
+        process that are far behind; but never a handler for itself, also not in the end. If the wait is cancelled,
+        the event is published all the same.
 
         Raises `BadTopic`, `NotData` for data that cannot be stored (see `register`), `BusClosed`, `StoreError`;
         `BusError` in another event loop, or thread, than the one that the bus was first used in.
@@ -149,8 +150,8 @@ class EventBus:
             )
         here = self._here()
         record = recorded(event, self._codec, here.event if here else None, self._clock.now_ms())
-        position = await self._append(record)
-        return self._log.event(position, record)
+        appended = await self._append(record)
+        return self._log.event(appended.position, appended.record)
 
     async def relay(self, message: Message) -> None:
         """Publish what an engine's outbox holds, under the id that it has there. For engines."""
@@ -306,11 +307,14 @@ class EventBus:
 
     # What the verbs share.
 
-    async def _append(self, record: Record) -> int:
+    async def _append(self, record: Record) -> Appended:
         """Append an event, and wait for room in the queues of those that it is for."""
         self._check_open()
         self._begin()
-        position = await self._log.append(record)
+        appended = await self._log.append(record)
+        if not appended.is_new:
+            return appended
+        position = appended.position
         self._seen = max(self._seen, position)
         here = self._here()
         if here is not None:
@@ -322,7 +326,7 @@ class EventBus:
         places = [(found, place) for found in concerned if (place := found.owes(position)) is not None]
         for found, place in places:
             await room(found, place, here)
-        return position
+        return appended
 
     def _here(self) -> Delivery | None:
         """Return the call of a handler of this bus that is publishing, if one is."""

@@ -20,7 +20,7 @@ from beluga_graph.committer import BATCH_BYTES, Committer
 from beluga_graph.disk import read, sealed, short
 from stores.base import Check, Conflict, Delete, Op, Put, Store
 
-__all__ = ["Cursor", "Log"]
+__all__ = ["Appended", "Cursor", "Log"]
 
 REMEMBERED = 10_000  # events of a bus in memory
 _BATCH = 256  # events of one commit
@@ -35,9 +35,17 @@ class Cursor(NamedTuple):
     record: bytes
 
 
+class Appended(NamedTuple):
+    """An event where it lies in the log: what was given, or what lay there already under its id."""
+
+    position: int
+    record: Record
+    is_new: bool
+
+
 class _Waiting(NamedTuple):
     record: Record
-    position: asyncio.Future[int]
+    appended: asyncio.Future[Appended]
 
 
 class Log:
@@ -56,17 +64,17 @@ class Log:
 
     # Appending.
 
-    async def append(self, record: Record) -> int:
-        """Append an event and return its position, or that which its id already has; it is on disk then.
+    async def append(self, record: Record) -> Appended:
+        """Append an event, unless one of its id is there; return what is there then, on disk.
 
         Raises `StoreError`. Events are appended in the order of the calls.
         """
         loop = asyncio.get_running_loop()
-        position: asyncio.Future[int] = loop.create_future()
-        self._waiting.append(_Waiting(record, position))
+        appended: asyncio.Future[Appended] = loop.create_future()
+        self._waiting.append(_Waiting(record, appended))
         if self._writer is None:
             self._writer = loop.create_task(self._write())
-        return await position
+        return await appended
 
     async def close(self) -> None:
         """Return once all that was given to `append` is settled, and write no more."""
@@ -80,56 +88,66 @@ class Log:
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
                 try:
-                    positions = await self._written([waiting.record for waiting in batch])
+                    found = await self._written([waiting.record for waiting in batch])
                 except Exception as error:  # noqa: BLE001 - each publisher is told, whatever it is
                     for waiting in batch:
-                        if not waiting.position.done():
-                            waiting.position.set_exception(error)
+                        if not waiting.appended.done():
+                            waiting.appended.set_exception(error)
                     continue
                 self.grown()
-                for waiting, position in zip(batch, positions, strict=True):
-                    if not waiting.position.done():
-                        waiting.position.set_result(position)
+                for waiting, appended in zip(batch, found, strict=True):
+                    if not waiting.appended.done():
+                        waiting.appended.set_result(appended)
         finally:
             self._writer = None
 
-    async def _written(self, records: Sequence[Record]) -> list[int]:
+    async def _written(self, records: Sequence[Record]) -> list[Appended]:
         """Commit events behind the last one; again, if another process was quicker."""
         while True:
-            positions, fresh, ops = self._placed(records)
+            found, ops = self._placed(records)
+            fresh = [(position, record) for position, record, is_new in found if is_new]
             if not fresh:
-                return positions
+                return found
             refused = await self.committer.commit(ops)
             if refused is None:
                 if self._forgets:
                     self._remembered.extend(fresh)
                     self._forget()
-                return positions
+                return found
             if not isinstance(refused, Conflict):
                 raise refused
 
-    def _placed(self, records: Sequence[Record]) -> tuple[list[int], list[tuple[int, Record]], list[Op]]:
-        """Return each event's position, the events that are new, and their writes."""
+    def _placed(self, records: Sequence[Record]) -> tuple[list[Appended], list[Op]]:
+        """Return where each event will lie, or that of its id lies, and the writes of those that are new."""
         last = self.tail()
         ops: list[Op] = [Check(_event(last + 1), None)]
-        positions: list[int] = []
-        fresh: list[tuple[int, Record]] = []
-        known: dict[bytes, int] = {}
+        found: list[Appended] = []
+        known: dict[bytes, Appended] = {}
         for record in records:
             key = _named(record.id)
-            position = known.get(key) or self._position_of(key)
-            if position is None:
-                position = known[key] = last = last + 1
-                at = _event(position)
-                ops += [Check(key, None), Put(key, sealed(key, position)), Put(at, sealed(at, tuple(record)))]
+            before = known.get(key) or self._known(key, record)
+            if before is None:
+                last += 1
+                at = _event(last)
+                ops += [Check(key, None), Put(key, sealed(key, last)), Put(at, sealed(at, tuple(record)))]
                 ops.append(Put(_traced(record.correlation_id) + at[1:], _MARK))
-                fresh.append((position, record))
-            positions.append(position)
-        return positions, fresh, ops
+                found.append(Appended(last, record, is_new=True))
+                known[key] = found[-1]._replace(is_new=False)
+            else:
+                found.append(before)
+        return found, ops
 
-    def _position_of(self, key: bytes) -> int | None:
+    def _known(self, key: bytes, record: Record) -> Appended | None:
+        """Return the event of an id, if there is one: as it was published, unless it cannot be read any more."""
         blob = self.store.get(key)
-        return None if blob is None else int(read(key, blob))
+        if blob is None:
+            return None
+        position = int(read(key, blob))
+        at = _event(position)
+        stored = self.store.get(at)
+        with suppress(DamagedRecord):  # whoever looks for the event is told
+            record = _record(at, stored) if stored is not None else record
+        return Appended(position, record, is_new=False)
 
     def _forget(self) -> None:
         """Delete the oldest events, a thousand at a time, but for those that somebody has still to handle."""

@@ -55,6 +55,16 @@ async def test_a_published_event_comes_back_complete(bus: EventBus) -> None:
     assert await bus.trace(event.id) == [event]
 
 
+async def test_what_is_published_again_under_an_id_is_the_event_of_the_first_time(bus: EventBus) -> None:
+    first = await bus.publish("t", {"n": 1}, event_id="x", agent_id="real")
+    again = await bus.publish("u", {"n": 2}, event_id="x", agent_id="ghost")
+    assert again == first
+    both = await asyncio.gather(bus.publish("t", 1, event_id="y"), bus.publish("u", 2, event_id="y", agent_id="ghost"))
+    assert both[0] == both[1]
+    assert (both[0].topic, both[0].data, both[0].position) == ("t", 1, 2)
+    assert [tuple(edge) for edge in bus.observed()] == [("", "t", ""), ("real", "t", "")]
+
+
 async def test_each_handler_gets_a_copy_of_its_own(bus: EventBus) -> None:
     heard: list[list[int]] = []
 
