@@ -12,7 +12,7 @@ from beluga_graph.bus.log import Appended, Log
 from beluga_graph.bus.observed import Observed, drawn
 from beluga_graph.bus.record import Record, recorded, relayed
 from beluga_graph.bus.subscription import Delivery, Handler, Subscription, check_name, handled_now
-from beluga_graph.bus.waits import Drain, room
+from beluga_graph.bus.waits import Door, Drain, Turn
 from beluga_graph.clock import Clock, SystemClock
 from beluga_graph.codec import Codec, NameTaken, Registry
 from beluga_graph.errors import BusClosed, BusError
@@ -73,6 +73,7 @@ class EventBus:
         self._subscriptions: list[Subscription] = []
         self._leaving: set[asyncio.Task[None]] = set()  # of cancelled subscriptions whose handler is under way
         self._drains: list[Drain] = []
+        self._door = Door(self._enter)
         self._looking: asyncio.TimerHandle | None = None
         self._looks = not in_memory
         self._seen = 0  # the last position that subscriptions were woken for
@@ -98,6 +99,7 @@ class EventBus:
     async def _end(self) -> None:
         if self._looking is not None:
             self._looking.cancel()
+        self._door.close()
         for drain in self._drains:
             drain.fail(BusClosed("the bus was closed before everything was handled"))
         for subscription in list(self._subscriptions):
@@ -128,8 +130,8 @@ class EventBus:
 
         From within a handler it is correlated with the event handled, and caused by it. An `event_id` that was
         published before publishes nothing; returned is the event of the first time. Waits for subscriptions of this
-        process that are far behind; but never a handler for itself, also not in the end. If the wait is cancelled,
-        the event is published all the same.
+        process that are far behind; but never a handler for itself, also not in the end. Cancelled while it waits,
+        it publishes nothing; cancelled after that, it has published: give an `event_id` to try again.
 
         Raises `BadTopic`, `NotData` for data that cannot be stored (see `register`), `BusClosed`, `StoreError`;
         `BusError` in another event loop, or thread, than the one that the bus was first used in.
@@ -230,7 +232,7 @@ class EventBus:
         self._drains.append(drain)
         try:
             self._wake()
-            self.moved()
+            self._settle_drains()
             await drain.over
         finally:
             self._drains.remove(drain)
@@ -291,7 +293,7 @@ class EventBus:
         if subscription.task is not None and not subscription.task.done():
             self._leaving.add(subscription.task)
             subscription.task.add_done_callback(self._leaving.discard)
-        self.moved()
+        self.moved(subscription)
 
     def saw(self, edge: ObservedEdge) -> None:
         """Somebody published to a topic, or was handed an event of it."""
@@ -299,34 +301,45 @@ class EventBus:
         if ops:
             self._log.committer.give(ops)
 
-    def moved(self) -> None:
-        """A subscription came further, or left: perhaps everything is handled that somebody waits for."""
-        for drain in self._drains:
-            if all(found.position >= drain.target for found in self._subscriptions):
-                drain.done()
+    def moved(self, subscription: Subscription) -> None:
+        """A subscription came further, or left: perhaps somebody waits for that."""
+        self._door.moved(subscription)
+        self._settle_drains()
 
     # What the verbs share.
 
     async def _append(self, record: Record) -> Appended:
-        """Append an event, and wait for room in the queues of those that it is for."""
+        """Append an event, once there is room in the queues of those that it is for."""
         self._check_open()
         self._begin()
-        appended = await self._log.append(record)
-        if not appended.is_new:
-            return appended
-        position = appended.position
+        return await self._door.passed(Turn(record, self._hearers(record.topic), self._here()))
+
+    def _enter(self, turn: Turn) -> asyncio.Future[Appended]:
+        appended = self._log.append(turn.record)
+        appended.add_done_callback(lambda _: self._entered(turn, appended))
+        return appended
+
+    def _entered(self, turn: Turn, appended: asyncio.Future[Appended]) -> None:
+        """An event is in the log, whoever still waits for that."""
+        if appended.cancelled() or appended.exception() is not None or not appended.result().is_new:
+            return
+        position, record, _ = appended.result()
         self._seen = max(self._seen, position)
-        here = self._here()
-        if here is not None:
+        if turn.here is not None:
             for drain in self._drains:
-                if (here.event.position or 0) <= drain.target:
+                if (turn.here.event.position or 0) <= drain.target:
                     drain.target = max(drain.target, position)
         self.saw(ObservedEdge(record.agent_id, record.topic, ""))
-        concerned = [found for found in self._subscriptions if chooses(found.pattern, record.topic)]
-        places = [(found, place) for found in concerned if (place := found.owes(position)) is not None]
-        for found, place in places:
-            await room(found, place, here)
-        return appended
+        for found in self._hearers(record.topic):
+            found.owes(position)
+
+    def _hearers(self, topic: str) -> list[Subscription]:
+        return [found for found in self._subscriptions if chooses(found.pattern, topic)]
+
+    def _settle_drains(self) -> None:
+        for drain in self._drains:
+            if all(found.position >= drain.target for found in self._subscriptions):
+                drain.done()
 
     def _here(self) -> Delivery | None:
         """Return the call of a handler of this bus that is publishing, if one is."""

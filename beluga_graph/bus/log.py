@@ -64,17 +64,17 @@ class Log:
 
     # Appending.
 
-    async def append(self, record: Record) -> Appended:
-        """Append an event, unless one of its id is there; return what is there then, on disk.
+    def append(self, record: Record) -> asyncio.Future[Appended]:
+        """Append an event, unless one of its id is there; what is there then, on disk, is the future's result.
 
-        Raises `StoreError`. Events are appended in the order of the calls.
+        Or its exception is a `StoreError`. Events are appended in the order of the calls.
         """
         loop = asyncio.get_running_loop()
         appended: asyncio.Future[Appended] = loop.create_future()
         self._waiting.append(_Waiting(record, appended))
         if self._writer is None:
             self._writer = loop.create_task(self._write())
-        return await appended
+        return appended
 
     async def close(self) -> None:
         """Return once all that was given to `append` is settled, and write no more."""

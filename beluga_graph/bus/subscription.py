@@ -26,6 +26,7 @@ from stores.base import Conflict, Op, StoreClosed
 
 if TYPE_CHECKING:
     from beluga_graph.bus.bus import EventBus
+    from beluga_graph.bus.waits import Turn
 
 __all__ = ["Delivery", "Handler", "Subscription", "check_name", "handled_now"]
 
@@ -91,6 +92,10 @@ class Subscription:
         """Up to where in the log it has handled what concerns it."""
         self.cancelled = False
         self.waits_for: list[Subscription] = []  # those for which its handler waits right now, to publish
+        self.waiting: deque[Turn] = deque()
+        """Events that wait for room in its queue."""
+        self.expected = 0
+        """Events that have room in its queue, and are just being written to the log."""
         self.task: asyncio.Task[None] | None = None
         self._bus, self._log, self._clock, self._pool = bus, log, clock, pool
         self._handler = handler
@@ -100,7 +105,6 @@ class Subscription:
         self._cursor = cursor
         self._max_queue = max_queue
         self._owed: deque[int] = deque()  # positions published here and not handled
-        self._waiting: deque[asyncio.Future[None]] = deque()  # publishers, each of whose events is owed, too
         self._more = asyncio.Event()
         self._is_handling = False
         self._far = _FAR
@@ -115,8 +119,8 @@ class Subscription:
         if self.cancelled:
             return
         self.cancelled = True
+        self._owed.clear()
         self._bus.left(self)
-        self._release_all()
         if self.task is not None and not self._is_handling:
             self.task.cancel()
 
@@ -141,20 +145,15 @@ class Subscription:
         self._far = 0
         self._more.set()
 
-    def owes(self, position: int) -> asyncio.Future[None] | None:
-        """Take note that an event is to be handled; return what its publisher has to wait for, if anything."""
-        if self.cancelled or position <= self.position:
-            return None
-        self._owed.append(position)
-        if len(self._owed) - len(self._waiting) <= self._max_queue:
-            return None
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
-        return place
+    def owes(self, position: int) -> None:
+        """Take note that an event is to be handled."""
+        if not self.cancelled and position > self.position:
+            self._owed.append(position)
 
-    def waive(self, place: asyncio.Future[None]) -> None:
-        """Let a publisher go on although there is no room."""
-        self._waiting.remove(place)
+    @property
+    def has_room(self) -> bool:
+        """Whether one more event may be published that it has to handle."""
+        return self.cancelled or len(self._owed) + self.expected < self._max_queue
 
     def depends_on(self, other: Subscription) -> bool:
         """Whether room here depends, in the end, on the handler of `other`."""
@@ -174,11 +173,6 @@ class Subscription:
         """The positions of what was published here and is still to be handled."""
         return set(self._owed)
 
-    def _release_all(self) -> None:
-        self._owed.clear()
-        while self._waiting:
-            _let(self._waiting.popleft())
-
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Its task is over. If nobody has asked for that, a handler has ended it: no publisher waits for it then."""
         error = asyncio.CancelledError("its task was cancelled") if task.cancelled() else task.exception()
@@ -186,7 +180,7 @@ class Subscription:
             return
         self.cancelled = True
         self._failed(error or RuntimeError("its task has returned"), "it hears nothing more, for its task was ended")
-        self._release_all()
+        self._owed.clear()
         self._bus.left(self)
 
     # Walking.
@@ -198,8 +192,8 @@ class Subscription:
             except StoreClosed as error:
                 self._failed(error, "its store was closed")
                 self.cancelled = True
+                self._owed.clear()
                 self._bus.left(self)
-                self._release_all()
             except Exception as error:  # noqa: BLE001 - the store may be well again in a while; nothing is passed by
                 self._failed(error, "its events cannot be read or its cursor not be moved; it tries again")
                 await asyncio.sleep(_TRY_AGAIN_S)
@@ -327,9 +321,7 @@ class Subscription:
         self.position = position
         while self._owed and self._owed[0] <= position:
             self._owed.popleft()
-        while self._waiting and len(self._owed) - len(self._waiting) < self._max_queue:
-            _let(self._waiting.popleft())
-        self._bus.moved()
+        self._bus.moved(self)
 
 
 def _let(place: asyncio.Future[None]) -> None:
