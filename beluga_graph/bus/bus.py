@@ -11,7 +11,7 @@ from beluga_graph.bus.event import BusEvent, DeadLetter, ObservedEdge
 from beluga_graph.bus.log import Appended, Log
 from beluga_graph.bus.observed import Observed, drawn
 from beluga_graph.bus.record import Record, recorded, relayed
-from beluga_graph.bus.subscription import Delivery, Handler, Subscription, check_name, handled_now
+from beluga_graph.bus.subscription import Delivery, Handler, Subscription, check_name, ended, handled_now
 from beluga_graph.bus.waits import Door, Drain, Turn
 from beluga_graph.clock import Clock, SystemClock
 from beluga_graph.codec import Codec, NameTaken, Registry
@@ -71,7 +71,7 @@ class EventBus:
         self._pool = DaemonPool(sys.maxsize, name="beluga-graph-bus")
         self._max_queue = max_queue
         self._subscriptions: list[Subscription] = []
-        self._leaving: set[asyncio.Task[None]] = set()  # of cancelled subscriptions whose handler is under way
+        self._leaving: set[Subscription] = set()  # cancelled ones whose handler is under way
         self._drains: list[Drain] = []
         self._door = Door(self._enter)
         self._looking: asyncio.TimerHandle | None = None
@@ -89,7 +89,10 @@ class EventBus:
         await self.close()
 
     async def close(self) -> None:
-        """Stop handling; what a named subscription has not handled comes again. Idempotent."""
+        """Stop handling; what a named subscription has not handled comes again. Idempotent.
+
+        A handler that does not end when it is cancelled is left alone after 5 seconds.
+        """
         self._refuse_inside("close")
         if self._ending is None:
             self._closed = True
@@ -104,11 +107,7 @@ class EventBus:
             drain.fail(BusClosed("the bus was closed before everything was handled"))
         for subscription in list(self._subscriptions):
             subscription.cancel()
-        tasks = list(self._leaving)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await ended(self._leaving)
         await self._log.close()
         self._pool.close()
         if self._opened_here:
@@ -232,7 +231,7 @@ class EventBus:
         self._drains.append(drain)
         try:
             self._wake()
-            self._settle_drains()
+            drain.look(self._subscriptions)
             await drain.over
         finally:
             self._drains.remove(drain)
@@ -291,8 +290,8 @@ class EventBus:
         if subscription in self._subscriptions:
             self._subscriptions.remove(subscription)
         if subscription.task is not None and not subscription.task.done():
-            self._leaving.add(subscription.task)
-            subscription.task.add_done_callback(self._leaving.discard)
+            self._leaving.add(subscription)
+            subscription.task.add_done_callback(lambda _: self._leaving.discard(subscription))
         self.moved(subscription)
 
     def saw(self, edge: ObservedEdge) -> None:
@@ -304,7 +303,8 @@ class EventBus:
     def moved(self, subscription: Subscription) -> None:
         """A subscription came further, or left: perhaps somebody waits for that."""
         self._door.moved(subscription)
-        self._settle_drains()
+        for drain in self._drains:
+            drain.look(self._subscriptions)
 
     # What the verbs share.
 
@@ -335,11 +335,6 @@ class EventBus:
 
     def _hearers(self, topic: str) -> list[Subscription]:
         return [found for found in self._subscriptions if chooses(found.pattern, topic)]
-
-    def _settle_drains(self) -> None:
-        for drain in self._drains:
-            if all(found.position >= drain.target for found in self._subscriptions):
-                drain.done()
 
     def _here(self) -> Delivery | None:
         """Return the call of a handler of this bus that is publishing, if one is."""

@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -28,13 +28,14 @@ if TYPE_CHECKING:
     from beluga_graph.bus.bus import EventBus
     from beluga_graph.bus.waits import Turn
 
-__all__ = ["Delivery", "Handler", "Subscription", "check_name", "handled_now"]
+__all__ = ["Delivery", "Handler", "Subscription", "check_name", "ended", "handled_now"]
 
 TRIES = 5  # of a named subscription for one event
 _PAUSE_MS = 50  # before the second try; doubled for each one after
 _PAGE = 64  # events that are read at a time
 _FAR = 1_000  # events of other topics after which a cursor is moved past them
 _NAME_LENGTH_MAX = 200
+_CLOSE_S = 5.0  # how long a handler may take to end when it is cancelled
 _TRY_AGAIN_S = 1.0  # after the store could not be read or written
 
 Handler: TypeAlias = Callable[[BusEvent], Any]
@@ -107,6 +108,7 @@ class Subscription:
         self._owed: deque[int] = deque()  # positions published here and not handled
         self._more = asyncio.Event()
         self._is_handling = False
+        self._is_abandoned = False
         self._far = _FAR
 
     @property
@@ -123,6 +125,15 @@ class Subscription:
         self._bus.left(self)
         if self.task is not None and not self._is_handling:
             self.task.cancel()
+
+    def abandon(self) -> None:
+        """Its bus ends, and its handler does not: what that does from now on is no longer taken note of."""
+        self._is_abandoned = True
+        _log.warning(
+            "subscription %r: its handler has not ended %g s after it was cancelled; the bus is closed without it",
+            self.label,
+            _CLOSE_S,
+        )
 
     def is_of(self, bus: EventBus) -> bool:
         """Whether a bus made it."""
@@ -233,6 +244,8 @@ class Subscription:
         tries = 1
         while True:
             error = await self._handed(position, record)
+            if self._is_abandoned:
+                return
             if error is None or self.name is None or tries >= TRIES or isinstance(error, CodecError):
                 break
             if self.cancelled:
@@ -322,6 +335,17 @@ class Subscription:
         while self._owed and self._owed[0] <= position:
             self._owed.popleft()
         self._bus.moved(self)
+
+
+async def ended(subscriptions: Iterable[Subscription]) -> None:
+    """End the tasks of cancelled subscriptions; leave alone, after a while, those whose handlers do not let them."""
+    tasks = {found.task: found for found in subscriptions if found.task is not None}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        _, others = await asyncio.wait(tasks, timeout=_CLOSE_S)
+        for task in others:
+            tasks[task].abandon()
 
 
 def _let(place: asyncio.Future[None]) -> None:

@@ -164,9 +164,9 @@ class Drain:
         self.target = target
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def done(self) -> None:
-        """Everything is."""
-        if not self.over.done():
+    def look(self, subscriptions: Sequence[Subscription]) -> None:
+        """See whether everything is."""
+        if not self.over.done() and all(found.position >= self.target for found in subscriptions):
             self.over.set_result(None)
 
     def fail(self, error: Exception) -> None:
