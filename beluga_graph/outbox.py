@@ -2,8 +2,9 @@
 
 A message is written in the commit of its step, so it exists if and only if the step does. A task of its own
 gives it to the bus and then deletes it; a crash in between gives it again, under the same id, and a durable bus
-takes an id once. The messages of one run are given in order. A bus that is slow, or refuses, holds up nothing
-but this task: what waits for it is on disk, not in memory.
+takes an id once. The messages of one run are given in order: behind one that the bus refuses those of its run
+wait, and no others. A bus that is slow, or refuses, holds up nothing but this task: what waits for it is on disk,
+not in memory.
 
 An engine without a bus leaves the messages where they are, for one that has it. An engine with a bus looks for
 such when it begins and every second, for they may be left by a process that died after the last step of a run. It
@@ -21,14 +22,14 @@ from typing import Protocol
 from beluga_graph.agenda import is_driven_elsewhere
 from beluga_graph.codec import Registry
 from beluga_graph.committer import Committer
-from beluga_graph.errors import BelugaError
+from beluga_graph.errors import BelugaError, BusClosed
 from beluga_graph.history import History
 from beluga_graph.kernel.triggers import Trigger
 from beluga_graph.lease import Owner
 from beluga_graph.live import Live
 from beluga_graph.plan import Plan
 from beluga_graph.published import Message, read_message, status_ops
-from stores.base import Delete, Op, Put, Store
+from stores.base import Delete, Op, Put, Store, StoreError
 
 __all__ = ["Bus", "Outbox"]
 
@@ -63,7 +64,9 @@ class Outbox:
         self._rung = False  # there may be messages that the pass under way has not seen
         self._task: asyncio.Task[None] | None = None
         self._later: asyncio.TimerHandle | None = None  # when it looks again
-        self._waits = False  # until then, for the bus has refused a message
+        self._waits = False  # until then, for the bus, or the store, takes nothing
+        self._refused: set[bytes] = set()  # runs of which the bus has refused a message
+        self._retry_at = 0.0  # when these are given again
         self._unreadable: set[bytes] = set()  # that were told of
         self._closed = False
 
@@ -126,8 +129,11 @@ class Outbox:
             self._ring()
             return
         if not self._closed:
+            loop = asyncio.get_running_loop()
             pause = _TRY_AGAIN_S if self._waits else _LOOK_S
-            self._later = asyncio.get_running_loop().call_later(pause, self._again)
+            if self._refused and not self._waits:
+                pause = max(0.0, self._retry_at - loop.time())
+            self._later = loop.call_later(pause, self._again)
 
     def _again(self) -> None:
         self._later, self._waits = None, False
@@ -137,6 +143,8 @@ class Outbox:
         """Give away what is there, in passes over the keys, until a pass has seen all of it."""
         while self._rung:
             self._rung = False
+            if asyncio.get_running_loop().time() >= self._retry_at:
+                self._refused.clear()
             position: bytes | None = b"Q"
             while position is not None:
                 position = await self._give_page(position)
@@ -151,14 +159,19 @@ class Outbox:
                 run = key[1:17]
                 if run not in driven:
                     driven[run] = self._owner is not None and is_driven_elsewhere(self._store, run, self._owner)
-                if not driven[run] and await self._given(key, blob):
+                if not driven[run] and run not in self._refused and await self._given(key, blob):
                     given.append(Delete(key))
-        finally:  # also when the bus refused one, or the engine is closed: those before it are with the bus
+        finally:  # also when the bus takes nothing, or the engine is closed: those before are with the bus
             if given:
                 refused = await self._committer.commit(given)
         if given and refused is not None:
             raise refused
-        return page[-1][0] + b"\x00" if len(page) == _PAGE else None
+        if len(page) < _PAGE:
+            return None
+        last = page[-1][0]
+        if last[1:17] in self._refused:  # the rest of that run can wait unread
+            return last[:17] + b"\xff" * len(last[17:]) + b"\x00"
+        return last + b"\x00"
 
     async def _given(self, key: bytes, blob: bytes) -> bool:
         assert self.bus is not None
@@ -170,5 +183,19 @@ class Outbox:
                 self._unreadable.add(key)
                 _log.error("a message in the outbox cannot be published: %s", error)
             return False
-        await self.bus.relay(message)
+        try:
+            await self.bus.relay(message)
+        except (BusClosed, StoreError):  # so it would say to every other one
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a bus may raise, other runs have nothing to do with it
+            self._refuse(key[1:17], message, error)
+            return False
         return True
+
+    def _refuse(self, run: bytes, message: Message, error: Exception) -> None:
+        """Keep the messages of a run for a while."""
+        if not self._refused:
+            self._retry_at = asyncio.get_running_loop().time() + _TRY_AGAIN_S
+            what = type(error).__name__, error, message.topic, message.correlation_id
+            _log.warning("messages stay in the outbox for now: %s: %s (on %r, of run %r)", *what)
+        self._refused.add(run)

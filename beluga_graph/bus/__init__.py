@@ -1,6 +1,7 @@
 """The event bus: agents, runs and programs that speak by topics and do not know each other.
 
 event           what is published, and what is told of it
+record          an event as it lies in the log
 log             every event in one order, in a store; cursors and dead letters beside it
 subscription    one handler with its place in the log
 waits           publishers that wait for room, and drains

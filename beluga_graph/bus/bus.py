@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import sys
 from typing import Any, Self
 
 from beluga_graph.bus.event import BusEvent, DeadLetter, ObservedEdge
-from beluga_graph.bus.log import Log, Record
+from beluga_graph.bus.log import Appended, Log
 from beluga_graph.bus.observed import Observed, drawn
-from beluga_graph.bus.subscription import Delivery, Handler, Subscription, handled_now
-from beluga_graph.bus.waits import Drain, room
+from beluga_graph.bus.record import Record, recorded, relayed
+from beluga_graph.bus.subscription import Delivery, Handler, Subscription, check_name, ended, handled_now
+from beluga_graph.bus.waits import Door, Drain, Turn
 from beluga_graph.clock import Clock, SystemClock
-from beluga_graph.codec import Codec, NameTaken, NotData, Registry
+from beluga_graph.codec import Codec, NameTaken, Registry
 from beluga_graph.errors import BusClosed, BusError
 from beluga_graph.policy import at_least_one
 from beluga_graph.published import Message
 from beluga_graph.threads import DaemonPool
-from beluga_graph.topics import check_pattern, check_topic, chooses
+from beluga_graph.topics import check_pattern, chooses
 from stores import LMDBStore, MemoryStore
 from stores.base import Store
 
 __all__ = ["EventBus"]
 
 _LOOK_S = 0.08  # between two looks for what other processes published
-_NAME_LENGTH_MAX = 200
 
 
 class EventBus:
@@ -72,8 +71,9 @@ class EventBus:
         self._pool = DaemonPool(sys.maxsize, name="beluga-graph-bus")
         self._max_queue = max_queue
         self._subscriptions: list[Subscription] = []
-        self._leaving: set[asyncio.Task[None]] = set()  # of cancelled subscriptions whose handler is under way
+        self._leaving: set[Subscription] = set()  # cancelled ones whose handler is under way
         self._drains: list[Drain] = []
+        self._door = Door(self._enter)
         self._looking: asyncio.TimerHandle | None = None
         self._looks = not in_memory
         self._seen = 0  # the last position that subscriptions were woken for
@@ -89,7 +89,10 @@ class EventBus:
         await self.close()
 
     async def close(self) -> None:
-        """Stop handling; what a named subscription has not handled comes again. Idempotent."""
+        """Stop handling; what a named subscription has not handled comes again. Idempotent.
+
+        A handler that does not end when it is cancelled is left alone after 5 seconds.
+        """
         self._refuse_inside("close")
         if self._ending is None:
             self._closed = True
@@ -99,15 +102,12 @@ class EventBus:
     async def _end(self) -> None:
         if self._looking is not None:
             self._looking.cancel()
+        self._door.close()
         for drain in self._drains:
             drain.fail(BusClosed("the bus was closed before everything was handled"))
         for subscription in list(self._subscriptions):
             subscription.cancel()
-        tasks = list(self._leaving)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await ended(self._leaving)
         await self._log.close()
         self._pool.close()
         if self._opened_here:
@@ -128,8 +128,9 @@ class EventBus:
         """Publish an event and return it as it was published; a durable bus has it on disk then.
 
         From within a handler it is correlated with the event handled, and caused by it. An `event_id` that was
-        published before publishes nothing. Waits for subscriptions of this process that are far behind; but never
-        a handler for itself, also not in the end. If the wait is cancelled, the event is published all the same.
+        published before publishes nothing; returned is the event of the first time. Waits for subscriptions of this
+        process that are far behind; but never a handler for itself, also not in the end. Cancelled while it waits,
+        it publishes nothing; cancelled after that, it has published: give an `event_id` to try again.
 
         Raises `BadTopic`, `NotData` for data that cannot be stored (see `register`), `BusClosed`, `StoreError`;
         `BusError` in another event loop, or thread, than the one that the bus was first used in.
@@ -148,22 +149,14 @@ class EventBus:
                 correlation_id=correlation_id or "",
                 causation_id=causation_id or "",
             )
-        record = self._record(event)
-        position = await self._append(record)
-        return self._log.event(position, record)
+        here = self._here()
+        record = recorded(event, self._codec, here.event if here else None, self._clock.now_ms())
+        appended = await self._append(record)
+        return self._log.event(appended.position, appended.record)
 
     async def relay(self, message: Message) -> None:
         """Publish what an engine's outbox holds, under the id that it has there. For engines."""
-        record = Record(
-            check_topic(message.topic),
-            message.event_id,
-            message.agent_id,
-            message.correlation_id,
-            message.causation_id,
-            message.at_ms,
-            message.value,
-        )
-        await self._append(record)
+        await self._append(relayed(message))
 
     def register(self, *classes: Any) -> None:
         """Make classes known whose instances are published or handled. Raises `NameTaken`.
@@ -238,7 +231,7 @@ class EventBus:
         self._drains.append(drain)
         try:
             self._wake()
-            self.moved()
+            drain.look(self._subscriptions)
             await drain.over
         finally:
             self._drains.remove(drain)
@@ -264,6 +257,32 @@ class EventBus:
         """Return what was observed as a Mermaid flowchart."""
         return drawn(self.observed())
 
+    # Keeping it small.
+
+    async def prune(self, *, older_than: float) -> int:
+        """Delete the events that are older, in seconds, and that nobody has still to handle; return how many.
+
+        They go with their dead letters. Each event stays that a named subscription of any process has still to
+        handle, also one that is down; or one without a name of this bus. The last event of all stays, too: the next
+        one gets its position from it. A name that nobody subscribes any more keeps all that came after it was last
+        here; and one that idles in another process may keep up to 1,000 events of other topics.
+
+        With an event its id is forgotten: what is published under it again is a new event. So give a time that is
+        longer than publishers, the outbox of an engine among them, may take to try again. Safe beside other
+        processes; a crash leaves nothing half deleted. Raises `ValueError`, `BusClosed`, `StoreError`.
+        """
+        if not 0 <= older_than < 2**53:
+            msg = f"older_than={older_than!r}: give seconds, from 0 on"
+            raise ValueError(msg)
+        self._check_open()
+        self._begin()
+        for subscription in self._subscriptions:
+            subscription.note()
+        await asyncio.sleep(0)  # those that idle write down how far they have come
+        await self._log.committer.drained()
+        handled = min((found.position for found in self._subscriptions), default=self._log.tail())
+        return await self._log.prune(self._clock.now_ms() - round(older_than * 1000), handled)
+
     # What subscriptions tell.
 
     def left(self, subscription: Subscription) -> None:
@@ -271,9 +290,9 @@ class EventBus:
         if subscription in self._subscriptions:
             self._subscriptions.remove(subscription)
         if subscription.task is not None and not subscription.task.done():
-            self._leaving.add(subscription.task)
-            subscription.task.add_done_callback(self._leaving.discard)
-        self.moved()
+            self._leaving.add(subscription)
+            subscription.task.add_done_callback(lambda _: self._leaving.discard(subscription))
+        self.moved(subscription)
 
     def saw(self, edge: ObservedEdge) -> None:
         """Somebody published to a topic, or was handed an event of it."""
@@ -281,52 +300,41 @@ class EventBus:
         if ops:
             self._log.committer.give(ops)
 
-    def moved(self) -> None:
-        """A subscription came further, or left: perhaps everything is handled that somebody waits for."""
+    def moved(self, subscription: Subscription) -> None:
+        """A subscription came further, or left: perhaps somebody waits for that."""
+        self._door.moved(subscription)
         for drain in self._drains:
-            if all(found.position >= drain.target for found in self._subscriptions):
-                drain.done()
+            drain.look(self._subscriptions)
 
     # What the verbs share.
 
-    def _record(self, event: BusEvent) -> Record:
-        check_topic(event.topic)
-        for what in ("agent_id", "id", "correlation_id", "causation_id"):
-            if not isinstance(getattr(event, what), str):
-                msg = f"{what} {getattr(event, what)!r:.80} of an event on {event.topic!r}: give a str"
-                raise TypeError(msg)
-        if type(event.at_ms) is not int:
-            msg = f"at_ms {event.at_ms!r:.80} of an event on {event.topic!r}: give milliseconds, as an int"
-            raise TypeError(msg)
-        try:
-            value = self._codec.encode(event.data)
-        except NotData as error:
-            reason = f"{error.reason}; it was published to {event.topic!r}: make classes known by bus.register(…)"
-            raise NotData(error.path, error.type_name, error.shown, reason) from None
-        name = event.id or secrets.token_hex(16)
-        here = self._here()
-        correlation_id = event.correlation_id or (here.event.correlation_id if here else name)
-        causation_id = event.causation_id or (here.event.id if here else "")
-        at_ms = event.at_ms or self._clock.now_ms()
-        return Record(event.topic, name, event.agent_id, correlation_id, causation_id, at_ms, value)
-
-    async def _append(self, record: Record) -> int:
-        """Append an event, and wait for room in the queues of those that it is for."""
+    async def _append(self, record: Record) -> Appended:
+        """Append an event, once there is room in the queues of those that it is for."""
         self._check_open()
         self._begin()
-        position = await self._log.append(record)
+        return await self._door.passed(Turn(record, self._hearers(record.topic), self._here()))
+
+    def _enter(self, turn: Turn) -> asyncio.Future[Appended]:
+        appended = self._log.append(turn.record)
+        appended.add_done_callback(lambda _: self._entered(turn, appended))
+        return appended
+
+    def _entered(self, turn: Turn, appended: asyncio.Future[Appended]) -> None:
+        """An event is in the log, whoever still waits for that."""
+        if appended.cancelled() or appended.exception() is not None or not appended.result().is_new:
+            return
+        position, record, _ = appended.result()
         self._seen = max(self._seen, position)
-        here = self._here()
-        if here is not None:
+        if turn.here is not None:
             for drain in self._drains:
-                if (here.event.position or 0) <= drain.target:
+                if (turn.here.event.position or 0) <= drain.target:
                     drain.target = max(drain.target, position)
         self.saw(ObservedEdge(record.agent_id, record.topic, ""))
-        concerned = [found for found in self._subscriptions if chooses(found.pattern, record.topic)]
-        places = [(found, place) for found in concerned if (place := found.owes(position)) is not None]
-        for found, place in places:
-            await room(found, place, here)
-        return position
+        for found in self._hearers(record.topic):
+            found.owes(position)
+
+    def _hearers(self, topic: str) -> list[Subscription]:
+        return [found for found in self._subscriptions if chooses(found.pattern, topic)]
 
     def _here(self) -> Delivery | None:
         """Return the call of a handler of this bus that is publishing, if one is."""
@@ -373,8 +381,7 @@ class EventBus:
         self._loop = loop
 
     def _check_name(self, name: str) -> None:
-        if not isinstance(name, str) or not 0 < len(name) <= _NAME_LENGTH_MAX or not name.isprintable():
-            raise BusError(f"{name!r:.80} is no subscription's name: give 1 to {_NAME_LENGTH_MAX} printable characters")
+        check_name(name)
         if any(found.name == name for found in self._subscriptions):
             raise BusError(f"{name!r} is subscribed here: cancel that subscription first, or choose another name")
 

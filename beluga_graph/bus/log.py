@@ -8,34 +8,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
 from beluga_graph.bus.event import BusEvent, DeadLetter
+from beluga_graph.bus.record import Record
 from beluga_graph.codec import Codec, CodecError, DamagedRecord
-from beluga_graph.committer import Committer
+from beluga_graph.committer import BATCH_BYTES, Committer
 from beluga_graph.disk import read, sealed, short
 from stores.base import Check, Conflict, Delete, Op, Put, Store
 
-__all__ = ["Cursor", "Log", "Record"]
+__all__ = ["Appended", "Cursor", "Log"]
 
 REMEMBERED = 10_000  # events of a bus in memory
 _BATCH = 256  # events of one commit
 _SLACK = 1_000  # events that a bus in memory forgets at a time
 _MARK = b"\x01"
-
-
-class Record(NamedTuple):
-    """An event as it lies in the log: its value is decoded for those who want it."""
-
-    topic: str
-    id: str
-    agent_id: str
-    correlation_id: str
-    causation_id: str
-    at_ms: int
-    value: bytes
 
 
 class Cursor(NamedTuple):
@@ -45,9 +35,17 @@ class Cursor(NamedTuple):
     record: bytes
 
 
+class Appended(NamedTuple):
+    """An event where it lies in the log: what was given, or what lay there already under its id."""
+
+    position: int
+    record: Record
+    is_new: bool
+
+
 class _Waiting(NamedTuple):
     record: Record
-    position: asyncio.Future[int]
+    appended: asyncio.Future[Appended]
 
 
 class Log:
@@ -66,17 +64,17 @@ class Log:
 
     # Appending.
 
-    async def append(self, record: Record) -> int:
-        """Append an event and return its position, or that which its id already has; it is on disk then.
+    def append(self, record: Record) -> asyncio.Future[Appended]:
+        """Append an event, unless one of its id is there; what is there then, on disk, is the future's result.
 
-        Raises `StoreError`. Events are appended in the order of the calls.
+        Or its exception is a `StoreError`. Events are appended in the order of the calls.
         """
         loop = asyncio.get_running_loop()
-        position: asyncio.Future[int] = loop.create_future()
-        self._waiting.append(_Waiting(record, position))
+        appended: asyncio.Future[Appended] = loop.create_future()
+        self._waiting.append(_Waiting(record, appended))
         if self._writer is None:
             self._writer = loop.create_task(self._write())
-        return await position
+        return appended
 
     async def close(self) -> None:
         """Return once all that was given to `append` is settled, and write no more."""
@@ -90,56 +88,66 @@ class Log:
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
                 try:
-                    positions = await self._written([waiting.record for waiting in batch])
+                    found = await self._written([waiting.record for waiting in batch])
                 except Exception as error:  # noqa: BLE001 - each publisher is told, whatever it is
                     for waiting in batch:
-                        if not waiting.position.done():
-                            waiting.position.set_exception(error)
+                        if not waiting.appended.done():
+                            waiting.appended.set_exception(error)
                     continue
                 self.grown()
-                for waiting, position in zip(batch, positions, strict=True):
-                    if not waiting.position.done():
-                        waiting.position.set_result(position)
+                for waiting, appended in zip(batch, found, strict=True):
+                    if not waiting.appended.done():
+                        waiting.appended.set_result(appended)
         finally:
             self._writer = None
 
-    async def _written(self, records: Sequence[Record]) -> list[int]:
+    async def _written(self, records: Sequence[Record]) -> list[Appended]:
         """Commit events behind the last one; again, if another process was quicker."""
         while True:
-            positions, fresh, ops = self._placed(records)
+            found, ops = self._placed(records)
+            fresh = [(position, record) for position, record, is_new in found if is_new]
             if not fresh:
-                return positions
+                return found
             refused = await self.committer.commit(ops)
             if refused is None:
                 if self._forgets:
                     self._remembered.extend(fresh)
                     self._forget()
-                return positions
+                return found
             if not isinstance(refused, Conflict):
                 raise refused
 
-    def _placed(self, records: Sequence[Record]) -> tuple[list[int], list[tuple[int, Record]], list[Op]]:
-        """Return each event's position, the events that are new, and their writes."""
+    def _placed(self, records: Sequence[Record]) -> tuple[list[Appended], list[Op]]:
+        """Return where each event will lie, or that of its id lies, and the writes of those that are new."""
         last = self.tail()
         ops: list[Op] = [Check(_event(last + 1), None)]
-        positions: list[int] = []
-        fresh: list[tuple[int, Record]] = []
-        known: dict[bytes, int] = {}
+        found: list[Appended] = []
+        known: dict[bytes, Appended] = {}
         for record in records:
             key = _named(record.id)
-            position = known.get(key) or self._position_of(key)
-            if position is None:
-                position = known[key] = last = last + 1
-                at = _event(position)
-                ops += [Check(key, None), Put(key, sealed(key, position)), Put(at, sealed(at, tuple(record)))]
+            before = known.get(key) or self._known(key, record)
+            if before is None:
+                last += 1
+                at = _event(last)
+                ops += [Check(key, None), Put(key, sealed(key, last)), Put(at, sealed(at, tuple(record)))]
                 ops.append(Put(_traced(record.correlation_id) + at[1:], _MARK))
-                fresh.append((position, record))
-            positions.append(position)
-        return positions, fresh, ops
+                found.append(Appended(last, record, is_new=True))
+                known[key] = found[-1]._replace(is_new=False)
+            else:
+                found.append(before)
+        return found, ops
 
-    def _position_of(self, key: bytes) -> int | None:
+    def _known(self, key: bytes, record: Record) -> Appended | None:
+        """Return the event of an id, if there is one: as it was published, unless it cannot be read any more."""
         blob = self.store.get(key)
-        return None if blob is None else int(read(key, blob))
+        if blob is None:
+            return None
+        position = int(read(key, blob))
+        at = _event(position)
+        stored = self.store.get(at)
+        with suppress(DamagedRecord):  # whoever looks for the event is told
+            record = _record(at, stored) if stored is not None else record
+        return Appended(position, record, is_new=False)
 
     def _forget(self) -> None:
         """Delete the oldest events, a thousand at a time, but for those that somebody has still to handle."""
@@ -153,10 +161,61 @@ class Log:
             if position in owed:
                 kept.append((position, record))
                 continue
-            at = _event(position)
-            ops += [Delete(at), Delete(_named(record.id)), Delete(_traced(record.correlation_id) + at[1:])]
+            ops += _gone(position, record)
         self._remembered.extendleft(reversed(kept))
         self.committer.give(ops)
+
+    async def prune(self, latest_ms: int, handled: int) -> int:
+        """Delete the events up to a time that are handled, here up to a position and by each name on the store.
+
+        An event goes in one commit with all that belongs to it, if it is still there: else its id may by now be that
+        of a new one. The last event stays, for positions go on from it. One that is damaged stays, to be told of.
+        """
+        places = {key[1:]: int(read(key, blob)[1]) for key, blob in self.store.scan(b"c")}
+        last = min(handled, self.tail() - 1, *places.values())
+        count, position = 0, 0
+        while position < last:
+            position, old = self._old(position, last, latest_ms)
+            count += await self._pruned(old, places)
+            await asyncio.sleep(0)  # a log is long, and others want the loop
+        return count
+
+    def _old(self, position: int, last: int, latest_ms: int) -> tuple[int, dict[int, list[Op]]]:
+        """Look at some events after a position; return how far it looked, and what deletes those that are old."""
+        old: dict[int, list[Op]] = {}
+        size = 0
+        for key, blob in self.store.scan(b"e", start=_event(position + 1), limit=_BATCH):
+            position = int.from_bytes(key[1:], "big")
+            if position > last:
+                break
+            with suppress(DamagedRecord):
+                record = _record(key, blob)
+                if record.at_ms <= latest_ms:
+                    old[position] = [Check(key, blob), *_gone(position, record)]
+                    size += len(blob)
+            if size > BATCH_BYTES:
+                break
+        return position, old
+
+    async def _pruned(self, old: dict[int, list[Op]], names: Iterable[bytes]) -> int:
+        """Delete events with their dead letters; return how many were still there."""
+        if not old:
+            return 0
+        first, last = min(old), max(old)
+        for name in names:
+            for key, _ in self.store.scan(b"x" + name, start=b"x" + name + first.to_bytes(8, "big")):
+                position = int.from_bytes(key[-8:], "big")
+                if position > last:
+                    break
+                if position in old:
+                    old[position].append(Delete(key))
+        refused = await self.committer.commit_all(list(old.values()))
+        for error in refused:
+            if error is not None and not isinstance(error, Conflict):
+                raise error
+        if self._forgets:
+            self._remembered = deque(found for found in self._remembered if found[0] not in old)
+        return refused.count(None)
 
     # Reading.
 
@@ -254,6 +313,12 @@ def _named(event_id: str) -> bytes:
 
 def _traced(correlation_id: str) -> bytes:
     return b"t" + short(correlation_id)
+
+
+def _gone(position: int, record: Record) -> list[Op]:
+    """Return what deletes an event and all that points to it."""
+    at = _event(position)
+    return [Delete(at), Delete(_named(record.id)), Delete(_traced(record.correlation_id) + at[1:])]
 
 
 def _record(key: bytes, blob: bytes) -> Record:

@@ -10,27 +10,32 @@ import asyncio
 import inspect
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from beluga_graph.bus.event import BusEvent, DeadLetter, ObservedEdge
-from beluga_graph.bus.log import Cursor, Log, Record
+from beluga_graph.bus.log import Cursor, Log
+from beluga_graph.bus.record import Record
 from beluga_graph.clock import Clock
 from beluga_graph.codec import CodecError, DamagedRecord
+from beluga_graph.errors import BusError
 from beluga_graph.threads import DaemonPool
 from beluga_graph.topics import chooses
 from stores.base import Conflict, Op, StoreClosed
 
 if TYPE_CHECKING:
     from beluga_graph.bus.bus import EventBus
+    from beluga_graph.bus.waits import Turn
 
-__all__ = ["Delivery", "Handler", "Subscription", "handled_now"]
+__all__ = ["Delivery", "Handler", "Subscription", "check_name", "ended", "handled_now"]
 
 TRIES = 5  # of a named subscription for one event
 _PAUSE_MS = 50  # before the second try; doubled for each one after
 _PAGE = 64  # events that are read at a time
 _FAR = 1_000  # events of other topics after which a cursor is moved past them
+_NAME_LENGTH_MAX = 200
+_CLOSE_S = 5.0  # how long a handler may take to end when it is cancelled
 _TRY_AGAIN_S = 1.0  # after the store could not be read or written
 
 Handler: TypeAlias = Callable[[BusEvent], Any]
@@ -54,6 +59,12 @@ _handled: ContextVar[Delivery | None] = ContextVar("beluga_graph_bus_delivery", 
 def handled_now() -> Delivery | None:
     """Return the call of a handler that the caller is part of, if any."""
     return _handled.get()
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be the name of a subscription. Raises `BusError`."""
+    if not isinstance(name, str) or not 0 < len(name) <= _NAME_LENGTH_MAX or not name.isprintable():
+        raise BusError(f"{name!r:.80} is no subscription's name: give 1 to {_NAME_LENGTH_MAX} printable characters")
 
 
 class Subscription:
@@ -82,6 +93,10 @@ class Subscription:
         """Up to where in the log it has handled what concerns it."""
         self.cancelled = False
         self.waits_for: list[Subscription] = []  # those for which its handler waits right now, to publish
+        self.waiting: deque[Turn] = deque()
+        """Events that wait for room in its queue."""
+        self.expected = 0
+        """Events that have room in its queue, and are just being written to the log."""
         self.task: asyncio.Task[None] | None = None
         self._bus, self._log, self._clock, self._pool = bus, log, clock, pool
         self._handler = handler
@@ -91,9 +106,10 @@ class Subscription:
         self._cursor = cursor
         self._max_queue = max_queue
         self._owed: deque[int] = deque()  # positions published here and not handled
-        self._waiting: deque[asyncio.Future[None]] = deque()  # publishers, each of whose events is owed, too
         self._more = asyncio.Event()
         self._is_handling = False
+        self._is_abandoned = False
+        self._far = _FAR
 
     @property
     def queued(self) -> int:
@@ -105,10 +121,19 @@ class Subscription:
         if self.cancelled:
             return
         self.cancelled = True
+        self._owed.clear()
         self._bus.left(self)
-        self._release_all()
         if self.task is not None and not self._is_handling:
             self.task.cancel()
+
+    def abandon(self) -> None:
+        """Its bus ends, and its handler does not: what that does from now on is no longer taken note of."""
+        self._is_abandoned = True
+        _log.warning(
+            "subscription %r: its handler has not ended %g s after it was cancelled; the bus is closed without it",
+            self.label,
+            _CLOSE_S,
+        )
 
     def is_of(self, bus: EventBus) -> bool:
         """Whether a bus made it."""
@@ -126,20 +151,20 @@ class Subscription:
         """There is more in the log."""
         self._more.set()
 
-    def owes(self, position: int) -> asyncio.Future[None] | None:
-        """Take note that an event is to be handled; return what its publisher has to wait for, if anything."""
-        if self.cancelled or position <= self.position:
-            return None
-        self._owed.append(position)
-        if len(self._owed) - len(self._waiting) <= self._max_queue:
-            return None
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
-        return place
+    def note(self) -> None:
+        """Write down how far it has come, although that is not far; as soon as it is not handling an event."""
+        self._far = 0
+        self._more.set()
 
-    def waive(self, place: asyncio.Future[None]) -> None:
-        """Let a publisher go on although there is no room."""
-        self._waiting.remove(place)
+    def owes(self, position: int) -> None:
+        """Take note that an event is to be handled."""
+        if not self.cancelled and position > self.position:
+            self._owed.append(position)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more event may be published that it has to handle."""
+        return self.cancelled or len(self._owed) + self.expected < self._max_queue
 
     def depends_on(self, other: Subscription) -> bool:
         """Whether room here depends, in the end, on the handler of `other`."""
@@ -159,11 +184,6 @@ class Subscription:
         """The positions of what was published here and is still to be handled."""
         return set(self._owed)
 
-    def _release_all(self) -> None:
-        self._owed.clear()
-        while self._waiting:
-            _let(self._waiting.popleft())
-
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Its task is over. If nobody has asked for that, a handler has ended it: no publisher waits for it then."""
         error = asyncio.CancelledError("its task was cancelled") if task.cancelled() else task.exception()
@@ -171,7 +191,7 @@ class Subscription:
             return
         self.cancelled = True
         self._failed(error or RuntimeError("its task has returned"), "it hears nothing more, for its task was ended")
-        self._release_all()
+        self._owed.clear()
         self._bus.left(self)
 
     # Walking.
@@ -183,8 +203,8 @@ class Subscription:
             except StoreClosed as error:
                 self._failed(error, "its store was closed")
                 self.cancelled = True
+                self._owed.clear()
                 self._bus.left(self)
-                self._release_all()
             except Exception as error:  # noqa: BLE001 - the store may be well again in a while; nothing is passed by
                 self._failed(error, "its events cannot be read or its cursor not be moved; it tries again")
                 await asyncio.sleep(_TRY_AGAIN_S)
@@ -192,6 +212,9 @@ class Subscription:
     async def _walk(self) -> None:
         """Handle one page of the log, or wait until there is more."""
         self._more.clear()
+        far, self._far = self._far, _FAR
+        if self.name is not None and self._cursor and self.position > self._cursor.position + far:
+            await self._advance(self.position, None)
         at_end = True
         for position, record in self._log.after(self.position, _PAGE):
             at_end = False
@@ -208,8 +231,6 @@ class Subscription:
                 self._passed(position)
             if position > self.position:  # another process has the name, too, and has not come as far
                 return
-        if self.name is not None and self._cursor and self.position > self._cursor.position + _FAR:
-            await self._advance(self.position, None)
         if at_end:
             await self._more.wait()
 
@@ -223,6 +244,8 @@ class Subscription:
         tries = 1
         while True:
             error = await self._handed(position, record)
+            if self._is_abandoned:
+                return
             if error is None or self.name is None or tries >= TRIES or isinstance(error, CodecError):
                 break
             if self.cancelled:
@@ -311,9 +334,18 @@ class Subscription:
         self.position = position
         while self._owed and self._owed[0] <= position:
             self._owed.popleft()
-        while self._waiting and len(self._owed) - len(self._waiting) < self._max_queue:
-            _let(self._waiting.popleft())
-        self._bus.moved()
+        self._bus.moved(self)
+
+
+async def ended(subscriptions: Iterable[Subscription]) -> None:
+    """End the tasks of cancelled subscriptions; leave alone, after a while, those whose handlers do not let them."""
+    tasks = {found.task: found for found in subscriptions if found.task is not None}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        _, others = await asyncio.wait(tasks, timeout=_CLOSE_S)
+        for task in others:
+            tasks[task].abandon()
 
 
 def _let(place: asyncio.Future[None]) -> None:

@@ -210,12 +210,21 @@ def prune(
         typer.Option("--status", help="Only these; may be repeated.", show_default="completed, cancelled"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell which runs it would be.")] = False,
+    bus: Annotated[
+        bool, typer.Option("--bus", help="Instead of runs, events of the event bus that every name has handled.")
+    ] = False,
     store: Store = default_store,
     json: Json = False,
 ) -> None:
     """Delete runs that are over, with all their records. Safe beside processes that serve."""
     named = [str(each) for each in status or (RunStatus.completed, RunStatus.cancelled)]
     since_s = seconds_in(older_than, "--older-than")
+    if bus:
+        if status or dry_run:
+            message = "it deletes events; --status and --dry-run are for runs"
+            raise typer.BadParameter(message, param_hint="--bus")
+        tending.prune_bus(store, older_than_s=since_s, json=json)
+        return
     tending.prune(store, older_than_s=since_s, status=named, dry_run=dry_run, json=json)
 
 

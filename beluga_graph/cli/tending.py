@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
 import typer
 from rich.text import Text
 
+from beluga_graph import EventBus
 from beluga_graph.cli.looking import console, existing, new_table, print_json, print_table, with_engine
 from beluga_graph.cli.shown import local_time, plain
 from stores import LMDBStore
 
-__all__ = ["compact", "prune"]
+__all__ = ["compact", "prune", "prune_bus"]
 
 
 def prune(store: Path, *, older_than_s: float, status: Sequence[str], dry_run: bool, json: bool) -> None:
@@ -31,6 +33,21 @@ def prune(store: Path, *, older_than_s: float, status: Sequence[str], dry_run: b
         print_table(table)
     verb = "would be pruned" if dry_run else "pruned; `compact` gives their room back to the disk"
     console().print(f"{len(gone):,} {'run' if len(gone) == 1 else 'runs'} {verb}", soft_wrap=True)
+
+
+def prune_bus(store: Path, *, older_than_s: float, json: bool) -> None:
+    """Delete the events of a store's bus that are so old and handled by every named subscription."""
+
+    async def call() -> int:
+        async with EventBus(existing(store)) as bus:
+            return await bus.prune(older_than=older_than_s)
+
+    count = asyncio.run(call())
+    if json:
+        print_json({"events": count})
+        return
+    what = "event" if count == 1 else "events"
+    console().print(f"{count:,} {what} pruned; `compact` gives their room back to the disk", soft_wrap=True)
 
 
 def compact(store: Path, *, json: bool) -> None:

@@ -269,3 +269,38 @@ async def test_a_store_that_is_closed_under_a_bus_ends_its_subscriptions() -> No
         store.close()
         await until(lambda: subscription.cancelled)
         assert type(subscription.last_error).__name__ == "StoreClosed"
+
+
+@pytest.mark.parametrize("name", [None, "n"])
+async def test_a_handler_that_will_not_end_is_left_alone_by_close(
+    name: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(bus_subscription, "_CLOSE_S", 0.01)
+    store, let_go = MemoryStore(), asyncio.Event()
+    begun: list[Any] = []
+    before = asyncio.all_tasks()
+
+    async def stubborn(event: BusEvent) -> None:
+        begun.append(event.data)
+        while not let_go.is_set():
+            try:
+                await let_go.wait()
+            except asyncio.CancelledError:
+                continue
+
+    bus = EventBus(store)
+    bus.subscribe("a", stubborn, name=name)
+    for number in range(2):
+        await bus.publish("a", number)
+    await until(lambda: begun)
+    async with asyncio.timeout(20):
+        await bus.close()
+    assert f"subscription {name or 'stubborn'!r}: its handler has not ended" in caplog.text
+    let_go.set()
+    await until(lambda: asyncio.all_tasks() == before)
+    assert begun == [0]
+    heard = Heard()
+    async with EventBus(store) as again:
+        again.subscribe("a", heard, name=name)
+        await again.drain()
+    assert heard == ([] if name is None else [0, 1])

@@ -318,6 +318,56 @@ async def test_a_bus_that_refuses_is_asked_again_and_the_order_is_kept(
     assert "messages stay in the outbox for now: ConnectionError: not now" in caplog.text
 
 
+class PickyBus(OddBus):
+    """A bus that refuses one topic of some runs."""
+
+    def __init__(self, topic: str, *runs: str) -> None:
+        super().__init__()
+        self.open.set()
+        self.topic, self.runs = topic, set(runs)
+        self.asked = 0
+
+    async def relay(self, message: Message) -> None:
+        """Take a message, unless it is such a one."""
+        if message.topic == self.topic and message.correlation_id in self.runs:
+            self.asked += 1
+            raise ValueError("never")
+        await super().relay(message)
+
+
+async def test_a_message_that_is_refused_for_ever_keeps_back_only_its_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(outbox_module, "_PAGE", 2)
+    monkeypatch.setattr(outbox_module, "_TRY_AGAIN_S", 0.01)
+    store, names = MemoryStore(), [f"r{number}" for number in range(10)]
+    bus = PickyBus("told", "r3", "r7")
+    wanted = ["run.started", "told", "told.more", "run.completed"]
+    async with Engine(store, bus=bus) as engine:
+        for name in names:
+            await engine.execute(chain("flow", tell), 1, run_id=name)
+        await until(lambda: left(store) == 6)
+        for name in names:
+            mine = [told.split(":")[1] for told in bus.taken if told.startswith(f"{name}:")]
+            assert mine == (wanted[:1] if name in bus.runs else wanted)
+        assert "ValueError: never (on 'told', of run" in caplog.text
+        assert caplog.text.count("messages stay in the outbox") <= bus.asked
+        bus.runs.clear()
+        await until(lambda: left(store) == 0)
+    for name in ("r3", "r7"):
+        assert [told.split(":")[1] for told in bus.taken if told.startswith(f"{name}:")] == wanted
+
+
+async def test_a_run_that_is_refused_does_not_make_the_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "_TRY_AGAIN_S", 1000.0)
+    store, bus = MemoryStore(), PickyBus("run.started", "bad")
+    async with Engine(store, bus=bus) as engine:
+        for name in ("bad", "r", "s"):
+            await engine.execute(chain("flow", tell), 1, run_id=name)
+            await until(lambda: left(store) == 4 and engine._scheduler.outbox._task is None)
+    assert (bus.asked, len(bus.taken)) == (1, 8)
+
+
 async def test_a_damaged_message_is_told_and_keeps_nothing_else_back(caplog: pytest.LogCaptureFixture) -> None:
     store = MemoryStore()
     async with Engine(store) as engine:

@@ -350,6 +350,23 @@ def test_prune_refuses_runs_that_go_on(store: Path) -> None:
     assert len(as_json("runs", "--store", store)) == 1
 
 
+def test_prune_bus_deletes_events_and_no_run(store: Path) -> None:
+    begin(store, cli_flows.counting, 1, "done", "completed")
+
+    async def publish() -> None:
+        async with EventBus(store) as bus:
+            for number in range(5):
+                await bus.publish("a", number)
+
+    asyncio.run(publish())
+    assert said("prune", "--bus", "--older-than", "1h", "--store", store).startswith("0 events pruned")
+    assert as_json("prune", "--bus", "--store", store) == {"events": 4}
+    assert [run["run_id"] for run in as_json("runs", "--store", store)] == ["done"]
+    output = said("prune", "--bus", "--dry-run", "--store", store, code=2)
+    assert "are for runs" in output
+    assert said("verify", "--store", store).endswith("no damage")
+
+
 def test_compact_gives_room_back_unless_the_store_is_in_use(store: Path, tmp_path: Path) -> None:
     for number in range(20):
         begin(store, cli_flows.counting, number, f"r{number}", "completed")
