@@ -42,6 +42,7 @@ def forked(
     born = Check(source.birth, store.get(source.birth))  # or the source is being deleted, and the copy has holes
     ops: list[Op] = [born, *_items(store, run, source, target), *_marks(store, source, target)]
     ops += _unread(store, run, source, target)
+    run.inbox = {}  # what was read is not copied: the fork's own signals are counted from the first
     if update:
         ops += _updated(run, plan, history, run_id, update)
     return run, history, ops
@@ -70,8 +71,8 @@ def _marks(store: Store, source: Keys, target: Keys) -> Iterator[Op]:
 def _unread(store: Store, run: Snapshot, source: Keys, target: Keys) -> Iterator[Op]:
     for key, blob in store.scan(b"I" + source.run):
         name, payload, at = read(key, blob)
-        position = int.from_bytes(key[-8:], "big")
-        if position >= run.inbox.get(name, 0) and not is_answer(name):  # a fork is asked anew
+        position = int.from_bytes(key[-8:], "big") - run.inbox.get(name, 0)
+        if position >= 0 and not is_answer(name):  # a fork is asked anew
             copy = target.signal(name, position)
             yield Put(copy, sealed(copy, (name, payload, at)))
 

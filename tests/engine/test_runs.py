@@ -529,6 +529,25 @@ async def test_a_fork_gets_the_unread_signals() -> None:
         assert await fork.result(timeout=5) == "read"
 
 
+@pytest.mark.parametrize("sent", ["before the fork", "to the fork"])
+async def test_a_fork_gets_the_next_signal_of_a_name_that_its_source_had_read(sent: str) -> None:
+    g = Graph("twice")
+    g.wait("first", "go")
+    g.wait("second", "go")
+    for source, target in ((START, "first"), ("first", "second"), ("second", END)):
+        g.edge(source, target)
+    async with Engine() as engine:
+        run = await engine.start(g, None, run_id="r")
+        await run.signal("go", "one")
+        await anext(event async for event in run.events() if event.type == "signal")
+        if sent == "before the fork":
+            await run.signal("go", "two")
+        fork = await engine.fork("r", 2)
+        if sent == "to the fork":
+            await fork.signal("go", "two")
+        assert await fork.result(timeout=5) == "two"
+
+
 # Context, deps, limits.
 
 

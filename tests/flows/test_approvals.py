@@ -512,6 +512,18 @@ async def test_a_fork_of_a_parked_run_is_asked_anew(when: str) -> None:
         assert [q.run_id for q in await engine.pending()] == ([RUN] if when == "pending" else [])
 
 
+async def test_a_fork_takes_the_answer_to_what_its_source_was_asked_anew() -> None:
+    store, pay = MemoryStore(), Counted()
+    async with Engine(store) as owner, Engine(store) as other:
+        run = await owner.start(paying(pay), Order(amount=5), run_id=RUN)
+        question = await only(other)
+        await other.answer(RUN, question.id, "modify", {"amount": "many"})
+        asked_twice = [event.seq async for event in _until_asked_twice(run)][-1]
+        fork = await fork_of(owner, asked_twice)
+        await owner.answer("fork", question.id, "approve")
+        assert await fork.result(5) == "paid 5 to ada"
+
+
 async def test_a_large_value_is_asked_about_whole() -> None:
     async def same(value: str) -> str:
         return value
