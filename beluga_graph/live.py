@@ -43,6 +43,10 @@ class Watch:
         self._events.append(event)
         self._wake()
 
+    def open(self) -> None:
+        """Say that events will follow, also after a close: a take-over that was refused is tried again."""
+        self._closed = False
+
     def close(self) -> None:
         """Say that no event will follow."""
         self._closed = True
@@ -126,6 +130,7 @@ class Live:
         if self.done.done():
             watch.close()
         else:
+            watch.open()
             self.watches.append(watch)
 
     def show(self, event: Event) -> None:

@@ -162,6 +162,25 @@ async def test_a_run_whose_stream_was_closed_goes_on_when_it_is_resumed() -> Non
     assert calls in (["first", "second"], ["first", "second", "second"])
 
 
+async def test_a_stream_of_a_failed_run_whose_graph_has_changed_goes_on_to_its_end() -> None:
+    def fail(value):
+        raise ValueError("broken")
+
+    def one_more(value):
+        return value + 1
+
+    disk = MemoryStore()
+    async with Engine(disk) as engine:
+        with pytest.raises(RunFailed):
+            await engine.execute(chain(fail, one_more), 1, run_id="r")
+    seen: list[Event] = []
+    async with Engine(disk) as engine:
+        await follow(engine.stream(chain(one_more, one_more, one_more), 1, run_id="r"), seen)
+        assert [event.type for event in stored(seen)] == ["run_started", "error", *["node_finished"] * 3, "done"]
+        assert stored(seen) == await collect((await engine.resume("r")).events())
+        assert seen[-1].output == 4
+
+
 async def test_a_watcher_that_leaves_does_not_disturb_the_others() -> None:
     async with Engine() as engine:
         run = await engine.start(waiting(), 1, run_id="r")
