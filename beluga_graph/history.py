@@ -189,7 +189,8 @@ class History:
             elif kind == "unwait" and is_answer(op[1]):
                 ops.append(Delete(self.keys.question(op[2])))
             elif kind == "status" and op[1] in (COMPLETED, FAILED, CANCELLED):
-                ops += [Delete(self.keys.timer(due, timer)) for timer, due in run.timers.items()]
+                armed = [(new[1], new[2]) for new in patch.ops if new[0] == "timer"]  # by the step that ends the run
+                ops += [Delete(self.keys.timer(due, timer)) for timer, due in (*run.timers.items(), *armed)]
                 if op[1] == CANCELLED:  # a run that completed has no token left, one that failed keeps them
                     ops += [Delete(self.keys.question(token)) for token in _asking(run)]
             elif kind == "error" and op[1] is None:  # revived

@@ -625,6 +625,21 @@ async def test_a_loop_that_passes_a_limit_fails_and_names_it(limits: Limits, tex
         assert caught.value.cause.type == LimitReached.__name__
 
 
+async def test_a_run_that_fails_as_it_comes_to_a_timer_is_not_in_the_index_of_timers_until_it_is_resumed() -> None:
+    g = Graph("pausing")
+    g.node(name="n0")(lambda value: value)
+    g.timer("pause", 0.05)
+    for source, target in ((START, "n0"), ("n0", "pause"), ("pause", END)):
+        g.edge(source, target)
+    async with Engine() as engine:
+        with pytest.raises(RunFailed, match="the run made 1 steps"):
+            await engine.execute(g, 7, run_id="r", limits=Limits(max_steps=1))
+        assert not list(engine.store.scan(b"T"))
+        run = await engine.resume("r", limits=Limits(max_steps=9))
+        assert await run.result(timeout=5) == 7
+        assert not list(engine.store.scan(b"T"))
+
+
 async def test_a_fan_out_wider_than_its_limit_fails_and_names_it() -> None:
     g = Graph("g")
     g.node(name="n")(lambda value: value)
