@@ -161,8 +161,7 @@ class Trail:
         elif kind == "usage" and worker in self.spans:
             self._used(self.spans[worker], op[1], op[2])
         elif kind == "rename":
-            for name, node in (*op[1], *op[2]):
-                self._move(self.spans[name], node)
+            self._renamed({**dict(op[1]), **dict(op[2])})
 
     def _opened(self, op: Op) -> None:
         """A frame or a fan-out: the fan-out's token, and that of a frame that is begun anew, becomes what it opens."""
@@ -322,11 +321,18 @@ class Trail:
             self._new_nodes[opener.node] = None
             place = opener.place
 
-    def _move(self, span: Span, node: str) -> None:
-        self._count(span, -1)
-        span.node = node
-        self._tallies.setdefault(node, Tally()).visits += 1
-        self._count(span, 1)
+    def _renamed(self, nodes: dict[str, str]) -> None:
+        """Visits go over to nodes of other names; what stands inside of one is counted by its new name too."""
+        moved = [self.spans[name] for name in dict.fromkeys((*self.run.tokens, *self.run.scopes, *nodes))]
+        for span in moved:
+            self._count(span, -1)
+        for span in moved:
+            if span.name in nodes:
+                self._tallies[span.node].give(span, self._tallies.setdefault(nodes[span.name], Tally()))
+                self._touch(span)
+                span.node = nodes[span.name]
+        for span in moved:
+            self._count(span, 1)
 
     def _used(self, span: Span, what: str, amount: int) -> None:
         """Count what a node used, for it and for all that it stands in."""
