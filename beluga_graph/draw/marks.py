@@ -82,7 +82,6 @@ class Tally:
             self._since += span.since_ms
         elif span.status in (WAITING, RETRYING):
             self._waiting[span.name] = span
-        self._last = span.status
 
     def remove(self, span: Span) -> None:
         """Count a visit out, before it changes."""
@@ -94,6 +93,16 @@ class Tally:
     def ended(self, status: str) -> None:
         """Take note of how the last visit ended."""
         self._last = status
+
+    def give(self, span: Span, other: Tally) -> None:
+        """Hand a visit that is counted out, and all that it did, to the node that it is of from now on."""
+        for tally, sign in ((self, -1), (other, 1)):
+            tally.visits += sign
+            tally.attempts += sign * span.attempts
+            tally.busy(sign * span.busy_ms)
+            for what, amount in span.usage.items():
+                tally.usage[what] = tally.usage.get(what, 0) + sign * amount
+            tally.usage = {what: amount for what, amount in tally.usage.items() if amount}
 
     def busy(self, milliseconds: int) -> None:
         """Add time in which a visit was at work."""

@@ -22,6 +22,7 @@ __all__ = [
     "Picture",
     "edge_of",
     "edges",
+    "hollow_frames",
     "inner_point",
     "picture",
     "targets_of",
@@ -87,15 +88,29 @@ Edge = tuple[str, str, str]
 
 def edge_of(line: Line) -> Edge:
     """Return which edge of a run's way a line draws."""
-    by = {"error": "error", "conditional": f"? {line.label}", "handoff": f"? {line.label}"}.get(line.kind, "")
-    return (*line.ends, by)
+    return (*line.ends, _by(line.kind, line.label))
 
 
-def targets_of(shape: Shape) -> dict[str, set[str]]:
-    """Return by name where each node or point leads to."""
-    found: dict[str, set[str]] = {}
-    for source, target, _, _ in edges(shape):
-        found.setdefault(source, set()).add(target)
+def _by(kind: str, label: str) -> str:
+    return {"error": "error", "conditional": f"? {label}", "handoff": f"? {label}"}.get(kind, "")
+
+
+def targets_of(shape: Shape) -> dict[tuple[str, str], list[str]]:
+    """Return where each node or point leads to, by its name and by what leads there, as an edge of a run's way says."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for source, target, kind, label in edges(shape):
+        found.setdefault((source, _by(kind, label)), []).append(target)
+    return found
+
+
+def hollow_frames(shape: Shape) -> set[str]:
+    """Return the frames that hold nothing, or only such frames: a run passes them by."""
+    found = {node.name for node in shape.nodes.values() if node.kind == FRAME}
+    for node in shape.nodes.values():
+        around = node.frame if node.kind != FRAME else ""
+        while around in found:
+            found.discard(around)
+            around = shape.nodes[around].frame
     return found
 
 

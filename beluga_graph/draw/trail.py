@@ -9,19 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from beluga_graph.draw.marks import (
-    DONE,
-    DROPPED,
-    FAILED,
-    RETRYING,
-    RUNNING,
-    STOPPED,
-    WAITING,
-    Mark,
-    Span,
-    Tally,
-)
-from beluga_graph.draw.picture import BEGIN, Edge, Line, edge_of, inner_point, targets_of
+from beluga_graph.draw.marks import DONE, DROPPED, FAILED, RETRYING, RUNNING, STOPPED, WAITING, Mark, Span, Tally
+from beluga_graph.draw.picture import BEGIN, Edge, Line, edge_of, hollow_frames, inner_point, targets_of
 from beluga_graph.kernel.shape import END, FRAME, JOIN, Shape
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, Snapshot
 from beluga_graph.kernel.snapshot import FAILED as FAILED_RUN
@@ -85,6 +74,7 @@ class Trail:
         self._inside: dict[str, dict[str, int]] = {}  # by frame or fan-out node: states of the tokens inside
         self._left: dict[str, tuple[str, str, int]] = {}  # by place: the node left last, how, in which step
         self._out = targets_of(shape)
+        self._hollow = hollow_frames(shape)
         self._seq = begun.seq
         self._new_spans: dict[str, None] = {}
         self._new_nodes: dict[str, None] = {}
@@ -171,8 +161,7 @@ class Trail:
         elif kind == "usage" and worker in self.spans:
             self._used(self.spans[worker], op[1], op[2])
         elif kind == "rename":
-            for name, node in (*op[1], *op[2]):
-                self._move(self.spans[name], node)
+            self._renamed({**dict(op[1]), **dict(op[2])})
 
     def _opened(self, op: Op) -> None:
         """A frame or a fan-out: the fan-out's token, and that of a frame that is begun anew, becomes what it opens."""
@@ -251,21 +240,22 @@ class Trail:
             self._go(inner_point(opener, BEGIN) if self._is_frame(opener) else opener, node, failed=False)
 
     def _go(self, source: str, target: str, *, failed: bool) -> None:
-        for first, second in self._through(source, target):
-            edge = (first, second, "error" if failed and first == source else self._routes.get(first, ""))
+        by = "error" if failed else self._routes.get(source, "")
+        for edge in self._through(source, target, by):
             self.taken[edge] = self.taken.get(edge, 0) + 1
             self._new_edges.append(edge)
 
-    def _through(self, source: str, target: str) -> list[tuple[str, str]]:
+    def _through(self, source: str, target: str, by: str) -> list[Edge]:
         """Return the edges between two nodes: one, but where frames that hold nothing were passed by."""
-        if target not in self._out.get(source, ()):
-            join = self._join_of(source)  # the error edge of a fan-out may be declared at its join
-            if join and target in self._out.get(join, ()):
-                return [(join, target)]
-            for frame in self._out.get(source, ()):
-                if self._is_frame(frame) and frame != source and target in self._out.get(frame, ()):
-                    return [(source, frame), (frame, target)]
-        return [(source, target)]
+        for first in (source, self._join_of(source)):  # the error edge of a fan-out may be declared at its join
+            ways: list[list[Edge]] = [[(first, step, by)] for step in self._out.get((first, by), ())]
+            for way in ways:
+                _, reached, _ = way[-1]
+                if reached == target:
+                    return way
+                if reached in self._hollow and all(reached != edge[0] for edge in way):
+                    ways += [[*way, (reached, step, "")] for step in self._out.get((reached, ""), ())]
+        return [(source, target, by)]
 
     # Keeping visits and sums.
 
@@ -331,11 +321,18 @@ class Trail:
             self._new_nodes[opener.node] = None
             place = opener.place
 
-    def _move(self, span: Span, node: str) -> None:
-        self._count(span, -1)
-        span.node = node
-        self._tallies.setdefault(node, Tally()).visits += 1
-        self._count(span, 1)
+    def _renamed(self, nodes: dict[str, str]) -> None:
+        """Visits go over to nodes of other names; what stands inside of one is counted by its new name too."""
+        moved = [self.spans[name] for name in dict.fromkeys((*self.run.tokens, *self.run.scopes, *nodes))]
+        for span in moved:
+            self._count(span, -1)
+        for span in moved:
+            if span.name in nodes:
+                self._tallies[span.node].give(span, self._tallies.setdefault(nodes[span.name], Tally()))
+                self._touch(span)
+                span.node = nodes[span.name]
+        for span in moved:
+            self._count(span, 1)
 
     def _used(self, span: Span, what: str, amount: int) -> None:
         """Count what a node used, for it and for all that it stands in."""

@@ -13,6 +13,7 @@ from typing import TypeAlias
 from beluga_graph.draw.marks import DONE, FAILED, RETRYING, RUNNING, STOPPED, WAITING, Span
 from beluga_graph.draw.trail import Trail
 from beluga_graph.kernel.shape import FRAME
+from beluga_graph.kernel.snapshot import FAILED as FAILED_RUN
 
 __all__ = ["MOST", "MOST_BRANCHES", "QUEUED", "Branch", "Folded", "Item", "Visit", "tree_of", "visits_in"]
 
@@ -113,11 +114,28 @@ class _Tree:
             if place:
                 cut = place.rindex("[")
                 self._places.setdefault(place[:cut], {})[int(place[cut + 1 : -2])] = place
+        self._held_up = self._with_failed() if trail.run.status == FAILED_RUN else None
+
+    def _with_failed(self) -> set[str]:
+        """Return the frames and fan-outs in which a visit failed the run."""
+        found: set[str] = set()
+        for span in self._trail.spans.values():
+            place = span.place if span.ended_seq is None and span.status == FAILED else ""
+            while place and (name := place[: place.rindex("[")]) not in found:
+                found.add(name)
+                place = self._trail.spans[name].place
+        return found
+
+    def _now(self, span: Span) -> str:
+        """Return the status of a visit; of a run that failed no frame and no fan-out runs, though none is closed."""
+        if self._held_up is None or span.status != RUNNING:
+            return span.status
+        return FAILED if span.name in self._held_up else STOPPED
 
     def inside(self, place: str, depth: int | None) -> tuple[Item, ...]:
         """Return the visits of one place."""
         spans = self._spans.get(place, [])
-        return self._some([span.status for span in spans], lambda index: self._visit(spans[index], depth), MOST)
+        return self._some([self._now(span) for span in spans], lambda index: self._visit(spans[index], depth), MOST)
 
     def _visit(self, span: Span, depth: int | None) -> Visit:
         inside: tuple[Item, ...] = ()
@@ -131,13 +149,13 @@ class _Tree:
             name=span.name,
             local=span.name[len(span.place) :].removesuffix("#1"),
             node=span.node,
-            status=span.status,
+            status=self._now(span),
             begun_seq=span.begun_seq,
             begun_ms=span.begun_ms,
             ended_seq=span.ended_seq,
             ended_ms=span.ended_ms,
             duration_ms=self._until(span) - span.begun_ms,
-            busy_ms=span.busy_ms + (self._at_ms - span.since_ms if span.status == RUNNING else 0),
+            busy_ms=span.busy_ms + (self._until(span) - span.since_ms if span.status == RUNNING else 0),
             attempts=span.attempts,
             usage=dict(span.usage),
             signal=span.signal,
@@ -153,7 +171,7 @@ class _Tree:
     def _frame(self, place: str, depth: int | None) -> tuple[Item, ...]:
         if depth != 0:
             return self.inside(place, None if depth is None else depth - 1)
-        statuses = [span.status for span in self._spans.get(place, ())]
+        statuses = [self._now(span) for span in self._spans.get(place, ())]
         return (_folded(statuses),) if statuses else ()
 
     def _fan_out(self, span: Span, depth: int | None) -> tuple[dict[str, int], tuple[Item, ...]]:
@@ -181,13 +199,13 @@ class _Tree:
         if place is None:
             return QUEUED
         spans = self._spans[place]
-        lasting = {span.status for span in spans if span.ended_seq is None}
+        lasting = {self._now(span) for span in spans if span.ended_seq is None}
         return next((status for status in _OPEN if status in lasting), spans[-1].status)
 
     def _until(self, span: Span) -> int:
         if span.ended_ms is not None:
             return span.ended_ms
-        return self._at_ms if span.status in _LASTING else self._trail.at_ms
+        return self._at_ms if self._now(span) in _LASTING else self._trail.at_ms
 
     def _some(self, statuses: list[str], make: Callable[[int], Visit | Branch], most: int) -> tuple[Item, ...]:
         """Return the items in a row, made one by one, and what is folded between them."""

@@ -1,12 +1,13 @@
 """The tree of visits: each once, under what it stands in, and what is long is folded without losing count."""
 
+import asyncio
 from collections import Counter
 from typing import Any
 
 import pytest
 from walked_runs import choosing, looping, names, spreading, trail_in, waiting
 
-from beluga_graph import Engine
+from beluga_graph import END, START, Engine, Graph, RunFailed
 from beluga_graph.draw.trail import Trail
 from beluga_graph.draw.tree import Branch, Folded, Item, Visit, tree_of, visits_in
 
@@ -113,3 +114,38 @@ async def test_a_forks_visits_begin_at_the_fork() -> None:
     steps = trail.at_ms
     assert names(tree_of(trail)) == ["weigh", "left"]
     assert all(0 <= visit.duration_ms <= steps - visit.begun_ms for visit in visits_in(tree_of(trail)))
+
+
+async def test_in_a_run_that_failed_nothing_is_said_to_run() -> None:
+    def broken(value: int) -> int:
+        raise ValueError("no file")
+
+    async def slow(value: int) -> int:
+        await asyncio.sleep(30)
+        return value
+
+    g = Graph("parted")
+    for name, body in (("bad", broken), ("good", slow)):
+        inner = Graph(name)
+        inner.node(name="work")(body)
+        inner.edge(START, "work")
+        inner.edge("work", END)
+        g.add(inner)
+    g.edge(START, "split")
+    g.fan_out("split", to=["bad", "good"], join="merge")
+    g.join("merge")
+    g.edge("merge", END)
+    async with Engine() as engine:
+        run = await engine.start(g, 1, run_id="r")
+        with pytest.raises(RunFailed):
+            await run.result()
+        trail = await trail_in(engine, "r")
+    found = list(visits_in(tree_of(trail, at_ms=trail.at_ms + 5_000)))
+    assert [(visit.node, visit.status) for visit in found] == [
+        ("split", "failed"),
+        ("bad", "failed"),
+        ("bad/work", "failed"),
+        ("good", "stopped"),
+        ("good/work", "stopped"),
+    ]
+    assert max(visit.duration_ms for visit in found) == found[0].duration_ms == trail.at_ms - found[0].begun_ms

@@ -1,0 +1,59 @@
+"""What drawings say of a run that goes on in a graph that calls its nodes otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+
+from beluga_graph import END, START, Engine, Graph
+from beluga_graph.draw.marks import Mark
+from beluga_graph.testing import VirtualClock
+from stores import MemoryStore
+
+
+def framed(frame: str, wait: str) -> Graph:
+    """Return a flow with a frame that waits."""
+    inner = Graph(frame)
+    inner.wait(wait, "go")
+    inner.edge(START, wait)
+    inner.edge(wait, END)
+    g = Graph("framed")
+    g.add(inner)
+    g.edge(START, frame)
+    g.edge(frame, END)
+    return g
+
+
+async def marks() -> list[dict[str, Mark]]:
+    """Return the marks of a run before it is renamed, then, and at its end."""
+    store, clock = MemoryStore(), VirtualClock()
+    names = ("old", "old/wait", "new", "new/pause")
+    found = []
+
+    async def look(engine: Engine) -> None:
+        trail = await engine.trail("renamed")
+        found.append({name: trail.mark(name) for name in names})
+
+    async with Engine(store, clock=clock) as engine:
+        run = await engine.start(framed("old", "wait"), "x", run_id="renamed")
+        async for event in run.events():
+            if event.type == "waiting":
+                break
+        await look(engine)
+    async with Engine(store, clock=clock) as engine:
+        engine.register(framed("new", "pause"))
+        run = await engine.resume("renamed", rename={"old": "new", "old/wait": "new/pause"})
+        await look(engine)
+        await run.signal("go", "yes")
+        await run.result()
+        await look(engine)
+    return found
+
+
+def test_a_visit_is_told_of_the_node_that_it_is_of_now_with_all_that_it_did() -> None:
+    before, renamed, ended = asyncio.run(marks())
+    assert (before["old"].status, before["old/wait"].status) == ("waiting", "waiting")
+    for at, status, now in ((renamed, "waiting", 1), (ended, "done", 0)):
+        assert at["old"] == at["old/wait"] == Mark()
+        for name in ("new", "new/pause"):
+            mark = at[name]
+            assert (mark.status, mark.visits, mark.attempts, mark.now) == (status, 1, 1, now)
