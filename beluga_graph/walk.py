@@ -80,6 +80,7 @@ class Walk:
         self.begun_ms = self.trail.at_ms if self.begun_ms is None else self.begun_ms
         if step.trigger == _FORKED:  # it does again what its source had under way
             return
+        tell_failed(self.told, step)
         for event in step.patch.events:
             kind, node, token, more, _ = event
             tell(self.told, step.patch, event)
@@ -106,6 +107,16 @@ def tell(told: dict[str, Told], patch: Patch, event: EventFields) -> None:
     elif kind in ("node_finished", "tool_result", "signal", "timer", "done"):
         error = str(more.get("error") or "") if more is not None else ""
         told[token] = Told(value=None if value is None else patch.values[value], error=error)
+
+
+def tell_failed(told: dict[str, Told], step: Stored) -> None:
+    """Note the error of a tool that failed: no event tells it, for it goes to the agent as the call's result."""
+    if step.trigger != "NodeFailed":
+        return
+    for op in step.patch.ops:
+        if op[0] == "arrive" and not op[4] and step.token.startswith(f"{op[1]}[{op[2]}]/"):
+            failure = step.patch.values[op[3]]
+            told[step.token] = Told(error=f"{failure[1]}: {failure[2]}")
 
 
 def parts_of(store: Store, run_id: str) -> tuple[list[Part], tuple[str, int] | None]:
@@ -152,6 +163,8 @@ def results_of(store: Store, head: Head, plan: Plan, names: Collection[str]) -> 
     history = History(store, head.run_id)
     told: dict[str, Told] = {}
     for step in read_steps(store, head.run_id):
+        if step.token in names:
+            tell_failed(told, step)
         for event in step.patch.events:
             if event[2] in names:
                 tell(told, step.patch, event)
