@@ -7,6 +7,7 @@ comments, so that the diagram holds the flow's nodes and edges alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from beluga_graph.draw.overlay import Overlay
@@ -33,6 +34,8 @@ _SHAPES = {
 _ARROWS = {"plain": "-->", "branch": "-->", "conditional": "-->", "handoff": "==>", "error": "-.->"}
 _PLAIN = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 _-.,:?!()")
 _SIGNS = 80
+# What Mermaid reads even where it is written in entity codes: new lines, formulas, icons, its own placeholders.
+_READ_AFTER_ALL = re.compile(r"\\|\$(?=\$)|:(?=fa-)|\ufb02(?=\u00b0)|\u00b6(?=\u00df)")
 
 
 def mermaid(picture: Picture, overlay: Overlay | None = None) -> str:
@@ -114,5 +117,5 @@ def _looks(picture: Picture, overlay: Overlay | None) -> Iterator[str]:
 
 def escaped(label: str) -> str:
     """Return a label that Mermaid reads as this text and as nothing else; a long one is cut."""
-    shown = clipped(clean(label), _SIGNS).replace("\\", "\\\u2060")  # it takes `\n` for a new line, even so written
+    shown = _READ_AFTER_ALL.sub(lambda found: f"{found[0]}\u2060", clipped(clean(label), _SIGNS))
     return "".join(sign if sign in _PLAIN else f"#{ord(sign)};" for sign in shown)

@@ -32,6 +32,7 @@ HOSTILE = [
     "&amp;quot; &#34; &lt;",
     "\\N \\G \\l \\n \\",
     "`tick` $math$ **bold**",
+    "fa:fa-user $$x^2$$ \ufb02\u00b0\u00b035\u00b6\u00df",
     "one\ntwo\r\nthree\tfour",
     "\x00\x07\x1b[31m",
     "\ud800",
