@@ -293,9 +293,9 @@ Exits: TypeAlias = list[Node[Any, Any]]
 _LIMITS = Limits(max_interruptions=1000)
 
 
-def build(spec: Spec, probe: Probe) -> Graph:
+def build(spec: Spec, probe: Probe, name: str = "random") -> Graph:
     """Return the graph of a description."""
-    graph = Graph("random", state=Ledger if spec.has_state else None, limits=_LIMITS)
+    graph = Graph(name, state=Ledger if spec.has_state else None, limits=_LIMITS)
     _Builder(graph, probe).whole(spec.flow)
     return graph
 
