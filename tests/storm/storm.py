@@ -3,7 +3,7 @@
     python tests/storm/storm.py --kills 2000 --durability batch --seed 7
 
 Each round has a new store, four to eight runs and one to three processes. While they work they get SIGKILL, or
-SIGSTOP for up to three leases; some also kill themselves before, inside or after one of their commits. Then the
+SIGSTOP for up to five leases; some also kill themselves before, inside or after one of their commits. Then the
 rest finishes undisturbed, and the promises are checked: see `storm_checks`. A round that breaks a promise is
 printed with its seed, and its folder stays.
 """
@@ -37,7 +37,7 @@ from stores.base import Durability
 __all__ = ["StormResult", "storm"]
 
 _PATIENCE_S = 120  # a storm's runs finish within seconds of its last kill
-_FREEZE_S = 1.8
+_FREEZES_S = (0.3, 1.0, 3.0)  # shorter than a lease, and so long that another process has taken over
 
 
 @dataclass
@@ -144,11 +144,11 @@ class _Fleet:
             return 0
         if slot not in self._frozen and self._chance.random() < 0.25:
             os.kill(self._alive[slot], signal.SIGSTOP)
-            self._frozen[slot] = now + self._chance.random() * _FREEZE_S
+            self._frozen[slot] = now + self._chance.choice(_FREEZES_S)
             self._counts["freezes"] += 1
             return 0
-        if self._chance.random() < 0.3:  # let it live: some must get further
-            return 0
+        if self._chance.random() < (0.95 if slot in self._frozen else 0.3):
+            return 0  # most frozen ones must wake up, and some others get further
         os.kill(self._alive[slot], signal.SIGKILL)
         os.waitpid(self._alive.pop(slot), 0)
         self._frozen.pop(slot, None)

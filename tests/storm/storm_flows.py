@@ -118,15 +118,18 @@ def _workflow(run: Run) -> Workflow:
         return value
 
     @step("finish")
-    async def finish(ctx: Context, value: Any) -> list[str]:
+    async def finish(ctx: Context, value: Any) -> Any:
         await ctx.deps.probe(ctx)
-        return list(ctx.state.seen)
+        return value
 
     parts: list[Any] = [begin]
-    for place in range(run.signals):  # each waits for the same signal
+    for place in range(run.signals - 1):  # all wait for the same signal
         parts += [Workflow(f"round-{place}", wait_signal("go"), take), _collector(place)]
     parts.insert(1 + run.number % len(parts), sleep("pause", 0.02 + run.number % 7 / 100))
-    return Workflow(run.run_id, *parts, ask, finish, state=Collected)
+    parts += [ask, wait_signal("go")]
+    if run.number % 2:  # else the run ends with the signal
+        parts += [_collector(run.signals - 1), finish]
+    return Workflow(run.run_id, *parts, state=Collected)
 
 
 def _collector(place: int) -> Any:
