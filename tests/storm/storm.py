@@ -144,8 +144,11 @@ class _Fleet:
             return 0
         if slot not in self._frozen and self._chance.random() < 0.25:
             os.kill(self._alive[slot], signal.SIGSTOP)
-            self._frozen[slot] = now + self._chance.choice(_FREEZES_S)
+            seconds = self._chance.choice(_FREEZES_S)
+            self._frozen[slot] = now + seconds
             self._counts["freezes"] += 1
+            if self._chance.random() < 0.5:  # time for another process to take over and to get far
+                time.sleep(seconds)
             return 0
         if self._chance.random() < (0.95 if slot in self._frozen else 0.3):
             return 0  # most frozen ones must wake up, and some others get further

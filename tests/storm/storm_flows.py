@@ -57,7 +57,7 @@ class Effects:
         """Leave a line, then work for a moment."""
         line = f"{ctx.idempotency_key} {ctx.attempt} {time.time_ns()} {os.getpid()}\n"
         os.write(self._file, line.encode())
-        await asyncio.sleep(self._chance.choice([0, 0.001, 0.005, 0.03]))
+        await asyncio.sleep(self._chance.choice([0, 0.001, 0.005, 0.03, 0.1]))
 
 
 def flow_of(run: Run) -> Flow | Any:

@@ -19,6 +19,7 @@ from typing import Any
 from storm_flows import Effects, Run, answer_to, flow_of, payload_of
 
 import beluga_graph.lease
+import beluga_graph.parking
 import stores.environment
 from beluga_graph import BelugaError, Engine, EventBus, RunConflict, RunNotFound
 from stores import LMDBStore
@@ -30,7 +31,7 @@ __all__ = ["POINTS", "Fuse", "Round", "forked", "sender", "server", "starter"]
 POINTS = ("before_commit", "inside_commit", "after_commit")
 _ENDED = ("completed", "failed", "cancelled")
 _LOOK_S = 0.02
-_LEASE_S, _RENEW_S = 0.6, 0.1  # so that a freeze outlasts the lease
+_LEASE_S, _RENEW_S, _TRY_AGAIN_S = 0.6, 0.1, 0.2  # so that a freeze is long enough to be taken over
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ def forked(round_: Round, name: str, main: Callable[[], Coroutine[Any, Any, None
         sys.stdout = sys.stderr = os.fdopen(output, "w", buffering=1)
         logging.basicConfig(level=logging.WARNING, stream=sys.stderr, force=True)
         beluga_graph.lease.LEASE_S, beluga_graph.lease.RENEW_S = _LEASE_S, _RENEW_S
+        beluga_graph.parking._TRY_AGAIN_S = _TRY_AGAIN_S
         asyncio.run(main())
         code = 0
     except BaseException:  # noqa: BLE001  # the controller reports it
