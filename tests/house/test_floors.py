@@ -80,6 +80,7 @@ FLOORS = {
 HOMES = {
     "msgpack": ("beluga_graph.codec",),
     "lmdb": ("stores",),
+    "fcntl": ("stores.lock_file",),
     "networkx": ("beluga_graph.draw",),
     "typer": ("beluga_graph.cli",),
     "rich": ("beluga_graph.cli", "beluga_graph.demo"),
@@ -208,6 +209,24 @@ def test_importing_the_package_loads_no_provider_and_no_slow_library() -> None:
     code = f"import sys, beluga_graph; print([name for name in {slow!r} if name in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "needing",
+    ["from beluga_graph import Engine", "from beluga_graph import run_sync", "from stores import LMDBStore"]
+    + [f"import {module_name(path)}" for path in MODULES if "fcntl" in path.read_text()],
+)
+def test_where_files_cannot_be_locked_an_import_names_the_platforms(needing: str) -> None:
+    code = f"import sys; sys.modules['fcntl'] = None; {needing}"
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert shown.returncode == 1
+    assert shown.stderr.splitlines()[-1].startswith("ImportError: engines and stores run on Linux and macOS: ")
+
+
+def test_where_files_cannot_be_locked_a_graph_can_still_be_drawn() -> None:
+    draws = "import sys; sys.modules['fcntl'] = None; from beluga_graph import Workflow; print(Workflow('w', len).mermaid())"
+    shown = subprocess.run([sys.executable, "-c", draws], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "len" in shown.stdout
 
 
 def test_every_public_name_is_there_and_in_the_list() -> None:
