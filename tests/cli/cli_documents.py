@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,8 @@ def spawn(*args: object, program: tuple[str, ...] = ("-m", "beluga_graph"), **op
         "env": ENVIRONMENT,
         **options,
     }
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job ignores Ctrl-C; so would its child
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(command, **pipes)
 
 
