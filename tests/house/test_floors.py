@@ -224,8 +224,13 @@ def test_where_files_cannot_be_locked_an_import_names_the_platforms(needing: str
 
 
 def test_where_files_cannot_be_locked_a_graph_can_still_be_drawn() -> None:
-    draws = "import sys; sys.modules['fcntl'] = None; from beluga_graph import Workflow; print(Workflow('w', len).mermaid())"
-    shown = subprocess.run([sys.executable, "-c", draws], cwd=ROOT, capture_output=True, text=True, check=True)
+    code = """
+import sys
+sys.modules["fcntl"] = None
+from beluga_graph import Workflow
+print(Workflow("w", len).mermaid())
+"""
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "len" in shown.stdout
 
 
