@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import beluga_graph
@@ -202,6 +203,10 @@ def test_the_top_level_holds_nothing_else() -> None:
     tracked = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
     built = {"build", "dist", "benchmark-results", "report.md"}
     assert {name for name in tracked if not name.endswith(".egg-info")} - built <= allowed
+
+
+def test_no_property_depends_on_how_busy_the_machine_is() -> None:
+    assert hypothesis.settings().deadline is None
 
 
 def test_importing_the_package_loads_no_provider_and_no_slow_library() -> None:
