@@ -66,6 +66,12 @@ def spawn(*args: object, program: tuple[str, ...] = ("-m", "beluga_graph"), **op
     return subprocess.Popen(command, **pipes)
 
 
+def spawn_gated(reads: int, *args: object) -> subprocess.Popen[Any]:
+    """Start the command line; its demo reads so many documents, and goes on when its input is closed."""
+    child = str(Path(__file__).with_name("cli_gated_child.py"))
+    return spawn(*args, program=(child, str(reads)), stdin=subprocess.PIPE)
+
+
 def wait_for(process: subprocess.Popen[str], text: str) -> str:
     """Read a process's output up to a line with this text; fail if there is none."""
     seen = ""
