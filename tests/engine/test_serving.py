@@ -49,7 +49,7 @@ async def started(folder: Path, run_id: str) -> None:
     """Start a run in this process, and leave it to others after its first step."""
     async with Engine(folder / "store") as engine:
         await engine.start(served_flow(folder), 1, run_id=run_id)
-        await until(lambda: log(folder, "first"))
+        await until(lambda: _status(engine, run_id) == "waiting")
 
 
 async def test_a_process_that_serves_takes_up_what_others_left_and_what_is_sent_to_it(tmp_path: Path) -> None:
@@ -94,8 +94,9 @@ async def test_who_is_told_to_stop_finishes_what_is_under_way_and_begins_nothing
         with serving(tmp_path) as server:
             await until(lambda: log(tmp_path, "gate"))
             server.send_signal(signal.SIGTERM)
-            (tmp_path / "open").touch()
             assert server.stdout is not None
+            assert await asyncio.to_thread(server.stdout.readline) == "stopping\n"
+            (tmp_path / "open").touch()
             assert await asyncio.to_thread(server.stdout.readline) == "handed back\n"
             assert server.wait(10) == 0
         assert log(tmp_path, "last") == []
