@@ -69,7 +69,7 @@ async def test_a_policy_names_what_is_tried_again(policy: Retry, error: BaseExce
     node = Failing(error)
     async with Engine() as engine:
         run = await engine.start(chain(node, retry=policy), 1)
-        outcome = await run.outcome(timeout=5)
+        outcome = await run.outcome(timeout=60)
     assert outcome.status is (RunStatus.completed if attempts == 2 else RunStatus.failed)
     assert len(node.attempts) == attempts
 
@@ -88,7 +88,7 @@ async def test_pauses_grow_up_to_their_maximum() -> None:
             await clock.advance(pause - 0.002)
             assert len(node.attempts) == count
             await clock.advance(0.002)
-        assert await run.result(timeout=5) == 1
+        assert await run.result(timeout=60) == 1
 
 
 async def test_attempts_count_over_engines_and_a_resume_gives_all_of_them_again() -> None:
@@ -102,11 +102,11 @@ async def test_attempts_count_over_engines_and_a_resume_gives_all_of_them_again(
         run = await engine.start(flow, 1, run_id="r")
         assert node.attempts == [1]  # the pause goes on where it was
         await clock.advance(30)
-        assert (await run.outcome(timeout=5)).status is RunStatus.failed
+        assert (await run.outcome(timeout=60)).status is RunStatus.failed
         assert node.attempts == [1, 2, 3]
         run = await engine.resume("r")
         await clock.advance(30)
-        assert await run.result(timeout=5) == 1
+        assert await run.result(timeout=60) == 1
     assert node.attempts == [1, 2, 3, 4, 5]
 
 

@@ -98,10 +98,10 @@ async def test_who_is_told_to_stop_finishes_what_is_under_way_and_begins_nothing
             assert await asyncio.to_thread(server.stdout.readline) == "stopping\n"
             (tmp_path / "open").touch()
             assert await asyncio.to_thread(server.stdout.readline) == "handed back\n"
-            assert server.wait(10) == 0
+            assert server.wait(60) == 0
         assert log(tmp_path, "last") == []
         run = await engine.resume("r")
-        assert await run.result(10) == 42
+        assert await run.result(60) == 42
     assert len(log(tmp_path, "gate")) == 1, "it was finished and committed"
 
 
@@ -113,9 +113,9 @@ async def test_who_has_no_time_left_hands_back_what_is_under_way(tmp_path: Path)
         with serving(tmp_path, grace=0.01) as server:
             await until(lambda: log(tmp_path, "gate"))
             server.send_signal(signal.SIGTERM)
-            assert server.wait(10) == 0
+            assert server.wait(60) == 0
         (tmp_path / "open").touch()
-        assert await (await engine.resume("r")).result(10) == 42
+        assert await (await engine.resume("r")).result(60) == 42
     assert len(log(tmp_path, "gate")) == 2
     assert len(log(tmp_path, "last")) == 1
 
@@ -172,7 +172,7 @@ async def test_what_recover_cannot_begin_at_once_goes_on_by_and_by() -> None:
         assert len(recovery) == 10
         assert len(engine._runs.lives) == 2
         gate.set()
-        assert sorted([await run.result(5) for run in recovery]) == list(range(10))
+        assert sorted([await run.result(60) for run in recovery]) == list(range(10))
 
 
 @pytest.mark.usefixtures("quick_looks")

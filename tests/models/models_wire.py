@@ -77,7 +77,7 @@ async def wire_server() -> AsyncIterator[Wire]:
 APIS = ("chat", "responses", "anthropic")
 
 
-def model_of(api: str, base_url: str, *, key: str = "sk-test", timeout: float = 5.0) -> Model:
+def model_of(api: str, base_url: str, *, key: str = "sk-test", timeout: float = 60.0) -> Model:
     if api == "anthropic":
         return AnthropicModel("m", base_url=base_url, api_key=key, timeout=timeout)
     return OpenAIModel("m", base_url=base_url, api_key=key, api=api, timeout=timeout)  # type: ignore[arg-type]

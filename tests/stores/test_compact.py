@@ -261,7 +261,7 @@ def test_lmdb_itself_never_writes_with_what_it_knew_of_the_old_file(
 
 
 def wait_until_it_waits_for_a_lock(pid: int) -> None:
-    for _ in range(20_000):
+    for _ in range(60_000):
         if f" {pid} " in "".join(line for line in Path("/proc/locks").read_text().splitlines(True) if "->" in line):
             return
         threading.Event().wait(0.001)

@@ -127,7 +127,7 @@ def store(path: Path) -> Iterator[LMDBStore]:
 
 
 def wait_until(claim: Callable[[], bool]) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not claim():
         assert time.monotonic() < until
         time.sleep(0.005)
