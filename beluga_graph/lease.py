@@ -7,7 +7,6 @@ it, so an owner that lost it cannot write, however late it wakes up.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import secrets
@@ -19,6 +18,7 @@ from pathlib import Path
 from beluga_graph.clock import SystemClock
 from beluga_graph.disk import read, sealed
 from stores.base import Check, Delete, Op, Put, Store, StoreError
+from stores.lock_file import fcntl
 
 __all__ = ["LEASE_S", "Lease", "Owner", "is_held_elsewhere", "owner_is_alive"]
 

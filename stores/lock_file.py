@@ -11,10 +11,17 @@ import struct
 import sys
 from pathlib import Path
 
-if sys.platform != "win32":
+# File locks keep two processes apart. All that needs them takes `fcntl` from here, so one sentence covers it.
+try:
     import fcntl
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"engines and stores run on Linux and macOS: this Python, on {sys.platform}, has no module fcntl (file locks); "
+        "on Windows, use WSL",
+        name="fcntl",
+    ) from error
 
-__all__ = ["exclude_others", "held_elsewhere", "let_others_in", "open_lock_file", "spoil"]
+__all__ = ["exclude_others", "fcntl", "held_elsewhere", "let_others_in", "open_lock_file", "spoil"]
 
 # struct flock: type, whence, start, length, pid. Elsewhere it has another shape, or LMDB other locks.
 KNOWN = sys.platform == "linux" and struct.calcsize("P") == 8

@@ -8,7 +8,6 @@ the file open: who holds it alone knows that nobody is on the way in. And on the
 processes, a lock for writing makes every open, also one by lmdb itself, wait until the file is the new one.
 """
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from time import monotonic, sleep
 import lmdb
 
 from stores.base import StoreInUse
+from stores.lock_file import fcntl
 
 __all__ = ["gate_held_alone", "passing_the_gate", "rewrite"]
 

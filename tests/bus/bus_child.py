@@ -58,7 +58,7 @@ async def main(folder: Path, on: str) -> None:
         bus.subscribe("**", lambda event: heard.append(event.topic), name="listener", from_start=True)
         async with Engine(folder / "store", bus=bus) as engine:
             run = await engine.start(flow(folder), 0, run_id="r")
-            assert await run.result(20) == 2
+            assert await run.result(60) == 2
         await bus.drain()
         trace = await bus.trace("r")
         left = sum(1 for _ in engine_store(folder, bus, on))

@@ -55,7 +55,7 @@ def left(store: Any) -> int:
 
 async def until(holds: Any) -> None:
     """Wait until something holds, with a bound."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110  # what holds then is not announced
             await asyncio.sleep(0.001)
 

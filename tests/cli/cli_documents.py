@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -60,7 +61,15 @@ def spawn(*args: object, program: tuple[str, ...] = ("-m", "beluga_graph"), **op
         "env": ENVIRONMENT,
         **options,
     }
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job ignores Ctrl-C; so would its child
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(command, **pipes)
+
+
+def spawn_gated(reads: int, *args: object) -> subprocess.Popen[Any]:
+    """Start the command line; its demo reads so many documents, and goes on when its input is closed."""
+    child = str(Path(__file__).with_name("cli_gated_child.py"))
+    return spawn(*args, program=(child, str(reads)), stdin=subprocess.PIPE)
 
 
 def wait_for(process: subprocess.Popen[str], text: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from cli_documents import invoke, spawn, wait_for, write_documents
+from cli_documents import invoke, spawn_gated, wait_for, write_documents
 from typer.testing import Result
 
 from beluga_graph.cli.demo import own_documents
@@ -119,8 +119,7 @@ def test_changed_documents_are_told_and_start_a_new_run(place: Place) -> None:
 
 
 def test_an_unfinished_run_whose_documents_changed_is_cancelled(place: Place) -> None:
-    command = ("demo", place.documents, "--store", place.store, "--output", place.report, "--slow", 0.5)
-    process = spawn(*command)
+    process = spawn_gated(1, "demo", place.documents, "--store", place.store, "--output", place.report)
     wait_for(process, "reading")
     process.kill()
     process.communicate()
@@ -173,7 +172,7 @@ def test_a_failed_run_is_told_and_the_same_command_tries_again(place: Place) -> 
     folder = place.report.parent / "out"
     folder.mkdir()
     elsewhere = place._replace(report=folder / "report.md")
-    process = spawn("demo", place.documents, "--store", place.store, "--output", elsewhere.report, "--slow", 0.1)
+    process = spawn_gated(1, "demo", place.documents, "--store", place.store, "--output", elsewhere.report)
     wait_for(process, "reading")
     shutil.rmtree(folder)
     output, _ = process.communicate()

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from cli_documents import ROOT, invoke, spawn, wait_for, write_documents
+from cli_documents import ROOT, invoke, spawn, spawn_gated, wait_for, write_documents
 
 from beluga_graph import Engine, RunStatus, StepInfo
 
@@ -119,8 +119,8 @@ def test_a_killed_process_leaves_the_terminal_its_cursor(tmp_path: Path) -> None
 
 def test_a_run_that_another_process_drives_is_busy(tmp_path: Path) -> None:
     documents = write_documents(tmp_path / "documents")
-    command = ("demo", documents, "--store", tmp_path / "store", "--output", tmp_path / "report.md", "--slow", 0.5)
-    first = spawn(*command)
+    command = ("demo", documents, "--store", tmp_path / "store", "--output", tmp_path / "report.md")
+    first = spawn_gated(1, *command)
     try:
         wait_for(first, "kill it at any moment")
         second = spawn(*command)
@@ -136,7 +136,7 @@ def test_a_run_that_another_process_drives_is_busy(tmp_path: Path) -> None:
 def test_ctrl_c_stops_and_says_how_to_go_on(tmp_path: Path) -> None:
     documents = write_documents(tmp_path / "documents")
     command = ("demo", documents, "--store", tmp_path / "store", "--output", tmp_path / "report.md")
-    process = spawn(*command, "--slow", 0.3)
+    process = spawn_gated(4, *command)
     wait_for(process, "documents, ")
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate()

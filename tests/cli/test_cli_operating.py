@@ -19,7 +19,7 @@ from beluga_graph import Engine, EventBus, RunStatus
 from beluga_graph.flows.flow import Flow
 
 HERE = Path(__file__).parent
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ async def walk(job: dict) -> object:
                 await run.signal("go", 40)
             sent.touch()
         try:
-            output = await run.result(timeout=30)
+            output = await run.result(timeout=60)
         except RunFailed as error:
             output = str(error)
     store.close()

@@ -131,7 +131,7 @@ async def _through(store: Store | None, clock: VirtualClock, flow: Any, value: A
             if await run.status() in ("completed", "failed"):
                 break
         with contextlib.suppress(RunFailed):
-            await run.result(timeout=30)
+            await run.result(timeout=60)
         return await engine.html(run_id)
 
 

@@ -88,7 +88,7 @@ async def go_through(engine: Engine, run_id: str, value: str) -> None:
     """Take one run of `rich` to its end."""
     run = await engine.start(rich(), value, run_id=run_id)
     await run.signal("go", LARGE + "payload")
-    await run.result(timeout=30)
+    await run.result(timeout=60)
 
 
 async def beside(folder: Path) -> None:
@@ -101,7 +101,7 @@ async def beside(folder: Path) -> None:
             number += 1
         waiting = await engine.start(rich(), "left", run_id="left")
         await waiting.signal("go", LARGE)
-        print(await waiting.result(timeout=30), number, flush=True)
+        print(await waiting.result(timeout=60), number, flush=True)
 
 
 async def prune(folder: Path, commits: int) -> None:

@@ -48,7 +48,7 @@ async def main(folder: Path) -> None:
         print(" ".join(run.id for run in recovery), flush=True)
         print(" ".join(skipped), flush=True)
         for run in recovery:
-            await run.result(timeout=20)
+            await run.result(timeout=60)
         print("done", flush=True)
 
 

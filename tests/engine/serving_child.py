@@ -40,8 +40,12 @@ def served_flow(folder: Path) -> Workflow:
 async def main(folder: Path, grace: float) -> None:
     async with Engine(folder / "store") as engine:
         engine.register(served_flow(folder))
-        print("serving", flush=True)
-        await engine.serve(grace=grace)
+        serving = asyncio.create_task(engine.serve(grace=grace))
+        for word, holds in (("serving", True), ("stopping", False)):
+            while engine._parking.serving is not holds:  # noqa: ASYNC110  # neither is announced
+                await asyncio.sleep(0.001)
+            print(word, flush=True)
+        await serving
         print("handed back", flush=True)
 
 

@@ -307,7 +307,7 @@ async def what_comes_of(records: dict[bytes, bytes]) -> list[Any]:
 
         for look in (runs, history, snapshot, recovered, output):
             try:
-                seen.append(await asyncio.wait_for(look(), 5))
+                seen.append(await asyncio.wait_for(look(), 60))
             except (BelugaError, StoreError) as error:
                 seen.append(type(error))
     return seen
@@ -372,7 +372,7 @@ async def test_a_run_stops_with_the_stores_refusal_and_reported_only_what_is_on_
         seen: list[Any] = []
         stored: list[Any] = []
         try:
-            async with asyncio.timeout(10), Engine(FullStore(inner, count), durability=durability) as engine:
+            async with asyncio.timeout(60), Engine(FullStore(inner, count), durability=durability) as engine:
                 await follow(engine.stream(fanned(lambda value: range(3)), 5, run_id="r"), seen)
         except StoreFull:
             refused += 1
@@ -400,7 +400,7 @@ async def test_cancel_and_signal_of_a_run_on_a_full_store_tell_so() -> None:
         store._left = 0
         with pytest.raises(StoreFull):
             await run.signal("go")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             with pytest.raises(StoreFull):
                 await run.cancel()
             with pytest.raises(StoreFull):

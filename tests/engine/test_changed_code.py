@@ -76,7 +76,7 @@ async def test_a_run_that_was_killed_goes_on_with_other_names_and_the_same_keys(
         engine.register(shop(tmp_path, names=NEW))
         run = await engine.resume(RUN, rename=PATHS)  # which a second time means nothing
         await engine.signal(RUN, "ok", "thanks")
-        assert await run.result(20) == "thanks"
+        assert await run.result(60) == "thanks"
         assert [event.type async for event in run.events()][-1] == "done"
     keys: dict[str, list[str]] = {}
     for line in (tmp_path / "log").read_text().splitlines():
@@ -90,8 +90,11 @@ async def test_a_run_that_was_killed_goes_on_with_other_names_and_the_same_keys(
         assert keys[stop][0].rpartition("/")[2].removeprefix("r:") == f"{stop}#1"
     by_nobody = await told(tmp_path, None)
     assert by_nobody == await told(tmp_path, shop(tmp_path)) == await told(tmp_path, shop(tmp_path, names=NEW))
-    nodes = {event.node for step in by_nobody[0] for event in step.events}
-    assert (stop in nodes) is False or stop == WAITING
+    nodes = [event.node for step in by_nobody[0] for event in step.events]
+    (path,) = [path for path in PATHS if path.rpartition("/")[2] == stop]
+    if stop != WAITING:  # the run finished the node under its new name; the branch that was done has the old one
+        assert PATHS[path] in nodes
+        assert nodes.count(path) == (1 if stop == "pack" else 0)
 
 
 async def test_who_goes_back_to_the_old_graph_is_refused_and_may_rename_back(tmp_path: Path) -> None:
@@ -104,7 +107,7 @@ async def test_who_goes_back_to_the_old_graph_is_refused_and_may_rename_back(tmp
         assert refused.value.rename["deliver"] == "ship"
         run = await engine.resume(RUN, rename={new: old for old, new in PATHS.items()})
         await engine.signal(RUN, "ok", 1)
-        assert await run.result(20) == 1
+        assert await run.result(60) == 1
 
 
 # Asking before.
@@ -140,7 +143,7 @@ async def test_a_refusal_tells_the_difference_and_a_rename_that_would_do() -> No
         assert all(found.safe for found in asked)
         run = await engine.resume(RUN, rename=error.rename)
         gate.set()
-        assert await run.result(5) == 1
+        assert await run.result(60) == 1
 
 
 async def test_the_difference_is_told_before_a_flow_is_put_to_use() -> None:
@@ -150,7 +153,7 @@ async def test_the_difference_is_told_before_a_flow_is_put_to_use() -> None:
             run = await engine.start(waiting(), 1, run_id=name)
             if name != "parked":
                 await run.signal("go", name)
-                await run.result(5)
+                await run.result(60)
         other = await engine.start(waiting("other"), 1, run_id="other")
         await until(lambda: other._seat.live.snapshot.waits)
         changed = waiting(default=3)
@@ -193,14 +196,14 @@ async def test_a_failed_run_is_unfinished() -> None:
     async with Engine(WrappedStore(disk)) as engine:
         run = await engine.start(chain(body), 1, run_id=RUN)
         with pytest.raises(RunFailed):
-            await run.result(5)
+            await run.result(60)
         assert [str(found) for found in (await engine.check(new))[RUN]] == [
             "node 'n0' is gone: the run stands here",
         ]
         healthy.append(1)
         engine.register(new)
         run = await engine.resume(RUN, rename={"n0": "m0"})
-        assert await run.result(5) == 1
+        assert await run.result(60) == 1
 
 
 async def test_a_retrying_frame_is_renamed_between_its_tries() -> None:
@@ -231,7 +234,7 @@ async def test_a_retrying_frame_is_renamed_between_its_tries() -> None:
     async with Engine(WrappedStore(disk)) as engine:
         engine.register(flow("new"))
         run = await engine.resume(RUN, rename={"old": "new"})
-        assert await run.result(5) == 1
+        assert await run.result(60) == 1
     assert keys == ["r:old#1[0]/x#1", "r:old#2[0]/x#1"]
 
 
@@ -292,7 +295,7 @@ async def test_an_agent_that_is_renamed_goes_on_and_old_events_tell_its_old_name
             await engine.resume(RUN)
         assert refused.value.rename == rename
         run = await engine.resume(RUN, rename=rename)
-        assert await run.result(5) == "new says: fine"
+        assert await run.result(60) == "new says: fine"
         events = [event async for event in run.events()]
         (result,) = [event for event in events if event.type == "tool_result"]
         (call,) = [event for event in events if event.type == "tool_call"]

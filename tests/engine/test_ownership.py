@@ -28,7 +28,7 @@ SHORT_S = 0.4
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < until
         time.sleep(0.002)
@@ -186,7 +186,7 @@ async def test_an_owner_that_lost_its_lease_says_so_at_every_call() -> None:
     async with Engine(store) as engine:
         run = await engine.start(chain(for_ever), 0, run_id=RUN_ID)
         store.commit(Put(key, Lease(b"another", 2).sealed(key)))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             with pytest.raises(LeaseLost, match="what this one did since was not written"):
                 await run.cancel()
             with pytest.raises(LeaseLost):

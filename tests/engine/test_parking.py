@@ -64,7 +64,7 @@ async def test_who_waits_for_a_parked_run_gets_its_output_and_who_watches_it_see
     async with Engine() as engine:
         run = await engine.start(asking(), 1, run_id=RUN)
         watching = asyncio.create_task(_collected(run))
-        waiting = asyncio.create_task(run.result(5))
+        waiting = asyncio.create_task(run.result(60))
         await parked(engine)
         late = asyncio.create_task(_collected(run))
         await engine.signal(RUN, "go", "yes")
@@ -82,7 +82,7 @@ async def test_who_waits_here_is_told_when_the_run_goes_on_in_another_engine() -
     async with Engine(WrappedStore(disk)) as here, Engine(WrappedStore(disk)) as there:
         run = await here.start(asking(), 1, run_id=RUN)
         watching = asyncio.create_task(_collected(run))
-        waiting = asyncio.create_task(run.result(5))
+        waiting = asyncio.create_task(run.result(60))
         await parked(here)
         here._parking.disown(RUN)  # so that the other one is the quicker
         there.register(asking())
@@ -98,7 +98,7 @@ async def test_a_signal_from_another_engine_wakes_a_parked_run() -> None:
         run = await here.start(asking(), 1, run_id=RUN)
         await parked(here)
         await there.signal(RUN, "go", 2)
-        assert await run.result(5) == ("after", 2)
+        assert await run.result(60) == ("after", 2)
         assert [key for key, _ in disk.scan(b"D")] == []
 
 
@@ -109,13 +109,13 @@ async def test_a_signal_that_comes_while_the_run_is_being_parked_is_not_overlook
     def just_before(ops: Any) -> None:
         if not sent and any(op.key[:1] == b"G" for op in ops):
             sent.append(True)
-            asyncio.run_coroutine_threadsafe(other.signal(RUN, "go", 3), loop).result(5)
+            asyncio.run_coroutine_threadsafe(other.signal(RUN, "go", 3), loop).result(60)
 
     loop = asyncio.get_running_loop()
     other = Engine(WrappedStore(disk))
     async with other, Engine(WrappedStore(disk, shared=True, before=just_before)) as engine:
         run = await engine.start(asking(), 1, run_id=RUN)
-        assert await run.result(5) == ("after", 3)
+        assert await run.result(60) == ("after", 3)
     assert sent
 
 
@@ -131,7 +131,7 @@ async def test_a_parked_pause_ends_at_its_time_and_not_before() -> None:
         await parked(engine)
         assert [step.trigger for step in await engine.history(run.id)][-2:] == ["TimerFired", "NodeFinished"]
         await clock.advance(HOUR)
-        assert await run.result(5) == 7
+        assert await run.result(60) == 7
 
 
 @pytest.mark.parametrize("jump_s", [-30 * 24 * HOUR, -HOUR, 10 * HOUR, 365 * 24 * HOUR])
@@ -149,7 +149,7 @@ async def test_a_clock_that_is_set_fires_no_timer_early_and_none_twice(jump_s: i
             await clock.advance((due - clock.now_ms()) / 1000 - 1)
             assert await run.status() is RunStatus.waiting
             await clock.advance(1)
-        assert await run.result(5) == 7
+        assert await run.result(60) == 7
         fired = [step.at_ms for step in await engine.history(run.id) if step.trigger == "TimerFired"]
         assert len(fired) == 1
         assert fired[0] >= due
@@ -171,7 +171,7 @@ async def test_a_retry_waits_parked_and_counts_on() -> None:
         for _ in range(2):
             await parked(engine)
             await clock.advance(60)
-        assert await run.result(5) == 1
+        assert await run.result(60) == 1
     assert len(tries) == 3
 
 
@@ -182,7 +182,7 @@ async def test_the_wait_of_a_parked_run_times_out() -> None:
         run = await engine.start(flow, 1)
         await parked(engine)
         await clock.advance(HOUR)
-        assert await run.result(5) == "nobody"
+        assert await run.result(60) == "nobody"
 
 
 async def test_a_deadline_ends_a_parked_run() -> None:
@@ -192,7 +192,7 @@ async def test_a_deadline_ends_a_parked_run() -> None:
         await parked(engine)
         await clock.advance(HOUR)
         with pytest.raises(RunFailed, match="passed its deadline of 3600 s"):
-            await run.result(5)
+            await run.result(60)
 
 
 @pytest.mark.parametrize("where", ["here", "there", "nowhere"])
@@ -206,7 +206,7 @@ async def test_a_parked_run_is_cancelled_from_anywhere(where: str) -> None:
         assert await (here if where == "here" else there).cancel(RUN) is RunStatus.cancelled
         assert await there.cancel(RUN) is RunStatus.cancelled
         with pytest.raises(RunCancelled):
-            await run.result(5)
+            await run.result(60)
         with pytest.raises(RunConflict, match="takes no signal"):
             await there.signal(RUN, "go")
     assert {bytes([key[0]]) for key, _ in disk.scan(b"")} & {b"A", b"G", b"D", b"K", b"T"} == set()
@@ -227,9 +227,9 @@ async def test_a_run_that_another_engine_is_running_ends_when_it_is_cancelled_fr
     async with Engine(WrappedStore(disk)) as here, Engine(WrappedStore(disk)) as there:
         run = await there.start(g, 1, run_id=RUN)
         await started.wait()
-        assert await asyncio.wait_for(here.cancel(RUN), 5) is RunStatus.cancelled
+        assert await asyncio.wait_for(here.cancel(RUN), 60) is RunStatus.cancelled
         with pytest.raises(RunCancelled):
-            await run.result(5)
+            await run.result(60)
     assert disk.get(Keys(RUN).cancel) is None
 
 
@@ -238,18 +238,18 @@ async def test_closing_the_engine_tells_those_who_wait_and_leaves_the_run() -> N
     async with Engine(WrappedStore(disk)) as engine:
         run = await engine.start(asking(), 1, run_id=RUN)
         await parked(engine)
-        waiting = asyncio.create_task(run.result(5))
+        waiting = asyncio.create_task(run.result(60))
         await asyncio.sleep(0)
     with pytest.raises(RunError, match="closed"):
         await waiting
     with pytest.raises(RunError, match="closed"):
-        await run.result(5)
+        await run.result(60)
     async with Engine(WrappedStore(disk)) as engine:
         engine.register(asking())
         (again,) = await engine.recover()
         assert engine._runs.lives == {}, "a parked run is not loaded"
         await again.signal("go", 1)
-        assert await again.result(5) == ("after", 1)
+        assert await again.result(60) == ("after", 1)
 
 
 async def test_a_stream_that_is_closed_while_the_run_is_parked_leaves_it_alone() -> None:
@@ -331,7 +331,7 @@ async def test_a_thousand_unread_signals_do_not_slow_the_steps_of_their_run() ->
             await asyncio.sleep(0.05)
             store.counts.clear()
             await run.signal("go", 1)
-            assert await run.result(5) == 1
+            assert await run.result(60) == 1
         del store.counts["readH"]  # a look that falls into the time reads one more
         return store.counts
 
@@ -347,7 +347,7 @@ async def test_who_begins_to_watch_in_the_very_moment_of_parking_sees_the_end() 
         watching = asyncio.create_task(_collected(run))
         await asyncio.sleep(0)
         await engine.signal(RUN, "go", 1)
-        assert await run.result(5) == ("after", 1)
+        assert await run.result(60) == ("after", 1)
         assert (await watching)[-1][0] == "done"
 
 
@@ -367,7 +367,7 @@ async def test_a_run_that_another_owner_had_when_it_was_due_is_woken_later(monke
         await clock.advance(1)  # the next try
         await until(lambda: disk.get(Keys(RUN).parked) is not None)
         await run.signal("go", 7)
-        assert await run.result(timeout=5) == 7
+        assert await run.result(timeout=60) == 7
 
 
 async def test_a_run_that_was_resumed_while_it_was_being_woken_is_woken_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,7 +382,7 @@ async def test_a_run_that_was_resumed_while_it_was_being_woken_is_woken_again(mo
         await parked(engine)
         await run.signal("one", 1)
         await run.signal("two", 2)
-        assert await run.result(timeout=5) == 2
+        assert await run.result(timeout=60) == 2
 
 
 async def test_a_run_that_a_busy_store_kept_from_being_woken_is_woken_later(monkeypatch: pytest.MonkeyPatch) -> None:

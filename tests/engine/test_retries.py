@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from flows_for_tests import chain
+from wrapped_store import until
 
 from beluga_graph import END, START, Engine, Graph, Retry, RunFailed, RunStatus, Timeout
 from beluga_graph.testing import VirtualClock
@@ -68,7 +69,7 @@ async def test_a_policy_names_what_is_tried_again(policy: Retry, error: BaseExce
     node = Failing(error)
     async with Engine() as engine:
         run = await engine.start(chain(node, retry=policy), 1)
-        outcome = await run.outcome(timeout=5)
+        outcome = await run.outcome(timeout=60)
     assert outcome.status is (RunStatus.completed if attempts == 2 else RunStatus.failed)
     assert len(node.attempts) == attempts
 
@@ -87,7 +88,7 @@ async def test_pauses_grow_up_to_their_maximum() -> None:
             await clock.advance(pause - 0.002)
             assert len(node.attempts) == count
             await clock.advance(0.002)
-        assert await run.result(timeout=5) == 1
+        assert await run.result(timeout=60) == 1
 
 
 async def test_attempts_count_over_engines_and_a_resume_gives_all_of_them_again() -> None:
@@ -101,11 +102,11 @@ async def test_attempts_count_over_engines_and_a_resume_gives_all_of_them_again(
         run = await engine.start(flow, 1, run_id="r")
         assert node.attempts == [1]  # the pause goes on where it was
         await clock.advance(30)
-        assert (await run.outcome(timeout=5)).status is RunStatus.failed
+        assert (await run.outcome(timeout=60)).status is RunStatus.failed
         assert node.attempts == [1, 2, 3]
         run = await engine.resume("r")
         await clock.advance(30)
-        assert await run.result(timeout=5) == 1
+        assert await run.result(timeout=60) == 1
     assert node.attempts == [1, 2, 3, 4, 5]
 
 
@@ -149,9 +150,10 @@ async def test_updates_of_a_failed_attempt_are_dropped() -> None:
 
 
 async def test_an_async_attempt_that_takes_too_long_is_ended_and_counts_as_a_failure() -> None:
-    ended = []
+    clock, begun, ended = VirtualClock(), [], []
 
     async def slow(ctx, value):
+        begun.append(ctx.attempt)
         try:
             if ctx.attempt < 3:
                 await asyncio.Event().wait()
@@ -159,37 +161,56 @@ async def test_an_async_attempt_that_takes_too_long_is_ended_and_counts_as_a_fai
             ended.append(ctx.attempt)
         return value
 
-    async with Engine() as engine:
-        assert await engine.execute(chain(slow, timeout=0.01, retry=Retry(initial=0)), 1) == 1
+    async with Engine(clock=clock) as engine:
+        run = await engine.start(chain(slow, timeout=0.01, retry=Retry(initial=0)), 1)
+        for attempt in (1, 2):
+            await until(lambda attempt=attempt: begun == list(range(1, attempt + 1)))
+            await clock.advance(0.01)
+        assert await run.result() == 1
         assert ended == [1, 2, 3]
+        run = await engine.start(chain(slow, timeout=0.01), 1)
+        await until(lambda: len(begun) == 4)
+        await clock.advance(0.01)
         with pytest.raises(RunFailed, match=r"Timeout: attempt 1 took longer than 0.01 s") as caught:
-            await engine.execute(chain(slow, timeout=0.01), 1)
+            await run.result()
         assert isinstance(caught.value.__cause__, Timeout)
 
 
 async def test_a_sync_attempt_that_takes_too_long_fails_and_its_late_result_counts_for_nothing() -> None:
-    let_go = threading.Event()
+    clock, begun, let_go = VirtualClock(), threading.Event(), threading.Event()
 
     def slow(ctx, value):
         if ctx.attempt == 1:
-            let_go.wait(10)
+            begun.set()
+            let_go.wait()
             return "late"
         return "in time"
 
-    async with Engine() as engine:
-        assert await engine.execute(chain(slow, timeout=0.05, retry=Retry(initial=0)), 1) == "in time"
-        let_go.set()
+    async with Engine(clock=clock) as engine:
+        run = await engine.start(chain(slow, timeout=0.05, retry=Retry(initial=0)), 1)
+        try:
+            await until(begun.is_set)
+            await clock.advance(0.05)
+            assert await run.result() == "in time"
+        finally:
+            let_go.set()
 
 
 async def test_a_node_that_ends_just_in_time_keeps_its_result() -> None:
+    clock, begun = VirtualClock(), asyncio.Event()
+
     async def stubborn(value):
+        begun.set()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             return "cleaned up"
 
-    async with Engine() as engine:
-        assert await engine.execute(chain(stubborn, timeout=0.01), 1) == "cleaned up"
+    async with Engine(clock=clock) as engine:
+        run = await engine.start(chain(stubborn, timeout=0.01), 1)
+        await begun.wait()
+        await clock.advance(0.01)
+        assert await run.result() == "cleaned up"
 
 
 # Whatever a node may raise.

@@ -55,7 +55,7 @@ class Switch:
 
 
 async def until(run: Any, status: RunStatus) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while await run.status() is not status:  # noqa: ASYNC110  # a status is read, not announced
             await asyncio.sleep(0)
 
@@ -215,7 +215,7 @@ async def test_a_signal_that_comes_before_the_wait_begins_is_not_lost() -> None:
         run = await engine.start(g, 1)
         await run.signal("go", "early")
         gate.set()
-        assert await run.result(timeout=5) == "early"
+        assert await run.result(timeout=60) == "early"
 
 
 async def test_a_signal_to_a_run_that_nobody_drives_is_delivered_once_it_goes_on() -> None:
@@ -241,7 +241,7 @@ async def test_signals_are_delivered_in_the_order_in_which_they_came_each_once()
         run = await engine.start(g, 1)
         await run.signal("go", "first")
         await run.signal("go", "second")
-        assert await run.result(timeout=5) == "second"
+        assert await run.result(timeout=60) == "second"
         received = [event.output async for event in run.events() if event.type == "signal"]
         assert received == ["first", "second"]
 
@@ -252,7 +252,7 @@ async def test_a_payload_of_another_type_is_refused_where_the_flow_is_known() ->
         with pytest.raises(BadSignal, match="the payload of signal 'go' does not fit its wait"):
             await run.signal("go", "no number")
         await run.signal("go", "42")
-        assert await run.result(timeout=5) == 42
+        assert await run.result(timeout=60) == 42
 
 
 async def test_a_payload_of_another_type_from_where_the_flow_is_unknown_fails_the_wait_and_a_resume_waits_again(
@@ -262,10 +262,10 @@ async def test_a_payload_of_another_type_from_where_the_flow_is_unknown_fails_th
         run = await engine.start(waiting(type=int), 1, run_id="r")
         await stranger.signal("r", "go", "no number")
         with pytest.raises(RunFailed, match="valid integer"):
-            await run.result(timeout=5)
+            await run.result(timeout=60)
         run = await engine.resume("r")
         await run.signal("go", "42")
-        assert await run.result(timeout=5) == 42
+        assert await run.result(timeout=60) == 42
 
 
 async def test_a_run_that_has_ended_takes_no_signal() -> None:
@@ -285,9 +285,9 @@ async def test_a_wait_ends_at_its_timeout_with_its_default_or_as_a_failure() -> 
         await clock.advance(59.9)
         assert await without.status() is RunStatus.waiting
         await clock.advance(0.2)
-        assert await with_default.result(timeout=5) == "nobody"
+        assert await with_default.result(timeout=60) == "nobody"
         with pytest.raises(RunFailed, match="SignalTimeout: no signal 'go' came within 60 s") as caught:
-            await without.result(timeout=5)
+            await without.result(timeout=60)
         assert caught.value.cause.type == SignalTimeout.__name__
 
 
@@ -305,7 +305,7 @@ async def test_a_timer_keeps_its_time_across_engines_and_passes_its_input_on() -
         await clock.advance(39)
         assert await run.status() is RunStatus.waiting
         await clock.advance(2)
-        assert await run.result(timeout=5) == "kept"
+        assert await run.result(timeout=60) == "kept"
         fired = [event async for event in run.events() if event.type == "timer"]
         assert len(fired) == 1
 
@@ -391,7 +391,7 @@ async def test_a_result_that_takes_too_long_does_not_touch_the_run() -> None:
         with pytest.raises(TimeoutError):
             await run.outcome(timeout=0.01)
         await run.signal("go", 5)
-        assert await run.result(timeout=5) == 5
+        assert await run.result(timeout=60) == 5
 
 
 async def test_an_outcome_tells_of_a_failure_and_raises_nothing() -> None:
@@ -492,7 +492,7 @@ async def test_a_fork_goes_on_from_its_step_with_keys_of_its_own() -> None:
         assert await engine.execute(chain(note, note, note), 0, run_id="r") == 3
         fork = await engine.fork("r", 2, run_id_new="copy")
         assert fork.id == "copy"
-        assert await fork.result(timeout=5) == 3
+        assert await fork.result(timeout=60) == 3
         assert await engine.execute(chain(note, note, note), 0, run_id="r") == 3
     assert keys == ["r:n0#1", "r:n1#1", "r:n2#1", "copy:n1#1", "copy:n2#1"]
 
@@ -501,7 +501,7 @@ async def test_a_fork_may_update_the_state_through_its_reducers() -> None:
     async with Engine() as engine:
         await engine.execute(tallying(), 0, run_id="r")
         fork = await engine.fork("r", 2, update={"total": 100, "seen": [9], "mood": "odd"})
-        assert await fork.result(timeout=5) == [111, [1, 9, 2, 3], "glad"]
+        assert await fork.result(timeout=60) == [111, [1, 9, 2, 3], "glad"]
         with pytest.raises(StateError, match="state Tally has no field 'nope'"):
             await engine.fork("r", 2, update={"nope": 1})
         assert await engine.execute(tallying(), 0, run_id="r") == [11, [1, 2, 3], "glad"]
@@ -514,7 +514,7 @@ async def test_a_fork_of_a_failed_run_tries_its_node_again() -> None:
             await engine.execute(switch.flow(), 1, run_id="r")
         switch.mended = True
         last = (await engine.history("r"))[-1].seq
-        assert await (await engine.fork("r", last)).result(timeout=5) == 20
+        assert await (await engine.fork("r", last)).result(timeout=60) == 20
         assert await engine.status("r") is RunStatus.failed
     assert switch.calls == {"first": 1, "second": 2}
 
@@ -524,9 +524,9 @@ async def test_a_fork_gets_the_unread_signals() -> None:
         run = await engine.start(waiting(), 1, run_id="r")
         await run.signal("other", "unread")
         await run.signal("go", "read")
-        await run.result(timeout=5)
+        await run.result(timeout=60)
         fork = await engine.fork("r", 1)
-        assert await fork.result(timeout=5) == "read"
+        assert await fork.result(timeout=60) == "read"
 
 
 @pytest.mark.parametrize("sent", ["before the fork", "to the fork"])
@@ -545,7 +545,7 @@ async def test_a_fork_gets_the_next_signal_of_a_name_that_its_source_had_read(se
         fork = await engine.fork("r", 2)
         if sent == "to the fork":
             await fork.signal("go", "two")
-        assert await fork.result(timeout=5) == "two"
+        assert await fork.result(timeout=60) == "two"
 
 
 # Context, deps, limits.
@@ -636,7 +636,7 @@ async def test_a_run_that_fails_as_it_comes_to_a_timer_is_not_in_the_index_of_ti
             await engine.execute(g, 7, run_id="r", limits=Limits(max_steps=1))
         assert not list(engine.store.scan(b"T"))
         run = await engine.resume("r", limits=Limits(max_steps=9))
-        assert await run.result(timeout=5) == 7
+        assert await run.result(timeout=60) == 7
         assert not list(engine.store.scan(b"T"))
 
 
@@ -662,5 +662,5 @@ async def test_a_signal_that_another_engine_sends_reaches_a_run_that_waits_here(
     async with Engine(tmp_path / "store") as here, Engine(tmp_path / "store") as there:
         run = await here.start(g, None, run_id="r")
         await there.signal("r", "answer", "yes")
-        assert await run.result(timeout=5) == "yes"
+        assert await run.result(timeout=60) == "yes"
         assert not list(here.store.scan(b"D")), "and rings no more"

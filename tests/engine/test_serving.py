@@ -49,7 +49,7 @@ async def started(folder: Path, run_id: str) -> None:
     """Start a run in this process, and leave it to others after its first step."""
     async with Engine(folder / "store") as engine:
         await engine.start(served_flow(folder), 1, run_id=run_id)
-        await until(lambda: log(folder, "first"))
+        await until(lambda: _status(engine, run_id) == "waiting")
 
 
 async def test_a_process_that_serves_takes_up_what_others_left_and_what_is_sent_to_it(tmp_path: Path) -> None:
@@ -94,13 +94,14 @@ async def test_who_is_told_to_stop_finishes_what_is_under_way_and_begins_nothing
         with serving(tmp_path) as server:
             await until(lambda: log(tmp_path, "gate"))
             server.send_signal(signal.SIGTERM)
-            (tmp_path / "open").touch()
             assert server.stdout is not None
+            assert await asyncio.to_thread(server.stdout.readline) == "stopping\n"
+            (tmp_path / "open").touch()
             assert await asyncio.to_thread(server.stdout.readline) == "handed back\n"
-            assert server.wait(10) == 0
+            assert server.wait(60) == 0
         assert log(tmp_path, "last") == []
         run = await engine.resume("r")
-        assert await run.result(10) == 42
+        assert await run.result(60) == 42
     assert len(log(tmp_path, "gate")) == 1, "it was finished and committed"
 
 
@@ -112,9 +113,9 @@ async def test_who_has_no_time_left_hands_back_what_is_under_way(tmp_path: Path)
         with serving(tmp_path, grace=0.01) as server:
             await until(lambda: log(tmp_path, "gate"))
             server.send_signal(signal.SIGTERM)
-            assert server.wait(10) == 0
+            assert server.wait(60) == 0
         (tmp_path / "open").touch()
-        assert await (await engine.resume("r")).result(10) == 42
+        assert await (await engine.resume("r")).result(60) == 42
     assert len(log(tmp_path, "gate")) == 2
     assert len(log(tmp_path, "last")) == 1
 
@@ -171,7 +172,7 @@ async def test_what_recover_cannot_begin_at_once_goes_on_by_and_by() -> None:
         assert len(recovery) == 10
         assert len(engine._runs.lives) == 2
         gate.set()
-        assert sorted([await run.result(5) for run in recovery]) == list(range(10))
+        assert sorted([await run.result(60) for run in recovery]) == list(range(10))
 
 
 @pytest.mark.usefixtures("quick_looks")

@@ -158,7 +158,7 @@ async def test_a_run_whose_stream_was_closed_goes_on_when_it_is_resumed() -> Non
         await stream.aclose()
         assert await engine.status("r") is RunStatus.running
         gate.set()
-        assert await (await engine.resume("r")).result(timeout=5) == 20
+        assert await (await engine.resume("r")).result(timeout=60) == 20
     assert calls in (["first", "second"], ["first", "second", "second"])
 
 

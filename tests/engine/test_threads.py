@@ -33,7 +33,7 @@ async def test_sync_nodes_run_beside_each_other() -> None:
     together = threading.Barrier(8)
 
     def meet(value):
-        together.wait(10)
+        together.wait(60)
         return value
 
     g = Graph("g")
@@ -53,7 +53,7 @@ async def test_a_sync_node_does_not_keep_the_loop() -> None:
         let_go.set()
 
     def blocks(value):
-        assert let_go.wait(10)
+        assert let_go.wait(60)
         return value
 
     result, _ = await asyncio.gather(chain(blocks).invoke(1), turn())

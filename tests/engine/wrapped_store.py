@@ -14,7 +14,7 @@ from stores.base import Op
 __all__ = ["RUN", "Held", "Refused", "WrappedStore", "ends", "owns", "park", "stepping", "steps", "takes", "until"]
 
 RUN = "r"
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 Fits = Callable[[Sequence[Op]], bool]
 

@@ -27,7 +27,7 @@ def workflow(folder: Path) -> Workflow:
 
 
 async def parked(engine: Engine) -> str:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (found := await engine.pending()):  # noqa: ASYNC110  # a question is not announced
             await asyncio.sleep(0.005)
     return found[0].id
@@ -44,7 +44,7 @@ async def main(folder: Path, job: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         engine.register(workflow(folder))
         (run,) = await engine.recover()
-        print(await run.result(20))
+        print(await run.result(60))
 
 
 if __name__ == "__main__":

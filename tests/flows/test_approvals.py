@@ -64,7 +64,7 @@ def paying(pay: Counted, **options: Any) -> Workflow:
 
 async def asked(engine: Engine, count: int = 1) -> list[Question]:
     """Return the questions of a store once there are so many."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while len(found := await engine.pending()) != count:  # noqa: ASYNC110  # a question is not announced
             await asyncio.sleep(0.001)
     return found
@@ -95,7 +95,7 @@ async def test_a_step_that_requires_approval_runs_once_a_person_has_approved() -
         assert await run.status() is RunStatus.waiting
         assert pay.given == []
         await engine.answer(RUN, question.id, "approve", reason="fine")
-        assert await run.result(5) == "paid 5 to ada"
+        assert await run.result(60) == "paid 5 to ada"
         assert await engine.pending() == []
         events = [event async for event in run.events()]
     assert pay.given == [Order(amount=5)]
@@ -111,7 +111,7 @@ async def test_a_modified_value_is_what_the_step_gets_validated_by_its_annotatio
     async with Engine() as engine:
         run = await engine.start(paying(pay), Order(amount=5), run_id=RUN)
         await engine.answer(RUN, (await only(engine)).id, "modify", {"amount": "3", "to": "bob"})
-        assert await run.result(5) == "paid 3 to bob"
+        assert await run.result(60) == "paid 3 to bob"
     assert pay.given == [Order(amount=3, to="bob")]
 
 
@@ -123,7 +123,7 @@ async def test_a_rejected_step_fails_with_the_reason_and_is_never_tried_again() 
         run = await engine.start(around, Order(amount=5), run_id=RUN)
         await engine.answer(RUN, (await only(engine)).id, "reject", reason="too much")
         with pytest.raises(RunFailed) as caught:
-            await run.result(5)
+            await run.result(60)
         assert await engine.pending() == []
     assert caught.value.cause == Failure("whole/pay.approval", "Rejected", "too much", 1, Order(amount=5))
     assert isinstance(caught.value.__cause__, Rejected)
@@ -148,7 +148,7 @@ async def test_a_rejection_goes_to_the_error_edge_of_its_step() -> None:
     async with Engine() as engine:
         run = await engine.start(g, Order(amount=5), run_id=RUN)
         await engine.answer(RUN, (await only(engine)).id, "reject")
-        assert await run.result(5) == ["Rejected", "no reason was given", Order(amount=5)]
+        assert await run.result(60) == ["Rejected", "no reason was given", Order(amount=5)]
 
 
 async def test_the_retries_and_the_timeout_of_a_step_count_from_the_answer() -> None:
@@ -170,7 +170,7 @@ async def test_the_retries_and_the_timeout_of_a_step_count_from_the_answer() -> 
         await clock.advance(3600)
         await engine.answer(RUN, question.id, "approve")
         await clock.advance(10)
-        assert await run.result(5) == 7
+        assert await run.result(60) == 7
     assert attempts == [1, 2, 3]
 
 
@@ -190,7 +190,7 @@ async def test_a_step_that_requires_approval_has_the_state_of_its_graph() -> Non
     async with Engine() as engine:
         run = await engine.start(flow, "x", run_id=RUN)
         await engine.answer(RUN, (await only(engine)).id, "approve")
-        assert await run.result(5) == ["x"]
+        assert await run.result(60) == ["x"]
 
 
 @pytest.mark.parametrize("with_context", [False, True])
@@ -215,7 +215,7 @@ async def test_a_function_decides_whether_to_ask_and_is_asked_once(with_context:
         engine.register(flow)
         run = await engine.resume(RUN)
         await engine.answer(RUN, question.id, "approve")
-        assert await run.result(5) == "paid 11 to ada"
+        assert await run.result(60) == "paid 11 to ada"
     assert calls == [10, 11]
 
 
@@ -233,12 +233,12 @@ async def test_a_whole_flow_can_require_approval() -> None:
         question = await only(engine)
         assert (question.node, question.value) == ("whole", Order(amount=5))
         await engine.answer(RUN, question.id, "modify", {"amount": 4})
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while (question := await only(engine)).node == "whole":  # noqa: ASYNC110  # see above
                 await asyncio.sleep(0.001)
         assert (question.node, question.value) == ("whole/pay", Order(amount=4))
         await engine.answer(RUN, question.id, "approve")
-        assert await run.result(5) == "paid 4 to ada"
+        assert await run.result(60) == "paid 4 to ada"
 
 
 # Parallel questions.
@@ -266,7 +266,7 @@ async def test_answers_in_any_order_reach_the_questions_that_they_name() -> None
         assert {q.value.amount: q.id for q in questions} == {n: f"orders#1[{n - 1}]/pay.approval#1" for n in (1, 2, 3)}
         for question in reversed(questions):
             await engine.answer(RUN, question.id, "modify", {"amount": question.value.amount * 10})
-        assert await run.result(5) == ["paid 10 to ada", "paid 20 to ada", "paid 30 to ada"]
+        assert await run.result(60) == ["paid 10 to ada", "paid 20 to ada", "paid 30 to ada"]
     assert sorted(order.amount for order in pay.given) == [10, 20, 30]
 
 
@@ -337,7 +337,7 @@ async def test_what_is_no_answer_is_refused_and_the_question_stays(
         assert str(caught.value).splitlines()[0] == text
         assert await only(engine) == question
         await engine.answer(RUN, question.id, "approve")
-        assert await run.result(5) == "paid 5 to ada"
+        assert await run.result(60) == "paid 5 to ada"
 
 
 async def test_a_second_answer_is_refused_also_before_the_first_has_been_read() -> None:
@@ -352,7 +352,7 @@ async def test_a_second_answer_is_refused_also_before_the_first_has_been_read() 
         with pytest.raises(RunConflict, match=r"run 'r': question 'pay\.approval#1' has been answered already"):
             await engine.answer(RUN, question.id, "reject")
         run = await engine.resume(RUN)
-        assert await run.result(5) == "paid 5 to ada"
+        assert await run.result(60) == "paid 5 to ada"
         with pytest.raises(RunConflict, match="it is completed: a run that has ended asks nothing"):
             await engine.answer(RUN, question.id, "reject")
 
@@ -364,7 +364,7 @@ async def test_of_two_answers_at_once_one_counts() -> None:
         answers = [engine.answer(RUN, question.id, "modify", {"amount": n}) for n in range(9)]
         outcomes = await asyncio.gather(*answers, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes if outcome is not None] == [RunConflict] * 8
-        assert await run.result(5) == f"paid {outcomes.index(None)} to ada"
+        assert await run.result(60) == f"paid {outcomes.index(None)} to ada"
 
 
 async def test_another_engine_answers_without_knowing_the_flow() -> None:
@@ -375,7 +375,7 @@ async def test_another_engine_answers_without_knowing_the_flow() -> None:
         assert (question.node, question.kind) == ("pay", "step")
         assert question.value.fields == {"amount": 5, "to": "ada"}
         await other.answer(RUN, question.id, "modify", {"amount": 6})
-        assert await run.result(5) == "paid 6 to ada"
+        assert await run.result(60) == "paid 6 to ada"
 
 
 async def test_an_answer_that_does_not_fit_is_put_back_to_the_person() -> None:
@@ -388,7 +388,7 @@ async def test_an_answer_that_does_not_fit_is_put_back_to_the_person() -> None:
         assert "Input should be a valid integer" in told.error
         assert (question.id, question.value) == ("pay.approval#1", Order(amount=5))
         await owner.answer(RUN, question.id, "approve")
-        assert await run.result(5) == "paid 5 to ada"
+        assert await run.result(60) == "paid 5 to ada"
 
 
 async def _until_asked_twice(run: Run) -> AsyncIterator[Event]:
@@ -414,7 +414,7 @@ async def test_a_signal_that_is_no_answer_does_no_harm() -> None:
             "the payload ['approve'] is no answer: it has a decision, and perhaps a value and a reason"
         ]
         await engine.answer(RUN, (await only(engine)).id, "approve")
-        assert await run.result(5) == "paid 5 to ada"
+        assert await run.result(60) == "paid 5 to ada"
 
 
 async def test_an_answer_cannot_be_sent_before_the_question_is_asked() -> None:
@@ -471,15 +471,15 @@ async def test_a_failed_run_keeps_its_questions_and_an_answer_counts_after_its_r
     async with Engine() as engine:
         run = await engine.start(g, Order(amount=5), run_id=RUN)
         with pytest.raises(RunFailed, match="OSError"):
-            await run.result(5)
+            await run.result(60)
         question = await only(engine)
         run = await engine.resume(RUN)
         assert await only(engine) == question
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while await run.status() is not RunStatus.waiting:  # noqa: ASYNC110  # a status is not announced
                 await asyncio.sleep(0.001)
         await engine.answer(RUN, question.id, "approve")
-        assert await run.result(5) == ["paid 5", "mended"]
+        assert await run.result(60) == ["paid 5", "mended"]
         assert await engine.pending() == []
 
 
@@ -502,13 +502,13 @@ async def test_a_fork_of_a_parked_run_is_asked_anew(when: str) -> None:
         if when != "pending":
             await engine.answer(RUN, question.id, "modify", {"amount": 1})
         if when == "completed":
-            assert await (await engine.resume(RUN)).result(5) == "paid 1 to ada"
+            assert await (await engine.resume(RUN)).result(60) == "paid 1 to ada"
         fork = await fork_of(engine, 1)
         pending = {q.run_id: q for q in await engine.pending()}
         assert set(pending) == {"fork"} | ({RUN} if when == "pending" else set())
         assert (pending["fork"].id, pending["fork"].value) == (question.id, Order(amount=5))
         await engine.answer("fork", question.id, "modify", {"amount": 2})
-        assert await fork.result(5) == "paid 2 to ada"
+        assert await fork.result(60) == "paid 2 to ada"
         assert [q.run_id for q in await engine.pending()] == ([RUN] if when == "pending" else [])
 
 
@@ -521,7 +521,7 @@ async def test_a_fork_takes_the_answer_to_what_its_source_was_asked_anew() -> No
         asked_twice = [event.seq async for event in _until_asked_twice(run)][-1]
         fork = await fork_of(owner, asked_twice)
         await owner.answer("fork", question.id, "approve")
-        assert await fork.result(5) == "paid 5 to ada"
+        assert await fork.result(60) == "paid 5 to ada"
 
 
 async def test_a_large_value_is_asked_about_whole() -> None:
@@ -533,7 +533,7 @@ async def test_a_large_value_is_asked_about_whole() -> None:
         question = await only(engine)
         assert question.value == "x" * 100_000
         await engine.answer(RUN, question.id, "modify", "y" * 100_000)
-        assert await run.result(5) == "y" * 100_000
+        assert await run.result(60) == "y" * 100_000
 
 
 async def test_no_index_entry_is_left_behind() -> None:
@@ -543,7 +543,7 @@ async def test_no_index_entry_is_left_behind() -> None:
         question = await only(engine)
         assert store.get(Keys(RUN).question(question.id)) is not None
         await engine.answer(RUN, question.id, "approve")
-        await run.result(5)
+        await run.result(60)
     assert list(store.scan(b"B")) == []
     assert list(store.scan(b"U")) == []
 

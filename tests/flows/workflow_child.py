@@ -41,7 +41,7 @@ async def main(folder: Path, dies_in: str, late_s: float) -> None:
     async with Engine(folder / "store", clock=clock) as engine:
         run = await engine.start(workflow(folder, dies_in), 0, run_id="r")
         try:
-            print(await run.result(20))
+            print(await run.result(60))
         except BelugaError as error:
             print(error)
 

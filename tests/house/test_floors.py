@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import beluga_graph
@@ -80,6 +81,7 @@ FLOORS = {
 HOMES = {
     "msgpack": ("beluga_graph.codec",),
     "lmdb": ("stores",),
+    "fcntl": ("stores.lock_file",),
     "networkx": ("beluga_graph.draw",),
     "typer": ("beluga_graph.cli",),
     "rich": ("beluga_graph.cli", "beluga_graph.demo"),
@@ -203,11 +205,38 @@ def test_the_top_level_holds_nothing_else() -> None:
     assert {name for name in tracked if not name.endswith(".egg-info")} - built <= allowed
 
 
+def test_no_property_depends_on_how_busy_the_machine_is() -> None:
+    assert hypothesis.settings().deadline is None
+
+
 def test_importing_the_package_loads_no_provider_and_no_slow_library() -> None:
     slow = "networkx", "pydantic", "lmdb", "openai", "anthropic", "temporalio", "typer", "rich", "asyncio"
     code = f"import sys, beluga_graph; print([name for name in {slow!r} if name in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "needing",
+    ["from beluga_graph import Engine", "from beluga_graph import run_sync", "from stores import LMDBStore"]
+    + [f"import {module_name(path)}" for path in MODULES if "fcntl" in path.read_text()],
+)
+def test_where_files_cannot_be_locked_an_import_names_the_platforms(needing: str) -> None:
+    code = f"import sys; sys.modules['fcntl'] = None; {needing}"
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert shown.returncode == 1
+    assert shown.stderr.splitlines()[-1].startswith("ImportError: engines and stores run on Linux and macOS: ")
+
+
+def test_where_files_cannot_be_locked_a_graph_can_still_be_drawn() -> None:
+    code = """
+import sys
+sys.modules["fcntl"] = None
+from beluga_graph import Workflow
+print(Workflow("w", len).mermaid())
+"""
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "len" in shown.stdout
 
 
 def test_every_public_name_is_there_and_in_the_list() -> None:

@@ -28,8 +28,12 @@ class Wire:
     bodies: list[Any] = field(default_factory=list)
     headers: list[str] = field(default_factory=list)
     connections: int = 0
-    open_connections: int = 0
+    writers: set[asyncio.StreamWriter] = field(default_factory=set)
     port: int = 0
+
+    @property
+    def open_connections(self) -> int:
+        return len(self.writers)
 
     def say(self, body: bytes, status: int = 200, **headers: str) -> None:
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -37,7 +41,7 @@ class Wire:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self.open_connections += 1
+        self.writers.add(writer)
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 text = head.decode()
@@ -52,7 +56,7 @@ class Wire:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
-            self.open_connections -= 1
+            self.writers.discard(writer)
             writer.close()
 
 
@@ -65,13 +69,15 @@ async def wire_server() -> AsyncIterator[Wire]:
         yield wire
     finally:
         server.close()
+        for writer in wire.writers:  # a client may keep its connection, and Python 3.12 and later wait for its end
+            writer.transport.abort()
         await server.wait_closed()
 
 
 APIS = ("chat", "responses", "anthropic")
 
 
-def model_of(api: str, base_url: str, *, key: str = "sk-test", timeout: float = 5.0) -> Model:
+def model_of(api: str, base_url: str, *, key: str = "sk-test", timeout: float = 60.0) -> Model:
     if api == "anthropic":
         return AnthropicModel("m", base_url=base_url, api_key=key, timeout=timeout)
     return OpenAIModel("m", base_url=base_url, api_key=key, api=api, timeout=timeout)  # type: ignore[arg-type]

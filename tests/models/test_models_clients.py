@@ -90,6 +90,13 @@ async def test_the_key_and_the_address_come_from_the_environment(wire: Wire, mon
 # --- clients and loops ---
 
 
+async def all_left(wire: Wire) -> None:
+    """Wait until the server has noticed that its clients have closed their connections."""
+    async with asyncio.timeout(60):
+        while wire.open_connections:  # noqa: ASYNC110 - the server has no event for it
+            await asyncio.sleep(0)
+
+
 def ask_in_new_loop(model: Model, *, close: bool) -> tuple[Reply, int, int]:
     """Ask twice in a loop of its own; return a reply, and how many connections were made and are left open."""
 
@@ -102,7 +109,7 @@ def ask_in_new_loop(model: Model, *, close: bool) -> tuple[Reply, int, int]:
             reply = await ask(model, HELLO)
             if close:
                 await model.aclose()  # type: ignore[attr-defined]
-                await asyncio.sleep(0.05)  # the server needs a moment to notice
+                await all_left(wire)
             return reply, wire.connections, wire.open_connections
 
     return asyncio.run(main())
@@ -140,9 +147,7 @@ async def test_a_model_that_is_forgotten_while_its_loop_goes_on_closes_its_conne
     await ask(model_of(api, f"http://127.0.0.1:{wire.port}"), HELLO)
     assert wire.open_connections == 1
     gc.collect()  # an unclosed connection would be a ResourceWarning, and so an error
-    async with asyncio.timeout(10):
-        while wire.open_connections:  # noqa: ASYNC110 - the server tells nobody that a client has left
-            await asyncio.sleep(0)
+    await all_left(wire)
 
 
 @every_api

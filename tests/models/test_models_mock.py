@@ -24,7 +24,7 @@ WITH_TOOL = Request(messages=HELLO.messages, tools=(WEATHER,))
 
 @pytest.fixture(params=APIS)
 async def model(request: pytest.FixtureRequest, mock: LLMockServer) -> AsyncIterator[Model]:
-    model = model_at(mock, request.param, timeout=20)
+    model = model_at(mock, request.param, timeout=60)
     yield model
     await model.aclose()  # type: ignore[attr-defined]
 

@@ -5,6 +5,7 @@ disk says which answers it has, and the book says how often each was asked for.
 """
 
 import json
+import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
@@ -66,6 +67,9 @@ class Account:
     """What happens to the next requests."""
     stumbles: tuple[Fault, ...] = ()
     """What happens to requests that come for the first time, by turns."""
+    answered_max: int = sys.maxsize
+    """Later requests than so many get no answer until `released`."""
+    released: threading.Event = field(default_factory=threading.Event)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def book(self, api: str, body: dict[str, Any], ask: Ask) -> Fault | None:
@@ -237,9 +241,12 @@ class PaidServer:
         with account.changed:
             fault = account.book(api, body, ask)
             account.changed.notify_all()
+            held = len(account.asked) > account.answered_max
             if fault is None:
                 account.input_tokens += usage[0]
                 account.output_tokens += usage[1]
+        if held:
+            account.released.wait(60)
         return fault, stream(api, ask, said, usage)
 
 

@@ -53,10 +53,12 @@ def test_killed_in_the_middle_the_demo_pays_for_no_summary_twice(
 
     store, report, killed = tmp_path / "store", tmp_path / "report.md", paid_server.open_account()
     command = (*command, "--store", store, "--output", report)
+    killed.answered_max = DOCUMENTS // 2
     process = spawn(*command, **environment(provider, killed))
-    killed.wait_for(DOCUMENTS // 2)
+    killed.wait_for(DOCUMENTS // 2 + 1)
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    killed.released.set()
     assert process.returncode == -signal.SIGKILL
     paid = answers_in(store)
     asked_before = len(killed.asked)

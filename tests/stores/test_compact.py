@@ -212,18 +212,23 @@ def test_who_opens_the_store_meanwhile_waits_and_meets_the_new_file(path: Path, 
     assert held(path) == kept | {b"new": b"v"}
 
 
-def test_lmdb_itself_never_writes_with_what_it_knew_of_the_old_file(path: Path, child: Callable[[str], Child]) -> None:
-    """Who opens without us waits for LMDB's own lock, and is refused if the file is another one by then."""
+@pytest.mark.parametrize("first", ["the open", "the compaction", "either"])
+def test_lmdb_itself_never_writes_with_what_it_knew_of_the_old_file(
+    path: Path, child: Callable[[str], Child], first: str
+) -> None:
+    """An open without us waits for LMDB's own lock. It is refused, or comes after the new file has its lock file."""
     kept = fill(path)
     compacting = child("""
-    sync = rewriting._sync
-    def held(file):
-        say("copied"); input(); sync(file)
-    rewriting._sync = held
+    sync, open_files = rewriting._sync, files.open_files
+    def held(call):
+        def after_the_word(*args, **options):
+            say("held"); input(); return call(*args, **options)
+        return after_the_word
     store = LMDBStore(path)
+    rewriting._sync, files.open_files = held(sync), held(open_files)
     say(outcome(lambda: store.compact() and "compacted"))
     """)
-    assert compacting.hear() == "copied"
+    assert compacting.hear() == "held"  # has the copy
     opening = child("""
     say("opening")
     def write():
@@ -235,17 +240,28 @@ def test_lmdb_itself_never_writes_with_what_it_knew_of_the_old_file(path: Path, 
     assert opening.hear() == "opening"
     wait_until_it_waits_for_a_lock(opening.process.pid)
     compacting.poke()
-    assert compacting.hear() == "copied"
+    assert compacting.hear() == "held"  # has renamed it
+    if first == "the compaction":
+        opening.process.send_signal(signal.SIGSTOP)
+        os.waitpid(opening.process.pid, os.WUNTRACED)  # it has stopped
     compacting.poke()
+    if first != "the open":
+        compacting.poke()  # it need not halt at the next word
+    assert compacting.hear() == "held"  # has closed the old file, and so lets the other in
+    if first == "the open":
+        assert opening.process.wait() == 0
+        compacting.poke()
     assert compacting.hear() == "compacted"
-    assert opening.hear() == "InvalidError"
-    assert opening.process.wait() == 0
-    assert compacting.process.wait() == 0
-    assert held(path) == kept
+    opening.process.send_signal(signal.SIGCONT)
+    (heard,) = opening.end()
+    assert compacting.end() == []
+    refused, written = "InvalidError", "written"
+    assert heard in {"the open": [refused], "the compaction": [written], "either": [refused, written]}[first]
+    assert held(path) == kept | ({b"new": b"v"} if heard == written else {})
 
 
 def wait_until_it_waits_for_a_lock(pid: int) -> None:
-    for _ in range(20_000):
+    for _ in range(60_000):
         if f" {pid} " in "".join(line for line in Path("/proc/locks").read_text().splitlines(True) if "->" in line):
             return
         threading.Event().wait(0.001)

@@ -1,0 +1,23 @@
+"""The command line of which the demo reads so many documents (given first), and waits until its input is closed."""
+
+import itertools
+import os
+import sys
+
+from beluga_graph.cli import main
+from beluga_graph.demo import pipeline
+
+free, reads = int(sys.argv.pop(1)), itertools.count()
+
+
+class Gate:
+    """Stands where the demo finds `time`, which it asks to sleep before each document."""
+
+    @staticmethod
+    def sleep(_: float) -> None:
+        if next(reads) >= free:
+            os.read(0, 1)
+
+
+vars(pipeline)["time"] = Gate
+main()
