@@ -113,7 +113,7 @@ class OpenAIModel:
         return client
 
     def _load_resource(self, client: AsyncOpenAI) -> None:
-        """Do here, in the thread, what the SDK would do on the loop: import a resource, build the types of its events."""
+        """Import a resource and build the types of its events here, in the thread: the SDK does it at their first use."""
         if self.api == "chat":
             _ = client.chat.completions
             return
