@@ -50,8 +50,8 @@ class LoopAgent(Flow):
     def declare(self) -> Declared:
         """Return the flow as a frame, and a choice that leads back to it or out."""
         graph = Declared(self.name, state=Passes)
-        (frame,) = frames_of(self.name, [self.agent])
         check = f"{self.name}.until"
+        (frame,) = frames_of(self.name, [self.agent], own=(check,))
         graph.nodes[frame.name] = frame
         graph.nodes[check] = DeclaredNode(name=check, kind="choice")
         graph.edges += [(START.name, frame.name), (frame.name, check)]

@@ -113,7 +113,7 @@ class OpenAIModel:
         return client
 
     def _load_resource(self, client: AsyncOpenAI) -> None:
-        """Import a resource and build the types of its events here, in the thread: the SDK does it at their first use."""
+        """Import a resource and build the types of its events here, in the thread, where the loop does not wait."""
         if self.api == "chat":
             _ = client.chat.completions
             return

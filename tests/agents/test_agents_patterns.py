@@ -107,6 +107,64 @@ async def test_aggregate_gets_the_dict_and_the_context_if_it_wants_it(is_async: 
     assert output == ("ada: " if is_async else "") + "one: x + two: x"
 
 
+# One flow several times.
+
+
+async def test_one_flow_is_asked_several_times_and_the_answers_are_voted_on() -> None:
+    answers = ScriptedModel(["4", "5", "4"])
+    solver = Agent("solver", model=answers)
+
+    def majority(results: dict[str, str]) -> tuple[list[str], str]:
+        votes = list(results.values())
+        return list(results), max(votes, key=votes.count)
+
+    vote = ParallelAgent("vote", [solver] * 3, aggregate=majority, max_concurrency=1)
+    async with Engine() as engine:
+        run = await engine.start(vote, "2 + 2")
+        assert await run.result() == (["solver", "solver-2", "solver-3"], "4")
+        events = [event async for event in run.events()]
+    asked = [event for event in events if event.type == "node_finished" and event.agent == "solver"]
+    assert sorted(event.node for event in asked) == ["solver-2/solver", "solver-3/solver", "solver/solver"]
+
+
+async def test_one_flow_may_come_several_times_in_a_row() -> None:
+    again = counter()
+    assert await SequentialAgent("row", [again, again, again]).invoke("0") == "3"
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ("a a", ["a", "a-2"]),
+        ("a b a b a", ["a", "b", "a-2", "b-2", "a-3"]),
+        ("a a a-2", ["a", "a-3", "a-2"]),
+        ("a-2 a a", ["a-2", "a", "a-3"]),
+        ("a a a-2 a-2", ["a", "a-3", "a-2", "a-2-2"]),
+        ("a a a-3 a", ["a", "a-2", "a-3", "a-4"]),
+    ],
+)
+@pytest.mark.parametrize("pattern", [SequentialAgent, ParallelAgent])
+def test_the_number_of_a_repeated_flow_is_never_a_name_that_another_has(
+    pattern: Callable[..., Flow], given: str, names: list[str]
+) -> None:
+    known = {name: agent(name) for name in given.split()}
+    plan = pattern("p", [known[name] for name in given.split()]).plan()
+    assert [name for name, node in plan.shape.nodes.items() if node.kind == "frame"] == names
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda flow: ParallelAgent("p", [flow]), "p.split"),
+        (lambda flow: ParallelAgent("p", [flow]), "p.merge"),
+        (lambda flow: LoopAgent("p", flow), "p.until"),
+    ],
+)
+def test_an_agent_called_as_a_node_of_the_pattern_is_refused(make: Callable[[Flow], Flow], name: str) -> None:
+    with pytest.raises(DuplicateNode, match=f"flow 'p': one of its agents is called '{name}', as a node of its own is"):
+        make(agent(name)).plan()
+
+
 # Loop.
 
 
