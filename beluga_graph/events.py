@@ -11,6 +11,7 @@ now: they carry `attempt` and are never replayed.
 | `tool_call`     | yes    | `name`, `arguments`, `call_id`                                              |
 | `tool_result`   | yes    | `name`, `call_id`, `output`, `error`                                        |
 | `handoff`       | yes    | `source`, `target`; `agent` is the target                                   |
+| `loop_finished` | yes    | `name` of the loop, `reason`: `condition` or `limit`, `iterations`          |
 | `retry`         | yes    | `attempt` that failed, `error`, `delay_s` until the next                    |
 | `waiting`       | yes    | `name` of the signal, or `due_ms` of the timer; for a person: `approval` as |
 |                 |        | `name`, and `output`: what is asked about                                   |
@@ -63,6 +64,8 @@ class Event:
     source: str = ""
     target: str = ""
     route: str | int | bool | None = None
+    reason: str = ""
+    iterations: int | None = None
     delay_s: float | None = None
     due_ms: int | None = None
 

@@ -14,6 +14,7 @@ from beluga_graph import (
     Context,
     DuplicateNode,
     Engine,
+    Event,
     Failure,
     Flow,
     LoopAgent,
@@ -24,6 +25,7 @@ from beluga_graph import (
 )
 from beluga_graph.models.messages import Request
 from beluga_graph.testing import ScriptedModel
+from stores import MemoryStore
 
 
 def agent(name: str, answer: Any = None) -> Agent:
@@ -173,6 +175,55 @@ async def outcome(loop: LoopAgent, deps: Any = None) -> tuple[Any, str | None]:
         ended = await (await engine.start(loop, "0")).outcome()
     assert ended.failure is None, ended.failure
     return ended.output, ended.reason
+
+
+def ends(events: list[Event]) -> list[tuple[str, str, int | None]]:
+    return [(event.name, event.reason, event.iterations) for event in events if event.type == "loop_finished"]
+
+
+async def test_each_loop_of_a_run_says_why_it_ended_also_when_it_is_replayed() -> None:
+    first = LoopAgent("first", counter(), max_iterations=3)
+    second = LoopAgent("second", counter(), max_iterations=9, until=lambda output: output == "5")
+    store = MemoryStore()
+    async with Engine(store) as engine:
+        seen = [event async for event in engine.stream(SequentialAgent("row", [first, second]), "0", run_id="r")]
+    assert ends(seen) == [("first", "limit", 3), ("second", "condition", 2)]
+    assert [event.node for event in seen if event.type == "loop_finished"] == [
+        "first/first.until",
+        "second/second.until",
+    ]
+    async with Engine(store) as engine:
+        run = await engine.start(SequentialAgent("row", [first, second]), "0", run_id="r")
+        assert ends([event async for event in run.events()]) == ends(seen)
+        assert (await run.outcome()).reason is None, "the run's flow is no loop"
+        assert ends([event for step in await engine.history("r") for event in step.events]) == ends(seen)
+
+
+async def test_a_loop_in_a_loop_says_it_at_each_of_its_ends_and_the_outcome_is_of_the_outer_one() -> None:
+    inner = LoopAgent("inner", counter(), max_iterations=4, until=lambda output: output in ("3", "6"))
+    outer = LoopAgent("outer", inner, max_iterations=3)
+    async with Engine() as engine:
+        run = await engine.start(outer, "0")
+        ended = await run.outcome()
+        events = [event async for event in run.events()]
+    assert (ended.output, ended.reason) == ("10", "limit")
+    inners = [("inner", "condition", 3), ("inner", "condition", 3), ("inner", "limit", 4)]
+    assert ends(events) == [*inners, ("outer", "limit", 3)]
+    tokens = [event.token for event in events if event.type == "loop_finished"]
+    assert len(set(tokens)) == 4
+
+
+async def test_of_loops_at_once_none_takes_the_place_of_another() -> None:
+    loops = [
+        LoopAgent("quick", counter(), max_iterations=1),
+        LoopAgent("slow", counter(), until=lambda output: output == "3"),
+    ]
+    async with Engine() as engine:
+        run = await engine.start(ParallelAgent("both", loops), "0")
+        ended = await run.outcome()
+        events = [event async for event in run.events()]
+    assert sorted(ends(events)) == [("quick", "limit", 1), ("slow", "condition", 3)]
+    assert (ended.output, ended.reason) == ({"quick": "1", "slow": "3"}, None)
 
 
 def counter() -> Agent:
