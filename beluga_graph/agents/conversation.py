@@ -38,8 +38,8 @@ class Pending:
     transfers: tuple[int, ...]
     """Positions of the transfers, of which one is made once the other calls have ended."""
     message: Message | None = None
-    """The model's message if a person may be asked about one of its calls: it joins the conversation with their results,
-    with the arguments that were used. Otherwise it is there already."""
+    """The model's message, if a person may be asked about one of its calls: it joins the conversation with their
+    results, with the arguments that were used. `None`: it is in the conversation already."""
 
 
 @dataclass(frozen=True, slots=True)
