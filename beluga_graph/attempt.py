@@ -118,7 +118,7 @@ class Attempt:
         self.shown: list[bytes] = []  # what the events refer to
         self.taken: Any = None  # the route that a body took, where choosing is a part of it
         self.usage: dict[str, int] = {}
-        self.reason = ""  # why a loop ended
+        self.reason = ""  # why the loop ended that the run's flow is
         self.blobs: list[tuple[bytes, bytes]] = []
         self.messages: list[Published] = []
         self._show = show

@@ -120,6 +120,11 @@ class Engine(Inspector):
         if self._opened_here:
             self.store.close()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called: then no run is begun any more."""
+        return self._runs.closed
+
     def register(self, flow: Compilable) -> Plan:
         """Make a flow known, so that its runs can be resumed by their id. Raises `GraphError`."""
         plan = super().register(flow)

@@ -11,10 +11,12 @@ now: they carry `attempt` and are never replayed.
 | `tool_call`     | yes    | `name`, `arguments`, `call_id`                                              |
 | `tool_result`   | yes    | `name`, `call_id`, `output`, `error`                                        |
 | `handoff`       | yes    | `source`, `target`; `agent` is the target                                   |
+| `loop_finished` | yes    | `name` of the loop, `reason`: `condition` or `limit`, `iterations`          |
 | `retry`         | yes    | `attempt` that failed, `error`, `delay_s` until the next                    |
 | `waiting`       | yes    | `name` of the signal, or `due_ms` of the timer; for a person: `approval` as |
-|                 |        | `name`, and `output`: what is asked about                                   |
-| `signal`        | yes    | `name`, `output`: the payload; `approval`: `decision`, `reason`, `value`    |
+|                 |        | `name`, `question`, and `output`: what is asked about, as in `pending()`    |
+| `signal`        | yes    | `name`, `output`: the payload; of an answer, `approval`: `question`, and    |
+|                 |        | `output` with `decision`, `reason`, `value`                                 |
 | `timer`         | yes    | it fired                                                                    |
 | `error`         | yes    | `error`: what failed for good, handled or not; last of a run that failed    |
 | `done`          | yes    | `output`; last of a run that completed                                      |
@@ -25,14 +27,16 @@ now: they carry `attempt` and are never replayed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from beluga_graph.codec import Codec
+from beluga_graph.codec import Codec, Unregistered
+from beluga_graph.kernel.shape import TOOL, NodeShape
 from beluga_graph.kernel.words import EventFields, Patch, Value
 
-__all__ = ["Event", "Failure", "revive", "stored_events"]
+__all__ = ["Event", "Failure", "asked_about", "revive", "stored_events"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +67,10 @@ class Event:
     source: str = ""
     target: str = ""
     route: str | int | bool | None = None
+    question: str = ""
+    """Id of the question to a person: what `Engine.answer` takes."""
+    reason: str = ""
+    iterations: int | None = None
     delay_s: float | None = None
     due_ms: int | None = None
 
@@ -94,13 +102,24 @@ def revive(codec: Codec, load: Callable[[bytes], bytes], value: Value, *, lenien
 
 
 def stored_events(
-    run_id: str, seq: int, patch: Patch, decode: Callable[[Any], Any], owner: Callable[[str], str]
+    run_id: str, seq: int, patch: Patch, decode: Callable[[Any], Any], nodes: Mapping[str, NodeShape]
 ) -> list[Event]:
-    """Return the events of a committed step. `decode` reads a value; `owner` names a node's agent."""
+    """Return the events of a committed step. `decode` reads a value; `nodes` are those of the graph at that step."""
     events = []
     for index, fields in enumerate(patch.events):
-        events.append(_event(run_id, seq, index, fields, patch, decode, owner))
+        events.append(_event(run_id, seq, index, fields, patch, decode, nodes))
     return events
+
+
+def asked_about(value: Any, asks: str) -> Any:
+    """Return what a person is asked about: a step's value, or the `name` and parsed `arguments` of a tool's call."""
+    if asks != TOOL:
+        return value
+    if isinstance(value, Unregistered):  # where nobody knows the agent
+        name, text = value.fields["name"], value.fields["arguments"]
+    else:
+        name, text = value.name, value.arguments
+    return {"name": name, "arguments": json.loads(text if text.strip() else "{}")}
 
 
 def _event(
@@ -110,10 +129,12 @@ def _event(
     fields: EventFields,
     patch: Patch,
     decode: Callable[[Any], Any],
-    owner: Callable[[str], str],
+    nodes: Mapping[str, NodeShape],
 ) -> Event:
     kind, node, token, more, value = fields
     extra = dict(more or {})
+    shape = nodes.get(node)
+    output = decode(patch.values[value]) if value is not None else None
     if kind == "error":
         extra["error"] = f"{extra.pop('failure')}: {extra.pop('message')}"
     elif kind == "retry":
@@ -126,8 +147,10 @@ def _event(
         extra = {"due_ms": extra["due"]}
     elif kind == "tool_call":
         extra["arguments"] = _with_lists(extra["arguments"])
-    agent = extra.pop("agent", None) or (owner(node) if node else "")
-    output = decode(patch.values[value]) if value is not None else None
+    elif shape is not None and shape.asks and kind in ("waiting", "signal"):
+        extra["question"] = token
+        output = asked_about(output, shape.asks) if kind == "waiting" else output
+    agent = extra.pop("agent", None) or (shape.agent if shape is not None else "")
     return Event(
         type=kind,
         run_id=run_id,

@@ -69,7 +69,7 @@ def _told(store: Store, head: Head, plan: Plan) -> Iterator[tuple[Stored, list[E
     decode = _decoder(plan, History(store, head.run_id))
     past = PastShapes(store, head.run_id, plan.shape)
     for step in read_steps(store, head.run_id):
-        yield step, stored_events(head.run_id, step.seq, step.patch, decode, past.agents(step))
+        yield step, stored_events(head.run_id, step.seq, step.patch, decode, past.nodes(step))
 
 
 def _decoder(plan: Plan, history: History) -> Callable[[Any], Any]:

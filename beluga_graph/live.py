@@ -292,7 +292,7 @@ class Step:
 
     def events(self) -> list[Event]:
         """Return the step's events."""
-        return stored_events(self.live.run_id, self.seq, self.patch, self.live.decode, self.live.agent_of)
+        return stored_events(self.live.run_id, self.seq, self.patch, self.live.decode, self.live.plan.shape.nodes)
 
     def _settle(self) -> None:
         if self.settled is not None and not self.settled.done():

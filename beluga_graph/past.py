@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
 from beluga_graph.history import Stored, read_shape, rebuild
-from beluga_graph.kernel.shape import Shape
+from beluga_graph.kernel.shape import NodeShape, Shape
 from stores.base import Store
 
 __all__ = ["PastShapes", "shape_then"]
@@ -25,15 +25,9 @@ class PastShapes:
         """Whether the step that was asked for last was made with the graph as it is known now."""
         return self._then is self._known
 
-    def agents(self, step: Stored) -> Callable[[str], str]:
-        """Return what names the agent that a node belonged to at a step; `""` for none."""
-        nodes = self._at(step).nodes
-
-        def agent_of(node: str) -> str:
-            shape = nodes.get(node)
-            return shape.agent if shape is not None else ""
-
-        return agent_of
+    def nodes(self, step: Stored) -> Mapping[str, NodeShape]:
+        """Return the nodes of the graph at a step, by path."""
+        return self._at(step).nodes
 
     def _at(self, step: Stored) -> Shape:
         if self._then is None:

@@ -6,22 +6,18 @@ is still there: so a question is answered once, by whoever is first.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from beluga_graph.answers import Answer
-from beluga_graph.codec import Codec, Registry
 from beluga_graph.disk import Head, Keys, read
 from beluga_graph.errors import BadSignal, RunConflict
-from beluga_graph.events import revive
+from beluga_graph.events import asked_about, revive
 from beluga_graph.history import History, rebuild
 from beluga_graph.inspection import stored_plan
 from beluga_graph.kernel.rules import answer_signal
-from beluga_graph.kernel.shape import TOOL
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED
-from beluga_graph.kernel.words import Value
 from beluga_graph.plan import Plan
 from beluga_graph.post import send
 from beluga_graph.scheduler import Scheduler
@@ -36,13 +32,13 @@ class Question:
 
     run_id: str
     id: str
-    """Structural name of the token that asks: what `answer` takes."""
+    """Structural name of the token that asks: what `answer` takes, and the `question` of its events."""
     flow: str
     node: str
     """Path of the step or of the tool's node."""
     kind: Literal["step", "tool"]
     value: Any
-    """What the step would be given; of a tool its `name` and `arguments`."""
+    """What the step would be given; of a tool its `name` and `arguments`. The `output` of the `waiting` event."""
     asked_ms: int
 
 
@@ -70,21 +66,9 @@ def _question(store: Store, head: Head, plan_of: Callable[[Head], Plan], record:
         flow=head.flow,
         node=node.target or "",
         kind=cast('Literal["step", "tool"]', node.asks),
-        value=_called(history, value) if node.asks == TOOL else _decoded(plan.codec, history, value),
+        value=asked_about(revive(plan.codec, history.load, value, lenient=True), node.asks),
         asked_ms=asked_ms,
     )
-
-
-def _decoded(codec: Codec, history: History, value: Value) -> Any:
-    return revive(codec, history.load, value, lenient=True)
-
-
-def _called(history: History, value: Value) -> dict[str, Any]:
-    """Return the name and arguments of a tool call, also where nobody knows the agent."""
-    from beluga_graph.models.messages import ToolCall  # noqa: PLC0415 - most runs have no model
-
-    call = _decoded(Codec(Registry.of(ToolCall)), history, value)
-    return {"name": call.name, "arguments": json.loads(call.arguments if call.arguments.strip() else "{}")}
 
 
 async def give_answer(

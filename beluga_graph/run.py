@@ -45,7 +45,7 @@ class Outcome:
     steps: int = 0
     """Finished nodes."""
     reason: str | None = None
-    """Of a loop: `condition` or `limit`."""
+    """`condition` or `limit` if the run's flow is a `LoopAgent`; loops within it have their `loop_finished` events."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,10 +101,10 @@ def stored(plan: Plan, history: History, after: int, until: int | None = None) -
     """Yield the stored events of the steps `after` < seq <= `until`, each told by the graph that it was made with."""
     past = PastShapes(history.store, history.run_id, plan.shape)
     for step in read_steps(history.store, history.run_id, after, until):
-        agent_of = past.agents(step)
+        nodes = past.nodes(step)
         # A graph that was may have named classes that this one does not; they are only looked at here.
         decode = partial(_decoded, plan.codec, history, lenient=not past.is_known)
-        yield from stored_events(history.run_id, step.seq, step.patch, decode, agent_of)
+        yield from stored_events(history.run_id, step.seq, step.patch, decode, nodes)
 
 
 def _decoded(codec: Codec, history: History, value: Any, *, lenient: bool) -> Any:

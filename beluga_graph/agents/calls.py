@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from beluga_graph.agents.conversation import Outcome, as_json, as_text
+from beluga_graph.agents.conversation import Outcome, as_json, as_text, revision_key
 from beluga_graph.agents.tools import Tool, parse_arguments
 from beluga_graph.context import Context, inside
 from beluga_graph.errors import Rejected, ToolError
@@ -21,6 +21,7 @@ from beluga_graph.plan.plan import positional, wants_context
 __all__ = [
     "answer_of",
     "approval_of",
+    "as_made",
     "called",
     "identified",
     "outcome_of",
@@ -34,7 +35,10 @@ RESULT_BYTES_MAX = 10 * 1024 * 1024  # of one tool result as the model sees it
 
 
 def tool_body(found: Tool) -> Callable[..., Any]:
-    """Return the body of a tool node: validates the arguments, calls the function, shows the result."""
+    """Return the body of a tool node: validates the arguments, calls the function, shows the result.
+
+    Where a person gave other arguments than the model, they are kept for the conversation.
+    """
 
     async def call_tool(ctx: Context, call: ToolCall) -> str:
         arguments = found.parse(call.arguments)
@@ -46,6 +50,8 @@ def tool_body(found: Tool) -> Callable[..., Any]:
             if inspect.isawaitable(result):
                 result = await result
         text = _bounded(found.name, as_json(result))
+        if found.requires_approval is not False and call not in ctx.state.pending.calls:
+            ctx.update(revised={revision_key(ctx, call): call.arguments})
         show_result(ctx, call, Outcome(text))
         return text
 
@@ -86,6 +92,13 @@ def revision_of(found: Tool) -> Callable[[ToolCall, Any], ToolCall]:
         return replace(call, arguments=text)
 
     return revise
+
+
+def as_made(ctx: Context, call: ToolCall, result: Any) -> ToolCall:
+    """Return a call of a turn with the arguments that it was made with, which a person may have given."""
+    if isinstance(result, Failure) and isinstance(result.input, ToolCall):  # its node kept nothing
+        return result.input
+    return replace(call, arguments=ctx.state.revised.get(revision_key(ctx, call), call.arguments))
 
 
 def outcome_of(name: str, result: Any) -> Outcome:

@@ -17,7 +17,7 @@ from beluga_graph.kernel.words import Value
 from beluga_graph.models.messages import Message, ToolCall
 from beluga_graph.reducers import add, append, merge
 
-__all__ = ["Conversation", "Outcome", "Pending", "View", "as_json", "as_text", "seen"]
+__all__ = ["Conversation", "Outcome", "Pending", "View", "as_json", "as_text", "revision_key", "seen"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,9 @@ class Pending:
     """By position, the calls that nobody has to make: those that were refused."""
     transfers: tuple[int, ...]
     """Positions of the transfers, of which one is made once the other calls have ended."""
+    message: Message | None = None
+    """The model's message, if a person may be asked about one of its calls: it joins the conversation with their
+    results, with the arguments that were used. `None`: it is in the conversation already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,15 @@ class Conversation(BaseModel):
     """How often in a row an answer did not fit the output type."""
     context: Annotated[dict[str, Any], merge] = {}
     """What input filters have added to `ctx.context`."""
+    revised: Annotated[dict[str, str], merge] = {}
+    """The arguments that a person gave calls instead of the model's; see `revision_key`."""
     lent: Annotated[dict[str, Any], forgotten] = {}
     """In the branch of a delegation: what its input filter has added for the worker."""
+
+
+def revision_key(ctx: Context, call: ToolCall) -> str:
+    """Return what tells a call from all others of the conversation: models give one id in several turns."""
+    return f"{len(ctx.state.messages)}:{call.id}"
 
 
 def seen(ctx: Context) -> tuple[Message, ...]:

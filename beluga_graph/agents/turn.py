@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from beluga_graph.agents.calls import answer_of, called, identified, outcome_of, show_call, show_result
+from beluga_graph.agents.calls import answer_of, as_made, called, identified, outcome_of, show_call, show_result
 from beluga_graph.agents.conversation import Outcome, Pending, as_text, seen
 from beluga_graph.agents.handoffs import Handoff
 from beluga_graph.agents.tools import Tool, parse_arguments
@@ -64,9 +64,11 @@ class Turn:
         calls = identified(reply.message.tool_calls)
         message = replace(reply.message, role="assistant", tool_calls=calls, agent=agent.name)
         _count(ctx, reply.usage)
-        ctx.update(messages=[*new, message], turns={agent.name: made + 1}, active=agent.name)
+        held = message if any(self._may_ask(call) for call in calls) else None
+        said = new if held is not None else [*new, message]
+        ctx.update(messages=said, turns={agent.name: made + 1}, active=agent.name)
         if calls:
-            return await self._called(ctx, calls, offered)
+            return await self._called(ctx, calls, offered, held)
         if reply.stop_reason == "pause":  # sent back as it is, the model goes on
             inside(ctx).take(AGAIN)
             return None
@@ -107,7 +109,14 @@ class Turn:
         inside(ctx).take(ANSWER)
         return found
 
-    async def _called(self, ctx: Context, calls: tuple[ToolCall, ...], offered: dict[str, ToolSpec]) -> Any:
+    def _may_ask(self, call: ToolCall) -> bool:
+        """Whether a person may be asked about a call, and give it other arguments."""
+        found = self.tools.get(call.name)
+        return found is not None and found.requires_approval is not False
+
+    async def _called(
+        self, ctx: Context, calls: tuple[ToolCall, ...], offered: dict[str, ToolSpec], held: Message | None
+    ) -> Any:
         """Decide each call of a turn: made by a branch, refused, or left for after the others as a transfer."""
         settled: dict[int, Outcome] = {}
         transfers: list[int] = []
@@ -120,7 +129,7 @@ class Turn:
                 transfers.append(position)
         if ctx.state.asked_again:
             ctx.update(asked_again=0)
-        pending = Pending(calls, settled, tuple(transfers))
+        pending = Pending(calls, settled, tuple(transfers), held)
         if len(settled) + len(transfers) == len(calls):
             return await self._settled(ctx, pending, {})
         ctx.update(pending=pending)
@@ -169,12 +178,17 @@ class Turn:
         """Put the results of a turn's calls into the conversation, in call order."""
         pending: Pending = ctx.state.pending
         outcomes = {}
+        made = list(pending.calls)
         for position, result in zip(_made(pending), results, strict=True):
             call = pending.calls[position]
+            if pending.message is not None and self._may_ask(call):
+                made[position] = as_made(ctx, call, result)
             outcomes[position] = outcome_of(call.name, result)
             if isinstance(result, Failure) or call.name in self.transfers:  # else the tool itself has shown it
                 show_result(ctx, call, outcomes[position])
         ctx.update(pending=None)
+        if pending.message is not None:
+            pending = replace(pending, message=replace(pending.message, tool_calls=tuple(made)))
         return await self._settled(ctx, pending, outcomes)
 
     async def _settled(self, ctx: Context, pending: Pending, outcomes: Mapping[int, Outcome]) -> Any:
@@ -189,13 +203,13 @@ class Turn:
                 refused[position] = Outcome(why, is_error=True)
             else:
                 winner = position
-        answers = []
+        said = [] if pending.message is None else [pending.message]
         for position, call in enumerate(pending.calls):
             if position in refused:
                 show_result(ctx, call, refused[position])
             if position != winner:
-                answers.append(answer_of(call, refused.get(position) or outcomes[position]))
-        ctx.update(messages=answers)
+                said.append(answer_of(call, refused.get(position) or outcomes[position]))
+        ctx.update(messages=said)
         if winner is None:
             inside(ctx).take(AGAIN)
             return None

@@ -4,6 +4,7 @@ event           what is published, and what is told of it
 record          an event as it lies in the log
 log             every event in one order, in a store; cursors and dead letters beside it
 subscription    one handler with its place in the log
+runs            flows that hear events
 waits           publishers that wait for room, and drains
 observed        who was seen to speak to whom
 bus             EventBus: what a user holds

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from beluga_graph.bus.event import BusEvent, DeadLetter, ObservedEdge
 from beluga_graph.bus.log import Appended, Log
 from beluga_graph.bus.observed import Observed, drawn
 from beluga_graph.bus.record import Record, recorded, relayed
+from beluga_graph.bus.runs import handler_of
 from beluga_graph.bus.subscription import Delivery, Handler, Subscription, check_name, ended, handled_now
 from beluga_graph.bus.waits import Door, Drain, Turn
 from beluga_graph.clock import Clock, SystemClock
@@ -22,6 +23,10 @@ from beluga_graph.threads import DaemonPool
 from beluga_graph.topics import check_pattern, chooses
 from stores import LMDBStore, MemoryStore
 from stores.base import Store
+
+if TYPE_CHECKING:
+    from beluga_graph.engine import Engine
+    from beluga_graph.flows.flow import Flow
 
 __all__ = ["EventBus"]
 
@@ -177,7 +182,13 @@ class EventBus:
     # Listening.
 
     def subscribe(
-        self, pattern: str, handler: Handler, *, name: str | None = None, from_start: bool = False
+        self,
+        pattern: str,
+        handler: Handler | Flow,
+        *,
+        name: str | None = None,
+        from_start: bool = False,
+        engine: Engine | None = None,
     ) -> Subscription:
         """Hand the events of topics that a pattern chooses to `handler(event)`, one after the other.
 
@@ -187,30 +198,25 @@ class EventBus:
         event comes again; when the handler has raised 5 times, the event becomes a dead letter. If two processes
         subscribe under one name, each event is handled by one of them at least, sometimes by both.
 
-        Raises `BadTopic`, `BusClosed`; `BusError` for a name that is subscribed here, or cannot be one.
+        A flow is a handler, too, with the `engine` to run on: an event starts one run, however often it is delivered.
+        Its input is the event's data, `ctx.context["event"]` has topic, id and agent, and its id is `name:event_id`;
+        the flow's name serves if none is given. The event is handled once the run is on disk: the engine does the rest.
+
+        Raises `BadTopic`, `BusClosed`; `BusError` for a name that is subscribed here, or cannot be one; `TypeError`
+        for a flow without an engine; `GraphError`.
         """
         self._check_open()
         self._check_loop()
         check_pattern(pattern)
-        if name is not None:
-            self._check_name(name)
+        handler, name = handler_of(self, handler, name, engine)
         position = 0 if from_start else self._log.tail()
         cursor = None
         if name is not None:
+            self._check_name(name)
             cursor = self._log.cursor(name) or self._log.placed(name, position)
             position = cursor.position
-        subscription = Subscription(
-            self,
-            self._log,
-            self._clock,
-            self._pool,
-            pattern,
-            handler,
-            name,
-            position,
-            cursor,
-            self._max_queue,
-        )
+        about = pattern, handler, name, position, cursor, self._max_queue
+        subscription = Subscription(self, self._log, self._clock, self._pool, *about)
         self._subscriptions.append(subscription)
         try:
             asyncio.get_running_loop()

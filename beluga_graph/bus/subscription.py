@@ -246,10 +246,12 @@ class Subscription:
             error = await self._handed(position, record)
             if self._is_abandoned:
                 return
-            if error is None or self.name is None or tries >= TRIES or isinstance(error, CodecError):
+            if error is None or self.name is None or isinstance(error, CodecError):
                 break
-            if self.cancelled:
+            if self.cancelled:  # the event comes again, to a later subscription of this name
                 return
+            if tries >= TRIES:
+                break
             await self._pause(_PAUSE_MS << (tries - 1))
             tries += 1
         await self._advance(position, None if error is None else self._letter(position, error, tries))

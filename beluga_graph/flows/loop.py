@@ -31,8 +31,9 @@ class LoopAgent(Flow):
     """Run a flow until `until(output)` or `until(output, iteration)` is true, at most `max_iterations` times.
 
     `until` may be async, and may take the context first. The output of a pass is the input of the next;
-    iterations count from 1. The run's outcome says whether the `condition` or the `limit` ended it; reaching the
-    limit is no failure. Without `until` every pass is made.
+    iterations count from 1. Each loop ends with an event `loop_finished`, whose `reason` is `condition` or `limit`; the
+    outcome of a run of the loop itself has the reason, too. Reaching the limit is no failure. Without `until` every
+    pass is made.
     """
 
     def __init__(
@@ -50,8 +51,8 @@ class LoopAgent(Flow):
     def declare(self) -> Declared:
         """Return the flow as a frame, and a choice that leads back to it or out."""
         graph = Declared(self.name, state=Passes)
-        (frame,) = frames_of(self.name, [self.agent])
         check = f"{self.name}.until"
+        (frame,) = frames_of(self.name, [self.agent], own=(check,))
         graph.nodes[frame.name] = frame
         graph.nodes[check] = DeclaredNode(name=check, kind="choice")
         graph.edges += [(START.name, frame.name), (frame.name, check)]
@@ -59,7 +60,7 @@ class LoopAgent(Flow):
         return graph
 
     def _chooser(self) -> Callable[..., Any]:
-        until, most = self.until, self.max_iterations
+        name, until, most = self.name, self.until, self.max_iterations
         takes_context, takes_iteration = _wants(until)
 
         async def choose(ctx: Context, output: Any) -> str:
@@ -71,14 +72,19 @@ class LoopAgent(Flow):
                 if inspect.isawaitable(holds):
                     holds = await holds
                 if holds:
-                    inside(ctx).reason = "condition"
-                    return DONE
-            if made < most:
-                return AGAIN
-            inside(ctx).reason = "limit"
-            return DONE
+                    return _finish(ctx, name, "condition", made)
+            return AGAIN if made < most else _finish(ctx, name, "limit", made)
 
         return choose
+
+
+def _finish(ctx: Context, name: str, reason: str, iterations: int) -> str:
+    """Put on record why a loop ended, and return the route out of it."""
+    attempt = inside(ctx)
+    attempt.emit("loop_finished", name=name, reason=reason, iterations=iterations)
+    if attempt.in_run_itself:  # of a loop within another flow only its own event tells
+        attempt.reason = reason
+    return DONE
 
 
 def _wants(until: Callable[..., Any] | None) -> tuple[bool, bool]:

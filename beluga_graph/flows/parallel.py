@@ -19,6 +19,7 @@ __all__ = ["ParallelAgent"]
 class ParallelAgent(Flow):
     """Run flows at once on the same input. The output is a dict by name, in the order of declaration.
 
+    One flow may be given several times, to ask it again and vote: the names are then `solver`, `solver-2` and so on.
     `aggregate(results)` or `aggregate(ctx, results)` makes something else of that dict. With `on_error="fail"`
     the first failure ends the others; with `"collect"` a `Failure` stands in the failed one's place.
     `max_concurrency` bounds how many run at a time.
@@ -50,7 +51,7 @@ class ParallelAgent(Flow):
         """Return a fan-out over the flows, closed by a join."""
         split, merge = f"{self.name}.split", f"{self.name}.merge"
         graph = Declared(self.name, types=(Failure,))
-        frames = frames_of(self.name, self.agents)
+        frames = frames_of(self.name, self.agents, own=(split, merge))
         names = tuple(node.name for node in frames)
         graph.nodes[split] = DeclaredNode(
             name=split, kind="fan_out", to=names, join=merge, max_concurrency=self.max_concurrency

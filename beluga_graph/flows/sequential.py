@@ -13,7 +13,10 @@ __all__ = ["SequentialAgent"]
 
 
 class SequentialAgent(Flow):
-    """Run flows in a row. The output is the last one's; the first that fails ends the row."""
+    """Run flows in a row. The output is the last one's; the first that fails ends the row.
+
+    One flow may be given several times; its nodes are then called `solver`, `solver-2` and so on.
+    """
 
     def __init__(self, name: str, agents: Sequence[Flow]) -> None:
         check_name(name, name)

@@ -1,7 +1,8 @@
 """Models: what is said to them, what they say, and the adapters for OpenAI and Anthropic.
 
-    openai  anthropic           OpenAIModel, AnthropicModel: the adapters; the SDKs are imported on first use
+    openai  anthropic           OpenAIModel, AnthropicModel: they import the SDKs in a thread, on first use
     talk  loops  faults         one exchange; one client per event loop; one error, retryable or not
+    pace                        the event loop turns while a burst is read
     chat  responses  anthropic_wire     pure: a request to a body, events to a reply, one file per wire format
     sendable  schemas  text     pure: what every API can carry
     base                        Model, resolve, ask

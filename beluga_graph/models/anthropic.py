@@ -23,9 +23,9 @@ class AnthropicModel:
 
     `max_tokens` bounds each answer, for the API demands a bound; the setting of that name wins. Without `api_key`
     and `base_url` the SDK's environment variables hold, read when the model is first asked; then too the package
-    is imported. `timeout`: seconds of silence, not of the whole answer. A `client` of your own is used as it is
-    (in the event loop you made it for, with its own key and timeout), only without its retries, and is yours to
-    close.
+    is imported, in a thread. `timeout`: seconds of silence, not of the whole answer. A `client` of your own is used
+    as it is (in the event loop you made it for, with its own key and timeout), only without its retries, and is yours
+    to close.
     """
 
     def __init__(
@@ -79,12 +79,15 @@ class AnthropicModel:
         return self._given.with_options(max_retries=0) if self._given else await self._clients.get()
 
     def _make(self) -> AsyncAnthropic:
+        """Return a new client. Slow at first: runs in a thread."""
         try:
             import anthropic  # noqa: PLC0415 - costs half a second or more, so only who asks pays
         except ImportError as error:
             raise ModelError(
                 "AnthropicModel needs the anthropic package: pip install 'beluga-graph[anthropic]'"
             ) from error
+        except Exception as error:
+            raise ModelError(f"the anthropic package cannot be imported: {type(error).__name__}: {error}") from error
         # The engine retries: it counts, waits as asked and survives a crash meanwhile.
         client = anthropic.AsyncAnthropic(
             api_key=self._api_key, base_url=self._base_url, timeout=self._timeout, max_retries=0

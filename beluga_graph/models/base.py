@@ -9,6 +9,7 @@ from beluga_graph.errors import ModelError
 from beluga_graph.models.anthropic import AnthropicModel
 from beluga_graph.models.messages import Reply, Request
 from beluga_graph.models.openai import OpenAIModel
+from beluga_graph.models.pace import Pace
 
 __all__ = ["Model", "ask", "resolve"]
 
@@ -50,16 +51,22 @@ def resolve(model: str | Model) -> Model:
 async def ask(model: Model, request: Request, on_text: Callable[[str], None] | None = None) -> Reply:
     """Ask once, give each piece of text to `on_text`, and return the reply. Whatever happens, the stream is closed.
 
-    Raises `ModelError`, also for a model that breaks its promise and gives no reply.
+    The event loop turns after the first piece, so that watchers see it at once, and then every 2 ms, also while the
+    model yields without a pause. Raises `ModelError`, also for a model that breaks its promise and gives no reply.
     """
     answer = model.stream(request)
     reply: Reply | None = None
+    pace, is_first = Pace(), True
     try:
         async for piece in answer:
             if isinstance(piece, Reply):
                 reply = piece
-            elif on_text is not None:
+                continue
+            if on_text is not None:
                 on_text(piece)
+            if is_first or pace.is_due:
+                is_first = False
+                await pace.turn()
     finally:
         close = getattr(answer, "aclose", None)
         if close is not None:

@@ -23,6 +23,8 @@ __all__ = ["as_model_error", "retry_after"]
 
 # By name, for it is the SDK that imports its transport, and users may hand it one of another make.
 _TRANSPORTS = ("httpx2", "httpx", "httpcore2", "httpcore", "h11", "h2", "anyio")
+_KEY_LENGTH = 8  # characters: what is shorter protects nothing
+_LONG_KEY_LENGTH = 16
 _SHOWN = 1000  # characters of a server's message: some send a whole page
 _FINAL = re.compile(
     r"invalid|authentication|permission|not_found|billing|too_large|too_small|insufficient_quota|polic|context_length"
@@ -36,16 +38,27 @@ def as_model_error(
     """Return what to raise from an error of a provider's SDK, of its transport, or of our reading of its stream.
 
     `who` opens the message. What is not known is a request that cannot be sent or, once the answer had begun, a
-    broken answer. The error is the cause, unless it or what caused it holds one of the secrets.
+    broken answer. The error is the cause, unless it or what caused it holds one of the secrets that can be a key.
     """
-    known = [secret for secret in secrets if secret]
+    keys = [re.compile(pattern) for secret in secrets if (pattern := _key_pattern(secret))]
     text, retryable, after = _judge(error, sdk, phase)
-    for secret in known:
-        text = text.replace(secret, "***")
+    for key in keys:
+        text = key.sub("***", text)
     made = ModelError(f"{who}: {text}", retryable=retryable, retry_after=after)
     told = "\n".join(f"{link} {link.args}" for link in _chain(error))
-    made.__cause__ = None if any(secret in told for secret in known) else error
+    made.__cause__ = None if any(key.search(told) for key in keys) else error
     return made
+
+
+def _key_pattern(secret: str | None) -> str:
+    """Return what finds a secret in a text; nothing for one that is too short to be a key.
+
+    Servers without keys are given words such as `x`, `none` or `ollama`, which their messages hold by chance: a word of
+    some length counts only where it is one, and a long one, which no message holds by chance, wherever it is.
+    """
+    if not secret or len(secret) < _KEY_LENGTH:
+        return ""
+    return re.escape(secret) if len(secret) >= _LONG_KEY_LENGTH else rf"(?<![\w-]){re.escape(secret)}(?![\w-])"
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -1,4 +1,4 @@
-"""One client per event loop: a connection belongs to the loop that opened it."""
+"""One client per event loop: a connection belongs to the loop that opened it. Made in a thread: that takes long."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ C = TypeVar("C", bound=_Client)
 class LoopClients(Generic[C]):
     """Makes a client at the first use in each event loop and closes it with that loop.
 
+    `make` runs in a thread: it may import an SDK, which takes a second or more, and the loop goes on meanwhile.
+
     `asyncio.run` and its like finish the async generators that were begun in their loop. So the client lives
     in one, and a program that forgets `aclose` leaves no open connection behind. Of a model that is forgotten while
     its loop goes on the clients are closed soon after.
@@ -35,21 +37,35 @@ class LoopClients(Generic[C]):
         # is let go of when the model has gone, and its loop finishes the generator, which closes it.
         weakref.finalize(self, self._kept.clear).atexit = False
         self._lock = threading.Lock()  # one model may serve engines in several threads
+        self._making: dict[asyncio.AbstractEventLoop, asyncio.Lock] = {}
 
     async def get(self) -> C:
-        """Return the running loop's client."""
+        """Return the running loop's client. Raises what `make` raises."""
         loop = asyncio.get_running_loop()
-        with self._lock:
-            for other in [other for other in self._kept if other.is_closed()]:
-                del self._kept[other]
-            kept = self._kept.get(loop)
-        if kept is not None and not kept[0].is_closed():
-            return kept[0]
-        keeper = _keep(self._make())
-        client = await anext(keeper)  # does not suspend, so two tasks of the loop cannot both get here
-        with self._lock:
-            self._kept[loop] = client, keeper
+        client = self._open_client(loop)
+        if client is not None:
+            return client
+        async with self._maker(loop):
+            client = self._open_client(loop)  # made for another task, while this one waited
+            if client is not None:
+                return client
+            keeper = _keep(await asyncio.to_thread(self._make))
+            client = await anext(keeper)
+            with self._lock:
+                self._kept[loop] = client, keeper
         return client
+
+    def _open_client(self, loop: asyncio.AbstractEventLoop) -> C | None:
+        with self._lock:
+            for known in (self._kept, self._making):
+                for other in [other for other in known if other.is_closed()]:
+                    del known[other]
+            kept = self._kept.get(loop)
+        return kept[0] if kept is not None and not kept[0].is_closed() else None
+
+    def _maker(self, loop: asyncio.AbstractEventLoop) -> asyncio.Lock:
+        with self._lock:
+            return self._making.setdefault(loop, asyncio.Lock())
 
     async def aclose(self) -> None:
         """Close the running loop's client; the next use makes another. Those of other loops end with them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from beluga_graph.errors import ModelError
 from beluga_graph.models.chat import ChatAnswer, to_chat
@@ -23,9 +23,9 @@ class OpenAIModel:
     """A model of OpenAI, or of a compatible server at `base_url`, through the `openai` package.
 
     `api` is `"chat"` (chat completions) or `"responses"`. Without `api_key` and `base_url` the SDK's environment
-    variables hold, read when the model is first asked; then too the package is imported. `timeout`: seconds of
-    silence, not of the whole answer. A `client` of your own is used as it is (in the event loop you made it for,
-    with its own key and timeout), only without its retries, and is yours to close.
+    variables hold, read when the model is first asked; then too the package is imported, in a thread. `timeout`:
+    seconds of silence, not of the whole answer. A `client` of your own is used as it is (in the event loop you made it
+    for, with its own key and timeout), only without its retries, and is yours to close.
     """
 
     def __init__(
@@ -96,17 +96,33 @@ class OpenAIModel:
         return self._given.with_options(max_retries=0) if self._given else await self._clients.get()
 
     def _make(self) -> AsyncOpenAI:
+        """Return a new client. Slow at first: runs in a thread."""
         try:
             import openai  # noqa: PLC0415 - costs half a second or more, so only who asks pays
         except ImportError as error:
             raise ModelError("OpenAIModel needs the openai package: pip install 'beluga-graph[openai]'") from error
+        except Exception as error:
+            raise ModelError(f"the openai package cannot be imported: {type(error).__name__}: {error}") from error
         # The engine retries: it counts, waits as asked and survives a crash meanwhile.
         client = openai.AsyncOpenAI(
             api_key=self._api_key, base_url=self._base_url, timeout=self._timeout, max_retries=0
         )
         usable_key(client.api_key, "OPENAI_API_KEY")
         self._secret = client.api_key
+        self._load_resource(client)
         return client
+
+    def _load_resource(self, client: AsyncOpenAI) -> None:
+        """Import a resource and build the types of its events here, in the thread, where the loop does not wait."""
+        if self.api == "chat":
+            _ = client.chat.completions
+            return
+        _ = client.responses
+        from openai.types.responses import ResponseStreamEvent  # noqa: PLC0415 - see `_make`
+
+        union = get_args(ResponseStreamEvent)[0]
+        for event in get_args(union):
+            event.model_rebuild()
 
     def _fault(self, error: Exception, phase: Phase) -> ModelError:
         import openai  # noqa: PLC0415 - costs half a second or more, so only who asks pays

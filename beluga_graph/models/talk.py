@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from beluga_graph.errors import ModelError
 from beluga_graph.models.messages import Reply
+from beluga_graph.models.pace import Pace
 
 __all__ = ["Answer", "Phase", "converse", "usable_key"]
 
@@ -51,12 +52,15 @@ async def converse(
     except Exception as error:  # noqa: BLE001 - SDKs raise anything, and each of it is told as one error
         failure = fault(error, "asking")
         raise failure from failure.__cause__
+    pace = Pace()
     try:
         try:
             async for event in stream:
                 for piece in answer.take(event):
                     if piece:
                         yield piece
+                if pace.is_due:  # events without text, such as the arguments of a call, come in bursts, too
+                    await pace.turn()
         finally:
             await stream.close()
         last = list(answer.end())

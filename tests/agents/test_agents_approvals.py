@@ -1,12 +1,20 @@
 """Tools that wait for a person: what the model sees of approve, reject and modify."""
 
 import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+from agents_checks import assert_valid
 
-from beluga_graph import Agent, BadSignal, Context, Engine, Question, Retry, tool
+from beluga_graph import Agent, BadSignal, Context, Engine, Event, Question, Retry, Run, tool
+from beluga_graph.agents.conversation import Outcome, Pending
+from beluga_graph.codec import Codec, Registry
 from beluga_graph.models.messages import Request
+from beluga_graph.models.messages import ToolCall as MessageCall
 from beluga_graph.testing import ScriptedModel, ToolCall
 from stores import MemoryStore
 
@@ -69,6 +77,129 @@ async def test_the_model_sees_what_a_person_made_of_its_call(
     assert results == [("call-5", text)]
     assert [e.type for e in events if e.type == "error"] == []
     assert [e.name for e in events if e.type in ("waiting", "signal")] == ["approval", "approval"]
+
+
+def calls_in(request: Request) -> list[tuple[str, Any]]:
+    """Return the calls of a request's conversation: id and arguments."""
+    return [(call.id, json.loads(call.arguments)) for message in request.messages for call in message.tool_calls]
+
+
+async def answer_all(engine: Engine, answers: dict[int, tuple[str, dict[str, Any]]]) -> None:
+    for question in await asked(engine, len(answers)):
+        decision, more = answers[question.value["arguments"]["amount"]]
+        await engine.answer(question.run_id, question.id, decision, **more)
+
+
+async def test_the_model_sees_the_arguments_that_each_call_was_made_with() -> None:
+    done: list[int] = []
+
+    def made(ctx: Context, arguments: dict[str, Any]) -> bool:
+        return bool(arguments["amount"] != 9)
+
+    @tool(requires_approval=made)
+    def refund(amount: int) -> str:
+        """Give money back."""
+        done.append(amount)
+        if amount == 30:
+            raise ValueError("too much")
+        return f"refunded {amount}"
+
+    model = ScriptedModel([[call(n) for n in (1, 2, 3, 4, 9)], ToolCall("refund", {"amount": 2}, id="call-2"), "Bye."])
+    async with Engine() as engine:
+        run = await engine.start(Agent("desk", model=model, tools=[refund]), "refund us", run_id=RUN)
+        modified = {1: ("modify", {"value": {"amount": 10}}), 3: ("modify", {"value": {"amount": 30}})}
+        await answer_all(engine, {**modified, 2: ("modify", {"value": {"amount": 2}}), 4: ("reject", {})})
+        await answer_all(engine, {2: ("approve", {})})
+        assert await run.result(5) == "Bye."
+    used = [("call-1", {"amount": 10}), ("call-2", {"amount": 2}), ("call-3", {"amount": 30})]
+    used += [("call-4", {"amount": 4}), ("call-9", {"amount": 9})]
+    assert calls_in(model.requests[1]) == used
+    assert calls_in(model.requests[2]) == [*used, ("call-2", {"amount": 2})], "a later call of one id is its own"
+    for request in model.requests:
+        assert_valid(request.messages)
+    assert [text for _, text, _ in seen_by(model)[:3]] == ["refunded 10", "refunded 2", "ValueError: too much"]
+    assert sorted(done) == [2, 2, 9, 10, 30]
+
+
+async def test_a_call_of_the_same_id_in_a_later_turn_keeps_its_own_arguments() -> None:
+    again = ToolCall("refund", {"amount": 7}, id="call")
+    model = ScriptedModel([ToolCall("refund", {"amount": 5}, id="call"), again, "Bye."])
+    async with Engine() as engine:
+        run = await engine.start(refunding(model, []), "refund me", run_id=RUN)
+        await answer_all(engine, {5: ("modify", {"value": {"amount": 2}})})
+        await answer_all(engine, {7: ("approve", {})})
+        assert await run.result(5) == "Bye."
+    assert calls_in(model.requests[-1]) == [("call", {"amount": 2}), ("call", {"amount": 7})]
+
+
+async def test_the_arguments_of_a_modified_call_outlive_the_process_and_go_on_in_the_session() -> None:
+    store, done = MemoryStore(), []
+    async with Engine(store) as engine:
+        await engine.start(refunding(ScriptedModel([call(5)]), done), "refund me", run_id=RUN, session="s")
+        await answer_all(engine, {5: ("modify", {"value": {"amount": 2}})})
+    model = ScriptedModel(["The end.", "Hello again."])
+    async with Engine(store) as engine:
+        run = await engine.start(refunding(model, done), "refund me", run_id=RUN, session="s")
+        assert await run.result(5) == "The end."
+        assert await engine.execute(refunding(model, done), "And?", session="s") == "Hello again."
+    for request in model.requests:
+        assert calls_in(request) == [("call-5", {"amount": 2})]
+        assert_valid(request.messages)
+    assert done == [2]
+
+
+async def test_a_transfer_beside_a_modified_call_finds_the_arguments_that_were_used() -> None:
+    target = ScriptedModel(["Done."])
+    model = ScriptedModel([[call(5), ToolCall("transfer_to_other", {}, id="go")]])
+    agent = refunding(model, [])
+    desk = Agent("desk", model=model, tools=agent.tools, handoffs=[Agent("other", model=target)])
+    async with Engine() as engine:
+        run = await engine.start(desk, "refund me", run_id=RUN)
+        await answer_all(engine, {5: ("modify", {"value": {"amount": 2}})})
+        assert await run.result(5) == "Done."
+    assert calls_in(target.requests[0]) == [("call-5", {"amount": 2}), ("go", {})]
+    assert_valid(target.requests[0].messages)
+
+
+def test_a_turn_that_was_stored_before_its_message_was_held_is_readable() -> None:
+    @dataclass(frozen=True, slots=True)
+    class Before:
+        calls: tuple[MessageCall, ...]
+        settled: dict[int, Outcome]
+        transfers: tuple[int, ...]
+
+    Before.__module__, Before.__qualname__, Before.__name__ = Pending.__module__, "Pending", "Pending"
+    calls = (MessageCall("1", "refund", "{}"),)
+    stored = Codec(Registry.of(Before, MessageCall)).encode(Before(calls, {}, (0,)))
+    read = Codec(Registry.of(Pending, MessageCall)).decode(stored)
+    assert read == Pending(calls, {}, (0,), None)
+
+
+async def test_the_event_shows_the_question_that_is_pending(tmp_path: Path) -> None:
+    def of_question(events: list[Event]) -> list[tuple[str, str, Any]]:
+        return [(e.type, e.question, e.output) for e in events if e.question]
+
+    async with Engine(tmp_path / "store") as engine:
+        run = await engine.start(refunding(ScriptedModel([call(5), "The end."]), []), "refund me", run_id=RUN)
+        live = [event async for event in until_waiting(run)]
+        (question,) = await asked(engine)
+        assert of_question(live) == [("waiting", question.id, question.value)]
+        assert question.value == {"name": "refund", "arguments": {"amount": 5}}
+        await engine.answer(RUN, question.id, "approve")
+        assert await run.result(5) == "The end."
+        whole = of_question([event async for event in run.events()])
+        assert whole[0] == ("waiting", question.id, question.value)
+        assert [(kind, name) for kind, name, _ in whole] == [("waiting", question.id), ("signal", question.id)]
+    async with Engine(tmp_path / "store") as engine:  # that knows neither the agent nor its classes
+        told = [event for step in await engine.history(RUN) for event in step.events]
+        assert of_question(told) == whole
+
+
+async def until_waiting(run: Run) -> AsyncIterator[Event]:
+    async for event in run.events():
+        yield event
+        if event.type == "waiting":
+            return
 
 
 async def test_two_calls_of_a_turn_are_answered_in_reverse_and_a_third_needs_nobody() -> None:

@@ -14,6 +14,7 @@ from beluga_graph import (
     Context,
     DuplicateNode,
     Engine,
+    Event,
     Failure,
     Flow,
     LoopAgent,
@@ -24,6 +25,7 @@ from beluga_graph import (
 )
 from beluga_graph.models.messages import Request
 from beluga_graph.testing import ScriptedModel
+from stores import MemoryStore
 
 
 def agent(name: str, answer: Any = None) -> Agent:
@@ -107,6 +109,64 @@ async def test_aggregate_gets_the_dict_and_the_context_if_it_wants_it(is_async: 
     assert output == ("ada: " if is_async else "") + "one: x + two: x"
 
 
+# One flow several times.
+
+
+async def test_one_flow_is_asked_several_times_and_the_answers_are_voted_on() -> None:
+    answers = ScriptedModel(["4", "5", "4"])
+    solver = Agent("solver", model=answers)
+
+    def majority(results: dict[str, str]) -> tuple[list[str], str]:
+        votes = list(results.values())
+        return list(results), max(votes, key=votes.count)
+
+    vote = ParallelAgent("vote", [solver] * 3, aggregate=majority, max_concurrency=1)
+    async with Engine() as engine:
+        run = await engine.start(vote, "2 + 2")
+        assert await run.result() == (["solver", "solver-2", "solver-3"], "4")
+        events = [event async for event in run.events()]
+    asked = [event for event in events if event.type == "node_finished" and event.agent == "solver"]
+    assert sorted(event.node for event in asked) == ["solver-2/solver", "solver-3/solver", "solver/solver"]
+
+
+async def test_one_flow_may_come_several_times_in_a_row() -> None:
+    again = counter()
+    assert await SequentialAgent("row", [again, again, again]).invoke("0") == "3"
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ("a a", ["a", "a-2"]),
+        ("a b a b a", ["a", "b", "a-2", "b-2", "a-3"]),
+        ("a a a-2", ["a", "a-3", "a-2"]),
+        ("a-2 a a", ["a-2", "a", "a-3"]),
+        ("a a a-2 a-2", ["a", "a-3", "a-2", "a-2-2"]),
+        ("a a a-3 a", ["a", "a-2", "a-3", "a-4"]),
+    ],
+)
+@pytest.mark.parametrize("pattern", [SequentialAgent, ParallelAgent])
+def test_the_number_of_a_repeated_flow_is_never_a_name_that_another_has(
+    pattern: Callable[..., Flow], given: str, names: list[str]
+) -> None:
+    known = {name: agent(name) for name in given.split()}
+    plan = pattern("p", [known[name] for name in given.split()]).plan()
+    assert [name for name, node in plan.shape.nodes.items() if node.kind == "frame"] == names
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda flow: ParallelAgent("p", [flow]), "p.split"),
+        (lambda flow: ParallelAgent("p", [flow]), "p.merge"),
+        (lambda flow: LoopAgent("p", flow), "p.until"),
+    ],
+)
+def test_an_agent_called_as_a_node_of_the_pattern_is_refused(make: Callable[[Flow], Flow], name: str) -> None:
+    with pytest.raises(DuplicateNode, match=f"flow 'p': one of its agents is called '{name}', as a node of its own is"):
+        make(agent(name)).plan()
+
+
 # Loop.
 
 
@@ -115,6 +175,55 @@ async def outcome(loop: LoopAgent, deps: Any = None) -> tuple[Any, str | None]:
         ended = await (await engine.start(loop, "0")).outcome()
     assert ended.failure is None, ended.failure
     return ended.output, ended.reason
+
+
+def ends(events: list[Event]) -> list[tuple[str, str, int | None]]:
+    return [(event.name, event.reason, event.iterations) for event in events if event.type == "loop_finished"]
+
+
+async def test_each_loop_of_a_run_says_why_it_ended_also_when_it_is_replayed() -> None:
+    first = LoopAgent("first", counter(), max_iterations=3)
+    second = LoopAgent("second", counter(), max_iterations=9, until=lambda output: output == "5")
+    store = MemoryStore()
+    async with Engine(store) as engine:
+        seen = [event async for event in engine.stream(SequentialAgent("row", [first, second]), "0", run_id="r")]
+    assert ends(seen) == [("first", "limit", 3), ("second", "condition", 2)]
+    assert [event.node for event in seen if event.type == "loop_finished"] == [
+        "first/first.until",
+        "second/second.until",
+    ]
+    async with Engine(store) as engine:
+        run = await engine.start(SequentialAgent("row", [first, second]), "0", run_id="r")
+        assert ends([event async for event in run.events()]) == ends(seen)
+        assert (await run.outcome()).reason is None, "the run's flow is no loop"
+        assert ends([event for step in await engine.history("r") for event in step.events]) == ends(seen)
+
+
+async def test_a_loop_in_a_loop_says_it_at_each_of_its_ends_and_the_outcome_is_of_the_outer_one() -> None:
+    inner = LoopAgent("inner", counter(), max_iterations=4, until=lambda output: output in ("3", "6"))
+    outer = LoopAgent("outer", inner, max_iterations=3)
+    async with Engine() as engine:
+        run = await engine.start(outer, "0")
+        ended = await run.outcome()
+        events = [event async for event in run.events()]
+    assert (ended.output, ended.reason) == ("10", "limit")
+    inners = [("inner", "condition", 3), ("inner", "condition", 3), ("inner", "limit", 4)]
+    assert ends(events) == [*inners, ("outer", "limit", 3)]
+    tokens = [event.token for event in events if event.type == "loop_finished"]
+    assert len(set(tokens)) == 4
+
+
+async def test_of_loops_at_once_none_takes_the_place_of_another() -> None:
+    loops = [
+        LoopAgent("quick", counter(), max_iterations=1),
+        LoopAgent("slow", counter(), until=lambda output: output == "3"),
+    ]
+    async with Engine() as engine:
+        run = await engine.start(ParallelAgent("both", loops), "0")
+        ended = await run.outcome()
+        events = [event async for event in run.events()]
+    assert sorted(ends(events)) == [("quick", "limit", 1), ("slow", "condition", 3)]
+    assert (ended.output, ended.reason) == ({"quick": "1", "slow": "3"}, None)
 
 
 def counter() -> Agent:

@@ -89,6 +89,7 @@ HOMES = {
     "anthropic": ("beluga_graph.models.anthropic",),
     "asyncio": (
         "beluga_graph.models.loops",
+        "beluga_graph.models.pace",
         "beluga_graph.attempt",
         "beluga_graph.clock",
         "beluga_graph.executor",

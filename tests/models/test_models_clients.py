@@ -50,6 +50,40 @@ async def test_a_server_that_repeats_the_key_does_not_spread_it(api: str, wire: 
     assert KEY in wire.headers[0], "it was sent"
 
 
+REFUSED = "Rate limit exceeded for x, the token none-of-it and lm-studio: see key=lm-studios."
+
+
+@every_api
+@pytest.mark.parametrize("key", ["x", "e", "none", "ollama", "sk-test", "exceeded-", "none-of-i", "lm-studi"])
+async def test_a_word_that_is_no_key_is_left_in_an_error(api: str, key: str, wire: Wire) -> None:
+    body = f'{{"error": {{"message": "{REFUSED}", "type": "rate_limit_error"}}}}'
+    wire.say(body.encode(), 429, content_type="application/json")
+    error = await fail(model_of(api, f"http://127.0.0.1:{wire.port}", key=key))
+    assert str(error).endswith(f"status 429: {REFUSED}")
+    assert error.__cause__ is not None
+
+
+@every_api
+@pytest.mark.parametrize(
+    ("key", "message", "shown"),
+    [
+        ("token-abc123", "the key 'token-abc123' is wrong", "the key '***' is wrong"),
+        ("token-abc123", "https://x/?key=token-abc123&a=1", "https://x/?key=***&a=1"),
+        ("token-abc123", "a Bearer token-abc123", "a Bearer ***"),
+        (KEY, f"glued{KEY}together", "glued***together"),
+        (KEY, f"%20{KEY}, again {KEY}.", "%20***, again ***."),
+        ("a.key+with(signs)", "it is a.key+with(signs)", "it is ***"),
+    ],
+)
+async def test_a_key_is_blanked_out_wherever_it_can_be_one(
+    api: str, key: str, message: str, shown: str, wire: Wire
+) -> None:
+    wire.say(f'{{"error": {{"message": "{message}"}}}}'.encode(), 401, content_type="application/json")
+    error = await fail(model_of(api, f"http://127.0.0.1:{wire.port}", key=key))
+    assert str(error).endswith(f"status 401: {shown}")
+    assert key not in told(error)
+
+
 @every_api
 async def test_a_key_that_no_header_can_carry_is_refused_unseen(api: str) -> None:
     for odd in (f"{KEY}\n", f"{KEY} ", f"{KEY}ü"):
