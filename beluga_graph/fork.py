@@ -15,7 +15,7 @@ from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.words import Patch, Value
 from beluga_graph.plan import Plan
-from beluga_graph.state import StateView
+from beluga_graph.state import AttemptState
 from stores.base import Check, Op, Put, Store
 
 __all__ = ["forked"]
@@ -97,9 +97,10 @@ def _updated(run: Snapshot, plan: Plan, history: History, source_id: str, update
     """Apply an update to the state of the graph itself; return the writes of its items and large values."""
     if plan.state is None:
         raise StateError(run.run_id, f"graph {plan.name!r} has no state to update")
-    view = StateView(plan.state, run, "", _Reader(plan.codec, History(history.store, source_id)))
-    view.update(update)
-    written = view.written()
+    source = History(history.store, source_id)
+    state = AttemptState(plan.state, run, "", _Reader(plan.codec, source), source.known_items)
+    state.update(update)
+    written = state.written()
     ops: list[Op] = []
     values: list[Value] = []
     changes: list[tuple[Any, ...]] = []

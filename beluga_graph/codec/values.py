@@ -31,6 +31,7 @@ from beluga_graph.codec.errors import (
 from beluga_graph.codec.leaves import LEAF_READERS, LEAF_WRITERS, Refused
 from beluga_graph.codec.registry import Registry
 from beluga_graph.codec.shown import qualified, shown
+from beluga_graph.codec.standin import StandIn
 from beluga_graph.codec.walk import SCALARS, Path, Walk, joined
 
 __all__ = ["MAX_BYTES", "Codec", "Unregistered", "decode", "encode"]
@@ -240,9 +241,16 @@ class _Writer:
             return [_MARKS[_SET if cls is set else _FROZENSET], *self._ordered(value)]
         leaf = LEAF_WRITERS.get(cls)
         if leaf is None:
-            raise Refused
+            return self._other(value)
         form, write = leaf
         return [_MARKS[form], *write(value)]
+
+    def _other(self, value: Any) -> list[Any]:
+        if not isinstance(value, StandIn):
+            raise Refused
+        self.marks -= 1
+        stored = value.stored()
+        return stored if type(stored) is list else self._form(stored)
 
     def _ordered(self, elements: set[Any] | frozenset[Any]) -> list[Any]:
         order = self._orders.get(id(elements))

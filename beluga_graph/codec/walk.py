@@ -11,6 +11,7 @@ from beluga_graph.codec import instances
 from beluga_graph.codec.leaves import LEAF_WRITERS, Refused
 from beluga_graph.codec.registry import BUILT_IN, Registry, kind_of
 from beluga_graph.codec.shown import shown
+from beluga_graph.codec.standin import StandIn
 
 __all__ = ["SCALARS", "Path", "Walk", "joined"]
 
@@ -74,6 +75,8 @@ class Walk:
             yield from _attributes(instances.take_apart(entry, part))
         elif cls in LEAF_WRITERS:
             LEAF_WRITERS[cls][1](part)
+        elif isinstance(part, StandIn):
+            yield "", part.stored()
         else:
             raise Refused(_way_out(part))
 

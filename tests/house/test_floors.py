@@ -32,6 +32,7 @@ FLOORS = {
     "beluga_graph.threads": 4,
     "beluga_graph.attempt": 4,
     "beluga_graph.state": 4,
+    "beluga_graph.items": 4,
     "beluga_graph.executor": 4,
     "beluga_graph.disk": 4,
     "beluga_graph.history": 4,
