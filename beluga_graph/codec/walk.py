@@ -16,8 +16,6 @@ from beluga_graph.codec.standin import StandIn
 __all__ = ["SCALARS", "Path", "Walk", "joined"]
 
 SCALARS = frozenset({str, bytes, int, float, bool, type(None)})
-# The last two compare equal to the bytes that they come back as.
-NATIVE = SCALARS | {bytearray, memoryview}
 
 # A path is linked to the one above it, so that a walk writes no text unless it finds something.
 Path = tuple[()] | tuple[Any, str]
@@ -48,7 +46,7 @@ class Walk:
         seen: dict[int, Any] = {}
         while todo:
             path, part = todo.pop()
-            if type(part) in NATIVE or id(part) in seen:
+            if type(part) in SCALARS or id(part) in seen:
                 continue
             seen[id(part)] = part
             try:
@@ -63,7 +61,7 @@ class Walk:
         """Give the parts of a part, each with its step in the path. Raises `Refused`."""
         cls = type(part)
         if cls is list or cls is tuple:
-            if not NATIVE.issuperset(map(type, part)):  # a vector of a million floats is passed in one look
+            if not SCALARS.issuperset(map(type, part)):  # a vector of a million floats is passed in one look
                 yield from ((f"[{index}]", each) for index, each in enumerate(part))
         elif cls is set or cls is frozenset:
             yield from (("{}", each) for each in part)
@@ -92,6 +90,8 @@ def _way_out(value: Any) -> str:
     cls = type(value)
     if kind_of(cls) is not None:
         return "its class is not registered: name it in the types of a node, a tool or the state"
+    if cls is bytearray or cls is memoryview:
+        return "it would come back as bytes: use bytes(...)"
     if isinstance(value, tuple):
         return "it would come back as a plain tuple: use a dataclass, or tuple(...)"
     if isinstance(value, BUILT_IN) and cls not in BUILT_IN:
