@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from beluga_graph.clock import Clock
-from beluga_graph.codec import NotData, TooLarge
+from beluga_graph.codec import NotData
 from beluga_graph.errors import LimitReached, StateError
 from beluga_graph.events import revive
 from beluga_graph.items import KnownItems
@@ -188,17 +188,15 @@ class Attempt:
         return revive(self.plan.codec, self.memory.load, value)
 
     def encode(self, value: Any) -> bytes:
-        """Return a value's bytes."""
-        return self.plan.codec.encode(value)
+        """Return a value's bytes. Raises `NotData`, `LimitReached`."""
+        return self.plan.encode(value, self.limit("max_value_bytes") if self.run.limits else None)
 
     def keep(self, value: Any) -> bytes:
         """Encode a value for the trigger; a large one travels beside it."""
-        return self.keep_encoded(self.plan.codec.encode(value))
+        return self.keep_encoded(self.encode(value))
 
     def keep_encoded(self, encoded: bytes) -> bytes:
-        """Return what stands for an encoded value in the trigger. Raises `TooLarge`."""
-        if self.run.limits and len(encoded) > (allowed := self.limit("max_value_bytes")):
-            raise TooLarge(len(encoded), allowed)
+        """Return what stands for an encoded value in the trigger."""
         kept = self.memory.put_away(encoded)
         if kept is not encoded:
             self.blobs.append((kept, encoded))

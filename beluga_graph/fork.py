@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from beluga_graph.adoption import has_changed
-from beluga_graph.codec import Codec
 from beluga_graph.disk import Keys, read, sealed
 from beluga_graph.errors import RunConflict, StateError
 from beluga_graph.events import revive
@@ -80,14 +79,14 @@ def _unread(store: Store, run: Snapshot, source: Keys, target: Keys) -> Iterator
 class _Reader:
     """Reads the source's items while the fork's are being written."""
 
-    def __init__(self, codec: Codec, source: History) -> None:
-        self._codec, self._source = codec, source
+    def __init__(self, plan: Plan, source: History) -> None:
+        self._plan, self._source = plan, source
 
     def decode(self, value: Value) -> Any:
-        return revive(self._codec, self._source.load, value)
+        return revive(self._plan.codec, self._source.load, value)
 
     def encode(self, value: Any) -> bytes:
-        return self._codec.encode(value)
+        return self._plan.encode(value)
 
     def items(self, place: str, field: str, start: int, stop: int) -> Iterator[bytes]:
         return self._source.items(place, field, start, stop)
@@ -98,7 +97,7 @@ def _updated(run: Snapshot, plan: Plan, history: History, source_id: str, update
     if plan.state is None:
         raise StateError(run.run_id, f"graph {plan.name!r} has no state to update")
     source = History(history.store, source_id)
-    state = AttemptState(plan.state, run, "", _Reader(plan.codec, source), source.known_items)
+    state = AttemptState(plan.state, run, "", _Reader(plan, source), source.known_items)
     state.update(update)
     written = state.written()
     ops: list[Op] = []

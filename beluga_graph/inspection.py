@@ -45,7 +45,7 @@ def stored_plan(store: Store, head: Head) -> Plan:
     shape = read_shape(store, head.plan)
     if shape is None:
         raise RunNotFound(head.run_id, f"the shape {head.plan} of its graph is missing from the store")
-    return Plan(shape, {}, Codec(Registry()))
+    return Plan(shape, {}, Codec(Registry(), limit="max_value_bytes"))
 
 
 def steps_of(store: Store, head: Head, plan: Plan) -> list[StepInfo]:

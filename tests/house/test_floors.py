@@ -19,6 +19,7 @@ FLOORS = {
     "beluga_graph.reducers": 1,
     "beluga_graph.policy": 1,
     "beluga_graph.clock": 1,
+    "beluga_graph.names": 1,
     "beluga_graph.graph": 1,
     "beluga_graph.codec": 2,
     "beluga_graph.topics": 2,
