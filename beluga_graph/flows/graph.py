@@ -195,7 +195,7 @@ class Graph(Flow):
 
         `wait=k` fires at the first k successes and drops the rest; failures are tolerated while k can be
         reached. `timeout` (seconds since the fan-out) fires with what has arrived. `on_error="collect"` puts
-        a `Failure` in the place of a failed branch instead of failing.
+        a `Failure` in the place of a failed branch instead of failing; it tells the `branch` and its `item`.
         """
         if on_error not in ("fail", "collect"):
             msg = f"join {name!r}: on_error={on_error!r} is neither 'fail' nor 'collect'"
