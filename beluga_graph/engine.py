@@ -141,9 +141,10 @@ class Engine(Inspector):
     ) -> Run:
         """Start a run, or go on with the one of this id; it is on disk before this returns.
 
-        `context` is plain data that every node sees as `ctx.context`, and is stored. `session` names a
-        conversation that an agent goes on with, also in another process; one run at a time has it. `wait` waits
-        for a run that another owner drives instead of raising `RunBusy`. Raises `GraphError`, `NotData`, `BadRunId`,
+        `context` is plain data that every node sees as `ctx.context`, and is stored; the flow names the classes of
+        its values, as those of the input, in annotations or `types=`. `session` names a conversation that an agent
+        goes on with, also in another process; one run at a time has it. `wait` waits for a run that another owner
+        drives instead of raising `RunBusy`. Raises `GraphError`, `NotData`, `LimitReached`, `BadRunId`,
         `RunConflict`, `GraphChanged`, `StoreError`.
         """
         live, _ = await self._start(flow, value, run_id, context, session, limits, wait=wait)

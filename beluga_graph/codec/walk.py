@@ -89,7 +89,7 @@ def _way_out(value: Any) -> str:
     """Say why a value of this type is refused, and what to do."""
     cls = type(value)
     if kind_of(cls) is not None:
-        return "its class is not registered: name it in the types of a node, a tool or the state"
+        return "its class is not registered: annotate a node or a tool with it, or name it in types= of the flow"
     if cls is bytearray or cls is memoryview:
         return "it would come back as bytes: use bytes(...)"
     if isinstance(value, tuple):

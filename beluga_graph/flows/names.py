@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from typing import Any
 
+from beluga_graph.codec import Registry
 from beluga_graph.errors import BadName
 from beluga_graph.graph import END, START, Approval, DeclaredNode
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.names import is_blank
 
-__all__ = ["check_approval", "check_name", "check_seconds", "check_signal_name"]
+__all__ = ["check_approval", "check_name", "check_seconds", "check_signal_name", "checked_types"]
 
 _SECONDS_MAX = 3_155_760_000
 _NAME = re.compile(r"[^/#\[\]$\x00-\x1f\x7f]{1,200}")
@@ -53,3 +56,19 @@ def check_approval(where: str, wanted: Approval) -> None:
     if not isinstance(wanted, bool) and (isinstance(wanted, type) or not callable(wanted)):
         msg = f"{where}: requires_approval={wanted!r:.100}; give True, or a function that returns a bool"
         raise TypeError(msg)
+
+
+def checked_types(where: str, types: Iterable[Any]) -> tuple[Any, ...]:
+    """Return the types that a flow names beside its annotations.
+
+    Raises `TypeError` for one that holds no class whose instances can be stored.
+    """
+    if isinstance(types, type) or not isinstance(types, Iterable):
+        msg = f"{where}: types={types!r:.100}; give a list of them: types=[…]"
+        raise TypeError(msg)
+    named = tuple(types)
+    for annotation in named:
+        if not len(Registry.of(annotation)):
+            msg = f"{where}: types= names {annotation!r:.100}, in which there is no dataclass, pydantic model or Enum"
+            raise TypeError(msg)
+    return named

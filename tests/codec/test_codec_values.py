@@ -157,7 +157,7 @@ class Mute:
 
 
 LOCK = threading.Lock()
-UNREGISTERED = "its class is not registered: name it in the types of a node, a tool or the state"
+UNREGISTERED = "its class is not registered: annotate a node or a tool with it, or name it in types= of the flow"
 LIVE = "a live object cannot be stored: pass what it is made from, and keep it among the engine's deps"
 CODE = "code is never stored: pass a name and look it up where it is used"
 
@@ -215,7 +215,7 @@ def test_the_message_names_the_place_shows_the_value_and_tells_the_way_out() -> 
         CODEC.encode({"docs": [{"x": Loose(3)}]})
     assert str(caught.value) == (
         f"the value at ['docs'][0]['x'] is not data: {__name__}.Loose Loose(x=3): "
-        "its class is not registered: name it in the types of a node, a tool or the state"
+        "its class is not registered: annotate a node or a tool with it, or name it in types= of the flow"
     )
     with pytest.raises(NotData) as caught:
         CODEC.encode(Mute())
