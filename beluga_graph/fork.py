@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from beluga_graph.adoption import has_changed
@@ -23,7 +23,14 @@ _MARK = b"\x01"
 
 
 def forked(
-    store: Store, plan: Plan, run_id: str, seq: int, new_id: str, update: dict[str, Any]
+    store: Store,
+    plan: Plan,
+    run_id: str,
+    seq: int,
+    new_id: str,
+    *,
+    update: Mapping[str, Any],
+    replace: Mapping[str, Any],
 ) -> tuple[Snapshot, History, list[Op]]:
     """Return the snapshot that a fork begins with, its history, and the writes that copy what it refers to.
 
@@ -38,12 +45,13 @@ def forked(
     run.run_id, run.seq, run.plan = new_id, 0, plan.fingerprint
     history = History(store, new_id)
     source, target = Keys(run_id), history.keys
+    changed = _Changed(run, plan, history, run_id, replace) if replace or update else None
     born = Check(source.birth, store.get(source.birth))  # or the source is being deleted, and the copy has holes
     ops: list[Op] = [born, *_items(store, run, source, target), *_marks(store, source, target)]
     ops += _unread(store, run, source, target)
     run.inbox = {}  # what was read is not copied: the fork's own signals are counted from the first
-    if update:
-        ops += _updated(run, plan, history, run_id, update)
+    if changed is not None:
+        ops += changed.updated(update)
     return run, history, ops
 
 
@@ -92,29 +100,48 @@ class _Reader:
         return self._source.items(place, field, start, stop)
 
 
-def _updated(run: Snapshot, plan: Plan, history: History, source_id: str, update: dict[str, Any]) -> list[Op]:
-    """Apply an update to the state of the graph itself; return the writes of its items and large values."""
-    if plan.state is None:
-        raise StateError(run.run_id, f"graph {plan.name!r} has no state to update")
-    source = History(history.store, source_id)
-    state = AttemptState(plan.state, run, "", _Reader(plan, source), source.known_items)
-    state.update(update)
-    written = state.written()
-    ops: list[Op] = []
-    values: list[Value] = []
-    changes: list[tuple[Any, ...]] = []
-    for field, encoded in written.values:
-        kept = history.put_away(encoded)
-        if kept is not encoded:
-            ops += history.blob_ops([(kept, encoded)])
-        changes.append(("set", "", field, len(values)))
-        values.append(kept)
-    for field, new in written.items:
-        prefix, start = history.keys.channel("", field), run.places[""].lengths.get(field, 0)
-        for index, item in enumerate(new, start):
-            key = prefix + index.to_bytes(8, "big")
-            ops.append(Put(key, sealed(key, item)))
-        changes.append(("append", "", field, len(new)))
-    run.apply(Patch(tuple(values), tuple(changes), ()))
-    run.seq = 0
-    return ops
+class _Changed:
+    """The state of the graph itself, changed for a fork."""
+
+    def __init__(self, run: Snapshot, plan: Plan, history: History, source_id: str, replace: Mapping[str, Any]) -> None:
+        """Replace fields in the snapshot: what they held is not there any more, and so not copied."""
+        if plan.state is None:
+            raise StateError(run.run_id, f"graph {plan.name!r} has no state to update")
+        source = History(history.store, source_id)
+        self._run, self._history = run, history
+        self._state = AttemptState(plan.state, run, "", _Reader(plan, source), source.known_items)
+        self._replaced: list[tuple[str, bytes]] = []
+        place = run.places[""]
+        for field, value in replace.items():
+            encoded = self._state.encoded(field, value)
+            if isinstance(encoded, bytes):
+                place.fields[field] = encoded
+                self._replaced.append((field, encoded))
+            else:
+                place.lengths.pop(field, None)
+                place.fields[field] = plan.encode([])  # stands for the field's default, which is replaced, too
+                self._state.update({field: value})
+
+    def updated(self, update: Mapping[str, Any]) -> list[Op]:
+        """Apply an update on top; return the writes of items and large values."""
+        self._state.update(dict(update))
+        written = self._state.written()
+        run, history = self._run, self._history
+        ops: list[Op] = []
+        values: list[Value] = []
+        changes: list[tuple[Any, ...]] = []
+        for field, encoded in [*self._replaced, *written.values]:
+            kept = history.put_away(encoded)
+            if kept is not encoded:
+                ops += history.blob_ops([(kept, encoded)])
+            changes.append(("set", "", field, len(values)))
+            values.append(kept)
+        for field, new in written.items:
+            prefix, start = history.keys.channel("", field), run.places[""].lengths.get(field, 0)
+            for index, item in enumerate(new, start):
+                key = prefix + index.to_bytes(8, "big")
+                ops.append(Put(key, sealed(key, item)))
+            changes.append(("append", "", field, len(new)))
+        run.apply(Patch(tuple(values), tuple(changes), ()))
+        run.seq = 0
+        return ops

@@ -145,7 +145,8 @@ def _state(
         known, default = channel.default() if channel is not None else (False, None)
         if field.reducer == "append":
             items = history.items("", field.name, 0, place.lengths.get(field.name, 0))
-            yield field.name, [*(default or ()), *(decode(item) for item in items)]
+            head = decode(place.fields[field.name]) if field.name in place.fields else default or ()
+            yield field.name, [*head, *(decode(item) for item in items)]
         elif field.name in place.fields:
             yield field.name, decode(place.fields[field.name])
         elif known:

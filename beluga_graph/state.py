@@ -142,7 +142,10 @@ class AttemptState:
         return items
 
     def _head(self, channel: Channel) -> list[Any]:
-        """Return what is before the items of an append field: the field's default, if it has one."""
+        """Return what is before the items of an append field: its default, unless a fork has replaced that."""
+        replaced = self._decoded(self._layers[0][1], channel.name)
+        if replaced is not _NOTHING:
+            return list(replaced)
         known, default = channel.default()
         return list(default) if known else []
 
@@ -163,6 +166,15 @@ class AttemptState:
             self._new.setdefault(field, []).extend(encoded)
         for channel, value in pending:
             self._add(channel, _Update(value, f"node {self._node!r}"))
+
+    def encoded(self, field: str, value: Any) -> bytes | list[bytes]:
+        """Return what the whole of a field is stored as: a value, or the items of an append field."""
+        channel = self._channel(field)
+        if not channel.appends:
+            return self._encoded(channel, self._checked(channel, value))
+        if not isinstance(value, list | tuple):
+            raise StateError("", f"state field {self._path(field)} is a list: give all its items, not {value!r:.80}")
+        return [self._encoded(channel, self._checked(channel, item)) for item in value]
 
     def fold(self, branches: Sequence[tuple[int, str, Place]]) -> None:
         """Fold the layers of a scope's branches into the updates, in order: what a join begins with."""
