@@ -10,7 +10,6 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from beluga_graph.codec import TooLarge
 from beluga_graph.disk import Head, Keys
 from beluga_graph.errors import RunConflict, RunError
 from beluga_graph.given import Wanted, check_same, put_away
@@ -235,10 +234,8 @@ class Admission:
         """Commit a new run; `None` if another process has just created one of this id."""
         plan = wanted.plan
         history = History(self.store, run_id)
-        values, blobs = put_away(plan.codec, history, wanted.value, wanted.context)
         allowed = (wanted.limits.overrides() if wanted.limits is not None else {}).get("max_value_bytes")
-        if allowed is not None and (size := len(plan.codec.encode(wanted.value))) > allowed:
-            raise TooLarge(size, allowed)
+        values, blobs = put_away(plan, history, wanted.value, wanted.context, allowed=allowed)
         now = self.scheduler.clock.now_ms()
         session, ops = None, history.blob_ops(blobs)
         if wanted.session is not None:

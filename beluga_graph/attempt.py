@@ -8,16 +8,17 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from beluga_graph.clock import Clock
-from beluga_graph.codec import NotData, TooLarge
+from beluga_graph.codec import NotData
 from beluga_graph.errors import LimitReached, StateError
 from beluga_graph.events import revive
+from beluga_graph.items import KnownItems
 from beluga_graph.kernel.rules import limit
 from beluga_graph.kernel.snapshot import Snapshot, Token
 from beluga_graph.kernel.triggers import NodeFailed, NodeFinished
 from beluga_graph.kernel.words import EventFields, Value
 from beluga_graph.plan import Binding, Plan
 from beluga_graph.published import MESSAGES_MAX, Published
-from beluga_graph.state import StateView
+from beluga_graph.state import AttemptState, StateView
 from beluga_graph.threads import DaemonPool
 from beluga_graph.topics import check_topic
 
@@ -49,6 +50,9 @@ class Memory(Protocol):
 
     memo: dict[Any, Any]
     """What was decoded before, of values that nobody can change; lost with the process."""
+
+    known_items: KnownItems
+    """The items of append fields that were read before."""
 
     def load(self, value: bytes) -> bytes:
         """Return an encoded value whole; large ones are stored apart."""
@@ -122,7 +126,7 @@ class Attempt:
         self.blobs: list[tuple[bytes, bytes]] = []
         self.messages: list[Published] = []
         self._show = show
-        self._state: StateView | None = None
+        self._state: AttemptState | None = None
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -157,19 +161,26 @@ class Attempt:
             node, place = self.run.scopes[scope].node, self.run.scopes[scope].place
 
     @property
-    def state(self) -> StateView:
-        """The state that the node sees. Raises `StateError` if its graph has none."""
+    def state(self) -> AttemptState:
+        """The state that the node reads and updates. Raises `StateError` if its graph has none."""
         if self._state is None:
             binding = self.binding.state
             if binding is None:
                 frame = self.plan.shape.nodes[self.token.node].frame or self.plan.name
                 raise StateError("", f"graph {frame!r} has no state: build it with state=<a pydantic model>")
-            self._state = StateView(binding, self.run, self.token.place, self)
+            self._state = AttemptState(
+                binding, self.run, self.token.place, self, self.memory.known_items, node=self.token.node
+            )
         return self._state
 
     @property
-    def touched_state(self) -> StateView | None:
-        """The state view, if anything looked at it."""
+    def view(self) -> StateView:
+        """The state as the node's function sees it. Raises `StateError` if its graph has none."""
+        return StateView(self.state)
+
+    @property
+    def touched_state(self) -> AttemptState | None:
+        """The state, if anything looked at it."""
         return self._state
 
     def decode(self, value: Value) -> Any:
@@ -177,17 +188,15 @@ class Attempt:
         return revive(self.plan.codec, self.memory.load, value)
 
     def encode(self, value: Any) -> bytes:
-        """Return a value's bytes."""
-        return self.plan.codec.encode(value)
+        """Return a value's bytes. Raises `NotData`, `LimitReached`."""
+        return self.plan.encode(value, self.limit("max_value_bytes") if self.run.limits else None)
 
     def keep(self, value: Any) -> bytes:
         """Encode a value for the trigger; a large one travels beside it."""
-        return self.keep_encoded(self.plan.codec.encode(value))
+        return self.keep_encoded(self.encode(value))
 
     def keep_encoded(self, encoded: bytes) -> bytes:
-        """Return what stands for an encoded value in the trigger. Raises `TooLarge`."""
-        if self.run.limits and len(encoded) > (allowed := self.limit("max_value_bytes")):
-            raise TooLarge(len(encoded), allowed)
+        """Return what stands for an encoded value in the trigger."""
         kept = self.memory.put_away(encoded)
         if kept is not encoded:
             self.blobs.append((kept, encoded))

@@ -82,9 +82,9 @@ class Parting:
     token: str
     node: str
     event: str
-    """`begins`, or the type of a stored event."""
+    """`begins`, `chooses` for a route, or the type of a stored event."""
     detail: str = ""
-    """A tool's or a signal's name, a handoff's target, the type of a failure."""
+    """A tool's or a signal's name, a handoff's target, a route, the type of a failure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

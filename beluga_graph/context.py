@@ -60,16 +60,21 @@ class Context:
     def state(self) -> Any:
         """The graph's state as this node sees it, its own updates included: one attribute a field.
 
-        A field is decoded when it is first read; an `append` field is an immutable sequence. Writing goes
-        through `update`.
+        A field is decoded when it is first read. An `append` field is a list that cannot be changed; a copy of it
+        can. Its items are decoded once while the run stays in this process, but for those that could be changed
+        (dicts, models that are not frozen): each attempt that looks gets its own. Writing goes through `update`.
+
+        The whole may be returned, published or put into a value: it is stored as an instance of the state's model.
         """
-        return self._attempt.state
+        return self._attempt.view
 
     def update(self, **fields: Any) -> None:
         """Update fields of the state, each through its reducer; a field without a reducer is set.
 
-        Updates are committed with the node, and dropped with a failed attempt. Raises `StateError` for a
-        field that is not there or a value that the field's type refuses.
+        Updates of one field are applied in the order in which they were made. A list or tuple adds its items to an
+        `append` field, also one that was read from the state. Updates are committed with the node, and dropped with
+        a failed attempt. Raises `StateError` for a field that is not there or a value that the field's type
+        refuses.
         """
         self._attempt.state.update(fields)
 

@@ -47,6 +47,7 @@ from typing import Any
 
 from beluga_graph.codec import DamagedRecord, seal, unseal
 from beluga_graph.errors import BadRunId
+from beluga_graph.names import is_blank, is_name
 
 __all__ = [
     "KINDS",
@@ -126,11 +127,8 @@ def short(text: str) -> bytes:
 
 def check_run_id(run_id: str) -> str:
     """Return the id if it can be one: 1 to 200 characters, printable, no path in it. Raises `BadRunId`."""
-    rule = "a run id is 1 to 200 printable characters without / \\ and not . or .."
-    if not isinstance(run_id, str):
-        raise BadRunId("", f"{run_id!r:.80} is no run id: {rule}")
-    bad = not run_id or len(run_id) > 200 or not run_id.isprintable() or run_id.strip(". ") == ""
-    if bad or "/" in run_id or "\\" in run_id:
+    if not is_name(run_id) or "/" in run_id or "\\" in run_id or is_blank(run_id.strip(". ")):
+        rule = "a run id is 1 to 200 printable characters without / \\, not all of them blank, and not . or .."
         raise BadRunId("", f"{run_id!r:.80} is no run id: {rule}")
     return run_id
 

@@ -146,9 +146,10 @@ class Engine(Inspector):
     ) -> Run:
         """Start a run, or go on with the one of this id; it is on disk before this returns.
 
-        `context` is plain data that every node sees as `ctx.context`, and is stored. `session` names a
-        conversation that an agent goes on with, also in another process; one run at a time has it. `wait` waits
-        for a run that another owner drives instead of raising `RunBusy`. Raises `GraphError`, `NotData`, `BadRunId`,
+        `context` is plain data that every node sees as `ctx.context`, and is stored; the flow names the classes of
+        its values, as those of the input, in annotations or `types=`. `session` names a conversation that an agent
+        goes on with, also in another process; one run at a time has it. `wait` waits for a run that another owner
+        drives instead of raising `RunBusy`. Raises `GraphError`, `NotData`, `LimitReached`, `BadRunId`,
         `RunConflict`, `GraphChanged`, `StoreError`.
         """
         live, _ = await self._start(flow, value, run_id, context, session, limits, wait=wait)
@@ -284,18 +285,29 @@ class Engine(Inspector):
         return RunStatus(await cancelled(self._runs, run_id, self._plan_or_shape))
 
     async def fork(
-        self, run_id: str, seq: int, *, run_id_new: str | None = None, update: dict[str, Any] | None = None
+        self,
+        run_id: str,
+        seq: int,
+        *,
+        run_id_new: str | None = None,
+        update: Mapping[str, Any] | None = None,
+        replace: Mapping[str, Any] | None = None,
     ) -> Run:
-        """Start a new run from where another one was after step `seq`; `update` goes to the graph's state.
+        """Start a new run from where another one was after step `seq`.
 
-        Unread signals are copied; timers that are overdue fire. The new run has keys of its own: what its
-        nodes do outside happens again. Raises `RunNotFound`, `RunConflict`, `GraphChanged`, `StateError`.
+        `replace` sets fields of the graph's state to values, whatever they held: an `append` field has the given
+        items and no others. `update` then goes through the fields' reducers, as `ctx.update` does.
+
+        Unread signals are copied; timers that are overdue fire. The new run has keys of its own: what its nodes do
+        outside happens again. Raises `RunNotFound`, `RunConflict`, `GraphChanged`, `StateError`.
         """
         self._check_open()
         plan = self._plan_of(self._runs.head(check_run_id(run_id)))
         new_id = check_run_id(run_id_new) if run_id_new is not None else secrets.token_hex(16)
         await cleared(self._scheduler.committer, new_id)
-        snapshot, history, ops = forked(self.store, plan, run_id, seq, new_id, update or {})
+        snapshot, history, ops = forked(
+            self.store, plan, run_id, seq, new_id, update=update or {}, replace=replace or {}
+        )
         trigger = RunForked(self._scheduler.clock.now_ms(), run_id, seq)
         return self._handle(await self._runs.fork(plan, (snapshot, history, ops, trigger)))
 

@@ -24,13 +24,13 @@ BelugaError
 │   ├── BadSignal               a payload that the wait for it would not take
 │   ├── BadRunId                an id that cannot be used
 │   ├── LimitReached            something counted passed its limit
+│   │   └── Interrupted         a node was running at too many crashes
 │   ├── JoinUnreachable         too many branches failed
 │   ├── StateError              a state field that is not there, or refuses an update
 │   ├── StateConflict           two branches set one field without a reducer
 │   ├── UnknownRoute            a branch chose a route that it does not have
 │   ├── SignalTimeout           no signal came in time
 │   ├── Rejected                a person was asked and said no
-│   ├── Interrupted             a node was running at too many crashes
 │   └── Timeout                 an attempt, a frame or the run passed its deadline
 ├── SnapshotError               stored bytes, or a value, cannot be what they should
 │   ├── NotData                 a value that cannot be stored
@@ -218,7 +218,7 @@ class BadSignal(RunError):
 
 
 class LimitReached(RunError):
-    """Something counted passed its limit."""
+    """Something counted passed its limit, which the message names as `Limits` does."""
 
 
 class JoinUnreachable(RunError):
@@ -245,8 +245,8 @@ class Rejected(RunError):
     """A person was asked for approval and said no; never tried again. The message is the reason that was given."""
 
 
-class Interrupted(RunError):
-    """A node was running at too many crashes of its owner."""
+class Interrupted(LimitReached):
+    """A node was running at more crashes of its owner than `max_interruptions`."""
 
 
 class Timeout(RunError, TimeoutError):

@@ -86,6 +86,10 @@ class Failure:
     attempts: int
     input: Any = None
     """What the node had been given."""
+    branch: int | None = None
+    """Among the results that a join gets: the number of the branch that failed, from 0. Elsewhere `None`."""
+    item: Any = None
+    """Likewise the value that the branch began with: its item, where the fan-out has `over`."""
 
     def __str__(self) -> str:
         return f"{self.type}: {self.message}"

@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import inspect
 from collections.abc import Callable, Coroutine, Generator, Iterable
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -239,18 +240,23 @@ def _kept_item(attempt: Attempt, index: int, item: Any) -> Value:
         raise NotData(f"[{index}]{error.path}", error.type_name, error.shown, error.reason) from None
 
 
-def _arrived(attempt: Attempt) -> list[tuple[int, Value]]:
-    """Return the results that count for a join, in branch order."""
+def _arrived(attempt: Attempt) -> list[Any]:
+    """Return the results that count for a join, decoded, in branch order; a `Failure` tells its branch and item."""
     place = attempt.run.places.get(attempt.token.place)
     if place is None or place.opened is None:
         return []  # the join was dropped meanwhile: the attempt is too late, whatever comes of it
     scope = attempt.run.scopes[place.opened]
     collect = attempt.plan.shape.nodes[attempt.token.node].collect
-    return sorted({**scope.failures, **scope.results}.items() if collect else scope.results.items(), key=_branch)
+    counted = {**scope.failures, **scope.results} if collect else scope.results
+    return [_result(attempt, place.opened, branch, counted[branch]) for branch in sorted(counted)]
 
 
-def _branch(result: tuple[int, Value]) -> int:
-    return result[0]
+def _result(attempt: Attempt, scope: str, branch: int, value: Value) -> Any:
+    result = attempt.decode(value)
+    if isinstance(value, bytes):
+        return result
+    item = attempt.run.places[f"{scope}[{branch}]/"].item
+    return replace(result, branch=branch, item=None if item is None else attempt.decode(item))
 
 
 def _gathered(attempt: Attempt) -> list[Any]:
@@ -262,12 +268,12 @@ def _gathered(attempt: Attempt) -> list[Any]:
     layers = [(i, name, attempt.run.places[name]) for i, name in places]
     if any(layer.fields or layer.lengths for _, _, layer in layers):
         attempt.state.fold(layers)
-    return [attempt.decode(value) for _, value in _arrived(attempt)]
+    return _arrived(attempt)
 
 
 def _join_input(attempt: Attempt) -> Value | None:
     try:
-        return attempt.keep([attempt.decode(value) for _, value in _arrived(attempt)])
+        return attempt.keep(_arrived(attempt))
     except CodecError:  # a join's inputs may be too large together; the failure is recorded without them
         return None
 

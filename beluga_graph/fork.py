@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from beluga_graph.adoption import has_changed
-from beluga_graph.codec import Codec
 from beluga_graph.disk import Keys, read, sealed
 from beluga_graph.errors import RunConflict, StateError
 from beluga_graph.events import revive
@@ -15,7 +14,7 @@ from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.words import Patch, Value
 from beluga_graph.plan import Plan
-from beluga_graph.state import StateView
+from beluga_graph.state import AttemptState
 from stores.base import Check, Op, Put, Store
 
 __all__ = ["forked"]
@@ -24,7 +23,14 @@ _MARK = b"\x01"
 
 
 def forked(
-    store: Store, plan: Plan, run_id: str, seq: int, new_id: str, update: dict[str, Any]
+    store: Store,
+    plan: Plan,
+    run_id: str,
+    seq: int,
+    new_id: str,
+    *,
+    update: Mapping[str, Any],
+    replace: Mapping[str, Any],
 ) -> tuple[Snapshot, History, list[Op]]:
     """Return the snapshot that a fork begins with, its history, and the writes that copy what it refers to.
 
@@ -39,12 +45,13 @@ def forked(
     run.run_id, run.seq, run.plan = new_id, 0, plan.fingerprint
     history = History(store, new_id)
     source, target = Keys(run_id), history.keys
+    changed = _Changed(run, plan, history, run_id, replace) if replace or update else None
     born = Check(source.birth, store.get(source.birth))  # or the source is being deleted, and the copy has holes
     ops: list[Op] = [born, *_items(store, run, source, target), *_marks(store, source, target)]
     ops += _unread(store, run, source, target)
     run.inbox = {}  # what was read is not copied: the fork's own signals are counted from the first
-    if update:
-        ops += _updated(run, plan, history, run_id, update)
+    if changed is not None:
+        ops += changed.updated(update)
     return run, history, ops
 
 
@@ -80,41 +87,61 @@ def _unread(store: Store, run: Snapshot, source: Keys, target: Keys) -> Iterator
 class _Reader:
     """Reads the source's items while the fork's are being written."""
 
-    def __init__(self, codec: Codec, source: History) -> None:
-        self._codec, self._source = codec, source
+    def __init__(self, plan: Plan, source: History) -> None:
+        self._plan, self._source = plan, source
 
     def decode(self, value: Value) -> Any:
-        return revive(self._codec, self._source.load, value)
+        return revive(self._plan.codec, self._source.load, value)
 
     def encode(self, value: Any) -> bytes:
-        return self._codec.encode(value)
+        return self._plan.encode(value)
 
     def items(self, place: str, field: str, start: int, stop: int) -> Iterator[bytes]:
         return self._source.items(place, field, start, stop)
 
 
-def _updated(run: Snapshot, plan: Plan, history: History, source_id: str, update: dict[str, Any]) -> list[Op]:
-    """Apply an update to the state of the graph itself; return the writes of its items and large values."""
-    if plan.state is None:
-        raise StateError(run.run_id, f"graph {plan.name!r} has no state to update")
-    view = StateView(plan.state, run, "", _Reader(plan.codec, History(history.store, source_id)))
-    view.update(update)
-    written = view.written()
-    ops: list[Op] = []
-    values: list[Value] = []
-    changes: list[tuple[Any, ...]] = []
-    for field, encoded in written.values:
-        kept = history.put_away(encoded)
-        if kept is not encoded:
-            ops += history.blob_ops([(kept, encoded)])
-        changes.append(("set", "", field, len(values)))
-        values.append(kept)
-    for field, new in written.items:
-        prefix, start = history.keys.channel("", field), run.places[""].lengths.get(field, 0)
-        for index, item in enumerate(new, start):
-            key = prefix + index.to_bytes(8, "big")
-            ops.append(Put(key, sealed(key, item)))
-        changes.append(("append", "", field, len(new)))
-    run.apply(Patch(tuple(values), tuple(changes), ()))
-    run.seq = 0
-    return ops
+class _Changed:
+    """The state of the graph itself, changed for a fork."""
+
+    def __init__(self, run: Snapshot, plan: Plan, history: History, source_id: str, replace: Mapping[str, Any]) -> None:
+        """Replace fields in the snapshot: what they held is not there any more, and so not copied."""
+        if plan.state is None:
+            raise StateError(run.run_id, f"graph {plan.name!r} has no state to update")
+        source = History(history.store, source_id)
+        self._run, self._history = run, history
+        self._state = AttemptState(plan.state, run, "", _Reader(plan, source), source.known_items)
+        self._replaced: list[tuple[str, bytes]] = []
+        place = run.places[""]
+        for field, value in replace.items():
+            encoded = self._state.encoded(field, value)
+            if isinstance(encoded, bytes):
+                place.fields[field] = encoded
+                self._replaced.append((field, encoded))
+            else:
+                place.lengths.pop(field, None)
+                place.fields[field] = plan.encode([])  # stands for the field's default, which is replaced, too
+                self._state.update({field: value})
+
+    def updated(self, update: Mapping[str, Any]) -> list[Op]:
+        """Apply an update on top; return the writes of items and large values."""
+        self._state.update(dict(update))
+        written = self._state.written()
+        run, history = self._run, self._history
+        ops: list[Op] = []
+        values: list[Value] = []
+        changes: list[tuple[Any, ...]] = []
+        for field, encoded in [*self._replaced, *written.values]:
+            kept = history.put_away(encoded)
+            if kept is not encoded:
+                ops += history.blob_ops([(kept, encoded)])
+            changes.append(("set", "", field, len(values)))
+            values.append(kept)
+        for field, new in written.items:
+            prefix, start = history.keys.channel("", field), run.places[""].lengths.get(field, 0)
+            for index, item in enumerate(new, start):
+                key = prefix + index.to_bytes(8, "big")
+                ops.append(Put(key, sealed(key, item)))
+            changes.append(("append", "", field, len(new)))
+        run.apply(Patch(tuple(values), tuple(changes), ()))
+        run.seq = 0
+        return ops

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from beluga_graph.codec import Codec
 from beluga_graph.disk import Head
 from beluga_graph.errors import BadSignal, RunConflict
 from beluga_graph.history import History
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.names import is_blank
 from beluga_graph.plan import Plan
 from beluga_graph.policy import Limits
 
@@ -26,11 +26,16 @@ class Wanted(NamedTuple):
     session: str | None = None
 
 
-def put_away(codec: Codec, history: History, *values: Any) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
-    """Encode values from outside; return what stands for each, and the large ones. Raises `NotData`."""
+def put_away(
+    plan: Plan, history: History, *values: Any, allowed: int | None = None
+) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
+    """Encode values from outside; return what stands for each, and the large ones.
+
+    A run may be `allowed` fewer bytes than its graph. Raises `NotData`, `LimitReached`.
+    """
     kept, blobs = [], []
     for value in values:
-        encoded = codec.encode(value)
+        encoded = plan.encode(value, allowed)
         kept.append(history.put_away(encoded))
         if kept[-1] is not encoded:
             blobs.append((kept[-1], encoded))
@@ -39,8 +44,8 @@ def put_away(codec: Codec, history: History, *values: Any) -> tuple[list[bytes],
 
 def check_signal(run_id: str, name: str) -> None:
     """Refuse what can be no signal's name, and an answer: a question is answered once, and only if it was asked."""
-    if not isinstance(name, str):
-        raise BadSignal(run_id, f"{name!r:.100} is no name of a signal: give a text")
+    if not isinstance(name, str) or is_blank(name):
+        raise BadSignal(run_id, f"{name!r:.100} is no name of a signal: give a text that can be seen")
     if is_answer(name):
         message = f"{name!r:.100} is the name of an answer: give it by engine.answer(…), to a question of pending()"
         raise BadSignal(run_id, message)
@@ -66,7 +71,7 @@ def check_same(head: Head, snapshot: Snapshot, history: History, wanted: Wanted 
     if head.flow != wanted.plan.name:
         message = f"the id belongs to a run of flow {head.flow!r}, not {wanted.plan.name!r}: choose another id"
         raise RunConflict(head.run_id, message)
-    values, _ = put_away(wanted.plan.codec, history, wanted.value)
+    values, _ = put_away(wanted.plan, history, wanted.value)
     if values[0] != snapshot.input:
         message = "the id belongs to a run with another input: choose another id, or resume it by its id"
         raise RunConflict(head.run_id, message)

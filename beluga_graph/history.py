@@ -16,6 +16,7 @@ from beluga_graph.attempt import Ended, Items
 from beluga_graph.codec import DamagedRecord
 from beluga_graph.disk import Head, Keys, read, sealed
 from beluga_graph.errors import RunNotFound
+from beluga_graph.items import KnownItems
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, Snapshot, Token
@@ -57,13 +58,25 @@ class Stored:
 class History:
     """One run's records. Builds the operations of a commit; reads what attempts ask for."""
 
-    __slots__ = ("_ahead", "_blobs", "_since_bytes", "_since_steps", "_size", "keys", "memo", "run_id", "store")
+    __slots__ = (
+        "_ahead",
+        "_blobs",
+        "_since_bytes",
+        "_since_steps",
+        "_size",
+        "keys",
+        "known_items",
+        "memo",
+        "run_id",
+        "store",
+    )
 
     def __init__(self, store: Store, run_id: str, *, size: int = 0, steps_since: int = 0) -> None:
         self.store = store
         self.run_id = run_id
         self.keys = Keys(run_id)
         self.memo: dict[Any, Any] = {}
+        self.known_items = KnownItems()
         self._ahead: dict[bytes, bytes] = {}  # what was produced and is not committed yet
         self._blobs: set[bytes] = set()  # large values that this run refers to
         self._size = size  # of the last full snapshot

@@ -45,7 +45,7 @@ def stored_plan(store: Store, head: Head) -> Plan:
     shape = read_shape(store, head.plan)
     if shape is None:
         raise RunNotFound(head.run_id, f"the shape {head.plan} of its graph is missing from the store")
-    return Plan(shape, {}, Codec(Registry()))
+    return Plan(shape, {}, Codec(Registry(), limit="max_value_bytes"))
 
 
 def steps_of(store: Store, head: Head, plan: Plan) -> list[StepInfo]:
@@ -145,7 +145,8 @@ def _state(
         known, default = channel.default() if channel is not None else (False, None)
         if field.reducer == "append":
             items = history.items("", field.name, 0, place.lengths.get(field.name, 0))
-            yield field.name, [*(default or ()), *(decode(item) for item in items)]
+            head = decode(place.fields[field.name]) if field.name in place.fields else default or ()
+            yield field.name, [*head, *(decode(item) for item in items)]
         elif field.name in place.fields:
             yield field.name, decode(place.fields[field.name])
         elif known:

@@ -38,7 +38,7 @@ async def send(
     history, keys = History(store, run_id), Keys(run_id)
     check_payload(plan, run_id, name, payload)
     try:
-        (kept,), blobs = put_away(plan.codec, history, payload)
+        (kept,), blobs = put_away(plan, history, payload)
     except NotData as error:
         if known:
             raise

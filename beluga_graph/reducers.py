@@ -1,8 +1,12 @@
 """Reducers: how an update of a state field joins what is there.
 
 A reducer is named in the type: `total: Annotated[int, add] = 0`. It is a pure function of the current value
-and the update, and *associative*: `r(r(a, b), c) == r(a, r(b, c))`. That is what lets the branches of a
-fan-out collect updates apart and a join fold them in branch order. Any function of this kind will do.
+and the update. A node's updates are applied one by one, in order: `r(r(value, a), b)`.
+
+A branch of a fan-out does not know the value that its updates will reach, so it combines them into one, and so
+does a fan-out within a branch: `r(value, r(a, b))`. There the reducer must be *associative*: `r(r(a, b), c) ==
+r(a, r(b, c))`. The reducers here are. `lambda items, new: [*items, new]` is not, for it cannot take an item for
+`items`: it serves outside of fan-outs, and in branches that update the field once.
 """
 
 from __future__ import annotations

@@ -271,7 +271,7 @@ class Scheduler:
         allowed = limit(live.plan.shape, live.snapshot, "max_interruptions")
         for token in list(live.snapshot.tokens.values()):
             if token.state == RUN and token.interruptions > allowed:
-                message = f"{token.interruptions} processes ended while the node ran; the limit is {allowed}"
+                message = f"{token.interruptions} processes ended while the node ran; max_interruptions is {allowed}"
                 trigger = NodeFailed(
                     token.name, token.attempt, self.clock.now_ms(), "Interrupted", message, retryable=False
                 )

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from beluga_graph.codec import Codec
 from beluga_graph.disk import read, sealed, short
-from beluga_graph.errors import RunConflict
+from beluga_graph.errors import RunConflict, RunError
 from beluga_graph.events import revive
 from beluga_graph.kernel.snapshot import COMPLETED, Snapshot
+from beluga_graph.names import is_blank
 from beluga_graph.plan import Plan
 from stores.base import Check, Op, Put, Store
 
@@ -61,8 +62,11 @@ class Session:
 def open_session(store: Store, plan: Plan, session_id: str, run_id: str) -> tuple[Session, bytes | None]:
     """Return a session for a new run, and its record as it is now.
 
-    Raises `RunConflict` if a run has it, and for a flow that is no conversation: what runs inside one is not kept.
+    Raises `RunConflict` if a run has it, and for a flow that is no conversation: what runs inside one is not kept;
+    `RunError` for what is no name.
     """
+    if not isinstance(session_id, str) or is_blank(session_id):
+        raise RunError(run_id, f"{session_id!r:.80} is no name of a session: give a text that can be seen")
     if plan.state is None or not getattr(plan.state.model, "keeps_session", False):
         raise RunConflict(run_id, f"flow {plan.name!r} is no agent, and so has no conversation to keep: drop session=")
     session = Session(plan.name, session_id)

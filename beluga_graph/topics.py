@@ -16,11 +16,12 @@ from operator import or_
 
 from beluga_graph.codec.shown import shown
 from beluga_graph.errors import BadTopic
+from beluga_graph.names import is_blank
 
 __all__ = ["TOPIC_LENGTH_MAX", "check_pattern", "check_topic", "chooses"]
 
 TOPIC_LENGTH_MAX = 200
-_RULE = f"1 to {TOPIC_LENGTH_MAX} printable characters, in parts with dots between them, none of them empty"
+_RULE = f"1 to {TOPIC_LENGTH_MAX} printable characters, in parts with dots between them, none of them empty or blank"
 
 
 def check_topic(topic: str) -> str:
@@ -55,5 +56,5 @@ def chooses(pattern: str, topic: str) -> bool:
 def _check(text: str, what: str) -> None:
     if not isinstance(text, str):
         raise BadTopic(f"{what} {shown(text)} is a {type(text).__name__}: give a str of {_RULE}")
-    if not 0 < len(text) <= TOPIC_LENGTH_MAX or not text.isprintable() or not all(text.split(".")):
+    if not 0 < len(text) <= TOPIC_LENGTH_MAX or not text.isprintable() or any(map(is_blank, text.split("."))):
         raise BadTopic(f"{what} {shown(text)} of {len(text)} characters: give {_RULE}")

@@ -20,7 +20,7 @@ from stores.base import Store
 
 __all__ = ["BEGINS", "Fact", "Part", "Told", "Walk", "parts_of", "results_of", "walk_of"]
 
-BEGINS = "begins"
+BEGINS, CHOOSES = "begins", "chooses"
 _FORKED = "RunForked"
 _UNTOLD = frozenset(("run_started", "waiting", "retry"))  # they say how a visit went on, not where it led
 
@@ -40,7 +40,7 @@ class Fact(NamedTuple):
     token: str
     node: str
     event: str
-    """`begins`, or the type of a stored event."""
+    """`begins`, `chooses` for a route, or the type of a stored event."""
     detail: str
 
 
@@ -90,6 +90,10 @@ class Walk:
             if op[0] in ("token", "open") and (name := f"{op[1]}{op[3]}#{op[4]}") not in self._begun:
                 self._begun.add(name)
                 self.facts.append(Fact(run_id, step.seq, name, op[2], BEGINS, ""))
+        # After what begins, which says more where it differs: a way back or out may begin nothing of its own.
+        for kind, node, token, more, _ in step.patch.events:
+            if kind == "node_finished" and more is not None and "route" in more:
+                self.facts.append(Fact(run_id, step.seq, token, node, CHOOSES, repr(more["route"])))
 
 
 def _detail(more: dict[str, Any] | None) -> str:

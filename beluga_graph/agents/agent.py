@@ -18,7 +18,7 @@ from beluga_graph.agents.turn import ANSWER, CALLS, Turn
 from beluga_graph.context import Context, inside
 from beluga_graph.errors import BadName, DelegationCycle, DuplicateNode, ModelError, ToolError
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.names import check_name
+from beluga_graph.flows.names import check_name, checked_types
 from beluga_graph.graph import END, START, Branch, Declared, DeclaredNode
 from beluga_graph.models.base import Model, resolve
 from beluga_graph.models.messages import ToolCall
@@ -44,7 +44,8 @@ class Agent(Flow):
     validated, and asked for again, at most 3 times in a row, if it does not fit. `settings` go to the provider
     as they are.
 
-    The input is text; a dict is told as a section per key, anything else as JSON. The output is the answer's
+    The input is text; a dict is told as a section per key, anything else as JSON. `types` are the classes of an
+    input, or of the run's `context=`, that no tool's annotation names, as in a `Graph`. The output is the answer's
     text, or an `output_type`.
     """
 
@@ -61,6 +62,7 @@ class Agent(Flow):
         max_turns: int = MAX_TURNS,
         output_type: Any = None,
         settings: Mapping[str, Any] | None = None,
+        types: Iterable[Any] = (),
     ) -> None:
         if max_turns < 1:
             msg = f"Agent({name!r}, max_turns={max_turns}): at least 1 turn is made"
@@ -78,6 +80,7 @@ class Agent(Flow):
         self.output = None if output_type in (None, str) else Output(output_type)
         self.output_retries = OUTPUT_RETRIES
         self.settings = dict(settings or {})
+        self.types = checked_types(f"agent {name!r}", types)
 
     @property
     def handoffs(self) -> tuple[Handoff, ...]:
@@ -96,7 +99,8 @@ class Agent(Flow):
         with _delegated(self):
             circle = _circle(self)
             outputs = tuple(member.output_type for member in circle.values() if member.output is not None)
-            graph = Declared(self.name, state=Conversation, types=(ToolCall, *outputs))
+            named = tuple(annotation for member in circle.values() for annotation in member.types)
+            graph = Declared(self.name, state=Conversation, types=(ToolCall, *outputs, *named))
             for member in circle.values():
                 _declare_member(graph, member)
         if len(circle) == 1:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel
 
 from beluga_graph.attempt import Attempt
+from beluga_graph.codec import is_fixed
 from beluga_graph.context import Context, inside
 from beluga_graph.events import Failure
 from beluga_graph.kernel.words import Value
@@ -87,14 +87,13 @@ def revision_key(ctx: Context, call: ToolCall) -> str:
 def seen(ctx: Context) -> tuple[Message, ...]:
     """Return the messages that the next model call is sent: the session's, then this call's.
 
-    What is on record never changes, so each message is decoded once while the run stays in this process: else a
-    turn would pay for the length of the conversation.
+    What is on record never changes, so what came before this call is decoded once while the run stays in this
+    process, as the call's own messages are: else a turn would pay for the length of the conversation.
     """
     attempt, state = inside(ctx), ctx.state
     known = _Known.of(attempt)
     stored = attempt.run.places[attempt.token.place]
-    known.take(attempt, stored.lengths.get("messages", 0))
-    own = (*known.own(attempt), *state.messages[len(known.messages) :])  # the attempt's own come last
+    own = tuple(state.messages)
     if "view" not in stored.fields:
         return (*known.of_session(attempt), *own)
     view = known.of_view(state, stored.fields["view"])
@@ -102,10 +101,9 @@ def seen(ctx: Context) -> tuple[Message, ...]:
 
 
 class _Known:
-    """What is known of one agent call's conversation."""
+    """What is known of the conversation before one agent call."""
 
     def __init__(self) -> None:
-        self.messages: list[Message | None] = []  # `None` for one that could be changed: decoded every time
         self.session: tuple[Message, ...] | None = None
         self.view: tuple[Value, View] | None = None
 
@@ -119,27 +117,12 @@ class _Known:
         known: _Known = memo[place]
         return known
 
-    def take(self, attempt: Attempt, length: int) -> None:
-        """Take up the messages that were committed since."""
-        for item in attempt.items(attempt.token.place, "messages", len(self.messages), length):
-            message = attempt.decode(item)
-            self.messages.append(message if _is_fixed(message) else None)
-
-    def own(self, attempt: Attempt) -> Iterator[Message]:
-        """Yield this call's messages."""
-        for index, message in enumerate(self.messages):
-            if message is not None:
-                yield message
-            else:
-                for item in attempt.items(attempt.token.place, "messages", index, index + 1):
-                    yield attempt.decode(item)
-
     def of_session(self, attempt: Attempt) -> tuple[Message, ...]:
         """Return the session's messages."""
         if self.session is not None:
             return self.session
         found = tuple(attempt.session_items())
-        if all(map(_is_fixed, found)):
+        if is_fixed(found):
             self.session = found
         return found
 
@@ -148,13 +131,9 @@ class _Known:
         if self.view is not None and self.view[0] == stored:
             return self.view[1]
         found: View = state.view
-        if all(map(_is_fixed, found.base)):
+        if is_fixed(found.base):
             self.view = (stored, found)
         return found
-
-
-def _is_fixed(message: Message) -> bool:
-    return message.echo is None and not isinstance(message.content, tuple)
 
 
 def as_text(value: Any) -> str:

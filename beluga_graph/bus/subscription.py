@@ -20,6 +20,7 @@ from beluga_graph.bus.record import Record
 from beluga_graph.clock import Clock
 from beluga_graph.codec import CodecError, DamagedRecord
 from beluga_graph.errors import BusError
+from beluga_graph.names import NAME_LENGTH_MAX, is_name
 from beluga_graph.threads import DaemonPool
 from beluga_graph.topics import chooses
 from stores.base import Conflict, Op, StoreClosed
@@ -34,7 +35,6 @@ TRIES = 5  # of a named subscription for one event
 _PAUSE_MS = 50  # before the second try; doubled for each one after
 _PAGE = 64  # events that are read at a time
 _FAR = 1_000  # events of other topics after which a cursor is moved past them
-_NAME_LENGTH_MAX = 200
 _CLOSE_S = 5.0  # how long a handler may take to end when it is cancelled
 _TRY_AGAIN_S = 1.0  # after the store could not be read or written
 
@@ -63,8 +63,9 @@ def handled_now() -> Delivery | None:
 
 def check_name(name: str) -> None:
     """Refuse what cannot be the name of a subscription. Raises `BusError`."""
-    if not isinstance(name, str) or not 0 < len(name) <= _NAME_LENGTH_MAX or not name.isprintable():
-        raise BusError(f"{name!r:.80} is no subscription's name: give 1 to {_NAME_LENGTH_MAX} printable characters")
+    if not is_name(name):
+        rule = f"give 1 to {NAME_LENGTH_MAX} printable characters, not all of them blank"
+        raise BusError(f"{name!r:.80} is no subscription's name: {rule}")
 
 
 class Subscription:

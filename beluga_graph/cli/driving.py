@@ -39,12 +39,20 @@ def resume(store: Path, run_id: str, flow: str, *, wait: bool, json: bool) -> No
 
 
 def fork(
-    store: Path, run_id: str, seq: int, flow: str, *, new_id: str | None, update: dict[str, Any], json: bool
+    store: Path,
+    run_id: str,
+    seq: int,
+    flow: str,
+    *,
+    new_id: str | None,
+    update: dict[str, Any],
+    replace: dict[str, Any],
+    json: bool,
 ) -> None:
     """Start a new run from where another one was, and go on with it until it ends or waits."""
 
     async def begin(engine: Engine) -> Run:
-        run = await engine.fork(run_id, seq, run_id_new=new_id, update=update or None)
+        run = await engine.fork(run_id, seq, run_id_new=new_id, update=update, replace=replace)
         if not json:  # at once: whoever stops the command must know what it has begun
             _say(f"run {run.id!r} is a fork of {run_id!r} after step {seq}")
         return run

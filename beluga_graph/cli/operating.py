@@ -138,6 +138,14 @@ def fork(
             "--set", help="Update a field of the state, through its reducer; may be repeated.", metavar="FIELD=JSON"
         ),
     ] = None,
+    replace: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--replace",
+            help="Give a field of the state this value, whatever it held; may be repeated.",
+            metavar="FIELD=JSON",
+        ),
+    ] = None,
     store: Store = default_store,
     json: Json = False,
 ) -> None:
@@ -145,7 +153,16 @@ def fork(
 
     Unread signals go along; what people were asked they are asked anew.
     """
-    driving.fork(store, run, seq, flow, new_id=new_id, update=assignments(update or (), "--set"), json=json)
+    driving.fork(
+        store,
+        run,
+        seq,
+        flow,
+        new_id=new_id,
+        update=assignments(update or (), "--set"),
+        replace=assignments(replace or (), "--replace"),
+        json=json,
+    )
 
 
 @app.command(epilog=CODES)

@@ -4,7 +4,8 @@ The module in four parts, lowest first:
 
     errors      what is refused, and why (shown: how an error shows a value)
     registry    Registry: the classes whose instances values may hold
-    values      Codec: users' values (leaves, instances: their kinds; walk: finds what is to blame)
+    values      Codec: users' values (leaves, instances, standin: their kinds; walk: finds what is to blame;
+                fixed: which of them cannot be changed)
     records     seal, unseal: the frame around everything that is stored
 
 No name found in bytes is ever imported or called: it is looked up among the registered classes. There is one
@@ -22,8 +23,10 @@ from beluga_graph.codec.errors import (
     TooLarge,
     UnknownType,
 )
+from beluga_graph.codec.fixed import is_fixed
 from beluga_graph.codec.records import seal, unseal
 from beluga_graph.codec.registry import Registry
+from beluga_graph.codec.standin import StandIn
 from beluga_graph.codec.values import MAX_BYTES, Codec, Unregistered, decode, encode
 
 __all__ = [
@@ -36,12 +39,14 @@ __all__ = [
     "NameTaken",
     "NotData",
     "Registry",
+    "StandIn",
     "TooDeep",
     "TooLarge",
     "UnknownType",
     "Unregistered",
     "decode",
     "encode",
+    "is_fixed",
     "seal",
     "unseal",
 ]

@@ -63,16 +63,16 @@ class TooDeep(CodecError):
 
 
 class TooLarge(CodecError):
-    """A value or bytes are longer than `limit`. Nothing of them was parsed."""
+    """A value or bytes are longer than `limit`. Nothing of them was parsed. `name` is what the limit is called."""
 
-    def __init__(self, size: int, limit: int) -> None:
-        super().__init__(size, limit)
-        self.size, self.limit = size, limit
+    def __init__(self, size: int, limit: int, name: str = "max_bytes") -> None:
+        super().__init__(size, limit, name)
+        self.size, self.limit, self.name = size, limit, name
 
     def __str__(self) -> str:
         return (
             f"{self.size:,} bytes are more than the limit of {self.limit:,}: "
-            "pass a reference (a path, a key, a URL) instead of the content, or raise max_bytes"
+            f"pass a reference (a path, a key, a URL) instead of the content, or raise {self.name}"
         )
 
 

@@ -31,6 +31,7 @@ from beluga_graph.codec.errors import (
 from beluga_graph.codec.leaves import LEAF_READERS, LEAF_WRITERS, Refused
 from beluga_graph.codec.registry import Registry
 from beluga_graph.codec.shown import qualified, shown
+from beluga_graph.codec.standin import StandIn
 from beluga_graph.codec.walk import SCALARS, Path, Walk, joined
 
 __all__ = ["MAX_BYTES", "Codec", "Unregistered", "decode", "encode"]
@@ -43,8 +44,8 @@ _MARKS = [msgpack.ExtType(_MARK, bytes([form])) for form in range(12)]
 _LEVELS = 1024  # what msgpack's packer and its parser nest, both in C
 _SETS_WRITTEN = 32  # sets inside sets: to order one, its elements are encoded, and theirs before
 
-# Every byte that begins an extension type in msgpack; translate with `delete` keeps only those.
-_NO_EXTENSION = bytes(set(range(256)) - {0xC7, 0xC8, 0xC9, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8})
+# Every byte that begins an extension type or bytes in msgpack; translate with `delete` keeps only those.
+_NO_SUSPECT = bytes(set(range(256)) - {0xC4, 0xC5, 0xC6, 0xC7, 0xC8, 0xC9, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8})
 _MARK_BYTE = b"\xd4"
 
 _unpack = partial(
@@ -69,13 +70,19 @@ class Unregistered:
 
 
 class Codec:
-    """Encodes and decodes values whose instances are of the registered classes. Any thread may use it."""
+    """Encodes and decodes values whose instances are of the registered classes. Any thread may use it.
 
-    __slots__ = ("_writers", "max_bytes", "registry")
+    An error about `max_bytes` calls it by `limit`: the name under which a user can raise it.
+    """
 
-    def __init__(self, registry: Registry | None = None, max_bytes: int = MAX_BYTES) -> None:
+    __slots__ = ("_writers", "limit", "max_bytes", "registry")
+
+    def __init__(
+        self, registry: Registry | None = None, max_bytes: int = MAX_BYTES, *, limit: str = "max_bytes"
+    ) -> None:
         self.registry = Registry() if registry is None else registry
         self.max_bytes = max_bytes
+        self.limit = limit
         # Idle writers, as many as ever encoded at the same time: a packer must not be entered twice.
         self._writers: list[_Writer] = []
 
@@ -87,7 +94,7 @@ class Codec:
         """
         blob, has_instances = self._write(value)
         if len(blob) > self.max_bytes:
-            raise TooLarge(len(blob), self.max_bytes)
+            raise TooLarge(len(blob), self.max_bytes, self.limit)
         if has_instances:
             self._refuse_loss(value, blob)
         return blob
@@ -100,7 +107,7 @@ class Codec:
         is wrong.
         """
         if len(blob) > self.max_bytes:
-            raise TooLarge(len(blob), self.max_bytes)
+            raise TooLarge(len(blob), self.max_bytes, self.limit)
         try:
             if _MARK_BYTE not in blob:  # most values: nothing in them is marked
                 return _unpack(blob, ext_hook=_refuse_extension)
@@ -126,9 +133,9 @@ class Codec:
         writer = self._writers.pop() if self._writers else _Writer(self.registry)
         try:
             blob = writer.write(value)
-            # A value may itself hold an extension type of msgpack, which the packer writes unasked. The bytes
-            # that could begin one are as many as our marks, or else the value is searched.
-            if len(blob.translate(None, _NO_EXTENSION)) != writer.marks:
+            # A value may itself hold an extension type of msgpack, a bytearray or a memoryview, which the packer
+            # writes unasked. The bytes that could begin one are as many as our marks, or the value is searched.
+            if len(blob.translate(None, _NO_SUSPECT)) != writer.marks and type(value) not in SCALARS:
                 self._refuse_foreign(value)
             has_instances = writer.has_instances
         except CodecError:
@@ -240,9 +247,16 @@ class _Writer:
             return [_MARKS[_SET if cls is set else _FROZENSET], *self._ordered(value)]
         leaf = LEAF_WRITERS.get(cls)
         if leaf is None:
-            raise Refused
+            return self._other(value)
         form, write = leaf
         return [_MARKS[form], *write(value)]
+
+    def _other(self, value: Any) -> list[Any]:
+        if not isinstance(value, StandIn):
+            raise Refused
+        self.marks -= 1
+        stored = value.stored()
+        return stored if type(stored) is list else self._form(stored)
 
     def _ordered(self, elements: set[Any] | frozenset[Any]) -> list[Any]:
         order = self._orders.get(id(elements))

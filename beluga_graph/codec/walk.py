@@ -11,12 +11,11 @@ from beluga_graph.codec import instances
 from beluga_graph.codec.leaves import LEAF_WRITERS, Refused
 from beluga_graph.codec.registry import BUILT_IN, Registry, kind_of
 from beluga_graph.codec.shown import shown
+from beluga_graph.codec.standin import StandIn
 
 __all__ = ["SCALARS", "Path", "Walk", "joined"]
 
 SCALARS = frozenset({str, bytes, int, float, bool, type(None)})
-# The last two compare equal to the bytes that they come back as.
-NATIVE = SCALARS | {bytearray, memoryview}
 
 # A path is linked to the one above it, so that a walk writes no text unless it finds something.
 Path = tuple[()] | tuple[Any, str]
@@ -47,7 +46,7 @@ class Walk:
         seen: dict[int, Any] = {}
         while todo:
             path, part = todo.pop()
-            if type(part) in NATIVE or id(part) in seen:
+            if type(part) in SCALARS or id(part) in seen:
                 continue
             seen[id(part)] = part
             try:
@@ -62,7 +61,7 @@ class Walk:
         """Give the parts of a part, each with its step in the path. Raises `Refused`."""
         cls = type(part)
         if cls is list or cls is tuple:
-            if not NATIVE.issuperset(map(type, part)):  # a vector of a million floats is passed in one look
+            if not SCALARS.issuperset(map(type, part)):  # a vector of a million floats is passed in one look
                 yield from ((f"[{index}]", each) for index, each in enumerate(part))
         elif cls is set or cls is frozenset:
             yield from (("{}", each) for each in part)
@@ -74,6 +73,8 @@ class Walk:
             yield from _attributes(instances.take_apart(entry, part))
         elif cls in LEAF_WRITERS:
             LEAF_WRITERS[cls][1](part)
+        elif isinstance(part, StandIn):
+            yield "", part.stored()
         else:
             raise Refused(_way_out(part))
 
@@ -88,7 +89,9 @@ def _way_out(value: Any) -> str:
     """Say why a value of this type is refused, and what to do."""
     cls = type(value)
     if kind_of(cls) is not None:
-        return "its class is not registered: name it in the types of a node, a tool or the state"
+        return "its class is not registered: annotate a node or a tool with it, or name it in types= of the flow"
+    if cls is bytearray or cls is memoryview:
+        return "it would come back as bytes: use bytes(...)"
     if isinstance(value, tuple):
         return "it would come back as a plain tuple: use a dataclass, or tuple(...)"
     if isinstance(value, BUILT_IN) and cls not in BUILT_IN:

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar, overload
 from beluga_graph.context import Context
 from beluga_graph.errors import AmbiguousExit, BadName, DelegationCycle, DuplicateNode
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.names import check_approval, check_name, check_seconds, check_signal_name
+from beluga_graph.flows.names import check_approval, check_name, check_seconds, check_signal_name, checked_types
 from beluga_graph.flows.parts import frame_of
 from beluga_graph.flows.steps import Part
 from beluga_graph.graph import MISSING, Approval, Branch, Declared, DeclaredNode, Missing, Node, Terminal
@@ -67,12 +67,18 @@ class Graph(Flow):
     `state` is a pydantic model class whose fields nodes read as `ctx.state` and write by `ctx.update`.
     `limits` bounds every run of the graph. Building raises `GraphError` as soon as a call is wrong in itself;
     what needs the whole graph is checked by `plan()`, and so by the first run.
+
+    `types` are classes (dataclasses, pydantic models, Enums) of values that no annotation names: of the input, of
+    `context=`, of a payload. Only instances of classes that a flow names can be stored, and read in another process.
     """
 
-    def __init__(self, name: str, *, state: type[Any] | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self, name: str, *, state: type[Any] | None = None, limits: Limits | None = None, types: Iterable[Any] = ()
+    ) -> None:
         check_name(name, name)
         self.name = name
-        self._declared = Declared(name=name, state=state, limits=limits)
+        named = checked_types(f"graph {name!r}", types)
+        self._declared = Declared(name=name, state=state, limits=limits, types=named)
 
     def declare(self) -> Declared:
         """Return what was declared so far."""
@@ -195,7 +201,7 @@ class Graph(Flow):
 
         `wait=k` fires at the first k successes and drops the rest; failures are tolerated while k can be
         reached. `timeout` (seconds since the fan-out) fires with what has arrived. `on_error="collect"` puts
-        a `Failure` in the place of a failed branch instead of failing.
+        a `Failure` in the place of a failed branch instead of failing; it tells the `branch` and its `item`.
         """
         if on_error not in ("fail", "collect"):
             msg = f"join {name!r}: on_error={on_error!r} is neither 'fail' nor 'collect'"

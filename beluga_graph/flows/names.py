@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from typing import Any
 
+from beluga_graph.codec import Registry
 from beluga_graph.errors import BadName
 from beluga_graph.graph import END, START, Approval, DeclaredNode
 from beluga_graph.kernel.rules import is_answer
+from beluga_graph.names import is_blank
 
-__all__ = ["check_approval", "check_name", "check_seconds", "check_signal_name"]
+__all__ = ["check_approval", "check_name", "check_seconds", "check_signal_name", "checked_types"]
 
 _SECONDS_MAX = 3_155_760_000
 _NAME = re.compile(r"[^/#\[\]$\x00-\x1f\x7f]{1,200}")
@@ -16,13 +20,20 @@ _NAME = re.compile(r"[^/#\[\]$\x00-\x1f\x7f]{1,200}")
 
 def check_name(graph: str, name: str) -> None:
     """Raise `BadName` unless this can be the name of a flow or a node of `graph`."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or name in (START.name, END.name):
-        rule = "a name is 1 to 200 characters without / # [ ] $ and control characters, and not START or END"
+    is_good = isinstance(name, str) and _NAME.fullmatch(name) and not is_blank(name)
+    if not is_good or name in (START.name, END.name):
+        rule = (
+            "a name is 1 to 200 characters without / # [ ] $ and control characters, not all of them blank, and not "
+            "START or END"
+        )
         raise BadName(graph, f"name {name!r:.100}", rule, "choose another one")
 
 
 def check_signal_name(graph: str, node: DeclaredNode) -> None:
-    """Raise `BadName` for a wait of which the signal would be taken for a person's answer."""
+    """Raise `BadName` for a wait of which the signal has no name, or one that is taken for a person's answer."""
+    if node.kind == "wait" and not node.asks and (not isinstance(node.signal, str) or is_blank(node.signal)):
+        rule = f"it waits for the signal {node.signal!r:.100}, which is no name"
+        raise BadName(graph, f"node {node.name!r}", rule, "give a text that can be seen")
     if is_answer(node.signal):
         rule = f"it waits for {node.signal!r}, and a signal with such a name is a person's answer"
         raise BadName(graph, f"node {node.name!r}", rule, "choose another signal")
@@ -45,3 +56,19 @@ def check_approval(where: str, wanted: Approval) -> None:
     if not isinstance(wanted, bool) and (isinstance(wanted, type) or not callable(wanted)):
         msg = f"{where}: requires_approval={wanted!r:.100}; give True, or a function that returns a bool"
         raise TypeError(msg)
+
+
+def checked_types(where: str, types: Iterable[Any]) -> tuple[Any, ...]:
+    """Return the types that a flow names beside its annotations.
+
+    Raises `TypeError` for one that holds no class whose instances can be stored.
+    """
+    if isinstance(types, type) or not isinstance(types, Iterable):
+        msg = f"{where}: types={types!r:.100}; give a list of them: types=[…]"
+        raise TypeError(msg)
+    named = tuple(types)
+    for annotation in named:
+        if not len(Registry.of(annotation)):
+            msg = f"{where}: types= names {annotation!r:.100}, in which there is no dataclass, pydantic model or Enum"
+            raise TypeError(msg)
+    return named

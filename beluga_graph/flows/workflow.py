@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from beluga_graph.errors import DuplicateNode, Unreachable
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.names import check_name, check_seconds, check_signal_name
+from beluga_graph.flows.names import check_name, check_seconds, check_signal_name, checked_types
 from beluga_graph.flows.steps import Part, as_part
 from beluga_graph.graph import END, START, Declared
 from beluga_graph.policy import Limits
@@ -20,8 +20,8 @@ class Workflow(Flow):
 
     A step is a part (`step`, `wait_signal`, `sleep`), a plain function or any flow, under its own name. `timeout`
     is the deadline of the whole in seconds: it counts from the run's start, also across restarts, and fires
-    before anything is run again. `state` is a pydantic model class, as in a `Graph`. A workflow does not change
-    once it is made.
+    before anything is run again. `state` is a pydantic model class and `types` are further classes of values, as in
+    a `Graph`. A workflow does not change once it is made.
     """
 
     def __init__(
@@ -31,6 +31,7 @@ class Workflow(Flow):
         timeout: float | None = None,
         state: type[Any] | None = None,
         limits: Limits | None = None,
+        types: Iterable[Any] = (),
     ) -> None:
         check_name(name, name)
         check_seconds(f"workflow {name!r}", "timeout", timeout)
@@ -41,6 +42,7 @@ class Workflow(Flow):
         self.timeout: Final = timeout
         self.state: Final = state
         self.limits: Final = limits
+        self.types: Final = checked_types(f"workflow {name!r}", types)
         seen: set[str] = set()
         for part in self.parts:
             if part.name in seen:
@@ -50,7 +52,7 @@ class Workflow(Flow):
 
     def declare(self) -> Declared:
         """Return the workflow as a graph: a chain."""
-        graph = Declared(self.name, state=self.state, limits=self.limits, timeout=self.timeout)
+        graph = Declared(self.name, state=self.state, limits=self.limits, timeout=self.timeout, types=self.types)
         previous = START.name
         for part in self.parts:
             graph.nodes[part.name] = part.node()

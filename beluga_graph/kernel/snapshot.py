@@ -169,6 +169,8 @@ _SCALARS = tuple(name for name in Snapshot.__slots__ if name not in _STRUCTURED)
 
 
 def _rebuild(cls: type[_Record], parts: Any) -> _Record:
+    if cls is Place and len(parts) == len(cls.__slots__) - 1:  # stored before places knew their item
+        parts = (*parts, None)
     record = cls.__new__(cls)
     for name, value in zip(cls.__slots__, parts, strict=True):
         setattr(record, name, dict(value) if isinstance(value, dict) else value)
@@ -183,6 +185,8 @@ def _token(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
     """Put a token: place, node, local name, visit, value index, state, tried."""
     _, place_name, node, local, visit, index, state, tried = op
     place = run.places[place_name]
+    if not place.visits:
+        _note_item(run, place, values[index])
     place.visits[local] = visit
     name = f"{place_name}{local}#{visit}"
     run.tokens[name] = Token(name, node, place_name, values[index], state, 1, tried)
@@ -230,12 +234,20 @@ def _open(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
     """Open a scope: place, node, local name, visit, frame, width, value index, tried, queued branches."""
     _, place_name, node, local, visit, frame, width, index, tried, queued = op
     place = run.places[place_name]
+    if not place.visits:
+        _note_item(run, place, values[index])
     place.visits[local] = visit
     name = f"{place_name}{local}#{visit}"
     scope = run.scopes[name] = Scope(node, place_name, frame, width, values[index], tried)
     for branch, target, item in queued:
         scope.queue[branch] = (target, values[item])
     place.opened = name
+
+
+def _note_item(run: Snapshot, place: Place, value: Value) -> None:
+    """Keep what a fan-out's branch begins with, for a join that collects its failure."""
+    if place.scope is not None and not run.scopes[place.scope].frame:
+        place.item = value
 
 
 def _branch(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
@@ -250,6 +262,8 @@ def _arrive(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
     _, name, branch, index, succeeded = op
     scope = run.scopes[name]
     (scope.results if succeeded else scope.failures)[branch] = values[index]
+    if isinstance(values[index], bytes):  # no failure
+        run.places[f"{name}[{branch}]/"].item = None
 
 
 def _close(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:

@@ -62,7 +62,8 @@ class Scope:
 class Place:
     """Where one thread of control is."""
 
-    __slots__ = ("branch", "fields", "lengths", "opened", "scope", "token", "visits")
+    # In the order in which they are stored: a new one goes last, and what was stored without it lacks it.
+    __slots__ = ("branch", "fields", "lengths", "opened", "scope", "token", "visits", "item")  # noqa: RUF023
 
     def __init__(self, scope: str | None, branch: int) -> None:
         self.scope = scope  # the scope that this is a branch of; None for the run itself
@@ -72,3 +73,4 @@ class Place:
         self.visits: dict[str, int] = {}
         self.fields: dict[str, Value] = {}
         self.lengths: dict[str, int] = {}  # append fields: items in this layer
+        self.item: Value | None = None  # a fan-out's branch: the value that it began with, till it gives another

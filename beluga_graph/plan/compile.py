@@ -49,7 +49,7 @@ def compile_graph(graph: Declared) -> Plan:
         output_type="",
     )
     shape = replace(shape, fingerprint=fingerprint_of(shape.to_plain()))
-    codec = Codec(pieces.registry, max_bytes=limits.max_value_bytes)
+    codec = Codec(pieces.registry, max_bytes=limits.max_value_bytes, limit="max_value_bytes")
     return Plan(shape, pieces.bindings, codec, state, pieces.waits)
 
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from beluga_graph.codec import Codec
+from beluga_graph.codec import Codec, TooLarge
+from beluga_graph.errors import LimitReached
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.plan.state import StateBinding
 from beluga_graph.policy import Retry
@@ -98,6 +99,19 @@ class Plan:
         """The digest of the shape, less prompts, descriptions, models, retry and time limits."""
         return self.shape.fingerprint
 
+    def encode(self, value: Any, allowed: int | None = None) -> bytes:
+        """Return the bytes of a value; a run may be `allowed` fewer than the graph.
+
+        Raises `NotData`, and `LimitReached` past `max_value_bytes`.
+        """
+        try:
+            encoded = self.codec.encode(value)
+        except TooLarge as error:
+            raise _over_limit(error) from None
+        if allowed is not None and len(encoded) > allowed:
+            raise _over_limit(TooLarge(len(encoded), allowed, self.codec.limit))
+        return encoded
+
 
 class Compilable(Protocol):
     """What can be compiled: every flow."""
@@ -107,6 +121,11 @@ class Compilable(Protocol):
     def plan(self) -> Plan:
         """Return the plan. Raises `GraphError`."""
         ...
+
+
+def _over_limit(error: TooLarge) -> LimitReached:
+    """Return what a run raises for a value that is too large."""
+    return LimitReached("", f"a value of {error}")
 
 
 _VOLATILE = ("retry", "timeout_ms", "delay_ms", "description", "limits", "fingerprint")

@@ -266,6 +266,8 @@ def test_a_fork_goes_on_from_a_step_with_another_state(store: Path) -> None:
     )
     told = as_json(*command)
     assert told["outcome"]["output"] == [5, 5, []]
+    replaced = as_json(*command, "--replace", 'names=["z"]', "--set", "n=8")
+    assert replaced["outcome"]["output"] == [5, 8, ["z"]]
     assert told["run_id"] not in ("r", "f")
     assert "the id is taken" in said(*command, "--id", "f", code=1)
     assert "is not such as field=JSON" in said(*command, "--set", "n", code=2)

@@ -5,6 +5,7 @@ import math
 import re
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import InitVar, dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
@@ -156,7 +157,7 @@ class Mute:
 
 
 LOCK = threading.Lock()
-UNREGISTERED = "its class is not registered: name it in the types of a node, a tool or the state"
+UNREGISTERED = "its class is not registered: annotate a node or a tool with it, or name it in types= of the flow"
 LIVE = "a live object cannot be stored: pass what it is made from, and keep it among the engine's deps"
 CODE = "code is never stored: pass a name and look it up where it is used"
 
@@ -214,7 +215,7 @@ def test_the_message_names_the_place_shows_the_value_and_tells_the_way_out() -> 
         CODEC.encode({"docs": [{"x": Loose(3)}]})
     assert str(caught.value) == (
         f"the value at ['docs'][0]['x'] is not data: {__name__}.Loose Loose(x=3): "
-        "its class is not registered: name it in the types of a node, a tool or the state"
+        "its class is not registered: annotate a node or a tool with it, or name it in types= of the flow"
     )
     with pytest.raises(NotData) as caught:
         CODEC.encode(Mute())
@@ -271,6 +272,35 @@ def test_a_value_that_does_not_come_back_equal_is_refused() -> None:
         codec.encode(Fed(1, 2))
     with pytest.raises(NotData, match="a field changed on the way"):
         codec.encode(Number.model_construct(x=1))
+
+
+@pytest.mark.parametrize(
+    "loose", [bytearray(b"abc"), memoryview(b"abc"), bytearray()], ids=["bytearray", "memoryview", "empty"]
+)
+@pytest.mark.parametrize(
+    ("put", "path"),
+    [
+        (lambda part: part, ""),
+        (lambda part: [1, {"a": part}], "[1]['a']"),
+        (lambda part: (b"bytes", "text", part), "[2]"),
+        (Point, ".x"),
+        (lambda part: [Point(1), [Number(x=1), [part]]], "[1][1][0]"),
+    ],
+    ids=["itself", "in a dict", "in a tuple", "in a dataclass", "beside instances"],
+)
+def test_bytes_that_can_be_changed_are_refused_for_they_would_come_back_as_bytes(
+    loose: Any, put: Callable[[Any], Any], path: str
+) -> None:
+    with pytest.raises(NotData) as caught:
+        Codec(Registry.of(Point, Number)).encode(put(loose))
+    assert (caught.value.path, caught.value.type_name) == (path, type(loose).__name__)
+    assert caught.value.reason == "it would come back as bytes: use bytes(...)"
+
+
+def test_a_key_that_is_a_view_of_bytes_is_refused() -> None:
+    for value in ({memoryview(b"a"): 1}, {memoryview(b"a")}, frozenset({memoryview(b"a"), 1})):
+        with pytest.raises(NotData, match="it would come back as bytes"):
+            CODEC.encode(value)
 
 
 def test_loss_is_judged_by_content_not_by_the_equality_of_the_class() -> None:

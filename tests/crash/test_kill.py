@@ -113,7 +113,7 @@ def test_a_node_that_kills_its_process_again_and_again_ends_as_interrupted(kille
         deaths += 1
     assert said == (
         "run 'the-run': node 'look' failed in attempt 1: Interrupted: 6 processes ended while the node ran; "
-        "the limit is 5; mend the cause and resume the run, or cancel it"
+        "max_interruptions is 5; mend the cause and resume the run, or cancel it"
     )
     assert deaths == 6
     assert list(effects(tmp_path).values()) == [6]

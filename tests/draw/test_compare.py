@@ -2,16 +2,21 @@
 
 import asyncio
 import random
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import BaseModel
 from walked_runs import HOSTILE, choosing, looping, spreading, waiting
 
-from beluga_graph import END, START, Engine, Graph, RunComparison, RunNotFound
+from beluga_graph import END, START, Context, Engine, Graph, RunComparison, RunNotFound, add
 from beluga_graph.codec import Unregistered
 from beluga_graph.comparison import ABSENT, apart, same
 from beluga_graph.disk import Keys
 from stores.base import Delete
+
+
+class Circles(BaseModel):
+    made: Annotated[int, add] = 0
 
 
 def parts(found: RunComparison) -> list[Any]:
@@ -83,6 +88,33 @@ async def test_a_fork_shares_the_history_of_its_source() -> None:
     assert [value.name for value in found.state] == ["way"]
     assert other.shared_steps == 2
     assert other.first.forked_from == ("b", 1)
+
+
+def circling() -> Graph:
+    """Return a flow whose ways lead back or out: a shorter run makes no visit that a longer one does not."""
+    g = Graph("circling", state=Circles)
+
+    @g.node
+    async def turn(ctx: Context, value: int) -> int:
+        ctx.update(made=1)
+        return value
+
+    def choose(ctx: Context, value: int) -> str:
+        return "out" if ctx.state.made >= value else "back"
+
+    g.edge(START, turn)
+    g.branch(turn, choose, {"back": turn, "out": END})
+    return g
+
+
+async def test_a_way_back_or_out_parts_the_paths_though_it_begins_nothing_of_its_own() -> None:
+    async with Engine() as engine:
+        await engine.execute(circling(), 4, run_id="a")
+        await (await engine.fork("a", 2, run_id_new="b", replace={"made": 9})).result()
+        found = await engine.compare("a", "b")
+        told = [(part.token, part.event, part.detail) for part in found.parts if part]
+    assert told == [("turn#3", "begins", ""), ("turn#2", "chooses", "'out'")]
+    assert [part and (part.run_id, part.seq) for part in found.parts] == [("a", 3), ("b", 2)]
 
 
 async def test_two_forks_of_one_run_share_what_lies_before_the_first() -> None:
