@@ -117,10 +117,10 @@ class Replay:
         return told | ({"texts": texts} if texts else {})
 
     def widest(self) -> dict[str, str]:
-        """Return by name of a box the widest badge that it had so far: what a drawing keeps room for."""
+        """Return by node the widest badge that it had so far, `""` for none: what a drawing keeps room for."""
         for node in self._ids:
             self._room(node, self.trail.mark(node))
-        return {node: badge for node, (_, badge) in self._widest.items()}
+        return {node: self._widest.get(node, (0.0, ""))[1] for node in self.trail.shape.nodes}
 
     def overlay(self, shown: Picture) -> Overlay:
         """Return what a picture shows of the run as far as it was told."""
