@@ -59,6 +59,11 @@ class RunInfo:
     updated_ms: int
     """When the status last changed."""
 
+    def _repr_html_(self) -> str:
+        from beluga_graph.notebook import info_html  # noqa: PLC0415 - loaded when one looks
+
+        return info_html(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepInfo:
@@ -103,6 +108,11 @@ class RunSnapshot:
     steps: int
     plan: str
     """The graph's fingerprint."""
+
+    def _repr_html_(self) -> str:
+        from beluga_graph.notebook import snapshot_html  # noqa: PLC0415 - loaded when one looks
+
+        return snapshot_html(self)
 
 
 class Run:
@@ -171,6 +181,12 @@ class Run:
         """End the run for good; return the status that won, which a finished run keeps."""
         return await self._engine.cancel(self.id)
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002 - IPython's
+        """Show the run in a notebook: as a drawing of its last committed step, and as text where there are none."""
+        from beluga_graph.notebook import run_bundle  # noqa: PLC0415 - loaded when one looks
+
+        return run_bundle(self._engine.store, self.id, self._known)
+
     async def _ended(self, seconds: float | None) -> Live:
         async with asyncio.timeout(seconds):
             live = await self._engine.ended(self._seat)
@@ -178,9 +194,14 @@ class Run:
             raise live.error
         return live
 
-    def __repr__(self) -> str:
+    @property
+    def _known(self) -> str:
+        """The status that the run has here, whatever the store says."""
         live = self._seat.live
-        return f"<run {self.id!r}: {live.snapshot.status if live is not None else RunStatus.waiting}>"
+        return live.snapshot.status if live is not None else RunStatus.waiting
+
+    def __repr__(self) -> str:
+        return f"<run {self.id!r}: {self._known}>"
 
 
 async def replay_then_follow(plan: Plan, history: History, watch: Watch, after: int) -> AsyncGenerator[Event, None]:

@@ -11,15 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from beluga_graph.codec.plain import as_data
+from beluga_graph.codec.shown import plain
 
 __all__ = ["as_json", "brief", "local_time", "one_line", "plain"]
-
-
-def plain(text: str) -> str:
-    """Return text with every character that does not print (controls, bidi marks, lone surrogates) written out."""
-    if text.isprintable():
-        return text
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def one_line(text: str) -> str:

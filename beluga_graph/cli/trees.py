@@ -16,7 +16,8 @@ from beluga_graph.cli.shown import brief, local_time, plain
 from beluga_graph.codec.plain import as_data
 from beluga_graph.disk import check_run_id
 from beluga_graph.draw.text import clipped, shown_duration, shown_number
-from beluga_graph.draw.tree import Branch, Folded, Item, Visit, tree_of, visits_in
+from beluga_graph.draw.theme import STATUS_SIGNS
+from beluga_graph.draw.tree import QUEUED, Branch, Folded, Item, Visit, tree_of, visits_in
 from beluga_graph.history import read_head
 from beluga_graph.inspection import stored_plan, trail_of
 from beluga_graph.kernel.rules import is_answer
@@ -25,16 +26,17 @@ from stores.base import Store
 
 __all__ = ["Walked", "tokens_of", "walked"]
 
-_SIGNS = {  # with signs of ASCII for a terminal that has no others
-    "done": ("✓", "+", "green"),
-    "failed": ("✗", "x", "red"),
-    "running": ("▶", ">", "cyan"),
-    "retrying": ("↻", "~", "yellow"),
-    "waiting": ("◷", "?", "yellow"),
-    "stopped": ("■", "#", "bright_black"),
-    "dropped": ("·", "-", "bright_black"),
-    "queued": ("…", ".", "bright_black"),
+_LOOKS = {  # with signs of ASCII for a terminal that has no others
+    "done": ("+", "green"),
+    "failed": ("x", "red"),
+    "running": (">", "cyan"),
+    "retrying": ("~", "yellow"),
+    "waiting": ("?", "yellow"),
+    "stopped": ("#", "bright_black"),
+    "dropped": ("-", "bright_black"),
+    QUEUED: (".", "bright_black"),
 }
+_SIGNS = {status: (STATUS_SIGNS.get(status, "…"), *looks) for status, looks in _LOOKS.items()}
 _LASTING = ("running", "retrying", "waiting")
 _MOST = 80
 

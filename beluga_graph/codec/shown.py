@@ -1,11 +1,27 @@
-"""How an error shows a value: short, on one line, and never an error itself."""
+"""How text and values from outside are shown: no character acts unseen, and a value in an error is short."""
 
 import reprlib
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["qualified", "shown"]
+__all__ = ["plain", "qualified", "shown"]
 
 _LENGTH_MAX = 80
+
+
+def _escape(sign: str) -> str:
+    return sign.encode("unicode_escape").decode()
+
+
+def plain(text: str, keep: str = "", escape: Callable[[str], str] = _escape) -> str:
+    r"""Return text with every character that does not print written as an escape, such as `\u202e`.
+
+    Those are controls, which act on a terminal; marks of direction and other invisible format characters, which
+    make text look like another text; lone surrogates. Characters in `keep` stay as they are.
+    """
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() or sign in keep else escape(sign) for sign in text)
 
 
 def shown(value: Any) -> str:
@@ -14,8 +30,7 @@ def shown(value: Any) -> str:
         text = _SHORT.repr(value)
     except Exception:  # noqa: BLE001 - a user's __repr__ may raise anything, and an error message must not
         return f"<{type(value).__name__} whose repr fails>"
-    # Control characters and lone surrogates come from untrusted text and would reach a terminal or a log.
-    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:_LENGTH_MAX])
+    text = plain(text[:_LENGTH_MAX])
     return text if len(text) <= _LENGTH_MAX else text[: _LENGTH_MAX - 3] + "..."
 
 

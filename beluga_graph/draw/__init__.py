@@ -1,6 +1,8 @@
 """Drawing: a flow, or what a run of it did, in any format. Knows shapes and committed steps, and no store.
 
 formats   drawn(): one format, by name
+display   what a notebook shows
+sketch    the picture of a graph that does not compile
 svg  mermaid  dot  ascii  page/  export     a picture, each escaping for itself
 theme  text                                 how kinds and states look; how wide text is, what of it can be shown
 layout    where everything stands, frame by frame

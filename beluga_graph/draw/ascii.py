@@ -25,8 +25,8 @@ from itertools import pairwise
 from beluga_graph.draw.overlay import Overlay
 from beluga_graph.draw.picture import BEGIN_KIND, END_KIND, Box, Line, Picture
 from beluga_graph.draw.ranks import back_lines
-from beluga_graph.draw.text import clean, clipped, columns_of
-from beluga_graph.draw.theme import KIND_WORDS, LINE_SIGNS, LINE_WORDS, STATUS_SIGNS, STATUS_WORDS
+from beluga_graph.draw.text import clean, clipped, columns_of, fault_lines
+from beluga_graph.draw.theme import KIND_WORDS, LINE_SIGNS, LINE_WORDS, STATUS_SIGNS, STATUS_WORDS, UNREACHED
 from beluga_graph.kernel.shape import FRAME
 
 __all__ = ["ascii_art"]
@@ -53,11 +53,13 @@ class _Row:
     rails: list[_Rail] = field(default_factory=list)
 
 
-def ascii_art(picture: Picture, overlay: Overlay | None = None) -> str:
-    """Return a picture as lines of text, with a run laid over it if one is given."""
+def ascii_art(picture: Picture, overlay: Overlay | None = None, *, fault: str = "") -> str:
+    """Return a picture as lines of text, with a run laid over it if one is given; `fault` is said above it."""
     writer = _Writer(picture, overlay)
     writer.level("", "")
     head = [] if overlay is None else [_safe(f"{picture.name} · {overlay.run_id} · {overlay.status}", 200), ""]
+    if fault:
+        head += [*fault_lines(fault), ""]
     legend = list(_legend(picture, overlay))
     return "\n".join([*head, *_beside(writer.rows), *([""] if legend else []), *legend]) + "\n"
 
@@ -141,7 +143,7 @@ class _Writer:
 
 
 def _in_order(boxes: Sequence[Box], lines: Sequence[Line]) -> list[Box]:
-    """Return boxes so that every line leads down, what follows a node close below it, and the end last."""
+    """Return boxes so that every line leads down, what follows a node close below it; the start first, the end last."""
     out: dict[str, list[str]] = {box.id: [] for box in boxes}
     for line in lines:
         out[line.source].append(line.target)
@@ -159,7 +161,8 @@ def _in_order(boxes: Sequence[Box], lines: Sequence[Line]) -> list[Box]:
                 todo.append((box, True))
                 todo += [(target, False) for target in out[box] if target not in seen]
     order = [by_id[box] for box in reversed(left)]
-    return [box for box in order if box.kind != END_KIND] + [box for box in order if box.kind == END_KIND]
+    ranks = {BEGIN_KIND: 0, END_KIND: 2}  # also of what no line leads to, or from
+    return sorted(order, key=lambda box: ranks.get(box.kind, 1))
 
 
 def _beside(rows: Sequence[_Row]) -> Iterator[str]:
@@ -232,7 +235,7 @@ def _legend(picture: Picture, overlay: Overlay | None) -> Iterator[str]:
         yield "   ".join(keys)
     if overlay is not None:
         shown = dict.fromkeys(mark.status for mark in overlay.marks.values())
-        yield "   ".join(f"{STATUS_SIGNS[status]} {STATUS_WORDS.get(status, 'never reached')}" for status in shown)
+        yield "   ".join(f"{STATUS_SIGNS[status]} {STATUS_WORDS.get(status, UNREACHED)}" for status in shown)
 
 
 def _safe(text: str, most: int = _LABEL_SIGNS) -> str:

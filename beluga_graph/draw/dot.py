@@ -12,7 +12,7 @@ from beluga_graph.draw.overlay import Overlay
 from beluga_graph.draw.picture import BEGIN_KIND, END_KIND, Box, Line, Picture
 from beluga_graph.draw.ranks import back_lines
 from beluga_graph.draw.text import clean, clipped
-from beluga_graph.draw.theme import KIND_WORDS, LIGHT, LINE_WORDS, STATUS_WORDS
+from beluga_graph.draw.theme import KIND_WORDS, LIGHT, LINE_WORDS, STATUS_KEY
 from beluga_graph.kernel.shape import AGENT, CHOICE, FAN_OUT, FRAME, HANDOFF, JOIN, TIMER, TOOL, WAIT
 
 __all__ = ["dot", "quoted"]
@@ -38,6 +38,7 @@ def dot(picture: Picture, overlay: Overlay | None = None) -> str:
         f"digraph {quoted(picture.name)} {{",
         *_legend(picture, overlay),
         "  compound=true",
+        '  graph [fontname="Helvetica", fontsize=11]',
         '  node [fontname="Helvetica", fontsize=11, shape=box, style="rounded,filled", fillcolor=white]',
         '  edge [fontname="Helvetica", fontsize=9]',
         *_inside(picture, "", "  ", overlay),
@@ -55,7 +56,7 @@ def _legend(picture: Picture, overlay: Overlay | None) -> Iterator[str]:
     for kind in lines:
         yield f"  // {LINE_WORDS[kind]}: {_STYLES.get(kind, 'solid')}, {LIGHT.get(kind, LIGHT['line'])}"
     if overlay is not None:
-        yield f"  // thick: taken; colours: {', '.join(STATUS_WORDS.values())}"
+        yield f"  // thick: taken; {STATUS_KEY}"
 
 
 def _inside(picture: Picture, frame: str, indent: str, overlay: Overlay | None) -> Iterator[str]:
@@ -90,7 +91,7 @@ def _state(box: Box, overlay: Overlay | None) -> dict[str, str]:
 
 
 def _label(box: Box, overlay: Overlay | None) -> str:
-    badge = overlay.badges().get(box.name, "") if overlay is not None else ""
+    badge = overlay.signed(box.name) if overlay is not None else ""
     return quoted(*(text for text in (box.label, box.note, badge) if text))
 
 

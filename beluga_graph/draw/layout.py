@@ -34,7 +34,8 @@ class Card:
     height: float
     label: str
     note: str
-    badge: str
+    badge: str | None
+    """`None` where there is no run; `""` where it never came."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +134,7 @@ class _Layouter:
                 height=height,
                 label=shown_label(box),
                 note=shown_note(box),
-                badge=self.badges.get(box.name, ""),
+                badge=self.badges.get(box.name),
             )
             cards.append(card)
             if box.id in self.levels:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from beluga_graph.draw.overlay import Overlay
 from beluga_graph.draw.picture import BEGIN_KIND, END_KIND, Box, Line, Picture
 from beluga_graph.draw.text import clean, clipped
-from beluga_graph.draw.theme import KIND_WORDS, LIGHT, LINE_WORDS, STATUS_WORDS
+from beluga_graph.draw.theme import KIND_WORDS, LIGHT, LINE_WORDS, STATUS_KEY, STATUS_WORDS
 from beluga_graph.kernel.shape import AGENT, CHOICE, FAN_OUT, FRAME, HANDOFF, JOIN, TIMER, TOOL, WAIT
 
 __all__ = ["escaped", "mermaid"]
@@ -57,7 +57,7 @@ def _legend(picture: Picture, overlay: Overlay | None) -> Iterator[str]:
     for kind in lines:
         yield f"    %% {_ARROWS[kind]} {LINE_WORDS[kind]}"
     if overlay is not None:
-        yield f"    %% thick: taken; colours: {', '.join(STATUS_WORDS.values())}"
+        yield f"    %% thick: taken; {STATUS_KEY}"
 
 
 def _inside(picture: Picture, frame: str, indent: str, overlay: Overlay | None) -> Iterator[str]:
@@ -74,7 +74,7 @@ def _inside(picture: Picture, frame: str, indent: str, overlay: Overlay | None) 
 def _label(box: Box, overlay: Overlay | None) -> str:
     if box.kind in (BEGIN_KIND, END_KIND):
         return " " if box.frame else box.label.lower()
-    badge = overlay.badges().get(box.name, "") if overlay is not None else ""
+    badge = overlay.signed(box.name) if overlay is not None else ""
     return "<br/>".join(escaped(text) for text in (box.label, box.note, badge) if text).strip() or " "
 
 

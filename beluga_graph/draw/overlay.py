@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from beluga_graph.draw.marks import Mark
 from beluga_graph.draw.picture import Picture
 from beluga_graph.draw.text import shown_duration, shown_number
+from beluga_graph.draw.theme import STATUS_SIGNS
 from beluga_graph.draw.trail import Trail
 from beluga_graph.kernel.rules import is_answer
 
@@ -31,6 +32,12 @@ class Overlay:
     def badges(self) -> dict[str, str]:
         """Return what stands at each box in words, `""` where the run never came."""
         return {name: badge_of(mark) for name, mark in self.marks.items()}
+
+    def signed(self, name: str) -> str:
+        """Return the badge of a box after the sign of its status, `""` where the run never came."""
+        mark = self.marks.get(name, Mark())
+        badge = badge_of(mark)
+        return f"{STATUS_SIGNS[mark.status]} {badge}" if badge else ""
 
     def counts(self) -> dict[str, str]:
         """Return what stands at each line that was taken more than once."""

@@ -24,6 +24,7 @@ __all__ = [
     "edges",
     "hollow_frames",
     "inner_point",
+    "note_of",
     "picture",
     "targets_of",
 ]
@@ -163,7 +164,7 @@ def _level(shape: Shape, frame: str, depth: int | None, ids: dict[str, str], box
                 label=node.local,
                 kind=node.kind,
                 frame=owner,
-                note=_note(node),
+                note=note_of(node),
                 folded=folded,
             )
         )
@@ -192,7 +193,7 @@ def edges(shape: Shape) -> Iterator[tuple[str, str, str, str]]:
             yield node.name, end(node.frame, node.error), "error", "error"
 
 
-def _note(node: NodeShape) -> str:
+def note_of(node: NodeShape) -> str:
     """Return what sets a node apart from others of its kind, in a few words."""
     parts: list[str] = []
     if node.kind == WAIT:

@@ -117,10 +117,10 @@ class Replay:
         return told | ({"texts": texts} if texts else {})
 
     def widest(self) -> dict[str, str]:
-        """Return by name of a box the widest badge that it had so far: what a drawing keeps room for."""
+        """Return by node the widest badge that it had so far, `""` for none: what a drawing keeps room for."""
         for node in self._ids:
             self._room(node, self.trail.mark(node))
-        return {node: badge for node, (_, badge) in self._widest.items()}
+        return {node: self._widest.get(node, (0.0, ""))[1] for node in self.trail.shape.nodes}
 
     def overlay(self, shown: Picture) -> Overlay:
         """Return what a picture shows of the run as far as it was told."""
@@ -167,7 +167,7 @@ class Replay:
         """Tell what a step does to a field, as it is before the step is taken."""
         kind, name, field, what = op
         place = self.trail.run.places[name]
-        told: Delta = {"lane": self._lane(name), "field": clipped(field, NAME_SIGNS)}
+        told: Delta = {"lane": self._lane(name), "field": clipped(clean(field), NAME_SIGNS)}
         if kind == "set":
             before = place.fields.get(field)
             told |= {"before": self._shown(before)} if before is not None else {}
@@ -253,7 +253,7 @@ class Replay:
         told: Delta = {"type": event.type, **self._named(event.node)}
         for name in ("agent", "name", "call_id", "source", "target"):
             if text := getattr(event, name):
-                told[name] = "approval" if is_answer(text) else clipped(text, NAME_SIGNS)
+                told[name] = "approval" if is_answer(text) else clipped(clean(text), NAME_SIGNS)
         for name in ("text", "error"):
             if text := getattr(event, name):
                 told[name] = self._texts.text(text)
@@ -279,7 +279,7 @@ def boxes_of(shape: Shape, shown: Picture) -> Delta:
         node = shape.nodes.get(box.name)
         for word in ("description", "agent", "input_type", "output_type") if node is not None else ():
             if text := getattr(node, word):
-                told[word] = clipped(text, NAME_SIGNS * 2)
+                told[word] = clipped(clean(text), NAME_SIGNS * 2)
         boxes.append(told)
     lines = [
         {"id": line.id, "source": line.source, "target": line.target, "kind": line.kind, "label": shown_route(line)}

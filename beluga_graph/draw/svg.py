@@ -1,52 +1,74 @@
-"""A picture as SVG: no binary, no network, no script; the same bytes each time, in light and in dark."""
+"""A picture as SVG: no binary, no network, no script; the same bytes each time, in light and in dark.
+
+A page may hold several drawings among what is its own: the classes of a drawing have a prefix that no page uses, and
+its rules hold within it alone.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
+from hashlib import sha256
 from html import escape
 
 from beluga_graph.draw.layout import BADGE_SIZE, LABEL_SIZE, NOTE_SIZE, PAD, Card, Layout, Wire, layout
 from beluga_graph.draw.overlay import Overlay
 from beluga_graph.draw.picture import BEGIN_KIND, END_KIND, Picture
-from beluga_graph.draw.text import clean, clipped, width_of
-from beluga_graph.draw.theme import ICONS, KIND_WORDS, LINE_WORDS, STATUS_WORDS, style
+from beluga_graph.draw.text import clean, clipped, fault_lines, width_of
+from beluga_graph.draw.theme import ICONS, KIND_WORDS, LINE_WORDS, STATUS_SIGNS, STATUS_WORDS, UNREACHED, style
 from beluga_graph.kernel.shape import FRAME
 
-__all__ = ["FONT", "body", "keys", "svg"]
+__all__ = ["body", "keys", "svg"]
 
-FONT = "system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif"
 MARGIN = 16.0
-HEAD = 30.0
+HEAD_LINE, HEAD_GAP = 18.0, 12.0
 KEY = 22.0  # height of a row of the legend
+FAULT_SIZE = 12.8  # about as wide as bold letters of 12
+PREFIX = "beluga-"  # of classes, where a page may have its own
 _HEAD_SIGNS = 60
+_CLASSES = re.compile(r'class="([^"]*)"')  # within texts quotes are escaped
 
 
-def svg(picture: Picture, overlay: Overlay | None = None, *, theme: str = "auto") -> str:
+def svg(picture: Picture, overlay: Overlay | None = None, *, theme: str = "auto", fault: str = "") -> str:
     """Return a picture as an SVG document, with a run laid over it if one is given.
 
-    `theme` is `light`, `dark`, or `auto` for what the reader prefers. Raises `ValueError` for another one.
+    `theme` is `light`, `dark`, or `auto` for what the reader prefers; `fault` is said above the picture. Raises
+    `ValueError` for another theme.
     """
     placed = layout(picture, overlay.badges() if overlay else None, overlay.counts() if overlay else None)
-    drawn = body(placed, overlay)
-    head = _head(picture, overlay) if overlay is not None else ""
-    top = MARGIN + (HEAD if head else 0.0)
+    lines = _head(picture, overlay, fault)
+    head_width = max((width_of(text, size) for _, text, size in lines), default=0.0)
+    top = MARGIN + HEAD_LINE * len(lines) + (HEAD_GAP if lines else 0.0)
     statuses = {mark.status for mark in overlay.marks.values()} if overlay else set()
-    legend, rows, wide = _rows(keys(picture, statuses), max(placed.width, width_of(head, LABEL_SIZE), 300.0))
-    width = max(placed.width, wide) + 2 * MARGIN
+    legend, rows, wide = _rows(keys(picture, statuses), max(placed.width, head_width, 300.0))
+    width = max(placed.width, wide, head_width) + 2 * MARGIN
     height = top + placed.height + MARGIN + rows * KEY + MARGIN
     left = (width - placed.width) / 2
     size = f'width="{width:.0f}" height="{height:.0f}"'
-    whole = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {width:.0f} {height:.0f}" font-family="{FONT}">',
-        f"<title>{_text(picture.name)}</title>",
-        f"<style>{style(theme)}</style>",
-        f'<rect class="page" {size}/>',
+    said = [
+        _words(name, MARGIN, MARGIN + 14 + HEAD_LINE * number, text, size)
+        for number, (name, text, size) in enumerate(lines)
     ]
-    if head:
-        whole.append(_words("head", MARGIN, MARGIN + 14, head, LABEL_SIZE))
-    whole.append(f'<g transform="translate({left:.1f} {top:.1f})">{drawn}</g>')
-    whole.append(f'<g class="legend" transform="translate({MARGIN} {top + placed.height + MARGIN:.1f})">{legend}</g>')
-    return "\n".join([*whole, "</svg>"]) + "\n"
+    drawn = [
+        f'<rect class="page" {size}/>',
+        *said,
+        f'<g transform="translate({left:.1f} {top:.1f})">{body(placed, overlay)}</g>',
+        f'<g class="legend" transform="translate({MARGIN} {top + placed.height + MARGIN:.1f})">{legend}</g>',
+    ]
+    return _document(picture.name, f'{size} viewBox="0 0 {width:.0f} {height:.0f}"', "\n".join(drawn), theme)
+
+
+def _document(name: str, size: str, drawn: str, theme: str) -> str:
+    """Return a drawing as a document, with a style that reaches nothing else and that nothing else changes."""
+    own = f"{PREFIX}{sha256(f'{theme} {size} {drawn}'.encode()).hexdigest()[:12]}"
+    whole = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="{own}" {size}>',
+        f"<title>{_text(name)}</title>",
+        f"<style>{style(theme, f'svg.{own} ', PREFIX)}</style>",
+        _CLASSES.sub(lambda found: f'class="{PREFIX}{found[1].replace(" ", f" {PREFIX}")}"', drawn),
+        "</svg>",
+    ]
+    return "\n".join(whole) + "\n"
 
 
 def body(placed: Layout, overlay: Overlay | None) -> str:
@@ -59,30 +81,39 @@ def body(placed: Layout, overlay: Overlay | None) -> str:
     return f'<g class="drawing{" run" if overlay else ""}">' + "\n".join(parts) + "</g>"
 
 
-def _head(picture: Picture, overlay: Overlay) -> str:
-    return clipped(clean(f"{picture.name} · {overlay.run_id} · {overlay.status}"), _HEAD_SIGNS)
+def _head(picture: Picture, overlay: Overlay | None, fault: str) -> list[tuple[str, str, float]]:
+    """Return the lines above a picture: class, text and size."""
+    found = []
+    if overlay is not None:
+        text = clipped(clean(f"{picture.name} · {overlay.run_id} · {overlay.status}"), _HEAD_SIGNS)
+        found.append(("head", text, LABEL_SIZE))
+    return found + [("fault", line, FAULT_SIZE) for line in fault_lines(fault)]
 
 
 def _classes(card: Card, overlay: Overlay | None) -> str:
+    status = _status(card, overlay)
+    return f"node k-{card.box.kind}" + (f" s-{status}" if status else "")
+
+
+def _status(card: Card, overlay: Overlay | None) -> str:
     mark = overlay.marks.get(card.box.name) if overlay else None
-    state = f" s-{mark.status}" if mark is not None and mark.status else ""
-    return f"node k-{card.box.kind}{state}"
+    return mark.status if mark is not None else ""
 
 
 def _frame(card: Card, overlay: Overlay | None) -> str:
     outline = (
         f'<rect class="body" x="{card.x}" y="{card.y}" width="{card.width:.1f}" height="{card.height:.1f}" rx="12"/>'
     )
-    return _group(f"frame {_classes(card, overlay)}", card, outline + _inscription(card, card.y + 20))
+    return _group(f"frame {_classes(card, overlay)}", card, outline + _inscription(card, card.y + 20, overlay))
 
 
 def _card(card: Card, overlay: Overlay | None) -> str:
     outline = f'<path class="body" d="{_outline(card)}"/>'
-    return _group(f"card {_classes(card, overlay)}", card, outline + _inscription(card, card.y + 21.5))
+    return _group(f"card {_classes(card, overlay)}", card, outline + _inscription(card, card.y + 21.5, overlay))
 
 
-def _inscription(card: Card, line: float) -> str:
-    """Return a card's icon and its lines of text."""
+def _inscription(card: Card, line: float, overlay: Overlay | None) -> str:
+    """Return a card's icon and its lines of text; with a run, the sign of its status below the icon."""
     left = card.x + PAD
     parts = [
         f'<path class="icon" transform="translate({left - 2:.1f} {line - 12.5:.1f})" d="{ICONS[card.box.kind]}"/>',
@@ -91,8 +122,11 @@ def _inscription(card: Card, line: float) -> str:
     if card.note:
         line += 16
         parts.append(_words("note", left + 20, line, card.note, NOTE_SIZE))
-    if card.badge:
+    if card.badge is not None:
         line += 16
+        sign = STATUS_SIGNS[_status(card, overlay)]
+        parts.append(f'<text class="sign" x="{left + 6:.1f}" y="{line:.1f}">{sign}</text>')
+    if card.badge:
         parts.append(_words("badge", left + 20, line, card.badge, BADGE_SIZE))
     return "".join(parts)
 
@@ -146,7 +180,7 @@ def _wire(wire: Wire, overlay: Overlay | None) -> str:
         ("L" if len(move) == 2 else "C") + " ".join(str(part) for part in move) for move in wire.moves
     )
     parts = [
-        f'<path d="{way}"/>',
+        f'<path class="way" d="{way}"/>',
         f'<path class="tip" d="M{x - 4.5:.1f} {y - 8:.1f}L{x} {y}L{x + 4.5:.1f} {y - 8:.1f}Z"/>',
     ]
     if wire.label:
@@ -164,7 +198,7 @@ def _words(name: str, x: float, y: float, text: str, size: float, scale: float |
     """Return one line of text, as wide as it was measured whatever the reader's font is."""
     width = width_of(text, scale or size)
     return (
-        f'<text class="{name}" x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" textLength="{width:.1f}" '
+        f'<text class="{name}" x="{x:.1f}" y="{y:.1f}" textLength="{width:.1f}" '
         f'lengthAdjust="spacingAndGlyphs">{_text(text)}</text>'
     )
 
@@ -174,7 +208,8 @@ def keys(picture: Picture, statuses: Collection[str]) -> list[tuple[str, str]]:
     boxes, lines = picture.kinds()
     found = [(_key_of_kind(kind), KIND_WORDS[kind]) for kind in boxes if kind in KIND_WORDS]
     found += [(_key_of_line(kind), LINE_WORDS[kind]) for kind in lines]
-    return found + [(_key_of_status(status), word) for status, word in STATUS_WORDS.items() if status in statuses]
+    words = {**STATUS_WORDS, "": UNREACHED}
+    return found + [(_key_of_status(status), word) for status, word in words.items() if status in statuses]
 
 
 def _rows(found: Iterable[tuple[str, str]], width: float) -> tuple[str, int, float]:
@@ -197,11 +232,11 @@ def _key_of_kind(kind: str) -> str:
 
 
 def _key_of_line(kind: str) -> str:
-    return f'<g class="wire w-{kind}"><path d="M0 0H20"/></g>'
+    return f'<g class="wire w-{kind}"><path class="way" d="M0 0H20"/></g>'
 
 
 def _key_of_status(status: str) -> str:
-    return f'<circle class="key s-{status}" cx="12" cy="0" r="5"/>'
+    return f'<text class="key sign s-{status or "none"}" x="12" y="4">{STATUS_SIGNS[status]}</text>'
 
 
 def _text(text: str) -> str:

@@ -1,13 +1,17 @@
 """Text in drawings: how wide it is, where it is cut, and what of it can be shown.
 
-Labels are untrusted: names may hold anything. Each format escapes for itself; here goes what none of them can hold.
+Labels are untrusted: names may hold anything. What none of the formats can show is written out here, as an escape;
+each format then escapes for itself.
 """
 
 from __future__ import annotations
 
 import unicodedata
+from textwrap import wrap
 
-__all__ = ["clean", "clipped", "columns_of", "shown_duration", "shown_number", "width_of"]
+from beluga_graph.codec.shown import plain
+
+__all__ = ["clean", "clipped", "columns_of", "fault_lines", "shown_duration", "shown_number", "width_of"]
 
 # Advance widths of ASCII from the space on, in thousandths of the font size: those of Helvetica and Arial.
 _ASCII = (
@@ -18,24 +22,20 @@ _ASCII = (
 )
 _WIDTHS = dict(enumerate((int(width) for width in _ASCII.split()), 32))
 _SLACK = 1.08  # fonts that stand in are a little wider
+_FAULT_SIGNS, _FAULT_LINES = 84, 8
 
 
 def clean(text: str) -> str:
-    """Return text on one line without what no drawing can hold: controls, lone surrogates, non-characters.
+    """Return text on one line: white space of any kind becomes one space, and what does not print an escape.
 
-    White space of any kind becomes one space; what else cannot be shown becomes `U+FFFD`, and marks that turn the
-    direction of what follows go, so that a label cannot rearrange what is beside it.
+    So a label cannot rearrange what is beside it, nor hide a character that makes it another label.
     """
-    found = []
-    for sign in " ".join(text.split()):
-        category = unicodedata.category(sign)
-        if category == "Cf" and unicodedata.bidirectional(sign) in _TURNING:
-            continue
-        found.append("\ufffd" if category in ("Cc", "Cs", "Cn") or ord(sign) & 0xFFFE == 0xFFFE else sign)
-    return "".join(found)
+    return plain(" ".join(text.split()))
 
 
-_TURNING = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
+def fault_lines(fault: str) -> list[str]:
+    """Return what is said above a picture of something that is not whole, in short lines."""
+    return wrap(f"! {clean(fault)}", _FAULT_SIGNS, max_lines=_FAULT_LINES, placeholder=" …") if fault else []
 
 
 def clipped(text: str, most: int) -> str:

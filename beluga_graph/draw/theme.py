@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 __all__ = [
     "DARK",
+    "FONT",
+    "FORCED",
     "ICONS",
     "KIND_WORDS",
     "LIGHT",
     "LINE_SIGNS",
     "LINE_WORDS",
+    "STATUS_KEY",
     "STATUS_SIGNS",
     "STATUS_WORDS",
+    "UNREACHED",
+    "forms",
     "rules",
     "style",
 ]
@@ -45,8 +50,9 @@ STATUS_WORDS = {
     "stopped": "stopped",
     "dropped": "dropped",
 }
+UNREACHED = "never reached"
 
-# In the signs of a terminal.
+# In signs, of a terminal or beside a colour.
 LINE_SIGNS = {"plain": "", "branch": "+", "conditional": "?", "handoff": "=>", "error": "!"}
 STATUS_SIGNS = {
     "": "·",
@@ -58,6 +64,7 @@ STATUS_SIGNS = {
     "stopped": "■",
     "dropped": "-",
 }
+STATUS_KEY = ", ".join(f"{STATUS_SIGNS[status]} {word}" for status, word in STATUS_WORDS.items())
 
 # Strokes in a square of 16.
 ICONS = {
@@ -93,13 +100,13 @@ LIGHT = {
     "error": "#c62828",
     "conditional": "#7a5c00",
     "branch": "#1c62c4",
-    "done": "#1a7f45",
+    "done": "#17733e",
     "running": "#1267d8",
-    "retrying": "#b35c00",
+    "retrying": "#9c5000",
     "waiting": "#8a6100",
     "failed": "#c62828",
-    "stopped": "#6b7683",
-    "dropped": "#6b7683",
+    "stopped": "#5c6774",
+    "dropped": "#5c6774",
     "done-back": "#e9f7ef",
     "running-back": "#e6f0fd",
     "retrying-back": "#fdf0e2",
@@ -142,46 +149,117 @@ DARK = {
     "dropped-back": "#20262e",
 }
 
+FONT = "system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif"
+
+_SURFACES = ("page", "card", "frame")
+FORCED = {name: "Canvas" if name in _SURFACES or name.endswith("-back") else "CanvasText" for name in LIGHT}
+"""What a reader who forces colours of their own has chosen for surfaces, and for what is on them."""
+
 _KINDS = ("function", "agent", "tool", "fan_out", "join", "wait", "timer", "handoff", "choice")
-_SHOWN = ("done", "running", "retrying", "waiting", "failed", "stopped", "dropped")
+_LINES = ("error", "conditional", "branch", "handoff")
+
+# What a page that holds a drawing may have set for all text within.
+_ROOT = (
+    f"font:normal 400 13px {FONT};letter-spacing:normal;word-spacing:normal;"
+    "text-transform:none;text-anchor:start;direction:ltr"
+)
+# Rules are pairs of selectors and declarations. These hold in any colours.
+_FORMS = [
+    (".page,.plate,.dot,.tip,.label,.head,.fault,.note,.badge,.route,.key,.sign", "stroke:none;stroke-dasharray:none"),
+    (".label,.head", "font-size:13px;font-weight:600"),
+    (".note,.badge,.route,.key,.sign", "font-size:11px"),
+    (".sign,.key", "font-variant-emoji:text"),
+    (".sign", "font-size:12px;font-weight:700;text-anchor:middle"),
+    (".fault", "font-size:12px;font-weight:600"),
+    (".body", "stroke-width:1.2"),
+    (".icon", "fill:none;stroke-width:1.4;stroke-linecap:round;stroke-linejoin:round"),
+    (".ring", "stroke-width:2"),
+    (".way", "fill:none;stroke-width:1.4"),
+    (".w-error>.way", "stroke-dasharray:5 4"),
+    (".w-conditional>.way", "stroke-dasharray:9 3"),
+    (".w-handoff>.way", "stroke-width:2.6"),
+    (".taken>.way", "stroke-width:2.4"),
+    (".w-handoff.taken>.way", "stroke-width:3.6"),
+    *((f".s-{status}>.body", "stroke-width:2") for status in STATUS_WORDS),
+    (".run .frame.node>.body", "fill-opacity:.35"),
+]
 
 
-def rules(colour: Callable[[str], str]) -> str:
-    """Return the rules that colour a drawing; `colour` says how a colour is named."""
+def rules(colour: Callable[[str], str], scope: str = "", prefix: str = "") -> str:
+    """Return the rules that colour a drawing; `colour` says how a colour is named.
+
+    They hold within what the selector `scope` finds, for classes that begin with `prefix`. What a run never reached
+    is paler and thinner than the rest, but its text keeps a contrast of 4.5 and its lines one of 3.
+    """
     c = colour
     found = [
-        f".page,.plate{{fill:{c('page')}}}",
-        f".card .body{{fill:{c('card')};stroke:{c('rim')};stroke-width:1.2}}",
-        f".frame>.body{{fill:{c('frame')};stroke:{c('rim')};stroke-width:1.2}}",
-        f".icon{{fill:none;stroke:{c('function')};stroke-width:1.4;stroke-linecap:round;stroke-linejoin:round}}",
-        f".label,.head{{fill:{c('ink')};font-weight:600}}",
-        f".note,.badge,.route,.key{{fill:{c('soft')}}}",
-        f".dot{{fill:{c('ink')}}}",
-        f".ring{{fill:{c('page')};stroke:{c('ink')};stroke-width:2}}",
-        f".wire path{{fill:none;stroke:{c('line')};stroke-width:1.4}}",
-        f".wire .tip{{fill:{c('line')};stroke:none}}",
-        ".w-error path{stroke-dasharray:5 4}.w-conditional path{stroke-dasharray:9 3}",
-        ".w-handoff path{stroke-width:2.6}.wire .tip{stroke-dasharray:none}",
+        (".page,.plate", f"fill:{c('page')}"),
+        (".body", f"fill:{c('card')};stroke:{c('line')}"),
+        (".frame>.body", f"fill:{c('frame')}"),
+        (".icon", f"stroke:{c('function')}"),
+        (".label,.head,.dot", f"fill:{c('ink')}"),
+        (".note,.badge,.route,.key,.sign", f"fill:{c('soft')}"),
+        (".fault", f"fill:{c('failed')}"),
+        (".ring", f"fill:{c('page')};stroke:{c('ink')}"),
+        (".way", f"stroke:{c('line')}"),
+        (".tip", f"fill:{c('line')}"),
     ]
-    found += [f".k-{kind} .body{{stroke:{c(kind)}}}.k-{kind} .icon{{stroke:{c(kind)}}}" for kind in _KINDS]
-    for kind in ("error", "conditional", "branch", "handoff"):
-        found.append(f".w-{kind} path{{stroke:{c(kind)}}}.w-{kind} .tip{{fill:{c(kind)}}}")
-        found.append(f".w-{kind} .route{{fill:{c(kind)}}}")
-    found.append(".run .node{opacity:.5}.run .wire{opacity:.4}.run .wire.taken{opacity:1}.taken path{stroke-width:2.4}")
-    for status in _SHOWN:
+    for kind in _KINDS:
+        found += [(f".k-{kind}>.body,.k-{kind}>.icon", f"stroke:{c(kind)}")]
+    for kind in _LINES:
+        found += _of_line(f".w-{kind}", c(kind), route=True)
+    found += [
+        (".run .node>.body", f"stroke:{c('line')}"),
+        (".run .node>.label,.run .wire>.route", f"fill:{c('soft')}"),
+        *_of_line(".run .wire", c("line")),
+        *_of_line(".run .wire.taken", c("ink")),
+    ]
+    for kind in _LINES:
+        found += _of_line(f".run .w-{kind}.taken", c(kind), route=True)
+    for status in STATUS_WORDS:
         back = c(f"{status}-back" if status != "stopped" else "dropped-back")
-        found.append(f".run .s-{status}{{opacity:1}}.s-{status}>.body{{fill:{back};stroke:{c(status)};stroke-width:2}}")
-        found.append(f".s-{status}>.badge,.key.s-{status}{{fill:{c(status)}}}")
-    found.append(".run .frame.node>.body{fill-opacity:.35}")
-    return "\n".join(found)
+        node = f".run .s-{status}"
+        found += [
+            (f"{node}>.body", f"fill:{back};stroke:{c(status)}"),
+            (f"{node}>.label", f"fill:{c('ink')}"),
+            (f"{node}>.badge,{node}>.sign,.key.s-{status}", f"fill:{c(status)}"),
+        ]
+    return _written(found, scope, prefix)
 
 
-def style(theme: str) -> str:
-    """Return a drawing's own style: `light`, `dark`, or `auto` for what the reader prefers. Raises `ValueError`."""
-    palettes: Mapping[str, Mapping[str, str]] = {"light": LIGHT, "dark": DARK}
-    if theme == "auto":
-        return f"{rules(LIGHT.__getitem__)}\n@media (prefers-color-scheme:dark){{\n{rules(DARK.__getitem__)}\n}}"
+def _of_line(line: str, colour: str, *, route: bool = False) -> list[tuple[str, str]]:
+    filled = f"{line}>.tip,{line}>.route" if route else f"{line}>.tip"
+    return [(f"{line}>.way", f"stroke:{colour}"), (filled, f"fill:{colour}")]
+
+
+def forms(scope: str = "", prefix: str = "") -> str:
+    """Return the rules of a drawing that hold in any colours, as `rules` returns the others."""
+    return _written(_FORMS, scope, prefix)
+
+
+def _written(found: Iterable[tuple[str, str]], scope: str, prefix: str) -> str:
+    lines = []
+    for selectors, declared in found:
+        named = selectors.replace(".", f".{prefix}").split(",")
+        lines.append(f"{','.join(f'{scope}{selector}' for selector in named)}{{{declared}}}")
+    return "\n".join(lines)
+
+
+def style(theme: str, scope: str, prefix: str) -> str:
+    """Return a drawing's own style: `light`, `dark`, or `auto` for what the reader prefers. Raises `ValueError`.
+
+    Colours that the reader forces win over all of these; on paper `auto` is light.
+    """
+    palettes: Mapping[str, Mapping[str, str]] = {"auto": LIGHT, "light": LIGHT, "dark": DARK}
     if theme not in palettes:
         msg = f"there is no theme {theme!r}: give 'light', 'dark', or 'auto' for what the reader prefers"
         raise ValueError(msg)
-    return rules(palettes[theme].__getitem__)
+
+    def coloured(palette: Mapping[str, str]) -> str:
+        return rules(palette.__getitem__, scope, prefix)
+
+    parts = [f"{scope}{{{_ROOT}}}", forms(scope, prefix), coloured(palettes[theme])]
+    if theme == "auto":
+        parts.append(f"@media screen and (prefers-color-scheme:dark){{\n{coloured(DARK)}\n}}")
+    parts.append(f"@media (forced-colors:active){{\n{scope}{{forced-color-adjust:none}}\n{coloured(FORCED)}\n}}")
+    return "\n".join(parts)

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from beluga_graph.codec.plain import as_data
+from beluga_graph.codec.shown import plain
 
 __all__ = ["ALL_SIGNS", "MOST_SIGNS", "Texts", "cut", "shown_value"]
 
@@ -54,8 +55,20 @@ class Texts:
 
 
 def cut(text: str) -> str:
-    """Return text of at most `MOST_SIGNS` characters, and how many there were if it is cut."""
-    return text if len(text) <= MOST_SIGNS else f"{text[:MOST_SIGNS]} … (cut: {len(text):,} characters)"
+    """Return at most `MOST_SIGNS` characters of a text, and how many there were if it is cut.
+
+    What does not print is written out, so that no character hides, or turns what is beside it around.
+    """
+    return _marked(plain(text[:MOST_SIGNS], keep="\n\t"), len(text))
+
+
+def _cut_json(text: str) -> str:
+    """Return JSON text cut as `cut` does; its escapes are those of JSON."""
+    return _marked(plain(text[:MOST_SIGNS], keep="\n", escape=lambda sign: json.dumps(sign)[1:-1]), len(text))
+
+
+def _marked(shown: str, length: int) -> str:
+    return shown if length <= MOST_SIGNS else f"{shown} … (cut: {length:,} characters)"
 
 
 def _laid_out(said: Any, indent: str, before: int) -> str:
@@ -94,4 +107,4 @@ def shown_value(value: Any) -> str:
     said = as_data(value)
     line = json.dumps(said, ensure_ascii=False)
     # What is far too long is cut before anybody sees how it would have been laid out.
-    return cut(line if len(line) > 16 * MOST_SIGNS else _laid_out(said, "", 0))
+    return _cut_json(line if len(line) > 16 * MOST_SIGNS else _laid_out(said, "", 0))

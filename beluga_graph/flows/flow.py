@@ -71,8 +71,13 @@ class Flow:
         return to_networkx(self.plan().shape)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002 - IPython's
-        """Show the flow in a notebook: as a drawing, and as text where there are none."""
-        return {"image/svg+xml": self.svg(), "text/plain": self.ascii()}
+        """Show the flow in a notebook: as a drawing, and as text where there are none.
+
+        A graph that does not compile yet is drawn as far as it was declared, with the fault above it.
+        """
+        from beluga_graph.draw.display import flow_bundle  # noqa: PLC0415 - drawing is loaded when one draws
+
+        return flow_bundle(self)
 
     def _drawn(self, form: Format, depth: int | None, theme: Theme = "auto") -> str:
         from beluga_graph.draw.formats import drawn  # noqa: PLC0415 - drawing is loaded when one draws

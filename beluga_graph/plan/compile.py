@@ -19,7 +19,7 @@ from beluga_graph.plan.questions import fitting, with_questions
 from beluga_graph.plan.state import StateBinding, bind_state, type_name
 from beluga_graph.policy import Limits, Retry
 
-__all__ = ["compile_graph"]
+__all__ = ["compile_graph", "completed"]
 
 _START, _END = START.name, END.name
 _HAS_BODY = ("function", "agent", "tool", "handoff", "join", CHOICE)
@@ -65,7 +65,7 @@ class _Pieces:
 
 def _inline(graph: Declared, frame: str, pieces: _Pieces) -> str:
     """Check one graph and add its nodes under the path of their frame; return the entry's path."""
-    graph = _with_choices(with_questions(_with_joined_branches(_checked_start(graph))))
+    graph = completed(_checked_start(graph))
     check_paths(graph)
     _check_joins(graph)
     _check_types(graph)
@@ -90,6 +90,11 @@ def _inline(graph: Declared, frame: str, pieces: _Pieces) -> str:
 
 
 # Passes that complete what was declared.
+
+
+def completed(graph: Declared) -> Declared:
+    """Return a graph with the nodes and edges that its declaration implies. Raises `DuplicateNode`."""
+    return _with_choices(with_questions(_with_joined_branches(graph)))
 
 
 def _checked_start(graph: Declared) -> Declared:

@@ -110,7 +110,7 @@ def test_graphviz_reads_exactly_the_boxes_and_lines(graphviz: str, given_: tuple
     frames = {box.id for box in picture.boxes if box.kind == FRAME and not box.folded}
     objects = {item["name"]: item for item in found["objects"]}
     assert objects.keys() == {f"cluster_{box.id}" if box.id in frames else box.id for box in picture.boxes}
-    badges = {} if overlay is None else overlay.badges()
+    badges = {} if overlay is None else {box.name: overlay.signed(box.name) for box in picture.boxes}
     for box in picture.boxes:
         if box.kind in KIND_WORDS:
             item = objects[f"cluster_{box.id}" if box.id in frames else box.id]
@@ -179,7 +179,7 @@ def test_mermaid_reads_exactly_the_boxes_and_lines(
     assert sorted(found["frames"]) == sorted(frames)
     assert found["edges"] == [list(ends(line.source, line.target, frames)) for line in picture.lines]
     assert found["alive"] == 0
-    badges = {} if overlay is None else overlay.badges()
+    badges = {} if overlay is None else {box.name: overlay.signed(box.name) for box in picture.boxes}
     for box in picture.boxes:
         if box.kind in KIND_WORDS and box.id not in frames:
             expected = [text.strip() for text in shown(box.label, box.note, badges.get(box.name, ""))]

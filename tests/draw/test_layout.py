@@ -170,8 +170,8 @@ def test_the_bytes_are_the_same_in_another_process() -> None:
     assert len(told) == 1
 
 
-OUTSIDE = """() => [...document.querySelectorAll('.node')].filter(node => {
-  const body = node.querySelector('.body').getBBox();
+OUTSIDE = """() => [...document.querySelectorAll('.beluga-node')].filter(node => {
+  const body = node.querySelector('.beluga-body').getBBox();
   return [...node.querySelectorAll(':scope > text')].some(text => {
     const box = text.getBBox();
     return box.x < body.x || box.x + box.width > body.x + body.width
@@ -184,7 +184,7 @@ def test_in_a_browser_every_text_stays_within_its_card(in_browser: Any) -> None:
     def look(browser: Browser) -> tuple[int, int]:
         page = browser.new_page(viewport={"width": 1600, "height": 1200})
         page.set_content(pipeline.svg())
-        found = page.locator(".node").count(), page.evaluate(OUTSIDE)
+        found = page.locator(".beluga-node").count(), page.evaluate(OUTSIDE)
         page.close()
         return found
 

@@ -15,6 +15,7 @@ from runs_to_show import failed_page, hostile_page, long_page, nested_flow, repo
 
 from beluga_graph import END, START, Engine, Graph
 from beluga_graph.codec.plain import as_data
+from beluga_graph.codec.shown import plain
 from beluga_graph.draw.overlay import overlay_of
 from beluga_graph.draw.picture import picture
 from beluga_graph.draw.text import shown_duration
@@ -217,7 +218,8 @@ json_values = st.recursive(
 def test_what_is_not_cut_is_the_json_of_its_value(value: Any) -> None:
     text = shown_value(value)
     if "(cut: " not in text:
-        assert json.loads(text) == as_data(value)
+        assert json.loads(text) == (plain(value, "\n\t") if isinstance(value, str) else as_data(value))
+    assert text.replace("\n", "").isprintable()
 
 
 def test_a_long_run_is_told_in_a_few_hundred_bytes_a_step() -> None:

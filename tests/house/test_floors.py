@@ -59,6 +59,7 @@ FLOORS = {
     "beluga_graph.inspector": 5,
     "beluga_graph.agenda": 5,
     "beluga_graph.note": 5,
+    "beluga_graph.notebook": 5,
     "beluga_graph.parking": 5,
     "beluga_graph.seat": 5,
     "beluga_graph.serving": 5,

@@ -3,8 +3,8 @@
 const THEMES = ["auto", "light", "dark"];
 
 class App {
-  constructor({ head, steps, depth }) {
-    const model = new Model({ head, steps });
+  constructor({ head, steps, depth, signs }) {
+    const model = new Model({ head, steps, signs });
     this.model = model;
     this.last = model.steps.length;
     this.state = copyState(model.keyframes[0]);
@@ -122,7 +122,9 @@ class App {
 
   listen() {
     byId("theme").addEventListener("click", () => this.turnTheme());
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.recolour());
+    for (const media of ["(prefers-color-scheme: dark)", "(forced-colors: active)", "print"]) {
+      matchMedia(media).addEventListener("change", () => this.recolour());
+    }
     byId("help").addEventListener("click", () => byId("keys").showModal());
     window.addEventListener("hashchange", () => this.model.hasRun && this.named() && this.go(this.named()));
     document.addEventListener("keydown", (event) => this.onKey(event));

@@ -23,10 +23,15 @@ function setText(element, text) {
 function valueBlock(json, kind = "") {
   const isText = json.startsWith('"');
   const said = isText ? JSON.parse(json) : json;
-  const block = make("pre", { class: `value ${isText ? "text" : "mono"} ${kind}`, tabindex: said.length > 400 ? 0 : undefined });
-  block.textContent = said === "" ? "(empty text)" : said;
+  const block = textBlock(said === "" ? "(empty text)" : said, `${isText ? "text" : "mono"} ${kind}`);
   if (said === "") block.classList.add("soft");
   return block;
+}
+
+// A text as a block. One that may be so long that it scrolls can be focused: keys scroll it then.
+function textBlock(text, kind) {
+  const isLong = text.length > 200 || text.split("\n").length > 8;
+  return make("pre", { class: `value ${kind}`, tabindex: isLong ? 0 : undefined, text });
 }
 
 // A value in one line, for lists.

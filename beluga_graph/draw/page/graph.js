@@ -39,7 +39,7 @@ class GraphView {
       badge?.removeAttribute("textLength"); // it was as wide as the widest
       badge?.removeAttribute("lengthAdjust");
       if (badge) badge.textContent = "";
-      cards.set(id, { element, badge, mark: undefined, at: undefined });
+      cards.set(id, { element, badge, sign: element.querySelector(":scope > .sign"), mark: undefined, at: undefined });
       if (element.classList.contains("node")) {
         element.id = `${svg.dataset.depth}-${id}`;
         element.setAttribute("role", "button");
@@ -83,6 +83,7 @@ class GraphView {
         if (card.mark) card.element.classList.remove(`s-${card.mark.status}`);
         if (mark) card.element.classList.add(`s-${mark.status}`);
       }
+      if (card.sign) setText(card.sign, this.model.signs[mark?.status ?? ""]);
       if (card.badge) setText(card.badge, mark ? badgeOf(mark, state.at) : "");
       card.mark = mark;
       card.at = state?.at;

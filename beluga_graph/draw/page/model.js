@@ -4,8 +4,9 @@
 const KEYFRAME = 64; // steps between two whole states that are kept
 
 class Model {
-  constructor({ head, steps }) {
+  constructor({ head, steps, signs }) {
     this.head = head;
+    this.signs = signs; // by status
     this.boxes = new Map(head.boxes.map((box) => [box.id, box]));
     this.steps = [];
     this.texts = [];

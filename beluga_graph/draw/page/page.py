@@ -16,7 +16,7 @@ from beluga_graph.draw.picture import Picture, picture
 from beluga_graph.draw.replay import Delta, Replay, boxes_of
 from beluga_graph.draw.svg import body, keys
 from beluga_graph.draw.text import clean, clipped
-from beluga_graph.draw.theme import DARK, LIGHT, rules
+from beluga_graph.draw.theme import DARK, FORCED, LIGHT, STATUS_SIGNS, forms, rules
 from beluga_graph.kernel.shape import FRAME, Shape
 
 __all__ = ["page"]
@@ -37,6 +37,8 @@ def page(shape: Shape, replay: Replay | None = None, steps: Sequence[Delta] = ()
     small = [depth for depth, shown in enumerate(depths) if len(shown.boxes) <= MANY]
     head = replay.head() if replay is not None else {"flow": clean(shape.name), **boxes_of(shape, depths[-1])}
     statuses = {mark["status"] for step in (head.get("begin", {}), *steps) for mark in step.get("marks", {}).values()}
+    statuses |= {""} if replay is not None else set()  # at its first step a run has not reached most
+    shown_at = small[-1] if small else 0
     style, script = _style(), _script()
     return _part("page.html").substitute(
         policy=_policy(style, script),
@@ -44,7 +46,7 @@ def page(shape: Shape, replay: Replay | None = None, steps: Sequence[Delta] = ()
         style=style,
         drawings="\n".join(drawings),
         legend=_legend(depths[-1], statuses),
-        model=_data({"head": head, "steps": list(steps), "depth": small[-1] if small else 0}),
+        model=_data({"head": head, "steps": list(steps), "depth": shown_at, "signs": STATUS_SIGNS}),
         script=script,
     )
 
@@ -70,20 +72,24 @@ def _drawing(depth: int, shown: Picture, replay: Replay | None, badges: Mapping[
 
 
 def _legend(shown: Picture, statuses: Collection[str]) -> str:
-    return "".join(
-        f'<li><svg viewBox="0 -11 24 22" width="24" height="22" aria-hidden="true">{drawn}</svg>{_text(word)}</li>'
+    keyed = "".join(
+        f'<li><svg viewBox="0 -11 24 22" width="24" height="22" aria-hidden="true">{drawn}</svg>{escape(word)}</li>'
         for drawn, word in keys(shown, statuses)
     )
+    return _ascii(keyed)
 
 
 def _style() -> str:
-    """Return the style: colours as variables in light and dark, how drawings look, how the page does."""
-    light, dark = _variables(LIGHT), _variables(DARK)
+    """Return the style: colours as variables, how drawings look, how the page does. Paper is light."""
+    light, forced = _variables(LIGHT), _variables(FORCED)
+    dark = f"{{color-scheme:dark;{_variables(DARK)}}}"
     return "\n".join(
         [
             f":root{{color-scheme:light;{light}}}",
-            f"@media (prefers-color-scheme:dark){{:root:not([data-theme=light]){{color-scheme:dark;{dark}}}}}",
-            f":root[data-theme=dark]{{color-scheme:dark;{dark}}}",
+            f"@media screen and (prefers-color-scheme:dark){{:root:not([data-theme=light]){dark}}}",
+            f"@media screen{{:root[data-theme=dark]{dark}}}",
+            f"@media (forced-colors:active){{:root:root:root{{forced-color-adjust:none;{forced}}}}}",
+            forms(),
             rules(lambda name: f"var(--{name})"),
             _read("page.css"),
         ]

@@ -119,9 +119,9 @@ class Panel {
     if (event.delay_s !== undefined) head.append(make("span", { class: "soft", text: `again in ${duration(event.delay_s * 1000)}` }));
     if (event.due_ms !== undefined) head.append(make("span", { class: "soft", text: `due ${clockTime(event.due_ms)}` }));
     box.append(head);
-    if (event.error !== undefined) box.append(make("pre", { class: "value text error", text: this.model.text(event.error) }));
+    if (event.error !== undefined) box.append(textBlock(this.model.text(event.error), "text error"));
     if (event.arguments !== undefined) box.append(valueBlock(this.model.text(event.arguments)));
-    if (event.text !== undefined) box.append(make("pre", { class: "value text said", text: this.model.text(event.text) }));
+    if (event.text !== undefined) box.append(textBlock(this.model.text(event.text), "text said"));
     // What a node returned stands above as the value that it gave.
     if (event.output !== undefined && event.type !== "node_finished") box.append(valueBlock(this.model.text(event.output)));
     return box;

@@ -50,9 +50,8 @@ class Events {
     const hits = this.query === "" ? null : this.matching();
     this.shown = this.rows.filter((row, index) => isNear(row) && (hits === null || hits[index]));
     this.list.show(this.shown);
-    const word = hits ? (this.shown.length === 1 ? "match" : "matches") : "";
-    setText(byId("matches"), hits ? `${this.shown.length.toLocaleString("en")} ${word}` : "");
-    this.found(hits === null ? null : this.foundNodes());
+    setText(byId("matches"), hits ? matchWords(this.shown.length, hits.filter(Boolean).length, chosen !== null) : "");
+    this.found(hits === null ? null : this.foundNodes(hits));
     this.follow(this.count ?? 0);
   }
 
@@ -62,8 +61,9 @@ class Events {
     return this.haystacks.map((text) => text.includes(this.query));
   }
 
-  foundNodes() {
-    const nodes = new Set(this.shown.map((row) => row.node).filter(Boolean));
+  // The nodes that match, within the chosen one and elsewhere.
+  foundNodes(hits) {
+    const nodes = new Set(this.rows.filter((row, index) => hits[index] && row.node).map((row) => row.node));
     for (const box of this.model.boxes.values()) if (box.name.toLowerCase().includes(this.query)) nodes.add(box.id);
     return nodes;
   }
@@ -108,6 +108,12 @@ class Events {
       make("span", { class: "detail", text: item.detail(this.model) }),
     );
   }
+}
+
+// How many rows match: where only those of a chosen node are shown, also how many others there are.
+function matchWords(shown, all, isNarrowed) {
+  const words = `${shown.toLocaleString("en")} ${shown === 1 ? "match" : "matches"}`;
+  return isNarrowed ? `${words} here, ${(all - shown).toLocaleString("en")} elsewhere` : words;
 }
 
 function eventRows(model) {

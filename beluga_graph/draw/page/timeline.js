@@ -2,6 +2,7 @@
 
 const LANE = 26;
 const [BAR, THIN] = [16, 4];
+const SIGN = 13; // room for the sign of a status
 
 class Timeline {
   constructor(model, go) {
@@ -99,19 +100,18 @@ class Timeline {
 
   drawBar(pen, span, top) {
     const [x, width] = this.ends(span);
-    const colour = this.colour(statusOf(span, this.model));
+    const status = statusOf(span, this.model);
+    const colour = this.colour(status);
+    const sign = `${this.model.signs[status]}\ufe0e`; // as a sign, not as a picture
+    pen.fillStyle = colour;
     if (span.opens) { // a frame or a fan-out: what is done meanwhile is in the lanes below
-      pen.fillStyle = colour;
-      pen.globalAlpha = 0.45;
-      pen.fillRect(x, top + (LANE - THIN) / 2, width, THIN);
-      pen.globalAlpha = 1;
+      const room = width < 34 ? 0 : SIGN;
+      if (room) pen.fillText(sign, x, top + LANE / 2);
+      pen.fillRect(x + room, top + (LANE - THIN) / 2, width - room, THIN);
       return;
     }
     if (width < 4) { // too narrow for a rim
-      pen.fillStyle = colour;
-      pen.globalAlpha = 0.7;
       pen.fillRect(x, top + (LANE - BAR) / 2, Math.max(1, width - 0.5), BAR);
-      pen.globalAlpha = 1;
       return;
     }
     pen.beginPath();
@@ -121,10 +121,11 @@ class Timeline {
     pen.strokeStyle = colour;
     pen.lineWidth = 1;
     pen.stroke();
-    if (width > 34) {
-      pen.fillStyle = colour;
-      pen.fillText(fitted(pen, this.model.label(span), width - 12), x + 6, top + LANE / 2);
-    }
+    if (width < SIGN + 2) return;
+    const label = width > 34 + SIGN ? fitted(pen, this.model.label(span), width - 12 - SIGN) : "";
+    pen.fillStyle = colour;
+    pen.fillText(sign, label ? x + 6 : x + (width - pen.measureText(sign).width) / 2, top + LANE / 2);
+    pen.fillText(label, x + 6 + SIGN, top + LANE / 2);
   }
 
   // The visit at a point: the shortest of those that are there.

@@ -73,13 +73,15 @@ class Transport {
     const pen = sharpened(byId("ticks"), width, 8);
     const colour = colours();
     const last = this.model.steps.length;
-    const status = { waiting: "waiting", retry: "retrying", error: "failed" }; // the worst is drawn last
-    for (const kind in status) {
-      pen.fillStyle = colour(status[kind]);
+    // By height as well as by colour; the worst is drawn last.
+    const marks = { waiting: ["waiting", 3], retry: ["retrying", 5], error: ["failed", 8] };
+    for (const kind in marks) {
+      const [status, height] = marks[kind];
+      pen.fillStyle = colour(status);
       this.model.steps.forEach((step, index) => {
         if (!step.events?.some((event) => event.type === kind)) return;
         const part = last < 2 ? 0 : index / (last - 1);
-        pen.fillRect(THUMB / 2 + part * (width - THUMB) - 1, 0, 2.5, 7);
+        pen.fillRect(THUMB / 2 + part * (width - THUMB) - 1, 8 - height, 2.5, height);
       });
     }
   }
