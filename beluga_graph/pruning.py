@@ -43,7 +43,7 @@ _log = logging.getLogger("beluga_graph.pruning")
 _PRUNABLE = (COMPLETED, CANCELLED, FAILED)
 _RUNS_AT_ONCE = 16  # their commits share transactions
 _OPS_MOST = 256  # of one run in one commit
-_RECORDS = b"SNCIBQ"  # what is swept beside the marks on large values
+_RECORDS = b"SNCIBDQ"  # what is swept beside the marks on large values
 
 
 class _Grave(NamedTuple):
@@ -144,7 +144,7 @@ def _burial(store: Store, head: Head, timers: dict[bytes, list[bytes]]) -> _Buri
     """Return what takes a run out, unless somebody has it by then, or it has gone on."""
     keys = Keys(head.run_id)
     grave = _Grave(keys.tombstone, sealed(keys.tombstone, (head.run_id, token_bytes(16))))
-    indexes = (keys.open, keys.parked, keys.bell, keys.cancel, *timers.get(keys.run, ()))
+    indexes = (keys.open, keys.parked, keys.cancel, *timers.get(keys.run, ()))
     ops: list[Op] = [
         Check(keys.head, head.sealed(keys.head)),
         Check(keys.lease, store.get(keys.lease)),

@@ -108,7 +108,7 @@ class Scheduler:
         ops: list[Op] = [Put(keys.head, live.head.sealed(keys.head))]
         if run.ended:
             ops += end_ops(live.history, live.plan.codec, run)
-            ops += [Delete(keys.bell), Delete(keys.cancel)]
+            ops += [*live.history.silenced(), Delete(keys.cancel)]
         if run.status in (COMPLETED, FAILED, CANCELLED):
             live.lease = Lease(b"", live.lease.epoch)
             ops += [Delete(keys.open), Put(keys.lease, live.lease.sealed(keys.lease))]
