@@ -87,9 +87,9 @@ class History:
         """Return what stands for an encoded value: itself, or a reference by digest if it is large."""
         return encoded if len(encoded) <= INLINE_BYTES else _REFERENCE + sha256(encoded).digest()
 
-    def session_items(self, run: Snapshot) -> Iterator[bytes]:
-        """Yield the encoded messages that the run's session began with."""
-        return session_items(self.store, run)
+    def session_items(self, run: Snapshot, start: int = 0) -> Iterator[bytes]:
+        """Yield the encoded messages that the run's session began with, from `start` on."""
+        return session_items(self.store, run, start)
 
     def mark_of(self, item: bytes, owner: bytes) -> bytes | None:
         """Return the key that says another owner refers to what a reference stands for; `None` for a plain value."""

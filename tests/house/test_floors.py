@@ -39,6 +39,7 @@ FLOORS = {
     "beluga_graph.committer": 4,
     "beluga_graph.adoption": 4,
     "beluga_graph.past": 4,
+    "beluga_graph.recent": 4,
     "beluga_graph.published": 4,
     "beluga_graph.live": 5,
     "beluga_graph.outbox": 5,
