@@ -17,7 +17,7 @@ from beluga_graph.attempt import Attempt, Ended, Hands
 from beluga_graph.clock import Clock
 from beluga_graph.committer import Committer
 from beluga_graph.errors import LeaseLost, RunError
-from beluga_graph.events import Event
+from beluga_graph.events import make_event
 from beluga_graph.executor import run_attempt
 from beluga_graph.inbox import Inbox
 from beluga_graph.kernel.rules import limit, signal_of
@@ -359,7 +359,7 @@ def _show(live: Live, token: Token, kind: str, text: str = "") -> None:
     """Show a live event, which is never stored."""
     agent = live.agent_of(token.node)
     live.show(
-        Event(
+        make_event(
             type=kind,
             run_id=live.run_id,
             node=token.node,
