@@ -30,6 +30,7 @@ from beluga_graph.history import rebuild
 from beluga_graph.inspection import info_of
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
 from beluga_graph.lease import Lease, owner_is_alive
+from beluga_graph.pace import Pace
 from beluga_graph.run import RunInfo, RunStatus
 from beluga_graph.session import free_ops
 from stores.base import Check, Conflict, Delete, Op, Put, Store
@@ -42,7 +43,7 @@ _log = logging.getLogger("beluga_graph.pruning")
 
 _PRUNABLE = (COMPLETED, CANCELLED, FAILED)
 _RUNS_AT_ONCE = 16  # their commits share transactions
-_OPS_MOST = 256  # of one run in one commit
+_OPS_MOST = 64  # of one run in one commit
 _RECORDS = b"SNCIBDQ"  # what is swept beside the marks on large values
 
 
@@ -77,11 +78,11 @@ async def pruned(
     _check(older_than_s, status)
     committer, store = runs.scheduler.committer, runs.store
     latest = runs.scheduler.clock.now_ms() - round(older_than_s * 1000)
-    found = [head for head in _heads(store) if head.status in status and head.updated_ms <= latest]
+    found = [head for head in await _heads(store) if head.status in status and head.updated_ms <= latest]
     if dry_run:
-        return tuple(info_of(head) for head in found if _is_free(runs, head))
+        return await _free(runs, found)
     await _finish(committer)
-    timers = _timers(store, {Keys(head.run_id).run for head in found})
+    timers = await _timers(store, {Keys(head.run_id).run for head in found})
     gone: list[RunInfo] = []
     for some in _batches(found, _RUNS_AT_ONCE):
         burials = [_burial(store, head, timers) for head in some if _is_free(runs, head)]
@@ -115,12 +116,24 @@ def _check(older_than_s: float, status: Collection[str]) -> None:
         raise ValueError(msg)  # noqa: TRY004 - one error for all that cannot be a row of statuses
 
 
-def _heads(store: Store) -> Iterator[Head]:
+async def _heads(store: Store) -> list[Head]:
+    found, pace = [], Pace()
     for key, blob in store.scan(b"H"):
         try:
-            yield Head.read(key, blob)
+            found.append(Head.read(key, blob))
         except DamagedRecord as error:  # it keeps its own run from being pruned, not all the others
             _log.warning("a run was left: %s", error)
+        await pace.turn()
+    return found
+
+
+async def _free(runs: Admission, heads: Iterable[Head]) -> tuple[RunInfo, ...]:
+    found, pace = [], Pace()
+    for head in heads:
+        if _is_free(runs, head):
+            found.append(info_of(head))
+        await pace.turn()
+    return tuple(found)
 
 
 def _is_free(runs: Admission, head: Head) -> bool:
@@ -158,12 +171,14 @@ def _burial(store: Store, head: Head, timers: dict[bytes, list[bytes]]) -> _Buri
     return _Burial(info_of(head), ops, grave)
 
 
-def _timers(store: Store, runs: set[bytes]) -> dict[bytes, list[bytes]]:
+async def _timers(store: Store, runs: set[bytes]) -> dict[bytes, list[bytes]]:
     """Return the index entries of these runs' timers, of which one that is over should have none."""
     found: dict[bytes, list[bytes]] = {}
+    pace = Pace()
     for key, _ in store.scan(b"T"):
         if key[9:25] in runs:
             found.setdefault(key[9:25], []).append(key)
+        await pace.turn()
     return found
 
 
