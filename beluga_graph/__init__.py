@@ -7,7 +7,7 @@ The map of the house. An arrow may only point down:
                 workflow)
     4 walker    engine (the user's object)  run  admission  takeover  scheduler (the only module that creates tasks)
                 parking  seat  inbox  outbox  live  agenda  fork  inspector  post  questions  recovery  serving
-                pruning  given  note  inspection  walk  comparison
+                pruning  forgetting  watch  given  note  inspection  walk  comparison
     3 hands     executor  answers  attempt  state  context  history  session  lease  committer  adoption  past
                 threads  disk  published  recent  pace
     2 models/   (messages openai anthropic)

@@ -21,6 +21,8 @@ now: they carry `attempt` and are never replayed.
 | `text`          | no     | `text`: one piece                                                           |
 | `node_started`  | no     | an attempt began                                                            |
 | `retracted`     | no     | drop the text of this node's attempt: it failed                             |
+| `lagged`        | no     | the watcher was too slow: `output` live events were lost here. Stored ones  |
+|                 |        | never are; a `node_finished` has the node's whole text                      |
 """
 
 from __future__ import annotations

@@ -25,10 +25,11 @@ from beluga_graph.errors import BelugaError, RunBusy, RunError
 from beluga_graph.history import History, last_seq
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING
 from beluga_graph.kernel.triggers import CancelRequested
-from beluga_graph.live import Live, Watch
+from beluga_graph.live import Live
 from beluga_graph.note import Note
 from beluga_graph.plan import Plan
-from beluga_graph.seat import Seat, stored
+from beluga_graph.seat import Seat
+from beluga_graph.watch import Watch
 from stores.base import Check, Conflict, Delete, Put, StoreError
 
 __all__ = ["NEVER_MS", "Parking"]
@@ -69,7 +70,7 @@ class Parking:
         self._closed = False
         self.holds_back = False  # for a while, nothing is woken
         runs.scheduler.on_driven = self.keep_looking
-        runs.on_gone = self._gone
+        runs.on_gone.append(self._gone)
 
     # What is known of parked runs.
 
@@ -252,10 +253,9 @@ class Parking:
         head = self._runs.head(seat.run_id)
         plan = self._plan_of(head)
         assert plan is not None  # a handle was given out, so its flow is known
+        last = last_seq(self._store, seat.run_id) if seat.watches else 0
         for watch in seat.watches:
-            for event in stored(plan, History(self._store, seat.run_id), watch.since):
-                watch.put(event)
-                watch.since = event.seq or watch.since
+            watch.skip(last)
         if head.status in (COMPLETED, FAILED, CANCELLED):
             live = self._runs.latest(seat, plan)
             if live is not None:

@@ -35,7 +35,7 @@ from beluga_graph.run import RunInfo, RunStatus
 from beluga_graph.session import free_ops
 from stores.base import Check, Conflict, Delete, Op, Put, Store
 
-__all__ = ["cleared", "pruned"]
+__all__ = ["cleared", "forgotten", "pruned"]
 
 T = TypeVar("T")
 
@@ -92,6 +92,39 @@ async def pruned(
         await _bury_values(committer)
         gone += [burial.info for burial in buried]
     return tuple(gone)
+
+
+async def forgotten(runs: Admission, run_ids: Iterable[str]) -> list[str]:
+    """Take out runs that have ended, of a store that nobody else sees; return those that are gone.
+
+    Each is checked and buried in one go, so that nobody can take hold of it between the two. What it still has to
+    publish keeps it, if there is a bus.
+    """
+    store, committer = runs.store, runs.scheduler.committer
+    graves: list[_Grave] = []
+    gone: list[str] = []
+    pace = Pace()
+    for run_id in run_ids:
+        key = Keys(run_id).head
+        record = store.get(key)
+        if record is None:
+            gone.append(run_id)
+        elif _may_be_forgotten(runs, head := Head.read(key, record)):
+            burial = _burial(store, head, {})
+            store.commit(*burial.ops)
+            graves.append(burial.grave)
+            gone.append(run_id)
+        await pace.turn()
+    for some in _batches(graves, _RUNS_AT_ONCE):
+        await _sweep(committer, some)
+    await _bury_values(committer)
+    return gone
+
+
+def _may_be_forgotten(runs: Admission, head: Head) -> bool:
+    if head.status not in _PRUNABLE or runs.is_held(head.run_id):
+        return False
+    return not runs.scheduler.outbox.has_bus or _is_free(runs, head)
 
 
 async def cleared(committer: Committer, run_id: str) -> None:
