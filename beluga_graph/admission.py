@@ -18,12 +18,13 @@ from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, Snapshot
 from beluga_graph.kernel.triggers import CancelRequested, RunStarted, Trigger
 from beluga_graph.kernel.words import Renames
 from beluga_graph.lease import Lease, Owner
-from beluga_graph.live import Live, Watch
+from beluga_graph.live import Live
 from beluga_graph.plan import Plan
 from beluga_graph.scheduler import Scheduler
 from beluga_graph.seat import Seat
 from beluga_graph.session import begin_ops, open_session
 from beluga_graph.takeover import Held, free_lease, take, what_to_say, why_not_begun
+from beluga_graph.watch import Watch
 from stores.base import Check, Conflict, Op, Put, Store
 
 __all__ = ["Admission"]
@@ -42,7 +43,7 @@ class Admission:
         self.owner = owner
         self.lives = scheduler.lives
         self.closed = False  # by the engine: nothing is begun any more
-        self.on_gone: Callable[[Live], None] = lambda _: None  # a run is not driven here any more
+        self.on_gone: list[Callable[[Live], None]] = []  # called when a run is not driven here any more
         self._shapes: set[str] = set()  # fingerprints known to be stored
         self._seats: weakref.WeakValueDictionary[str, Seat] = weakref.WeakValueDictionary()
         self._doors: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -61,6 +62,10 @@ class Admission:
         if current is not None or live is not None:
             found.live = current or live
         return found
+
+    def is_held(self, run_id: str) -> bool:
+        """Tell whether a handle of the run is in use, or the run is driven here."""
+        return run_id in self._seats or run_id in self.lives
 
     def latest(self, seat: Seat, plan: Plan) -> Live | None:
         """Return the run if this engine drives it now, else as it ended; `None` if it goes on, but not here."""
@@ -164,7 +169,8 @@ class Admission:
         seat = self._seats.get(live.run_id)
         if seat is not None and seat.live is live and live.parted:
             seat.left()
-        self.on_gone(live)
+        for on_gone in self.on_gone:
+            on_gone(live)
 
     async def _own(self) -> None:
         """Be known as an owner. Where another process could hold the writer lock, wait for it in a thread."""

@@ -17,6 +17,7 @@ from beluga_graph.kernel.renaming import renamed
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, RUN, Scope, Snapshot, Token
 from beluga_graph.kernel.words import Renames
+from beluga_graph.pace import Pace
 from beluga_graph.plan import Plan
 from beluga_graph.plan.difference import PlanChange, differences
 from beluga_graph.plan.rename import check_new_names, likely_renames, renamed_shape, with_their_questions
@@ -92,14 +93,21 @@ def difference_for(store: Store, head: Head, plan: Plan, renames: Renames = ()) 
     return tuple(judged(run, _shape_of(store, run), plan.shape, adopted_renames(run, plan, store, renames)))
 
 
-def broken_by(store: Store, plan: Plan) -> dict[str, tuple[JudgedChange, ...]]:
+async def broken_by(store: Store, plan: Plan) -> dict[str, tuple[JudgedChange, ...]]:
     """Return for every unfinished run of a flow which changes it could not go on with: none, or some."""
-    heads = [Head.read(key, blob) for key, blob in store.scan(b"H")]
-    return {
-        head.run_id: tuple(found for found in difference_for(store, head, plan) if not found.safe)
-        for head in heads
-        if head.flow == plan.name and head.status not in (COMPLETED, CANCELLED)
-    }
+    broken, pace = {}, Pace()
+    for key, blob in store.scan(b"H"):
+        head = Head.read(key, blob)
+        if head.flow == plan.name and head.status not in (COMPLETED, CANCELLED):
+            try:
+                found = difference_for(store, head, plan)
+            except RunNotFound:
+                if store.get(key) is not None:
+                    raise
+            else:
+                broken[head.run_id] = tuple(change for change in found if not change.safe)
+        await pace.turn()
+    return broken
 
 
 def _shape_of(store: Store, run: Snapshot) -> Shape:

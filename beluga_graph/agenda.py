@@ -6,14 +6,21 @@ from collections.abc import Iterator
 
 from beluga_graph.codec import DamagedRecord
 from beluga_graph.lease import Lease, Owner, is_held_elsewhere
+from beluga_graph.pace import Pace
 from stores.base import Store
 
 __all__ = ["abandoned", "is_driven", "is_driven_elsewhere", "overdue", "unfinished"]
 
 
-def unfinished(store: Store) -> list[bytes]:
-    """Return the keys that say that a run is open: those that need work first, then the parked ones."""
-    return [key for letter in (b"A", b"G") for key, _ in store.scan(letter)]
+async def unfinished(store: Store) -> list[bytes]:
+    """Return the keys that say that a run is open, one for each: those that need work first, then the parked ones."""
+    found: dict[bytes, bytes] = {}
+    pace = Pace()
+    for letter in (b"A", b"G"):
+        for key, _ in store.scan(letter):
+            found.setdefault(key[1:], key)  # one that is parked between the two has both
+            await pace.turn()
+    return list(found.values())
 
 
 def overdue(store: Store, now_ms: int) -> Iterator[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -18,6 +19,8 @@ from beluga_graph.kernel.triggers import NodeFailed, NodeFinished
 from beluga_graph.kernel.words import EventFields, Value
 from beluga_graph.plan import Binding, Plan
 from beluga_graph.published import MESSAGES_MAX, Published
+from beluga_graph.recent import Recent
+from beluga_graph.session import Session
 from beluga_graph.state import AttemptState, StateView
 from beluga_graph.threads import DaemonPool
 from beluga_graph.topics import check_topic
@@ -66,17 +69,20 @@ class Memory(Protocol):
         """Yield encoded items of an append field's layer."""
         ...
 
-    def session_items(self, run: Snapshot) -> Iterator[bytes]:
-        """Yield the encoded items that the run's session began with."""
+    def session_items(self, run: Snapshot, start: int = 0) -> Iterator[bytes]:
+        """Yield the encoded items that the run's session began with, from `start` on."""
         ...
 
 
-class Hands(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Hands:
     """What the engine lends to every attempt."""
 
     clock: Clock
     pool: DaemonPool
     deps: Any
+    recent: Recent = dataclasses.field(default_factory=Recent)
+    """What attempts of any run have decoded and the next ones can use."""
 
 
 class Attempt:
@@ -211,11 +217,14 @@ class Attempt:
         """Whether the node's state is that of the run, not of a frame within it."""
         return self.run.layers(self.token.place)[0] == ""
 
-    def session_items(self) -> Iterator[Any]:
-        """Yield the items that the run's session began with, decoded; a frame within the run has no session."""
-        if self.run.session is not None and self.in_run_itself:
-            for item in self.memory.session_items(self.run):
-                yield self.decode(item)
+    @property
+    def session(self) -> Session | None:
+        """The session that the node's conversation goes on with; a frame within the run has none."""
+        return Session(*self.run.session) if self.run.session is not None and self.in_run_itself else None
+
+    def session_items(self, start: int) -> Iterator[bytes]:
+        """Yield the encoded items that the run's session began with, from `start` on, each whole."""
+        return map(self.memory.load, self.memory.session_items(self.run, start))
 
     def emit(self, kind: str, *, output: Any = None, **fields: Any) -> None:
         """Add a stored event to the step; a large `output` is stored once, wherever else it is used."""

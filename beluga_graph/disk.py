@@ -20,7 +20,8 @@ are hashed to 16 bytes: keys stay short, and no id can reach into another's reco
 | `A run`                   | index: the run is open, and driven or left by its owner        |
 | `G run`                   | index: the run is parked; when it is due                       |
 | `T due run timer`         | index: a timer of an open run                                  |
-| `D run`                   | doorbell: something was sent to the run since it was looked at |
+| `D run`                   | doorbell: the run was asked to end since it was looked at      |
+| `D run signal`            | doorbell: this signal was sent to the run since it was looked for |
 | `K run`                   | that somebody wants the run cancelled                          |
 | `B run token`             | index: a question that a person is asked: token, node, time, value |
 | `Q run seq index`         | outbox: a message that a committed step publishes              |
@@ -106,6 +107,10 @@ class Keys:
     def signal(self, name: str, position: int) -> bytes:
         """Key of a received signal."""
         return b"I" + self.run + short(name) + position.to_bytes(8, "big")
+
+    def ring(self, name: str) -> bytes:
+        """Key of the doorbell that a signal of this name rings."""
+        return self.bell + short(name)
 
     def question(self, token: str) -> bytes:
         """Key of a question that a token asks."""

@@ -13,6 +13,7 @@ from beluga_graph.attempt import Hands
 from beluga_graph.clock import Clock, SystemClock
 from beluga_graph.disk import check_run_id
 from beluga_graph.events import Event
+from beluga_graph.forgetting import Forgetting
 from beluga_graph.fork import forked
 from beluga_graph.given import Wanted, check_signal
 from beluga_graph.graph import MISSING
@@ -20,7 +21,7 @@ from beluga_graph.history import History
 from beluga_graph.inspector import Inspector
 from beluga_graph.kernel.triggers import RunForked
 from beluga_graph.lease import Owner
-from beluga_graph.live import Live, Watch
+from beluga_graph.live import Live
 from beluga_graph.outbox import Bus
 from beluga_graph.parking import Parking
 from beluga_graph.plan import Compilable, Plan
@@ -34,6 +35,7 @@ from beluga_graph.scheduler import Scheduler
 from beluga_graph.seat import Seat
 from beluga_graph.serving import served
 from beluga_graph.threads import DaemonPool
+from beluga_graph.watch import Watch
 from stores import LMDBStore, MemoryStore
 from stores.base import Durability, Store
 
@@ -53,6 +55,9 @@ class Engine(Inspector):
     | `none`     | after its commit, not synced  | nothing                              | maybe the file: verify tells |
 
     In every mode, `start`, `signal`, `cancel` and the end of a run wait for their commit.
+
+    Without a store, the engine keeps the 1,000 runs that ended last and those of which a `Run` is in use; it forgets
+    the others, failed ones too. Give it a `MemoryStore()` to keep them all.
 
     `deps` are live resources that nodes see as `ctx.deps`; they are never stored. `max_concurrency` bounds the
     attempts under way at a time. `bus` (an `EventBus`) is given what nodes publish by `ctx.publish`, and
@@ -77,6 +82,7 @@ class Engine(Inspector):
             msg = f"durability {durability!r}: give one of {', '.join(get_args(Durability))}"
             raise ValueError(msg)
         at_least_one("max_concurrency", max_concurrency)
+        is_kept_here = store is None
         self._opened_here = store is None or isinstance(store, str | os.PathLike)
         if store is None:
             store = MemoryStore()
@@ -91,6 +97,7 @@ class Engine(Inspector):
         self._scheduler.outbox.serve(bus, self._owner)
         self._runs = Admission(self.store, self._scheduler, self._owner)
         self._parking = Parking(self._runs, lambda head: self._plans.get(head.flow))
+        self._forgetting = Forgetting(self._runs) if is_kept_here else None
         self._is_closed = False
 
     async def __aenter__(self) -> Self:
@@ -113,6 +120,8 @@ class Engine(Inspector):
         await self._runs.turned_away()
         await self._scheduler.committer.drained()
         await self._scheduler.outbox.close()
+        if self._forgetting is not None:
+            await self._forgetting.close()
         self._is_closed = True
         self._scheduler.close()
         self._pool.close()

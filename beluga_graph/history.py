@@ -100,9 +100,9 @@ class History:
         """Return what stands for an encoded value: itself, or a reference by digest if it is large."""
         return encoded if len(encoded) <= INLINE_BYTES else _REFERENCE + sha256(encoded).digest()
 
-    def session_items(self, run: Snapshot) -> Iterator[bytes]:
-        """Yield the encoded messages that the run's session began with."""
-        return session_items(self.store, run)
+    def session_items(self, run: Snapshot, start: int = 0) -> Iterator[bytes]:
+        """Yield the encoded messages that the run's session began with, from `start` on."""
+        return session_items(self.store, run, start)
 
     def mark_of(self, item: bytes, owner: bytes) -> bytes | None:
         """Return the key that says another owner refers to what a reference stands for; `None` for a plain value."""
@@ -151,6 +151,10 @@ class History:
         self._size, self._since_bytes, self._since_steps = len(record), 0, 0
         return [Put(key, record)]
 
+    def silenced(self) -> list[Op]:
+        """Return what takes the run's doorbells away: the whole run is about to be looked at, or has ended."""
+        return [Delete(key) for key, _ in self.store.scan(self.keys.bell)]
+
     def committed(self, ops: Sequence[Op]) -> None:
         """Forget what a commit has brought to the store."""
         if self._ahead:
@@ -191,6 +195,7 @@ class History:
     def _index_ops(self, run: Snapshot, patch: Patch, at: int) -> list[Op]:
         """Keep the index of timers of runs that go on, and that of questions of runs that have not ended."""
         ops: list[Op] = []
+        placed: dict[str, Token] | None = None  # read once for all waits: a fan-out may ask ten thousand questions
         for op in patch.ops:
             kind = op[0]
             if kind == "timer":
@@ -198,7 +203,8 @@ class History:
             elif kind == "untimer":
                 ops.append(Delete(self.keys.timer(run.timers[op[1]], op[1])))
             elif kind == "wait" and is_answer(op[1]):
-                ops.append(self._question(_standing(run, patch, op[2]), at))
+                placed = _placed(patch) if placed is None else placed
+                ops.append(self._question(placed.get(op[2]) or run.tokens[op[2]], at))
             elif kind == "unwait" and is_answer(op[1]):
                 ops.append(Delete(self.keys.question(op[2])))
             elif kind == "status" and op[1] in (COMPLETED, FAILED, CANCELLED):
@@ -220,12 +226,10 @@ def _asking(run: Snapshot) -> list[str]:
     return [token for signal, tokens in run.waits.items() if is_answer(signal) for token in tokens]
 
 
-def _standing(run: Snapshot, patch: Patch, name: str) -> Token:
-    """Return a token that a patch lets wait: it is put there by it, or has been there before."""
-    for op in patch.ops:
-        if op[0] == "token" and f"{op[1]}{op[3]}#{op[4]}" == name:
-            return Token(name, op[2], op[1], patch.values[op[5]], op[6])
-    return run.tokens[name]
+def _placed(patch: Patch) -> dict[str, Token]:
+    """Return the tokens that a patch puts, by name."""
+    names = ((f"{op[1]}{op[3]}#{op[4]}", op) for op in patch.ops if op[0] == "token")
+    return {name: Token(name, op[2], op[1], patch.values[op[5]], op[6]) for name, op in names}
 
 
 def _trigger_fields(trigger: Trigger) -> tuple[str, str, int]:

@@ -44,8 +44,19 @@ class Inbox:
         finally:
             self._serving = False
 
+    def look_behind(self, live: Live, bell: bytes) -> None:
+        """Serve unread signals of the one name that a doorbell was rung for. What cannot be read stops that run."""
+        try:
+            last = next(iter(self._scheduler.store.scan(b"I" + bell[1:], reverse=True, limit=1)), None)
+            signal = read(*last)[0] if last is not None else None
+        except Exception as error:  # noqa: BLE001 - only this run stops
+            self._scheduler.abandon(live, error)
+            return
+        if signal is not None:
+            self.look_for(live, signal)
+
     def look_for_all(self, live: Live) -> None:
-        """Serve unread signals of every name that a run waits for."""
+        """Serve unread signals of every name that a run waits for: what a release before this one rang for."""
         for signal in list(live.snapshot.waits):
             self.look_for(live, signal)
 

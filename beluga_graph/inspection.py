@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from beluga_graph.codec import Codec, Registry
+from beluga_graph.codec import Codec, DamagedRecord, Registry
 from beluga_graph.disk import Head
 from beluga_graph.errors import RunNotFound
 from beluga_graph.events import Event, revive, stored_events
-from beluga_graph.history import History, Stored, read_shape, read_steps, rebuild
+from beluga_graph.history import History, Stored, last_seq, read_head, read_shape, read_steps, rebuild
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.pace import Pace
 from beluga_graph.past import PastShapes, shape_then
 from beluga_graph.plan import Plan, StateBinding
 from beluga_graph.run import RunInfo, RunSnapshot, RunStatus, StepInfo, TokenInfo
@@ -24,9 +25,13 @@ if TYPE_CHECKING:
 __all__ = ["info_of", "replay_of", "run_infos", "snapshot_of", "steps_of", "stored_plan", "trail_of"]
 
 
-def run_infos(store: Store) -> list[RunInfo]:
-    """Return a line about every run."""
-    return [info_of(Head.read(key, blob)) for key, blob in store.scan(b"H")]
+async def run_infos(store: Store) -> list[RunInfo]:
+    """Return a line about every run. One that begins or ends meanwhile is seen as it was before or after."""
+    found, pace = [], Pace()
+    for key, blob in store.scan(b"H"):
+        found.append(info_of(Head.read(key, blob)))
+        await pace.turn()
+    return found
 
 
 def info_of(head: Head) -> RunInfo:
@@ -48,27 +53,47 @@ def stored_plan(store: Store, head: Head) -> Plan:
     return Plan(shape, {}, Codec(Registry(), limit="max_value_bytes"))
 
 
-def steps_of(store: Store, head: Head, plan: Plan) -> list[StepInfo]:
-    """Return the steps of a run, decoded; classes that are not known here come as `Unregistered`."""
-    return [
-        StepInfo(
-            seq=step.seq,
-            at_ms=step.at_ms,
-            trigger=step.trigger,
-            token=step.token,
-            attempt=step.attempt,
-            events=tuple(events),
-            ops=step.patch.ops,
-        )
-        for step, events in _told(store, head, plan)
-    ]
+async def steps_of(store: Store, head: Head, plan: Plan) -> list[StepInfo]:
+    """Return the steps that a run has made, decoded; classes that are not known here come as `Unregistered`.
+
+    Raises `RunNotFound` if the run is deleted meanwhile, `DamagedRecord`.
+    """
+    last = last_seq(store, head.run_id)
+    found, pace = [], Pace()
+    try:
+        for step, events in _told(store, head, plan, last):
+            found.append(_step_info(step, events))
+            await pace.turn()
+    except DamagedRecord:
+        _check_is_there(store, head)
+        raise
+    _check_is_there(store, head)  # a sweep that is quicker leaves no gap, only fewer steps
+    return found
 
 
-def _told(store: Store, head: Head, plan: Plan) -> Iterator[tuple[Stored, list[Event]]]:
+def _step_info(step: Stored, events: list[Event]) -> StepInfo:
+    return StepInfo(
+        seq=step.seq,
+        at_ms=step.at_ms,
+        trigger=step.trigger,
+        token=step.token,
+        attempt=step.attempt,
+        events=tuple(events),
+        ops=step.patch.ops,
+    )
+
+
+def _check_is_there(store: Store, head: Head) -> None:
+    """Raise `RunNotFound` if a run was deleted, also if there is another one of its id by now."""
+    if read_head(store, head.run_id).created_ms != head.created_ms:
+        raise RunNotFound(head.run_id, "it was deleted while it was read, and begun again: read it again")
+
+
+def _told(store: Store, head: Head, plan: Plan, until: int | None = None) -> Iterator[tuple[Stored, list[Event]]]:
     """Yield the steps of a run, each with its events."""
     decode = _decoder(plan, History(store, head.run_id))
     past = PastShapes(store, head.run_id, plan.shape)
-    for step in read_steps(store, head.run_id):
+    for step in read_steps(store, head.run_id, until=until):
         yield step, stored_events(head.run_id, step.seq, step.patch, decode, past.nodes(step))
 
 

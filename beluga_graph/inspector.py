@@ -45,12 +45,12 @@ class Inspector:
 
     async def runs(self) -> list[RunInfo]:
         """Return all runs of the store, in no particular order but always the same."""
-        return run_infos(self.store)
+        return await run_infos(self.store)
 
     async def history(self, run_id: str) -> list[StepInfo]:
         """Return the committed steps of a run, in order. Raises `RunNotFound`, `DamagedRecord`."""
         head = read_head(self.store, check_run_id(run_id))
-        return steps_of(self.store, head, self._plan_or_shape(head))
+        return await steps_of(self.store, head, self._plan_or_shape(head))
 
     async def snapshot(self, run_id: str, seq: int | None = None) -> RunSnapshot:
         """Return a run as of step `seq`, the last by default. Raises `RunNotFound`, `DamagedRecord`."""
@@ -132,11 +132,11 @@ class Inspector:
 
         To be asked before a flow is put to use: a run without any such change goes on. Raises `DamagedRecord`.
         """
-        return broken_by(self.store, flow.plan())
+        return await broken_by(self.store, flow.plan())
 
     async def pending(self) -> list[Question]:
         """Return what the runs of the store ask people, the oldest question first. Raises `DamagedRecord`."""
-        return pending_questions(self.store, self._plan_or_shape)
+        return await pending_questions(self.store, self._plan_or_shape)
 
     def _plan_or_shape(self, head: Head) -> Plan:
         """Return the flow's plan if it is known, else its stored shape without any code."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
@@ -17,53 +16,13 @@ from beluga_graph.kernel.triggers import RunNode
 from beluga_graph.kernel.words import Patch
 from beluga_graph.lease import Lease
 from beluga_graph.plan import Plan
+from beluga_graph.watch import Watch
 from stores.base import Op, Put
 
 if TYPE_CHECKING:
     from beluga_graph.scheduler import Scheduler
 
-__all__ = ["Busy", "Hand", "Live", "Step", "Watch"]
-
-
-class Watch:
-    """One watcher's queue of events."""
-
-    __slots__ = ("_closed", "_events", "_waiter", "began", "live", "since")
-
-    def __init__(self) -> None:
-        self._events: deque[Event] = deque()
-        self._waiter: asyncio.Future[None] | None = None
-        self._closed = False
-        self.since = 0  # what was committed before is read from the store instead
-        self.live: Live | None = None  # what it is attached to
-        self.began = False  # whether the run began with this watch
-
-    def put(self, event: Event) -> None:
-        """Add an event."""
-        self._events.append(event)
-        self._wake()
-
-    def open(self) -> None:
-        """Say that events will follow, also after a close: a take-over that was refused is tried again."""
-        self._closed = False
-
-    def close(self) -> None:
-        """Say that no event will follow."""
-        self._closed = True
-        self._wake()
-
-    async def get(self) -> Event | None:
-        """Return the next event; `None` once there will be none."""
-        while not self._events:
-            if self._closed:
-                return None
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        return self._events.popleft()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+__all__ = ["Busy", "Hand", "Live", "Step"]
 
 
 class Live:

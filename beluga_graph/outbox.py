@@ -70,6 +70,11 @@ class Outbox:
         self._unreadable: set[bytes] = set()  # that were told of
         self._closed = False
 
+    @property
+    def has_bus(self) -> bool:
+        """Whether what runs publish will be taken from here."""
+        return self.bus is not None
+
     def serve(self, bus: Bus | None, owner: Owner) -> None:
         """Give messages to this bus from now on; with none, keep them."""
         self.bus, self._owner = bus, owner

@@ -25,10 +25,11 @@ from beluga_graph.errors import BelugaError, RunBusy, RunError
 from beluga_graph.history import History, last_seq
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING
 from beluga_graph.kernel.triggers import CancelRequested
-from beluga_graph.live import Live, Watch
+from beluga_graph.live import Live
 from beluga_graph.note import Note
 from beluga_graph.plan import Plan
-from beluga_graph.seat import Seat, stored
+from beluga_graph.seat import Seat
+from beluga_graph.watch import Watch
 from stores.base import Check, Conflict, Delete, Put, StoreError
 
 __all__ = ["NEVER_MS", "Parking"]
@@ -69,7 +70,7 @@ class Parking:
         self._closed = False
         self.holds_back = False  # for a while, nothing is woken
         runs.scheduler.on_driven = self.keep_looking
-        runs.on_gone = self._gone
+        runs.on_gone.append(self._gone)
 
     # What is known of parked runs.
 
@@ -89,11 +90,22 @@ class Parking:
 
     def rung(self, live: Live | None, run_id: str, signal: str) -> None:
         """Look at once for a signal that this engine has just accepted."""
+        keys = Keys(run_id)
         if live is not None and not live.resting:
+            bell = keys.ring(signal)
+            ring = self._store.get(bell)
+            if ring is not None:
+                self._silence(bell, ring)
             self._scheduler.inbox.look_for(live, signal)
-        elif Keys(run_id).run in self._mine:
-            self._want(Keys(run_id).run)
+        elif keys.run in self._mine:
+            self._want(keys.run)
             self._pump()
+        elif (
+            live is None
+            and keys.run not in self._waking
+            and self._runs.head(run_id).status in (COMPLETED, CANCELLED)  # it ended meanwhile
+        ):
+            self._scheduler.committer.give(History(self._store, run_id).silenced())
 
     def watch(self, seat: Seat, watch: Watch, plan: Plan) -> tuple[Plan, History]:
         """Show a watch all that is committed from now on; return what reads the steps before."""
@@ -202,7 +214,7 @@ class Parking:
     def _answer_bells(self) -> None:
         lives: dict[bytes, Live] | None = None
         for key, ring in self._store.scan(b"D"):
-            run = key[1:]
+            run = key[1:17]
             if lives is None:
                 lives = {live.history.keys.run: live for live in self._runs.lives.values()}
             live = lives.get(run)
@@ -210,13 +222,20 @@ class Parking:
                 if self._serving or run in self._mine:
                     self._want(run)
             elif not live.resting and not live.done.done():
-                self._scheduler.committer.give([Check(key, ring), Delete(key)])
-                self._read_post(live)
+                self._silence(key, ring)
+                self._look_behind(live, key)
 
-    def _read_post(self, live: Live) -> None:
-        if self._store.get(live.history.keys.cancel) is not None:
+    def _silence(self, bell: bytes, ring: bytes) -> None:
+        """Take away a ring before what it was for is looked for; one that comes meanwhile stays."""
+        self._scheduler.committer.give([Check(bell, ring), Delete(bell)])
+
+    def _look_behind(self, live: Live, bell: bytes) -> None:
+        if bell != live.history.keys.bell:
+            self._scheduler.inbox.look_behind(live, bell)
+        elif self._store.get(live.history.keys.cancel) is not None:
             self._scheduler.decide(live, CancelRequested(self._scheduler.clock.now_ms()))
-        self._scheduler.inbox.look_for_all(live)
+        else:
+            self._scheduler.inbox.look_for_all(live)
 
     def _follow_seats(self) -> None:
         for seat in list(self._followed):
@@ -234,10 +253,9 @@ class Parking:
         head = self._runs.head(seat.run_id)
         plan = self._plan_of(head)
         assert plan is not None  # a handle was given out, so its flow is known
+        last = last_seq(self._store, seat.run_id) if seat.watches else 0
         for watch in seat.watches:
-            for event in stored(plan, History(self._store, seat.run_id), watch.since):
-                watch.put(event)
-                watch.since = event.seq or watch.since
+            watch.skip(last)
         if head.status in (COMPLETED, FAILED, CANCELLED):
             live = self._runs.latest(seat, plan)
             if live is not None:
@@ -334,7 +352,7 @@ class Parking:
             run_id = head.run_id
             plan = self._plan_of(head)
             if head.status in (COMPLETED, FAILED, CANCELLED):
-                self._scheduler.committer.give([Delete(b"D" + run)])
+                self._scheduler.committer.give(History(self._store, run_id).silenced())
             elif plan is None or self._runs.current(run_id) is not None:
                 self._later(run)
             else:

@@ -61,7 +61,7 @@ async def _accepted(scheduler: Scheduler, keys: Keys, run_id: str, name: str, ke
     position = 0 if last is None else int.from_bytes(last[0][-8:], "big") + 1
     key = keys.signal(name, position)
     record = sealed(key, (name, kept, scheduler.clock.now_ms()))
-    ops: list[Op] = [Check(key, None), Check(keys.head, known_as), Put(key, record), ring(keys), *more]
+    ops: list[Op] = [Check(key, None), Check(keys.head, known_as), Put(key, record), ring(keys.ring(name)), *more]
     refused = await scheduler.committer.commit(ops)
     if refused is None:
         return True
@@ -70,9 +70,9 @@ async def _accepted(scheduler: Scheduler, keys: Keys, run_id: str, name: str, ke
     raise refused
 
 
-def ring(keys: Keys) -> Put:
-    """Return the write that makes whoever drives or wakes a run look at what was sent to it."""
-    return Put(keys.bell, secrets.token_bytes(8))  # never the same twice: a ring that was seen takes away itself alone
+def ring(bell: bytes) -> Put:
+    """Return the write of a doorbell, which makes the run's owner, or the engine that wakes the run, look."""
+    return Put(bell, secrets.token_bytes(8))  # never the same twice: a ring that was seen takes away itself alone
 
 
 async def cancelled(runs: Admission, run_id: str, plan_of: Callable[[Head], Plan]) -> str:
@@ -103,6 +103,6 @@ async def _ask_to_cancel(scheduler: Scheduler, keys: Keys) -> None:
         return
     # A run that has gone meanwhile must not leave its request to another one of its id.
     alike = (Check(keys.head, known_as), Check(keys.cancel, None))
-    refused = await scheduler.committer.commit([*alike, Put(keys.cancel, _MARK), ring(keys)])
+    refused = await scheduler.committer.commit([*alike, Put(keys.cancel, _MARK), ring(keys.bell)])
     if refused is not None and not isinstance(refused, Conflict):  # else it was asked before, or went on
         raise refused

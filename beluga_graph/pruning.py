@@ -30,11 +30,12 @@ from beluga_graph.history import rebuild
 from beluga_graph.inspection import info_of
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
 from beluga_graph.lease import Lease, owner_is_alive
+from beluga_graph.pace import Pace
 from beluga_graph.run import RunInfo, RunStatus
 from beluga_graph.session import free_ops
 from stores.base import Check, Conflict, Delete, Op, Put, Store
 
-__all__ = ["cleared", "pruned"]
+__all__ = ["cleared", "forgotten", "pruned"]
 
 T = TypeVar("T")
 
@@ -42,8 +43,8 @@ _log = logging.getLogger("beluga_graph.pruning")
 
 _PRUNABLE = (COMPLETED, CANCELLED, FAILED)
 _RUNS_AT_ONCE = 16  # their commits share transactions
-_OPS_MOST = 256  # of one run in one commit
-_RECORDS = b"SNCIBQ"  # what is swept beside the marks on large values
+_OPS_MOST = 64  # of one run in one commit
+_RECORDS = b"SNCIBDQ"  # what is swept beside the marks on large values
 
 
 class _Grave(NamedTuple):
@@ -77,11 +78,11 @@ async def pruned(
     _check(older_than_s, status)
     committer, store = runs.scheduler.committer, runs.store
     latest = runs.scheduler.clock.now_ms() - round(older_than_s * 1000)
-    found = [head for head in _heads(store) if head.status in status and head.updated_ms <= latest]
+    found = [head for head in await _heads(store) if head.status in status and head.updated_ms <= latest]
     if dry_run:
-        return tuple(info_of(head) for head in found if _is_free(runs, head))
+        return await _free(runs, found)
     await _finish(committer)
-    timers = _timers(store, {Keys(head.run_id).run for head in found})
+    timers = await _timers(store, {Keys(head.run_id).run for head in found})
     gone: list[RunInfo] = []
     for some in _batches(found, _RUNS_AT_ONCE):
         burials = [_burial(store, head, timers) for head in some if _is_free(runs, head)]
@@ -91,6 +92,39 @@ async def pruned(
         await _bury_values(committer)
         gone += [burial.info for burial in buried]
     return tuple(gone)
+
+
+async def forgotten(runs: Admission, run_ids: Iterable[str]) -> list[str]:
+    """Take out runs that have ended, of a store that nobody else sees; return those that are gone.
+
+    Each is checked and buried in one go, so that nobody can take hold of it between the two. What it still has to
+    publish keeps it, if there is a bus.
+    """
+    store, committer = runs.store, runs.scheduler.committer
+    graves: list[_Grave] = []
+    gone: list[str] = []
+    pace = Pace()
+    for run_id in run_ids:
+        key = Keys(run_id).head
+        record = store.get(key)
+        if record is None:
+            gone.append(run_id)
+        elif _may_be_forgotten(runs, head := Head.read(key, record)):
+            burial = _burial(store, head, {})
+            store.commit(*burial.ops)
+            graves.append(burial.grave)
+            gone.append(run_id)
+        await pace.turn()
+    for some in _batches(graves, _RUNS_AT_ONCE):
+        await _sweep(committer, some)
+    await _bury_values(committer)
+    return gone
+
+
+def _may_be_forgotten(runs: Admission, head: Head) -> bool:
+    if head.status not in _PRUNABLE or runs.is_held(head.run_id):
+        return False
+    return not runs.scheduler.outbox.has_bus or _is_free(runs, head)
 
 
 async def cleared(committer: Committer, run_id: str) -> None:
@@ -115,12 +149,24 @@ def _check(older_than_s: float, status: Collection[str]) -> None:
         raise ValueError(msg)  # noqa: TRY004 - one error for all that cannot be a row of statuses
 
 
-def _heads(store: Store) -> Iterator[Head]:
+async def _heads(store: Store) -> list[Head]:
+    found, pace = [], Pace()
     for key, blob in store.scan(b"H"):
         try:
-            yield Head.read(key, blob)
+            found.append(Head.read(key, blob))
         except DamagedRecord as error:  # it keeps its own run from being pruned, not all the others
             _log.warning("a run was left: %s", error)
+        await pace.turn()
+    return found
+
+
+async def _free(runs: Admission, heads: Iterable[Head]) -> tuple[RunInfo, ...]:
+    found, pace = [], Pace()
+    for head in heads:
+        if _is_free(runs, head):
+            found.append(info_of(head))
+        await pace.turn()
+    return tuple(found)
 
 
 def _is_free(runs: Admission, head: Head) -> bool:
@@ -144,7 +190,7 @@ def _burial(store: Store, head: Head, timers: dict[bytes, list[bytes]]) -> _Buri
     """Return what takes a run out, unless somebody has it by then, or it has gone on."""
     keys = Keys(head.run_id)
     grave = _Grave(keys.tombstone, sealed(keys.tombstone, (head.run_id, token_bytes(16))))
-    indexes = (keys.open, keys.parked, keys.bell, keys.cancel, *timers.get(keys.run, ()))
+    indexes = (keys.open, keys.parked, keys.cancel, *timers.get(keys.run, ()))
     ops: list[Op] = [
         Check(keys.head, head.sealed(keys.head)),
         Check(keys.lease, store.get(keys.lease)),
@@ -158,12 +204,14 @@ def _burial(store: Store, head: Head, timers: dict[bytes, list[bytes]]) -> _Buri
     return _Burial(info_of(head), ops, grave)
 
 
-def _timers(store: Store, runs: set[bytes]) -> dict[bytes, list[bytes]]:
+async def _timers(store: Store, runs: set[bytes]) -> dict[bytes, list[bytes]]:
     """Return the index entries of these runs' timers, of which one that is over should have none."""
     found: dict[bytes, list[bytes]] = {}
+    pace = Pace()
     for key, _ in store.scan(b"T"):
         if key[9:25] in runs:
             found.setdefault(key[9:25], []).append(key)
+        await pace.turn()
     return found
 
 

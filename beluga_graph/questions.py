@@ -18,6 +18,7 @@ from beluga_graph.history import History, rebuild
 from beluga_graph.inspection import stored_plan
 from beluga_graph.kernel.rules import answer_signal
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED
+from beluga_graph.pace import Pace
 from beluga_graph.plan import Plan
 from beluga_graph.post import send
 from beluga_graph.scheduler import Scheduler
@@ -42,14 +43,15 @@ class Question:
     asked_ms: int
 
 
-def pending_questions(store: Store, plan_of: Callable[[Head], Plan]) -> list[Question]:
+async def pending_questions(store: Store, plan_of: Callable[[Head], Plan]) -> list[Question]:
     """Return what the runs of a store ask, the oldest question first. No run is loaded. Raises `DamagedRecord`."""
-    found = []
-    for key, blob in store.scan(b"B"):
+    found, pace = [], Pace()
+    for key, _ in store.scan(b"B"):
         head_key = b"H" + key[1:17]
-        head = store.get(head_key)
-        if head is not None:  # else the run is being deleted
+        head, blob = store.get(head_key), store.get(key)
+        if head is not None and blob is not None:  # else it was answered, or the run is being deleted
             found.append(_question(store, Head.read(head_key, head), plan_of, read(key, blob)))
+        await pace.turn()
     return sorted(found, key=lambda question: (question.asked_ms, question.run_id, question.id))
 
 

@@ -10,6 +10,7 @@ from beluga_graph.admission import Admission
 from beluga_graph.agenda import is_driven, unfinished
 from beluga_graph.disk import Head, read
 from beluga_graph.errors import BelugaError, RunBusy
+from beluga_graph.pace import Pace
 from beluga_graph.parking import Parking
 from beluga_graph.plan import Plan
 from beluga_graph.run import Run
@@ -42,7 +43,9 @@ async def recovered(
     """Go on with every unfinished run that nobody owns; tell what could not be taken up, and why."""
     found: list[Run] = []
     skipped: dict[str, Exception] = {}
-    for key in unfinished(runs.store):
+    pace = Pace()
+    for key in await unfinished(runs.store):
+        await pace.turn()
         head_key = b"H" + key[1:]
         blob = runs.store.get(head_key)
         if blob is None:

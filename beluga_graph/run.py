@@ -8,17 +8,22 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from beluga_graph.codec import DamagedRecord
 from beluga_graph.errors import RunCancelled, RunError, RunFailed
-from beluga_graph.events import Event, Failure
-from beluga_graph.history import History
+from beluga_graph.events import Event, Failure, make_event
+from beluga_graph.history import History, read_head
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
-from beluga_graph.live import Live, Watch
+from beluga_graph.live import Live
+from beluga_graph.pace import Pace
 from beluga_graph.plan import Plan
 from beluga_graph.seat import Seat, stored
+from beluga_graph.watch import Gap, Watch
 
 if TYPE_CHECKING:
     from beluga_graph.draw.formats import Theme
     from beluga_graph.engine import Engine
+
+_ALL = 1 << 62  # the index behind all events of a step
 
 __all__ = ["Outcome", "Run", "RunInfo", "RunSnapshot", "RunStatus", "StepInfo", "TokenInfo"]
 
@@ -160,7 +165,10 @@ class Run:
         return await self._engine.status(self.id)
 
     async def events(self, after: int = 0) -> AsyncGenerator[Event, None]:
-        """Yield the stored events of steps after `after`, then live ones, until the run ends."""
+        """Yield the stored events of steps after `after`, then live ones, until the run ends.
+
+        A reader that lags far behind loses live events, never stored ones; a `lagged` event says where.
+        """
         watch = Watch()
         plan, history = self._engine.watched(self._seat, watch)
         try:
@@ -205,10 +213,40 @@ class Run:
 
 
 async def replay_then_follow(plan: Plan, history: History, watch: Watch, after: int) -> AsyncGenerator[Event, None]:
-    """Yield what is stored, then what the watch brings, each step once."""
-    since = watch.since  # it moves on with what is brought
-    for event in stored(plan, history, after, since):
-        yield event
-    while (shown := await watch.get()) is not None:
-        if shown.seq is None or shown.seq > max(after, since):
+    """Yield what is stored, then what the watch brings, each stored event once and in order."""
+    seen = (after, _ALL)  # step and index of the last stored event that was yielded
+    shown: Event | Gap | None = Gap(watch.since)
+    while shown is not None:
+        if isinstance(shown, Gap):
+            if shown.lost:
+                yield make_event(type="lagged", run_id=history.run_id, output=shown.lost)
+            async for event in _read(plan, history, watch, seen, shown.until):
+                yield event
+            seen = max(seen, (shown.until, _ALL))
+        elif shown.seq is None:
             yield shown
+        elif (place := (shown.seq, shown.index or 0)) > seen:
+            seen = place
+            yield shown
+        shown = await watch.get()
+
+
+async def _read(
+    plan: Plan, history: History, watch: Watch, seen: tuple[int, int], until: int
+) -> AsyncGenerator[Event, None]:
+    """Yield the stored events behind one that was seen. Raises `RunNotFound` if the run was deleted meanwhile."""
+    seq, index = seen
+    if seq >= until and index == _ALL:
+        return
+    if watch.live is not None:  # it may go on with another graph than when the watch began
+        plan, history = watch.live.plan, watch.live.history
+    pace = Pace()
+    try:
+        for event in stored(plan, history, seq if index == _ALL else seq - 1, until):
+            if (event.seq or 0, event.index or 0) > seen:
+                yield event
+            await pace.turn()
+    except DamagedRecord:
+        read_head(history.store, history.run_id)
+        raise
+    read_head(history.store, history.run_id)

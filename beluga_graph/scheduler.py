@@ -17,7 +17,7 @@ from beluga_graph.attempt import Attempt, Ended, Hands
 from beluga_graph.clock import Clock
 from beluga_graph.committer import Committer
 from beluga_graph.errors import LeaseLost, RunError
-from beluga_graph.events import Event
+from beluga_graph.events import make_event
 from beluga_graph.executor import run_attempt
 from beluga_graph.inbox import Inbox
 from beluga_graph.kernel.rules import limit, signal_of
@@ -108,7 +108,7 @@ class Scheduler:
         ops: list[Op] = [Put(keys.head, live.head.sealed(keys.head))]
         if run.ended:
             ops += end_ops(live.history, live.plan.codec, run)
-            ops += [Delete(keys.bell), Delete(keys.cancel)]
+            ops += [*live.history.silenced(), Delete(keys.cancel)]
         if run.status in (COMPLETED, FAILED, CANCELLED):
             live.lease = Lease(b"", live.lease.epoch)
             ops += [Delete(keys.open), Put(keys.lease, live.lease.sealed(keys.lease))]
@@ -359,7 +359,7 @@ def _show(live: Live, token: Token, kind: str, text: str = "") -> None:
     """Show a live event, which is never stored."""
     agent = live.agent_of(token.node)
     live.show(
-        Event(
+        make_event(
             type=kind,
             run_id=live.run_id,
             node=token.node,

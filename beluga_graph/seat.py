@@ -15,9 +15,10 @@ from typing import Any
 from beluga_graph.codec import Codec
 from beluga_graph.events import Event, revive, stored_events
 from beluga_graph.history import History, read_steps
-from beluga_graph.live import Live, Watch
+from beluga_graph.live import Live
 from beluga_graph.past import PastShapes
 from beluga_graph.plan import Plan
+from beluga_graph.watch import Watch
 
 __all__ = ["Seat", "stored"]
 
@@ -43,8 +44,7 @@ class Seat:
         if self.live is not None and self.live.parted:
             self.left()
         for watch in self.watches:
-            for event in stored(live.plan, live.history, watch.since, live.committed):
-                watch.put(event)
+            watch.skip(live.committed)
             live.attach(watch)
         self.watches.clear()
         self.turned(live)

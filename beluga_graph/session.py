@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from beluga_graph.codec import Codec
+from beluga_graph.codec import Codec, DamagedRecord
 from beluga_graph.disk import read, sealed, short
 from beluga_graph.errors import RunConflict, RunError
 from beluga_graph.events import revive
@@ -50,9 +50,14 @@ class Session:
         """What its keys, and its marks on large values, are told apart by."""
         return short(f"{self.flow}\n{self.id}")
 
+    @property
+    def prefix(self) -> bytes:
+        """What the keys of its messages begin with. A message is written once, under a key of its own."""
+        return b"Y" + self.owner + self.generation.to_bytes(4, "big")
+
     def item(self, index: int) -> bytes:
         """Where a message is."""
-        return b"Y" + self.owner + self.generation.to_bytes(4, "big") + index.to_bytes(8, "big")
+        return self.prefix + index.to_bytes(8, "big")
 
     def fields(self) -> tuple[str, str, int, int, int, str, str]:
         """Return it as plain data."""
@@ -84,17 +89,18 @@ def begin_ops(session: Session, before: bytes | None) -> list[Op]:
     return [Check(session.key, before), Put(session.key, sealed(session.key, session.fields()))]
 
 
-def session_items(store: Store, run: Snapshot) -> Iterator[bytes]:
-    """Yield the encoded messages that a run's session had when it began."""
+def session_items(store: Store, run: Snapshot, start: int = 0) -> Iterator[bytes]:
+    """Yield the encoded messages that a run's session had when it began, from `start` on. Raises `DamagedRecord`."""
     if run.session is None:
         return
     session = Session(*run.session)
-    for index in range(session.length):
+    for index in range(start, session.length):
         key = session.item(index)
         blob = store.get(key)
-        if blob is not None:
-            item: bytes = read(key, blob)
-            yield item
+        if blob is None:
+            raise DamagedRecord("message", f"{index} of session {session.id!r:.100} is missing")
+        item: bytes = read(key, blob)
+        yield item
 
 
 def end_ops(history: History, codec: Codec, run: Snapshot) -> list[Op]:

@@ -105,6 +105,10 @@ class AttemptState:
             raise self._unset(field)
         return value
 
+    def own_items(self, field: str) -> list[Any]:
+        """Return the items that the attempt itself appends to a field. Its cost is theirs alone."""
+        return list(map(self._reader.decode, self._new.get(field, ())))
+
     def whole(self) -> Any:
         """Return the state as an instance of its model. Raises `StateError` for what makes none."""
         model = self.binding.model

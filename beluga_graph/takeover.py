@@ -90,7 +90,7 @@ async def take(scheduler: Scheduler, live: Live, held: Held, triggers: list[Trig
         Put(keys.lease, live.lease.sealed(keys.lease)),
         Put(keys.open, _MARK),
         Delete(keys.parked),
-        Delete(keys.bell),  # what was sent before this is looked for after it
+        *live.history.silenced(),  # what was sent before this is looked for after it
     ]
     if run.plan != live.plan.fingerprint:
         ops += shape_op(scheduler.store, live.plan.shape)

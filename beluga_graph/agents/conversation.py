@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel
 
 from beluga_graph.attempt import Attempt
-from beluga_graph.codec import is_fixed
 from beluga_graph.context import Context, inside
 from beluga_graph.events import Failure
 from beluga_graph.kernel.words import Value
-from beluga_graph.models.messages import Message, ToolCall
+from beluga_graph.models.messages import Echo, Message, ToolCall
 from beluga_graph.reducers import add, append, merge
 
 __all__ = ["Conversation", "Outcome", "Pending", "View", "as_json", "as_text", "revision_key", "seen"]
@@ -87,25 +89,54 @@ def revision_key(ctx: Context, call: ToolCall) -> str:
 def seen(ctx: Context) -> tuple[Message, ...]:
     """Return the messages that the next model call is sent: the session's, then this call's.
 
-    What is on record never changes, so what came before this call is decoded once while the run stays in this
-    process, as the call's own messages are: else a turn would pay for the length of the conversation.
+    What is on record never changes, so each message is decoded once by an engine: else a turn would pay for the
+    length of the conversation, and a run for that of its session. What a message holds that could be changed is
+    copied for each call.
     """
     attempt, state = inside(ctx), ctx.state
     known = _Known.of(attempt)
     stored = attempt.run.places[attempt.token.place]
-    own = tuple(state.messages)
+    known.take(attempt, stored.lengths.get("messages", 0))
+    own = [*known.own.fresh(), *attempt.state.own_items("messages")]
     if "view" not in stored.fields:
-        return (*known.of_session(attempt), *own)
-    view = known.of_view(state, stored.fields["view"])
-    return (*view.base, *own[view.start :])
+        return (*_of_session(attempt), *own)
+    base, start = known.of_view(state, stored.fields["view"])
+    return (*base, *own[start:])
+
+
+class _Row:
+    """Messages, decoded once. Whoever asks for them gets those that could be changed as copies."""
+
+    def __init__(self, messages: Iterable[Message] = ()) -> None:
+        self._messages: list[Message] = []
+        self._loose: list[int] = []  # positions of messages that hold something that could be changed
+        for message in messages:
+            self.add(message)
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def add(self, message: Message) -> None:
+        if message.echo is not None or not isinstance(message.content, str):
+            self._loose.append(len(self._messages))
+        self._messages.append(message)
+
+    def fresh(self, length: int | None = None) -> list[Message]:
+        """Return the first `length` messages, all by default. Its cost is that of a list and of what is copied."""
+        found = self._messages[:length]
+        for position in takewhile(lambda position: position < len(found), self._loose):
+            message = found[position]
+            echo, content = _copied(message.echo), _copied(message.content)
+            found[position] = dataclasses.replace(message, echo=echo, content=content)
+        return found
 
 
 class _Known:
     """What is known of the conversation before one agent call."""
 
     def __init__(self) -> None:
-        self.session: tuple[Message, ...] | None = None
-        self.view: tuple[Value, View] | None = None
+        self.own = _Row()
+        self._view: tuple[Value, _Row, int] | None = None
 
     @classmethod
     def of(cls, attempt: Attempt) -> _Known:
@@ -117,23 +148,45 @@ class _Known:
         known: _Known = memo[place]
         return known
 
-    def of_session(self, attempt: Attempt) -> tuple[Message, ...]:
-        """Return the session's messages."""
-        if self.session is not None:
-            return self.session
-        found = tuple(attempt.session_items())
-        if is_fixed(found):
-            self.session = found
-        return found
+    def take(self, attempt: Attempt, length: int) -> None:
+        """Take up the messages that were committed since."""
+        for item in attempt.items(attempt.token.place, "messages", len(self.own), length):
+            self.own.add(attempt.decode(item))
 
-    def of_view(self, state: Any, stored: Value) -> View:
-        """Return the view that a filter left; `stored` tells one from another."""
-        if self.view is not None and self.view[0] == stored:
-            return self.view[1]
-        found: View = state.view
-        if is_fixed(found.base):
-            self.view = (stored, found)
-        return found
+    def of_view(self, state: Any, stored: Value) -> tuple[list[Message], int]:
+        """Return the view that a filter left, and where the call's own begin; `stored` tells one from another."""
+        if self._view is None or self._view[0] != stored:
+            found: View = state.view
+            self._view = (stored, _Row(found.base), found.start)
+        return self._view[1].fresh(), self._view[2]
+
+
+def _of_session(attempt: Attempt) -> list[Message]:
+    """Return the messages that the run's session began with. Those of earlier runs are known to the engine."""
+    session = attempt.session
+    if session is None:
+        return []
+    recent = attempt.hands.recent
+    row: _Row = recent.entry(session.prefix, _Row)
+    if len(row) < session.length:
+        for whole in attempt.session_items(len(row)):
+            row.add(attempt.decode(whole))
+            recent.grew(session.prefix, len(whole))
+    return row.fresh(session.length)
+
+
+def _copied(value: Any) -> Any:
+    """Return a copy of what a message holds. What a provider sent is JSON, for which `deepcopy` is slow."""
+    kind = type(value)
+    if value is None or kind in (str, int, float, bool, bytes):
+        return value
+    if kind is dict:
+        return {key: _copied(part) for key, part in value.items()}
+    if kind is list or kind is tuple:
+        return kind(map(_copied, value))
+    if kind is Echo:
+        return Echo(value.api, value.model, _copied(value.items))
+    return copy.deepcopy(value)
 
 
 def as_text(value: Any) -> str:

@@ -89,13 +89,13 @@ class Codec:
     def encode(self, value: Any) -> bytes:
         """Return the bytes of a value: the same for equal values (and equal order of dicts) in every process.
 
-        Raises `NotData` for what cannot be stored or would not come back as it was (an instance is decoded
-        again and compared), `TooDeep`, and `TooLarge`.
+        Raises `NotData` for what cannot be stored or would not come back as it was (an instance of a program's
+        class is decoded again and compared), `TooDeep`, and `TooLarge`.
         """
-        blob, has_instances = self._write(value)
+        blob, may_lose = self._write(value)
         if len(blob) > self.max_bytes:
             raise TooLarge(len(blob), self.max_bytes, self.limit)
-        if has_instances:
+        if may_lose:
             self._refuse_loss(value, blob)
         return blob
 
@@ -129,7 +129,7 @@ class Codec:
         return type(value) in SCALARS
 
     def _write(self, value: Any) -> tuple[bytes, bool]:
-        """Return the bytes, and whether instances are in them."""
+        """Return the bytes, and whether instances are in them that may not come back as they were."""
         writer = self._writers.pop() if self._writers else _Writer(self.registry)
         try:
             blob = writer.write(value)
@@ -137,7 +137,7 @@ class Codec:
             # writes unasked. The bytes that could begin one are as many as our marks, or the value is searched.
             if len(blob.translate(None, _NO_SUSPECT)) != writer.marks and type(value) not in SCALARS:
                 self._refuse_foreign(value)
-            has_instances = writer.has_instances
+            may_lose = writer.may_lose
         except CodecError:
             raise
         except Exception as error:
@@ -148,7 +148,7 @@ class Codec:
         finally:
             if writer.reset():
                 self._writers.append(writer)
-        return blob, has_instances
+        return blob, may_lose
 
     def _refuse_foreign(self, value: Any) -> None:
         """Raise `NotData` for the first part that cannot be written, if there is one."""
@@ -197,7 +197,7 @@ def decode(blob: bytes, registry: Registry, *, lenient: bool = False) -> Any:
 class _Writer:
     """A packer, with what it must remember while it writes one value."""
 
-    __slots__ = ("_orders", "_pack", "_registry", "_sets_open", "has_instances", "marks")
+    __slots__ = ("_orders", "_pack", "_registry", "_sets_open", "marks", "may_lose")
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -207,7 +207,7 @@ class _Writer:
         self._orders: dict[int, list[Any]] = {}
         self._sets_open = 0
         self.marks = 0
-        self.has_instances = False
+        self.may_lose = False
 
     def write(self, value: Any) -> bytes:
         blob = self._pack(value)
@@ -221,7 +221,7 @@ class _Writer:
             return False
         self._orders.clear()
         self.marks = 0
-        self.has_instances = False
+        self.may_lose = False
         return True
 
     def _new_packer(self) -> Any:
@@ -241,7 +241,7 @@ class _Writer:
             return [_MARKS[_TUPLE], *value]
         entry = self._registry.entry_of(cls)
         if entry is not None:
-            self.has_instances = self.has_instances or entry.kind != "enum"
+            self.may_lose = self.may_lose or not entry.is_exact
             return [_MARKS[_INSTANCE], entry.name, *instances.take_apart(entry, value)]
         if cls is set or cls is frozenset:
             return [_MARKS[_SET if cls is set else _FROZENSET], *self._ordered(value)]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from agents_checks import assert_valid, results, said
 
-from beluga_graph import Agent, Engine, HandoffInput, handoff_to
+from beluga_graph import Agent, Engine, HandoffInput, RunFailed, handoff_to
+from beluga_graph.codec import Codec
 from beluga_graph.models.messages import Echo, Image, Message, Reply, Request
 from beluga_graph.testing import ScriptedModel, ToolCall
 from stores import MemoryStore
-from stores.base import Op, Put
+from stores.base import Delete, Op, Put
 
 TURNS = 2_000
 
@@ -134,3 +136,103 @@ async def test_a_filtered_history_with_parts_is_read_afresh_and_grows_like_any_o
     assert [len(request.messages) for request in model.requests] == [1, 3, 5]
     assert said(model.requests[2]) == ["look", "", "1", "", "2"]
     assert model.requests[2].messages[0] == picture
+
+
+class Reading(MemoryStore):
+    """Counts the records that are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
+    def get(self, key: bytes) -> bytes | None:
+        self.reads += 1
+        return super().get(key)
+
+    def scan(self, prefix: bytes, **options: Any) -> Iterator[tuple[bytes, bytes]]:
+        for found in super().scan(prefix, **options):
+            self.reads += 1
+            yield found
+
+
+@pytest.mark.parametrize("echo", [None, Echo("anthropic", "m", ({"type": "thinking", "signature": "s"},))])
+async def test_a_turn_of_a_session_reads_and_decodes_the_same_however_many_runs_were_before(
+    echo: Echo | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[bytes] = []
+    decode = Codec.decode
+    monkeypatch.setattr(Codec, "decode", lambda self, blob, **how: [decoded.append(blob), decode(self, blob, **how)][1])
+    reply = Reply(message=Message(role="assistant", content="hm", echo=echo))
+    model = ScriptedModel(lambda _: reply)
+    agent = Agent("a", model=model)
+    store = Reading()
+    costs = []
+    async with Engine(store) as engine:
+        for _ in range(150):
+            store.reads = 0
+            decoded.clear()
+            await engine.execute(agent, "a question", session="s")
+            costs.append((store.reads, len(decoded)))
+    assert len(model.requests[-1].messages) == 2 * 149 + 1
+    assert set(costs[10:]) == {costs[10]}
+
+
+async def test_an_engine_that_is_new_to_a_session_reads_each_of_its_messages_once() -> None:
+    store = Reading()
+    for runs in (20, 5):
+        model = ScriptedModel(lambda _: "ok")
+        async with Engine(store) as engine:
+            store.reads = 0
+            for _ in range(runs):
+                await engine.execute(Agent("a", model=model), "a question", session="s")
+    assert len(model.requests[-1].messages) == 2 * 24 + 1
+    assert store.reads < 2 * 24 + 5 * 40
+
+
+async def test_sessions_whose_messages_are_no_longer_kept_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("beluga_graph.recent.Recent.__init__.__defaults__", (100,))
+    model = ScriptedModel(lambda _: "x" * 90)
+    async with Engine() as engine:
+        for turn in range(3):
+            for session in "abc":
+                await engine.execute(Agent("a", model=model), f"{session}{turn}", session=session)
+        assert len(engine._scheduler.hands.recent._kept) == 1
+    assert [said(request)[::2] for request in model.requests[-3:]] == [
+        [f"{session}{turn}" for turn in range(3)] for session in "abc"
+    ]
+
+
+async def test_a_message_that_a_session_lacks_is_damage_and_not_passed_over() -> None:
+    store = MemoryStore()
+    model = ScriptedModel(lambda _: "ok")
+    async with Engine(store) as engine:
+        await engine.execute(Agent("a", model=model), "one", session="s")
+    first = next(key for key, _ in store.scan(b"Y"))
+    store.commit(Delete(first))
+    async with Engine(store) as engine:
+        with pytest.raises(RunFailed, match=r"message.*0 of session 's' is missing"):
+            await engine.execute(Agent("a", model=model), "two", session="s")
+
+
+FIRST_FORM = {  # a session of agent `a`, "s", as version 0.1 has stored it: a question and its answer
+    "59a6ec00442d0b4149158aebce722f66d5000000000000000000000000": (
+        "015970887555c47693d4010bd92462656c7567615f67726170682e6d6f64656c732e6d657373616765733a4d65737361676588a4726f6c65"
+        "a475736572a7636f6e74656e74a36f6e65aa746f6f6c5f63616c6c7391d40102a763616c6c5f6964a0a869735f6572726f72c2a46e616d65"
+        "a0a56167656e74a0a46563686fc0"
+    ),
+    "59a6ec00442d0b4149158aebce722f66d5000000000000000000000001": (
+        "0159d43c8bdec47b93d4010bd92462656c7567615f67726170682e6d6f64656c732e6d657373616765733a4d65737361676588a4726f6c65"
+        "a9617373697374616e74a7636f6e74656e74a26f6baa746f6f6c5f63616c6c7391d40102a763616c6c5f6964a0a869735f6572726f72c2a4"
+        "6e616d65a0a56167656e74a161a46563686fc0"
+    ),
+    "5aa6ec00442d0b4149158aebce722f66d5": "015ab10e698497a161a173010200a161a0",
+}
+
+
+async def test_a_session_in_the_first_form_that_was_ever_stored_goes_on() -> None:
+    store = MemoryStore()
+    store.commit(*(Put(bytes.fromhex(key), bytes.fromhex(value)) for key, value in FIRST_FORM.items()))
+    model = ScriptedModel(["fine"])
+    async with Engine(store) as engine:
+        assert await engine.execute(Agent("a", model=model), "two", session="s") == "fine"
+    assert said(model.requests[0]) == ["one", "ok", "two"]

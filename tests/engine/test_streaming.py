@@ -1,12 +1,17 @@
 """What watchers see: stored events are on disk and replayed, live ones are not; the last one tells the end."""
 
 import asyncio
+import dataclasses
+import pickle
+import sys
+from types import FrameType
 from typing import Any
 
 import pytest
 from flows_for_tests import chain, follow, waiting
 
 from beluga_graph import Engine, Event, Graph, Retry, RunFailed, RunStatus
+from beluga_graph.events import make_event
 from stores import MemoryStore
 
 
@@ -197,3 +202,42 @@ async def test_invoke_is_the_stream_drained() -> None:
 
     events = await collect(nested().stream(1))
     assert events[-1].output == await nested().invoke(1)
+
+
+async def test_an_event_is_not_assigned_field_by_field_through_its_guard_and_yet_is_frozen() -> None:
+    guarded = 0
+
+    def count(frame: FrameType, event: str, arg: Any) -> None:
+        nonlocal guarded
+        guarded += event == "c_call" and getattr(arg, "__name__", "") == "__setattr__"
+
+    async with Engine() as engine:
+        stream = engine.stream(chain(speak, speak), 1)
+        events = [await anext(stream)]
+        sys.setprofile(count)
+        try:
+            events += [event async for event in stream]
+        finally:
+            sys.setprofile(None)
+    assert guarded < len(events)
+    for event in events:
+        assert type(event) is Event
+        for field in dataclasses.fields(Event):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(event, field.name, None)
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                delattr(event, field.name)
+
+
+def test_an_event_is_the_same_however_it_was_made() -> None:
+    given = {"type": "text", "run_id": "r", "node": "n", "attempt": 2, "text": "hello"}
+    made = make_event(**given)
+    assert made == Event(**given)
+    assert hash(made) == hash(Event(**given))
+    assert repr(made) == repr(Event(**given))
+    assert pickle.loads(pickle.dumps(made)) == made
+    assert dataclasses.replace(made, text="more").text == "more"
+    with pytest.raises(TypeError):
+        make_event(type="text", run_id="r", colour="red")
+    with pytest.raises(TypeError):
+        make_event(type="text")

@@ -1,0 +1,192 @@
+"""What an engine keeps in memory is bounded: runs that have ended, and what a slow watcher has still to see."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flows_for_tests import chain
+from wrapped_store import until
+
+import beluga_graph.forgetting
+import beluga_graph.watch
+from beluga_graph import END, START, Context, Engine, Event, Graph, RunFailed, RunNotFound, RunStatus
+from stores import MemoryStore
+
+KEPT, AT_ONCE = 20, 5
+EVENTS, STORED = 50, 10
+
+
+@pytest.fixture
+def few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beluga_graph.forgetting, "ENDED_MOST", KEPT)
+    monkeypatch.setattr(beluga_graph.forgetting, "_AT_ONCE", AT_ONCE)
+
+
+@pytest.fixture
+def short_queues(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beluga_graph.watch, "EVENTS_MOST", EVENTS)
+    monkeypatch.setattr(beluga_graph.watch, "STORED_MOST", STORED)
+
+
+async def large(ctx: Context, value: int) -> str:
+    ctx.publish("told", value)
+    return str(value) * 10_000
+
+
+async def failing(value: int) -> int:
+    raise ValueError(value)
+
+
+def records(engine: Engine) -> int:
+    return sum(1 for _ in engine.store.scan(b""))
+
+
+@pytest.mark.usefixtures("few_runs")
+@pytest.mark.parametrize("node", [large, failing])
+async def test_an_engine_without_a_store_keeps_no_more_records_after_many_runs_than_after_some(node: Any) -> None:
+    sizes = []
+    async with Engine() as engine:
+        for count in (2 * KEPT, 4 * KEPT):
+            for number in range(count):
+                await (await engine.start(chain(node), number)).outcome()
+            await until(lambda: len(list(engine.store.scan(b"H"))) <= KEPT + 2 * AT_ONCE and no_more(engine))
+            sizes.append(records(engine) / len(list(engine.store.scan(b"H"))))
+        assert len(engine._forgetting._ended) <= KEPT + 2 * AT_ONCE
+        assert len(await engine.runs()) >= KEPT
+    assert sizes[1] <= 1.2 * sizes[0]
+
+
+def no_more(engine: Engine) -> bool:
+    return engine._forgetting._task is None
+
+
+@pytest.mark.usefixtures("few_runs")
+async def test_a_run_that_a_handle_holds_is_kept_and_forgotten_once_nobody_holds_it() -> None:
+    async with Engine() as engine:
+        held = await engine.start(chain(large), 7, run_id="held")
+        broken = await engine.start(chain(failing), 7, run_id="broken")
+        with pytest.raises(RunFailed):
+            await broken.result()
+        for number in range(4 * KEPT):
+            await engine.execute(chain(large), number)
+        await until(lambda: no_more(engine))
+        assert await held.result() == "7" * 10_000
+        assert [event.type async for event in held.events()][-1] == "done"
+        assert await broken.status() == RunStatus.failed
+        await engine.resume("broken")
+        del held, broken
+        for number in range(4 * KEPT):
+            await engine.execute(chain(large), number)
+        await until(lambda: no_more(engine) and len(list(engine.store.scan(b"H"))) <= KEPT + 2 * AT_ONCE)
+        with pytest.raises(RunNotFound):
+            await engine.status("held")
+
+
+@pytest.mark.usefixtures("few_runs")
+async def test_a_store_that_was_given_keeps_every_run() -> None:
+    async with Engine(MemoryStore()) as engine:
+        for number in range(3 * KEPT):
+            await engine.execute(chain(large), number)
+        assert len(await engine.runs()) == 3 * KEPT
+
+
+@pytest.mark.usefixtures("few_runs")
+async def test_a_run_that_has_not_ended_is_never_forgotten() -> None:
+    g = Graph("waits")
+    g.wait("w", "go")
+    g.edge(START, "w")
+    g.edge("w", END)
+    async with Engine() as engine:
+        await engine.start(g, 0, run_id="waits")
+        for number in range(3 * KEPT):
+            await engine.execute(chain(large), number)
+        await until(lambda: no_more(engine))
+        await engine.signal("waits", "go", 3)
+        assert await engine.execute(g, 0, run_id="waits") == 3
+
+
+# Watchers.
+
+
+def talking(nodes: int, words: int) -> Graph:
+    async def talk(ctx: Context, value: int) -> int:
+        for word in range(words):
+            ctx.emit_text(f"{word} ")
+        await asyncio.sleep(0)
+        return value + 1
+
+    return chain(*[talk] * nodes)
+
+
+def queued(engine: Engine) -> Iterator[int]:
+    for live in engine._runs.lives.values():
+        for watch in live.watches:
+            yield len(watch._events)
+
+
+def stored(events: list[Event]) -> list[Event]:
+    return [event for event in events if event.seq is not None]
+
+
+@pytest.mark.usefixtures("short_queues")
+@pytest.mark.parametrize("words", [0, 1, 30])
+async def test_a_watcher_that_lags_sees_every_stored_event_once_and_is_told_how_much_text_it_lost(words: int) -> None:
+    nodes, most = 40, 0
+    async with Engine() as engine:
+        stream = engine.stream(talking(nodes, words), 0, run_id="r")
+        seen = [await anext(stream)]
+        while engine._runs.current("r") is not None:
+            most = max([most, *queued(engine)])
+            await asyncio.sleep(0)
+        seen += [event async for event in stream]
+        on_disk = [event for step in await engine.history("r") for event in step.events]
+    assert most <= EVENTS + 2 * STORED + 1
+    assert stored(seen) == on_disk
+    live = [event for event in seen if event.type in ("text", "node_started")]
+    lost = sum(event.output for event in seen if event.type == "lagged")
+    assert len(live) + lost == nodes * (words + 1)
+    assert lost > 0 or words < 2
+    assert all(event.seq is None for event in seen if event.type == "lagged")
+
+
+@pytest.mark.usefixtures("short_queues")
+async def test_a_watcher_that_keeps_up_loses_nothing() -> None:
+    async with Engine() as engine:
+        seen = [event async for event in engine.stream(talking(40, 3), 0)]
+    assert [event.type for event in seen].count("text") == 120
+    assert "lagged" not in {event.type for event in seen}
+
+
+@pytest.mark.usefixtures("short_queues")
+async def test_a_step_with_more_events_than_a_queue_holds_is_seen_whole() -> None:
+    g = Graph("wide")
+    g.wait("w", "go", timeout=3600)
+    g.fan_out("out", to="w", over=lambda value: range(3 * STORED), join="in")
+    g.join("in", len)
+    g.edge(START, "out")
+    g.edge("in", END)
+    async with Engine() as engine:
+        stream = engine.stream(g, 0, run_id="r")
+        seen = [await anext(stream)]
+        await until(lambda: engine._runs.head("r").status == "waiting")
+        seen += [await anext(stream) for _ in range(2)]
+        for _ in range(3 * STORED):
+            await engine.signal("r", "go", 1)
+        seen += [event async for event in stream]
+        on_disk = [event for step in await engine.history("r") for event in step.events]
+    assert stored(seen) == on_disk
+
+
+@pytest.mark.usefixtures("short_queues")
+@pytest.mark.parametrize("after", [0, 3, 17])
+async def test_a_late_watcher_that_lags_begins_where_it_asked_to(after: int) -> None:
+    async with Engine() as engine:
+        run = await engine.start(talking(40, 5), 0, run_id="r")
+        events = run.events(after=after)
+        seen = [await anext(events)]
+        await run.result()
+        seen += [event async for event in events]
+        steps = await engine.history("r")
+    on_disk = [event for step in steps[after:] for event in step.events]
+    assert stored(seen) == on_disk

@@ -1,0 +1,190 @@
+"""What a fan-out to many questions costs for each of them, in counts: it may not grow with how many there are."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
+
+import pytest
+from wrapped_store import until
+
+import beluga_graph
+from beluga_graph import END, START, Engine, Graph, Limits
+from beluga_graph.codec import Registry, encode
+from beluga_graph.disk import Keys, sealed
+from beluga_graph.parking import Parking
+from stores import MemoryStore
+from stores.base import Put
+
+HOUSE = str(Path(beluga_graph.__file__).parent)
+WIDTHS = (100, 1_000)
+MOST = 1.2
+
+
+class Lines:
+    """Counts the lines of the library that run: a loop within a loop shows, whatever it does."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> Self:
+        sys.settrace(self._enter)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def _enter(self, frame: FrameType, event: str, arg: Any) -> Callable[..., Any] | None:
+        return self._line if frame.f_code.co_filename.startswith(HOUSE) else None
+
+    def _line(self, frame: FrameType, event: str, arg: Any) -> Callable[..., Any]:
+        self.count += event == "line"
+        return self._line
+
+
+class Read(MemoryStore):
+    """Counts the records that are read, by kind, and the operations that are committed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: dict[bytes, int] = {}
+        self.ops = 0
+
+    def get(self, key: bytes) -> bytes | None:
+        self._count(key)
+        return super().get(key)
+
+    def scan(self, prefix: bytes, **options: Any) -> Iterator[tuple[bytes, bytes]]:
+        self._count(prefix)
+        for key, value in super().scan(prefix, **options):
+            self._count(key)
+            yield key, value
+
+    def commit(self, *ops: Any) -> None:
+        self.ops += len(ops)
+        super().commit(*ops)
+
+    def total(self) -> int:
+        return sum(self.reads.values())
+
+    def _count(self, key: bytes) -> None:
+        self.reads[key[:1]] = self.reads.get(key[:1], 0) + 1
+
+
+def asking(width: int) -> Graph:
+    g = Graph("asking", limits=Limits(max_width=100_000))
+
+    @g.node(requires_approval=True)
+    async def ask(value: int) -> int:
+        return value
+
+    g.fan_out("out", to=ask, over=lambda value: range(width), join="in")
+    g.join("in", len)
+    g.edge(START, "out")
+    g.edge("in", END)
+    return g
+
+
+async def waiting(engine: Engine, width: int) -> None:
+    await engine.start(asking(width), 0, run_id="r")
+    await _all_asked(engine)
+
+
+@pytest.fixture
+def no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no look fall into what is counted: how many do is a matter of the machine's speed."""
+    monkeypatch.setattr("beluga_graph.parking._LOOK_S", 3_600.0)
+
+
+@pytest.mark.usefixtures("no_looks")
+async def test_a_question_costs_as_much_to_ask_among_a_thousand_as_among_a_hundred() -> None:
+    lines, reads, ops = {}, {}, {}
+    for width in WIDTHS:
+        store = Read()
+        async with Engine(store) as engine:
+            with Lines() as ran:
+                await waiting(engine, width)
+            lines[width], reads[width], ops[width] = (n / width for n in (ran.count, store.total(), store.ops))
+    for cost in (lines, reads, ops):
+        assert cost[1_000] <= MOST * cost[100]
+
+
+@pytest.mark.usefixtures("no_looks")
+async def test_a_question_costs_as_much_to_answer_among_a_thousand_as_among_a_hundred() -> None:
+    lines, reads, ops = {}, {}, {}
+    for width in WIDTHS:
+        store = Read()
+        async with Engine(store) as engine:
+            await waiting(engine, width)
+            questions = await engine.pending()
+            store.reads.clear()
+            store.ops = 0
+            with Lines() as ran:
+                for question in questions:
+                    await engine.answer("r", question.id, "approve")
+                assert await (await engine.start(asking(width), 0, run_id="r")).result() == width
+            lines[width], reads[width], ops[width] = (n / width for n in (ran.count, store.total(), store.ops))
+    for cost in (lines, reads, ops):
+        assert cost[1_000] <= MOST * cost[100]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("here", [True, False])
+async def test_a_look_for_what_was_sent_reads_what_was_sent_and_not_all_that_is_waited_for(
+    width: int, *, here: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Parking, "_park_idle", lambda _: None)  # or a slow test would count a wake
+    store = Read()
+    answered = 5
+    async with Engine(store) as engine, Engine(store) as other:
+        await waiting(engine, width)
+        live = engine._runs.current("r")
+        assert live is not None
+        questions = await engine.pending()
+        store.reads.clear()
+        for question in questions[:answered]:
+            await (engine if here else other).answer("r", question.id, "approve")
+        await until(lambda: len(live.snapshot.waits) == width - answered and not list(MemoryStore.scan(store, b"D")))
+        assert store.reads[b"I"] <= 6 * answered
+
+
+async def test_a_run_that_ends_leaves_no_ring_of_any_of_its_signals() -> None:
+    g = Graph("one")
+    g.wait("go", "go")
+    g.edge(START, "go")
+    g.edge("go", END)
+    store = MemoryStore()
+    async with Engine(store) as engine:
+        run = await engine.start(g, 0, run_id="r")
+        for name in ("early", "late", "go"):
+            await run.signal(name, 1)
+        await run.result()
+        await engine._scheduler.committer.drained()
+        assert list(store.scan(b"D")) == []
+
+
+async def test_a_ring_that_an_earlier_release_has_left_is_looked_for_everywhere() -> None:
+    g = Graph("one")
+    g.wait("go", "go")
+    g.edge(START, "go")
+    g.edge("go", END)
+    store = MemoryStore()
+    async with Engine(store) as engine:
+        run = await engine.start(g, 0, run_id="r")
+        await _all_asked(engine)
+        await _left_by_an_earlier_release(store)
+        assert await run.result(timeout=10) == 7
+
+
+async def _all_asked(engine: Engine) -> None:
+    while engine._runs.head("r").status != "waiting":  # noqa: ASYNC110 - nobody announces it
+        await asyncio.sleep(0)
+
+
+async def _left_by_an_earlier_release(store: MemoryStore) -> None:
+    """Put a signal into an inbox, with the one bell that a run had."""
+    keys = Keys("r")
+    key = keys.signal("go", 0)
+    store.commit(Put(key, sealed(key, ("go", encode(7, Registry()), 0))), Put(keys.bell, bytes(8)))
