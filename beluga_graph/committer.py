@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+from beluga_graph.errors import RunError
 from stores.base import Check, Conflict, Durability, Op, Put, Store, StoreError, StoreFull
 
-__all__ = ["Committer", "Entry"]
+__all__ = ["Committer", "Entry", "Line"]
 
 BATCH_STEPS = 4096  # of one transaction
 BATCH_BYTES = 16 * 1024 * 1024
@@ -28,8 +29,35 @@ _SLOW_MANY = 3  # of these: one in twenty
 _SMALL = 64  # steps of a commit that takes about as long as its sync
 
 
+class Line:
+    """The steps of one run, in the order of their `seq`: the committer accepts only the next one."""
+
+    __slots__ = ("run_id", "seq")
+
+    def __init__(self, run_id: str, seq: int) -> None:
+        self.run_id = run_id
+        self.seq = seq  # the last step that was put, or that was on disk before
+
+    def accept(self, seq: int) -> None:
+        """Take note of a step that is put. Raises `RunError` for any but the next one: a gap could not be read."""
+        if seq != self.seq + 1:
+            message = f"step {seq} was to be committed after step {self.seq}, a defect of the engine: resume the run"
+            raise RunError(self.run_id, message)
+        self.seq = seq
+
+
 class Entry(Protocol):
     """What waits for a commit: operations that belong together, and what happens after."""
+
+    @property
+    def line(self) -> Line | None:
+        """The line that the entry has its place in, if it is a step of a run."""
+        ...
+
+    @property
+    def seq(self) -> int:
+        """Its place in that line."""
+        ...
 
     @property
     def ops(self) -> Sequence[Op]:
@@ -68,8 +96,11 @@ class Committer:
     def put(self, entry: Entry, *, urgent: bool = True, last: bool = False) -> None:
         """Queue an entry. An urgent one is committed after this pass of the loop, another one soon.
 
-        `last` says that nothing else can join the commit: it is made at once.
+        `last` says that nothing else can join the commit: it is made at once. Raises `RunError` for a step that
+        is not the next one of its run; then nothing is queued.
         """
+        if (line := entry.line) is not None:
+            line.accept(entry.seq)
         self._queue.append(entry)
         if self._writing is not None:
             return
@@ -206,6 +237,8 @@ class Committer:
 class _Alone:
     """An entry that nothing depends on."""
 
+    line = None
+    seq = 0
     alive = True
 
     def __init__(self, ops: Sequence[Op]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
+from beluga_graph.committer import Line
 from beluga_graph.disk import Head
 from beluga_graph.events import Event, revive, stored_events
 from beluga_graph.history import History
@@ -81,6 +82,7 @@ class Live:
         "history",
         "idle",
         "lease",
+        "line",
         "parted",
         "plan",
         "resting",
@@ -97,6 +99,7 @@ class Live:
         self.lease = lease
         self.claim = lease.claim(history.keys.lease)
         self.committed = snapshot.seq  # the last step that is on disk
+        self.line = Line(snapshot.run_id, snapshot.seq)
         # Variables of whoever took the run up. Work may begin in a commit that other runs share: not of theirs.
         self.context = copy_context()
         self.hands: dict[str, Hand] = {}  # by token
@@ -224,6 +227,7 @@ class Step:
         "_scheduler",
         "change",
         "hand",
+        "line",
         "live",
         "next",
         "ops",
@@ -244,6 +248,7 @@ class Step:
     ) -> None:
         self._scheduler = scheduler
         self.live = live
+        self.line: Line | None = live.line
         self.seq = live.snapshot.seq
         self.patch = patch
         self.change = change

@@ -95,8 +95,9 @@ class Scheduler:
         last = step.change.whole
         if self._ahead and not last and not more:
             step.released_work = True
-            self.release(step)
+            # Put it before its work begins: a signal that this finds is a step of its own, and comes after it.
             self.committer.put(step, urgent=False)
+            self.release(step)
         else:
             self.committer.put(step, last=hand is not None and self._busy.count == 0)
         return step
@@ -326,6 +327,9 @@ def nobody() -> None:
 
 class _Note:
     """Something about a run that is no step of it, such as a lease that is taken or given back."""
+
+    line = None
+    seq = 0
 
     def __init__(self, scheduler: Scheduler, live: Live, ops: list[Op]) -> None:
         self._scheduler, self._live = scheduler, live
