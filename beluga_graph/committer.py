@@ -132,6 +132,9 @@ class Committer:
             self._writing = asyncio.get_running_loop().create_task(self._write_apart())
             return
         while self._queue:
+            if len(self._queue) == 1:  # of a lone run: there is nothing to gather
+                self._commit_one(self._queue.popleft())
+                continue
             batch, ops = self._batch()
             self._settle(batch, self._timed(ops, len(batch)))
 
@@ -224,14 +227,17 @@ class Committer:
     def _one_by_one(self, batch: list[Entry]) -> None:
         """A check failed, or a write found no room: drop what it concerns, commit the others."""
         for entry in batch:
-            if not entry.alive:
-                entry.refused(_DROPPED)
-                continue
-            error = _attempt(self.store.commit, entry.ops)
-            if error is None:
-                entry.released()
-            else:
-                entry.refused(error)
+            self._commit_one(entry)
+
+    def _commit_one(self, entry: Entry) -> None:
+        if not entry.alive:
+            entry.refused(_DROPPED)
+            return
+        error = self._timed(entry.ops, 1)
+        if error is None:
+            entry.released()
+        else:
+            entry.refused(error)
 
 
 class _Alone:
