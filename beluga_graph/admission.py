@@ -196,6 +196,7 @@ class Admission:
 
     async def _taken(self, live: Live, held: Held, triggers: list[Trigger]) -> bool:
         """Take the lease; tell whether it was still as it had been. Whatever goes wrong, it is given back."""
+        live.term = self.owner.term
         try:
             await take(self.scheduler, live, held, triggers)
         except BaseException:
@@ -278,6 +279,7 @@ class Admission:
             updated_ms=now,
         )
         live = Live(plan, snapshot, history, head, Lease(self.owner.id, 1))
+        live.term = self.owner.term
         live.resting = resting
         if watch is not None:
             live.attach(watch, began=True)

@@ -84,10 +84,9 @@ class Engine(Inspector):
             store = LMDBStore(store, durability=durability)
         super().__init__(store)
         self._pool = DaemonPool()
-        self._scheduler = Scheduler(
-            self.store, durability, Hands(clock or SystemClock(), self._pool, deps), max_concurrency
-        )
         self._owner = Owner(self.store)
+        hands = Hands(clock or SystemClock(), self._pool, deps)
+        self._scheduler = Scheduler(self.store, self._owner, durability, hands, max_concurrency)
         self._scheduler.outbox.serve(bus, self._owner)
         self._runs = Admission(self.store, self._scheduler, self._owner)
         self._parking = Parking(self._runs, lambda head: self._plans.get(head.flow))
