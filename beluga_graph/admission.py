@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from beluga_graph.disk import Head, Keys
-from beluga_graph.errors import RunConflict, RunError
+from beluga_graph.errors import GraphChanged, RunConflict, RunError
 from beluga_graph.given import Wanted, check_same, put_away
 from beluga_graph.history import History, read_head, rebuild, shape_op
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, Snapshot
@@ -20,6 +20,7 @@ from beluga_graph.kernel.words import Renames
 from beluga_graph.lease import Lease, Owner
 from beluga_graph.live import Live
 from beluga_graph.plan import Plan
+from beluga_graph.plan.difference import differences
 from beluga_graph.scheduler import Scheduler
 from beluga_graph.seat import Seat
 from beluga_graph.session import begin_ops, open_session
@@ -201,6 +202,7 @@ class Admission:
 
     async def _taken(self, live: Live, held: Held, triggers: list[Trigger]) -> bool:
         """Take the lease; tell whether it was still as it had been. Whatever goes wrong, it is given back."""
+        live.term = self.owner.term
         try:
             await take(self.scheduler, live, held, triggers)
         except BaseException:
@@ -281,6 +283,7 @@ class Admission:
             updated_ms=now,
         )
         live = Live(plan, snapshot, history, head, Lease(self.owner.id, 1))
+        live.term = self.owner.term
         live.resting = resting
         if watch is not None:
             live.attach(watch, began=True)
@@ -326,6 +329,9 @@ class Admission:
             live = await self._undecided(run_id)
             if live is not None:
                 check_same(live.head, live.snapshot, live.history, wanted)
+                if wanted is not None and live.plan.fingerprint != plan.fingerprint:
+                    found = differences(live.plan.shape, plan.shape)
+                    raise GraphChanged(run_id, tuple(str(change) for change in found), is_driven=True)
                 if renames and live.plan.fingerprint != plan.fingerprint:
                     raise RunConflict(run_id, "it goes on here with the graph as it was: rename in another engine")
                 if watch is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -25,7 +25,7 @@ from beluga_graph.state import AttemptState, StateView
 from beluga_graph.threads import DaemonPool
 from beluga_graph.topics import check_topic
 
-__all__ = ["Attempt", "Ended", "Hands", "Items", "Memory"]
+__all__ = ["Attempt", "Ended", "Hands", "Items", "Memory", "TimeLimit"]
 
 
 class Items(NamedTuple):
@@ -85,6 +85,27 @@ class Hands:
     """What attempts of any run have decoded and the next ones can use."""
 
 
+class TimeLimit:
+    """The time that the code of an attempt may take. What it waits for a free thread is not counted."""
+
+    def __init__(self, clock: Clock, allowed_ms: int, on_expired: Callable[[], None]) -> None:
+        self._clock, self._left_ms, self._on_expired = clock, allowed_ms, on_expired
+        self._due_ms = 0
+        self._take_back: Callable[[], None] | None = None
+
+    def start(self) -> None:
+        """Count from now on."""
+        self._due_ms = self._clock.now_ms() + self._left_ms
+        self._take_back = self._clock.call_at(self._due_ms, self._on_expired)
+
+    def stop(self) -> None:
+        """Count no more. Idempotent."""
+        if self._take_back is not None:
+            self._take_back()
+            self._take_back = None
+            self._left_ms = max(0, self._due_ms - self._clock.now_ms())
+
+
 class Attempt:
     """One attempt under way. The context that a user's function gets is a face of this."""
 
@@ -96,6 +117,7 @@ class Attempt:
         "blobs",
         "events",
         "hands",
+        "make_sure",
         "memory",
         "messages",
         "plan",
@@ -104,6 +126,7 @@ class Attempt:
         "shown",
         "taken",
         "texts",
+        "time_limit",
         "token",
         "usage",
     )
@@ -116,6 +139,7 @@ class Attempt:
         memory: Memory,
         hands: Hands,
         show: Callable[[Token, str], None] | None,
+        make_sure: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.plan = plan
         self.run = run
@@ -131,6 +155,8 @@ class Attempt:
         self.reason = ""  # why the loop ended that the run's flow is
         self.blobs: list[tuple[bytes, bytes]] = []
         self.messages: list[Published] = []
+        self.make_sure = make_sure  # that the run is still this engine's: to be asked after a wait, before user code
+        self.time_limit: TimeLimit | None = None
         self._show = show
         self._state: AttemptState | None = None
         self._loop = asyncio.get_running_loop()
@@ -262,7 +288,24 @@ class Attempt:
 
     async def in_thread(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a sync function in one of the engine's threads."""
-        return await self.hands.pool.run(partial(call, *args, **kwargs))
+        pool = self.hands.pool
+        if not pool.take():
+            await self._free_thread(pool)
+        return await pool.call(partial(call, **kwargs) if kwargs else call, *args)
+
+    async def _free_thread(self, pool: DaemonPool) -> None:
+        """Wait for a thread; then the attempt's time goes on, if the run is still this engine's."""
+        if self.time_limit is not None:
+            self.time_limit.stop()
+        await pool.wait()
+        try:
+            if self.make_sure is not None:
+                await self.make_sure()
+        except BaseException:
+            pool.give_back()
+            raise
+        if self.time_limit is not None:
+            self.time_limit.start()
 
     def emit_text(self, text: str) -> None:
         """Collect a piece of text and show it to watchers; callable from any thread."""

@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+from beluga_graph.errors import RunError
 from stores.base import Check, Conflict, Durability, Op, Put, Store, StoreError, StoreFull
 
-__all__ = ["Committer", "Entry"]
+__all__ = ["Committer", "Entry", "Line"]
 
 BATCH_STEPS = 4096  # of one transaction
 BATCH_BYTES = 16 * 1024 * 1024
@@ -28,8 +29,35 @@ _SLOW_MANY = 3  # of these: one in twenty
 _SMALL = 64  # steps of a commit that takes about as long as its sync
 
 
+class Line:
+    """The steps of one run, in the order of their `seq`: the committer accepts only the next one."""
+
+    __slots__ = ("run_id", "seq")
+
+    def __init__(self, run_id: str, seq: int) -> None:
+        self.run_id = run_id
+        self.seq = seq  # the last step that was put, or that was on disk before
+
+    def accept(self, seq: int) -> None:
+        """Take note of a step that is put. Raises `RunError` for any but the next one: a gap could not be read."""
+        if seq != self.seq + 1:
+            message = f"step {seq} was to be committed after step {self.seq}, a defect of the engine: resume the run"
+            raise RunError(self.run_id, message)
+        self.seq = seq
+
+
 class Entry(Protocol):
     """What waits for a commit: operations that belong together, and what happens after."""
+
+    @property
+    def line(self) -> Line | None:
+        """The line that the entry has its place in, if it is a step of a run."""
+        ...
+
+    @property
+    def seq(self) -> int:
+        """Its place in that line."""
+        ...
 
     @property
     def ops(self) -> Sequence[Op]:
@@ -68,8 +96,11 @@ class Committer:
     def put(self, entry: Entry, *, urgent: bool = True, last: bool = False) -> None:
         """Queue an entry. An urgent one is committed after this pass of the loop, another one soon.
 
-        `last` says that nothing else can join the commit: it is made at once.
+        `last` says that nothing else can join the commit: it is made at once. Raises `RunError` for a step that
+        is not the next one of its run; then nothing is queued.
         """
+        if (line := entry.line) is not None:
+            line.accept(entry.seq)
         self._queue.append(entry)
         if self._writing is not None:
             return
@@ -101,6 +132,9 @@ class Committer:
             self._writing = asyncio.get_running_loop().create_task(self._write_apart())
             return
         while self._queue:
+            if len(self._queue) == 1:  # of a lone run: there is nothing to gather
+                self._commit_one(self._queue.popleft())
+                continue
             batch, ops = self._batch()
             self._settle(batch, self._timed(ops, len(batch)))
 
@@ -193,19 +227,24 @@ class Committer:
     def _one_by_one(self, batch: list[Entry]) -> None:
         """A check failed, or a write found no room: drop what it concerns, commit the others."""
         for entry in batch:
-            if not entry.alive:
-                entry.refused(_DROPPED)
-                continue
-            error = _attempt(self.store.commit, entry.ops)
-            if error is None:
-                entry.released()
-            else:
-                entry.refused(error)
+            self._commit_one(entry)
+
+    def _commit_one(self, entry: Entry) -> None:
+        if not entry.alive:
+            entry.refused(_DROPPED)
+            return
+        error = self._timed(entry.ops, 1)
+        if error is None:
+            entry.released()
+        else:
+            entry.refused(error)
 
 
 class _Alone:
     """An entry that nothing depends on."""
 
+    line = None
+    seq = 0
     alive = True
 
     def __init__(self, ops: Sequence[Op]) -> None:

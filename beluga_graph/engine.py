@@ -12,6 +12,7 @@ from beluga_graph.answers import Answer
 from beluga_graph.attempt import Hands
 from beluga_graph.clock import Clock, SystemClock
 from beluga_graph.disk import check_run_id
+from beluga_graph.errors import GraphChanged
 from beluga_graph.events import Event
 from beluga_graph.forgetting import Forgetting
 from beluga_graph.fork import forked
@@ -90,10 +91,9 @@ class Engine(Inspector):
             store = LMDBStore(store, durability=durability)
         super().__init__(store)
         self._pool = DaemonPool()
-        self._scheduler = Scheduler(
-            self.store, durability, Hands(clock or SystemClock(), self._pool, deps), max_concurrency
-        )
         self._owner = Owner(self.store)
+        hands = Hands(clock or SystemClock(), self._pool, deps)
+        self._scheduler = Scheduler(self.store, self._owner, durability, hands, max_concurrency)
         self._scheduler.outbox.serve(bus, self._owner)
         self._runs = Admission(self.store, self._scheduler, self._owner)
         self._parking = Parking(self._runs, lambda head: self._plans.get(head.flow))
@@ -358,10 +358,16 @@ class Engine(Inspector):
         watch: Watch | None = None,
     ) -> tuple[Live, bool]:
         self._check_open()
+        known = self._plans.get(getattr(flow, "name", ""))
         plan = self.register(flow)
         name = secrets.token_hex(16) if run_id is None else check_run_id(run_id)
         await cleared(self._scheduler.committer, name)
-        return await self._runs.start(name, Wanted(plan, value, context, limits, session), wait=wait, watch=watch)
+        try:
+            return await self._runs.start(name, Wanted(plan, value, context, limits, session), wait=wait, watch=watch)
+        except GraphChanged:  # the run goes on with the graph that is known
+            if known is not None:
+                self._plans[plan.name] = known
+            raise
 
     def _handle(self, live: Live) -> Run:
         return Run(self, self._runs.seat(live.run_id, live))

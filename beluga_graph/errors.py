@@ -196,17 +196,28 @@ class LeaseLost(RunError):
 
 class GraphChanged(RunError):
     """The graph is not the one that the run stands in. `difference` lists what it cannot go on with; `rename` is
-    what may have been renamed, if that would let it go on, or stand in the way of less."""
+    what may have been renamed, if that would let it go on, or stand in the way of less. `is_driven` says that the
+    run goes on in this engine with the graph as it was: `difference` lists every change then."""
 
-    def __init__(self, run_id: str, difference: tuple[str, ...], rename: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        difference: tuple[str, ...],
+        rename: Mapping[str, str] | None = None,
+        is_driven: bool = False,  # noqa: FBT001, FBT002 - exceptions are pickled by position
+    ) -> None:
         lines = "".join(f"\n  {line}" for line in difference)
         rename = dict(rename or {})
-        call = f"resume({run_id!r}, rename={rename or '{…}'})"
-        asked = f"if a node was only renamed, {call}"
-        way_out = f"restore what changed; {asked}; fork the run from a step before it; or cancel it"
-        super().__init__(run_id, f"the graph has changed where the run stands:{lines}\n{way_out}")
-        self.args = (run_id, difference, rename)
-        self.difference, self.rename = difference, rename
+        if is_driven:
+            what = "this engine drives it with another graph of this name"
+            way_out = "resume it by its id to follow it as it is; or close this engine and start it in another one"
+        else:
+            what = "the graph has changed where the run stands"
+            asked = f"if a node was only renamed, resume({run_id!r}, rename={rename or '{…}'})"
+            way_out = f"restore what changed; {asked}; fork the run from a step before it; or cancel it"
+        super().__init__(run_id, f"{what}:{lines}\n{way_out}")
+        self.args = (run_id, difference, rename, is_driven)
+        self.difference, self.rename, self.is_driven = difference, rename, is_driven
 
 
 class BadRunId(RunError):

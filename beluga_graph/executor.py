@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from beluga_graph.answers import value_to_go_on_with
-from beluga_graph.attempt import Attempt, Ended, Items
+from beluga_graph.attempt import Attempt, Ended, Items, TimeLimit
 from beluga_graph.codec import CodecError, NotData
 from beluga_graph.context import Context
 from beluga_graph.errors import (
@@ -86,9 +86,9 @@ async def _bounded(attempt: Attempt, kind: str, timeout_ms: int) -> Ended:
         expired = True
         task.cancel()
 
-    clock = attempt.hands.clock
     before = task.cancelling()
-    take_back = clock.call_at(clock.now_ms() + timeout_ms, expire)
+    attempt.time_limit = TimeLimit(attempt.hands.clock, timeout_ms, expire)
+    attempt.time_limit.start()
     try:
         return await _made(attempt, kind)
     except asyncio.CancelledError as error:
@@ -100,7 +100,7 @@ async def _bounded(attempt: Attempt, kind: str, timeout_ms: int) -> Ended:
         message = f"attempt {attempt.token.attempt} took longer than {timeout_ms / 1000:g} s"
         raise Timeout("", message) from error
     finally:
-        take_back()
+        attempt.time_limit.stop()
         if expired:  # the body ended in spite of it
             task.uncancel()
 
@@ -327,7 +327,7 @@ async def _called(attempt: Attempt, body: Body, value: Any, *, threads: bool) ->
         return await _alone(body.call(*args))
     call: Callable[..., Any] = body.call
     if threads:
-        result = await attempt.hands.pool.run(call, *args)
+        result = await attempt.in_thread(call, *args)
     else:
         result = contextvars.copy_context().run(call, *args)
     if inspect.iscoroutine(result):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +12,7 @@ from beluga_graph.errors import RunError
 from beluga_graph.history import read_head
 from beluga_graph.inspection import replay_of, run_infos, snapshot_of, steps_of, stored_plan, trail_of
 from beluga_graph.plan import Compilable, Plan
+from beluga_graph.plan.difference import differences
 from beluga_graph.questions import Question, pending_questions
 from beluga_graph.run import RunInfo, RunSnapshot, RunStatus, StepInfo
 from stores.base import Store
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Inspector"]
 
+_log = logging.getLogger("beluga_graph.inspector")
+
 
 class Inspector:
     """Looks at the runs of a store. What it knows of flows makes it see more: their classes, and what changed."""
@@ -31,11 +35,18 @@ class Inspector:
         self._plans: dict[str, Plan] = {}
 
     def register(self, flow: Compilable) -> Plan:
-        """Make a flow known, so that its runs can be resumed by their id. Raises `GraphError`."""
+        """Make a flow known, so that its runs can be resumed by their id. Raises `GraphError`.
+
+        Of two flows of one name the later one is known. The log warns if its graph is another one.
+        """
         if not hasattr(flow, "plan"):
             msg = f"{flow!r:.100} is no flow: build a Graph, or wrap the function in one"
             raise TypeError(msg)
         plan = flow.plan()
+        known = self._plans.get(plan.name, plan)
+        if known.fingerprint != plan.fingerprint:
+            found = "; ".join(str(change) for change in differences(known.shape, plan.shape))
+            _log.warning("flow %r is known with another graph from now on: %s", plan.name, found)
         self._plans[plan.name] = plan
         return plan
 

@@ -12,6 +12,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ LEASE_S = 10.0  # an owner that has not renewed for so long is dead
 RENEW_S = 2.5
 _NEVER_MS = 1 << 62
 _DAY_MS = 86_400_000
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # counts the time in which the machine sleeps, too
 
 _log = logging.getLogger("beluga_graph.lease")
 
@@ -68,6 +70,9 @@ class Owner:
         self._clock = SystemClock()
         self._begun = False
         self._lock = threading.Lock()
+        self._renewing = threading.Lock()
+        self._term = 0
+        self._renewed = (0.0, 0)  # when: by `_CLOCK` in seconds, and by the wall clock in milliseconds
 
     @property
     def begun(self) -> bool:
@@ -77,6 +82,32 @@ class Owner:
     def now_ms(self) -> int:
         """Return the time by which leases expire: the wall clock's, whatever clock the runs have."""
         return self._clock.now_ms()
+
+    @property
+    def term(self) -> int | None:
+        """The number of the unbroken time of a valid record that this is; `None` if the record may have expired.
+
+        A lease that this owner held is still its own while the term is the same. After a pause (a frozen process,
+        a sleeping machine, a store that refused renewals) it is another one, or `None` until `renew`.
+        """
+        return self._term if self._is_valid() else None
+
+    def _is_valid(self) -> bool:
+        if self._thread is None:
+            return True  # the record does not expire
+        since_s, since_ms = self._renewed
+        # Others judge by the wall clock, which may have been set since. Half a lease is margin enough for both.
+        gone_s = max(time.clock_gettime(_CLOCK) - since_s, (self._clock.now_ms() - since_ms) / 1000)
+        return gone_s < LEASE_S / 2
+
+    def renew(self) -> None:
+        """Write the record again: from now on it is valid for the time of a lease. Raises what the store raises."""
+        with self._renewing:
+            now = time.clock_gettime(_CLOCK), self._clock.now_ms()
+            self._store.commit(self._record())
+            if not self._is_valid():
+                self._term += 1
+            self._renewed = now
 
     def begin(self) -> None:
         """Take the file lock, write the record, and go on renewing it. Idempotent; callable from any thread.
@@ -91,6 +122,8 @@ class Owner:
                 self._path = self._store.folder / f"owner-{self.id.hex()}.lock"
                 self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._term += 1
+            self._renewed = time.clock_gettime(_CLOCK), self._clock.now_ms()
             try:
                 self._store.commit(*_swept(self._store, self.now_ms()), self._record())
             except BaseException:
@@ -131,7 +164,7 @@ class Owner:
     def _renew(self) -> None:
         while not self._stop.wait(RENEW_S):
             try:
-                self._store.commit(self._record())
+                self.renew()
             except StoreError as error:  # the next renewal may succeed; if none does, the leases are lost
                 _log.warning("the owner's record was not renewed: %s", error)
 

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
+from beluga_graph.committer import Line
 from beluga_graph.disk import Head
-from beluga_graph.events import Event, revive, stored_events
+from beluga_graph.events import Event, make_event, revive, stored_events
 from beluga_graph.history import History
-from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.kernel.snapshot import Snapshot, Token
 from beluga_graph.kernel.transition import Change
 from beluga_graph.kernel.triggers import RunNode
 from beluga_graph.kernel.words import Patch
@@ -40,10 +41,12 @@ class Live:
         "history",
         "idle",
         "lease",
+        "line",
         "parted",
         "plan",
         "resting",
         "snapshot",
+        "term",
         "timers",
         "watches",
     )
@@ -55,7 +58,9 @@ class Live:
         self.head = head
         self.lease = lease
         self.claim = lease.claim(history.keys.lease)
+        self.term: int | None = None  # the owner's, in which the lease was last seen to be this run's
         self.committed = snapshot.seq  # the last step that is on disk
+        self.line = Line(snapshot.run_id, snapshot.seq)
         # Variables of whoever took the run up. Work may begin in a commit that other runs share: not of theirs.
         self.context = copy_context()
         self.hands: dict[str, Hand] = {}  # by token
@@ -96,6 +101,25 @@ class Live:
         """Hand an event to all watchers."""
         for watch in self.watches:
             watch.put(event)
+
+    def show_text(self, token: Token, text: str) -> None:
+        """Show a piece of text that a node emits."""
+        if self.watches:
+            self.show_now(token, "text", text)
+
+    def show_now(self, token: Token, kind: str, text: str = "") -> None:
+        """Show a live event of a node, which is never stored."""
+        self.show(
+            make_event(
+                type=kind,
+                run_id=self.run_id,
+                node=token.node,
+                agent=self.agent_of(token.node),
+                token=token.name,
+                attempt=token.attempt,
+                text=text,
+            )
+        )
 
     def decode(self, value: Any, *, lenient: bool = False) -> Any:
         """Return a fresh copy of a value of this run; a class that is not known is refused unless `lenient`."""
@@ -183,6 +207,7 @@ class Step:
         "_scheduler",
         "change",
         "hand",
+        "line",
         "live",
         "next",
         "ops",
@@ -203,6 +228,7 @@ class Step:
     ) -> None:
         self._scheduler = scheduler
         self.live = live
+        self.line: Line | None = live.line
         self.seq = live.snapshot.seq
         self.patch = patch
         self.change = change

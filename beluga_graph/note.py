@@ -16,6 +16,9 @@ __all__ = ["Note"]
 class Note:
     """The note that a run's lease is given back."""
 
+    line = None
+    seq = 0
+
     def __init__(self, parking: Parking, live: Live, ops: list[Op], due: int) -> None:
         self._parking, self._live, self._due = parking, live, due
         self.ops = ops

@@ -17,7 +17,6 @@ from beluga_graph.attempt import Attempt, Ended, Hands
 from beluga_graph.clock import Clock
 from beluga_graph.committer import Committer
 from beluga_graph.errors import LeaseLost, RunError
-from beluga_graph.events import make_event
 from beluga_graph.executor import run_attempt
 from beluga_graph.inbox import Inbox
 from beluga_graph.kernel.rules import limit, signal_of
@@ -32,11 +31,11 @@ from beluga_graph.kernel.triggers import (
     Trigger,
     Work,
 )
-from beluga_graph.lease import Lease
+from beluga_graph.lease import Lease, Owner
 from beluga_graph.live import Busy, Hand, Live, Step
 from beluga_graph.outbox import Outbox
 from beluga_graph.session import end_ops
-from stores.base import Conflict, Delete, Durability, Op, Put, Store
+from stores.base import Conflict, Delete, Durability, Op, Put, Store, StoreError
 
 __all__ = ["Scheduler"]
 
@@ -47,8 +46,11 @@ _MARK = b"\x01"
 class Scheduler:
     """Drives runs of one store, within one event loop."""
 
-    def __init__(self, store: Store, durability: Durability, hands: Hands, max_concurrency: int | None) -> None:
+    def __init__(
+        self, store: Store, owner: Owner, durability: Durability, hands: Hands, max_concurrency: int | None
+    ) -> None:
         self.store = store
+        self.owner = owner
         self.clock: Clock = hands.clock
         self.committer = Committer(store, durability)
         self.hands = hands
@@ -59,6 +61,7 @@ class Scheduler:
         self.on_driven: Callable[[], None] = nobody  # a run is driven: it may be sent something from afar, or parked
         self._busy = Busy()
         self._turn = time.perf_counter()
+        self._renewal = asyncio.Lock()
         self._places = asyncio.Semaphore(max_concurrency) if max_concurrency is not None else None
 
     # From a trigger to a step.
@@ -95,8 +98,9 @@ class Scheduler:
         last = step.change.whole
         if self._ahead and not last and not more:
             step.released_work = True
-            self.release(step)
+            # Put it before its work begins: a signal that this finds is a step of its own, and comes after it.
             self.committer.put(step, urgent=False)
+            self.release(step)
         else:
             self.committer.put(step, last=hand is not None and self._busy.count == 0)
         return step
@@ -183,6 +187,7 @@ class Scheduler:
         hand.started = True
         try:
             while name is not None:
+                await self._make_sure(live)
                 token = live.snapshot.tokens.get(name)
                 if token is None:  # a step that was decided meanwhile has dropped it
                     return
@@ -209,17 +214,41 @@ class Scheduler:
 
     async def _attempt(self, live: Live, token: Token) -> Ended:
         if live.watches:
-            _show(live, token, "node_started")
+            live.show_now(token, "node_started")
         # Also without a watcher: one may come while the attempt goes on.
-        attempt = Attempt(live.plan, live.snapshot, token, live.history, self.hands, partial(_show_text, live))
+        sure = partial(self._make_sure, live)
+        attempt = Attempt(live.plan, live.snapshot, token, live.history, self.hands, live.show_text, sure)
         if self._places is None:
             ended = await run_attempt(attempt)
         else:
             async with self._places:
+                await self._make_sure(live)  # it may have waited long
                 ended = await run_attempt(attempt)
         if attempt.texts and type(ended.trigger) is NodeFailed and live.watches:
-            _show(live, token, "retracted")
+            live.show_now(token, "retracted")
         return ended
+
+    async def _make_sure(self, live: Live) -> None:
+        """Return at once if the lease is surely this run's; after a pause of the process, look. Raises `LeaseLost`.
+
+        Every commit checks the lease, but a node begins ahead of its commit, or a moment after the one before. So an
+        owner that was frozen, and taken for dead, looks before it begins what another one may have finished.
+        """
+        term = self.owner.term
+        if term is not None and live.term == term:
+            return
+        async with self._renewal:
+            if self.owner.term is None:  # or another owner could take the run as soon as it is seen to be ours
+                try:
+                    await asyncio.to_thread(self.owner.renew)
+                except StoreError as error:
+                    self.abandon(live, error)
+                    raise
+        term = self.owner.term
+        await self.commit(live, [live.claim])
+        if live.error is not None:
+            raise live.error
+        live.term = term
 
     async def settled(self, step: Step) -> None:
         """Return once the step's work may begin: after its commit, or at once where work goes on ahead."""
@@ -327,6 +356,9 @@ def nobody() -> None:
 class _Note:
     """Something about a run that is no step of it, such as a lease that is taken or given back."""
 
+    line = None
+    seq = 0
+
     def __init__(self, scheduler: Scheduler, live: Live, ops: list[Op]) -> None:
         self._scheduler, self._live = scheduler, live
         self.ops = ops
@@ -348,24 +380,3 @@ def _seen(task: asyncio.Task[None]) -> None:
     """Take note of how a task ended, so that the loop does not complain that nobody did."""
     if not task.cancelled():
         task.exception()
-
-
-def _show_text(live: Live, token: Token, text: str) -> None:
-    if live.watches:
-        _show(live, token, "text", text)
-
-
-def _show(live: Live, token: Token, kind: str, text: str = "") -> None:
-    """Show a live event, which is never stored."""
-    agent = live.agent_of(token.node)
-    live.show(
-        make_event(
-            type=kind,
-            run_id=live.run_id,
-            node=token.node,
-            agent=agent,
-            token=token.name,
-            attempt=token.attempt,
-            text=text,
-        )
-    )

@@ -33,6 +33,8 @@ class Held(NamedTuple):
 
     lease: Lease
     record: bytes | None
+    dead: Check | None = None
+    """That its owner, if there was one, has not come back: a frozen process may wake up and renew its record."""
 
 
 async def free_lease(store: Store, owner: Owner, run_id: str, check_open: Callable[[], None], *, wait: bool) -> Held:
@@ -42,8 +44,12 @@ async def free_lease(store: Store, owner: Owner, run_id: str, check_open: Callab
         check_open()  # the engine may be closed while this waits
         record = store.get(keys.lease)
         lease = Lease(b"", 0) if record is None else Lease.read(keys.lease, record)
+        dead = None
+        if lease.owner not in (b"", owner.id):
+            key = b"O" + lease.owner
+            dead = Check(key, store.get(key))  # read before it is judged
         if not is_held_elsewhere(store, lease, owner):
-            return Held(lease, record)
+            return Held(lease, record, dead)
         if not wait:
             raise RunBusy(run_id, "another owner drives it: wait for it (wait=True), or end that process")
         await asyncio.sleep(_LOOK_AGAIN_S)
@@ -85,6 +91,7 @@ async def take(scheduler: Scheduler, live: Live, held: Held, triggers: list[Trig
     """
     run, keys = live.snapshot, live.history.keys
     ops: list[Op] = [
+        *([held.dead] if held.dead is not None else []),
         Check(keys.lease, held.record),
         Check(keys.step(run.seq + 1), None),
         Put(keys.lease, live.lease.sealed(keys.lease)),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
@@ -15,23 +17,61 @@ Job: TypeAlias = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callabl
 
 
 class DaemonPool:
-    """At most `size` daemon threads, started when needed. A cancelled call's thread runs on to its end."""
+    """At most `size` daemon threads, started when needed. A cancelled call keeps its thread until it ends.
+
+    A call waits for a free thread on the event loop, never in a thread's queue: `call` begins at once, in a
+    thread that was taken by `take` or `wait`.
+    """
 
     def __init__(self, size: int = 32, name: str = "beluga-graph") -> None:
         self._size, self._name = size, name
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._threads = 0
-        self._idle = threading.Semaphore(0)
+        self._idle = 0  # threads that nobody has taken
+        self._waiting: deque[asyncio.Future[None]] = deque()  # callers, in the order in which they get a thread
 
     async def run(self, call: Callable[..., Any], *args: Any) -> Any:
         """Call a function in a thread, with a copy of the caller's context variables; return what it returns."""
+        if not self.take():
+            await self.wait()
+        return await self.call(call, *args)
+
+    def take(self) -> bool:
+        """Take a thread for one `call` if one is free."""
+        if self._idle:
+            self._idle -= 1
+            return True
+        if self._threads == self._size:
+            return False
+        self._threads += 1
+        threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
+        return True
+
+    async def wait(self) -> None:
+        """Wait for a thread to be free, and take it for one `call`."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # the thread came in the same moment
+                self.give_back()
+            raise
+
+    def give_back(self) -> None:
+        """Let others have a thread that was taken."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._idle += 1
+
+    async def call(self, call: Callable[..., Any], *args: Any) -> Any:
+        """Call a function in the thread that was taken, and give it back when the function ends."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        inside = contextvars.copy_context()
-        self._jobs.put((loop, future, lambda: inside.run(call, *args)))
-        if not self._idle.acquire(blocking=False) and self._threads < self._size:
-            self._threads += 1
-            threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
+        self._jobs.put((loop, future, partial(contextvars.copy_context().run, call, *args)))
         return await future
 
     def close(self) -> None:
@@ -42,27 +82,26 @@ class DaemonPool:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             loop, future, call = job
-            if future.cancelled():  # it waited for a thread, and nobody waits for it any more
-                self._idle.release()
-                continue
+            result, error = None, None
+            if not future.cancelled():
+                try:
+                    result = call()
+                except BaseException as raised:  # noqa: BLE001 - handed to the caller, whatever it is
+                    error = raised
             try:
-                result, error = call(), None
-            except BaseException as raised:  # noqa: BLE001 - handed to the caller, whatever it is
-                result, error = None, raised
-            self._idle.release()
-            try:
-                loop.call_soon_threadsafe(_settle, future, result, error)
+                loop.call_soon_threadsafe(self._ended, future, result, error)
             except RuntimeError:  # the loop has ended: nobody waits any more
+                self._threads -= 1
                 return
             del job, future, call, result, error
 
-
-def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-    if future.done():  # cancelled meanwhile
-        return
-    if error is None:
-        future.set_result(result)
-        return
-    if isinstance(error, StopIteration):  # a future cannot carry it
-        error = RuntimeError(f"the function raised StopIteration: {error}")
-    future.set_exception(error)
+    def _ended(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+        self.give_back()
+        if future.done():  # cancelled meanwhile
+            return
+        if error is None:
+            future.set_result(result)
+            return
+        if isinstance(error, StopIteration):  # a future cannot carry it
+            error = RuntimeError(f"the function raised StopIteration: {error}")
+        future.set_exception(error)

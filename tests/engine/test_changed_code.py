@@ -333,3 +333,73 @@ async def test_a_state_s_past_is_told_as_it_was() -> None:
         snapshot = await engine.snapshot(RUN)
         assert snapshot.state == {"gone": ["x"], "kept": 1}
         assert await engine.status(RUN) is RunStatus.waiting
+
+
+def two(first: str, second: str = "", *, prompt: str = "") -> Graph:
+    """Return a flow of a wait and a node; another `second` makes it another graph of the same name."""
+    g = Graph("two")
+    g.wait(first, "go")
+    g.edge(START, first)
+
+    @g.node(name=second or "last", retry=Retry(attempts=2, initial=0) if prompt else None)
+    def last(value: str) -> str:
+        """Return the value."""
+        return value + prompt
+
+    g.edge(first, last)
+    g.edge(last, END)
+    return g
+
+
+async def started(engine: Engine, how: str, flow: Graph) -> None:
+    if how == "stream":
+        async for _ in engine.stream(flow, 1, run_id=RUN):
+            pass
+    else:
+        await getattr(engine, how)(flow, 1, run_id=RUN)
+
+
+@pytest.mark.parametrize("changed", [two("wait", "other"), two("other")], ids=["ahead of the run", "where it stands"])
+@pytest.mark.parametrize("how", ["start", "execute", "stream"])
+async def test_another_graph_is_refused_for_a_run_that_goes_on_here(how: str, changed: Graph) -> None:
+    async with Engine() as engine:
+        run = await engine.start(two("wait"), 1, run_id=RUN)
+        with pytest.raises(GraphChanged, match="this engine drives it with another graph of this name:\n") as refused:
+            await started(engine, how, changed)
+        assert refused.value.is_driven
+        assert any("'other'" in line for line in refused.value.difference)
+        assert str(pickle.loads(pickle.dumps(refused.value))) == str(refused.value)
+        followed = await engine.resume(RUN)  # with the graph that it goes on with
+        await run.signal("go", "gone")
+        assert await followed.result(10) == "gone"
+
+
+async def test_a_graph_that_differs_in_its_code_alone_follows_a_run_that_goes_on_here() -> None:
+    async with Engine() as engine:
+        run = await engine.start(two("wait"), 1, run_id=RUN)
+        same = await engine.start(two("wait", prompt="!"), 1, run_id=RUN)
+        await run.signal("go", "gone")
+        assert await same.result(10) == "gone"
+
+
+async def test_a_start_that_meets_another_graph_in_the_same_moment_is_refused() -> None:
+    async with Engine() as engine:
+        starts = [engine.start(flow, 1, run_id=RUN) for flow in (two("wait"), two("wait", "other"))]
+        run, refused = await asyncio.gather(*starts, return_exceptions=True)
+        assert isinstance(refused, GraphChanged)
+        assert not isinstance(run, BaseException)
+        await run.signal("go", "gone")
+        assert await run.result(10) == "gone"
+
+
+@pytest.mark.parametrize(("changed", "warns"), [(two("wait", "other"), True), (two("wait", prompt="!"), False)])
+async def test_the_log_warns_of_another_graph_under_a_known_name(
+    changed: Graph, warns: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Engine() as engine:
+        engine.register(two("wait"))
+        engine.register(changed)
+        engine.register(changed)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == warns
+    assert all("flow 'two' is known with another graph from now on: " in line and "'other'" in line for line in told)

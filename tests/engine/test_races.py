@@ -23,8 +23,10 @@ from beluga_graph import (
     RunStatus,
 )
 from beluga_graph.codec import Codec
+from beluga_graph.context import inside
 from beluga_graph.disk import Keys, sealed
 from beluga_graph.testing import VirtualClock
+from beluga_graph.threads import DaemonPool
 from stores import MemoryStore, Put, StoreFull
 
 POOL = 32  # threads of an engine
@@ -225,8 +227,71 @@ async def test_close_and_resume_return_while_other_runs_go_on() -> None:
         assert {await engine.status(run.id) for run in runs} == {RunStatus.running}
 
 
-@pytest.mark.parametrize("how", ["the run is cancelled", "the attempt times out"])
-async def test_a_queued_call_that_nobody_waits_for_never_begins(how: str) -> None:
+def wide(work: Any, **options: Any) -> Graph:
+    """Return a flow with eight branches more than an engine has threads."""
+    g = Graph("wide")
+    g.node(name="work", **options)(work)
+    g.fan_out("fan", "work", over=lambda _: range(POOL + 8), join="j")
+    g.join("j", on_error="collect")
+    g.edge(START, "fan")
+    g.edge("j", END)
+    return g
+
+
+async def test_a_queued_call_that_nobody_waits_for_never_begins() -> None:
+    ran, let_go = [], threading.Event()
+
+    def work(value: int) -> int:
+        ran.append(value)
+        assert let_go.wait(10)
+        return value
+
+    async with Engine() as engine:
+        run = await engine.start(wide(work, timeout=10), 1)
+        await until(lambda: len(ran) == POOL)
+        assert await run.cancel() is RunStatus.cancelled
+        let_go.set()
+        assert await engine.execute(chain(lambda value: value), 1) == 1  # queued behind the calls of the other
+    assert len(ran) == POOL
+
+
+def as_a_node(work: Any) -> Any:
+    return work
+
+
+def as_a_tool(work: Any) -> Any:
+    async def body(ctx: Context, value: int) -> Any:
+        return await inside(ctx).in_thread(work, value)
+
+    return body
+
+
+@pytest.mark.parametrize("wrapped", [as_a_node, as_a_tool])
+async def test_the_time_of_an_attempt_begins_with_its_function_not_with_its_wait_for_a_thread(wrapped: Any) -> None:
+    ran, clock, turns = [], VirtualClock(), [threading.Event() for _ in range(POOL + 8)]
+
+    def work(value: int) -> int:
+        ran.append(value)
+        assert turns[value].wait(10)
+        return value
+
+    async with Engine(clock=clock) as engine:
+        run = await engine.start(wide(wrapped(work), timeout=10), 1)
+        await until(lambda: len(ran) == POOL)
+        await clock.advance(9)  # as long as any may take, but for one second
+        for value in ran[:8]:
+            turns[value].set()
+        await until(lambda: len(ran) == POOL + 8)
+        await clock.advance(9)  # the first ones have timed out, those that had to wait have not
+        for turn in turns:
+            turn.set()
+        results = await run.result(10)
+    assert [results[value] for value in ran[:8]] == ran[:8]
+    assert [results[value].type for value in ran[8:POOL]] == ["Timeout"] * (POOL - 8)
+    assert [results[value] for value in ran[POOL:]] == ran[POOL:]
+
+
+async def test_a_call_that_waits_for_a_thread_whose_call_timed_out_begins_when_that_ends() -> None:
     ran, let_go, clock = [], threading.Event(), VirtualClock()
 
     def work(value: int) -> int:
@@ -234,23 +299,49 @@ async def test_a_queued_call_that_nobody_waits_for_never_begins(how: str) -> Non
         assert let_go.wait(60)
         return value
 
-    g = Graph("wide")
-    g.node(timeout=10)(work)
-    g.fan_out("fan", "work", over=lambda _: range(POOL + 8), join="j")
-    g.join("j", on_error="collect")
-    g.edge(START, "fan")
-    g.edge("j", END)
     async with Engine(clock=clock) as engine:
-        run = await engine.start(g, 1)
+        run = await engine.start(wide(work, timeout=10), 1)
         await until(lambda: len(ran) == POOL)
-        if how == "the run is cancelled":
-            assert await run.cancel() is RunStatus.cancelled
-        else:
-            await clock.advance(11)
-            assert [failure.type for failure in await run.result(60)] == ["Timeout"] * (POOL + 8)
+        await clock.advance(11)
+        let_go.set()
+        results = await run.result(10)
+    assert [results[value].type for value in ran[:POOL]] == ["Timeout"] * POOL
+    assert [results[value] for value in ran[POOL:]] == ran[POOL:]
+
+
+async def test_a_queued_call_of_a_cancelled_run_never_begins() -> None:
+    ran, let_go = [], threading.Event()
+
+    def work(value: int) -> int:
+        ran.append(value)
+        assert let_go.wait(60)
+        return value
+
+    async with Engine() as engine:
+        run = await engine.start(wide(work, timeout=60), 1)
+        await until(lambda: len(ran) == POOL)
+        assert await run.cancel() is RunStatus.cancelled
         let_go.set()
         assert await engine.execute(chain(lambda value: value), 1) == 1  # queued behind the calls of the other
     assert len(ran) == POOL
+
+
+async def test_a_wait_for_a_thread_can_be_cancelled_also_in_the_moment_in_which_it_ends() -> None:
+    pool = DaemonPool(1)
+    assert pool.take()
+    first, second, third = (asyncio.create_task(pool.wait()) for _ in range(3))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.sleep(0)
+    pool.give_back()
+    second.cancel()  # it was given the thread, and does not know it yet
+    await asyncio.wait_for(third, 10)
+    assert first.cancelled()
+    assert second.cancelled()
+    assert not pool.take()
+    pool.give_back()
+    assert await pool.run(str, 3) == "3"
+    pool.close()
 
 
 async def test_a_close_during_the_clean_up_of_a_timed_out_attempt_does_not_fail_the_run() -> None:

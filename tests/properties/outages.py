@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from graphs import Spec, build
 from simulation import RUN_ID, Crash, Disk, Tape, payload_of
 
-from beluga_graph import Context, Engine, Outcome, Run, RunNotFound
+from beluga_graph import Context, Engine, Outcome, Run, RunConflict, RunNotFound
 from beluga_graph.disk import Keys
 from beluga_graph.history import read_steps, rebuild
 from beluga_graph.kernel.rules import is_answer
@@ -64,7 +65,10 @@ class Wire:
 class Machine:
     """Runs one graph on engine after engine, each on what the one before left on disk."""
 
-    def __init__(self, spec: Spec, disk: Disk, tape: Tape, durability: Durability = "commit") -> None:
+    def __init__(
+        self, spec: Spec, disk: Disk, tape: Tape, durability: Durability = "commit", *, early: bool = False
+    ) -> None:
+        self.early = early  # signals may be sent while no node waits for them yet
         self.disk = disk
         self.tape = tape
         self.durability = durability
@@ -131,6 +135,8 @@ class Machine:
                 if until is not None and self.disk.commits and self.tape.choose(9) == 8:
                     await until(run)
                     until = None
+                if self.early and self.tape.choose(4) == 3:
+                    await self._signal_early(run)
                 self._held = [gate for gate in self._held if not gate.done()]
                 if ended.done():
                     return ended.result()
@@ -141,6 +147,14 @@ class Machine:
         finally:
             ended.cancel()
         raise AssertionError("the run makes no progress")
+
+    async def _signal_early(self, run: Run) -> None:
+        """Send one of the signals that some node may wait for some day."""
+        nodes = self.flow.plan().shape.nodes.values()
+        names = sorted(node.signal for node in nodes if node.signal is not None and not node.asks)
+        if names:
+            with contextlib.suppress(RunConflict):  # the run may have ended
+                await run.signal(names[self.tape.choose(len(names))], 5)
 
     async def _signalled(self, run: Run) -> bool:
         live = self.engine._runs.current(run.id)

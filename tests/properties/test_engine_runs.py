@@ -50,6 +50,20 @@ def test_the_engine_never_runs_a_committed_node_again_nor_takes_a_decision_twice
         assert steps[: len(prefix)] == prefix
 
 
+@examples(120)
+@given(racy_specs(), tapes(), crashes(), durabilities(), st.booleans())
+def test_signals_and_cancels_that_come_while_nodes_run_leave_no_gap_in_the_steps(
+    spec: Spec, tape: list[int], schedule: Crashes, durability: Durability, cancels: bool
+) -> None:
+    machine = Machine(spec, Disk(schedule=list(schedule)), Tape(tape), durability, early=True)
+    asyncio.run(machine.whole(Run.cancel if cancels else None))
+    assert machine.disk.again == []
+    steps = list(read_steps(machine.disk.store, RUN_ID))
+    assert [step.seq for step in steps] == list(range(1, len(steps) + 1))
+    for prefix in machine.prefixes:
+        assert steps[: len(prefix)] == prefix
+
+
 @examples(80)
 @given(racy_specs(), tapes(), crashes(), durabilities())
 def test_a_cancelled_run_stays_cancelled_whatever_happens(
