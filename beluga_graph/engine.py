@@ -114,7 +114,7 @@ class Engine(Inspector):
         await self._scheduler.committer.drained()
         await self._scheduler.outbox.close()
         self._is_closed = True
-        self._scheduler.close()
+        self._scheduler.committer.close()
         self._pool.close()
         self._owner.end()
         if self._opened_here:
