@@ -123,7 +123,7 @@ class Engine(Inspector):
         if self._forgetting is not None:
             await self._forgetting.close()
         self._is_closed = True
-        self._scheduler.close()
+        self._scheduler.committer.close()
         self._pool.close()
         self._owner.end()
         if self._opened_here:

@@ -26,6 +26,8 @@ from beluga_graph.kernel.triggers import (
     RunForked,
     SignalReceived,
     TimerFired,
+    TrialBegun,
+    TrialBrokenOff,
     Trigger,
 )
 from beluga_graph.kernel.words import Patch
@@ -236,7 +238,7 @@ def _trigger_fields(trigger: Trigger) -> tuple[str, str, int]:
     kind = type(trigger).__name__
     if isinstance(trigger, NodeFinished):
         return kind, trigger.token, trigger.attempt
-    if isinstance(trigger, NodeFailed):
+    if isinstance(trigger, NodeFailed | TrialBegun | TrialBrokenOff):
         return kind, trigger.token, trigger.attempt
     if isinstance(trigger, TimerFired):
         return kind, trigger.timer, 0

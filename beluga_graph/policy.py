@@ -74,7 +74,7 @@ class Limits:
     max_handoffs: int = 25
     """Handoffs within one agent call."""
     max_interruptions: int = 5
-    """Crashes of the owner while one node ran."""
+    """Crashes of the owner while one node ran. From half of them on, the node runs apart from others like it."""
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for a limit below 1."""

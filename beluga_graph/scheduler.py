@@ -28,6 +28,8 @@ from beluga_graph.kernel.triggers import (
     NodeFailed,
     RunNode,
     TimerFired,
+    TrialBegun,
+    TrialBrokenOff,
     Trigger,
     Work,
 )
@@ -35,6 +37,7 @@ from beluga_graph.lease import Lease, Owner
 from beluga_graph.live import Busy, Hand, Live, Step
 from beluga_graph.outbox import Outbox
 from beluga_graph.session import end_ops
+from beluga_graph.trial import Trials, by_interruptions, found_guilty, needs_trial
 from stores.base import Conflict, Delete, Durability, Op, Put, Store, StoreError
 
 __all__ = ["Scheduler"]
@@ -62,6 +65,7 @@ class Scheduler:
         self._busy = Busy()
         self._turn = time.perf_counter()
         self._renewal = asyncio.Lock()
+        self._trials = Trials()
         self._places = asyncio.Semaphore(max_concurrency) if max_concurrency is not None else None
 
     # From a trigger to a step.
@@ -153,7 +157,7 @@ class Scheduler:
         begun = {("ArmTimer", timer) for timer in live.timers} | {("RunNode", token) for token in live.hands}
         left = [item for item in everything if (type(item).__name__, item[0]) not in begun]
         if not live.done.done():
-            self._begin(live, left, None)
+            self._begin(live, by_interruptions(live.snapshot, left), None)
 
     def _begin(self, live: Live, new: Sequence[Work], step: Step | None) -> None:
         for item in new:
@@ -191,7 +195,10 @@ class Scheduler:
                 token = live.snapshot.tokens.get(name)
                 if token is None:  # a step that was decided meanwhile has dropped it
                     return
-                ended = await self._attempt(live, token)
+                if token.interruptions and needs_trial(live.plan.shape, live.snapshot, token):
+                    ended = await self._tried(live, token)
+                else:
+                    ended = await self._attempt(live, token)
                 hand.leave()
                 step = self.decide(live, ended.trigger, ended, hand=hand)
                 if step is None or not step.leads_on:
@@ -227,6 +234,21 @@ class Scheduler:
         if attempt.texts and type(ended.trigger) is NodeFailed and live.watches:
             live.show_now(token, "retracted")
         return ended
+
+    async def _tried(self, live: Live, token: Token) -> Ended:
+        """Make an attempt of a node that was interrupted often, apart from others like it."""
+        async with self._trials.apart():
+            await self._make_sure(live)  # it may have waited long
+            self.decide(live, TrialBegun(token.name, token.attempt, self.clock.now_ms()))
+            try:
+                await self.committer.drained()
+                if live.error is not None:
+                    raise live.error
+                return await self._attempt(live, token)
+            except asyncio.CancelledError:
+                if live.resting and live.error is None:
+                    self.decide(live, TrialBrokenOff(token.name, token.attempt, self.clock.now_ms()))
+                raise
 
     async def _make_sure(self, live: Live) -> None:
         """Return at once if the lease is surely this run's; after a pause of the process, look. Raises `LeaseLost`.
@@ -289,22 +311,15 @@ class Scheduler:
             self.inbox.serve(live, signal_of(live.plan.shape.nodes[token.node], token.name) or "")
         self.decide(live, TimerFired(timer, due, self.clock.now_ms()))
 
-    def close(self) -> None:
-        """Stop writing."""
-        self.committer.close()
-
     # Taking on and giving up runs.
 
     def fail_interrupted(self, live: Live) -> None:
         """Fail the nodes at which too many owners died."""
         allowed = limit(live.plan.shape, live.snapshot, "max_interruptions")
-        for token in list(live.snapshot.tokens.values()):
-            if token.state == RUN and token.interruptions > allowed:
-                message = f"{token.interruptions} processes ended while the node ran; max_interruptions is {allowed}"
-                trigger = NodeFailed(
-                    token.name, token.attempt, self.clock.now_ms(), "Interrupted", message, retryable=False
-                )
-                self.decide(live, trigger)
+        for token in found_guilty(live.plan.shape, live.snapshot):
+            message = f"{token.interruptions} processes ended while the node ran; max_interruptions is {allowed}"
+            now = self.clock.now_ms()
+            self.decide(live, NodeFailed(token.name, token.attempt, now, "Interrupted", message, retryable=False))
 
     def refused(self, live: Live, error: Exception) -> None:
         """Stop a run whose step was not written."""

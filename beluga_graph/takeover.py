@@ -14,12 +14,13 @@ from beluga_graph.adoption import adopted_renames, has_changed
 from beluga_graph.disk import Keys
 from beluga_graph.errors import RunBusy, RunConflict, RunNotFound
 from beluga_graph.history import shape_op
-from beluga_graph.kernel.snapshot import FAILED, RUN
+from beluga_graph.kernel.snapshot import FAILED
 from beluga_graph.kernel.triggers import PlanAdopted, RunResumed, RunTakenOver, Trigger
 from beluga_graph.kernel.words import Renames
 from beluga_graph.lease import Lease, Owner, is_held_elsewhere
 from beluga_graph.live import Live
 from beluga_graph.scheduler import Scheduler
+from beluga_graph.trial import counted
 from stores.base import Check, Conflict, Delete, Op, Put, Store
 
 __all__ = ["Held", "free_lease", "take", "what_to_say", "why_not_begun"]
@@ -61,8 +62,8 @@ def what_to_say(
     """Return what happened to a run that is taken over. Raises `GraphChanged`, `BadRename`."""
     run = live.snapshot
     found: list[Trigger] = []
-    if held.lease.owner and run.status != FAILED and any(token.state == RUN for token in run.tokens.values()):
-        found.append(RunTakenOver(now_ms))
+    if held.lease.owner and run.status != FAILED and (counts := counted(live.plan.shape, run)):
+        found.append(RunTakenOver(now_ms, counts))
     renames = adopted_renames(run, live.plan, store, renames)
     if has_changed(run, live.plan, store, renames):
         found.append(PlanAdopted(live.plan.fingerprint, now_ms, renames))

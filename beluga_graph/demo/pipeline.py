@@ -19,7 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from beluga_graph import END, START, Context, Failure, Graph, Limits, Retry
+from beluga_graph import END, START, Context, Failure, Graph, Retry
 from beluga_graph.demo import texts
 from beluga_graph.demo.documents import Job, Task
 from beluga_graph.demo.report import Report, Row, render, write_report
@@ -252,8 +252,7 @@ def publish(ctx: Context, draft: Draft) -> Report:
 
 def pipeline_with(model: Model | str | None = None) -> Graph:
     """Return the graph. With a model an agent says in a sentence what each document is about; else none is asked."""
-    # People are meant to kill this over and over; the default would call a node poisonous after 5 crashes in it.
-    g = Graph("documents", state=Corpus, limits=Limits(max_interruptions=100_000))
+    g = Graph("documents", state=Corpus)
     for node in (ingest, prose, code, count, keywords, links, unreadable, review, extend, tighten, publish):
         g.node(node)
     g.node(retry=Retry(attempts=3, initial=0.1, retry_on=(OSError,)))(read)

@@ -299,6 +299,8 @@ _WORDS = {
     "RunForked": "The run began as a fork",
     "RunTakenOver": "Another owner took the run over",
     "PlanAdopted": "The run took over the changed graph",
+    "TrialBegun": "A node that was interrupted often is begun apart from others",
+    "TrialBrokenOff": "The owner stopped before that node ended",
 }
 
 

@@ -226,8 +226,9 @@ def _answer(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
 
 
 def _interrupt(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    """Count what a token's node was interrupted by: name, and how often in all; without that, once more."""
     token = run.tokens[op[1]]
-    run.tokens[op[1]] = token._replace(interruptions=token.interruptions + 1)
+    run.tokens[op[1]] = token._replace(interruptions=op[2] if len(op) > 2 else token.interruptions + 1)
 
 
 def _open(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:

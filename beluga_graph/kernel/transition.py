@@ -40,6 +40,8 @@ from beluga_graph.kernel.triggers import (
     RunTakenOver,
     SignalReceived,
     TimerFired,
+    TrialBegun,
+    TrialBrokenOff,
     Trigger,
     Work,
 )
@@ -295,9 +297,20 @@ def _rearm(draft: Draft, token: Token, node: NodeShape) -> None:
 
 
 def _taken_over(draft: Draft, trigger: RunTakenOver) -> None:
+    if trigger.counts is not None:
+        draft.ops += [("interrupt", name, count) for name, count in trigger.counts]
+        return
     for token in draft.run.tokens.values():
         if token.state == RUN:
             draft.ops.append(("interrupt", token.name))
+
+
+def _trial(draft: Draft, trigger: TrialBegun | TrialBrokenOff) -> None:
+    token = draft.run.tokens.get(trigger.token)
+    if token is None or token.state != RUN or token.attempt != trigger.attempt:
+        return
+    more = 1 if isinstance(trigger, TrialBegun) else -1
+    draft.ops.append(("interrupt", token.name, token.interruptions + more))
 
 
 def _adopted(draft: Draft, trigger: PlanAdopted) -> None:
@@ -318,6 +331,8 @@ _DECIDE: dict[type, Any] = {
     RunResumed: _resumed,
     RunForked: _forked,
     RunTakenOver: _taken_over,
+    TrialBegun: _trial,
+    TrialBrokenOff: _trial,
     PlanAdopted: _adopted,
 }
 _REVIVING = frozenset((RunResumed, RunForked, CancelRequested, PlanAdopted))  # what a failed run still listens to

@@ -23,6 +23,8 @@ __all__ = [
     "RunTakenOver",
     "SignalReceived",
     "TimerFired",
+    "TrialBegun",
+    "TrialBrokenOff",
     "Trigger",
     "Work",
 ]
@@ -108,6 +110,23 @@ class RunTakenOver(NamedTuple):
     """The run's owner died while nodes were running; another owner goes on."""
 
     at: int
+    counts: tuple[tuple[str, int], ...] | None = None  # of tokens: their interruptions; `None`: one more each
+
+
+class TrialBegun(NamedTuple):
+    """A node at which process after process ended is begun again, apart from others like it."""
+
+    token: str
+    attempt: int
+    at: int
+
+
+class TrialBrokenOff(NamedTuple):
+    """The owner stopped in good order while a node was on trial, which so proves nothing."""
+
+    token: str
+    attempt: int
+    at: int
 
 
 class PlanAdopted(NamedTuple):
@@ -128,6 +147,8 @@ Trigger: TypeAlias = (
     | RunResumed
     | RunForked
     | RunTakenOver
+    | TrialBegun
+    | TrialBrokenOff
     | PlanAdopted
 )
 

@@ -11,7 +11,16 @@ from beluga_graph.kernel.rules import RETRY_AFTER_MS_MAX, delay_ms
 from beluga_graph.kernel.shape import END, WAIT, NodeShape, RetryShape
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.transition import NOTHING, advance
-from beluga_graph.kernel.triggers import NodeFinished, RunForked, RunStarted, SignalReceived, TimerFired
+from beluga_graph.kernel.triggers import (
+    NodeFinished,
+    RunForked,
+    RunStarted,
+    RunTakenOver,
+    SignalReceived,
+    TimerFired,
+    TrialBegun,
+    TrialBrokenOff,
+)
 
 
 def forked(**join_options: object) -> Walk:
@@ -746,6 +755,24 @@ def test_a_take_over_counts_an_interruption_for_each_running_token() -> None:
     counted = {name: token.interruptions for name, token in walk.run.tokens.items()}
     assert counted == {"f#1[1]/a#1": 2, "f#1[2]/a#1": 2}
     assert walk.running == ["f#1[1]/a#1", "f#1[2]/a#1"]
+
+
+def test_a_take_over_may_say_how_often_each_token_was_interrupted() -> None:
+    walk = forked()
+    walk.tell(RunTakenOver(walk.now, (("f#1[0]/a#1", 3), ("f#1[2]/a#1", 1))))
+    counted = [token.interruptions for token in walk.run.tokens.values()]
+    assert counted == [3, 0, 1]
+
+
+def test_a_trial_counts_from_its_begin_unless_it_is_broken_off() -> None:
+    walk = forked()
+    walk.tell(TrialBegun("f#1[0]/a#1", 1, walk.now))
+    walk.tell(TrialBegun("f#1[0]/a#1", 1, walk.now))
+    walk.tell(TrialBrokenOff("f#1[0]/a#1", 1, walk.now))
+    assert [token.interruptions for token in walk.run.tokens.values()] == [1, 0, 0]
+    assert walk.tell(TrialBegun("f#1[0]/a#1", 2, walk.now)) == NOTHING
+    walk.finish("f#1[0]/a#1")
+    assert walk.tell(TrialBrokenOff("f#1[0]/a#1", 1, walk.now)) == NOTHING
 
 
 def test_a_new_attempt_has_not_been_interrupted_yet() -> None:

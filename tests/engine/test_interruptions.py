@@ -1,0 +1,154 @@
+"""Which node is to blame when process after process ends: one that kills them, never one that ran beside it."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import poison_child
+import pytest
+from wrapped_store import until
+
+import beluga_graph
+import beluga_graph.trial
+from beluga_graph import END, START, Context, Engine, Graph, Limits
+from beluga_graph.disk import Keys
+from beluga_graph.history import rebuild
+from beluga_graph.lease import Lease
+from stores import MemoryStore, Put
+
+GUILTY = "Interrupted: 6 processes ended while the node ran; the limit is 5"
+IN_COMPANY = 3  # deaths after which a node runs apart from others like it
+
+
+def life(tmp_path: Path, *flows: str, deaths: int = 0) -> Any:
+    """Walk the flows in a process; return their outputs, or `None` if it was killed."""
+    job = json.dumps({"store": str(tmp_path / "store"), "flows": flows, "deaths": deaths})
+    command = [sys.executable, poison_child.__file__, job]
+    env = {"PYTHONPATH": str(Path(beluga_graph.__file__).parent.parent)}
+    done = subprocess.run(command, stdout=subprocess.PIPE, env=env, timeout=60, check=False)
+    return json.loads(done.stdout) if done.returncode == 0 else None
+
+
+def lives(tmp_path: Path, *flows: str) -> tuple[int, Any]:
+    """Walk the flows in process after process; return how many were killed, and the outputs."""
+    for deaths in range(30):
+        if (outputs := life(tmp_path, *flows)) is not None:
+            return deaths, outputs
+    raise AssertionError("the processes are killed over and over")
+
+
+def test_a_poisonous_node_alone_is_to_blame_beside_nodes_that_never_end_before_it_kills_them(tmp_path: Path) -> None:
+    assert lives(tmp_path, "beside") == (6, [["slow", GUILTY, "slow", "slow"]])
+
+
+def test_a_poisonous_node_is_found_beside_nodes_that_finish_in_every_life(tmp_path: Path) -> None:
+    assert lives(tmp_path, "counting") == (6, [[GUILTY, poison_child.VISITS]])
+
+
+def test_a_poisonous_node_is_not_to_fail_the_other_runs_of_its_engine(tmp_path: Path) -> None:
+    assert lives(tmp_path, "slow0", "poison", "slow1") == (6, ["slow", "failed", "slow"])
+
+
+def test_six_kills_from_outside_fail_none_of_the_nodes_that_were_running(tmp_path: Path) -> None:
+    for _ in range(IN_COMPANY):
+        assert life(tmp_path, "harmless", deaths=4) is None
+    for _ in range(6 - IN_COMPANY):
+        assert life(tmp_path, "harmless", deaths=1) is None  # now they are begun one at a time
+    assert life(tmp_path, "harmless") == [["slow"] * 4]
+
+
+def dead(store: MemoryStore, *run_ids: str) -> None:
+    """Let it seem as if the owner of runs, which an engine has just stopped, had died."""
+    for run_id in run_ids:
+        key = Keys(run_id).lease
+        blob = store.get(key)
+        assert blob is not None
+        store.commit(Put(key, Lease(b"dead", Lease.read(key, blob).epoch).sealed(key)))
+
+
+def one(name: str, begun: list[str], limit: int = 5) -> Graph:
+    """Return a flow of one node, which waits for an event of its name in `deps`."""
+    g = Graph(name, limits=Limits(max_interruptions=limit))
+
+    @g.node
+    async def node(ctx: Context, value: int) -> int:
+        begun.append(name)
+        await ctx.deps[name].wait()
+        return value
+
+    g.edge(START, node)
+    g.edge(node, END)
+    return g
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5])
+async def test_an_engine_that_closes_while_a_node_is_on_trial_proves_nothing(limit: int) -> None:
+    store, begun, deps = MemoryStore(), [], {"r": asyncio.Event()}
+    for stops in range(20):
+        async with Engine(store, deps=deps) as engine:
+            await engine.start(one("r", begun, limit), 1, run_id="r")
+            await until(lambda stops=stops: len(begun) == stops + 1)
+        if stops < (limit + 1) // 2:
+            dead(store, "r")
+    counted = [token.interruptions for token in rebuild(store, "r")[0].tokens.values()]
+    assert counted == [(limit + 1) // 2]
+    deps["r"].set()
+    async with Engine(store, deps=deps) as engine:
+        assert await engine.execute(one("r", begun, limit), 1, run_id="r") == 1
+
+
+async def test_nodes_on_trial_run_one_after_the_other_and_the_rest_beside_them() -> None:
+    names, begun = ["a", "b", "c"], []
+    store, deps = MemoryStore(), {name: asyncio.Event() for name in [*names, "new"]}
+    for _ in range(IN_COMPANY):
+        begun.clear()
+        async with Engine(store, deps=deps) as engine:
+            for name in names:
+                await engine.start(one(name, begun), 1, run_id=name)
+            await until(lambda: len(begun) == 3)
+        dead(store, *names)
+    begun.clear()
+    async with Engine(store, deps=deps) as engine:
+        runs = [await engine.start(one(name, begun), 1, run_id=name) for name in [*names, "new"]]
+        await until(lambda: len(begun) == 2)
+        assert begun == ["a", "new"]
+        deps["a"].set()
+        assert await runs[0].result(10) == 1
+        await until(lambda: len(begun) == 3)
+        assert begun == ["a", "new", "b"]
+        for event in deps.values():
+            event.set()
+        assert [await run.result(10) for run in runs] == [1] * 4
+
+
+async def test_a_node_on_trial_may_wait_for_another_run_that_is_on_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, begun = MemoryStore(), []
+    deps: dict[str, Any] = {"inner": asyncio.Event()}
+    monkeypatch.setattr(beluga_graph.trial, "_APART_S", 0.0)
+
+    def outer() -> Graph:
+        g = Graph("outer")
+
+        @g.node
+        async def node(ctx: Context, value: int) -> int:
+            begun.append("outer")
+            return await ctx.deps["engine"].execute(one("inner", begun), value, run_id="inner")
+
+        g.edge(START, node)
+        g.edge(node, END)
+        return g
+
+    for _ in range(IN_COMPANY):
+        begun.clear()
+        async with Engine(store, deps=deps) as engine:
+            deps["engine"] = engine
+            await engine.start(outer(), 1, run_id="outer")
+            await until(lambda: len(begun) == 2)
+        dead(store, "outer", "inner")
+    deps["inner"].set()
+    async with Engine(store, deps=deps) as engine:
+        deps["engine"] = engine
+        assert await (await engine.start(outer(), 1, run_id="outer")).result(10) == 1
