@@ -61,8 +61,9 @@ class Context:
         """The graph's state as this node sees it, its own updates included: one attribute a field.
 
         A field is decoded when it is first read. An `append` field is a list that cannot be changed; a copy of it
-        can. Its items are decoded once while the run stays in this process, but for those that could be changed
-        (dicts, models that are not frozen): each attempt that looks gets its own. Writing goes through `update`.
+        can. Its items are decoded once while the run stays in this process. An attempt has its own copy of a dict or
+        list that it takes out of it; of models that are not frozen, of all of them when it reads the field. Writing
+        goes through `update`.
 
         The whole may be returned, published or put into a value: it is stored as an instance of the state's model.
         """

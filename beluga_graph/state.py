@@ -135,15 +135,16 @@ class AttemptState:
         found, own = self._lists.get(field, (None, 0))
         if found is not None and own == len(new):
             return found
-        items: FieldItems = FieldItems(self._head(channel) if found is None else found, field)
         if found is None:
             self._known.forget(self._run.places)
+            found = FieldItems(self._head(channel), field, self._reader)
             for place, layer in self._layers:
                 if length := layer.lengths.get(field):
-                    self._known.read_into(items, self._reader, place, field, length)
-        list.extend(items, map(self._reader.decode, new[own:]))
-        self._lists[field] = (items, len(new))
-        return items
+                    found.take(self._known.read(self._reader, place, field, length), length)
+        if own < len(new):
+            found = found.grown(map(self._reader.decode, new[own:]))
+        self._lists[field] = (found, len(new))
+        return found
 
     def _head(self, channel: Channel) -> list[Any]:
         """Return what is before the items of an append field: its default, unless a fork has replaced that."""

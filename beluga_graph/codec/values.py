@@ -256,7 +256,7 @@ class _Writer:
             raise Refused
         self.marks -= 1
         stored = value.stored()
-        return stored if type(stored) is list else self._form(stored)
+        return stored if type(stored) in (list, dict) else self._form(stored)
 
     def _ordered(self, elements: set[Any] | frozenset[Any]) -> list[Any]:
         order = self._orders.get(id(elements))

@@ -20,12 +20,11 @@ _NAME = re.compile(r"[^/#\[\]$\x00-\x1f\x7f]{1,200}")
 
 def check_name(graph: str, name: str) -> None:
     """Raise `BadName` unless this can be the name of a flow or a node of `graph`."""
-    is_good = isinstance(name, str) and _NAME.fullmatch(name) and not is_blank(name)
-    if not is_good or name in (START.name, END.name):
-        rule = (
-            "a name is 1 to 200 characters without / # [ ] $ and control characters, not all of them blank, and not "
-            "START or END"
-        )
+    is_good = isinstance(name, str) and _NAME.fullmatch(name) and name not in (START.name, END.name)
+    if not is_good or is_blank(name):
+        rule = "a name is 1 to 200 characters without / # [ ] $ and control characters, and not START or END"
+        if is_good:
+            rule = "nothing of it is seen: it is made of blanks"
         raise BadName(graph, f"name {name!r:.100}", rule, "choose another one")
 
 

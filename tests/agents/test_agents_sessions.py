@@ -227,8 +227,8 @@ async def test_instructions_and_context_of_a_run_are_no_part_of_the_session() ->
     assert [request.system for request in model.requests] == ["merry", "none"]
 
 
-@pytest.mark.parametrize("session", ["", "a/b#c[0]", "ünïcode \ud800 \x00", "x" * 100_000])
-async def test_any_text_names_a_session(session: str) -> None:
+@pytest.mark.parametrize("session", ["a b", "a/b#c[0]", "ünïcode \ud800 \x00", "x" * 100_000])
+async def test_any_text_that_is_seen_names_a_session(session: str) -> None:
     model = ScriptedModel(lambda request: "ok")
     async with Engine() as engine:
         for _ in range(2):

@@ -10,7 +10,6 @@ import json
 import operator
 import pickle
 import random
-import reprlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from beluga_graph import END, START, Engine, EventBus, Graph, Limits, RunFailed, StateError, append
+from beluga_graph.codec import Codec
 from stores import MemoryStore
 
 
@@ -43,12 +43,18 @@ class Point:
 
 
 class Log(BaseModel):
-    log: Annotated[list[int], append] = [3]
-    other: list[int] = []
+    log: Annotated[list[Any], append] = [3]
+    other: list[Any] = []
     anything: Any = None
 
 
 ITEMS = [3, 1, 2, 2, 10]
+NESTED: list[Any] = [3, {"a": [1, {"b": 2}]}, [1, [2]], (1, [2]), {"a": 1}]
+OF_MODELS: list[Any] = [3, Lines(lines=[1]), [Lines(lines=[2])], Held([3]), {"a": Lines(lines=[4])}]
+KINDS = {"scalars": ITEMS, "dicts and lists": NESTED, "models": OF_MODELS}
+
+# What reads the memory of a list past its methods: of dicts and lists it sees what all attempts share.
+RAW = ("concat", "list.__add__", "adapters", "pydantic any")
 
 
 FORMS: tuple[Any, ...] = (list, list[int], list[Any], set[int], tuple[int, ...], Sequence[int], MutableSequence[int])
@@ -86,7 +92,6 @@ USES: dict[str, Callable[[list[int]], Any]] = {
     "repr": repr,
     "str": str,
     "format": lambda items: f"{items} {items!r:>40}",
-    "reprlib": reprlib.repr,
     "first": lambda items: items[0],
     "last": lambda items: items[-1],
     "past the end": lambda items: items[99],
@@ -155,23 +160,30 @@ def outcome(use: Callable[[Any], Any], items: list[int]) -> Any:
     return found, types_in(found)
 
 
+def same_outcome(name: str, found: Any, items: list[Any]) -> bool:
+    one, other = outcome(USES[name], found), outcome(USES[name], copy.deepcopy(items))
+    if name in RAW and isinstance(one, tuple) and isinstance(other, tuple):
+        return bool(one[0] == other[0])
+    return bool(one == other)
+
+
 def types_in(found: Any) -> Any:
     return type(found), [types_in(part) for part in found] if isinstance(found, list | tuple) else None
 
 
-async def seen_in(place: str, look: Callable[[Any, Any], Any]) -> Any:
-    """Return what `look(ctx, value)` gives where an append field holds `ITEMS`, in one of several ways."""
+async def seen_in(place: str, look: Callable[[Any, Any], Any], items: list[Any] = ITEMS) -> Any:
+    """Return what `look(ctx, value)` gives where an append field holds the items, in one of several ways."""
     g = Graph("looking", state=Log)
     if place != "own items":
         g.node(name="look")(look)
 
     @g.node
     async def fill(ctx, value):
-        ctx.update(log=ITEMS[1:] if place != "own items" else ITEMS[1:2])
+        ctx.update(log=items[1:] if place != "own items" else items[1:2])
 
     def more(ctx, value):
-        assert list(ctx.state.log) == ITEMS[:2]
-        ctx.update(log=ITEMS[2:])
+        assert list(ctx.state.log) == items[:2]
+        ctx.update(log=items[2:])
         return look(ctx, value)
 
     g.edge(START, fill)
@@ -202,18 +214,27 @@ PLACES = ["committed", "own items", "in a branch", "in a sub-flow"]
 
 
 @pytest.mark.parametrize("place", PLACES)
-async def test_what_a_list_offers_without_changing_an_append_field_offers_too(place: str) -> None:
+@pytest.mark.parametrize("items", KINDS.values(), ids=KINDS)
+async def test_what_a_list_offers_without_changing_an_append_field_offers_too(place: str, items: list[Any]) -> None:
     wrong = {}
 
     def look(ctx, value):
         for name, use in USES.items():
-            found, wanted = outcome(use, ctx.state.log), outcome(use, list(ITEMS))
-            if found != wanted:
-                wrong[name] = (found, wanted)
+            if not same_outcome(name, ctx.state.log, items):
+                wrong[name] = outcome(use, ctx.state.log), outcome(use, items)
         return ctx.state.log
 
-    assert await seen_in(place, look) == ITEMS
+    assert await seen_in(place, look, items) == items
     assert wrong == {}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("use", USES)
+async def test_each_use_is_as_good_when_it_is_the_first(place: str, use: str) -> None:
+    def look(ctx, value):
+        assert same_outcome(use, ctx.state.log, NESTED)
+
+    await seen_in(place, look, NESTED)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -351,6 +372,7 @@ class Counting(MemoryStore):
 class Points(BaseModel):
     log: Annotated[list[Point], append] = []
     texts: Annotated[list[str], append] = []
+    models: Annotated[list[Lines], append] = []
     dicts: Annotated[list[dict[str, int]], append] = []
 
 
@@ -359,7 +381,7 @@ def growing(turns: int, look: Callable[[Any], Any]) -> Graph:
 
     @g.node
     async def speak(ctx, value):
-        ctx.update(log=Point(value), texts=str(value), dicts={"n": value})
+        ctx.update(log=Point(value), texts=str(value), dicts={"n": value}, models=Lines(lines=[value]))
         return value + 1
 
     @g.node(name="look")
@@ -373,15 +395,24 @@ def growing(turns: int, look: Callable[[Any], Any]) -> Graph:
     return g
 
 
-@pytest.mark.parametrize(
-    "look",
-    [
-        lambda ctx: (len(ctx.state.log), ctx.state.log[-1], len(ctx.state.texts), ctx.state.texts[-1]),
-        lambda ctx: (list(ctx.state.log), sum(map(len, ctx.state.texts))),
-    ],
-    ids=["its end", "all of it"],
-)
-async def test_a_step_that_looks_reads_only_the_items_that_are_new(look: Callable[[Any], Any]) -> None:
+LOOKS: dict[str, Callable[[Any], Any]] = {
+    "the end of it": lambda ctx: [(len(items), items[-1]) for items in (ctx.state.log, ctx.state.texts)],
+    "all of it": lambda ctx: (list(ctx.state.log), sum(map(len, ctx.state.texts))),
+    "the end of what could be changed": lambda ctx: (len(ctx.state.dicts), ctx.state.dicts[-1], ctx.state.dicts[-2:]),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+async def test_a_step_that_looks_reads_and_decodes_only_the_items_that_are_new(
+    look: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded, decode = Counter[int](), Codec.decode
+
+    def counting(codec: Codec, blob: bytes, **options: Any) -> Any:
+        decoded[turns] += 1
+        return decode(codec, blob, **options)
+
+    monkeypatch.setattr(Codec, "decode", counting)
     read = {}
     for turns in (50, 400):
         store = Counting()
@@ -389,6 +420,7 @@ async def test_a_step_that_looks_reads_only_the_items_that_are_new(look: Callabl
             await engine.execute(growing(turns, look), 0)
         read[turns] = store.read
     assert read[400] <= 8 * read[50] <= 8 * 50 * 3
+    assert decoded[400] <= 8 * decoded[50] <= 8 * 50 * 15
 
 
 async def test_a_step_that_does_not_look_at_the_field_reads_none_of_it() -> None:
@@ -405,7 +437,39 @@ async def test_what_a_node_changes_in_an_item_changes_nothing_but_its_own_copy()
         seen.append([item["n"] for item in ctx.state.dicts])
         for item in ctx.state.dicts:
             item["n"] = -1
+        assert all(item["n"] == -1 for item in ctx.state.dicts), "an attempt has one copy"
+        for item in ctx.state.models:
+            item.lines.append(1)
+        assert [len(item.lines) for item in ctx.state.models] == [2] * len(ctx.state.models)
 
     async with Engine() as engine:
         await engine.execute(growing(4, spoil), 0)
     assert seen == [list(range(n)) for n in range(1, 5)]
+
+
+READERS_OF_MEMORY: dict[str, Callable[[Any], Any]] = {
+    "pydantic": lambda items: TypeAdapter(list).validate_python(items),
+    "concat": lambda items: operator.concat([], items),
+}
+
+
+@pytest.mark.parametrize("read", READERS_OF_MEMORY.values(), ids=READERS_OF_MEMORY)
+async def test_what_reads_the_memory_of_the_list_cannot_change_what_others_see(read: Callable[[Any], Any]) -> None:
+    def spoil(ctx, value):
+        found = read(ctx.state.log)
+        assert found == NESTED
+        for change in (
+            lambda: found[1].update(a=1),
+            lambda: operator.setitem(found[1]["a"][1], "b", 3),
+            lambda: found[2].append(1),
+            found[3][1].clear,
+        ):
+            with pytest.raises(StateError, match=r"change a copy.deepcopy of it"):
+                change()
+        free = copy.deepcopy(found)
+        assert types_in(free) == types_in(NESTED)
+        free[1]["a"][1]["b"] = 3
+        free[2].append(1)
+        return found
+
+    assert await seen_in("committed", spoil, NESTED) == NESTED
