@@ -25,7 +25,7 @@ from stores.base import Store
 
 __all__ = ["info_html", "run_bundle", "snapshot_html"]
 
-STEPS_MAX = 2_000  # of a run that is drawn: its steps are read while the event loop waits
+STEPS_MAX = 500  # of a run that is drawn: its steps are read while the event loop waits
 ROWS_MAX = 50
 _VALUE_SIGNS = 400
 _SIGN_OF = {"completed": STATUS_SIGNS["done"], "cancelled": STATUS_SIGNS["dropped"]}
