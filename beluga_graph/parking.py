@@ -266,7 +266,8 @@ class Parking:
         if now_s < self._left_at:
             return
         self._left_at = now_s + _TRY_AGAIN_S
-        for run in abandoned(self._store, self._runs.owner):
+        driven = {live.history.keys.run for live in self._runs.lives.values()}
+        for run in abandoned(self._store, self._runs.owner, driven):
             self._want(run)
 
     # Waking.

@@ -20,7 +20,7 @@ import lmdb
 
 from stores.base import StoreInUse
 
-__all__ = ["gate_held_alone", "passing_the_gate", "rewrite"]
+__all__ = ["PATIENCE_S", "gate_held_alone", "passing_the_gate", "rewrite"]
 
 PATIENCE_S = 5.0  # of an open that finds the file being rewritten
 _LOOK_AGAIN_S = 0.01
@@ -40,11 +40,14 @@ def passing_the_gate(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def gate_held_alone(path: str) -> Iterator[None]:
-    """Let nobody else open `path` within. Raises `StoreInUse` if somebody is just doing it."""
+def gate_held_alone(path: str, patience_s: float = 0.0) -> Iterator[None]:
+    """Let nobody else open `path` within. Raises `StoreInUse` if another process is doing it for so long."""
     with _gate(path) as gate:
-        if not _taken(gate, fcntl.LOCK_EX):
-            raise StoreInUse(path, "another process is just opening or compacting it")
+        until = monotonic() + patience_s
+        while not _taken(gate, fcntl.LOCK_EX):
+            if monotonic() >= until:
+                raise StoreInUse(path, "another process is just opening or compacting it")
+            sleep(_LOOK_AGAIN_S)
         yield
 
 

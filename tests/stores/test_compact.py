@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import stores
-from stores import Check, Delete, LMDBStore, Put, StoreBusy, StoreClosed, StoreDamaged, StoreInUse, rewriting
+from stores import Check, Delete, LMDBStore, Put, StoreBusy, StoreClosed, StoreGone, StoreInUse, rewriting
 
 PREAMBLE = """
 import os, signal, sys, time
@@ -213,7 +213,7 @@ def test_who_opens_the_store_meanwhile_waits_and_meets_the_new_file(path: Path, 
 
 
 def test_lmdb_itself_never_writes_with_what_it_knew_of_the_old_file(path: Path, child: Callable[[str], Child]) -> None:
-    """Who opens without us waits for LMDB's own lock, and is refused if the file is another one by then."""
+    """A process that opens by itself waits for LMDB's own lock; it is refused while the lock file is invalid."""
     kept = fill(path)
     compacting = child("""
     sync = rewriting._sync
@@ -238,10 +238,11 @@ def test_lmdb_itself_never_writes_with_what_it_knew_of_the_old_file(path: Path, 
     assert compacting.hear() == "copied"
     compacting.poke()
     assert compacting.hear() == "compacted"
-    assert opening.hear() == "InvalidError"
+    outcome = opening.hear()  # the compacting process may be quicker and make the lock file valid again
+    assert outcome in ("InvalidError", "written")
     assert opening.process.wait() == 0
     assert compacting.process.wait() == 0
-    assert held(path) == kept
+    assert held(path) == kept | ({b"new": b"v"} if outcome == "written" else {})
 
 
 def wait_until_it_waits_for_a_lock(pid: int) -> None:
@@ -281,7 +282,7 @@ Path = type(rewriting.Path("."))
 Path.chmod, Path.replace, Path.mkdir = dying(Path.chmod), dying(Path.replace), dying(Path.mkdir)
 rewriting.shutil.rmtree = dying(rewriting.shutil.rmtree)
 os.fsync = dying(os.fsync)
-lock_file.spoil, files.open_files = dying(lock_file.spoil), dying(files.open_files)
+lock_file.LockFile.spoil, files.open_files = dying(lock_file.LockFile.spoil), dying(files.open_files)
 store.compact()
 say("compacted")
 """
@@ -378,5 +379,5 @@ def test_a_store_whose_files_were_deleted_is_not_compacted(path: Path) -> None:
     with closing(LMDBStore(path)) as store:
         store.commit(Put(b"k", b"v"))
         shutil.rmtree(path)
-        with pytest.raises(StoreDamaged, match="its file is gone"):
+        with pytest.raises(StoreGone, match="its file is gone"):
             store.compact()
