@@ -16,7 +16,6 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from pathlib import Path
 from time import monotonic, sleep
 
 import lmdb
@@ -36,7 +35,7 @@ from stores.base import (
     StoreReadOnly,
 )
 from stores.keys import KEY_BYTES_MAX, Chunk, check_key
-from stores.lmdb_errors import explain, explain_system
+from stores.lmdb_errors import explain
 from stores.transactions import apply, read_chunk, size_of
 from stores.writer import Writer, await_begin
 
@@ -309,7 +308,17 @@ class Environment:
                 self._gone = partial(StoreFull, self.path, str(error))
                 raise self._gone() from error
 
-    # ---- compacting
+    # ---- copying and compacting
+
+    def copy(self, folder: str) -> None:
+        """Copy the data file as of now into a folder; see `LMDBStore.copy`."""
+        with self._reads:
+            if self._raw is None:
+                raise self._gone()
+            try:
+                self._raw.copy(folder)
+            except lmdb.Error as error:
+                raise explain(self.path, error, "copying") from error
 
     def compact(self, patience: float) -> tuple[int, int]:
         """Rewrite the file without its free pages, while nobody else has it; return its size before and after."""
@@ -335,21 +344,15 @@ class Environment:
         lock = self._files.lock
         if lock is None or not lock.exclude_others():
             raise StoreInUse(self.path, "another process has it open")
-        file = Path(self.path) / "data.mdb"
-        before, map_size = file.stat().st_size, self._raw.info()["map_size"]
+        map_size = self._raw.info()["map_size"]
         try:
-            rewriting.rewrite(self._raw, Path(self.path))
-        except lmdb.Error as error:
-            raise explain(self.path, error, "writing", before) from error
-        except OSError as error:
-            raise explain_system(self.path, error.errno, str(error), "writing") from error
+            return rewriting.rewrite(self._raw, self.path)
         finally:
             if self._files.are_in_place:  # nothing has come of it
                 lock.let_others_in()
             else:
                 lock.spoil()
                 self._reopen(map_size)
-        return before, file.stat().st_size
 
     # ---- opening again: under every lock, with no transaction open
 

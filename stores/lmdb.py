@@ -103,6 +103,10 @@ class LMDBStore:
         """
         return self._open().compact(self.busy_timeout)
 
+    def copy(self, folder: str | os.PathLike[str]) -> None:
+        """Copy the store as of now into an empty folder, beside all who write to it. The copy is a store as well."""
+        self._open().copy(str(folder))
+
     def close(self) -> None:
         """Give the path back. Idempotent; every later call raises `StoreClosed`."""
         with self._closing:  # two threads must not give it back twice

@@ -33,8 +33,8 @@ class LockFile:
     process has on it, LMDB's among them.
     """
 
-    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
-        self._fd = os.open(folder / "lock.mdb", (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
+    def __init__(self, folder: Path) -> None:
+        self._fd = os.open(folder / "lock.mdb", os.O_RDWR | os.O_CLOEXEC)
         self._held, self._asked = False, float("-inf")  # the last answer, and when it was given
 
     @property
