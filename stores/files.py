@@ -17,6 +17,7 @@ from stores.rewriting import PATIENCE_S, gate_held_alone, passing_the_gate
 
 __all__ = ["Files", "open_environment", "open_files"]
 
+_LOOKS_MAX = 100  # at a file that other processes write to meanwhile
 READERS_MAX = 510  # read transactions at one moment, of all processes; each process has one at most
 
 
@@ -183,12 +184,12 @@ def _is_cut_at_birth(fd: int) -> bool:
 
 
 def _check_pages(path: str) -> None:
-    """Refuse a file that LMDB would end the process over, as far as a look at a few pages can tell."""
+    """Refuse a file that LMDB would end the process over: a small one is verified whole, of others some pages are."""
     with _data_file(path) as fd:
         if fd is None:
             return
         try:
-            fault = pages.find_fault(fd)
+            fault = pages.at_rest(fd, lambda: pages.find_fault(fd) or _fault_of_small_file(path, fd), _LOOKS_MAX)
         except OSError as error:
             if error.errno == errno.EISDIR:  # LMDB refuses it
                 return
@@ -197,6 +198,16 @@ def _check_pages(path: str) -> None:
         raise StoreFormat(path, fault.detail)
     if fault is not None:
         raise StoreDamaged(path, fault.detail)
+
+
+def _fault_of_small_file(path: str, fd: int) -> pages.Fault | None:
+    if os.fstat(fd).st_size > pages.PAGES_MAX * pages.PAGE_BYTES:
+        return None
+    try:
+        findings: list[str] = verify(path)  # type: ignore[no-untyped-call]  # lmdb has types, this module none
+    except VerifyError:  # none of LMDB's, which LMDB says
+        return None
+    return pages.Fault("; ".join(findings[:3])) if findings else None
 
 
 def _check_length(folder: Path, opened: "lmdb.Environment") -> int:

@@ -2,7 +2,7 @@
 
 LMDB trusts its file: of a page that is not what its tree says it reads beyond the end of the map, or ends the process
 by an assertion. So each open looks at the meta pages and, level by level, at the first pages of both trees: a bounded
-number, however large the file is. All of the file is looked at by `verify`.
+number, however large the file is. Only `verify`, and the open of a small file, look at every page.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ from __future__ import annotations
 import os
 import struct
 from collections import deque
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
 
-__all__ = ["PAGES_MAX", "Fault", "find_fault", "is_cut_at_birth", "read_metas"]
+__all__ = ["PAGES_MAX", "PAGE_BYTES", "Fault", "at_rest", "find_fault", "is_cut_at_birth"]
+
+T = TypeVar("T")
 
 PAGES_MAX = 64  # that one look reads
 FORMAT = 1  # of LMDB 0.9; other formats have other pages, and are left to LMDB
+PAGE_BYTES = 4096  # the usual size
 _PAGE_BYTES_MAX = 0x8000
-_BIRTH_BYTES_MAX = 3 * 4096
+_BIRTH_BYTES_MAX = 3 * PAGE_BYTES
 _MAGIC = 0xBEEFC0DE
 _NONE = (1 << 64) - 1  # as a page number: an empty tree
 _DEPTH_MAX = 32
@@ -53,23 +56,31 @@ class _Meta(NamedTuple):
     """Name, root and depth of each."""
 
 
-def read_metas(fd: int) -> bytes:
+def _read_metas(fd: int) -> bytes:
     """Return the bytes that each commit changes: equal ones mean that nothing was committed in between."""
     size = _page_bytes(os.pread(fd, _META_PAGE.size, 0))
     return os.pread(fd, _META_PAGE.size, 0) + os.pread(fd, _META_PAGE.size, size)
 
 
-def find_fault(fd: int, pages_max: int = PAGES_MAX) -> Fault | None:
+def at_rest(fd: int, find: Callable[[], T], tries: int) -> T | None:
+    """Return what `find` finds in one state of a file, or `None` if commits of other processes never let it.
+
+    A page may be used again as soon as another commit is made, so what was found meanwhile does not count.
+    """
+    for _ in range(tries):
+        before = _read_metas(fd)
+        found = find()
+        if not found or _read_metas(fd) == before:
+            return found
+    return None
+
+
+def find_fault(fd: int) -> Fault | None:
     """Return the first fault among the meta pages and the upper pages of a file, or `None`.
 
-    A file that LMDB itself refuses as none of its own has none here. Other processes may write meanwhile.
+    A file that LMDB itself refuses as none of its own has none here.
     """
-    while True:
-        before = read_metas(fd)
-        fault = _fault(fd, pages_max)
-        # A page may be used again as soon as another commit is made, so only a look at one state counts.
-        if fault is None or read_metas(fd) == before:
-            return fault
+    return next(_faults_of_file(fd), None)
 
 
 def is_cut_at_birth(fd: int) -> bool:
@@ -104,25 +115,26 @@ def _page_bytes(content: bytes) -> int:
         size: int = _META_PAGE.unpack_from(content)[8]
         if 0 < size <= _PAGE_BYTES_MAX and size & (size - 1) == 0:
             return size
-    return 4096
+    return PAGE_BYTES
 
 
-def _fault(fd: int, pages_max: int) -> Fault | None:
+def _faults_of_file(fd: int) -> Iterator[Fault]:
     first = os.pread(fd, _META_PAGE.size, 0)
     if len(first) < _META_PAGE.size or _META_PAGE.unpack(first)[4] != _MAGIC:
-        return None  # LMDB 0.9 did not write it, and says so
+        return  # LMDB 0.9 did not write it, and says so
     page = _page_bytes(first)
     metas: list[_Meta] = []
     for number in (0, 1):
         blob = os.pread(fd, _META_PAGE.size, number * page)
         found = _read_meta(blob, number, page) if len(blob) == _META_PAGE.size else Fault("it ends in its meta pages")
         if isinstance(found, Fault):
-            return found
+            yield found
+            return
         metas.append(found)
     older, newer = sorted(metas, key=lambda meta: meta.commit)
     if newer.commit - older.commit > 1 or newer.commit == older.commit > 0:
-        return Fault(f"its meta pages are of commits {older.commit} and {newer.commit}, which do not follow each other")
-    return next(_faults(fd, newer, pages_max), None)
+        yield Fault(f"its meta pages are of commits {older.commit} and {newer.commit}, which do not follow each other")
+    yield from _faults_of_trees(fd, newer)
 
 
 def _read_meta(blob: bytes, number: int, page: int) -> _Meta | Fault:
@@ -142,10 +154,10 @@ def _read_meta(blob: bytes, number: int, page: int) -> _Meta | Fault:
     return _Meta(page, last_page, commit, trees)
 
 
-def _faults(fd: int, meta: _Meta, pages_max: int) -> Iterator[Fault]:
+def _faults_of_trees(fd: int, meta: _Meta) -> Iterator[Fault]:
     """Yield what is wrong with the first pages of the trees, both roots first."""
     waiting = deque((name, root, depth) for name, root, depth in meta.trees if depth)
-    for _ in range(pages_max):
+    for _ in range(PAGES_MAX):
         if not waiting:
             return
         name, number, depth = waiting.popleft()

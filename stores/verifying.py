@@ -23,14 +23,11 @@ def find_damage(path: str | os.PathLike[str]) -> list[str]:
     """
     fd = os.open(Path(path) / "data.mdb", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        for _ in range(_TRIES):
-            before = pages.read_metas(fd)
-            findings = _find(str(path), fd)
-            # A page may be used again as soon as another commit is made, so only a look at one state counts.
-            if not findings or pages.read_metas(fd) == before:
-                return findings
+        findings = pages.at_rest(fd, lambda: _find(str(path), fd), _TRIES)
     finally:
         os.close(fd)
+    if findings is not None:
+        return findings
     store = LMDBStore(path, read_only=True)
     try:
         with TemporaryDirectory() as folder:
