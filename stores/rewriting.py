@@ -54,7 +54,10 @@ def gate_held_alone(path: str, patience_s: float = 0.0) -> Iterator[None]:
 
 @contextmanager
 def _gate(path: str) -> Iterator[int]:
-    gate = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        gate = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise explain_system(path, error.errno, str(error)) from error
     try:
         yield gate
     finally:
