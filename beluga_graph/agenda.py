@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from beluga_graph.codec import DamagedRecord
 from beluga_graph.lease import Lease, Owner, is_held_elsewhere
 from beluga_graph.pace import Pace
 from stores.base import Store
 
-__all__ = ["abandoned", "is_driven", "is_driven_elsewhere", "overdue", "unfinished"]
+__all__ = ["abandoned", "is_driven_elsewhere", "overdue", "unfinished"]
 
 
 async def unfinished(store: Store) -> list[bytes]:
@@ -31,18 +31,22 @@ def overdue(store: Store, now_ms: int) -> Iterator[bytes]:
         yield key[9:25]
 
 
-def abandoned(store: Store, own: Owner) -> Iterator[bytes]:
-    """Yield the runs that need work and have no owner who is alive.
+def abandoned(store: Store, own: Owner, driven: Container[bytes]) -> Iterator[bytes]:
+    """Yield the runs that need work and that nobody drives: not this engine, which drives `driven`, nor another one.
 
-    One whose lease cannot be read is among them: whoever takes it up is told, and the others are not kept waiting.
+    A run whose lease cannot be read is among them: the engine that takes it up reports that, and the others are not
+    kept waiting. So is one whose lease this engine could not give back when it stopped driving it.
     """
     for key, _ in store.scan(b"A"):
+        run = key[1:]
+        if run in driven:
+            continue
         try:
-            driven = is_driven(store, key[1:], own)
+            elsewhere = is_driven_elsewhere(store, run, own)
         except DamagedRecord:
-            driven = False
-        if not driven:
-            yield key[1:]
+            elsewhere = False
+        if not elsewhere:
+            yield run
 
 
 def is_driven_elsewhere(store: Store, run: bytes, own: Owner) -> bool:
@@ -50,13 +54,3 @@ def is_driven_elsewhere(store: Store, run: bytes, own: Owner) -> bool:
     key = b"L" + run
     record = store.get(key)
     return record is not None and is_held_elsewhere(store, Lease.read(key, record), own)
-
-
-def is_driven(store: Store, run: bytes, own: Owner) -> bool:
-    """Tell whether a run has an owner, this one included. Raises `DamagedRecord`."""
-    key = b"L" + run
-    record = store.get(key)
-    if record is None:
-        return False
-    lease = Lease.read(key, record)
-    return lease.owner == own.id or is_held_elsewhere(store, lease, own)

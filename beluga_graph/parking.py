@@ -1,8 +1,7 @@
 """Parking: a run that waits costs no task and no memory, and is woken when something happens to it.
 
-A run with nothing to do but wait is let go of: its lease is given back, and what is left are records on disk
-and, in the engine that had it, its name. It is woken by a timer that comes due, by its doorbell, which every
-sender rings, or by somebody who resumes it. Who wakes it takes the lease, as for any run; nobody else can.
+A run with nothing to do but wait gives its lease back: only its records remain, and its name in the engine that
+had it. A timer that comes due wakes it, a sender that rings its doorbell, or a resume. Waking it takes the lease.
 
 An engine wakes the runs that it has parked itself, or taken up by `recover`. One that serves wakes all runs
 of the flows that it knows, and takes over what dead owners left.
@@ -284,7 +283,8 @@ class Parking:
         if now_s < self._left_at:
             return
         self._left_at = now_s + _TRY_AGAIN_S
-        for run in abandoned(self._store, self._runs.owner):
+        driven = {live.history.keys.run for live in self._runs.lives.values()}
+        for run in abandoned(self._store, self._runs.owner, driven):
             self._want(run)
 
     # Waking.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import overload
 
 from beluga_graph.admission import Admission
-from beluga_graph.agenda import is_driven, unfinished
+from beluga_graph.agenda import is_driven_elsewhere, unfinished
 from beluga_graph.disk import Head, read
 from beluga_graph.errors import BelugaError, RunBusy
 from beluga_graph.pace import Pace
@@ -76,6 +76,6 @@ async def _taken_up(runs: Admission, parking: Parking, head: Head, plan: Plan, k
     if parking.has_room:
         await runs.resume(head.run_id, plan)
         return
-    if is_driven(runs.store, key[1:], runs.owner):
+    if is_driven_elsewhere(runs.store, key[1:], runs.owner):
         raise RunBusy(head.run_id, "another owner drives it")
     parking.adopt(key[1:], 0)

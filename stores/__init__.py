@@ -17,8 +17,11 @@ from stores.base import (
     StoreClosed,
     StoreDamaged,
     StoreError,
+    StoreFailed,
     StoreForked,
+    StoreFormat,
     StoreFull,
+    StoreGone,
     StoreInUse,
     StoreReadOnly,
 )
@@ -41,8 +44,11 @@ __all__ = [
     "StoreClosed",
     "StoreDamaged",
     "StoreError",
+    "StoreFailed",
     "StoreForked",
+    "StoreFormat",
     "StoreFull",
+    "StoreGone",
     "StoreInUse",
     "StoreReadOnly",
 ]

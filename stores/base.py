@@ -33,8 +33,11 @@ __all__ = [
     "StoreClosed",
     "StoreDamaged",
     "StoreError",
+    "StoreFailed",
     "StoreForked",
+    "StoreFormat",
     "StoreFull",
+    "StoreGone",
     "StoreInUse",
     "StoreReadOnly",
 ]
@@ -96,7 +99,8 @@ class Store(Protocol):
         """Do all of `ops` atomically. All checks are made first, against the state before this commit.
 
         Raises `Conflict` if a check fails (nothing is written), `StoreFull`, `StoreReadOnly`, `StoreBusy`,
-        `StoreDamaged`, `StoreForked`, `StoreClosed`; `ValueError` for a key of no or more than 511 bytes.
+        `StoreDamaged`, `StoreFailed`, `StoreGone`, `StoreForked`, `StoreClosed`; `ValueError` for a key of no or more
+        than 511 bytes.
         """
         ...
 
@@ -114,8 +118,11 @@ class StoreError(Exception):
     │   └── StoreInUse  open elsewhere, where one must have it alone
     ├── StoreClosed     used after close
     ├── StoreDamaged    the file is not a readable store
+    ├── StoreFailed     the system failed to read or write; the file may well be sound
     ├── StoreForked     used in a forked child
+    ├── StoreFormat     the file has a format that the installed library does not read
     ├── StoreFull       the disk, or the map, has no room
+    ├── StoreGone       the files were deleted or replaced while the store was open
     └── StoreReadOnly   the path cannot be written
     """
 
@@ -179,6 +186,23 @@ class StoreDamaged(StoreError):
         return f"store {self.path!r} is damaged: {self.detail}; restore a copy of it"
 
 
+class StoreFailed(StoreError):
+    """The system failed to `action` the store at `path`; `detail` is its error.
+
+    Of a commit nothing is to be relied on: it counts as not made, and what was committed before is kept.
+    """
+
+    def __init__(self, path: str, action: str, detail: str) -> None:
+        super().__init__(path, action, detail)
+        self.path, self.action, self.detail = path, action, detail
+
+    def __str__(self) -> str:
+        return (
+            f"store {self.path!r}: {self.detail} while {self.action}; what was committed before is kept: "
+            "check the disk, then try again"
+        )
+
+
 class StoreForked(StoreError):
     """The store at `path` was open in the parent when this process was forked; LMDB cannot be inherited."""
 
@@ -193,6 +217,20 @@ class StoreForked(StoreError):
         )
 
 
+class StoreFormat(StoreError):
+    """The file at `path` has a format that the installed LMDB does not read; `detail` names it."""
+
+    def __init__(self, path: str, detail: str) -> None:
+        super().__init__(path, detail)
+        self.path, self.detail = path, detail
+
+    def __str__(self) -> str:
+        return (
+            f"store {self.path!r} cannot be read by the installed LMDB: {self.detail}; "
+            "open it with the release of the package lmdb that wrote it"
+        )
+
+
 class StoreFull(StoreError):
     """The store at `path` has no room; `detail` is what the system said. Nothing was written."""
 
@@ -202,6 +240,20 @@ class StoreFull(StoreError):
 
     def __str__(self) -> str:
         return f"store {self.path!r} is full: {self.detail}; nothing was written; free room and try again"
+
+
+class StoreGone(StoreError):
+    """The files of the store at `path` were deleted, moved or replaced while it was open."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return (
+            f"store {self.path!r}: its file is gone: it was deleted, moved or replaced while it was open; "
+            "nothing more is written: put the files back and open it again, or open a new store"
+        )
 
 
 class StoreReadOnly(StoreError):

@@ -16,14 +16,11 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from pathlib import Path
-from queue import SimpleQueue
 from time import monotonic, sleep
-from typing import TypeAlias
 
 import lmdb
 
-from stores import files, lock_file, rewriting
+from stores import files, rewriting
 from stores.base import (
     Durability,
     Op,
@@ -33,66 +30,71 @@ from stores.base import (
     StoreError,
     StoreForked,
     StoreFull,
+    StoreGone,
     StoreInUse,
+    StoreReadOnly,
 )
 from stores.keys import KEY_BYTES_MAX, Chunk, check_key
-from stores.lmdb_errors import explain, explain_system
+from stores.lmdb_errors import explain
 from stores.transactions import apply, read_chunk, size_of
+from stores.writer import Writer, await_begin
 
 __all__ = ["Environment", "enter"]
 
-FRESH_S = 0.001  # how long an answer of the lock file is good for
+LOOK_S = 0.1  # between two looks whether the files are in place, while nothing is written
 GROWTHS_MAX = 64  # doublings in one commit: more than an address space has
 REOPENS_MAX = 1000  # after a compaction, a millisecond apart
 READ_PATIENCE_S = 5.0  # for a read that finds the map grown by another process, while a commit is stuck
-
-_Job: TypeAlias = tuple[tuple[Op, ...], "Future[None]"]
 
 _registry: dict[str, "Environment"] = {}
 _registry_lock = threading.RLock()
 _alive: "weakref.WeakSet[Environment]" = weakref.WeakSet()  # also those whose files were deleted
 
 
-def enter(path: str, durability: Durability, map_size: int) -> "Environment":
+def enter(path: str, durability: Durability, map_size: int, *, read_only: bool = False) -> "Environment":
     """Return this process's environment of `path`, opened if need be. Each `enter` needs one `leave`."""
     with _registry_lock:
         known = _registry.get(path)
-        if known is not None and known.has_the_files_of(path):
-            known.join(durability)
+        if known is not None and known.is_in_place:
+            known.join(durability, read_only=read_only)
             return known
-        opened = _registry[path] = Environment(path, durability, map_size)
+        opened = _registry[path] = Environment(path, durability, map_size, read_only=read_only)
         return opened
 
 
 class Environment:
     """The transactions of one path. Safe to use from several threads; refuses to work in a forked child."""
 
-    def __init__(self, path: str, durability: Durability, map_size: int) -> None:
-        self.path, self.durability = path, durability
+    def __init__(self, path: str, durability: Durability, map_size: int, *, read_only: bool) -> None:
+        self.path, self.durability, self.read_only = path, durability, read_only
         self._users = 1
         self._turn = threading.Lock()
         self._reads = threading.Lock()
         self._handed_over: Future[None] | None = None  # the job that holds the turn on the writer thread
-        self._jobs: SimpleQueue[_Job | None] | None = None  # of the writer thread, once there is one
+        self._writer = Writer(self._work_off)
         self._gone: Callable[[], StoreError] = partial(StoreClosed, path)
-        self._raw: lmdb.Environment | None
-        self._held, self._asked = False, float("-inf")  # the lock file's last answer, and when
-        self._raw, self._lock_fd = files.open_environment(path, map_size, sync=durability != "none")
-        self._inode = files.inode(path)
+        self._files = files.open_environment(path, map_size, sync=durability != "none", read_only=read_only)
+        self._raw: lmdb.Environment | None = self._files.raw
+        self._look_at, self._is_lost = monotonic() + LOOK_S, False  # when to look whether the files are in place
         self._inherited: lmdb.Environment | None = None
         _alive.add(self)
 
     # ---- coming and going: the caller of `join` holds the registry's lock
 
-    def has_the_files_of(self, path: str) -> bool:
-        """Whether `path` still leads to the files opened here; they may have been deleted and made anew."""
-        return files.inode(path) == self._inode
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the path still leads to the files opened here; they may have been deleted or replaced."""
+        with self._reads:
+            return not self._is_lost and self._files.are_in_place
 
-    def join(self, durability: Durability) -> None:
+    def join(self, durability: Durability, *, read_only: bool) -> None:
         """Count one more user."""
-        if self._raw is None:
-            raise self._gone()
-        if durability != self.durability:
+        with self._reads:
+            if self._raw is None:
+                raise self._gone()
+        if not read_only and self.read_only:
+            raise ValueError(f"store {self.path!r} is open in this process to read only: close it first")
+        if not read_only and durability != self.durability:
             raise ValueError(
                 f"store {self.path!r} is open in this process with durability {self.durability!r}, "
                 f"not {durability!r}: use that, or close it first"
@@ -122,16 +124,9 @@ class Environment:
     def _shut(self) -> None:
         """Close everything. Needs the registry's lock and the turn."""
         with self._reads:
-            if self._lock_fd < 0:
-                return
-            if self._raw is not None:
-                self._raw.close()
+            self._files.close()
             self._raw = None
-            # Only now: closing any descriptor of the lock file drops all locks this process has on it.
-            os.close(self._lock_fd)
-            self._lock_fd = -1
-        if self._jobs is not None:
-            self._jobs.put(None)
+        self._writer.end()
         if _registry.get(self.path) is self:
             del _registry[self.path]
 
@@ -143,14 +138,14 @@ class Environment:
         with self._reads:
             if self._raw is None:
                 raise self._gone()
-            return self._held_elsewhere()
+            return self._files.held_elsewhere
 
-    def _held_elsewhere(self) -> bool:
-        """Ask the lock file, at most once a millisecond: who asks before a commit need not ask again in it."""
-        now = monotonic()
-        if now - self._asked > FRESH_S:
-            self._held, self._asked = lock_file.held_elsewhere(self._lock_fd), now
-        return self._held
+    def _look(self) -> None:
+        """Raise `StoreGone` if the path leads to other files by now, or to none: nobody will find what is written."""
+        if self._is_lost or not self._files.are_in_place:
+            self._is_lost, self._look_at = True, float("-inf")  # for good: what was written meanwhile is not there
+            raise StoreGone(self.path)
+        self._look_at = monotonic() + LOOK_S
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of `key` as it is now, or `None`."""
@@ -161,6 +156,8 @@ class Environment:
                 with self._reads:
                     if self._raw is None:
                         raise self._gone()
+                    if monotonic() > self._look_at:
+                        self._look()
                     with self._raw.begin() as txn:
                         return txn.get(key)
             except lmdb.Error as error:
@@ -173,6 +170,8 @@ class Environment:
                 with self._reads:
                     if self._raw is None:
                         raise self._gone()
+                    if monotonic() > self._look_at:
+                        self._look()
                     with self._raw.begin() as txn:
                         return read_chunk(txn.cursor(), prefix, position, count, skip=skip, reverse=reverse)
             except lmdb.Error as error:
@@ -180,10 +179,13 @@ class Environment:
 
     def _mend_read(self, error: lmdb.Error) -> None:
         """Return if reading again may work now; otherwise raise what `error` means."""
-        if isinstance(error, lmdb.MapResizedError):
+        if isinstance(error, lmdb.MapResizedError | lmdb.PanicError):
             self._take_turn(READ_PATIENCE_S)
             try:
-                self._remap(0)
+                if isinstance(error, lmdb.PanicError):
+                    self._open_again()
+                else:
+                    self._remap(0)
             finally:
                 self._turn.release()
             return
@@ -197,13 +199,15 @@ class Environment:
 
     def commit(self, ops: tuple[Op, ...], patience: float) -> None:
         """Do all of `ops` in one transaction; wait at most `patience` seconds for the right to begin it."""
+        if self.read_only:
+            raise StoreReadOnly(self.path, "it was opened to read only")
         if not self._turn.acquire(blocking=False):
             self._take_turn(patience)
         outcome: Future[None] | None = None
         try:
             if self._raw is None:
                 raise self._gone()
-            if self._held_elsewhere():
+            if self._files.held_elsewhere:
                 outcome = self._hand_over(ops)
             else:
                 self._transact(ops)
@@ -211,7 +215,7 @@ class Environment:
             if outcome is None:
                 self._turn.release()
         if outcome is not None:
-            self._await_begin(outcome, patience)
+            await_begin(outcome, self.path, patience)
 
     def _take_turn(self, patience: float) -> None:
         """Take the turn, however long commits of this process keep it; not behind a stuck begin."""
@@ -228,34 +232,13 @@ class Environment:
 
     def _hand_over(self, ops: tuple[Op, ...]) -> "Future[None]":
         """Give the turn and `ops` to the writer thread: another process may make the begin wait for ever."""
-        if self._jobs is None:
-            self._jobs = SimpleQueue()
-            threading.Thread(target=self._write, args=(self._jobs,), name="store-writer", daemon=True).start()
         outcome: Future[None] = Future()
         self._handed_over = outcome
-        self._jobs.put((ops, outcome))
+        self._writer.give(ops, outcome)
         return outcome
 
-    def _await_begin(self, outcome: "Future[None]", patience: float) -> None:
-        # A begin behind a frozen process cannot be called off. It is left to the writer thread, which finds
-        # its job cancelled once it is let in, writes nothing and gives the turn back.
-        try:
-            outcome.result(patience)
-        except TimeoutError:
-            if outcome.cancel():
-                raise StoreBusy(self.path, patience) from None
-            outcome.result()  # it has begun, so nothing holds it up now
-        except BaseException:
-            outcome.cancel()  # as after Ctrl-C: nobody waits for it any more
-            raise
-
-    def _write(self, jobs: "SimpleQueue[_Job | None]") -> None:
-        """Be the writer thread: do one job after another, each with the turn its caller had taken."""
-        for job in iter(jobs.get, None):
-            self._work_off(*job)
-            del job  # or its values would stay in memory until the next one
-
     def _work_off(self, ops: tuple[Op, ...], outcome: "Future[None]") -> None:
+        """Do a job, on the writer thread, with the turn that its caller had taken."""
         failure: BaseException | None = None
         try:
             self._transact(ops, outcome.set_running_or_notify_cancel)
@@ -278,6 +261,8 @@ class Environment:
         for _ in range(GROWTHS_MAX):
             if self._raw is None:
                 raise self._gone()
+            if monotonic() > self._look_at:
+                self._look()
             try:
                 txn = self._raw.begin(write=True)
                 if claim is not None:
@@ -290,9 +275,13 @@ class Environment:
                 self._grow()
             except lmdb.MapResizedError:
                 self._remap(0)  # another process has grown it
+            except lmdb.PanicError:
+                self._open_again()
             except lmdb.Error as error:
-                raise explain(self.path, error, size_of(ops)) from error
+                raise explain(self.path, error, "writing", size_of(ops)) from error
             else:
+                if self._files.is_deleted:  # only this process could ever read it
+                    self._look()
                 return
         raise StoreFull(self.path, f"the map is too small even after {GROWTHS_MAX} doublings")
 
@@ -319,19 +308,30 @@ class Environment:
                 self._gone = partial(StoreFull, self.path, str(error))
                 raise self._gone() from error
 
-    # ---- compacting
+    # ---- copying and compacting
+
+    def copy(self, folder: str) -> None:
+        """Copy the data file as of now into a folder; see `LMDBStore.copy`."""
+        with self._reads:
+            if self._raw is None:
+                raise self._gone()
+            try:
+                self._raw.copy(folder)
+            except lmdb.Error as error:
+                raise explain(self.path, error, "copying") from error
 
     def compact(self, patience: float) -> tuple[int, int]:
         """Rewrite the file without its free pages, while nobody else has it; return its size before and after."""
         with _registry_lock:  # so nobody of this process comes in
             if self._raw is None:
                 raise self._gone()
-            if not self.has_the_files_of(self.path):  # deleted, or made anew: it is not this store's any more
-                raise StoreDamaged(self.path, "its file is gone")
+            if self.read_only:
+                raise StoreReadOnly(self.path, "it was opened to read only")
             if self._users > 1:
                 raise StoreInUse(self.path, "this process has opened it more than once")
             self._take_turn(patience)
             try:
+                self._look()  # or what is at the path is not this store's any more
                 with self._reads, rewriting.gate_held_alone(self.path):
                     return self._compact()
             finally:
@@ -341,33 +341,42 @@ class Environment:
         """Rewrite the file and open it. Needs every lock, and the gate."""
         if self._raw is None:
             raise self._gone()
-        if not lock_file.exclude_others(self._lock_fd):
+        lock = self._files.lock
+        if lock is None or not lock.exclude_others():
             raise StoreInUse(self.path, "another process has it open")
-        file = Path(self.path) / "data.mdb"
-        before, map_size = file.stat().st_size, self._raw.info()["map_size"]
+        map_size = self._raw.info()["map_size"]
         try:
-            rewriting.rewrite(self._raw, Path(self.path))
-        except lmdb.Error as error:
-            raise explain(self.path, error, before) from error
-        except OSError as error:
-            raise explain_system(self.path, error.errno, str(error)) from error
+            return rewriting.rewrite(self._raw, self.path)
         finally:
-            if self.has_the_files_of(self.path):  # nothing has come of it
-                lock_file.let_others_in(self._lock_fd)
+            if self._files.are_in_place:  # nothing has come of it
+                lock.let_others_in()
             else:
+                lock.spoil()
                 self._reopen(map_size)
-        return before, file.stat().st_size
+
+    # ---- opening again: under every lock, with no transaction open
+
+    def _open_again(self) -> None:
+        """Open the environment again after a failed write: LMDB begins no more transaction in it. Needs the turn."""
+        with self._reads:
+            if self._raw is None:
+                raise self._gone()
+            try:
+                self._raw.begin().abort()
+            except lmdb.PanicError:
+                self._look()
+                with rewriting.passing_the_gate(self.path):
+                    self._reopen(self._raw.info()["map_size"])
 
     def _reopen(self, map_size: int) -> None:
-        """Open the file that has taken the place of the one that is open."""
-        assert self._raw is not None
-        lock_file.spoil(self._lock_fd)
-        self._raw.close()
-        os.close(self._lock_fd)
-        self._raw, self._lock_fd = None, -1
+        """Close the files that are open, and open those at the path. Needs the gate."""
+        self._files.close()
+        self._raw = None
         for left in reversed(range(REOPENS_MAX)):
             try:
-                self._raw, self._lock_fd = files.open_files(self.path, map_size, sync=self.durability != "none")
+                self._files = files.open_files(
+                    self.path, map_size, sync=self.durability != "none", read_only=self.read_only
+                )
                 break
             except StoreError as error:
                 # Who opens without us, and is just being refused for the spoilt lock file, keeps it from being mended.
@@ -377,7 +386,7 @@ class Environment:
                 self._gone = partial(type(error), *error.args)
                 _registry.pop(self.path, None)
                 raise
-        self._inode, self._asked = files.inode(self.path), float("-inf")
+        self._raw = self._files.raw
 
 
 def _after_fork_in_child() -> None:

@@ -1,67 +1,132 @@
-"""The files of an LMDB environment: made, opened, and told apart."""
+"""The files of an LMDB environment: created, opened, and told apart from others of the same path."""
 
 import contextlib
+import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import lmdb
-from lmdb.verify import verify
+from lmdb.verify import VerifyError, verify
 
-from stores.base import StoreDamaged, StoreReadOnly
+from stores import pages
+from stores.base import StoreDamaged, StoreFormat, StoreReadOnly
 from stores.lmdb_errors import explain, explain_system
-from stores.lock_file import open_lock_file
-from stores.rewriting import passing_the_gate
+from stores.lock_file import LockFile
+from stores.rewriting import PATIENCE_S, gate_held_alone, passing_the_gate
 
-__all__ = ["inode", "open_environment", "open_files"]
+__all__ = ["Files", "open_environment", "open_files"]
 
+_LOOKS_MAX = 100  # at a file that other processes write to meanwhile
 READERS_MAX = 510  # read transactions at one moment, of all processes; each process has one at most
 
 
-def open_environment(path: str, map_size: int, *, sync: bool) -> tuple["lmdb.Environment", int]:
-    """Open, or make, the environment in the folder `path`. Return it with a descriptor of its lock file.
+class Files:
+    """An open environment with its lock file."""
 
-    Close the descriptor after the environment. Raises `StoreReadOnly`, `StoreFull`, `StoreDamaged`, `StoreInUse`,
-    or `ValueError` if this process has it open by other means.
+    def __init__(self, path: str, raw: "lmdb.Environment", lock: LockFile | None) -> None:
+        self.raw = raw
+        """LMDB's handle."""
+        self.lock = lock
+        """The lock file; `None` if the environment is read without one."""
+        self._path = Path(path) / "data.mdb"
+        self._data = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        status = os.fstat(self._data)
+        self._inode: tuple[int, int] | None = (status.st_dev, status.st_ino)
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether the data file is in no folder any more. Cheap: to be asked at each commit."""
+        return not os.fstat(self._data).st_nlink
+
+    @property
+    def are_in_place(self) -> bool:
+        """Whether the path still leads to these files: they may have been deleted, moved or replaced."""
+        return self._inode_now() == self._inode and (self.lock is None or not self.lock.is_deleted)
+
+    @property
+    def held_elsewhere(self) -> bool:
+        """Whether another live process has the environment open; `True` where that can't be found out."""
+        return self.lock is None or self.lock.held_elsewhere
+
+    def close(self) -> None:
+        """Close both, in the order that keeps the locks of this process. Idempotent."""
+        self.raw.close()
+        if self.lock is not None:
+            self.lock.close()
+        if self._data >= 0:
+            os.close(self._data)
+            self._data = -1
+
+    def _inode_now(self) -> tuple[int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+
+def open_environment(path: str, map_size: int, *, sync: bool, read_only: bool = False) -> Files:
+    """Open the environment in the folder `path`, and create it unless it is `read_only`.
+
+    Raises `StoreReadOnly`, `StoreFull`, `StoreDamaged`, `StoreFormat`, `StoreInUse`, or `ValueError` if this process
+    has it open by other means.
     """
     folder = Path(path)
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise StoreReadOnly(path, "it is a file, and a store is a folder") from error
-    except OSError as error:
-        raise explain_system(path, error.errno, str(error)) from error
+    if not read_only:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise StoreReadOnly(path, "it is a file, and a store is a folder") from error
+        except OSError as error:
+            raise explain_system(path, error.errno, str(error)) from error
+        _clear_what_was_cut_at_birth(path)
     with passing_the_gate(path):
-        return open_files(path, map_size, sync=sync)
+        return open_files(path, map_size, sync=sync, read_only=read_only)
 
 
-def open_files(path: str, map_size: int, *, sync: bool) -> tuple["lmdb.Environment", int]:
-    """Open an environment whose folder is there, as `open_environment`, for one who is through the gate."""
+def open_files(path: str, map_size: int, *, sync: bool, read_only: bool = False) -> Files:
+    """Open an environment whose folder is there, as `open_environment`, for a caller that is through the gate."""
     folder = Path(path)
-    opened = _open(path, map_size, sync=sync)
+    _check_pages(path)
+    if read_only:
+        return _open_to_read(path, map_size)
+    raw = _open(path, map_size, sync=sync)
     try:
-        opened.reader_check()  # frees what killed readers hold: the pages they saw, and their slots
-        _mend_length(folder, opened)
-        return opened, open_lock_file(path)
+        raw.reader_check()  # frees what killed readers hold: the pages they saw, and their slots
+        _mend_length(folder, raw)
+        return Files(path, raw, LockFile(folder))
     except OSError as error:
-        opened.close()
+        raw.close()
         raise explain_system(path, error.errno, str(error)) from error
     except lmdb.Error as error:
-        opened.close()
+        raw.close()
         raise explain(path, error) from error
     except StoreDamaged:
-        opened.close()
+        raw.close()
         raise
 
 
-def inode(path: str) -> tuple[int, int] | None:
-    """Return what tells this environment's file from one deleted and made anew at the same path."""
-    with contextlib.suppress(OSError):
-        status = (Path(path) / "data.mdb").stat()
-        return status.st_dev, status.st_ino
-    return None
+def _open_to_read(path: str, map_size: int) -> Files:
+    """Open an environment that nothing is written to. Where its lock file cannot be used, do without one."""
+    folder = Path(path)
+    lock: LockFile | None = None
+    try:
+        raw = _open(path, map_size, sync=True, readonly=True)
+        with contextlib.suppress(OSError):  # on a read-only file system LMDB itself does without
+            lock = LockFile(folder)
+    except StoreReadOnly:
+        raw = _open(path, map_size, sync=True, readonly=True, lock=False)
+    opened = Files(path, raw, lock)
+    try:
+        _check_length(folder, raw)
+    except StoreDamaged:
+        opened.close()
+        raise
+    return opened
 
 
-def _open(path: str, map_size: int, *, sync: bool) -> "lmdb.Environment":
+def _open(path: str, map_size: int, *, sync: bool, readonly: bool = False, lock: bool = True) -> "lmdb.Environment":
     try:
         return lmdb.open(
             path,
@@ -69,32 +134,107 @@ def _open(path: str, map_size: int, *, sync: bool) -> "lmdb.Environment":
             create=False,  # the folder, that is: it was made above, with a mode of its own
             mode=0o600,
             sync=sync,
+            readonly=readonly,
+            lock=lock,
             max_readers=READERS_MAX,
             max_spare_txns=1,  # the last read transaction is kept, reset, for the next one
         )
+    except OSError as error:  # there is no file, which py-lmdb itself finds out
+        raise explain_system(path, error.errno, str(error)) from error
     except lmdb.Error as error:
         if error.code == 0:
             raise ValueError(f"{error} LMDB allows that once: close it there, or use that store") from error
         raise explain(path, error) from error
 
 
-def _mend_length(folder: Path, opened: "lmdb.Environment") -> None:
-    """Refuse a file that was cut off, as by a power loss.
+@contextlib.contextmanager
+def _data_file(path: str) -> Iterator[int | None]:
+    """Open the data file to read it; `None` if there is none, or none that can be read: LMDB says why."""
+    try:
+        fd = os.open(Path(path) / "data.mdb", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield None
+        return
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _clear_what_was_cut_at_birth(path: str) -> None:
+    """Empty a file whose creation was cut short, so that LMDB creates it: it holds nothing, and LMDB refuses it."""
+    with _data_file(path) as fd:
+        if fd is None or not _is_cut_at_birth(fd):
+            return
+    # Alone: another process may be creating it at this moment.
+    with gate_held_alone(path, PATIENCE_S), _data_file(path) as fd:
+        if fd is None or not _is_cut_at_birth(fd):
+            return
+        try:
+            os.truncate(Path(path) / "data.mdb", 0)
+        except OSError as error:
+            raise explain_system(path, error.errno, str(error)) from error
+
+
+def _is_cut_at_birth(fd: int) -> bool:
+    try:
+        return pages.is_cut_at_birth(fd)
+    except IsADirectoryError:  # LMDB refuses it
+        return False
+
+
+def _check_pages(path: str) -> None:
+    """Refuse a file that LMDB would end the process over: a small one is verified whole, of others some pages are."""
+    with _data_file(path) as fd:
+        if fd is None:
+            return
+        try:
+            fault = pages.at_rest(fd, lambda: pages.find_fault(fd) or _fault_of_small_file(path, fd), _LOOKS_MAX)
+        except OSError as error:
+            if error.errno == errno.EISDIR:  # LMDB refuses it
+                return
+            raise explain_system(path, error.errno, str(error)) from error
+    if fault is not None and fault.is_format:
+        raise StoreFormat(path, fault.detail)
+    if fault is not None:
+        raise StoreDamaged(path, fault.detail)
+
+
+def _fault_of_small_file(path: str, fd: int) -> pages.Fault | None:
+    if os.fstat(fd).st_size > pages.PAGES_MAX * pages.PAGE_BYTES:
+        return None
+    try:
+        findings: list[str] = verify(path)  # type: ignore[no-untyped-call]  # lmdb has types, this module none
+    except VerifyError:  # none of LMDB's, which LMDB says
+        return None
+    return pages.Fault("; ".join(findings[:3])) if findings else None
+
+
+def _check_length(folder: Path, opened: "lmdb.Environment") -> int:
+    """Refuse a file that was cut off, as by a power loss; return its proper length if it lacks free pages only.
 
     LMDB trusts its file: reading a page beyond the end is SIGBUS, and a page of zeroes an assertion that
     ends the process. A sound file may be short too, by pages that were taken and never needed. py-lmdb's
-    verifier, which reads the file without LMDB, tells the two apart; a sound one is given its length.
+    verifier, which reads the file without LMDB, tells the two apart.
     """
-    length = (opened.info()["last_pgno"] + 1) * opened.stat()["psize"]
-    file = folder / "data.mdb"
-    if file.stat().st_size >= length:
-        return
-    findings: list[str] = verify(str(folder))  # type: ignore[no-untyped-call]  # lmdb has types, this module none
+    length: int = (opened.info()["last_pgno"] + 1) * opened.stat()["psize"]
+    if (folder / "data.mdb").stat().st_size >= length:
+        return 0
+    try:
+        findings: list[str] = verify(str(folder))  # type: ignore[no-untyped-call]  # lmdb has types, this module none
+    except VerifyError as error:
+        findings = [str(error)]
     if findings:
         raise StoreDamaged(str(folder), f"the file was cut off: {'; '.join(findings[:3])}")
-    if not hasattr(os, "posix_fallocate"):
+    return length
+
+
+def _mend_length(folder: Path, opened: "lmdb.Environment") -> None:
+    """Give a sound file that is short its length."""
+    length = _check_length(folder, opened)
+    if not length or not hasattr(os, "posix_fallocate"):
         return  # macOS: the pages that lack are not read before they are written; only, each open verifies
-    fd = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    fd = os.open(folder / "data.mdb", os.O_RDWR | os.O_CLOEXEC)
     try:
         # It never shortens, so it is harmless if another process extends the file at the same time.
         os.posix_fallocate(fd, length - 1, 1)

@@ -32,7 +32,13 @@ class LMDBStore:
     Not for network file systems. Not across a fork: in the child every call raises `StoreForked`. While
     a store is open, its process must not copy or read `lock.mdb` by other means: that drops its locks.
 
-    Raises `StoreReadOnly`, `StoreFull` or `StoreDamaged` if the path cannot be made or is no store,
+    With `read_only` the store is only looked at: it must be there, also on a medium or in a folder that cannot be
+    written; a commit raises `StoreReadOnly`. Where its lock file cannot be used, no other process may write to it.
+
+    A store whose files are deleted, moved or replaced while it is open raises `StoreGone`, at the latest after a tenth
+    of a second, and from each commit. After a write that failed (`StoreFailed`) the store is opened again by itself.
+
+    Raises `StoreReadOnly`, `StoreFull`, `StoreDamaged` or `StoreFormat` if the path cannot be made or is no store,
     and `ValueError` if this process has it open with another durability.
     """
 
@@ -43,6 +49,7 @@ class LMDBStore:
         durability: Durability = "commit",
         map_size: int = MAP_BYTES,
         busy_timeout: float = BUSY_TIMEOUT_S,
+        read_only: bool = False,
     ) -> None:
         if durability not in get_args(Durability):
             raise ValueError(f"durability {durability!r}: give one of {', '.join(get_args(Durability))}")
@@ -52,7 +59,7 @@ class LMDBStore:
         self.durability: Durability = durability
         self.busy_timeout = busy_timeout
         self._closing = threading.Lock()
-        self._environment: Environment | None = enter(self.path, durability, map_size)
+        self._environment: Environment | None = enter(self.path, durability, map_size, read_only=read_only)
 
     @property
     def shared(self) -> bool:
@@ -95,6 +102,10 @@ class LMDBStore:
         most a folder `compact.tmp`, which the next `compact` removes.
         """
         return self._open().compact(self.busy_timeout)
+
+    def copy(self, folder: str | os.PathLike[str]) -> None:
+        """Copy the store as of now into an empty folder, beside all who write to it. The copy is a store as well."""
+        self._open().copy(str(folder))
 
     def close(self) -> None:
         """Give the path back. Idempotent; every later call raises `StoreClosed`."""

@@ -7,17 +7,18 @@ from pathlib import Path
 
 import lmdb
 
-from stores.base import StoreDamaged, StoreError, StoreFull, StoreReadOnly
+from stores.base import StoreDamaged, StoreError, StoreFailed, StoreFormat, StoreFull, StoreReadOnly
 
 __all__ = ["explain", "explain_system"]
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM))
 _FULL_KINDS = (lmdb.MapFullError, lmdb.TxnFullError, lmdb.ReadersFullError)
+_FAILED = frozenset((errno.EIO, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT))  # of the device
 _SLACK_BYTES = 1 << 20  # what a commit may need beside its values: pages of the tree, the list of free pages
 
 
-def explain(path: str, error: lmdb.Error, room_bytes: int = 0) -> StoreError | ValueError:
-    """Return what to raise for `error`, met at `path` when about `room_bytes` were to be written."""
+def explain(path: str, error: lmdb.Error, action: str = "reading", room_bytes: int = 0) -> StoreError | ValueError:
+    """Return what to raise for `error`, met while `action` at `path`, when about `room_bytes` were to be written."""
     if isinstance(error, lmdb.BadValsizeError):
         return ValueError(f"a key has at most 511 bytes and a value less than 4 GiB: {error}")
     if isinstance(error, _FULL_KINDS):
@@ -25,14 +26,20 @@ def explain(path: str, error: lmdb.Error, room_bytes: int = 0) -> StoreError | V
     if error.code == errno.EIO and _lacks_room(Path(path), room_bytes + _SLACK_BYTES):
         # LMDB reports a write cut short, by a disk that became full in the middle of it, as a bad disk.
         return StoreFull(path, f"{error}: a write was cut short")
-    return explain_system(path, error.code, str(error))
+    if isinstance(error, lmdb.VersionMismatchError):
+        return StoreFormat(path, str(error))
+    if isinstance(error, lmdb.PanicError):
+        return StoreFailed(path, action, f"an earlier write has failed ({error})")
+    return explain_system(path, error.code, str(error), action)
 
 
-def explain_system(path: str, code: int | None, detail: str) -> StoreError:
-    """Return what to raise for the system's error `code`; LMDB's own codes are negative."""
+def explain_system(path: str, code: int | None, detail: str, action: str = "opening") -> StoreError:
+    """Return what to raise for the system's error `code`, met while `action`; LMDB's own codes are negative."""
     if code in _FULL:
         return StoreFull(path, detail)
-    if code is not None and code > 0 and code != errno.EIO:
+    if code in _FAILED:
+        return StoreFailed(path, action, f"{errno.errorcode[code]} ({detail})")
+    if code is not None and code > 0:
         return StoreReadOnly(path, detail)
     return StoreDamaged(path, detail)
 

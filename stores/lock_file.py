@@ -10,6 +10,7 @@ import os
 import struct
 import sys
 from pathlib import Path
+from time import monotonic
 
 # File locks keep two processes apart. All that needs them takes `fcntl` from here, so one sentence covers it.
 try:
@@ -21,7 +22,9 @@ except ModuleNotFoundError as error:
         name="fcntl",
     ) from error
 
-__all__ = ["exclude_others", "fcntl", "held_elsewhere", "let_others_in", "open_lock_file", "spoil"]
+__all__ = ["LockFile", "fcntl"]
+
+FRESH_S = 0.001  # how long an answer is good for
 
 # struct flock: type, whence, start, length, pid. Elsewhere it has another shape, or LMDB other locks.
 KNOWN = sys.platform == "linux" and struct.calcsize("P") == 8
@@ -30,43 +33,64 @@ if KNOWN:
     _NOBODY = struct.pack("h", fcntl.F_UNLCK)
 
 
-def open_lock_file(path: str) -> int:
-    """Open the lock file of the environment at `path`, which this process must have open already.
+class LockFile:
+    """The lock file of an environment that this process has open.
 
-    Close the descriptor after the environment, never before: closing any descriptor of a file drops
-    all POSIX locks that the process has on it, LMDB's among them.
+    Close it after the environment, never before: closing any descriptor of a file drops all POSIX locks that the
+    process has on it, LMDB's among them.
     """
-    return os.open(Path(path) / "lock.mdb", os.O_RDWR | os.O_CLOEXEC)
 
+    def __init__(self, folder: Path) -> None:
+        self._fd = os.open(folder / "lock.mdb", os.O_RDWR | os.O_CLOEXEC)
+        self._held, self._asked = False, float("-inf")  # the last answer, and when it was given
 
-def held_elsewhere(lock_fd: int) -> bool:
-    """Whether another live process has the environment open. `True` where that can't be found out."""
-    if not KNOWN:
+    @property
+    def held_elsewhere(self) -> bool:
+        """Whether another live process has the environment open. `True` where that can't be found out.
+
+        Asked at most once a millisecond: a commit just after another question need not ask again.
+        """
+        now = monotonic()
+        if now - self._asked > FRESH_S:
+            self._held, self._asked = self._ask(), now
+        return self._held
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether the file is in no folder any more, or closed: other processes lock another one then."""
+        return self._fd < 0 or not os.fstat(self._fd).st_nlink
+
+    def exclude_others(self) -> bool:
+        """Make every other process that opens the environment wait; return `False`, doing nothing, if one has it."""
+        try:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)  # in the place of LMDB's lock, of this process
+        except OSError:
+            return False
         return True
-    try:
-        return fcntl.fcntl(lock_fd, fcntl.F_GETLK, _QUESTION)[:2] != _NOBODY
-    except OSError:  # a file system without locks
-        return True
 
+    def let_others_in(self) -> None:
+        """Undo `exclude_others`, and have the environment open as before."""
+        fcntl.lockf(self._fd, fcntl.LOCK_SH, 1)
 
-def exclude_others(lock_fd: int) -> bool:
-    """Make every other process that opens the environment wait; `False`, and nothing is done, if one has it open."""
-    try:
-        fcntl.lockf(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)  # in the place of LMDB's lock, which is this process's
-    except OSError:
-        return False
-    return True
+    def spoil(self) -> None:
+        """Make the lock file invalid just before its environment is closed for good, so that the next open remakes it.
 
+        It holds the number of the last transaction, and another data file has another one. A process that was made
+        to wait takes the lock file for valid; it must be refused (`MDB_INVALID`) rather than write over what it
+        missed.
+        """
+        os.pwrite(self._fd, bytes(4), 0)  # the magic number
 
-def let_others_in(lock_fd: int) -> None:
-    """Undo `exclude_others`, and have the environment open as before."""
-    fcntl.lockf(lock_fd, fcntl.LOCK_SH, 1)
+    def close(self) -> None:
+        """Close it. Idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
-
-def spoil(lock_fd: int) -> None:
-    """Make the lock file none, just before its environment is closed for good: the next open makes it anew.
-
-    It holds the number of the last transaction, and another data file has another one. Who was made to wait takes
-    the lock file for valid; such a process must be refused (`MDB_INVALID`) rather than write over what it missed.
-    """
-    os.pwrite(lock_fd, bytes(4), 0)  # the magic number
+    def _ask(self) -> bool:
+        if not KNOWN:
+            return True
+        try:
+            return fcntl.fcntl(self._fd, fcntl.F_GETLK, _QUESTION)[:2] != _NOBODY
+        except OSError:  # a file system without locks
+            return True

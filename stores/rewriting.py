@@ -18,9 +18,10 @@ from time import monotonic, sleep
 import lmdb
 
 from stores.base import StoreInUse
+from stores.lmdb_errors import explain, explain_system
 from stores.lock_file import fcntl
 
-__all__ = ["gate_held_alone", "passing_the_gate", "rewrite"]
+__all__ = ["PATIENCE_S", "gate_held_alone", "passing_the_gate", "rewrite"]
 
 PATIENCE_S = 5.0  # of an open that finds the file being rewritten
 _LOOK_AGAIN_S = 0.01
@@ -40,17 +41,23 @@ def passing_the_gate(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def gate_held_alone(path: str) -> Iterator[None]:
-    """Let nobody else open `path` within. Raises `StoreInUse` if somebody is just doing it."""
+def gate_held_alone(path: str, patience_s: float = 0.0) -> Iterator[None]:
+    """Let nobody else open `path` within. Raises `StoreInUse` if another process is doing it for so long."""
     with _gate(path) as gate:
-        if not _taken(gate, fcntl.LOCK_EX):
-            raise StoreInUse(path, "another process is just opening or compacting it")
+        until = monotonic() + patience_s
+        while not _taken(gate, fcntl.LOCK_EX):
+            if monotonic() >= until:
+                raise StoreInUse(path, "another process is just opening or compacting it")
+            sleep(_LOOK_AGAIN_S)
         yield
 
 
 @contextmanager
 def _gate(path: str) -> Iterator[int]:
-    gate = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        gate = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise explain_system(path, error.errno, str(error)) from error
     try:
         yield gate
     finally:
@@ -66,13 +73,25 @@ def _taken(gate: int, kind: int) -> bool:
     return True
 
 
-def rewrite(raw: "lmdb.Environment", folder: Path) -> None:
+def rewrite(raw: "lmdb.Environment", path: str) -> tuple[int, int]:
     """Put a file that has no free pages in the place of the one that `raw` has open, which is left behind.
 
-    Needs the gate, no other process in the environment and no transaction; from now on `raw` may only be closed.
-    Raises `OSError` or `lmdb.Error`, with the file as it was.
+    Return the size of both. Needs the gate, no other process in the environment and no transaction; from now on `raw`
+    may only be closed. Raises a `StoreError`, with the file as it was.
     """
+    folder = Path(path)
     temporary, file = folder / _TEMPORARY, folder / "data.mdb"
+    before = file.stat().st_size
+    try:
+        _rewrite(raw, temporary, file)
+    except lmdb.Error as error:
+        raise explain(path, error, "writing", before) from error
+    except OSError as error:
+        raise explain_system(path, error.errno, str(error), "writing") from error
+    return before, file.stat().st_size
+
+
+def _rewrite(raw: "lmdb.Environment", temporary: Path, file: Path) -> None:
     shutil.rmtree(temporary, ignore_errors=True)  # what a crash has left
     temporary.mkdir(mode=0o700)
     try:
@@ -81,7 +100,7 @@ def rewrite(raw: "lmdb.Environment", folder: Path) -> None:
         copy.chmod(file.stat().st_mode & 0o777)
         _sync(copy)  # before it has the name: the name must never lead to less than all of it
         copy.replace(file)
-        _sync(folder)
+        _sync(file.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -248,7 +248,11 @@ def draw(
 @app.command(epilog=CODES)
 @told
 def verify(store: Store = default_store, json: Json = False) -> None:
-    """Read every record of a store, check it, and rebuild every run. Exits with 1 if something is damaged."""
+    """Check a store: its file page by page, every record, and every run. Exits with 1 if something is damaged.
+
+    It needs no code of the flows, may run beside processes that use the store, and changes nothing. Of a file that is
+    damaged nothing else is read. Each line names a run or a record, what is wrong with it, and the way out.
+    """
     checked = checking.check_path(store)
     if json:
         typer.echo(as_json(checked))
@@ -256,7 +260,7 @@ def verify(store: Store = default_store, json: Json = False) -> None:
         kinds = ", ".join(f"{kind} {number:,}" for kind, number in checked.records.items()) or "none"
         typer.echo(f"records read: {sum(checked.records.values()):,} ({kinds}); runs rebuilt: {checked.runs:,}")
         for found in checked.damage:
-            complain(f"{found.where}: {found.detail}")
+            complain(f"{found.where}: {found.detail}; {found.advice}")
         if not checked.damage:
             typer.echo("no damage")
     if checked.damage:

@@ -14,7 +14,7 @@ import typer
 
 from beluga_graph import BelugaError, Engine
 from beluga_graph.cli.ends import Unfit
-from beluga_graph.cli.looking import existing, load_flow, print_json, with_engine
+from beluga_graph.cli.looking import load_flow, opened, print_json, with_engine
 from beluga_graph.cli.shown import plain
 from beluga_graph.codec.plain import as_data
 from beluga_graph.disk import Head, check_run_id
@@ -22,7 +22,7 @@ from beluga_graph.draw.formats import Format, drawn
 from beluga_graph.flows.flow import Flow
 from beluga_graph.history import read_head
 from beluga_graph.inspection import stored_plan, trail_of
-from stores import LMDBStore, StoreError
+from stores import StoreError
 
 __all__ = ["Form", "Shade", "draw"]
 
@@ -113,11 +113,8 @@ def _run_of(target: str, store: Path) -> Head | None:
         )
         raise typer.BadParameter(message, param_hint="MODULE:FLOW|RUN")
     try:
-        opened = LMDBStore(existing(store))
-        try:
-            return read_head(opened, check_run_id(target))
-        finally:
-            opened.close()
+        with opened(store) as found:
+            return read_head(found, check_run_id(target))
     except (BelugaError, StoreError):
         if could_be_flow:  # a store that cannot be read is no reason not to draw a flow
             return None

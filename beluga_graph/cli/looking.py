@@ -7,6 +7,7 @@ import importlib
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from beluga_graph import Engine, Event, StepInfo
 from beluga_graph.cli.ends import Unfit
 from beluga_graph.cli.shown import as_json, brief, local_time, plain
 from beluga_graph.flows.flow import Flow
+from stores import LMDBStore, StoreReadOnly
 
 __all__ = [
     "console",
@@ -28,6 +30,7 @@ __all__ = [
     "history",
     "load_flow",
     "new_table",
+    "opened",
     "print_json",
     "print_table",
     "runs",
@@ -160,10 +163,23 @@ def with_engine(store: Path, look: Callable[[Engine], Awaitable[T]]) -> T:
     """Ask an engine on a store that is there. Raises `Unfit` if none is."""
 
     async def call() -> T:
-        async with Engine(existing(store)) as engine:
-            return await look(engine)
+        with opened(store) as found:
+            async with Engine(found) as engine:
+                return await look(engine)
 
     return asyncio.run(call())
+
+
+@contextmanager
+def opened(store: Path) -> Iterator[LMDBStore]:
+    """Open a store that is there; one that cannot be written can still be looked at. Raises `Unfit`, `StoreError`."""
+    path = existing(store)
+    try:
+        found = LMDBStore(path)
+    except StoreReadOnly:
+        found = LMDBStore(path, read_only=True)
+    with closing(found):
+        yield found
 
 
 def _events(step: StepInfo) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import stores
-from stores import Check, Delete, LMDBStore, Put, StoreBusy, StoreClosed, StoreDamaged, StoreInUse, rewriting
+from stores import Check, Delete, LMDBStore, Put, StoreBusy, StoreClosed, StoreGone, StoreInUse, rewriting
 
 PREAMBLE = """
 import os, signal, sys, time
@@ -297,7 +297,7 @@ Path = type(rewriting.Path("."))
 Path.chmod, Path.replace, Path.mkdir = dying(Path.chmod), dying(Path.replace), dying(Path.mkdir)
 rewriting.shutil.rmtree = dying(rewriting.shutil.rmtree)
 os.fsync = dying(os.fsync)
-lock_file.spoil, files.open_files = dying(lock_file.spoil), dying(files.open_files)
+lock_file.LockFile.spoil, files.open_files = dying(lock_file.LockFile.spoil), dying(files.open_files)
 store.compact()
 say("compacted")
 """
@@ -394,5 +394,5 @@ def test_a_store_whose_files_were_deleted_is_not_compacted(path: Path) -> None:
     with closing(LMDBStore(path)) as store:
         store.commit(Put(b"k", b"v"))
         shutil.rmtree(path)
-        with pytest.raises(StoreDamaged, match="its file is gone"):
+        with pytest.raises(StoreGone, match="its file is gone"):
             store.compact()

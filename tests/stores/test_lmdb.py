@@ -26,6 +26,7 @@ from stores import (
     StoreClosed,
     StoreDamaged,
     StoreReadOnly,
+    lock_file,
 )
 from stores import environment as environments
 
@@ -249,7 +250,7 @@ def test_threads_that_open_and_close_one_path_do_not_disturb_each_other(path: Pa
 def test_a_store_is_shared_while_another_process_has_it_open(
     path: Path, child: Callable[[str], Child], program: str, comes_first: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environments, "FRESH_S", -1.0)  # the other process may be gone before an answer is old
+    monkeypatch.setattr(lock_file, "FRESH_S", -1.0)  # the other process may be gone before an answer is old
     if comes_first:
         path.mkdir()
         other = child(program)
