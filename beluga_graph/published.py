@@ -12,16 +12,18 @@ from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, WAITING, 
 from beluga_graph.kernel.triggers import RunForked, RunStarted, Trigger
 from stores.base import Op, Put
 
-__all__ = ["MESSAGES_MAX", "Message", "Published", "published_ops", "read_message", "status_ops"]
+__all__ = ["MESSAGES_MAX", "STATUS_TOPICS", "Message", "Published", "published_ops", "read_message", "status_ops"]
 
 MESSAGES_MAX = 10_000  # of one attempt
 _STATUS = 0xFFFF_0000  # a step's own messages come before what it makes of the run
+_STARTED = "run.started"
 _TOPICS = {
     WAITING: "run.waiting",
     COMPLETED: "run.completed",
     FAILED: "run.failed",
     CANCELLED: "run.cancelled",
 }
+STATUS_TOPICS = frozenset({_STARTED, *_TOPICS.values()})
 _CODEC = Codec()
 
 
@@ -62,13 +64,13 @@ def status_ops(
     keys: Keys, run: Snapshot, flow: str, trigger: Trigger, before: str, at: int, created_ms: int
 ) -> list[Op]:
     """Return the writes of what the step that was just applied makes of its run, for those who listen."""
-    topics = ["run.started"] if isinstance(trigger, RunStarted | RunForked) else []
+    topics = [_STARTED] if isinstance(trigger, RunStarted | RunForked) else []
     # A fork has its status from its source, which told it of itself only.
     if (run.status != before or isinstance(trigger, RunForked)) and run.status in _TOPICS:
         topics.append(_TOPICS[run.status])
     ops: list[Op] = []
     for index, topic in enumerate(topics, _STATUS):
-        status = "running" if topic == "run.started" else run.status
+        status = "running" if topic == _STARTED else run.status
         value = _CODEC.encode({"run_id": run.run_id, "flow": flow, "status": status})
         name = _id(run, created_ms, f"step {run.seq}", index)
         ops.append(_put(keys, run.seq, index, Message(name, topic, flow, run.run_id, "", at, value)))

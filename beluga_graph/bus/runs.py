@@ -10,6 +10,7 @@ from beluga_graph.bus.subscription import Handler, handled_now
 from beluga_graph.disk import check_run_id
 from beluga_graph.errors import BadRunId, BusError, RunBusy, RunNotFound
 from beluga_graph.flows.flow import Flow
+from beluga_graph.published import STATUS_TOPICS
 from beluga_graph.run import RunStatus
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class FlowHandler:
     """Starts a run of a flow for each event, under an id made of the subscription's name and the event's id.
 
     The event is handled once its run is on disk. One that is delivered again finds that run, and goes on with it if
-    its process has died.
+    its process has died. The status events of the flow's own runs (`run.started` and the like) start nothing.
     """
 
     def __init__(self, flow: Flow, engine: Engine, name: str) -> None:
@@ -61,6 +62,8 @@ class FlowHandler:
             assert here is not None
             here.subscription.cancel()  # it keeps its place: the event comes again, where an engine is open
             raise BusError(f"the engine on which flow {self._flow.name!r} hears {event.topic!r} is closed")
+        if event.topic in STATUS_TOPICS and event.agent_id == self._flow.name:
+            return  # its own run's status, which would start the next run, and so on
         run_id = run_id_of(self._name, event.id)
         try:
             if await self._engine.status(run_id) not in _UNDER_WAY:

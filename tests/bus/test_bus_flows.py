@@ -77,6 +77,18 @@ async def test_a_run_knows_the_event_that_it_is_of_and_what_its_nodes_publish_is
         assert [(e.topic, e.causation_id) for e in await bus.trace(event.id)] == [("ask", ""), ("answer", event.id)]
 
 
+async def test_a_flow_that_hears_everything_is_not_started_by_its_own_runs() -> None:
+    async with EventBus() as bus, Engine(bus=bus) as engine:
+        bus.subscribe("**", graph("all", lambda value: None), engine=engine)
+        await bus.publish("ask", 1)
+        await engine.execute(graph("other", lambda value: value), 1, run_id="theirs")
+        for _ in range(20):  # each drain would bring the next run about
+            await bus.drain()
+            await asyncio.sleep(0)
+        started = {run.run_id for run in await engine.runs() if run.flow == "all"}
+        assert len(started) == 3  # of the event, and of the start and the end of the other flow's run
+
+
 async def test_the_classes_that_a_flow_names_are_known_to_its_bus() -> None:
     class Order(BaseModel):
         amount: int
