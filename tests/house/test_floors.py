@@ -33,6 +33,7 @@ FLOORS = {
     "beluga_graph.attempt": 4,
     "beluga_graph.state": 4,
     "beluga_graph.executor": 4,
+    "beluga_graph.forms": 4,
     "beluga_graph.disk": 4,
     "beluga_graph.history": 4,
     "beluga_graph.lease": 4,
