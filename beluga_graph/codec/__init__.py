@@ -4,7 +4,8 @@ The module in four parts, lowest first:
 
     errors      what is refused, and why (shown: how an error shows a value)
     registry    Registry: the classes whose instances values may hold
-    values      Codec: users' values (leaves, instances: their kinds; walk: finds what is to blame)
+    values      Codec: users' values (leaves, instances: their kinds; walk: finds what is to blame;
+                crowds: what would take too long)
     records     seal, unseal: the frame around everything that is stored
 
 No name found in bytes is ever imported or called: it is looked up among the registered classes. There is one
