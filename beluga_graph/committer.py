@@ -89,7 +89,7 @@ class Committer:
         self._pauses = False
         self._writing: asyncio.Task[None] | None = None
         self._writer: ThreadPoolExecutor | None = None
-        self._syncs = durability != "none" and store.folder is not None
+        self._syncs = durability != "none" and not store.private
         self._slow: deque[bool] = deque(maxlen=_REMEMBERED)  # of the last small commits, which took long
         self._slow_count = 0
 

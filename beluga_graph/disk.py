@@ -48,6 +48,7 @@ from typing import Any
 
 from beluga_graph.codec import DamagedRecord, seal, unseal
 from beluga_graph.errors import BadRunId
+from beluga_graph.forms import fits
 from beluga_graph.names import is_blank, is_name
 
 __all__ = [
@@ -157,10 +158,9 @@ class Head:
     @classmethod
     def read(cls, key: bytes, blob: bytes) -> Head:
         """Read a head. Raises `DamagedRecord`."""
-        fields = read(key, blob)
-        if len(fields) != 6:
-            raise DamagedRecord("head", f"has {len(fields)} fields")
-        run_id, flow, plan, status, created, updated = fields
+        run_id, flow, plan, status, created, updated = read(key, blob)
+        if short(run_id) != key[1:]:
+            raise DamagedRecord(f"the head at key {key!r}", f"is that of another run, {run_id!r:.80}")
         return cls(run_id=run_id, flow=flow, plan=plan, status=status, created_ms=created, updated_ms=updated)
 
 
@@ -170,5 +170,9 @@ def sealed(key: bytes, payload: Any) -> bytes:
 
 
 def read(key: bytes, blob: bytes) -> Any:
-    """Return the payload of the record under `key`. Raises `DamagedRecord`."""
-    return unseal(key[0], blob, key)
+    """Return the payload of the record under `key`, of the form that its kind has. Raises `DamagedRecord`."""
+    payload = unseal(key[0], blob, key)
+    if not fits(chr(key[0]), payload):
+        what = f"the record of kind {key[0]} at key {key!r}"
+        raise DamagedRecord(what, f"has a good checksum but not the form of its kind: {payload!r:.80}")
+    return payload

@@ -1,8 +1,13 @@
 """Leases: the right to advance one run, held by one owner, with an epoch.
 
-An owner is an engine. On one machine it lives while it holds the lock on its file, never by process id;
-anywhere it is dead once its record has expired. A lease names owner and epoch; every commit of a run checks
-it, so an owner that lost it cannot write, however late it wakes up.
+An owner is an engine. It lives until its record expires, which it renews. On one machine it also has to hold the
+lock on its file; a process id proves nothing. In a store that is private to a process, the process itself knows
+which of its owners live. A lease names owner and epoch; every commit of a run checks it, so an owner that lost it
+cannot write, however late it wakes up.
+
+Records are untrusted. The name of a lock file is made from the owner's id alone. A record that no owner writes
+keeps nobody out: its owner counts as dead. If that owner lives, its next renewal puts the record right, and until
+then the epoch keeps its runs safe.
 """
 
 from __future__ import annotations
@@ -15,8 +20,11 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 from beluga_graph.clock import SystemClock
+from beluga_graph.codec import DamagedRecord
 from beluga_graph.disk import read, sealed
 from stores.base import Check, Delete, Op, Put, Store, StoreError
 from stores.lock_file import fcntl
@@ -25,11 +33,13 @@ __all__ = ["LEASE_S", "Lease", "Owner", "is_held_elsewhere", "owner_is_alive"]
 
 LEASE_S = 10.0  # an owner that has not renewed for so long is dead
 RENEW_S = 2.5
-_NEVER_MS = 1 << 62
 _DAY_MS = 86_400_000
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # counts the time in which the machine sleeps, too
+_ID_BYTES = 16
 
 _log = logging.getLogger("beluga_graph.lease")
+# Owners of this process that have begun and not ended, of all stores; one that is just dropped does not live either.
+_living: WeakValueDictionary[bytes, Owner] = WeakValueDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +63,24 @@ class Lease:
         return cls(*read(key, blob))
 
 
+class _Known(NamedTuple):
+    """What the record of an owner says."""
+
+    machine: str
+    lock_file: str  # its name, for people who look: never used as a path
+    expires_ms: int
+
+    @classmethod
+    def read(cls, key: bytes, blob: bytes, now_ms: int) -> _Known:
+        """Read the record of an owner. Raises `DamagedRecord` for one that no owner writes."""
+        if len(key) != 1 + _ID_BYTES:
+            raise DamagedRecord(f"the owner at key {key!r:.80}", f"has an id of {len(key) - 1} bytes, not {_ID_BYTES}")
+        known = cls(*read(key, blob))
+        if known.expires_ms > now_ms + _DAY_MS:  # clocks may differ, but not by so much
+            raise DamagedRecord(f"the owner at key {key!r}", f"expires at {known.expires_ms}, more than a day from now")
+        return known
+
+
 class Owner:
     """This engine as an owner: a record in the store, renewed from a thread of its own, and a locked file.
 
@@ -60,7 +88,7 @@ class Owner:
     """
 
     def __init__(self, store: Store) -> None:
-        self.id = secrets.token_bytes(16)
+        self.id = secrets.token_bytes(_ID_BYTES)
         self.key = b"O" + self.id
         self._store = store
         self._file: int | None = None
@@ -112,14 +140,14 @@ class Owner:
     def begin(self) -> None:
         """Take the file lock, write the record, and go on renewing it. Idempotent; callable from any thread.
 
-        In a store that only this process can see, the record needs no renewal: it ends with the process.
+        In a private store the record needs no renewal: this process knows that the owner lives.
         Raises what the store raises; then nothing is left behind, and the next call tries again.
         """
         with self._lock:
             if self._begun:
                 return
             if self._store.folder is not None:
-                self._path = self._store.folder / f"owner-{self.id.hex()}.lock"
+                self._path = _lock_file(self._store.folder, self.id)
                 self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._term += 1
@@ -130,7 +158,8 @@ class Owner:
                 self._unlock()
                 raise
             self._begun = True
-            if self._path is not None:
+            _living[self.id] = self
+            if not self._store.private:
                 self._stop = threading.Event()
                 self._thread = threading.Thread(target=self._renew, name="beluga-graph-lease", daemon=True)
                 self._thread.start()
@@ -141,6 +170,7 @@ class Owner:
             if not self._begun:
                 return
             self._begun = False
+            _living.pop(self.id, None)
             if self._thread is not None:
                 self._stop.set()
                 self._thread.join()
@@ -158,8 +188,8 @@ class Owner:
         self._file = self._path = None
 
     def _record(self) -> Put:
-        expires = self._clock.now_ms() + round(LEASE_S * 1000) if self._path else _NEVER_MS
-        return Put(self.key, sealed(self.key, (_machine(), self._path.name if self._path else "", expires)))
+        expires_ms = self._clock.now_ms() + round(LEASE_S * 1000)
+        return Put(self.key, sealed(self.key, _Known(_machine(), self._path.name if self._path else "", expires_ms)))
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEW_S):
@@ -180,28 +210,48 @@ def owner_is_alive(store: Store, owner: bytes, now_ms: int) -> bool:
     blob = store.get(key)
     if blob is None:
         return False
-    machine, file, expires = read(key, blob)
-    if expires <= now_ms:
+    if store.private:
+        return owner in _living
+    try:
+        known = _Known.read(key, blob, now_ms)
+    except DamagedRecord:  # reported by every engine that begins
         return False
-    return machine != _machine() or store.folder is None or _is_locked(store.folder / file)
+    if known.expires_ms <= now_ms:
+        return False
+    return known.machine != _machine() or store.folder is None or _is_locked(_lock_file(store.folder, owner))
 
 
 def _swept(store: Store, now_ms: int) -> list[Op]:
     """Return the removal of owners that will never come back; their files go at once.
 
-    One of this machine is gone when its file is unlocked: a frozen one may wake up. One of another machine is
-    taken for gone a day after it expired.
+    One of this machine is gone when its file is unlocked: a frozen one may wake up. One of another machine, or in a
+    store without a folder, is taken for gone a day after it expired. A record that no owner writes is left for
+    `verify` to report, and logged.
     """
     ops: list[Op] = []
     for key, blob in store.scan(b"O"):
-        machine, file, expires = read(key, blob)
-        if store.folder is not None and machine == _machine():
-            if not _is_locked(store.folder / file):
-                ops.append(Delete(key))
-                (store.folder / file).unlink(missing_ok=True)
-        elif expires + _DAY_MS < now_ms:
+        owner = key[1:]
+        try:
+            known = _Known.read(key, blob, now_ms)
+        except DamagedRecord as error:
+            _log.warning("a record of an owner is left alone, and keeps no run from others: %s", error)
+            continue
+        if store.private:
+            gone = owner not in _living
+        elif store.folder is not None and known.machine == _machine():
+            gone = not _is_locked(_lock_file(store.folder, owner))
+        else:
+            gone = known.expires_ms + _DAY_MS < now_ms
+        if gone:
             ops.append(Delete(key))
+            if store.folder is not None:
+                _lock_file(store.folder, owner).unlink(missing_ok=True)
     return ops
+
+
+def _lock_file(folder: Path, owner: bytes) -> Path:
+    """Return where an owner's lock file is. Only the id decides: a stored name could lead anywhere."""
+    return folder / f"owner-{owner.hex()}.lock"
 
 
 def _is_locked(path: Path) -> bool:

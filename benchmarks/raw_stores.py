@@ -29,6 +29,7 @@ class Recording:
     """A store in memory that keeps each commit's writes."""
 
     shared = False
+    private = True
     folder = None
 
     def __init__(self) -> None:

@@ -77,8 +77,13 @@ class Store(Protocol):
         ...
 
     @property
+    def private(self) -> bool:
+        """Whether no other process can ever see this store, which ends with this process."""
+        ...
+
+    @property
     def folder(self) -> Path | None:
-        """Where files that belong beside the store may lie; `None` if only this process sees the store."""
+        """The folder in which its users on this machine keep lock files; `None` if it has none."""
         ...
 
     def get(self, key: bytes) -> bytes | None:

@@ -70,6 +70,11 @@ class LMDBStore:
         return self._open().shared
 
     @property
+    def private(self) -> bool:
+        """Always `False`: any process of this machine may open the path."""
+        return False
+
+    @property
     def folder(self) -> Path:
         """The store's folder; files of other names than `data.mdb` and `lock.mdb` may lie there, too."""
         return Path(self.path)

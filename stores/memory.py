@@ -20,7 +20,8 @@ class MemoryStore:
     """
 
     path = ":memory:"
-    shared = False  # no other process can see it
+    shared = False
+    private = True
     folder: Path | None = None
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ The module in four parts, lowest first:
     errors      what is refused, and why (shown: how an error shows a value)
     registry    Registry: the classes whose instances values may hold
     values      Codec: users' values (leaves, instances, standin: their kinds; walk: finds what is to blame;
-                fixed: which of them cannot be changed)
+                fixed: which of them cannot be changed; crowds: what would take too long)
     records     seal, unseal: the frame around everything that is stored
 
 No name found in bytes is ever imported or called: it is looked up among the registered classes. There is one

@@ -12,6 +12,7 @@ bytes, which would be copied once for each level.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import msgpack
 
 from beluga_graph.codec import instances
+from beluga_graph.codec.crowds import CROWD, has_large_dict, is_crowded, largest_dicts
 from beluga_graph.codec.errors import (
     CodecError,
     DamagedValue,
@@ -66,7 +68,17 @@ class Unregistered:
     fields: dict[str, Any]
 
     def __hash__(self) -> int:
-        return hash(self.name)  # its fields may be unhashable, and it may be a key or in a set
+        # It may be a key or in a set, like what it was; of fields that cannot be hashed, nothing counts.
+        return hash((self.name, frozenset((name, _hash_of(part)) for name, part in self.fields.items())))
+
+
+def _hash_of(part: Any) -> int:
+    if type(part) is tuple:
+        return hash(tuple(map(_hash_of, part)))
+    if type(part) in SCALARS or type(part) in LEAF_WRITERS or type(part) is Unregistered:
+        with suppress(TypeError):  # a signaling NaN
+            return hash(part)
+    return 0
 
 
 class Codec:
@@ -112,7 +124,9 @@ class Codec:
             if _MARK_BYTE not in blob:  # most values: nothing in them is marked
                 return _unpack(blob, ext_hook=_refuse_extension)
             reader = _Reader(self.registry, lenient=lenient)
-            value = _unpack(blob, ext_hook=reader.mark, list_hook=reader.list)
+            # Built by the hook, a dict costs more: so only where one is large enough to be crowded.
+            build = partial(_unpack, object_pairs_hook=_table) if has_large_dict(blob) else _unpack
+            value = build(blob, ext_hook=reader.mark, list_hook=reader.list)
         except CodecError:
             raise
         except msgpack.exceptions.StackError as error:
@@ -136,6 +150,8 @@ class Codec:
             # A value may itself hold an extension type of msgpack, a bytearray or a memoryview, which the packer
             # writes unasked. The bytes that could begin one are as many as our marks, or the value is searched.
             if len(blob.translate(None, _NO_SUSPECT)) != writer.marks and type(value) not in SCALARS:
+                self._refuse_foreign(value)
+            if writer.marks and has_large_dict(blob) and any(map(is_crowded, largest_dicts([value]))):
                 self._refuse_foreign(value)
             may_lose = writer.may_lose
         except CodecError:
@@ -261,6 +277,8 @@ class _Writer:
     def _ordered(self, elements: set[Any] | frozenset[Any]) -> list[Any]:
         order = self._orders.get(id(elements))
         if order is None:
+            if is_crowded(elements):
+                raise Refused
             alike = set(map(type, elements)) in ({str}, {int})
             order = sorted(elements) if alike else self._ordered_by_bytes(elements)
             self._orders[id(elements)] = order
@@ -309,10 +327,10 @@ class _Reader:
             return tuple(items)
         if form == _INSTANCE:
             return self._instance(*items)
-        if form == _SET:
-            return set(items)
-        if form == _FROZENSET:
-            return frozenset(items)
+        if form in (_SET, _FROZENSET):
+            if is_crowded(items):
+                raise ValueError(CROWD)
+            return set(items) if form == _SET else frozenset(items)
         if form not in LEAF_READERS:
             raise ValueError(f"unknown mark {form}")
         return LEAF_READERS[form](*items)
@@ -332,6 +350,12 @@ class _Reader:
                     raise
         first = parts[0]
         return Unregistered(name, first if isinstance(first, dict) else {"member": first})
+
+
+def _table(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    if is_crowded([key for key, _ in pairs]):
+        raise ValueError(CROWD)
+    return dict(pairs)
 
 
 def _refuse_extension(code: int, content: bytes) -> _Mark:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from beluga_graph.codec import instances
+from beluga_graph.codec.crowds import CROWD, is_crowded
 from beluga_graph.codec.leaves import LEAF_WRITERS, Refused
 from beluga_graph.codec.registry import BUILT_IN, Registry, kind_of
 from beluga_graph.codec.shown import shown
@@ -64,8 +65,12 @@ class Walk:
             if not SCALARS.issuperset(map(type, part)):  # a vector of a million floats is passed in one look
                 yield from ((f"[{index}]", each) for index, each in enumerate(part))
         elif cls is set or cls is frozenset:
+            if is_crowded(part):
+                raise Refused(CROWD)
             yield from (("{}", each) for each in part)
         elif cls is dict:
+            if is_crowded(part):
+                raise Refused(CROWD)
             for key, each in part.items():
                 yield f"{{key {shown(key)}}}", key
                 yield f"[{shown(key)}]", each

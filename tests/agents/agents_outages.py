@@ -36,6 +36,7 @@ class Wire:
     """An engine's way to the disk. After `left` commits it is cut, the last one being written or not."""
 
     shared = False
+    private = True
     folder: Path | None = None
 
     def __init__(self, disk: MemoryStore, left: int | None, *, written: bool) -> None:

@@ -4,11 +4,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import msgpack
@@ -17,7 +19,7 @@ from codec_samples import CODEC, Color, Doc, Point, values
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from beluga_graph.codec import Codec, CodecError, DamagedValue, Registry, TooDeep
+from beluga_graph.codec import Codec, CodecError, DamagedValue, NotData, Registry, TooDeep, Unregistered
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "beluga_graph" / "codec"
@@ -98,6 +100,93 @@ def test_bombs_of_marks_and_extensions_end_in_an_error() -> None:
         bomb = bytes(msgpack.packb(msgpack.ExtType(1, bomb)))
     with pytest.raises(DamagedValue):
         CODEC.decode(bomb)
+
+
+# Parts with one hash.
+
+PRIME = sys.hash_info.modulus
+
+
+def alike(count: int) -> dict[str, list[Any]]:
+    """Return elements of one hash, of every class of which such are easy to find."""
+    numbers = [PRIME * (8 + index) for index in range(count)]
+    return {
+        "int": numbers,
+        "Decimal": [Decimal(number) for number in numbers],
+        "UUID": [UUID(int=number) for number in numbers],
+        "tuple": [(number, "x") for number in numbers],
+        "frozenset": [frozenset({number}) for number in numbers],
+        "dataclass": [Point(number) for number in numbers],
+    }
+
+
+CROWD = 257  # one more than is accepted
+
+
+@pytest.mark.parametrize("kind", alike(0))
+@pytest.mark.parametrize("into", ["set", "frozenset", "keys", "deep"])
+def test_a_crowd_of_parts_with_one_hash_is_refused_before_they_are_compared(kind: str, into: str) -> None:
+    parts = alike(CROWD)[kind]
+    assert len(set(map(hash, parts))) == 1
+    wrapped: Callable[[Any], Any] = {
+        "set": lambda parts: parts,
+        "frozenset": lambda parts: parts,
+        "keys": lambda parts: parts,
+        "deep": lambda parts: {"a": [(1, parts)]},
+    }[into]
+    kept: Any = dict.fromkeys(parts, 1) if into == "keys" else frozenset(parts) if into == "frozenset" else set(parts)
+    with pytest.raises(NotData, match="more than 256 of its parts have one hash"):
+        CODEC.encode(wrapped(kept))
+    blob = crowd_blob(parts, as_keys=into == "keys")
+    for lenient in (False, True):
+        with pytest.raises(DamagedValue, match="more than 256 of its parts have one hash"):
+            CODEC.decode(blob, lenient=lenient)
+    fewer: Any = dict.fromkeys(parts[1:], 1) if into == "keys" else set(parts[1:])
+    assert CODEC.decode(CODEC.encode(wrapped(fewer))) == wrapped(fewer)
+
+
+def crowd_blob(parts: list[Any], *, as_keys: bool) -> bytes:
+    """Return the bytes of a set of parts, or of a dict of them as keys, which the encoder would refuse."""
+    pieces = [CODEC.encode(part) for part in parts]
+    if as_keys:
+        return b"\xde" + len(pieces).to_bytes(2, "big") + b"".join(piece + b"\x01" for piece in pieces)
+    return b"\xdc" + (len(pieces) + 1).to_bytes(2, "big") + b"\xd4\x01\x03" + b"".join(pieces)
+
+
+def test_values_that_only_look_alike_are_no_crowd() -> None:
+    many = [float(1 << exponent) for exponent in range(1000)] + [*range(1000), *(str(n) for n in range(1000))]
+    for value in (set(many), dict.fromkeys(many, (1,)), [dict.fromkeys(range(500), (1, 2))] * 3):
+        assert CODEC.decode(CODEC.encode(value)) == value
+
+
+def test_a_large_set_of_an_unknown_class_is_read_with_few_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = 0
+    equals = Unregistered.__eq__
+
+    def counting(one: Unregistered, other: object) -> bool:
+        nonlocal compared
+        compared += 1
+        return bool(equals(one, other))
+
+    monkeypatch.setattr(Unregistered, "__eq__", counting)
+    blob = CODEC.encode({Point(index, ("x", Point(index % 3))) for index in range(2000)})
+    found = Codec(Registry()).decode(blob, lenient=True)
+    assert len(found) == 2000
+    assert compared < 2000
+
+
+def test_unregistered_values_that_are_equal_have_one_hash() -> None:
+    pairs: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({"x": 1, "y": [2]}, {"y": [2], "x": 1.0}),
+        ({"x": Decimal(1)}, {"x": True}),
+        ({"x": frozenset({1})}, {"x": {1}}),
+        ({"x": (1, [2])}, {"x": (1.0, [2])}),
+        ({"x": Unregistered("m:B", {"n": 1})}, {"x": Unregistered("m:B", {"n": 1.0})}),
+    ]
+    for one, other in pairs:
+        assert Unregistered("m:A", one) == Unregistered("m:A", other)
+        assert hash(Unregistered("m:A", one)) == hash(Unregistered("m:A", other))
+    assert isinstance(hash(Unregistered("m:A", {"x": Decimal("sNaN")})), int)
 
 
 def test_a_time_zone_cannot_name_a_path() -> None:

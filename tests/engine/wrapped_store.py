@@ -22,6 +22,7 @@ Fits = Callable[[Sequence[Op]], bool]
 class WrappedStore:
     """One engine's way to a disk in memory. `shared` makes the engine commit in its writer thread."""
 
+    private = True
     folder: Path | None = None
 
     def __init__(

@@ -36,6 +36,7 @@ FLOORS = {
     "beluga_graph.state": 4,
     "beluga_graph.items": 4,
     "beluga_graph.executor": 4,
+    "beluga_graph.forms": 4,
     "beluga_graph.disk": 4,
     "beluga_graph.history": 4,
     "beluga_graph.lease": 4,

@@ -32,6 +32,7 @@ class Wire:
     """An engine's way to the disk. Once cut, nothing is read or written over it any more."""
 
     shared = False
+    private = True
     folder: Path | None = None
 
     def __init__(self, disk: Disk) -> None:

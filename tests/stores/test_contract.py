@@ -259,6 +259,10 @@ def test_only_a_store_on_disk_has_a_folder(store: Store, tmp_path: Path) -> None
     assert store.folder == (tmp_path / "s" if isinstance(store, LMDBStore) else None)
 
 
+def test_only_a_store_in_memory_is_private(store: Store) -> None:
+    assert store.private is not isinstance(store, LMDBStore)
+
+
 def test_only_lmdb_stores_load_lmdb() -> None:
     program = """if True:
         import sys, stores

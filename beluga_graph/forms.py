@@ -1,0 +1,365 @@
+"""Forms: the shape that the payload of each kind of record has. Whoever reads a record relies on it.
+
+A checksum finds accidents, not forgery or the defects of other releases, so a sound checksum proves nothing about
+what a record holds. `fits` does: of the types of all fields, of the operands of each operation, and of what refers
+to something inside the same record. What refers to other records is checked where those are read.
+
+A form is a function of a part and of how many values the record has, which the indexes in a step refer to. It
+says whether the part fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from typing import Any, TypeAlias
+
+from beluga_graph.events import Event
+from beluga_graph.kernel.shape import END, FieldShape, NodeShape, RetryShape, Shape
+from beluga_graph.kernel.tokens import (
+    BROKEN,
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    RETRY,
+    RUN,
+    RUNNING,
+    SLEEP,
+    WAIT,
+    WAITING,
+    Place,
+    Scope,
+)
+
+__all__ = ["fits"]
+
+Form: TypeAlias = Callable[[Any, int], bool]
+
+_COUNT_END = 1 << 63  # numbers are part of keys, as eight bytes
+_GENERATION_END = 1 << 32
+_REFERENCE, _REFERENCE_BYTES = b"\xc1", 33
+
+
+def fits(letter: str, payload: Any) -> bool:
+    """Tell whether a payload has the form of its kind of record."""
+    return _FORMS[letter](payload, 0)
+
+
+# What forms are made of.
+
+
+def _is(*types: type[Any]) -> Form:
+    """A scalar of one of these very types: `True` is no int."""
+    return lambda part, _: type(part) in types
+
+
+def _text(part: Any, _: int) -> bool:
+    return type(part) is str
+
+
+def _among(*values: str) -> Form:
+    return lambda part, _: type(part) is str and part in values
+
+
+def _maybe(form: Form) -> Form:
+    return lambda part, count: part is None or form(part, count)
+
+
+def _row(*forms: Form, optional: int = 0) -> Form:
+    """A tuple with a part of each form, of which the last ones may be missing."""
+    least = len(forms) - optional
+
+    def is_row(part: Any, count: int) -> bool:
+        if type(part) is not tuple or not least <= len(part) <= len(forms):
+            return False
+        for form, inner in zip(forms, part, strict=False):  # noqa: SIM110 - steps are read by the thousand
+            if not form(inner, count):
+                return False
+        return True
+
+    return is_row
+
+
+def _many(form: Form) -> Form:
+    def is_many(part: Any, count: int) -> bool:
+        if type(part) is not tuple:
+            return False
+        for inner in part:  # noqa: SIM110 - as above
+            if not form(inner, count):
+                return False
+        return True
+
+    return is_many
+
+
+def _table(key: Form, value: Form) -> Form:
+    def is_table(part: Any, count: int) -> bool:
+        return type(part) is dict and all(key(name, count) and value(inner, count) for name, inner in part.items())
+
+    return is_table
+
+
+def _fields(needed: dict[str, Form], optional: dict[str, Form] | None = None) -> Form:
+    """A dict with these fields and no others."""
+    known = {**needed, **(optional or {})}
+
+    def is_fields(part: Any, count: int) -> bool:
+        return (
+            type(part) is dict
+            and needed.keys() <= part.keys() <= known.keys()
+            and all(known[name](inner, count) for name, inner in part.items())
+        )
+
+    return is_fields
+
+
+def _both(first: Form, then: Callable[[Any], bool]) -> Form:
+    """A part of a form of which something else holds, too."""
+    return lambda part, count: first(part, count) and then(part)
+
+
+def _anything(_: Any, __: int) -> bool:
+    return True
+
+
+def _index(part: Any, count: int) -> bool:
+    return type(part) is int and 0 <= part < count
+
+
+def _count(part: Any, _: int) -> bool:
+    return type(part) is int and 0 <= part < _COUNT_END
+
+
+def _generation(part: Any, _: int) -> bool:
+    return type(part) is int and 0 <= part < _GENERATION_END
+
+
+def _encoded(part: Any, _: int) -> bool:
+    """An encoded value, or a reference to one by its digest."""
+    return type(part) is bytes and (part[:1] != _REFERENCE or len(part) == _REFERENCE_BYTES)
+
+
+def _value(part: Any, count: int) -> bool:
+    return _encoded(part, count) or _failure(part, count)
+
+
+_bytes, _int, _flag, _number = _is(bytes), _is(int), _is(bool), _is(int, float)
+_route = _is(str, int, bool)
+_failure = _row(_text, _text, _text, _int, _maybe(_value))
+_session = _row(_text, _text, _count, _count, _generation, _text, _text)
+_status = _among(RUNNING, WAITING, COMPLETED, FAILED, CANCELLED)
+_state = _among(RUN, RETRY, WAIT, SLEEP, BROKEN)
+
+
+# Steps.
+
+_OPS: dict[str, Form] = {
+    name: _row(_text, *operands)
+    for name, operands in {
+        "token": (_text, _text, _text, _count, _index, _state, _count),
+        "drop": (_text,),
+        "state": (_text, _state, _count, _count),
+        "receive": (_text, _index),
+        "answer": (_text, _index),
+        "open": (_text, _text, _text, _count, _flag, _count, _index, _count, _many(_row(_count, _count, _index))),
+        "branch": (_text, _count),
+        "arrive": (_text, _count, _index, _flag),
+        "close": (_text,),
+        "unqueue": (_text,),
+        "set": (_text, _text, _index),
+        "append": (_text, _text, _count),
+        "timer": (_text, _count),
+        "untimer": (_text,),
+        "wait": (_text, _text),
+        "unwait": (_text, _text),
+        "inbox": (_text, _count),
+        "status": (_status,),
+        "output": (_index,),
+        "error": (_maybe(_index),),
+        "plan": (_text,),
+        "rename": (_many(_row(_text, _text)), _many(_row(_text, _text)), _many(_row(_text, _text, _count))),
+        "finish": (),
+        "usage": (_text, _int),
+        "reason": (_text,),
+        "limit": (_text, _int),
+    }.items()
+}
+_OPS["interrupt"] = _row(_text, _text, _count, optional=1)
+
+_BY_ANNOTATION: dict[str, Form] = {
+    "str": _text,
+    "int": _int,
+    "float": _number,
+    "bool": _flag,
+    "Any": _anything,
+    "str | None": _maybe(_text),
+    "int | None": _maybe(_int),
+    "float | None": _maybe(_number),
+    "Value | None": _maybe(_value),
+    "str | int | bool | None": _maybe(_route),
+    "tuple[str, ...]": _many(_text),
+    "tuple[RouteShape, ...]": _many(_row(_route, _text, _text)),
+}
+# What an event carries besides its type, node, token and value: fields of `Event`, and what some are made from.
+_CARRIED = {
+    **{field.name: _BY_ANNOTATION[str(field.type)] for field in fields(Event)},
+    "failure": _text,
+    "message": _text,
+    "tried": _count,
+    "delay_ms": _number,
+    "due": _count,
+}
+_GIVEN = ("type", "run_id", "node", "token", "seq", "index", "output")
+_MADE_FROM = {"error": ("failure", "message"), "retry": ("tried", "delay_ms", "message"), "tool_call": ("arguments",)}
+_ONLY_THERE = {"failure": "error", "message": "error retry", "tried": "retry", "delay_ms": "retry", "due": "waiting"}
+
+
+def _event(part: Any, count: int) -> bool:
+    if not _EVENT(part, count):
+        return False
+    kind, more = part[0], part[3] or {}
+    return all(name in more for name in _MADE_FROM.get(kind, ())) and all(
+        name not in _GIVEN and kind in _ONLY_THERE.get(name, kind).split() for name in more
+    )
+
+
+def _op(part: Any, count: int) -> bool:
+    form = _OPS.get(part[0]) if type(part) is tuple and part and type(part[0]) is str else None
+    return form is not None and form(part, count)
+
+
+def _step(part: Any, _: int) -> bool:
+    if type(part) is not tuple or len(part) != 7 or not _many(_value)(part[4], 0):
+        return False
+    return _STEP(part, len(part[4]))
+
+
+_EVENT = _row(_text, _text, _text, _maybe(_fields({}, _CARRIED)), _maybe(_index))
+_STEP = _row(_int, _text, _text, _int, _anything, _many(_op), _many(_event))
+
+
+# Snapshots.
+
+_TOKEN = _row(_text, _text, _text, _value, _state, _count, _count, _count, _maybe(_value), optional=4)
+_PARTS: dict[str, Form] = {
+    # Of a scope.
+    "failures": _table(_count, _value),
+    "frame": _flag,
+    "node": _text,
+    "place": _text,
+    "queue": _table(_count, _row(_count, _value)),
+    "results": _table(_count, _value),
+    "tried": _count,
+    "value": _value,
+    "width": _count,
+    # Of a place.
+    "branch": _count,
+    "fields": _table(_text, _value),
+    "lengths": _table(_text, _count),
+    "opened": _maybe(_text),
+    "scope": _maybe(_text),
+    "token": _maybe(_text),
+    "visits": _table(_text, _count),
+}
+_SNAPSHOT = _fields(
+    {
+        "active": _int,
+        "context": _maybe(_value),
+        "error": _maybe(_value),
+        "inbox": _table(_text, _count),
+        "input": _value,
+        "limits": _table(_text, _int),
+        "output": _maybe(_value),
+        "places": _table(_text, _row(*(_PARTS[name] for name in Place.__slots__))),
+        "plan": _text,
+        "reason": _text,
+        "rules": _count,
+        "run_id": _text,
+        "scopes": _table(_text, _row(*(_PARTS[name] for name in Scope.__slots__))),
+        "seq": _count,
+        "session": _maybe(_session),
+        "started_ms": _int,
+        "status": _status,
+        "steps": _count,
+        "timers": _table(_text, _count),
+        "tokens": _many(_TOKEN),
+        "usage": _table(_text, _int),
+        "waits": _table(_text, _many(_text)),
+    }
+)
+
+
+def _holds_together(plain: dict[str, Any]) -> bool:
+    """Tell whether what a snapshot names in itself is there. Names nest, so no place is inside itself."""
+    tokens = {token[0]: token[2] for token in plain["tokens"]}
+    scopes = {name: dict(zip(Scope.__slots__, parts, strict=True)) for name, parts in plain["scopes"].items()}
+    places = {name: dict(zip(Place.__slots__, parts, strict=True)) for name, parts in plain["places"].items()}
+    return (
+        places.get("", {"scope": ""})["scope"] is None
+        and all(place in places and name.startswith(place) for name, place in tokens.items())
+        and all(scope["place"] in places and name.startswith(scope["place"]) for name, scope in scopes.items())
+        and all(
+            (place["token"] is None or place["token"] in tokens)
+            and (place["opened"] is None or place["opened"] in scopes)
+            and (not name or (place["scope"] in scopes and name == f"{place['scope']}[{place['branch']}]/"))
+            for name, place in places.items()
+        )
+        and all(token in tokens for waiting in plain["waits"].values() for token in waiting)
+    )
+
+
+# Shapes.
+
+
+def _record_of(cls: type[Any], special: dict[str, Form]) -> Form:
+    """What a dataclass of the shape is written as: without the fields that have their default."""
+    forms = {field.name: special.get(field.name) or _BY_ANNOTATION[str(field.type)] for field in fields(cls)}
+    needed = {field.name for field in fields(cls) if field.default is MISSING}
+    return _fields(
+        {name: form for name, form in forms.items() if name in needed},
+        {name: form for name, form in forms.items() if name not in needed},
+    )
+
+
+_CHANNELS = _many(_record_of(FieldShape, {}))
+_NODE = _record_of(NodeShape, {"retry": _maybe(_record_of(RetryShape, {})), "state": _CHANNELS})
+_SHAPE = _record_of(Shape, {"nodes": _many(_NODE), "limits": _table(_text, _int), "state": _CHANNELS})
+
+
+def _leads_somewhere(plain: dict[str, Any]) -> bool:
+    """Tell whether all nodes that a shape names are there."""
+    nodes = {node["name"]: node for node in plain["nodes"]}
+    ends = {*nodes, END}
+    return plain["entry"] in ends and all(
+        all(node.get(name) is None or node[name] in ends for name in ("target", "error", "join", "entry"))
+        and all(name in ends for name in node.get("branches", ()))
+        and all(route[1] in ends for route in node.get("routes", ()))
+        and (not node.get("frame") or node["frame"] in nodes)
+        for node in nodes.values()
+    )
+
+
+_MESSAGE = _row(_text, _text, _text, _text, _text, _int, _encoded)
+_FORMS: dict[str, Form] = {
+    "H": _row(_text, _text, _text, _status, _int, _int),
+    "L": _row(_bytes, _count),
+    "O": _row(_text, _text, _int),
+    "N": _both(_SNAPSHOT, _holds_together),
+    "S": _step,
+    "C": _encoded,
+    "V": _bytes,
+    "P": _both(_SHAPE, _leads_somewhere),
+    "I": _row(_text, _value, _int),
+    "Z": _session,
+    "Y": _encoded,
+    "G": _count,
+    "B": _row(_text, _text, _int, _value),
+    "Q": _MESSAGE,
+    "E": _row(_text, _bytes),
+    "J": _bytes,
+    "e": _MESSAGE,
+    "d": _count,
+    "c": _row(_text, _count),
+    "x": _row(_text, _count, _text, _int, _int),
+    "o": _row(_text, _text, _text),
+}
