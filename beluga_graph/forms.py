@@ -255,6 +255,7 @@ _PARTS: dict[str, Form] = {
     # Of a place.
     "branch": _count,
     "fields": _table(_text, _value),
+    "item": _maybe(_value),
     "lengths": _table(_text, _count),
     "opened": _maybe(_text),
     "scope": _maybe(_text),
@@ -270,7 +271,8 @@ _SNAPSHOT = _fields(
         "input": _value,
         "limits": _table(_text, _int),
         "output": _maybe(_value),
-        "places": _table(_text, _row(*(_PARTS[name] for name in Place.__slots__))),
+        # What was stored before places had an item lacks it.
+        "places": _table(_text, _row(*(_PARTS[name] for name in Place.__slots__), optional=1)),
         "plan": _text,
         "reason": _text,
         "rules": _count,
@@ -293,7 +295,7 @@ def _holds_together(plain: dict[str, Any]) -> bool:
     """Tell whether what a snapshot names in itself is there. Names nest, so no place is inside itself."""
     tokens = {token[0]: token[2] for token in plain["tokens"]}
     scopes = {name: dict(zip(Scope.__slots__, parts, strict=True)) for name, parts in plain["scopes"].items()}
-    places = {name: dict(zip(Place.__slots__, parts, strict=True)) for name, parts in plain["places"].items()}
+    places = {name: dict(zip(Place.__slots__, parts, strict=False)) for name, parts in plain["places"].items()}
     return (
         places.get("", {"scope": ""})["scope"] is None
         and all(place in places and name.startswith(place) for name, place in tokens.items())
