@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from beluga_graph.disk import Head
+from beluga_graph.disk import Head, Keys
 from beluga_graph.errors import GraphChanged, RunConflict, RunNotFound
-from beluga_graph.history import read_shape, rebuild
+from beluga_graph.history import check_nodes, one_look, read_shape, rebuild
 from beluga_graph.kernel.renaming import renamed
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, RUN, Scope, Snapshot, Token
@@ -94,18 +94,26 @@ def difference_for(store: Store, head: Head, plan: Plan, renames: Renames = ()) 
 
 def broken_by(store: Store, plan: Plan) -> dict[str, tuple[JudgedChange, ...]]:
     """Return for every unfinished run of a flow which changes it could not go on with: none, or some."""
-    heads = [Head.read(key, blob) for key, blob in store.scan(b"H")]
-    return {
-        head.run_id: tuple(found for found in difference_for(store, head, plan) if not found.safe)
-        for head in heads
-        if head.flow == plan.name and head.status not in (COMPLETED, CANCELLED)
-    }
+    broken = {}
+    for head in [Head.read(key, blob) for key, blob in store.scan(b"H")]:
+        if head.flow != plan.name or head.status in (COMPLETED, CANCELLED):
+            continue
+        try:
+            with one_look(store, head.run_id):
+                found = difference_for(store, head, plan)
+        except RunNotFound:
+            if store.get(Keys(head.run_id).head) is None:
+                continue  # deleted meanwhile
+            raise
+        broken[head.run_id] = tuple(change for change in found if not change.safe)
+    return broken
 
 
 def _shape_of(store: Store, run: Snapshot) -> Shape:
     shape = read_shape(store, run.plan)
     if shape is None:
         raise RunNotFound(run.run_id, f"the shape {run.plan} of its graph is missing from the store")
+    check_nodes(run, shape)
     return shape
 
 

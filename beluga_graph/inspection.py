@@ -9,7 +9,7 @@ from beluga_graph.codec import Codec, Registry
 from beluga_graph.disk import Head
 from beluga_graph.errors import RunNotFound
 from beluga_graph.events import Event, revive, stored_events
-from beluga_graph.history import History, Stored, read_shape, read_steps, rebuild
+from beluga_graph.history import History, Stored, folding, read_shape, read_steps, rebuild
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.past import PastShapes, shape_then
@@ -89,8 +89,9 @@ def replay_of(store: Store, head: Head, plan: Plan) -> tuple[Replay, list[Delta]
     def items(place: str, field: str, start: int, stop: int) -> Iterator[Any]:
         return (decode(item) for item in history.items(place, field, start, stop))
 
-    replay = Replay(plan.shape, begun, decode, items)
-    return replay, [replay.step(step, events) for step, events in _told(store, head, plan)]
+    with folding(head.run_id):
+        replay = Replay(plan.shape, begun, decode, items)
+        return replay, [replay.step(step, events) for step, events in _told(store, head, plan)]
 
 
 def trail_of(store: Store, head: Head, shape: Shape, seq: int | None, *, keep: bool = True) -> Trail:
@@ -101,9 +102,10 @@ def trail_of(store: Store, head: Head, shape: Shape, seq: int | None, *, keep: b
     from beluga_graph.draw.trail import Trail  # noqa: PLC0415 - drawing is loaded when one draws
 
     begun, _ = rebuild(store, head.run_id, 0)
-    trail = Trail(shape, begun, keep=keep)
-    for step in read_steps(store, head.run_id, until=seq):
-        trail.step(step)
+    with folding(head.run_id):
+        trail = Trail(shape, begun, keep=keep)
+        for step in read_steps(store, head.run_id, until=seq):
+            trail.step(step)
     if seq is not None and trail.run.seq != seq:
         raise RunNotFound(head.run_id, f"it has no step {seq}: its last is {trail.run.seq}")
     return trail
@@ -112,7 +114,6 @@ def trail_of(store: Store, head: Head, shape: Shape, seq: int | None, *, keep: b
 def snapshot_of(store: Store, head: Head, plan: Plan, seq: int | None) -> RunSnapshot:
     """Return a run as of a step, decoded."""
     run, history = rebuild(store, head.run_id, seq)
-
     shape = shape_then(store, run.plan, plan.shape)
 
     def decode(value: Any) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from beluga_graph.codec import Codec
+from beluga_graph.codec import Codec, DamagedRecord
 from beluga_graph.disk import read, sealed, short
 from beluga_graph.errors import RunConflict
 from beluga_graph.events import revive
@@ -81,16 +81,17 @@ def begin_ops(session: Session, before: bytes | None) -> list[Op]:
 
 
 def session_items(store: Store, run: Snapshot) -> Iterator[bytes]:
-    """Yield the encoded messages that a run's session had when it began."""
+    """Yield the encoded messages that a run's session had when it began. Raises `DamagedRecord`."""
     if run.session is None:
         return
     session = Session(*run.session)
     for index in range(session.length):
         key = session.item(index)
         blob = store.get(key)
-        if blob is not None:
-            item: bytes = read(key, blob)
-            yield item
+        if blob is None:
+            raise DamagedRecord("the message", f"{index} of session {session.id!r} of flow {session.flow!r} is missing")
+        item: bytes = read(key, blob)
+        yield item
 
 
 def end_ops(history: History, codec: Codec, run: Snapshot) -> list[Op]:
