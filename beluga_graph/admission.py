@@ -13,7 +13,7 @@ from typing import TypeAlias
 from beluga_graph.disk import Head, Keys
 from beluga_graph.errors import GraphChanged, RunConflict, RunError
 from beluga_graph.given import Wanted, check_same, put_away
-from beluga_graph.history import History, read_head, rebuild, shape_op
+from beluga_graph.history import History, check_nodes, one_look, read_head, rebuild, shape_op
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, Snapshot
 from beluga_graph.kernel.triggers import CancelRequested, RunStarted, Trigger
 from beluga_graph.kernel.words import Renames
@@ -83,10 +83,12 @@ class Admission:
             plan = known.plan
         elif self.head(seat.run_id).status not in (COMPLETED, FAILED, CANCELLED):
             return None
-        snapshot, history = rebuild(self.store, seat.run_id)
+        with one_look(self.store, seat.run_id):
+            snapshot, history = rebuild(self.store, seat.run_id)
+            head = self.head(seat.run_id)
         if known is not None and snapshot.seq <= known.committed:
             return known
-        seat.live = Live(plan, snapshot, history, self.head(seat.run_id), Lease(b"", 0))
+        seat.live = Live(plan, snapshot, history, head, Lease(b"", 0))
         seat.live.finish()
         return seat.live
 
@@ -139,8 +141,11 @@ class Admission:
                     return live
                 await self._own()
                 held = await free_lease(self.store, self.owner, run_id, self.check_open, wait=False)
-                snapshot, history = rebuild(self.store, run_id)
-                live = Live(plan, snapshot, history, self.head(run_id), Lease(self.owner.id, held.lease.epoch + 1))
+                with one_look(self.store, run_id):
+                    snapshot, history = rebuild(self.store, run_id)
+                    head = self.head(run_id)
+                check_nodes(snapshot, plan.shape)
+                live = Live(plan, snapshot, history, head, Lease(self.owner.id, held.lease.epoch + 1))
                 live.resting = True
                 if snapshot.ended:
                     live.finish()
@@ -354,11 +359,14 @@ class Admission:
 
     def _loaded(self, run_id: str, plan: Plan, wanted: Wanted | None, held: Held) -> Live:
         """Load a run from the store, to be driven under the next epoch; one that has ended is finished at once."""
-        head = self.head(run_id)
-        snapshot, history = rebuild(self.store, run_id)
-        if head.flow != plan.name and wanted is None:
-            raise RunConflict(run_id, f"it is a run of flow {head.flow!r}, not of {plan.name!r}")
-        check_same(head, snapshot, history, wanted)
+        with one_look(self.store, run_id):
+            head = self.head(run_id)
+            snapshot, history = rebuild(self.store, run_id)
+            if head.flow != plan.name and wanted is None:
+                raise RunConflict(run_id, f"it is a run of flow {head.flow!r}, not of {plan.name!r}")
+            check_same(head, snapshot, history, wanted)
+        if snapshot.plan == plan.fingerprint:  # else its own shape is read, to judge what changed
+            check_nodes(snapshot, plan.shape)
         live = Live(plan, snapshot, history, head, Lease(self.owner.id, held.lease.epoch + 1))
         if snapshot.ended:
             live.finish()

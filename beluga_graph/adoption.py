@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from beluga_graph.disk import Head
 from beluga_graph.errors import GraphChanged, RunConflict, RunNotFound
-from beluga_graph.history import read_shape, rebuild
+from beluga_graph.history import check_nodes, one_look, read_shape, rebuild
 from beluga_graph.kernel.renaming import renamed
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, RUN, Scope, Snapshot, Token
@@ -100,7 +100,8 @@ async def broken_by(store: Store, plan: Plan) -> dict[str, tuple[JudgedChange, .
         head = Head.read(key, blob)
         if head.flow == plan.name and head.status not in (COMPLETED, CANCELLED):
             try:
-                found = difference_for(store, head, plan)
+                with one_look(store, head.run_id):
+                    found = difference_for(store, head, plan)
             except RunNotFound:
                 if store.get(key) is not None:
                     raise
@@ -114,6 +115,7 @@ def _shape_of(store: Store, run: Snapshot) -> Shape:
     shape = read_shape(store, run.plan)
     if shape is None:
         raise RunNotFound(run.run_id, f"the shape {run.plan} of its graph is missing from the store")
+    check_nodes(run, shape)
     return shape
 
 

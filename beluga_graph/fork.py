@@ -9,7 +9,7 @@ from beluga_graph.adoption import has_changed
 from beluga_graph.disk import Keys, read, sealed
 from beluga_graph.errors import RunConflict, StateError
 from beluga_graph.events import revive
-from beluga_graph.history import History, rebuild
+from beluga_graph.history import History, one_look, rebuild
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.words import Patch, Value
@@ -36,6 +36,20 @@ def forked(
 
     Raises `RunNotFound`, `RunConflict` for a step after the end, `GraphChanged`, `StateError`.
     """
+    with one_look(store, run_id) as birth:
+        return _forked(store, plan, run_id, seq, new_id, update, replace, birth)
+
+
+def _forked(
+    store: Store,
+    plan: Plan,
+    run_id: str,
+    seq: int,
+    new_id: str,
+    update: Mapping[str, Any],
+    replace: Mapping[str, Any],
+    birth: bytes,
+) -> tuple[Snapshot, History, list[Op]]:
     run, _ = rebuild(store, run_id, seq)
     if not run.tokens and not run.ended:
         raise RunConflict(run_id, "before step 1 it has not begun: fork it from a later step, or start a new run")
@@ -46,7 +60,7 @@ def forked(
     history = History(store, new_id)
     source, target = Keys(run_id), history.keys
     changed = _Changed(run, plan, history, run_id, replace) if replace or update else None
-    born = Check(source.birth, store.get(source.birth))  # or the source is being deleted, and the copy has holes
+    born = Check(source.birth, birth)  # or the source is being deleted, and the copy has holes
     ops: list[Op] = [born, *_items(store, run, source, target), *_marks(store, source, target)]
     ops += _unread(store, run, source, target)
     run.inbox = {}  # what was read is not copied: the fork's own signals are counted from the first

@@ -15,7 +15,23 @@ from dataclasses import MISSING, fields
 from typing import Any, TypeAlias
 
 from beluga_graph.events import Event
-from beluga_graph.kernel.shape import END, FieldShape, NodeShape, RetryShape, Shape
+from beluga_graph.kernel.shape import (
+    AGENT,
+    CHOICE,
+    END,
+    FAN_OUT,
+    FRAME,
+    FUNCTION,
+    HANDOFF,
+    JOIN,
+    TIMER,
+    TOOL,
+    FieldShape,
+    NodeShape,
+    RetryShape,
+    Shape,
+)
+from beluga_graph.kernel.shape import WAIT as WAIT_NODE
 from beluga_graph.kernel.tokens import (
     BROKEN,
     CANCELLED,
@@ -37,6 +53,7 @@ Form: TypeAlias = Callable[[Any, int], bool]
 
 _COUNT_END = 1 << 63  # numbers are part of keys, as eight bytes
 _GENERATION_END = 1 << 32
+_FEW_END = 1 << 24  # what is counted in a loop
 _REFERENCE, _REFERENCE_BYTES = b"\xc1", 33
 
 
@@ -130,6 +147,10 @@ def _count(part: Any, _: int) -> bool:
     return type(part) is int and 0 <= part < _COUNT_END
 
 
+def _few(part: Any, _: int) -> bool:
+    return type(part) is int and 0 <= part < _FEW_END
+
+
 def _generation(part: Any, _: int) -> bool:
     return type(part) is int and 0 <= part < _GENERATION_END
 
@@ -156,14 +177,14 @@ _state = _among(RUN, RETRY, WAIT, SLEEP, BROKEN)
 _OPS: dict[str, Form] = {
     name: _row(_text, *operands)
     for name, operands in {
-        "token": (_text, _text, _text, _count, _index, _state, _count),
+        "token": (_text, _text, _text, _count, _index, _state, _few),
         "drop": (_text,),
-        "state": (_text, _state, _count, _count),
+        "state": (_text, _state, _few, _few),
         "receive": (_text, _index),
         "answer": (_text, _index),
-        "open": (_text, _text, _text, _count, _flag, _count, _index, _count, _many(_row(_count, _count, _index))),
-        "branch": (_text, _count),
-        "arrive": (_text, _count, _index, _flag),
+        "open": (_text, _text, _text, _count, _flag, _few, _index, _few, _many(_row(_few, _few, _index))),
+        "branch": (_text, _few),
+        "arrive": (_text, _few, _index, _flag),
         "close": (_text,),
         "unqueue": (_text,),
         "set": (_text, _text, _index),
@@ -184,7 +205,7 @@ _OPS: dict[str, Form] = {
         "limit": (_text, _int),
     }.items()
 }
-_OPS["interrupt"] = _row(_text, _text, _count, optional=1)
+_OPS["interrupt"] = _row(_text, _text, _few, optional=1)
 
 _BY_ANNOTATION: dict[str, Form] = {
     "str": _text,
@@ -198,7 +219,6 @@ _BY_ANNOTATION: dict[str, Form] = {
     "Value | None": _maybe(_value),
     "str | int | bool | None": _maybe(_route),
     "tuple[str, ...]": _many(_text),
-    "tuple[RouteShape, ...]": _many(_row(_route, _text, _text)),
 }
 # What an event carries besides its type, node, token and value: fields of `Event`, and what some are made from.
 _CARRIED = {
@@ -240,20 +260,20 @@ _STEP = _row(_int, _text, _text, _int, _anything, _many(_op), _many(_event))
 
 # Snapshots.
 
-_TOKEN = _row(_text, _text, _text, _value, _state, _count, _count, _count, _maybe(_value), optional=4)
+_TOKEN = _row(_text, _text, _text, _value, _state, _few, _few, _few, _maybe(_value), optional=4)
 _PARTS: dict[str, Form] = {
     # Of a scope.
-    "failures": _table(_count, _value),
+    "failures": _table(_few, _value),
     "frame": _flag,
     "node": _text,
     "place": _text,
-    "queue": _table(_count, _row(_count, _value)),
-    "results": _table(_count, _value),
-    "tried": _count,
+    "queue": _table(_few, _row(_few, _value)),
+    "results": _table(_few, _value),
+    "tried": _few,
     "value": _value,
-    "width": _count,
+    "width": _few,
     # Of a place.
-    "branch": _count,
+    "branch": _few,
     "fields": _table(_text, _value),
     "item": _maybe(_value),
     "lengths": _table(_text, _count),
@@ -313,10 +333,10 @@ def _holds_together(plain: dict[str, Any]) -> bool:
 # Shapes.
 
 
-def _record_of(cls: type[Any], special: dict[str, Form]) -> Form:
-    """What a dataclass of the shape is written as: without the fields that have their default."""
+def _record_of(cls: type[Any], special: dict[str, Form], *, always: str = "") -> Form:
+    """What a dataclass of the shape is written as: fields that have their default may be missing, but for one."""
     forms = {field.name: special.get(field.name) or _BY_ANNOTATION[str(field.type)] for field in fields(cls)}
-    needed = {field.name for field in fields(cls) if field.default is MISSING}
+    needed = {field.name for field in fields(cls) if field.default is MISSING or field.name == always}
     return _fields(
         {name: form for name, form in forms.items() if name in needed},
         {name: form for name, form in forms.items() if name not in needed},
@@ -324,8 +344,17 @@ def _record_of(cls: type[Any], special: dict[str, Form]) -> Form:
 
 
 _CHANNELS = _many(_record_of(FieldShape, {}))
-_NODE = _record_of(NodeShape, {"retry": _maybe(_record_of(RetryShape, {})), "state": _CHANNELS})
-_SHAPE = _record_of(Shape, {"nodes": _many(_NODE), "limits": _table(_text, _int), "state": _CHANNELS})
+_NODE = _record_of(
+    NodeShape,
+    {
+        "kind": _among(FUNCTION, AGENT, TOOL, HANDOFF, FAN_OUT, JOIN, WAIT_NODE, TIMER, FRAME, CHOICE),
+        "asks": _among("", "step", "tool"),
+        "routes": _many(_row(_route, _text, _among("conditional", "handoff"))),
+        "retry": _maybe(_record_of(RetryShape, {})),
+        "state": _CHANNELS,
+    },
+)
+_SHAPE = _record_of(Shape, {"nodes": _many(_NODE), "limits": _table(_text, _int), "state": _CHANNELS}, always="state")
 
 
 def _leads_somewhere(plain: dict[str, Any]) -> bool:
@@ -337,6 +366,8 @@ def _leads_somewhere(plain: dict[str, Any]) -> bool:
         and all(name in ends for name in node.get("branches", ()))
         and all(route[1] in ends for route in node.get("routes", ()))
         and (not node.get("frame") or node["frame"] in nodes)
+        and (node["kind"] != FRAME or node.get("entry") is not None)
+        and (node["kind"] != FAN_OUT or node.get("join") in nodes)
         for node in nodes.values()
     )
 

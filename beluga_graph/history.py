@@ -8,6 +8,7 @@ little more than the snapshot.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from beluga_graph.attempt import Ended, Items
 from beluga_graph.codec import DamagedRecord
 from beluga_graph.disk import Head, Keys, read, sealed
-from beluga_graph.errors import RunNotFound
+from beluga_graph.errors import BelugaError, RunNotFound
 from beluga_graph.items import KnownItems
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.shape import Shape
@@ -35,7 +36,19 @@ from beluga_graph.published import published_ops
 from beluga_graph.session import session_items
 from stores.base import Check, Delete, Op, Put, Store
 
-__all__ = ["History", "Stored", "last_seq", "read_head", "read_shape", "read_steps", "rebuild", "shape_op"]
+__all__ = [
+    "History",
+    "Stored",
+    "check_nodes",
+    "folding",
+    "last_seq",
+    "one_look",
+    "read_head",
+    "read_shape",
+    "read_steps",
+    "rebuild",
+    "shape_op",
+]
 
 INLINE_BYTES = 8 * 1024  # longer values are stored once, under their digest
 SNAPSHOT_STEPS = 64
@@ -94,7 +107,7 @@ class History:
         key = b"V" + value[1:]
         found = self._ahead.get(key) or self.store.get(key)
         if found is None:
-            raise DamagedRecord("value", f"{value[1:].hex()} of run {self.run_id!r} is missing")
+            raise _lost(self.store, self.run_id, "value", f"{value[1:].hex()} of run {self.run_id!r} is missing")
         blob: bytes = read(key, found)
         return blob
 
@@ -117,7 +130,8 @@ class History:
             key = prefix + index.to_bytes(8, "big")
             found = self._ahead.get(key) or self.store.get(key)
             if found is None:
-                raise DamagedRecord("item", f"{index} of field {field!r} of run {self.run_id!r} is missing")
+                detail = f"{index} of field {field!r} of run {self.run_id!r} is missing"
+                raise _lost(self.store, self.run_id, "item", detail)
             item: bytes = read(key, found)
             yield item
 
@@ -258,12 +272,9 @@ def read_steps(store: Store, run_id: str, after: int = 0, until: int | None = No
         if until is not None and seq > until:
             return
         if seq != expected:
-            raise DamagedRecord("step", f"{expected} of run {run_id!r} is missing")
+            raise _lost(store, run_id, "step", f"{expected} of run {run_id!r} is missing")
         expected += 1
-        fields = read(key, blob)
-        if len(fields) != 7:
-            raise DamagedRecord("step", f"{seq} of run {run_id!r} has {len(fields)} fields")
-        at, kind, token, attempt, values, ops, events = fields
+        at, kind, token, attempt, values, ops, events = read(key, blob)
         yield Stored(seq, at, kind, token, attempt, Patch(values, ops, events))
 
 
@@ -282,11 +293,16 @@ def rebuild(store: Store, run_id: str, seq: int | None = None) -> tuple[Snapshot
             run_id, "no such run in this store; `engine.runs()`, or `beluga-graph runs`, lists those there are"
         )
     key, blob = found
-    run = _snapshot_of(run_id, read(key, blob))
+    run = Snapshot.from_plain(read(key, blob))
+    if (run.run_id, run.seq) != (run_id, int.from_bytes(key[-8:], "big")):
+        raise DamagedRecord(
+            "the snapshot", f"of run {run_id!r} at key {key!r} is that of {run.run_id!r:.80}, step {run.seq}"
+        )
     steps = 0
-    for step in read_steps(store, run_id, run.seq, seq):
-        run.apply(step.patch)
-        steps += 1
+    with folding(run_id):
+        for step in read_steps(store, run_id, run.seq, seq):
+            run.apply(step.patch)
+            steps += 1
     if seq is not None and run.seq != seq:
         raise RunNotFound(run_id, f"it has no step {seq}: its last is {run.seq}")
     return run, History(store, run_id, size=len(blob), steps_since=steps)
@@ -309,11 +325,56 @@ def last_seq(store: Store, run_id: str) -> int:
     return 0 if last is None else int.from_bytes(last[0][-8:], "big")
 
 
-def _snapshot_of(run_id: str, plain: Any) -> Snapshot:
+@contextmanager
+def one_look(store: Store, run_id: str) -> Iterator[bytes]:
+    """Read the records of one run, which is there all the time; yield the record that it was born with.
+
+    Records are read one by one, and another process may delete the run meanwhile, and start another one of its id.
+    What was read then has holes, or is of two runs: neither is damage. Raises `RunNotFound` for a run that is not
+    there, or not any more, in place of what that led to.
+    """
+    key = Keys(run_id).birth
+    birth = store.get(key)
+    if birth is None:
+        read_head(store, run_id)  # a run has both from one commit on, and loses both in one
+        birth = store.get(key)
+    if birth is None:
+        raise _lost(store, run_id, "snapshot", f"0 of run {run_id!r} is missing")
     try:
-        return Snapshot.from_plain(plain)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DamagedRecord("snapshot", f"of run {run_id!r} is none: {type(error).__name__}: {error}") from error
+        yield birth
+    except BelugaError as error:
+        if store.get(key) != birth:
+            raise _deleted(run_id) from error
+        raise
+    if store.get(key) != birth:
+        raise _deleted(run_id)
+
+
+@contextmanager
+def folding(run_id: str) -> Iterator[None]:
+    """Fold over the records of a run. Each may be sound and contradict another: then `DamagedRecord` is raised."""
+    try:
+        yield
+    except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        detail = f"of run {run_id!r} contradicts itself: {type(error).__name__}: {error}"
+        raise DamagedRecord("the history", detail) from error
+
+
+def check_nodes(run: Snapshot, shape: Shape) -> None:
+    """Refuse a run that stands at nodes which its graph has not. Raises `DamagedRecord`."""
+    for node in [*(token.node for token in run.tokens.values()), *(scope.node for scope in run.scopes.values())]:
+        if node not in shape.nodes:
+            detail = f"of run {run.run_id!r} names {node!r:.80}, which is not in its graph {shape.name!r}"
+            raise DamagedRecord("the snapshot", detail)
+
+
+def _lost(store: Store, run_id: str, what: str, detail: str) -> BelugaError:
+    """Return what to raise for a record that a run should have: if the run is deleted, nothing is damaged."""
+    return _deleted(run_id) if store.get(Keys(run_id).head) is None else DamagedRecord(f"the {what}", detail)
+
+
+def _deleted(run_id: str) -> RunNotFound:
+    return RunNotFound(run_id, "it was deleted while it was read")
 
 
 def shape_op(store: Store, shape: Shape) -> list[Op]:
@@ -328,7 +389,7 @@ def read_shape(store: Store, fingerprint: str) -> Shape | None:
     blob = store.get(key)
     if blob is None:
         return None
-    try:
-        return Shape.from_plain(read(key, blob))
-    except (KeyError, TypeError) as error:
-        raise DamagedRecord("shape", f"{fingerprint} is none: {type(error).__name__}: {error}") from error
+    shape = Shape.from_plain(read(key, blob))
+    if shape.fingerprint != fingerprint:
+        raise DamagedRecord("the shape", f"{fingerprint} is that of {shape.fingerprint!r:.80}")
+    return shape

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from beluga_graph.codec import Codec, DamagedRecord, Registry
+from beluga_graph.codec import Codec, Registry
 from beluga_graph.disk import Head
 from beluga_graph.errors import RunNotFound
 from beluga_graph.events import Event, revive, stored_events
-from beluga_graph.history import History, Stored, last_seq, read_head, read_shape, read_steps, rebuild
+from beluga_graph.history import History, Stored, folding, last_seq, read_shape, read_steps, rebuild
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.pace import Pace
@@ -56,18 +56,13 @@ def stored_plan(store: Store, head: Head) -> Plan:
 async def steps_of(store: Store, head: Head, plan: Plan) -> list[StepInfo]:
     """Return the steps that a run has made, decoded; classes that are not known here come as `Unregistered`.
 
-    Raises `RunNotFound` if the run is deleted meanwhile, `DamagedRecord`.
+    Raises `DamagedRecord`.
     """
     last = last_seq(store, head.run_id)
     found, pace = [], Pace()
-    try:
-        for step, events in _told(store, head, plan, last):
-            found.append(_step_info(step, events))
-            await pace.turn()
-    except DamagedRecord:
-        _check_is_there(store, head)
-        raise
-    _check_is_there(store, head)  # a sweep that is quicker leaves no gap, only fewer steps
+    for step, events in _told(store, head, plan, last):
+        found.append(_step_info(step, events))
+        await pace.turn()
     return found
 
 
@@ -81,12 +76,6 @@ def _step_info(step: Stored, events: list[Event]) -> StepInfo:
         events=tuple(events),
         ops=step.patch.ops,
     )
-
-
-def _check_is_there(store: Store, head: Head) -> None:
-    """Raise `RunNotFound` if a run was deleted, also if there is another one of its id by now."""
-    if read_head(store, head.run_id).created_ms != head.created_ms:
-        raise RunNotFound(head.run_id, "it was deleted while it was read, and begun again: read it again")
 
 
 def _told(store: Store, head: Head, plan: Plan, until: int | None = None) -> Iterator[tuple[Stored, list[Event]]]:
@@ -114,8 +103,9 @@ def replay_of(store: Store, head: Head, plan: Plan) -> tuple[Replay, list[Delta]
     def items(place: str, field: str, start: int, stop: int) -> Iterator[Any]:
         return (decode(item) for item in history.items(place, field, start, stop))
 
-    replay = Replay(plan.shape, begun, decode, items)
-    return replay, [replay.step(step, events) for step, events in _told(store, head, plan)]
+    with folding(head.run_id):
+        replay = Replay(plan.shape, begun, decode, items)
+        return replay, [replay.step(step, events) for step, events in _told(store, head, plan)]
 
 
 def trail_of(store: Store, head: Head, shape: Shape, seq: int | None, *, keep: bool = True) -> Trail:
@@ -126,9 +116,10 @@ def trail_of(store: Store, head: Head, shape: Shape, seq: int | None, *, keep: b
     from beluga_graph.draw.trail import Trail  # noqa: PLC0415 - drawing is loaded when one draws
 
     begun, _ = rebuild(store, head.run_id, 0)
-    trail = Trail(shape, begun, keep=keep)
-    for step in read_steps(store, head.run_id, until=seq):
-        trail.step(step)
+    with folding(head.run_id):
+        trail = Trail(shape, begun, keep=keep)
+        for step in read_steps(store, head.run_id, until=seq):
+            trail.step(step)
     if seq is not None and trail.run.seq != seq:
         raise RunNotFound(head.run_id, f"it has no step {seq}: its last is {trail.run.seq}")
     return trail
@@ -137,7 +128,6 @@ def trail_of(store: Store, head: Head, shape: Shape, seq: int | None, *, keep: b
 def snapshot_of(store: Store, head: Head, plan: Plan, seq: int | None) -> RunSnapshot:
     """Return a run as of a step, decoded."""
     run, history = rebuild(store, head.run_id, seq)
-
     shape = shape_then(store, run.plan, plan.shape)
 
     def decode(value: Any) -> Any:

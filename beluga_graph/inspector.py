@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from beluga_graph.adoption import JudgedChange, broken_by, difference_for
 from beluga_graph.disk import Head, check_run_id
-from beluga_graph.errors import RunError
-from beluga_graph.history import read_head
+from beluga_graph.errors import RunError, RunNotFound
+from beluga_graph.history import one_look, read_head
 from beluga_graph.inspection import replay_of, run_infos, snapshot_of, steps_of, stored_plan, trail_of
 from beluga_graph.plan import Compilable, Plan
 from beluga_graph.plan.difference import differences
@@ -60,13 +60,15 @@ class Inspector:
 
     async def history(self, run_id: str) -> list[StepInfo]:
         """Return the committed steps of a run, in order. Raises `RunNotFound`, `DamagedRecord`."""
-        head = read_head(self.store, check_run_id(run_id))
-        return await steps_of(self.store, head, self._plan_or_shape(head))
+        with one_look(self.store, check_run_id(run_id)):
+            head = read_head(self.store, run_id)
+            return await steps_of(self.store, head, self._plan_or_shape(head))
 
     async def snapshot(self, run_id: str, seq: int | None = None) -> RunSnapshot:
         """Return a run as of step `seq`, the last by default. Raises `RunNotFound`, `DamagedRecord`."""
-        head = read_head(self.store, check_run_id(run_id))
-        return snapshot_of(self.store, head, self._plan_or_shape(head), seq)
+        with one_look(self.store, check_run_id(run_id)):
+            head = read_head(self.store, run_id)
+            return snapshot_of(self.store, head, self._plan_or_shape(head), seq)
 
     async def draw(
         self,
@@ -89,8 +91,9 @@ class Inspector:
                 msg = "the html page shows all steps, at all depths, in both themes: leave depth, seq and theme out"
                 raise ValueError(msg)
             return await self.html(run_id)
-        head = read_head(self.store, check_run_id(run_id))
-        trail = trail_of(self.store, head, stored_plan(self.store, head).shape, seq, keep=False)
+        with one_look(self.store, check_run_id(run_id)):
+            head = read_head(self.store, run_id)
+            trail = trail_of(self.store, head, stored_plan(self.store, head).shape, seq, keep=False)
         return drawn(trail.shape, format, depth=depth, trail=trail, theme=theme)
 
     async def trail(self, run_id: str, seq: int | None = None) -> Trail:
@@ -98,8 +101,9 @@ class Inspector:
 
         Raises `RunNotFound`, `DamagedRecord`.
         """
-        head = read_head(self.store, check_run_id(run_id))
-        return trail_of(self.store, head, stored_plan(self.store, head).shape, seq)
+        with one_look(self.store, check_run_id(run_id)):
+            head = read_head(self.store, run_id)
+            return trail_of(self.store, head, stored_plan(self.store, head).shape, seq)
 
     async def html(self, run_id: str) -> str:
         """Return a page on which a run can be replayed: one HTML file that needs nothing else, and no network.
@@ -111,9 +115,10 @@ class Inspector:
         """
         from beluga_graph.draw.page import page  # noqa: PLC0415 - drawing is loaded when one draws
 
-        head = read_head(self.store, check_run_id(run_id))
-        plan = stored_plan(self.store, head)
-        return page(plan.shape, *replay_of(self.store, head, plan))
+        with one_look(self.store, check_run_id(run_id)):
+            head = read_head(self.store, run_id)
+            plan = stored_plan(self.store, head)
+            return page(plan.shape, *replay_of(self.store, head, plan))
 
     async def compare(self, first: str, second: str) -> RunComparison:
         """Compare two runs as of their last steps: where their paths part, and what came of each.
@@ -123,8 +128,18 @@ class Inspector:
         """
         from beluga_graph.comparison import comparison_of  # noqa: PLC0415 - loaded when one looks
 
-        heads = read_head(self.store, check_run_id(first)), read_head(self.store, check_run_id(second))
-        return comparison_of(self.store, heads, (self._plan_or_shape(heads[0]), self._plan_or_shape(heads[1])))
+        gone: set[str] = {check_run_id(first), check_run_id(second)}
+        while True:
+            try:
+                with one_look(self.store, first), one_look(self.store, second):
+                    heads = read_head(self.store, first), read_head(self.store, second)
+                    return comparison_of(
+                        self.store, heads, (self._plan_or_shape(heads[0]), self._plan_or_shape(heads[1]))
+                    )
+            except RunNotFound as error:
+                if error.run_id in gone:
+                    raise
+                gone.add(error.run_id)  # a fork's source was deleted meanwhile: compare what is left
 
     async def difference(
         self, run_id: str, flow: Compilable | None = None, *, rename: Mapping[str, str] | None = None
@@ -134,9 +149,10 @@ class Inspector:
         The flow is the one that is registered, by default. A run goes on with a flow in which every change is
         `safe` for it. Raises `RunNotFound`, `RunConflict` for another flow, `BadRename`.
         """
-        head = read_head(self.store, check_run_id(run_id))
-        plan = flow.plan() if flow is not None else self._plan_of(head)
-        return difference_for(self.store, head, plan, tuple((rename or {}).items()))
+        with one_look(self.store, check_run_id(run_id)):
+            head = read_head(self.store, run_id)
+            plan = flow.plan() if flow is not None else self._plan_of(head)
+            return difference_for(self.store, head, plan, tuple((rename or {}).items()))
 
     async def check(self, flow: Compilable) -> dict[str, tuple[JudgedChange, ...]]:
         """Return for each unfinished run of a flow, failed ones too, what of the flow now it could not go on with.

@@ -20,7 +20,7 @@ from contextvars import Context
 from typing import Protocol
 
 from beluga_graph.agenda import is_driven_elsewhere
-from beluga_graph.codec import Registry
+from beluga_graph.codec import DamagedRecord, Registry
 from beluga_graph.committer import Committer
 from beluga_graph.errors import BelugaError, BusClosed
 from beluga_graph.history import History
@@ -163,7 +163,7 @@ class Outbox:
             for key, blob in page:
                 run = key[1:17]
                 if run not in driven:
-                    driven[run] = self._owner is not None and is_driven_elsewhere(self._store, run, self._owner)
+                    driven[run] = self._is_driven_elsewhere(run)
                 if not driven[run] and run not in self._refused and await self._given(key, blob):
                     given.append(Delete(key))
         finally:  # also when the bus takes nothing, or the engine is closed: those before are with the bus
@@ -177,6 +177,12 @@ class Outbox:
         if last[1:17] in self._refused:  # the rest of that run can wait unread
             return last[:17] + b"\xff" * len(last[17:]) + b"\x00"
         return last + b"\x00"
+
+    def _is_driven_elsewhere(self, run: bytes) -> bool:
+        try:
+            return self._owner is not None and is_driven_elsewhere(self._store, run, self._owner)
+        except DamagedRecord:  # who has it can commit no more; and other runs must not wait for it
+            return False
 
     async def _given(self, key: bytes, blob: bytes) -> bool:
         assert self.bus is not None

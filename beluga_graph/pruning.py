@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
 from itertools import chain, islice
 from secrets import token_bytes
 from typing import NamedTuple, TypeVar
@@ -85,7 +84,7 @@ async def pruned(
     timers = await _timers(store, {Keys(head.run_id).run for head in found})
     gone: list[RunInfo] = []
     for some in _batches(found, _RUNS_AT_ONCE):
-        burials = [_burial(store, head, timers) for head in some if _is_free(runs, head)]
+        burials = [burial for head in some if _is_free(runs, head) and (burial := _burial(store, head, timers))]
         refused = await committer.commit_all([burial.ops for burial in burials])
         buried = [burial for burial, error in zip(burials, refused, strict=True) if _was_done(error)]
         await _sweep(committer, [burial.grave for burial in buried])
@@ -111,9 +110,10 @@ async def forgotten(runs: Admission, run_ids: Iterable[str]) -> list[str]:
             gone.append(run_id)
         elif _may_be_forgotten(runs, head := Head.read(key, record)):
             burial = _burial(store, head, {})
-            store.commit(*burial.ops)
-            graves.append(burial.grave)
-            gone.append(run_id)
+            if burial is not None:
+                store.commit(*burial.ops)
+                graves.append(burial.grave)
+                gone.append(run_id)
         await pace.turn()
     for some in _batches(graves, _RUNS_AT_ONCE):
         await _sweep(committer, some)
@@ -186,8 +186,8 @@ def _is_free(runs: Admission, head: Head) -> bool:
 # Burying.
 
 
-def _burial(store: Store, head: Head, timers: dict[bytes, list[bytes]]) -> _Burial:
-    """Return what takes a run out, unless somebody has it by then, or it has gone on."""
+def _burial(store: Store, head: Head, timers: dict[bytes, list[bytes]]) -> _Burial | None:
+    """Return what takes a run out, unless somebody has it by then, or it has gone on; `None` for a damaged one."""
     keys = Keys(head.run_id)
     grave = _Grave(keys.tombstone, sealed(keys.tombstone, (head.run_id, token_bytes(16))))
     indexes = (keys.open, keys.parked, keys.cancel, *timers.get(keys.run, ()))
@@ -199,8 +199,13 @@ def _burial(store: Store, head: Head, timers: dict[bytes, list[bytes]]) -> _Buri
         *(Delete(key) for key in (keys.head, keys.lease, keys.birth, *indexes)),
     ]
     if head.status == FAILED:  # one that has ended gave its session back
-        with suppress(RunNotFound):  # just gone: the commit will not be made
+        try:
             ops += free_ops(store, rebuild(store, head.run_id, 0)[0])
+        except RunNotFound:  # just gone: the commit will not be made
+            pass
+        except DamagedRecord as error:
+            _log.warning("run %r was left: %s", head.run_id, error)
+            return None
     return _Burial(info_of(head), ops, grave)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
-from beluga_graph.codec import Codec, DamagedRecord
+from beluga_graph.codec import Codec
 from beluga_graph.disk import Keys, read, sealed
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, WAITING, Snapshot
 from beluga_graph.kernel.triggers import RunForked, RunStarted, Trigger
@@ -79,10 +79,7 @@ def status_ops(
 
 def read_message(key: bytes, blob: bytes) -> Message:
     """Return a message of the outbox, its value as it was kept. Raises `DamagedRecord`."""
-    fields = read(key, blob)
-    if len(fields) != len(Message._fields):
-        raise DamagedRecord("message", f"at key {key!r} has {len(fields)} fields")
-    return Message(*fields)
+    return Message(*read(key, blob))
 
 
 def _id(run: Snapshot, created_ms: int, what: str, index: int) -> str:

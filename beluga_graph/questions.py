@@ -12,9 +12,9 @@ from typing import Any, Literal, cast
 
 from beluga_graph.answers import Answer
 from beluga_graph.disk import Head, Keys, read
-from beluga_graph.errors import BadSignal, RunConflict
+from beluga_graph.errors import BadSignal, RunConflict, RunNotFound
 from beluga_graph.events import asked_about, revive
-from beluga_graph.history import History, rebuild
+from beluga_graph.history import History, folding, one_look, rebuild
 from beluga_graph.inspection import stored_plan
 from beluga_graph.kernel.rules import answer_signal
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED
@@ -48,9 +48,15 @@ async def pending_questions(store: Store, plan_of: Callable[[Head], Plan]) -> li
     found, pace = [], Pace()
     for key, _ in store.scan(b"B"):
         head_key = b"H" + key[1:17]
-        head, blob = store.get(head_key), store.get(key)
-        if head is not None and blob is not None:  # else it was answered, or the run is being deleted
-            found.append(_question(store, Head.read(head_key, head), plan_of, read(key, blob)))
+        record, blob = store.get(head_key), store.get(key)
+        if record is not None and blob is not None:  # else it was answered, or the run is being deleted
+            head = Head.read(head_key, record)
+            try:
+                with one_look(store, head.run_id):
+                    found.append(_question(store, head, plan_of, read(key, blob)))
+            except RunNotFound:
+                if store.get(head_key) is not None:
+                    raise
         await pace.turn()
     return sorted(found, key=lambda question: (question.asked_ms, question.run_id, question.id))
 
@@ -61,7 +67,8 @@ def _question(store: Store, head: Head, plan_of: Callable[[Head], Plan], record:
     nodes = (plan if plan.fingerprint == head.plan else stored_plan(store, head)).shape.nodes
     history = History(store, head.run_id)
     # The node may be called otherwise now than when it asked.
-    node = nodes.get(name) or nodes[rebuild(store, head.run_id)[0].tokens[token].node]
+    with folding(head.run_id):
+        node = nodes.get(name) or nodes[rebuild(store, head.run_id)[0].tokens[token].node]
     return Question(
         run_id=head.run_id,
         id=token,

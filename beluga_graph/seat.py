@@ -14,7 +14,7 @@ from typing import Any
 
 from beluga_graph.codec import Codec
 from beluga_graph.events import Event, revive, stored_events
-from beluga_graph.history import History, read_steps
+from beluga_graph.history import History, one_look, read_steps
 from beluga_graph.live import Live
 from beluga_graph.past import PastShapes
 from beluga_graph.plan import Plan
@@ -100,11 +100,12 @@ class Seat:
 def stored(plan: Plan, history: History, after: int, until: int | None = None) -> Iterator[Event]:
     """Yield the stored events of the steps `after` < seq <= `until`, each told by the graph that it was made with."""
     past = PastShapes(history.store, history.run_id, plan.shape)
-    for step in read_steps(history.store, history.run_id, after, until):
-        nodes = past.nodes(step)
-        # A graph that was may have named classes that this one does not; they are only looked at here.
-        decode = partial(_decoded, plan.codec, history, lenient=not past.is_known)
-        yield from stored_events(history.run_id, step.seq, step.patch, decode, nodes)
+    with one_look(history.store, history.run_id):
+        for step in read_steps(history.store, history.run_id, after, until):
+            nodes = past.nodes(step)
+            # A graph that was may have named classes that this one does not; they are only looked at here.
+            decode = partial(_decoded, plan.codec, history, lenient=not past.is_known)
+            yield from stored_events(history.run_id, step.seq, step.patch, decode, nodes)
 
 
 def _decoded(codec: Codec, history: History, value: Any, *, lenient: bool) -> Any:

@@ -98,7 +98,7 @@ def session_items(store: Store, run: Snapshot, start: int = 0) -> Iterator[bytes
         key = session.item(index)
         blob = store.get(key)
         if blob is None:
-            raise DamagedRecord("message", f"{index} of session {session.id!r:.100} is missing")
+            raise DamagedRecord("the message", f"{index} of session {session.id!r} of flow {session.flow!r} is missing")
         item: bytes = read(key, blob)
         yield item
 

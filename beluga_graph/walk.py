@@ -13,7 +13,7 @@ from beluga_graph.disk import Head
 from beluga_graph.draw.trail import Trail
 from beluga_graph.errors import RunNotFound
 from beluga_graph.events import revive
-from beluga_graph.history import History, Stored, last_seq, read_steps, rebuild
+from beluga_graph.history import History, Stored, folding, last_seq, one_look, read_steps, rebuild
 from beluga_graph.kernel.words import EventFields, Patch, Value
 from beluga_graph.plan import Plan
 from stores.base import Store
@@ -154,11 +154,14 @@ def _is_source(store: Store, source: str, seq: int, run_id: str) -> bool:
 
 def walk_of(store: Store, plan: Plan, parts: list[Part]) -> Walk:
     """Return the walk over some parts. Raises `RunNotFound`, `DamagedRecord`."""
-    begun, _ = rebuild(store, parts[0].run_id, 0)
-    walk = Walk(Trail(plan.shape, begun))
-    for part in parts:
-        for step in read_steps(store, part.run_id, until=part.until):
-            walk.step(part.run_id, step)
+    with one_look(store, parts[0].run_id):
+        begun, _ = rebuild(store, parts[0].run_id, 0)
+    with folding(parts[-1].run_id):
+        walk = Walk(Trail(plan.shape, begun))
+        for part in parts:
+            with one_look(store, part.run_id):
+                for step in read_steps(store, part.run_id, until=part.until):
+                    walk.step(part.run_id, step)
     return walk
 
 

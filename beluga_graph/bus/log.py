@@ -142,7 +142,7 @@ class Log:
         blob = self.store.get(key)
         if blob is None:
             return None
-        position = int(read(key, blob))
+        position: int = read(key, blob)
         at = _event(position)
         stored = self.store.get(at)
         with suppress(DamagedRecord):  # whoever looks for the event is told
@@ -171,7 +171,7 @@ class Log:
         An event goes in one commit with all that belongs to it, if it is still there: else its id may by now be that
         of a new one. The last event stays, for positions go on from it. One that is damaged stays, to be told of.
         """
-        places = {key[1:]: int(read(key, blob)[1]) for key, blob in self.store.scan(b"c")}
+        places = {key[1:]: read(key, blob)[1] for key, blob in self.store.scan(b"c")}
         last = min(handled, self.tail() - 1, *places.values())
         count, position = 0, 0
         while position < last:
@@ -322,7 +322,4 @@ def _gone(position: int, record: Record) -> list[Op]:
 
 
 def _record(key: bytes, blob: bytes) -> Record:
-    fields = read(key, blob)
-    if len(fields) != len(Record._fields):
-        raise DamagedRecord("event", f"at key {key!r} has {len(fields)} fields")
-    return Record(*fields)
+    return Record(*read(key, blob))

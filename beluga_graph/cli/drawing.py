@@ -20,7 +20,7 @@ from beluga_graph.codec.plain import as_data
 from beluga_graph.disk import Head, check_run_id
 from beluga_graph.draw.formats import Format, drawn
 from beluga_graph.flows.flow import Flow
-from beluga_graph.history import read_head
+from beluga_graph.history import one_look, read_head
 from beluga_graph.inspection import stored_plan, trail_of
 from stores import StoreError
 
@@ -142,9 +142,10 @@ def _run(
     store: Path, run_id: str, form: Form, depth: int | None, theme: Shade, step: int | None
 ) -> tuple[str, dict[str, Any]]:
     async def look(engine: Engine) -> tuple[str, dict[str, Any]]:
-        head = read_head(engine.store, run_id)
-        shape = stored_plan(engine.store, head).shape
-        trail = trail_of(engine.store, head, shape, step, keep=False)
+        with one_look(engine.store, run_id):
+            head = read_head(engine.store, run_id)
+            shape = stored_plan(engine.store, head).shape
+            trail = trail_of(engine.store, head, shape, step, keep=False)
         if form is Form.html:
             text = await engine.html(run_id)
         else:

@@ -14,11 +14,11 @@ from rich.tree import Tree
 from beluga_graph.cli.glance import glance
 from beluga_graph.cli.shown import brief, local_time, plain
 from beluga_graph.codec.plain import as_data
-from beluga_graph.disk import check_run_id
+from beluga_graph.disk import Head, check_run_id
 from beluga_graph.draw.text import clipped, shown_duration, shown_number
 from beluga_graph.draw.theme import STATUS_SIGNS
 from beluga_graph.draw.tree import QUEUED, Branch, Folded, Item, Visit, tree_of, visits_in
-from beluga_graph.history import read_head
+from beluga_graph.history import one_look, read_head
 from beluga_graph.inspection import stored_plan, trail_of
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.walk import results_of
@@ -111,14 +111,18 @@ class Walked:
 
 def walked(store: Store, run_id: str, *, depth: int | None, unfolded: bool) -> Walked:
     """Return the tree of a run as of its last step. Raises `RunNotFound`, `DamagedRecord`."""
-    head = read_head(store, check_run_id(run_id))
+    with one_look(store, check_run_id(run_id)):
+        return _walked(store, read_head(store, run_id), depth=depth, unfolded=unfolded)
+
+
+def _walked(store: Store, head: Head, *, depth: int | None, unfolded: bool) -> Walked:
     plan = stored_plan(store, head)
     trail = trail_of(store, head, plan.shape, None)
     now = None if trail.run.ended else int(time.time() * 1000)
     items = tree_of(trail, depth=depth, unfolded=unfolded, at_ms=now)
     names = {visit.name for visit in visits_in(items)}
     begun = min((span.begun_ms for span in trail.spans.values()), default=trail.at_ms)
-    return Walked(run_id, trail.at_ms - begun, items, results_of(store, head, plan, names))
+    return Walked(head.run_id, trail.at_ms - begun, items, results_of(store, head, plan, names))
 
 
 def tokens_of(usage: Mapping[str, int]) -> int:

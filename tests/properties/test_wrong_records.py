@@ -1,0 +1,107 @@
+"""A record that is well sealed and wrong is found damaged, by whatever call comes upon it; nothing else is raised."""
+
+import asyncio
+from functools import cache
+from typing import Any
+
+from effort import examples
+from hypothesis import given, note
+from hypothesis import strategies as st
+from recorded_store import CALLS, opened, recorded
+
+from beluga_graph import BelugaError
+from beluga_graph.cli.checking import check
+from beluga_graph.codec import unseal
+from beluga_graph.disk import KINDS, sealed
+from beluga_graph.forms import fits
+
+SEALED = "HLONSCVPIZYGBQEJedcxo"  # the other kinds hold a mark
+
+
+@cache
+def records() -> dict[bytes, bytes]:
+    """Return sound records of all kinds."""
+    return asyncio.run(recorded())
+
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=4),
+    st.binary(max_size=4),
+    st.sampled_from(
+        ["run", "wait", "completed", "token", "drop", "first", "", "asks", 1 << 63, -(1 << 70), b"\xc1" + bytes(600)]
+    ),
+)
+PLAIN = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4) | st.integers(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@st.composite
+def changed(draw: st.DrawFn, payload: Any) -> Any:
+    """Return a payload with one part exchanged, dropped, doubled or swapped; the rest as it was."""
+    if isinstance(payload, (list, tuple)) and payload and draw(st.integers(0, 5)):
+        parts, at = list(payload), draw(st.integers(0, len(payload) - 1))
+        what = draw(st.sampled_from(["within", "within", "within", "drop", "double", "swap"]))
+        if what == "within":
+            parts[at] = draw(changed(parts[at]))
+        elif what == "drop":
+            del parts[at]
+        elif what == "double":
+            parts.insert(at, parts[at])
+        else:
+            parts.reverse()
+        return parts
+    if isinstance(payload, dict) and payload and draw(st.integers(0, 5)):
+        fields, name = dict(payload), draw(st.sampled_from(list(payload)))
+        what = draw(st.sampled_from(["within", "within", "within", "drop", "rename"]))
+        if what == "within":
+            fields[name] = draw(changed(fields[name]))
+        else:
+            value = fields.pop(name)
+            if what == "rename":
+                fields[draw(SCALARS.filter(lambda name: name.__hash__ is not None))] = value
+        return fields
+    return draw(PLAIN)
+
+
+def test_every_kind_of_record_is_there_and_fits_its_form() -> None:
+    kinds = {chr(key[0]) for key in records()}
+    assert kinds >= set(SEALED) - set("O")
+    for key, blob in records().items():
+        if chr(key[0]) in SEALED:
+            assert fits(chr(key[0]), unseal(key[0], blob, key))
+    assert set(SEALED) <= set(KINDS)
+
+
+@examples(150)
+@given(st.data())
+def test_a_wrong_record_is_found_damaged_and_breaks_nothing_else(data: st.DataObject) -> None:
+    letter = data.draw(st.sampled_from(SEALED.replace("O", "")))
+    key = data.draw(st.sampled_from([key for key in records() if key[:1] == letter.encode()]))
+    payload = data.draw(PLAIN | changed(unseal(key[0], records()[key], key)))
+    note(f"{key!r}: {payload!r}")
+    asyncio.run(all_calls({**records(), key: sealed(key, payload)}))
+
+
+async def all_calls(damaged: dict[bytes, bytes]) -> None:
+    """Make every call; each ends in a result or in an error of ours, and so does what the loop runs by itself."""
+    unforeseen: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unforeseen.append(context))
+    async with asyncio.timeout(60), opened(damaged) as at:
+        for number, call in enumerate(CALLS):
+            try:
+                await call(at)
+            except BelugaError:
+                continue
+            except Exception as error:
+                error.add_note(f"call {number}")
+                raise
+        check(at.engine.store)
+    assert not unforeseen
