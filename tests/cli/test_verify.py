@@ -117,7 +117,7 @@ def test_a_page_that_is_not_what_it_was_is_found(
         damage(copy, page)
         code, said = ask("verify", copy)
         assert code == 1, (page, said)
-        assert f"page {page}" in said or "pages" in said, (page, said)
+        assert "error: data.mdb: " in said, (page, said)
         assert "restore a copy" in said
         code, said = ask("use", copy)
         assert code in (0, 1), (page, said)  # never a signal
