@@ -113,12 +113,12 @@ class Admission:
     ) -> Live:
         """Go on with a run; with a failed one only to `revive` it.
 
-        Raises `RunNotFound`, `RunBusy`, `GraphChanged`, `BadRename`.
+        Raises `RunNotFound`, `RunBusy`, `RunConflict`, `GraphChanged`, `BadRename`.
         """
         async with self._door(run_id):
-            if not revive and self.head(run_id).status == FAILED:
-                raise RunConflict(run_id, "it has failed meanwhile: resume it to try again")
-            live, _ = await self._continue(run_id, plan, None, wait=wait, watch=None, limits=limits, renames=renames)
+            live, _ = await self._continue(
+                run_id, plan, None, wait=wait, watch=None, limits=limits, renames=renames, revive=revive
+            )
         return live
 
     async def fork(self, plan: Plan, forked: Forked) -> Live:
@@ -329,6 +329,7 @@ class Admission:
         watch: Watch | None,
         limits: dict[str, int] | None = None,
         renames: Renames = (),
+        revive: bool = True,
     ) -> tuple[Live, bool]:
         while True:
             live = await self._undecided(run_id)
@@ -345,6 +346,8 @@ class Admission:
             await self._own()  # before anything is read: it may take long
             held = await free_lease(self.store, self.owner, run_id, self.check_open, wait=wait)
             live = self._loaded(run_id, plan, wanted, held)
+            if not revive and live.snapshot.status == FAILED:  # its owner may have failed it until a moment ago
+                raise RunConflict(run_id, "it has failed meanwhile: resume it to try again")
             if watch is not None:
                 live.attach(watch)
             if live.done.done():

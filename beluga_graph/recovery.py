@@ -74,7 +74,7 @@ async def _taken_up(runs: Admission, parking: Parking, head: Head, plan: Plan, k
             parking.adopt(key[1:], read(key, parked))
             return
     if parking.has_room:
-        await runs.resume(head.run_id, plan)
+        await runs.resume(head.run_id, plan, revive=False)
         return
     if is_driven_elsewhere(runs.store, key[1:], runs.owner):
         raise RunBusy(head.run_id, "another owner drives it")
