@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
+from decimal import Decimal
 from enum import Enum
 from itertools import islice, zip_longest
+from math import isnan
 from typing import Any
 
 from beluga_graph.codec import Unregistered
@@ -275,28 +277,66 @@ def same(one: Any, other: Any) -> bool:
 
 def apart(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Yield where two decoded values are apart, as in `.rows[3]["name"]`, and what each has there or `ABSENT`."""
-    if type(one) is not type(other):
-        yield path, one, other
-    elif isinstance(one, dict):
-        pairs = {(type(key), key): value for key, value in one.items()}
-        others = {(type(key), key): value for key, value in other.items()}
-        for kind, key in {**pairs, **others}:
-            found = pairs.get((kind, key), ABSENT), others.get((kind, key), ABSENT)
-            yield from apart(*found, f"{path}[{_key(key)}]")
-    elif isinstance(one, list | tuple):
-        for index, found in enumerate(zip_longest(one, other, fillvalue=ABSENT)):
-            yield from apart(*found, f"{path}[{index}]")
-    elif isinstance(one, float):
-        if one != other and (one == one or other == other):  # noqa: PLR0124 - NaN alone is not itself
+    todo = [(path, one, other)]  # not by recursion: values nest deeper than Python's calls
+    while todo:
+        path, one, other = todo.pop()
+        inside = _inside(path, one, other) if type(one) is type(other) else None
+        if inside is not None:
+            todo.extend(reversed(inside))
+        elif type(one) is not type(other) or _form(one) != _form(other):
             yield path, one, other
-    elif isinstance(one, Unregistered) and one.name == other.name:
-        for field in {**one.fields, **other.fields}:
-            yield from apart(one.fields.get(field, ABSENT), other.fields.get(field, ABSENT), f"{path}.{field}")
-    elif not isinstance(one, Unregistered) and (names := _fields_of(one)):
-        for field in names:
-            yield from apart(getattr(one, field, ABSENT), getattr(other, field, ABSENT), f"{path}.{field}")
-    elif one != other:
-        yield path, one, other
+
+
+def _inside(path: str, one: Any, other: Any) -> list[tuple[str, Any, Any]] | None:
+    """Return the parts of two values of one type, side by side; `None` if they have none to compare one by one."""
+    if isinstance(one, dict):
+        pairs = {_form(key): (key, value) for key, value in one.items()}
+        others = {_form(key): (key, value) for key, value in other.items()}
+        both = [(pairs.get(form), others.get(form)) for form in {**pairs, **others}]
+        return [
+            (
+                f"{path}[{_key((mine or theirs or (None,))[0])}]",
+                mine[1] if mine else ABSENT,
+                theirs[1] if theirs else ABSENT,
+            )
+            for mine, theirs in both
+        ]
+    if isinstance(one, list | tuple):
+        found = enumerate(zip_longest(one, other, fillvalue=ABSENT))
+        return [(f"{path}[{index}]", mine, theirs) for index, (mine, theirs) in found]
+    if isinstance(one, Unregistered):
+        if one.name != other.name:
+            return None
+        names = [*{**one.fields, **other.fields}]
+        return [(f"{path}.{name}", one.fields.get(name, ABSENT), other.fields.get(name, ABSENT)) for name in names]
+    if names := _fields_of(one):
+        return [(f"{path}.{name}", getattr(one, name, ABSENT), getattr(other, name, ABSENT)) for name in names]
+    return None
+
+
+def _form(value: Any) -> Any:
+    """Return what two values have in common if they are equal, and only then: types too, and NaN is equal to NaN.
+
+    `==` may raise (a signaling NaN, a user's class), and say that a value is not itself.
+    """
+    cls = type(value)
+    if isinstance(value, Decimal):
+        return cls, str(value) if value.is_nan() else value
+    if isinstance(value, float):
+        return cls, "nan" if isnan(value) else value
+    if isinstance(value, dict):
+        return cls, frozenset((_form(key), _form(part)) for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return cls, tuple(_form(part) for part in value)
+    if isinstance(value, set | frozenset):
+        return cls, frozenset(_form(part) for part in value)
+    if isinstance(value, Enum):
+        return cls, value.name, _form(value.value)
+    if isinstance(value, Unregistered):
+        return cls, value.name, _form(value.fields)
+    if names := _fields_of(value):
+        return cls, tuple(_form(getattr(value, name, ABSENT)) for name in names)
+    return cls, value
 
 
 def _key(key: Any) -> str:

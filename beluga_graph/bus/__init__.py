@@ -2,6 +2,7 @@
 
 event           what is published, and what is told of it
 record          an event as it lies in the log
+strangers       classes that it cannot build instances of, which the log is to say
 log             every event in one order, in a store; cursors and dead letters beside it
 subscription    one handler with its place in the log
 runs            flows that hear events

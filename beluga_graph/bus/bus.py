@@ -164,9 +164,10 @@ class EventBus:
         await self._append(relayed(message))
 
     def register(self, *classes: Any) -> None:
-        """Make classes known whose instances are published or handled. Raises `NameTaken`.
+        """Make classes known whose instances are published, or handled: in each process that does. Raises `NameTaken`.
 
-        The classes that the flows of an engine name are known to its bus.
+        The classes that the flows of an engine name are known to its bus. A handler is handed `Unregistered` for an
+        instance of any other, so that it may hear topics whose classes it has not; the log says so once for each topic.
         """
         for found in classes:
             self._registry.add(found)

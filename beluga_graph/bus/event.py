@@ -14,7 +14,8 @@ class BusEvent:
 
     topic: str
     data: Any = None
-    """Decoded afresh for each handler; an instance of a class that the bus does not know is `Unregistered`."""
+    """Decoded afresh for each handler; an instance of a class that the bus does not know is `Unregistered`, which the
+    log says once for each topic: make the class known by `EventBus.register`."""
     agent_id: str = ""
     """Who published it."""
     id: str = ""

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from beluga_graph.bus.event import BusEvent, DeadLetter
 from beluga_graph.bus.record import Record
+from beluga_graph.bus.strangers import Strangers
 from beluga_graph.codec import Codec, CodecError, DamagedRecord
 from beluga_graph.committer import BATCH_BYTES, Committer
 from beluga_graph.disk import read, sealed, short
@@ -56,6 +57,7 @@ class Log:
         self.codec = codec
         self.committer = Committer(store, "commit")
         self.owed: Callable[[], set[int]] = set  # positions that must not be forgotten yet
+        self.strangers = Strangers()
         self.grown: Callable[[], None] = lambda: None  # told of every commit, whoever still waits for it
         self._forgets = forgets
         self._remembered: deque[tuple[int, Record]] = deque()
@@ -232,12 +234,12 @@ class Log:
             except DamagedRecord as error:
                 yield int.from_bytes(key[1:], "big"), error
 
-    def event(self, position: int, record: Record) -> BusEvent:
-        """Return an event with its value decoded afresh. Raises `CodecError`."""
+    def event(self, position: int, record: Record, strangers: dict[str, str] | None = None) -> BusEvent:
+        """Return an event with its value decoded afresh; `strangers` as in `Codec.decode`. Raises `CodecError`."""
         topic, name, agent_id, correlation_id, causation_id, at_ms, value = record
         return BusEvent(
             topic=topic,
-            data=self.codec.decode(value, lenient=True),
+            data=self.codec.decode(value, lenient=True, strangers=strangers),
             agent_id=agent_id,
             id=name,
             correlation_id=correlation_id,

@@ -262,7 +262,9 @@ class Subscription:
         self._is_handling = True
         before = None
         try:
-            event = self._log.event(position, record)
+            strangers: dict[str, str] = {}
+            event = self._log.event(position, record, strangers)
+            self._log.strangers.met(strangers, record.topic, self.label)
             delivery = Delivery(self, event)
             before = _handled.set(delivery)
             try:

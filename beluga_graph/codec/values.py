@@ -111,9 +111,10 @@ class Codec:
             self._refuse_loss(value, blob)
         return blob
 
-    def decode(self, blob: bytes, *, lenient: bool = False) -> Any:
+    def decode(self, blob: bytes, *, lenient: bool = False, strangers: dict[str, str] | None = None) -> Any:
         """Return the value, made anew. With `lenient`, instances of classes that are unknown,
-        or that no longer fit, become `Unregistered`.
+        or that no longer fit, become `Unregistered`; `strangers` is given the names of these classes, each with what
+        the class has against it, or `""` if it is unknown.
 
         Raises `TooLarge`, `TooDeep`, `UnknownType`, `DoesNotFit`, and `DamagedValue` for anything else that
         is wrong.
@@ -123,7 +124,7 @@ class Codec:
         try:
             if _MARK_BYTE not in blob:  # most values: nothing in them is marked
                 return _unpack(blob, ext_hook=_refuse_extension)
-            reader = _Reader(self.registry, lenient=lenient)
+            reader = _Reader(self.registry, lenient=lenient, strangers=strangers)
             # Built by the hook, a dict costs more: so only where one is large enough to be crowded.
             build = partial(_unpack, object_pairs_hook=_table) if has_large_dict(blob) else _unpack
             value = build(blob, ext_hook=reader.mark, list_hook=reader.list)
@@ -305,11 +306,12 @@ class _Mark:
 class _Reader:
     """The parser's hooks for one value. Lists come closed, from the inside out."""
 
-    __slots__ = ("_lenient", "_registry", "open_marks")
+    __slots__ = ("_lenient", "_registry", "_strangers", "open_marks")
 
-    def __init__(self, registry: Registry, *, lenient: bool) -> None:
+    def __init__(self, registry: Registry, *, lenient: bool, strangers: dict[str, str] | None) -> None:
         self._registry = registry
         self._lenient = lenient
+        self._strangers = strangers
         self.open_marks = 0  # marks that no list has begun with yet: at the end of a sound value, none
 
     def mark(self, code: int, content: bytes) -> _Mark:
@@ -341,13 +343,17 @@ class _Reader:
         entry = self._registry.entry_named(name)
         if entry is None and not self._lenient:
             raise UnknownType(name, self._registry.names())
+        why = ""
         if entry is not None:
             try:
                 return instances.build(entry, parts)
-            except DoesNotFit:
+            except DoesNotFit as error:
                 # A known class may hold an unknown one, which its validator refuses: shown as found, too.
                 if not self._lenient:
                     raise
+                why = str(error)
+        if self._strangers is not None:
+            self._strangers[name] = why
         first = parts[0]
         return Unregistered(name, first if isinstance(first, dict) else {"member": first})
 

@@ -2,6 +2,9 @@
 
 import asyncio
 import random
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum
 from typing import Annotated, Any
 
 import pytest
@@ -184,6 +187,31 @@ async def test_runs_of_different_flows_are_compared_by_what_they_share() -> None
             await engine.compare("a", "nobody")
 
 
+@dataclass(frozen=True)
+class Never:
+    """Compares with nothing."""
+
+    x: int
+
+    def __eq__(self, other: object) -> bool:
+        raise ArithmeticError
+
+    def __hash__(self) -> int:
+        return self.x
+
+
+class Mood(Enum):
+    """A member is not even itself."""
+
+    GLAD = 1
+    SAD = 2
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    __hash__ = Enum.__hash__
+
+
 @pytest.mark.parametrize(
     ("one", "other", "where"),
     [
@@ -199,8 +227,51 @@ async def test_runs_of_different_flows_are_compared_by_what_they_share() -> None
         ({1, 2}, {2, 1}, []),
         (b"a", b"b", [("", b"a", b"b")]),
         (None, None, []),
+        (Decimal("sNaN"), Decimal("sNaN"), []),
+        (Decimal("NaN"), Decimal("NaN"), []),
+        (Decimal("sNaN"), Decimal("NaN"), [("", Decimal("sNaN"), Decimal("NaN"))]),
+        (Decimal("NaN1"), Decimal(1), [("", Decimal("NaN1"), Decimal(1))]),
+        (Decimal("1.0"), Decimal("1.00"), []),
+        (0.0, -0.0, []),
+        ({"a": [Decimal("sNaN")]}, {"a": [Decimal("sNaN")]}, []),
+        ({float("nan"), 1}, {1, float("nan")}, []),
+        ({Decimal("NaN")}, {Decimal("NaN")}, []),
+        ({1}, {True}, [("", {1}, {True})]),
+        (frozenset({(1, float("nan"))}), frozenset({(1, float("nan"))}), []),
+        ({float("nan"): 1}, {float("nan"): 2}, [("[nan]", 1, 2)]),
+        ({("k", float("nan")): 1}, {("k", float("nan")): 1}, []),
+        (Unregistered("m:A", {"x": Decimal("sNaN")}), Unregistered("m:A", {"x": Decimal("sNaN")}), []),
+        ({Unregistered("m:A", {"x": [float("nan")]})}, {Unregistered("m:A", {"x": [float("nan")]})}, []),
+        (Never(1), Never(1), []),
+        (Never(1), Never(2), [(".x", 1, 2)]),
+        ({Never(1)}, {Never(1)}, []),
+        ({Never(1): 1}, {Never(1): 1}, []),
+        (Mood.GLAD, Mood.GLAD, []),
+        (Mood.GLAD, Mood.SAD, [("", Mood.GLAD, Mood.SAD)]),
     ],
 )
 def test_values_are_apart_where_they_are(one: Any, other: Any, where: list[Any]) -> None:
-    assert list(apart(one, other)) == where
+    found = list(apart(one, other))
+    assert repr(found) == repr(where)
     assert same(one, other) == (not where)
+    assert same(one, one)
+
+
+def test_values_are_compared_however_deep_they_are() -> None:
+    one: Any = 1
+    other: Any = 2
+    for _ in range(1000):
+        one, other = [one], [other]
+    assert same(one, one)
+    assert list(apart(one, other)) == [("[0]" * 1000, 1, 2)]
+
+
+async def test_runs_of_a_value_that_raises_when_it_is_compared_are_compared() -> None:
+    g = Graph("odd")
+    g.edge(START, g.node(name="n")(lambda value: [value, {"deep": value}]))
+    g.edge("n", END)
+    async with Engine() as engine:
+        for run_id in ("a", "b"):
+            await engine.execute(g, Decimal("sNaN"), run_id=run_id)
+        found = await engine.compare("a", "b")
+        assert (found.differs, found.output_differs, found.input_differs) == (False, False, False)

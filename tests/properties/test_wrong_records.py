@@ -4,6 +4,7 @@ import asyncio
 from functools import cache
 from typing import Any
 
+import pytest
 from effort import examples
 from hypothesis import given, note
 from hypothesis import strategies as st
@@ -11,8 +12,8 @@ from recorded_store import CALLS, opened, recorded
 
 from beluga_graph import BelugaError
 from beluga_graph.cli.checking import check
-from beluga_graph.codec import unseal
-from beluga_graph.disk import KINDS, sealed
+from beluga_graph.codec import DamagedRecord, unseal
+from beluga_graph.disk import KINDS, read, sealed
 from beluga_graph.forms import fits
 
 SEALED = "HLONSCVPIZYGBQEJedcxo"  # the other kinds hold a mark
@@ -80,7 +81,24 @@ def test_every_kind_of_record_is_there_and_fits_its_form() -> None:
     assert set(SEALED) <= set(KINDS)
 
 
-@examples(150)
+WRONG: tuple[Any, ...] = (None, -1, 1.5, "text", (), (1,), ("a", "b", "c", "d", "e", "f", "g"), {}, {"a": 1})
+
+
+@pytest.mark.parametrize("letter", SEALED)
+def test_a_payload_of_another_form_is_no_record_of_its_kind(letter: str) -> None:
+    key = next((key for key in records() if key[:1] == letter.encode()), b"O" + bytes(16))
+    for payload in WRONG:
+        with pytest.raises(DamagedRecord, match="has a good checksum but not the form of its kind"):
+            read(key, sealed(key, payload))
+
+
+@pytest.mark.parametrize("letter", SEALED.replace("O", ""))
+def test_no_call_raises_anything_else_for_it(letter: str) -> None:
+    key = next(key for key in records() if key[:1] == letter.encode())
+    asyncio.run(all_calls({**records(), key: sealed(key, ("a", 1, None))}))
+
+
+@examples(30)
 @given(st.data())
 def test_a_wrong_record_is_found_damaged_and_breaks_nothing_else(data: st.DataObject) -> None:
     letter = data.draw(st.sampled_from(SEALED.replace("O", "")))
