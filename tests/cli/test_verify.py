@@ -93,9 +93,14 @@ def scramble(path: Path, page: int) -> None:
 
 
 def flip(path: Path, page: int) -> None:
-    """Flip a bit of the header: of the number, the flags, or what says where entries are."""
+    """Flip a bit of the header: of the page's number, of its flags, of how many entries it has, or of where they begin.
+
+    The last one is flipped up: a page whose entries begin later than it says has some bytes less to give, no more.
+    """
     at = (0, 10, 12, 14)[page % 4]
-    write(path, page, bytes([page_of(path, page)[at] ^ 1 << page % 3]), at)
+    byte = page_of(path, page)[at]
+    bit = ~byte & (byte + 1) if at == 14 else 1 << (1 + page % 2)
+    write(path, page, bytes([(byte ^ bit) & 0xFF]), at)
 
 
 def move_entry(path: Path, page: int) -> None:
