@@ -17,6 +17,7 @@ from stores import LMDBStore
 __all__ = ["violations"]
 
 _NODE_STEPS = ("NodeFinished", "NodeFailed")
+_PATIENCE_S = 60
 _DEFECTS = ("Traceback", "DamagedRecord", "StoreDamaged")
 
 
@@ -27,7 +28,11 @@ async def violations(round_: Round) -> list[str]:
     try:
         found += [f"verify: {damage.where}: {damage.detail}" for damage in check(store).damage]
         starts = _starts(round_)
-        async with EventBus(store) as bus, Engine(store, durability=round_.durability) as engine:
+        async with EventBus(store) as bus, Engine(store, durability=round_.durability, bus=bus) as engine:
+            await engine.recover()  # what the last process had committed and not yet published
+            async with asyncio.timeout(_PATIENCE_S):
+                while next(iter(store.scan(b"Q", limit=1)), None) is not None:
+                    await asyncio.sleep(0.01)
             for run in round_.runs:
                 try:
                     found += [f"{run.run_id}: {line}" for line in await _broken(engine, bus, round_, run, starts)]
