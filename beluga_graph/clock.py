@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["Clock", "SystemClock"]
+__all__ = ["Clock", "SystemClock", "checked_clock", "checked_ms"]
 
 _LOOK_AGAIN_S = 30.0  # the wall clock may jump, so a long sleep looks at it again
 
@@ -50,3 +50,25 @@ class SystemClock:
 
         handle = loop.call_later(max(0.0, min((at_ms - self.now_ms()) / 1000, _LOOK_AGAIN_S)), look)
         return take_back
+
+
+def checked_clock(clock: Clock | None) -> Clock:
+    """Return a clock to go by, the wall clock for none. Raises `TypeError` or `ValueError` as `checked_ms` does."""
+    if clock is None:
+        return SystemClock()
+    checked_ms(clock.now_ms(), f"the clock {clock!r:.100}")
+    return clock
+
+
+def checked_ms(now_ms: int, where: str) -> int:
+    """Return a time of a clock. It is stored with each step, and is part of keys.
+
+    Raises `TypeError` for what is no whole number of milliseconds, `ValueError` for a time before 1970.
+    """
+    if type(now_ms) is not int:
+        msg = f"{where} says {now_ms!r:.100}; give milliseconds since the epoch, as an int"
+        raise TypeError(msg)
+    if now_ms < 0:
+        msg = f"{where} says {now_ms}; give milliseconds since the epoch, from 0 on"
+        raise ValueError(msg)
+    return now_ms

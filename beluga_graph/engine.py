@@ -10,7 +10,7 @@ from typing import Any, Self, get_args
 from beluga_graph.admission import Admission
 from beluga_graph.answers import Answer
 from beluga_graph.attempt import Hands
-from beluga_graph.clock import Clock, SystemClock
+from beluga_graph.clock import Clock, checked_clock
 from beluga_graph.disk import check_run_id
 from beluga_graph.errors import GraphChanged
 from beluga_graph.events import Event
@@ -92,7 +92,7 @@ class Engine(Inspector):
         super().__init__(store)
         self._pool = DaemonPool()
         self._owner = Owner(self.store)
-        hands = Hands(clock or SystemClock(), self._pool, deps)
+        hands = Hands(checked_clock(clock), self._pool, deps)
         self._scheduler = Scheduler(self.store, self._owner, durability, hands, max_concurrency)
         self._scheduler.outbox.serve(bus, self._owner)
         self._runs = Admission(self.store, self._scheduler, self._owner)

@@ -165,6 +165,7 @@ def _value(part: Any, count: int) -> bool:
 
 
 _bytes, _int, _flag, _number = _is(bytes), _is(int), _is(bool), _is(int, float)
+_bound = _is(int, float, bool)  # earlier releases stored limits and counts as they were given: 1e6, or True
 _route = _is(str, int, bool)
 _failure = _row(_text, _text, _text, _int, _maybe(_value))
 _session = _row(_text, _text, _count, _count, _generation, _text, _text)
@@ -202,7 +203,7 @@ _OPS: dict[str, Form] = {
         "finish": (),
         "usage": (_text, _int),
         "reason": (_text,),
-        "limit": (_text, _int),
+        "limit": (_text, _bound),
     }.items()
 }
 _OPS["interrupt"] = _row(_text, _text, _few, optional=1)
@@ -289,7 +290,7 @@ _SNAPSHOT = _fields(
         "error": _maybe(_value),
         "inbox": _table(_text, _count),
         "input": _value,
-        "limits": _table(_text, _int),
+        "limits": _table(_text, _bound),
         "output": _maybe(_value),
         # What was stored before places had an item lacks it.
         "places": _table(_text, _row(*(_PARTS[name] for name in Place.__slots__), optional=1)),
@@ -349,12 +350,13 @@ _NODE = _record_of(
     {
         "kind": _among(FUNCTION, AGENT, TOOL, HANDOFF, FAN_OUT, JOIN, WAIT_NODE, TIMER, FRAME, CHOICE),
         "asks": _among("", "step", "tool"),
-        "routes": _many(_row(_route, _text, _among("conditional", "handoff"))),
-        "retry": _maybe(_record_of(RetryShape, {})),
+        "routes": _many(_row(_maybe(_is(str, int, bool, float)), _text, _among("conditional", "handoff"))),
+        "retry": _maybe(_record_of(RetryShape, {"attempts": _bound})),
         "state": _CHANNELS,
+        **dict.fromkeys(("max_concurrency", "wait"), _maybe(_bound)),
     },
 )
-_SHAPE = _record_of(Shape, {"nodes": _many(_NODE), "limits": _table(_text, _int), "state": _CHANNELS}, always="state")
+_SHAPE = _record_of(Shape, {"nodes": _many(_NODE), "limits": _table(_text, _bound), "state": _CHANNELS}, always="state")
 
 
 def _leads_somewhere(plain: dict[str, Any]) -> bool:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from math import inf
 
-__all__ = ["Limits", "Retry", "at_least_one"]
+__all__ = ["SECONDS_MAX", "Limits", "Retry", "at_least_one"]
+
+SECONDS_MAX = 3_155_760_000
+"""A hundred years: the longest pause. Times are stored as eight bytes of milliseconds."""
 
 
 def at_least_one(name: str, value: int | None) -> int | None:
@@ -42,14 +45,14 @@ class Retry:
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for a policy that cannot be meant."""
-        if self.attempts < 1:
-            msg = f"Retry(attempts={self.attempts}): at least 1 attempt is made"
+        if type(self.attempts) is not int or self.attempts < 1:
+            msg = f"Retry(attempts={self.attempts!r}): a whole number, and at least 1 attempt is made"
             raise ValueError(msg)
         if not 0 <= self.jitter <= 1:
             msg = f"Retry(jitter={self.jitter}): a share between 0 and 1"
             raise ValueError(msg)
-        if not (0 <= self.initial < inf and 0 <= self.maximum < inf and 1 <= self.factor < inf):
-            msg = f"{self}: initial and maximum are seconds >= 0, factor is >= 1, and all are finite"
+        if not (0 <= self.initial <= SECONDS_MAX and 0 <= self.maximum <= SECONDS_MAX and 1 <= self.factor < inf):
+            msg = f"{self}: initial and maximum are seconds, from 0 to a hundred years; factor is >= 1, and finite"
             raise ValueError(msg)
 
     def allows(self, error: BaseException) -> bool:
@@ -77,10 +80,10 @@ class Limits:
     """Crashes of the owner while one node ran. From half of them on, the node runs apart from others like it."""
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for a limit below 1."""
+        """Raise `ValueError` for a limit below 1, or one that is no whole number: limits are stored with each run."""
         for field in fields(self):
-            if (value := getattr(self, field.name)) < 1:
-                msg = f"Limits({field.name}={value}): a limit is at least 1"
+            if type(value := getattr(self, field.name)) is not int or value < 1:
+                msg = f"Limits({field.name}={value!r}): a limit is a whole number of at least 1"
                 raise ValueError(msg)
 
     def overrides(self) -> dict[str, int]:

@@ -64,8 +64,8 @@ class Agent(Flow):
         settings: Mapping[str, Any] | None = None,
         types: Iterable[Any] = (),
     ) -> None:
-        if max_turns < 1:
-            msg = f"Agent({name!r}, max_turns={max_turns}): at least 1 turn is made"
+        if type(max_turns) is not int or max_turns < 1:
+            msg = f"Agent({name!r}, max_turns={max_turns!r}): a whole number of at least 1"
             raise ValueError(msg)
         check_name(name, name)
         self.name = name

@@ -14,7 +14,7 @@ from beluga_graph.bus.record import Record, recorded, relayed
 from beluga_graph.bus.runs import handler_of
 from beluga_graph.bus.subscription import Delivery, Handler, Subscription, check_name, ended, handled_now
 from beluga_graph.bus.waits import Door, Drain, Turn
-from beluga_graph.clock import Clock, SystemClock
+from beluga_graph.clock import Clock, checked_clock
 from beluga_graph.codec import Codec, NameTaken, Registry
 from beluga_graph.errors import BusClosed, BusError
 from beluga_graph.policy import at_least_one
@@ -65,7 +65,7 @@ class EventBus:
         elif isinstance(store, str | os.PathLike):
             store = LMDBStore(store)
         self.store = store
-        self._clock = clock or SystemClock()
+        self._clock = checked_clock(clock)
         self._registry = Registry()
         self._codec = Codec(self._registry)
         self._log = Log(store, self._codec, forgets=in_memory)

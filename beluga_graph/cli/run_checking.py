@@ -10,6 +10,7 @@ from beluga_graph.errors import BelugaError, RunNotFound
 from beluga_graph.history import read_steps, rebuild
 from beluga_graph.kernel.rules import answer_signal, is_answer
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, WAITING, Snapshot
+from beluga_graph.kernel.tokens import Place
 from beluga_graph.lease import Lease
 from stores.base import Store
 
@@ -123,7 +124,15 @@ class _RunCheck:
 
     def _snapshot_fault(self, key: bytes, run: Snapshot) -> str:
         blob = self._store.get(key)
-        if blob is None or key in self._damaged or read(key, blob) == read(key, sealed(key, run.to_plain())):
+        if blob is None or key in self._damaged:
+            return ""
+        plain = read(key, blob)
+        if any(len(parts) < len(Place.__slots__) for parts in plain["places"].values()):
+            # Stored before places knew their item: who went on from here did not know it either.
+            for place in run.places.values():
+                place.item = None
+        made = Snapshot.from_plain(read(key, sealed(key, run.to_plain())))
+        if Snapshot.from_plain(plain).to_plain() == made.to_plain():
             return ""
         return f"the snapshot of step {run.seq} is not what the steps before it make"
 

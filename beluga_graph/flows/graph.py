@@ -264,6 +264,10 @@ class Graph(Flow):
             raise AmbiguousExit(self.name, f"node {name!r}", "it has a branch already", "give it one branch")
         if not routes:
             raise AmbiguousExit(self.name, f"node {name!r}", "its branch has no route", "give at least one")
+        for route in routes:
+            if not isinstance(route, str | int):
+                rule = f"its branch has the route {route!r:.100}, and a route is a text, a whole number or a bool"
+                raise BadName(self.name, f"node {name!r}", rule, "let `choose` return such a one")
         targets = {route: self._end(target) for route, target in routes.items()}
         self._declared.branches[name] = Branch(choose, targets)
 
@@ -311,7 +315,7 @@ def _contains(whole: Declared, part: Declared) -> bool:
 
 
 def _at_least_one(what: str, count: int | None) -> int | None:
-    if count is not None and (not isinstance(count, int) or count < 1):
+    if count is not None and (type(count) is not int or count < 1):
         msg = f"{what}={count!r}: a whole number of at least 1"
         raise ValueError(msg)
     return count

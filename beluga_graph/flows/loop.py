@@ -39,8 +39,8 @@ class LoopAgent(Flow):
     def __init__(
         self, name: str, agent: Flow, *, max_iterations: int = 10, until: Callable[..., Any] | None = None
     ) -> None:
-        if max_iterations < 1:
-            msg = f"LoopAgent({name!r}, max_iterations={max_iterations}): at least 1 pass is made"
+        if type(max_iterations) is not int or max_iterations < 1:
+            msg = f"LoopAgent({name!r}, max_iterations={max_iterations!r}): a whole number of at least 1"
             raise ValueError(msg)
         check_name(name, name)
         self.name = name

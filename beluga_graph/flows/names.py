@@ -11,10 +11,10 @@ from beluga_graph.errors import BadName
 from beluga_graph.graph import END, START, Approval, DeclaredNode
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.names import is_blank
+from beluga_graph.policy import SECONDS_MAX
 
 __all__ = ["check_approval", "check_name", "check_seconds", "check_signal_name", "checked_types"]
 
-_SECONDS_MAX = 3_155_760_000
 _NAME = re.compile(r"[^/#\[\]$\x00-\x1f\x7f]{1,200}")
 
 
@@ -45,7 +45,7 @@ def check_seconds(where: str, what: str, seconds: float | None) -> None:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         msg = f"{where}: {what}={seconds!r:.100}; give a number of seconds"
         raise TypeError(msg)
-    if not 0 <= seconds <= _SECONDS_MAX:
+    if not 0 <= seconds <= SECONDS_MAX:
         msg = f"{where}: {what}={seconds}; seconds are >= 0, and at most a hundred years"
         raise ValueError(msg)
 

@@ -37,8 +37,8 @@ class ParallelAgent(Flow):
         if on_error not in ("fail", "collect"):
             msg = f"ParallelAgent({name!r}, on_error={on_error!r}): 'fail' or 'collect'"
             raise ValueError(msg)
-        if max_concurrency is not None and max_concurrency < 1:
-            msg = f"ParallelAgent({name!r}, max_concurrency={max_concurrency}): at least 1 runs at a time"
+        if max_concurrency is not None and (type(max_concurrency) is not int or max_concurrency < 1):
+            msg = f"ParallelAgent({name!r}, max_concurrency={max_concurrency!r}): a whole number of at least 1"
             raise ValueError(msg)
         check_name(name, name)
         self.name = name

@@ -302,10 +302,10 @@ def test_a_pattern_of_nothing_of_namesakes_or_of_no_flow_is_refused(pattern: Cal
 def test_options_that_cannot_be_meant_are_refused_at_construction() -> None:
     one = agent("a")
     for make, message in (
-        (lambda: LoopAgent("l", one, max_iterations=0), "max_iterations=0.: at least 1 pass is made"),
-        (lambda: ParallelAgent("p", [one], max_concurrency=0), "max_concurrency=0.: at least 1 runs at a time"),
+        (lambda: LoopAgent("l", one, max_iterations=0), "max_iterations=0.: a whole number of at least 1"),
+        (lambda: ParallelAgent("p", [one], max_concurrency=0), "max_concurrency=0.: a whole number of at least 1"),
         (lambda: ParallelAgent("p", [one], on_error="ignore"), "on_error='ignore'.: 'fail' or 'collect'"),  # type: ignore[arg-type]  # the test
-        (lambda: Agent("a", model=ScriptedModel(), max_turns=0), "max_turns=0.: at least 1 turn is made"),
+        (lambda: Agent("a", model=ScriptedModel(), max_turns=0), "max_turns=0.: a whole number of at least 1"),
     ):
         with pytest.raises(ValueError, match=message):
             make()

@@ -17,9 +17,11 @@ import pytest
 import verifying_child
 from healthy_stores import fill
 
+from beluga_graph import END, START, Engine, Graph, RunFailed
 from beluga_graph.cli.checking import check, check_path
-from beluga_graph.disk import Keys, read, short
-from stores import Delete, LMDBStore, Put
+from beluga_graph.disk import Keys, read, sealed, short
+from beluga_graph.history import rebuild
+from stores import Delete, LMDBStore, MemoryStore, Put
 
 PAGE = 4096
 
@@ -330,3 +332,40 @@ async def test_a_store_is_called_sound_beside_a_process_that_writes_to_it(tmp_pa
     finally:
         ended.set()
         await writing
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+async def test_a_store_of_a_release_whose_places_did_not_know_their_item_is_sound(resumed: bool) -> None:
+    """Also if the run went on from such a snapshot, and has full snapshots of this release since."""
+    store, works = MemoryStore(), False
+    graph = Graph("wide")
+
+    def shaky(value: int) -> int:
+        if value == 99 and not works:
+            raise ValueError(value)
+        return value
+
+    def again(value: Any) -> Any:
+        return value
+
+    join = graph.join("join")
+    work = graph.node(name="work")(shaky)
+    second = graph.node(name="again")(again)
+    graph.edge(START, graph.fan_out("out", to=work, over=again, join=join, max_concurrency=3))
+    graph.edge(work, second)
+    graph.edge(second, join)
+    graph.edge(join, END)
+    async with Engine(store) as engine:
+        with pytest.raises(RunFailed):
+            await engine.execute(graph, list(range(150)), run_id="r")
+    keys = Keys("r")
+    for key, blob in list(store.scan(keys.snapshot(0)[:-8])):
+        plain = read(key, blob)
+        plain["places"] = {name: parts[:-1] for name, parts in plain["places"].items()}
+        store.commit(Put(key, sealed(key, plain)))
+    assert rebuild(store, "r")[0].seq > 64, "it has a full snapshot that is not its first"
+    works = True
+    if resumed:
+        async with Engine(store) as engine:
+            assert await engine.execute(graph, list(range(150)), run_id="r") == list(range(150))
+    assert check(store).damage == ()
