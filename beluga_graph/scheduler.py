@@ -247,6 +247,7 @@ class Scheduler:
                 return await self._attempt(live, token)
             except asyncio.CancelledError:
                 if live.resting and live.error is None:
+                await self._make_sure(live)  # the commit may have taken long
                     self.decide(live, TrialBrokenOff(token.name, token.attempt, self.clock.now_ms()))
                 raise
 
@@ -256,21 +257,19 @@ class Scheduler:
         Every commit checks the lease, but a node begins ahead of its commit, or a moment after the one before. So an
         owner that was frozen, and taken for dead, looks before it begins what another one may have finished.
         """
-        term = self.owner.term
-        if term is not None and live.term == term:
-            return
-        async with self._renewal:
-            if self.owner.term is None:  # or another owner could take the run as soon as it is seen to be ours
-                try:
-                    await asyncio.to_thread(self.owner.renew)
-                except StoreError as error:
-                    self.abandon(live, error)
-                    raise
-        term = self.owner.term
-        await self.commit(live, [live.claim])
-        if live.error is not None:
-            raise live.error
-        live.term = term
+        while live.term is None or live.term != self.owner.term:
+            async with self._renewal:
+                if self.owner.term is None:  # or another owner could take the run as soon as it is seen to be ours
+                    try:
+                        await asyncio.to_thread(self.owner.renew)
+                    except StoreError as error:
+                        self.abandon(live, error)
+                        raise
+            term = self.owner.term
+            await self.commit(live, [live.claim])
+            if live.error is not None:
+                raise live.error
+            live.term = term  # as it was before the commit: after a pause during that, look again
 
     async def settled(self, step: Step) -> None:
         """Return once the step's work may begin: after its commit, or at once where work goes on ahead."""
