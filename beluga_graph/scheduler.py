@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -197,8 +198,12 @@ class Scheduler:
                     return
                 if token.interruptions and needs_trial(live.plan.shape, live.snapshot, token):
                     ended = await self._tried(live, token)
-                else:
+                elif self._places is None:
                     ended = await self._attempt(live, token)
+                else:
+                    async with self._places:
+                        await self._make_sure(live)  # it may have waited long
+                        ended = await self._attempt(live, token)
                 hand.leave()
                 step = self.decide(live, ended.trigger, ended, hand=hand)
                 if step is None or not step.leads_on:
@@ -225,29 +230,27 @@ class Scheduler:
         # Also without a watcher: one may come while the attempt goes on.
         sure = partial(self._make_sure, live)
         attempt = Attempt(live.plan, live.snapshot, token, live.history, self.hands, live.show_text, sure)
-        if self._places is None:
-            ended = await run_attempt(attempt)
-        else:
-            async with self._places:
-                await self._make_sure(live)  # it may have waited long
-                ended = await run_attempt(attempt)
+        ended = await run_attempt(attempt)
         if attempt.texts and type(ended.trigger) is NodeFailed and live.watches:
             live.show_now(token, "retracted")
         return ended
 
     async def _tried(self, live: Live, token: Token) -> Ended:
-        """Make an attempt of a node that was interrupted often, apart from others like it."""
-        async with self._trials.apart():
+        """Make an attempt of a node that was interrupted often, apart from others like it.
+
+        Its trial begins when it has its place: while it waits for one, nothing that happens can be its fault.
+        """
+        async with self._trials.apart(), self._places or nullcontext():
             await self._make_sure(live)  # it may have waited long
             self.decide(live, TrialBegun(token.name, token.attempt, self.clock.now_ms()))
             try:
                 await self.committer.drained()
                 if live.error is not None:
                     raise live.error
+                await self._make_sure(live)  # the commit may have taken long
                 return await self._attempt(live, token)
             except asyncio.CancelledError:
                 if live.resting and live.error is None:
-                await self._make_sure(live)  # the commit may have taken long
                     self.decide(live, TrialBrokenOff(token.name, token.attempt, self.clock.now_ms()))
                 raise
 
