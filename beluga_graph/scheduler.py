@@ -389,8 +389,9 @@ class _Note:
         """Nothing waits for this."""
 
     def refused(self, error: Exception) -> None:
-        """The lease was lost: the run stops here."""
-        self._scheduler.refused(self._live, error)
+        """The lease was lost: the run stops here, unless a step before has ended it and given the lease back."""
+        if self._live.lease.owner:
+            self._scheduler.refused(self._live, error)
 
 
 def _seen(task: asyncio.Task[None]) -> None:
