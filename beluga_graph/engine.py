@@ -378,13 +378,15 @@ class Engine(Inspector):
     async def _leave(self, run_id: str, watch: Watch, *, stop: bool) -> None:
         """End a stream: take its watch away, and stop the run if the stream began it."""
         self._runs.seat(run_id).detach(watch)
+        if stop:
+            self._parking.disown(run_id)
+            await self._parking.woken()  # it may be just being woken
         live = self._runs.current(run_id)
         if live is not None:
             live.detach(watch)
-        if stop:
-            self._parking.disown(run_id)
-            if live is not None:
+            if stop:
                 await self._scheduler.rest(live)
+                self._parking.disown(run_id)  # it may have been just being parked
 
     def _check_open(self) -> None:
         self._runs.check_open()

@@ -220,7 +220,7 @@ class Parking:
             if live is None:
                 if self._serving or run in self._mine:
                     self._want(run)
-            elif not live.resting and not live.done.done():
+            elif live.lease.owner and not live.resting and not live.done.done():  # else it is about to be over
                 self._silence(key, ring)
                 self._look_behind(live, key)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -197,8 +198,12 @@ class Scheduler:
                     return
                 if token.interruptions and needs_trial(live.plan.shape, live.snapshot, token):
                     ended = await self._tried(live, token)
-                else:
+                elif self._places is None:
                     ended = await self._attempt(live, token)
+                else:
+                    async with self._places:
+                        await self._make_sure(live)  # it may have waited long
+                        ended = await self._attempt(live, token)
                 hand.leave()
                 step = self.decide(live, ended.trigger, ended, hand=hand)
                 if step is None or not step.leads_on:
@@ -225,25 +230,24 @@ class Scheduler:
         # Also without a watcher: one may come while the attempt goes on.
         sure = partial(self._make_sure, live)
         attempt = Attempt(live.plan, live.snapshot, token, live.history, self.hands, live.show_text, sure)
-        if self._places is None:
-            ended = await run_attempt(attempt)
-        else:
-            async with self._places:
-                await self._make_sure(live)  # it may have waited long
-                ended = await run_attempt(attempt)
+        ended = await run_attempt(attempt)
         if attempt.texts and type(ended.trigger) is NodeFailed and live.watches:
             live.show_now(token, "retracted")
         return ended
 
     async def _tried(self, live: Live, token: Token) -> Ended:
-        """Make an attempt of a node that was interrupted often, apart from others like it."""
-        async with self._trials.apart():
+        """Make an attempt of a node that was interrupted often, apart from others like it.
+
+        Its trial begins when it has its place: while it waits for one, nothing that happens can be its fault.
+        """
+        async with self._trials.apart(), self._places or nullcontext():
             await self._make_sure(live)  # it may have waited long
             self.decide(live, TrialBegun(token.name, token.attempt, self.clock.now_ms()))
             try:
                 await self.committer.drained()
                 if live.error is not None:
                     raise live.error
+                await self._make_sure(live)  # the commit may have taken long
                 return await self._attempt(live, token)
             except asyncio.CancelledError:
                 if live.resting and live.error is None:
@@ -256,21 +260,19 @@ class Scheduler:
         Every commit checks the lease, but a node begins ahead of its commit, or a moment after the one before. So an
         owner that was frozen, and taken for dead, looks before it begins what another one may have finished.
         """
-        term = self.owner.term
-        if term is not None and live.term == term:
-            return
-        async with self._renewal:
-            if self.owner.term is None:  # or another owner could take the run as soon as it is seen to be ours
-                try:
-                    await asyncio.to_thread(self.owner.renew)
-                except StoreError as error:
-                    self.abandon(live, error)
-                    raise
-        term = self.owner.term
-        await self.commit(live, [live.claim])
-        if live.error is not None:
-            raise live.error
-        live.term = term
+        while live.term is None or live.term != self.owner.term:
+            async with self._renewal:
+                if self.owner.term is None:  # or another owner could take the run as soon as it is seen to be ours
+                    try:
+                        await asyncio.to_thread(self.owner.renew)
+                    except StoreError as error:
+                        self.abandon(live, error)
+                        raise
+            term = self.owner.term
+            await self.commit(live, [live.claim])
+            if live.error is not None:
+                raise live.error
+            live.term = term  # as it was before the commit: after a pause during that, look again
 
     async def settled(self, step: Step) -> None:
         """Return once the step's work may begin: after its commit, or at once where work goes on ahead."""
@@ -387,8 +389,9 @@ class _Note:
         """Nothing waits for this."""
 
     def refused(self, error: Exception) -> None:
-        """The lease was lost: the run stops here."""
-        self._scheduler.refused(self._live, error)
+        """The lease was lost: the run stops here, unless a step before has ended it and given the lease back."""
+        if self._live.lease.owner:
+            self._scheduler.refused(self._live, error)
 
 
 def _seen(task: asyncio.Task[None]) -> None:

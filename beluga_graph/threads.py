@@ -37,14 +37,20 @@ class DaemonPool:
         return await self.call(call, *args)
 
     def take(self) -> bool:
-        """Take a thread for one `call` if one is free."""
+        """Take a thread for one `call` if one is free. Raises `RuntimeError` if the system gives not even one."""
         if self._idle:
             self._idle -= 1
             return True
         if self._threads == self._size:
             return False
+        thread = threading.Thread(target=self._work, name=f"{self._name}-{self._threads + 1}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system gives no more threads
+            if not self._threads:
+                raise
+            return False  # one of those that are there will be free
         self._threads += 1
-        threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
         return True
 
     async def wait(self) -> None:

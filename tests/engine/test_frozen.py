@@ -18,8 +18,9 @@ import beluga_graph.lease
 from beluga_graph import END, START, Engine, Graph, LeaseLost, RunBusy
 from beluga_graph.disk import Keys
 from beluga_graph.lease import Lease, Owner
+from beluga_graph.live import Live
 from beluga_graph.takeover import free_lease
-from stores import LMDBStore, Put, StoreFull
+from stores import LMDBStore, Op, Put, StoreFull
 
 LEASE_S = 0.4
 
@@ -199,3 +200,26 @@ def test_the_term_of_an_owner_lasts_while_its_record_is_valid(tmp_path: Path, mo
     assert owner.term == term + 1
     owner.end()
     store.close()
+
+
+async def test_a_pause_in_the_middle_of_a_look_makes_another_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pause, seen, key = Pause(monkeypatch), [], Keys(RUN_ID).lease
+    async with Engine(tmp_path / "store", durability="batch") as engine:
+        scheduler = engine._scheduler
+        commit = scheduler.commit
+
+        async def freeze_behind(live: Live, ops: list[Op]) -> None:
+            await commit(live, ops)
+            monkeypatch.setattr(scheduler, "commit", commit)
+            pause.s += 3600
+            engine.store.commit(Put(key, Lease(b"another", 2).sealed(key)))
+
+        def freeze() -> None:
+            pause.s += 3600
+            monkeypatch.setattr(scheduler, "commit", freeze_behind)
+
+        with pytest.raises(LeaseLost):
+            await engine.execute(stepping(freeze, seen), 1, run_id=RUN_ID)
+    assert seen == ["first"]

@@ -152,3 +152,27 @@ async def test_a_node_on_trial_may_wait_for_another_run_that_is_on_trial(monkeyp
     async with Engine(store, deps=deps) as engine:
         deps["engine"] = engine
         assert await (await engine.start(outer(), 1, run_id="outer")).result(10) == 1
+
+
+async def test_a_node_that_waits_for_its_place_is_not_on_trial_yet() -> None:
+    store, begun = MemoryStore(), []
+    deps = {name: asyncio.Event() for name in ("suspect", "new")}
+    for _ in range(IN_COMPANY):
+        begun.clear()
+        async with Engine(store, deps=deps) as engine:
+            await engine.start(one("suspect", begun), 1, run_id="suspect")
+            await until(lambda: begun)
+        dead(store, "suspect")
+    begun.clear()
+    async with Engine(store, deps=deps, max_concurrency=1) as engine:
+        await engine.start(one("new", begun), 1, run_id="new")
+        await until(lambda: begun)
+        suspect = await engine.start(one("suspect", begun), 1, run_id="suspect")
+        for _ in range(50):
+            await asyncio.sleep(0)
+        # A process that ended now would count against the other node, which has the only place.
+        assert [token.interruptions for token in rebuild(store, "suspect")[0].tokens.values()] == [IN_COMPANY]
+        assert begun == ["new"]
+        for event in deps.values():
+            event.set()
+        assert await suspect.result(10) == 1

@@ -401,3 +401,21 @@ async def test_a_run_that_a_busy_store_kept_from_being_woken_is_woken_later(monk
         monkeypatch.setattr(engine._runs, "resume", busy_once)
         await engine.signal(RUN, "go", 7)
         await until(lambda: engine._runs.head(RUN).status == "completed")
+
+
+async def test_a_run_that_is_being_parked_when_its_stream_is_closed_stays_on_disk() -> None:
+    clock, ran = VirtualClock(), []
+    flow = Workflow("sleeping", step("before", lambda v: v), sleep("nap", HOUR), step("after", ran.append))
+    async with Engine(MemoryStore(), clock=clock) as engine:
+        events = engine.stream(flow, 1, run_id=RUN)
+        async for event in events:
+            if event.type == "waiting":
+                break
+        live = engine._runs.lives[RUN]
+        engine._parking._park(live, min(live.snapshot.timers.values()))
+        await events.aclose()
+        assert not engine._parking._mine
+        await clock.advance(2 * HOUR)
+        await engine._parking.woken()
+        assert not engine._runs.lives
+    assert not ran

@@ -487,3 +487,49 @@ async def test_a_resume_widens_the_limits_it_names_and_keeps_the_others() -> Non
             await engine.execute(flow, 0, run_id=RUN, limits=Limits(max_steps=1_000))
         never.set()
         assert await (await engine.resume(RUN, limits=Limits(max_visits=60))).result(60) > 40
+
+
+def failing() -> Graph:
+    """Return a flow of one node, which fails once its event is set."""
+
+    async def fail(ctx: Context, value: int) -> int:
+        await ctx.deps.wait()
+        raise ValueError("no")
+
+    g = Graph("failing")
+    g.node(name="fail")(fail)
+    g.edge(START, "fail")
+    g.edge("fail", END)
+    return g
+
+
+@pytest.mark.parametrize("meanwhile", ["a node looks at the lease", "the doorbell is rung to cancel"])
+async def test_what_comes_between_a_failure_and_its_commit_leaves_the_failure_to_be_told(
+    meanwhile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails = asyncio.Event()
+    async with Engine(MemoryStore(), deps=fails) as engine:
+        run = await engine.start(failing(), 1, run_id=RUN)
+        scheduler = engine._scheduler
+        live, put, looks = scheduler.lives[RUN], scheduler.committer.put, []
+
+        def put_beside(entry: Any, **_: Any) -> None:
+            """Put the step, and have something else come in the same pass of the loop."""
+            monkeypatch.setattr(scheduler.committer, "put", put)
+            put(entry)
+            if meanwhile == "a node looks at the lease":
+                look = scheduler.commit(live, [live.claim])
+                looks.append(look)
+                look.send(None)
+            else:
+                keys = live.history.keys
+                engine.store.commit(Put(keys.cancel, b"\x01"), Put(keys.bell, b"ring"))
+                engine._parking._answer_bells()
+
+        monkeypatch.setattr(scheduler.committer, "put", put_beside)
+        monkeypatch.setattr(scheduler.committer, "put", put_beside)
+        fails.set()
+        with pytest.raises(RunFailed):
+            await run.result(60)
+        for look in looks:
+            look.close()
