@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from beluga_graph.adoption import has_changed
+from beluga_graph.codec import DamagedRecord
 from beluga_graph.disk import Keys, read, sealed
 from beluga_graph.errors import RunConflict, StateError
 from beluga_graph.events import revive
@@ -61,7 +62,7 @@ def _forked(
     source, target = Keys(run_id), history.keys
     changed = _Changed(run, plan, history, run_id, replace) if replace or update else None
     born = Check(source.birth, birth)  # or the source is being deleted, and the copy has holes
-    ops: list[Op] = [born, *_items(store, run, source, target), *_marks(store, source, target)]
+    ops: list[Op] = [born, *_items(store, run, run_id, target), *_marks(store, source, target)]
     ops += _unread(store, run, source, target)
     run.inbox = {}  # what was read is not copied: the fork's own signals are counted from the first
     if changed is not None:
@@ -69,15 +70,17 @@ def _forked(
     return run, history, ops
 
 
-def _items(store: Store, run: Snapshot, source: Keys, target: Keys) -> Iterator[Op]:
+def _items(store: Store, run: Snapshot, run_id: str, target: Keys) -> Iterator[Op]:
+    source = Keys(run_id)
     for name, place in run.places.items():
         for field, length in place.lengths.items():
             before, after = source.channel(name, field), target.channel(name, field)
             for index in range(length):
                 number = index.to_bytes(8, "big")
                 blob = store.get(before + number)
-                if blob is not None:
-                    yield Put(after + number, sealed(after + number, read(before + number, blob)))
+                if blob is None:  # else the fork would have the hole, too
+                    raise DamagedRecord("the item", f"{index} of field {field!r} of run {run_id!r} is missing")
+                yield Put(after + number, sealed(after + number, read(before + number, blob)))
 
 
 def _marks(store: Store, source: Keys, target: Keys) -> Iterator[Op]:

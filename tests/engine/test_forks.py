@@ -20,8 +20,10 @@ from beluga_graph import (
     merge,
     union,
 )
+from beluga_graph.codec import DamagedRecord
 from beluga_graph.disk import Keys
 from stores import LMDBStore, MemoryStore
+from stores.base import Delete
 
 
 class Kept(BaseModel):
@@ -130,3 +132,14 @@ async def test_what_a_field_cannot_be_is_refused_and_nothing_is_forked(replace: 
         with pytest.raises((error, NotData)):
             await engine.fork("r", 2, run_id_new="f", replace=replace)
         assert [info.run_id for info in await engine.runs()] == ["r"]
+
+
+async def test_a_fork_of_a_run_that_lost_an_item_reports_the_damage() -> None:
+    store = MemoryStore()
+    async with Engine(store) as engine:
+        await engine.execute(flow(), 1, run_id="r")
+        lost = Keys("r").channel("", "log") + (1).to_bytes(8, "big")
+        store.commit(Delete(lost))
+        with pytest.raises(DamagedRecord, match="1 of field 'log' of run 'r' is missing"):
+            await engine.fork("r", 2, run_id_new="f")
+        assert [run.run_id for run in await engine.runs()] == ["r"]
