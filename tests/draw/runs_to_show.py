@@ -1,4 +1,4 @@
-"""Runs with everything in them that a page shows, told to a clock that the nodes move on: the same bytes each time."""
+"""Runs with everything in them that a page shows, by a clock that the nodes move on."""
 
 from __future__ import annotations
 
@@ -139,6 +139,16 @@ def report_page(store: Store | None = None) -> str:
     """Return the page of the run of `report`; with a store, the run stays there."""
     clock = VirtualClock()
     return _run(_through(store, clock, report(clock), "sales in the north", "report-7"))
+
+
+def page_of(store: Store, run_id: str) -> str:
+    """Return the page of a run in a store, as another engine makes it."""
+
+    async def made() -> str:
+        async with Engine(store) as engine:
+            return await engine.html(run_id)
+
+    return _run(made())
 
 
 def failed_page(store: Store | None = None) -> str:
