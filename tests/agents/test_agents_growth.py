@@ -210,7 +210,7 @@ async def test_a_message_that_a_session_lacks_is_damage_and_not_passed_over() ->
     first = next(key for key, _ in store.scan(b"Y"))
     store.commit(Delete(first))
     async with Engine(store) as engine:
-        with pytest.raises(RunFailed, match=r"message.*0 of session 's' is missing"):
+        with pytest.raises(RunFailed, match=r"message 0 of session 's' of flow 'a' is missing"):
             await engine.execute(Agent("a", model=model), "two", session="s")
 
 
