@@ -9,7 +9,7 @@ The map of the house. An arrow may only point down:
                 parking  seat  inbox  outbox  live  agenda  fork  inspector  post  questions  recovery  serving
                 pruning  forgetting  watch  given  note  inspection  walk  comparison
     3 hands     executor  answers  attempt  state  context  history  session  lease  committer  adoption  past
-                threads  disk  published  recent  pace
+                threads  disk  forms  published  recent  pace
     2 models/   (messages openai anthropic)
       draw/     (picture: what there is to draw; trail: what a run did; a module for each format; the replay page)
     1 meaning   plan/ (compile passes)  events  codec/  kernel/ (shape snapshot triggers; and the rules:

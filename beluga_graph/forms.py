@@ -1,8 +1,10 @@
-"""Forms: the shape that the payload of each kind of record has. Whoever reads a record relies on it.
+"""Forms: the shape that the payload of each kind of record has, and that its readers rely on.
 
 A checksum finds accidents, not forgery or the defects of other releases, so a sound checksum proves nothing about
-what a record holds. `fits` does: of the types of all fields, of the operands of each operation, and of what refers
-to something inside the same record. What refers to other records is checked where those are read.
+the content of a record. `fits` checks the types of all fields, the operands of each operation, and the references
+inside the record. References to other records are checked where those are read.
+
+A new field of a record, a new operation or a new event needs its form here.
 
 A form is a function of a part and of how many values the record has, which the indexes in a step refer to. It
 says whether the part fits.

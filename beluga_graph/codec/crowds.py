@@ -1,7 +1,7 @@
 """Crowds: parts of one set or dict whose hashes are one, each of which is compared with all others.
 
-Equal hashes are easy to choose: of ints, UUIDs and Decimals, and of tuples of them. A thousand such bytes would keep
-a reader busy for milliseconds, a million for hours. So a crowd is refused, by who writes and by who reads.
+Equal hashes are easy to choose for ints, UUIDs and Decimals, and for tuples of them. A crowd costs the square of its
+size, so 200 KB can keep a reader busy for seconds. The writer and the reader both refuse one.
 """
 
 import re

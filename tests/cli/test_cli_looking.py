@@ -286,13 +286,25 @@ def test_verify_knows_every_kind_of_record(tmp_path: Path) -> None:
     store.commit(
         Put(Keys("done-1").bell, bytes(8)),
         Put(Keys("done-1").cancel, b"\x01"),
-        *(Put(key, sealed(key, b"anything")) for key in (grave, doom, post)),
+        Put(grave, sealed(grave, ("gone", bytes(16)))),
+        Put(doom, sealed(doom, bytes(16))),
+        Put(post, sealed(post, ("id", "topic", "", "done-1", "", 1, b"\xc0"))),
     )
     store.close()
     found = read_json("verify", "--store", tmp_path / "store")
     kinds = {"doorbells", "tombstones", "doomed values", "messages to publish"}
     assert {kind: found["records"].get(kind) for kind in kinds} == dict.fromkeys(kinds, 1)
     assert "unknown" not in found["records"]
+
+
+def test_verify_finds_what_is_well_sealed_and_has_not_the_form_of_its_kind(tmp_path: Path) -> None:
+    store = filled(tmp_path / "store")
+    keys = [b"E" + GONE.run, b"Q" + Keys("done-1").run + bytes(12), b"O" + bytes(16)]
+    store.commit(*(Put(key, sealed(key, b"anything")) for key in keys))
+    store.close()
+    found = read_json("verify", "--store", tmp_path / "store", code=1)
+    assert {damage["where"] for damage in found["damage"]} == {key.hex() for key in keys}
+    assert all("has a good checksum but not the form of its kind" in damage["detail"] for damage in found["damage"])
 
 
 def filled(path: Path) -> LMDBStore:

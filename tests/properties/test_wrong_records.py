@@ -10,11 +10,12 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 from recorded_store import CALLS, opened, recorded
 
-from beluga_graph import BelugaError
+from beluga_graph import BelugaError, forms
 from beluga_graph.cli.checking import check
 from beluga_graph.codec import DamagedRecord, unseal
 from beluga_graph.disk import KINDS, read, sealed
 from beluga_graph.forms import fits
+from beluga_graph.kernel import snapshot
 
 SEALED = "HLONSCVPIZYGBQEJedcxo"  # the other kinds hold a mark
 
@@ -79,6 +80,7 @@ def test_every_kind_of_record_is_there_and_fits_its_form() -> None:
         if chr(key[0]) in SEALED:
             assert fits(chr(key[0]), unseal(key[0], blob, key))
     assert set(SEALED) <= set(KINDS)
+    assert forms._OPS.keys() == snapshot._APPLY.keys()
 
 
 WRONG: tuple[Any, ...] = (None, -1, 1.5, "text", (), (1,), ("a", "b", "c", "d", "e", "f", "g"), {}, {"a": 1})
