@@ -177,7 +177,7 @@ _state = _among(RUN, RETRY, WAIT, SLEEP, BROKEN)
 
 # Steps.
 
-_OPS: dict[str, Form] = {
+_OPS: dict[str, Form] = {"interrupt": _row(_text, _text, _few, optional=1)} | {
     name: _row(_text, *operands)
     for name, operands in {
         "token": (_text, _text, _text, _count, _index, _state, _few),
@@ -208,7 +208,6 @@ _OPS: dict[str, Form] = {
         "limit": (_text, _bound),
     }.items()
 }
-_OPS["interrupt"] = _row(_text, _text, _few, optional=1)
 
 _BY_ANNOTATION: dict[str, Form] = {
     "str": _text,
@@ -294,8 +293,7 @@ _SNAPSHOT = _fields(
         "input": _value,
         "limits": _table(_text, _bound),
         "output": _maybe(_value),
-        # What was stored before places had an item lacks it.
-        "places": _table(_text, _row(*(_PARTS[name] for name in Place.__slots__), optional=1)),
+        "places": _table(_text, _row(*(_PARTS[name] for name in Place.__slots__), optional=1)),  # older: no item
         "plan": _text,
         "reason": _text,
         "rules": _count,
