@@ -266,7 +266,7 @@ def test_the_lanes_scroll_by_keys_and_show_the_focus(shown: Show) -> None:
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
     assert page.evaluate("document.activeElement.scrollTop") == 0
     page.keyboard.press("ArrowDown")
-    page.wait_for_function("document.getElementById('lanes').scrollTop > 0")
+    page.wait_for_function("() => document.getElementById('lanes').scrollTop > 0")
 
 
 def test_a_search_within_a_node_says_what_matches_elsewhere(shown: Show) -> None:

@@ -19,7 +19,7 @@ from beluga_graph.history import rebuild
 from beluga_graph.lease import Lease
 from stores import MemoryStore, Put
 
-GUILTY = "Interrupted: 6 processes ended while the node ran; the limit is 5"
+GUILTY = "Interrupted: 6 processes ended while the node ran; max_interruptions is 5"
 IN_COMPANY = 3  # deaths after which a node runs apart from others like it
 
 

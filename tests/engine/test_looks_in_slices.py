@@ -133,7 +133,8 @@ async def test_a_history_that_is_pruned_while_it_is_read_is_not_found_and_neithe
         reading = asyncio.ensure_future(engine.history("long"))
         await asyncio.sleep(0)
         keys = Keys("long")
-        store.commit(Delete(keys.head), *(Delete(key) for key, _ in store.scan(keys.step(0)[:-8])))
+        steps = [Delete(key) for key, _ in store.scan(keys.step(0)[:-8])]
+        store.commit(Delete(keys.head), Delete(keys.birth), *steps)  # as a prune does, in its first commit and its next
         with pytest.raises(RunNotFound):
             await reading
 
