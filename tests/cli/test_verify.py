@@ -145,9 +145,10 @@ def test_swapped_pages_are_found(ask: Asker, sound: Path, copy: Path) -> None:
 
 @pytest.mark.parametrize("kept", [0.05, 0.3, 0.6, 0.95])
 def test_a_file_that_was_cut_off_is_found(ask: Asker, copy: Path, kept: float) -> None:
-    file = copy / "data.mdb"
-    with file.open("r+b") as opened:
-        opened.truncate(int(file.stat().st_size * kept))
+    # Before a page of a tree: the end of a file may as well be free pages, whose loss is no damage.
+    tree_pages = [page for page in in_use(copy)[0] if page_of(copy, page)[10] in (1, 2)]
+    with (copy / "data.mdb").open("r+b") as opened:
+        opened.truncate(tree_pages[int(len(tree_pages) * kept)] * PAGE)
     for command in ("verify", "use"):
         code, said = ask(command, copy)
         assert code == 1, said
