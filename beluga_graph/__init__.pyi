@@ -1,6 +1,6 @@
 """The public names, and where they are at home. Read by type checkers, and by `lazy_loader` at run time."""
 
-from .adoption import (
+from .inspection.compatibility import (
     JudgedChange as JudgedChange,
 )
 from .agents.agent import (
@@ -29,17 +29,17 @@ from .bus.event import (
 from .bus.subscription import (
     Subscription as Subscription,
 )
-from .comparison import (
+from .inspection.comparison import (
     ComparedNode as ComparedNode,
     ComparedRun as ComparedRun,
     ComparedValue as ComparedValue,
-    Parting as Parting,
+    Divergence as Divergence,
     RunComparison as RunComparison,
 )
-from .context import (
+from .execution.context import (
     Context as Context,
 )
-from .engine import (
+from .engine.engine import (
     Engine as Engine,
 )
 from .errors import (
@@ -110,19 +110,19 @@ from .flows.steps import (
 from .flows.workflow import (
     Workflow as Workflow,
 )
-from .graph import (
+from .plan.declared import (
     END as END,
     Node as Node,
     START as START,
 )
-from .plan.difference import (
+from .plan.diff import (
     PlanChange as PlanChange,
 )
 from .policy import (
     Limits as Limits,
     Retry as Retry,
 )
-from .questions import (
+from .inspection.approvals import (
     Question as Question,
 )
 from .reducers import (
@@ -133,10 +133,10 @@ from .reducers import (
     merge as merge,
     union as union,
 )
-from .recovery import (
+from .engine.recovery import (
     Recovery as Recovery,
 )
-from .run import (
+from .engine.run import (
     Outcome as Outcome,
     Run as Run,
     RunInfo as RunInfo,
@@ -145,7 +145,7 @@ from .run import (
     StepInfo as StepInfo,
     TokenInfo as TokenInfo,
 )
-from .sync import (
+from .engine.sync import (
     run_sync as run_sync,
 )
 

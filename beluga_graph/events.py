@@ -37,7 +37,7 @@ from typing import Any, cast
 
 from beluga_graph.codec import Codec, Unregistered
 from beluga_graph.kernel.shape import TOOL, NodeShape
-from beluga_graph.kernel.words import EventFields, Patch, Value
+from beluga_graph.kernel.types import EventFields, Patch, Value
 
 __all__ = ["Event", "Failure", "asked_about", "make_event", "revive", "stored_events"]
 

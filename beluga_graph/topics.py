@@ -14,9 +14,9 @@ from __future__ import annotations
 from itertools import accumulate
 from operator import or_
 
-from beluga_graph.codec.shown import shown
+from beluga_graph.codec.safe_repr import shown
 from beluga_graph.errors import BadTopic
-from beluga_graph.names import is_blank
+from beluga_graph.kernel.names import is_blank
 
 __all__ = ["TOPIC_LENGTH_MAX", "check_pattern", "check_topic", "chooses"]
 

@@ -7,21 +7,21 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from beluga_graph.agents.calls import approval_of, revision_of, tool_body
 from beluga_graph.agents.conversation import Conversation
+from beluga_graph.agents.handoff_nodes import AGAIN, lending, transfer
 from beluga_graph.agents.handoffs import Handoff, handoff_to
-from beluga_graph.agents.output import Output
+from beluga_graph.agents.model_turn import ANSWER, CALLS, Turn
+from beluga_graph.agents.output_type import Output
 from beluga_graph.agents.persona import Persona
+from beluga_graph.agents.tool_calls import approval_of, revision_of, tool_body
 from beluga_graph.agents.tools import Tool, as_tool
-from beluga_graph.agents.transfers import AGAIN, lending, transfer
-from beluga_graph.agents.turn import ANSWER, CALLS, Turn
-from beluga_graph.context import Context, inside
 from beluga_graph.errors import BadName, DelegationCycle, DuplicateNode, ModelError, ToolError
+from beluga_graph.execution.context import Context, inside
+from beluga_graph.flows.checks import check_name, checked_types
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.names import check_name, checked_types
-from beluga_graph.graph import END, START, Branch, Declared, DeclaredNode
 from beluga_graph.models.base import Model, resolve
 from beluga_graph.models.messages import ToolCall
+from beluga_graph.plan.declared import END, START, Branch, Declared, DeclaredNode
 from beluga_graph.policy import Retry
 
 __all__ = ["Agent"]

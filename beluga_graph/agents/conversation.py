@@ -12,14 +12,14 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel
 
-from beluga_graph.attempt import Attempt
-from beluga_graph.context import Context, inside
 from beluga_graph.events import Failure
-from beluga_graph.kernel.words import Value
+from beluga_graph.execution.attempt import Attempt
+from beluga_graph.execution.context import Context, inside
+from beluga_graph.kernel.types import Value
 from beluga_graph.models.messages import Echo, Message, ToolCall
 from beluga_graph.reducers import add, append, merge
 
-__all__ = ["Conversation", "Outcome", "Pending", "View", "as_json", "as_text", "revision_key", "seen"]
+__all__ = ["Conversation", "FilteredHistory", "Outcome", "Pending", "as_json", "as_text", "revision_key", "seen"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class FilteredHistory:
     """What is seen of a conversation after an input filter changed it: `base`, then messages from `start` on."""
 
     base: tuple[Message, ...]
@@ -66,7 +66,7 @@ class Conversation(BaseModel):
 
     messages: Annotated[list[Message], append] = []
     pending: Pending | None = None
-    view: View | None = None
+    view: FilteredHistory | None = None
     active: str = ""
     """The agent that answers next."""
     turns: Annotated[dict[str, int], merge] = {}
@@ -156,7 +156,7 @@ class _Known:
     def of_view(self, state: Any, stored: Value) -> tuple[list[Message], int]:
         """Return the view that a filter left, and where the call's own begin; `stored` tells one from another."""
         if self._view is None or self._view[0] != stored:
-            found: View = state.view
+            found: FilteredHistory = state.view
             self._view = (stored, _Row(found.base), found.start)
         return self._view[1].fresh(), self._view[2]
 

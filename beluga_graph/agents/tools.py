@@ -13,13 +13,13 @@ from typing import Annotated, Any, get_type_hints, overload
 
 from pydantic import ValidationError
 
-from beluga_graph.agents.docstrings import parameter_texts
-from beluga_graph.agents.output import problems
+from beluga_graph.agents.docstring_params import parameter_texts
+from beluga_graph.agents.output_type import problems
 from beluga_graph.errors import ToolError
-from beluga_graph.flows.names import check_approval
-from beluga_graph.graph import Approval
+from beluga_graph.flows.checks import check_approval
 from beluga_graph.models.messages import ToolSpec
 from beluga_graph.plan import Body
+from beluga_graph.plan.declared import Approval
 from beluga_graph.policy import Retry
 
 __all__ = ["Tool", "as_tool", "check_tool_name", "tool"]

@@ -7,25 +7,25 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
+from beluga_graph.bus.backpressure import Door, Drain, Turn
 from beluga_graph.bus.event import BusEvent, DeadLetter, ObservedEdge
+from beluga_graph.bus.flow_runs import handler_of
 from beluga_graph.bus.log import Appended, Log
-from beluga_graph.bus.observed import Observed, drawn
 from beluga_graph.bus.record import Record, recorded, relayed
-from beluga_graph.bus.runs import handler_of
 from beluga_graph.bus.subscription import Delivery, Handler, Subscription, check_name, ended, handled_now
-from beluga_graph.bus.waits import Door, Drain, Turn
+from beluga_graph.bus.topology import Topology, drawn
 from beluga_graph.clock import Clock, checked_clock
 from beluga_graph.codec import Codec, NameTaken, Registry
 from beluga_graph.errors import BusClosed, BusError
+from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.policy import at_least_one
-from beluga_graph.published import Message
-from beluga_graph.threads import DaemonPool
+from beluga_graph.storage.outbox_records import Message
 from beluga_graph.topics import check_pattern, chooses
 from stores import LMDBStore, MemoryStore
 from stores.base import Store
 
 if TYPE_CHECKING:
-    from beluga_graph.engine import Engine
+    from beluga_graph.engine.engine import Engine
     from beluga_graph.flows.flow import Flow
 
 __all__ = ["EventBus"]
@@ -71,7 +71,7 @@ class EventBus:
         self._log = Log(store, self._codec, forgets=in_memory)
         self._log.grown = self._wake
         self._log.owed = lambda: set().union(*(found.owed for found in self._subscriptions))
-        self._observed = Observed(store)
+        self._observed = Topology(store)
         # A thread for each subscription whose handler is sync, and no fewer: one that hangs has only its own.
         self._pool = DaemonPool(sys.maxsize, name="beluga-graph-bus")
         self._max_queue = max_queue

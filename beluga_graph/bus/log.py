@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 from beluga_graph.bus.event import BusEvent, DeadLetter
 from beluga_graph.bus.record import Record
-from beluga_graph.bus.strangers import Strangers
+from beluga_graph.bus.unregistered import Strangers
 from beluga_graph.codec import Codec, CodecError, DamagedRecord
-from beluga_graph.committer import BATCH_BYTES, Committer
-from beluga_graph.disk import read, sealed, short
+from beluga_graph.storage.committer import BATCH_BYTES, Committer
+from beluga_graph.storage.keys import read, sealed, short
 from stores.base import Check, Conflict, Delete, Op, Put, Store
 
 __all__ = ["Appended", "Cursor", "Log"]

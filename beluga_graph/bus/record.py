@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from beluga_graph.bus.event import BusEvent
 from beluga_graph.codec import Codec, NotData
-from beluga_graph.published import Message
+from beluga_graph.storage.outbox_records import Message
 from beluga_graph.topics import check_topic
 
 __all__ = ["Record", "recorded", "relayed"]

@@ -20,14 +20,14 @@ from beluga_graph.bus.record import Record
 from beluga_graph.clock import Clock
 from beluga_graph.codec import CodecError, DamagedRecord
 from beluga_graph.errors import BusError
-from beluga_graph.names import NAME_LENGTH_MAX, is_name
-from beluga_graph.threads import DaemonPool
+from beluga_graph.execution.thread_pool import DaemonPool
+from beluga_graph.kernel.names import NAME_LENGTH_MAX, is_name
 from beluga_graph.topics import chooses
 from stores.base import Conflict, Op, StoreClosed
 
 if TYPE_CHECKING:
+    from beluga_graph.bus.backpressure import Turn
     from beluga_graph.bus.bus import EventBus
-    from beluga_graph.bus.waits import Turn
 
 __all__ = ["Delivery", "Handler", "Subscription", "check_name", "ended", "handled_now"]
 

@@ -11,12 +11,17 @@ from typing import Annotated
 import typer
 
 from beluga_graph import __version__
-from beluga_graph.cli import checking, comparing, drawing, looking, operating, showing
-from beluga_graph.cli.drawing import Form, Shade
-from beluga_graph.cli.ends import Exit, complain, told
+from beluga_graph.cli import operating
+from beluga_graph.cli.commands import diff as comparing
+from beluga_graph.cli.commands import draw as drawing
+from beluga_graph.cli.commands import runs as looking
+from beluga_graph.cli.commands import show as showing
+from beluga_graph.cli.commands import verify as checking
+from beluga_graph.cli.commands.draw import Form, Shade
+from beluga_graph.cli.exit_codes import Exit, complain, told
 from beluga_graph.cli.options import CODES, Json, RunId, Store, default_store
-from beluga_graph.cli.shown import as_json
-from beluga_graph.run import RunStatus
+from beluga_graph.cli.terminal_text import as_json
+from beluga_graph.engine.run import RunStatus
 
 __all__ = ["app"]
 
@@ -108,7 +113,7 @@ def demo(
     where it was killed, and ends in the same report. Needs no key, no network and no server, unless
     you name a model; then too no answer is paid for twice.
     """
-    from beluga_graph.cli.demo import demo as run_demo  # noqa: PLC0415 - looking into a store needs no pipeline
+    from beluga_graph.cli.commands.demo import demo as run_demo  # noqa: PLC0415 - looking into a store needs no pipeline
 
     run_demo(folder, store=store, output=output, fresh=fresh, pause_s=slow, durability=durability.value, model=model)
 

@@ -10,12 +10,15 @@ from typing import Annotated
 
 import typer
 
-from beluga_graph.cli import deploying, driving, sending, tending
-from beluga_graph.cli.ends import told
-from beluga_graph.cli.given import assignments, from_json, seconds_in
+from beluga_graph.cli.commands import check as deploying
+from beluga_graph.cli.commands import drive as driving
+from beluga_graph.cli.commands import maintain as tending
+from beluga_graph.cli.commands import signals as sending
+from beluga_graph.cli.exit_codes import told
 from beluga_graph.cli.options import CODES, FlowName, Json, RunId, Store, default_store
-from beluga_graph.graph import MISSING
-from beluga_graph.run import RunStatus
+from beluga_graph.cli.parsing import assignments, from_json, seconds_in
+from beluga_graph.engine.run import RunStatus
+from beluga_graph.plan.declared import MISSING
 
 __all__ = ["app"]
 

@@ -23,10 +23,10 @@ from beluga_graph.codec.errors import (
     TooLarge,
     UnknownType,
 )
-from beluga_graph.codec.fixed import is_fixed
+from beluga_graph.codec.immutable import is_fixed
 from beluga_graph.codec.records import seal, unseal
 from beluga_graph.codec.registry import Registry
-from beluga_graph.codec.standin import StandIn
+from beluga_graph.codec.stand_in import StandIn
 from beluga_graph.codec.values import MAX_BYTES, Codec, Unregistered, decode, encode
 
 __all__ = [

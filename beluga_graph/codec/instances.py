@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from beluga_graph.codec.errors import CodecError, DoesNotFit
-from beluga_graph.codec.leaves import Refused
 from beluga_graph.codec.registry import Entry
-from beluga_graph.codec.shown import qualified
+from beluga_graph.codec.safe_repr import qualified
+from beluga_graph.codec.scalars import Refused
 
 __all__ = ["build", "take_apart"]
 

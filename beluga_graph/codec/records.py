@@ -18,7 +18,7 @@ from typing import Any
 import msgpack
 
 from beluga_graph.codec.errors import DamagedRecord, NotData, TooDeep
-from beluga_graph.codec.shown import shown
+from beluga_graph.codec.safe_repr import shown
 
 __all__ = ["seal", "unseal"]
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from beluga_graph.codec.errors import NameTaken
+from beluga_graph.codec.former_names import FORMER_NAMES
 
 __all__ = ["BUILT_IN", "Entry", "Registry", "class_name", "kind_of"]
 
@@ -81,8 +82,8 @@ class Registry:
         return self._by_class.get(cls)
 
     def entry_named(self, name: str) -> Entry | None:
-        """Return the entry with this name in bytes."""
-        return self._by_name.get(name)
+        """Return the entry with this name in bytes; a name that earlier code wrote counts as the one of today."""
+        return self._by_name.get(name) or self._by_name.get(FORMER_NAMES.get(name, ""))
 
     def __contains__(self, cls: object) -> bool:
         return cls in self._by_class

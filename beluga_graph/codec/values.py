@@ -20,7 +20,6 @@ from typing import Any
 import msgpack
 
 from beluga_graph.codec import instances
-from beluga_graph.codec.crowds import CROWD, has_large_dict, is_crowded, largest_dicts
 from beluga_graph.codec.errors import (
     CodecError,
     DamagedValue,
@@ -30,11 +29,12 @@ from beluga_graph.codec.errors import (
     TooLarge,
     UnknownType,
 )
-from beluga_graph.codec.leaves import LEAF_READERS, LEAF_WRITERS, Refused
+from beluga_graph.codec.hash_collisions import CROWD, has_large_dict, is_crowded, largest_dicts
 from beluga_graph.codec.registry import Registry
-from beluga_graph.codec.shown import qualified, shown
-from beluga_graph.codec.standin import StandIn
-from beluga_graph.codec.walk import SCALARS, Path, Walk, joined
+from beluga_graph.codec.safe_repr import qualified, shown
+from beluga_graph.codec.scalars import LEAF_READERS, LEAF_WRITERS, Refused
+from beluga_graph.codec.stand_in import StandIn
+from beluga_graph.codec.value_paths import SCALARS, Path, Walk, joined
 
 __all__ = ["MAX_BYTES", "Codec", "Unregistered", "decode", "encode"]
 

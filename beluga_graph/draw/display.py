@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from html import escape
 from typing import Protocol
 
-from beluga_graph.codec.shown import plain
-from beluga_graph.draw.ascii import ascii_art
+from beluga_graph.codec.safe_repr import plain
+from beluga_graph.draw.formats.ascii import ascii_art
+from beluga_graph.draw.formats.svg import svg
 from beluga_graph.draw.overlay import Overlay
 from beluga_graph.draw.picture import BEGIN, BEGIN_KIND, END_KIND, Box, Picture, picture
 from beluga_graph.draw.sketch import sketch
-from beluga_graph.draw.svg import svg
-from beluga_graph.graph import Declared
 from beluga_graph.kernel.shape import END
 from beluga_graph.plan import Plan
+from beluga_graph.plan.declared import Declared
 
 __all__ = ["bundle", "fault_of", "flow_bundle", "table"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from beluga_graph.draw.marks import Mark
 from beluga_graph.draw.picture import Picture
 from beluga_graph.draw.text import shown_duration, shown_number
 from beluga_graph.draw.theme import STATUS_SIGNS
-from beluga_graph.draw.trail import Trail
 from beluga_graph.kernel.rules import is_answer
+from beluga_graph.trace.trace import Trace
+from beluga_graph.trace.visits import NodeStats
 
 __all__ = ["Overlay", "badge_of", "badge_parts", "overlay_of"]
 
@@ -24,7 +24,7 @@ class Overlay:
     run_id: str
     status: str
     seq: int
-    marks: dict[str, Mark] = field(default_factory=dict)
+    marks: dict[str, NodeStats] = field(default_factory=dict)
     """By name of a box; of all boxes that are nodes."""
     taken: dict[str, int] = field(default_factory=dict)
     """By id of a line: how often; of the lines that were taken."""
@@ -35,7 +35,7 @@ class Overlay:
 
     def signed(self, name: str) -> str:
         """Return the badge of a box after the sign of its status, `""` where the run never came."""
-        mark = self.marks.get(name, Mark())
+        mark = self.marks.get(name, NodeStats())
         badge = badge_of(mark)
         return f"{STATUS_SIGNS[mark.status]} {badge}" if badge else ""
 
@@ -44,7 +44,7 @@ class Overlay:
         return {line: f"{TIMES}{count}" for line, count in self.taken.items() if count > 1}
 
 
-def overlay_of(trail: Trail, picture: Picture) -> Overlay:
+def overlay_of(trail: Trace, picture: Picture) -> Overlay:
     """Return what a picture shows of a run as far as its trail goes."""
     taken = {line.id: trail.times(line) for line in picture.lines}
     return Overlay(
@@ -56,7 +56,7 @@ def overlay_of(trail: Trail, picture: Picture) -> Overlay:
     )
 
 
-def badge_of(mark: Mark) -> str:
+def badge_of(mark: NodeStats) -> str:
     """Return what a run did at a node in one short line: visits, attempts, time, tokens, what it waits for."""
     if not mark.visits:
         return ""
@@ -66,7 +66,7 @@ def badge_of(mark: Mark) -> str:
     return " · ".join(parts) if parts else mark.status
 
 
-def badge_parts(mark: Mark) -> tuple[list[str], list[str]]:
+def badge_parts(mark: NodeStats) -> tuple[list[str], list[str]]:
     """Return what stands in a badge before the time that a visit takes, and what stands after it."""
     before = [f"{TIMES}{mark.visits}"] if mark.visits > 1 else []
     if mark.attempts > mark.visits:

@@ -7,10 +7,10 @@ from contextlib import suppress
 
 from beluga_graph.draw.picture import BEGIN, BEGIN_KIND, END_KIND, Box, Line, Picture, inner_point, note_of
 from beluga_graph.errors import GraphError
-from beluga_graph.graph import END, START, Declared, DeclaredNode
 from beluga_graph.kernel.shape import END as LEAVE
 from beluga_graph.kernel.shape import NodeShape, RetryShape
 from beluga_graph.plan.compile import completed
+from beluga_graph.plan.declared import END, START, Declared, DeclaredNode
 
 __all__ = ["sketch"]
 

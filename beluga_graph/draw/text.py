@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 from textwrap import wrap
 
-from beluga_graph.codec.shown import plain
+from beluga_graph.codec.safe_repr import plain
 
 __all__ = ["clean", "clipped", "columns_of", "fault_lines", "shown_duration", "shown_number", "width_of"]
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from beluga_graph.graph import Declared
 from beluga_graph.plan import Plan, compile_graph
+from beluga_graph.plan.declared import Declared
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from networkx import MultiDiGraph
 
-    from beluga_graph.draw.formats import Format, Theme
+    from beluga_graph.draw.render import Format, Theme
     from beluga_graph.events import Event
 
 __all__ = ["Flow"]
@@ -66,7 +66,7 @@ class Flow:
 
     def to_networkx(self) -> MultiDiGraph[str]:
         """Return the flow as a `networkx.MultiDiGraph`: nodes by path, with their shape's fields as attributes."""
-        from beluga_graph.draw.export import to_networkx  # noqa: PLC0415 - networkx is slow to import
+        from beluga_graph.draw.formats.networkx_graph import to_networkx  # noqa: PLC0415 - networkx is slow to import
 
         return to_networkx(self.plan().shape)
 
@@ -80,20 +80,20 @@ class Flow:
         return flow_bundle(self)
 
     def _drawn(self, form: Format, depth: int | None, theme: Theme = "auto") -> str:
-        from beluga_graph.draw.formats import drawn  # noqa: PLC0415 - drawing is loaded when one draws
+        from beluga_graph.draw.render import drawn  # noqa: PLC0415 - drawing is loaded when one draws
 
         return drawn(self.plan().shape, form, depth=depth, theme=theme)
 
     async def invoke(self, value: Any, **options: Any) -> Any:
         """Run the flow on an engine in memory and return its output; `options` as in `Engine.execute`."""
-        from beluga_graph.engine import Engine  # noqa: PLC0415 - a flow can be built and drawn without it
+        from beluga_graph.engine.engine import Engine  # noqa: PLC0415 - a flow can be built and drawn without it
 
         async with Engine() as engine:
             return await engine.execute(self, value, **options)
 
     async def stream(self, value: Any, **options: Any) -> AsyncIterator[Event]:
         """Run the flow on an engine in memory and yield its events; `options` as in `Engine.stream`."""
-        from beluga_graph.engine import Engine  # noqa: PLC0415 - a flow can be built and drawn without it
+        from beluga_graph.engine.engine import Engine  # noqa: PLC0415 - a flow can be built and drawn without it
 
         async with Engine() as engine:
             events = engine.stream(self, value, **options)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, overload
 
-from beluga_graph.context import Context
 from beluga_graph.errors import AmbiguousExit, BadName, DelegationCycle, DuplicateNode
+from beluga_graph.execution.context import Context
+from beluga_graph.flows.checks import check_approval, check_name, check_seconds, check_signal_name, checked_types
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.names import check_approval, check_name, check_seconds, check_signal_name, checked_types
-from beluga_graph.flows.parts import frame_of
+from beluga_graph.flows.frames import frame_of
 from beluga_graph.flows.steps import Part
-from beluga_graph.graph import MISSING, Approval, Branch, Declared, DeclaredNode, Missing, Node, Terminal
+from beluga_graph.plan.declared import MISSING, Approval, Branch, Declared, DeclaredNode, Missing, Node, Terminal
 from beluga_graph.policy import Limits, Retry
 
 __all__ = ["Graph"]

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel
 
-from beluga_graph.context import Context, inside
+from beluga_graph.execution.context import Context, inside
+from beluga_graph.flows.checks import check_name
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.names import check_name
-from beluga_graph.flows.parts import frames_of
-from beluga_graph.graph import END, START, Branch, Declared, DeclaredNode
+from beluga_graph.flows.frames import frames_of
+from beluga_graph.plan.declared import END, START, Branch, Declared, DeclaredNode
 from beluga_graph.plan.plan import positional, wants_context
 from beluga_graph.reducers import add
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from beluga_graph.events import Failure
+from beluga_graph.flows.checks import check_name
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.names import check_name
-from beluga_graph.flows.parts import frames_of
-from beluga_graph.graph import END, START, Declared, DeclaredNode
+from beluga_graph.flows.frames import frames_of
 from beluga_graph.plan import Body
+from beluga_graph.plan.declared import END, START, Declared, DeclaredNode
 
 __all__ = ["ParallelAgent"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from beluga_graph.flows.checks import check_name
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.names import check_name
-from beluga_graph.flows.parts import frames_of
-from beluga_graph.graph import END, START, Declared
+from beluga_graph.flows.frames import frames_of
+from beluga_graph.plan.declared import END, START, Declared
 
 __all__ = ["SequentialAgent"]
 

@@ -6,10 +6,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any, overload
 
+from beluga_graph.flows.checks import check_approval, check_name, check_seconds
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.names import check_approval, check_name, check_seconds
-from beluga_graph.flows.parts import frame_of
-from beluga_graph.graph import MISSING, Approval, DeclaredNode, Missing
+from beluga_graph.flows.frames import frame_of
+from beluga_graph.plan.declared import MISSING, Approval, DeclaredNode, Missing
 from beluga_graph.policy import Retry
 
 __all__ = ["Part", "as_part", "sleep", "step", "wait_signal"]

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from beluga_graph.errors import DuplicateNode, Unreachable
+from beluga_graph.flows.checks import check_name, check_seconds, check_signal_name, checked_types
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.names import check_name, check_seconds, check_signal_name, checked_types
 from beluga_graph.flows.steps import Part, as_part
-from beluga_graph.graph import END, START, Declared
+from beluga_graph.plan.declared import END, START, Declared
 from beluga_graph.policy import Limits
 
 __all__ = ["Workflow"]

@@ -6,7 +6,7 @@ from zlib import crc32
 
 from beluga_graph.kernel.shape import NodeShape, Shape
 from beluga_graph.kernel.snapshot import Snapshot
-from beluga_graph.kernel.words import FailureFields
+from beluga_graph.kernel.types import FailureFields
 
 __all__ = [
     "RETRY_AFTER_MS_MAX",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
-from beluga_graph.kernel.words import Route, Value
+from beluga_graph.kernel.types import Route, Value
 
 __all__ = [
     "AGENT",

@@ -28,7 +28,7 @@ from beluga_graph.kernel.tokens import (
     Scope,
     Token,
 )
-from beluga_graph.kernel.words import Op, Patch, Value
+from beluga_graph.kernel.types import Op, Patch, Value
 
 __all__ = [
     "BROKEN",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from beluga_graph.kernel.words import Value
+from beluga_graph.kernel.types import Value
 
 __all__ = [
     "BROKEN",

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from beluga_graph.kernel.draft import Draft
-from beluga_graph.kernel.renaming import made_from, rename_op
+from beluga_graph.kernel.patch_builder import PatchBuilder
+from beluga_graph.kernel.renames import made_from, rename_op
 from beluga_graph.kernel.rules import RUN_TIMER, cannot_reach, delay_ms, limit, signal_of, token_timer
 from beluga_graph.kernel.shape import FAN_OUT, FRAME, JOIN, TIMER, WAIT, NodeShape, Shape
 from beluga_graph.kernel.snapshot import (
@@ -45,7 +45,7 @@ from beluga_graph.kernel.triggers import (
     Trigger,
     Work,
 )
-from beluga_graph.kernel.words import FailureFields, Patch, Value
+from beluga_graph.kernel.types import FailureFields, Patch, Value
 
 __all__ = ["NOTHING", "Change", "advance", "changes", "work"]
 
@@ -56,12 +56,12 @@ def advance(shape: Shape, run: Snapshot, trigger: Trigger) -> Patch:
     """Return what `trigger` changes in `run`; `NOTHING` if it is stale or the run has ended."""
     if run.ended or (run.status == FAILED and type(trigger) not in _REVIVING):
         return NOTHING
-    draft = Draft(shape, run, 0 if isinstance(trigger, PlanAdopted) else trigger.at)
+    draft = PatchBuilder(shape, run, 0 if isinstance(trigger, PlanAdopted) else trigger.at)
     _DECIDE[type(trigger)](draft, trigger)
     return draft.patch() if draft.ops else NOTHING
 
 
-def _started(draft: Draft, trigger: RunStarted) -> None:
+def _started(draft: PatchBuilder, trigger: RunStarted) -> None:
     if draft.run.seq:
         return
     draft.event("run_started", "", "", draft.value(draft.run.input))
@@ -70,7 +70,7 @@ def _started(draft: Draft, trigger: RunStarted) -> None:
     draft.enter("", draft.shape.entry, 0)
 
 
-def _finished(draft: Draft, trigger: NodeFinished) -> None:
+def _finished(draft: PatchBuilder, trigger: NodeFinished) -> None:
     token = draft.run.tokens.get(trigger.token)
     if token is None or token.state != RUN or token.attempt != trigger.attempt:
         return
@@ -112,7 +112,9 @@ def _finished(draft: Draft, trigger: NodeFinished) -> None:
         _too_many_steps(draft)
 
 
-def _refused_width(draft: Draft, token: Token, node: NodeShape, width: int) -> tuple[NodeShape, FailureFields] | None:
+def _refused_width(
+    draft: PatchBuilder, token: Token, node: NodeShape, width: int
+) -> tuple[NodeShape, FailureFields] | None:
     """Return who fails with what if a fan-out has too many branches, or too few for its join."""
     allowed = limit(draft.shape, draft.run, "max_width")
     if width > allowed:
@@ -138,7 +140,7 @@ def _given(token: Token, node: NodeShape) -> Value | None:
     return None if node.kind == JOIN else token.value
 
 
-def _too_many_steps(draft: Draft) -> None:
+def _too_many_steps(draft: PatchBuilder) -> None:
     """Stop the run after this step; the step itself counts, so that no finished work is lost."""
     allowed = limit(draft.shape, draft.run, "max_steps")
     message = f"the run made {allowed} steps: raise max_steps and resume, or mend the loop"
@@ -147,7 +149,7 @@ def _too_many_steps(draft: Draft) -> None:
     draft.status = FAILED
 
 
-def _failed(draft: Draft, trigger: NodeFailed) -> None:
+def _failed(draft: PatchBuilder, trigger: NodeFailed) -> None:
     token = draft.run.tokens.get(trigger.token)
     if token is None or token.state != RUN or token.attempt != trigger.attempt:
         return None
@@ -167,7 +169,7 @@ def _failed(draft: Draft, trigger: NodeFailed) -> None:
     return draft.fail(token.place, node, failure, token=token, final=trigger.final)
 
 
-def _ask_again(draft: Draft, token: Token, node: NodeShape, message: str) -> None:
+def _ask_again(draft: PatchBuilder, token: Token, node: NodeShape, message: str) -> None:
     """Put a question anew to which the answer was none: a slip of a person's must not fail the run."""
     draft.active -= 1
     _rearm(draft, token, node)
@@ -175,7 +177,7 @@ def _ask_again(draft: Draft, token: Token, node: NodeShape, message: str) -> Non
     draft.event("waiting", node.name, token.name, draft.value(token.value), name="approval")
 
 
-def _timer_fired(draft: Draft, trigger: TimerFired) -> None:
+def _timer_fired(draft: PatchBuilder, trigger: TimerFired) -> None:
     run = draft.run
     if run.timers.get(trigger.timer) != trigger.due:
         return None
@@ -198,7 +200,7 @@ def _timer_fired(draft: Draft, trigger: TimerFired) -> None:
     return draft.fail(f"{name}[0]/", node, failure, own=False)
 
 
-def _token_due(draft: Draft, token: Token, timer: str) -> None:
+def _token_due(draft: PatchBuilder, token: Token, timer: str) -> None:
     node = draft.shape.nodes[token.node]
     if token.state == RETRY:
         if node.kind == FRAME:
@@ -219,7 +221,7 @@ def _token_due(draft: Draft, token: Token, timer: str) -> None:
     return draft.fail(token.place, node, failure, token=token)
 
 
-def _open_again(draft: Draft, token: Token, node: NodeShape) -> None:
+def _open_again(draft: PatchBuilder, token: Token, node: NodeShape) -> None:
     made = made_from(token.name, token.place)
     draft.drop(token)
     index = draft.value(token.value)
@@ -227,7 +229,7 @@ def _open_again(draft: Draft, token: Token, node: NodeShape) -> None:
     draft.enter(place, entry, index)
 
 
-def _signal(draft: Draft, trigger: SignalReceived) -> None:
+def _signal(draft: PatchBuilder, trigger: SignalReceived) -> None:
     run, signal = draft.run, trigger.signal
     waiting = run.waits.get(signal)
     if not waiting or run.inbox.get(signal, 0) != trigger.position:
@@ -247,20 +249,20 @@ def _signal(draft: Draft, trigger: SignalReceived) -> None:
     return None
 
 
-def _cancelled(draft: Draft, trigger: CancelRequested) -> None:
+def _cancelled(draft: PatchBuilder, trigger: CancelRequested) -> None:
     draft.event("error", "", "", None, failure="RunCancelled", message="the run was cancelled")
     draft.ops.append(("error", draft.value(("", "RunCancelled", "the run was cancelled", 1, None))))
     draft.status = CANCELLED
 
 
-def _resumed(draft: Draft, trigger: RunResumed) -> None:
+def _resumed(draft: PatchBuilder, trigger: RunResumed) -> None:
     for name, value in trigger.limits:
         draft.ops.append(("limit", name, value))
     if draft.run.status == FAILED:
         _revive(draft)
 
 
-def _revive(draft: Draft) -> None:
+def _revive(draft: PatchBuilder) -> None:
     draft.ops.append(("error", None))
     draft.status = RUNNING
     for token in draft.run.tokens.values():
@@ -268,14 +270,14 @@ def _revive(draft: Draft) -> None:
             _rearm(draft, token, draft.shape.nodes[token.node])
 
 
-def _forked(draft: Draft, trigger: RunForked) -> None:
+def _forked(draft: PatchBuilder, trigger: RunForked) -> None:
     if draft.run.seq:
         return
     draft.event("run_started", "", "", draft.value(draft.run.input))
     _revive(draft)
 
 
-def _rearm(draft: Draft, token: Token, node: NodeShape) -> None:
+def _rearm(draft: PatchBuilder, token: Token, node: NodeShape) -> None:
     """Let a failed node try again, with all the attempts of its policy."""
     attempt = token.attempt + 1  # never an attempt's number twice: a late result of the old one must not count
     if node.kind == FRAME:
@@ -296,7 +298,7 @@ def _rearm(draft: Draft, token: Token, node: NodeShape) -> None:
     return None
 
 
-def _taken_over(draft: Draft, trigger: RunTakenOver) -> None:
+def _taken_over(draft: PatchBuilder, trigger: RunTakenOver) -> None:
     if trigger.counts is not None:
         draft.ops += [("interrupt", name, count) for name, count in trigger.counts]
         return
@@ -305,7 +307,7 @@ def _taken_over(draft: Draft, trigger: RunTakenOver) -> None:
             draft.ops.append(("interrupt", token.name))
 
 
-def _trial(draft: Draft, trigger: TrialBegun | TrialBrokenOff) -> None:
+def _trial(draft: PatchBuilder, trigger: TrialBegun | TrialBrokenOff) -> None:
     token = draft.run.tokens.get(trigger.token)
     if token is None or token.state != RUN or token.attempt != trigger.attempt:
         return
@@ -313,7 +315,7 @@ def _trial(draft: Draft, trigger: TrialBegun | TrialBrokenOff) -> None:
     draft.ops.append(("interrupt", token.name, token.interruptions + more))
 
 
-def _adopted(draft: Draft, trigger: PlanAdopted) -> None:
+def _adopted(draft: PatchBuilder, trigger: PlanAdopted) -> None:
     draft.ops.append(("plan", trigger.fingerprint))
     if trigger.rename:
         draft.ops.append(rename_op(draft.run, trigger.rename))

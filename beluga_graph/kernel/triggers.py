@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-from beluga_graph.kernel.words import EventFields, Renames, Route, Value
+from beluga_graph.kernel.types import EventFields, Renames, Route, Value
 
 __all__ = [
     "ArmTimer",

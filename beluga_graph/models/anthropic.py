@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from beluga_graph.errors import ModelError
 from beluga_graph.models.anthropic_wire import AnthropicAnswer, to_anthropic
-from beluga_graph.models.faults import as_model_error
-from beluga_graph.models.loops import LoopClients
+from beluga_graph.models.clients import LoopClients
+from beluga_graph.models.exchange import Phase, converse, usable_key
 from beluga_graph.models.messages import Reply, Request
-from beluga_graph.models.talk import Phase, converse, usable_key
+from beluga_graph.models.provider_errors import as_model_error
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic

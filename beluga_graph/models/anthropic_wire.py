@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from beluga_graph.errors import ModelError
 from beluga_graph.models.messages import Echo, Message, NativePart, Part, Reply, Request, StopReason, ToolCall, Usage
-from beluga_graph.models.schemas import closed
-from beluga_graph.models.sendable import arguments_of, body_with_settings, sendable
-from beluga_graph.models.text import Mender, mend, mend_all
-from beluga_graph.models.wire import Truncated, count, distinct_ids, echoed, stop_reason
+from beluga_graph.models.normalize import arguments_of, body_with_settings, sendable
+from beluga_graph.models.strict_schema import closed
+from beluga_graph.models.unicode_text import Mender, mend, mend_all
+from beluga_graph.models.wire_common import Truncated, count, distinct_ids, echoed, stop_reason
 
 if TYPE_CHECKING:
     from anthropic.types import RawMessageStreamEvent

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from beluga_graph.errors import ModelError
 from beluga_graph.models.messages import Image, Message, NativePart, Part, Reply, Request, StopReason, ToolCall, Usage
-from beluga_graph.models.schemas import closed
-from beluga_graph.models.sendable import body_with_settings, sendable
-from beluga_graph.models.text import Mender, mend
-from beluga_graph.models.wire import Truncated, count, distinct_ids, stop_reason
+from beluga_graph.models.normalize import body_with_settings, sendable
+from beluga_graph.models.strict_schema import closed
+from beluga_graph.models.unicode_text import Mender, mend
+from beluga_graph.models.wire_common import Truncated, count, distinct_ids, stop_reason
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionChunk

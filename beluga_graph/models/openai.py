@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from beluga_graph.errors import ModelError
 from beluga_graph.models.chat import ChatAnswer, to_chat
-from beluga_graph.models.faults import as_model_error
-from beluga_graph.models.loops import LoopClients
+from beluga_graph.models.clients import LoopClients
+from beluga_graph.models.exchange import Phase, converse, usable_key
 from beluga_graph.models.messages import Reply, Request
+from beluga_graph.models.provider_errors import as_model_error
 from beluga_graph.models.responses import ResponsesAnswer, to_responses
-from beluga_graph.models.talk import Phase, converse, usable_key
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

@@ -18,10 +18,10 @@ from beluga_graph.models.messages import (
     ToolCall,
     Usage,
 )
-from beluga_graph.models.schemas import closed
-from beluga_graph.models.sendable import body_with_settings, sendable
-from beluga_graph.models.text import Mender, mend
-from beluga_graph.models.wire import FailedAnswer, Truncated, count, distinct_ids, echoed, stop_reason
+from beluga_graph.models.normalize import body_with_settings, sendable
+from beluga_graph.models.strict_schema import closed
+from beluga_graph.models.unicode_text import Mender, mend
+from beluga_graph.models.wire_common import FailedAnswer, Truncated, count, distinct_ids, echoed, stop_reason
 
 if TYPE_CHECKING:
     from openai.types.responses import Response, ResponseStreamEvent

@@ -9,14 +9,14 @@ from typing import Any
 from beluga_graph.codec import Codec, Registry
 from beluga_graph.errors import BadState, EdgeTypeMismatch, UnclosedFanOut, Unreachable
 from beluga_graph.events import Failure
-from beluga_graph.graph import END, MISSING, START, Declared, DeclaredNode
 from beluga_graph.kernel.shape import CHOICE, FRAME, NodeShape, RetryShape, Shape
 from beluga_graph.kernel.shape import END as LEAVE
-from beluga_graph.plan.fit import fits, input_type, output_type
+from beluga_graph.plan.approvals import fitting, with_questions
+from beluga_graph.plan.channels import StateBinding, bind_state, type_name
+from beluga_graph.plan.declared import END, MISSING, START, Declared, DeclaredNode
 from beluga_graph.plan.paths import check_paths
 from beluga_graph.plan.plan import Binding, Body, Plan, fingerprint_of
-from beluga_graph.plan.questions import fitting, with_questions
-from beluga_graph.plan.state import StateBinding, bind_state, type_name
+from beluga_graph.plan.type_check import fits, input_type, output_type
 from beluga_graph.policy import Limits, Retry
 
 __all__ = ["compile_graph", "completed"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from beluga_graph.errors import AmbiguousExit, NoWayOut, UnclosedFanOut, UnknownNode, Unreachable
-from beluga_graph.graph import END, START, Declared
+from beluga_graph.plan.declared import END, START, Declared
 
 __all__ = ["check_paths", "reachable", "successors"]
 

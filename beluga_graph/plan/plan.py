@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from beluga_graph.codec import Codec, TooLarge
 from beluga_graph.errors import LimitReached
 from beluga_graph.kernel.shape import Shape
-from beluga_graph.plan.state import StateBinding
+from beluga_graph.plan.channels import StateBinding
 from beluga_graph.policy import Retry
 
 __all__ = ["Binding", "Body", "Compilable", "Plan", "fingerprint_of"]

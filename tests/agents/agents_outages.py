@@ -12,8 +12,8 @@ from zlib import crc32
 from agents_checks import assert_valid
 
 from beluga_graph import Agent, Context, Engine, ModelError, Outcome, RunStatus, SequentialAgent, handoff_to, tool
-from beluga_graph.history import read_steps
 from beluga_graph.models.messages import Message, Request
+from beluga_graph.storage.run_log import read_steps
 from beluga_graph.testing import ScriptedModel, ToolCall
 from stores import MemoryStore
 from stores.base import Delete, Durability, Op, StoreError

@@ -27,8 +27,8 @@ from beluga_graph import (
     SequentialAgent,
     run_sync,
 )
-from beluga_graph.graph import END, START
 from beluga_graph.models.messages import Message, Reply, Request, Usage
+from beluga_graph.plan.declared import END, START
 from beluga_graph.testing import ScriptedModel, ToolCall, VirtualClock
 
 

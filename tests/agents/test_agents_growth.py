@@ -190,7 +190,7 @@ async def test_an_engine_that_is_new_to_a_session_reads_each_of_its_messages_onc
 
 
 async def test_sessions_whose_messages_are_no_longer_kept_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("beluga_graph.recent.Recent.__init__.__defaults__", (100,))
+    monkeypatch.setattr("beluga_graph.execution.decoded_cache.DecodedCache.__init__.__defaults__", (100,))
     model = ScriptedModel(lambda _: "x" * 90)
     async with Engine() as engine:
         for turn in range(3):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from beluga_graph import RunStatus
 from beluga_graph.events import revive
-from beluga_graph.history import History, rebuild
-from beluga_graph.session import Session, session_items
+from beluga_graph.storage.run_log import History, rebuild
+from beluga_graph.storage.sessions import Session, session_items
 from stores.base import Durability
 
 effort = settings(max_examples=60, deadline=None, print_blob=True)

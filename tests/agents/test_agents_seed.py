@@ -22,8 +22,8 @@ from beluga_graph import (
     handoff_to,
     tool,
 )
-from beluga_graph.graph import END, START
 from beluga_graph.models.messages import Request
+from beluga_graph.plan.declared import END, START
 from beluga_graph.testing import ScriptedModel, ToolCall
 
 # Sequential.

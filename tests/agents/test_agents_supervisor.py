@@ -24,8 +24,8 @@ from beluga_graph import (
     SequentialAgent,
     handoff_to,
 )
-from beluga_graph.graph import END, START
 from beluga_graph.models.messages import Request
+from beluga_graph.plan.declared import END, START
 from beluga_graph.testing import ScriptedModel, ToolCall
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from beluga_graph import BusError, BusEvent, EventBus
 from beluga_graph.bus import subscription as bus_subscription
-from beluga_graph.cli.checking import check
+from beluga_graph.cli.commands.verify import check
 from beluga_graph.testing import VirtualClock
 from stores import LMDBStore, MemoryStore
 from stores.base import Put

@@ -26,8 +26,8 @@ from beluga_graph import (
     Workflow,
     wait_signal,
 )
-from beluga_graph.bus.runs import run_id_of
-from beluga_graph.disk import check_run_id
+from beluga_graph.bus.flow_runs import run_id_of
+from beluga_graph.storage.keys import check_run_id
 from beluga_graph.testing import ScriptedModel
 from stores import MemoryStore
 from stores.base import Delete

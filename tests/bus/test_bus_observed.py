@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from beluga_graph import EventBus
-from beluga_graph.bus import observed as bus_observed
+from beluga_graph.bus import topology as bus_observed
 from beluga_graph.codec import DamagedRecord
 from stores.base import Put
 

@@ -13,7 +13,7 @@ import pytest
 
 from beluga_graph import BusClosed, BusEvent, EventBus
 from beluga_graph.bus import log as bus_log
-from beluga_graph.cli.checking import check
+from beluga_graph.cli.commands.verify import check
 from beluga_graph.testing import VirtualClock
 from stores import LMDBStore, MemoryStore
 from stores.base import Put, Store, StoreError

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from beluga_graph import BusEvent, EventBus
-from beluga_graph.bus import strangers
+from beluga_graph.bus import unregistered as strangers
 from beluga_graph.codec import Unregistered
 from stores import MemoryStore
 

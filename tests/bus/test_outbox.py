@@ -21,10 +21,10 @@ from beluga_graph import (
     RunFailed,
     RunStatus,
 )
-from beluga_graph import outbox as outbox_module
-from beluga_graph.cli.checking import check
+from beluga_graph.cli.commands.verify import check
 from beluga_graph.codec import Registry
-from beluga_graph.published import Message
+from beluga_graph.runtime import outbox_relay as outbox_module
+from beluga_graph.storage.outbox_records import Message
 from stores import MemoryStore
 from stores.base import Put
 

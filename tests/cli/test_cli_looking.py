@@ -11,7 +11,7 @@ from cli_documents import ENVIRONMENT, invoke, spawn
 from beluga_graph import END, START, Context, Engine, Graph, RunFailed
 from beluga_graph.cli import operating
 from beluga_graph.cli.app import app
-from beluga_graph.disk import Keys, sealed
+from beluga_graph.storage.keys import Keys, sealed
 from stores import LMDBStore
 from stores.base import Delete, Put
 

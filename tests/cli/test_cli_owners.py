@@ -7,8 +7,8 @@ import pytest
 from cli_documents import invoke
 from test_cli_operating import begin
 
-from beluga_graph.disk import sealed
-from beluga_graph.lease import _machine
+from beluga_graph.storage.keys import sealed
+from beluga_graph.storage.leases import _machine
 from stores import LMDBStore, Put
 
 FLOW = "cli_flows:napping"

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from beluga_graph.cli.glance import glance, glance_apart
-from beluga_graph.cli.shown import as_json, brief, one_line, plain
+from beluga_graph.cli.summaries import glance, glance_apart
+from beluga_graph.cli.terminal_text import as_json, brief, one_line, plain
 from beluga_graph.codec import Codec, Registry, Unregistered
 
 

@@ -18,9 +18,9 @@ import verifying_child
 from healthy_stores import fill
 
 from beluga_graph import END, START, Engine, Graph, RunFailed
-from beluga_graph.cli.checking import check, check_path
-from beluga_graph.disk import Keys, read, sealed, short
-from beluga_graph.history import rebuild
+from beluga_graph.cli.commands.verify import check, check_path
+from beluga_graph.storage.keys import Keys, read, sealed, short
+from beluga_graph.storage.run_log import rebuild
 from stores import Delete, LMDBStore, MemoryStore, Put
 
 PAGE = 4096
@@ -258,7 +258,7 @@ def test_a_record_that_is_missing_is_found(
 
 def resealed(letter: bytes, run: bytes, change: Callable[[Any], Any]) -> Callable[[LMDBStore], Put]:
     """Return what changes the last record of a kind and run, with a good checksum."""
-    from beluga_graph.disk import sealed  # noqa: PLC0415
+    from beluga_graph.storage.keys import sealed  # noqa: PLC0415
 
     def find(store: LMDBStore) -> Put:
         key, blob = list(store.scan(letter + run))[-1]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import beluga_graph
-from beluga_graph.agents.conversation import Outcome, Pending, View
+from beluga_graph.agents.conversation import FilteredHistory, Outcome, Pending
 from beluga_graph.codec import Codec, NotData, Registry
 from beluga_graph.events import Failure
 from beluga_graph.models.messages import Echo, Image, Message, NativePart, ToolCall, Usage
@@ -24,7 +24,7 @@ OWN = [
     Usage(input_tokens=3),
     Outcome("no", is_error=True),
     Pending((CALL,), {0: Outcome("late")}, (1,)),
-    View((MESSAGE, Message("user", "hi")), 4),
+    FilteredHistory((MESSAGE, Message("user", "hi")), 4),
     Failure("n", "ValueError", "bad", 2, {"given": (1, 2)}),
 ]
 

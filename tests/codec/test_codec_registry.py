@@ -1,6 +1,7 @@
 """A registry takes every class that an annotation names, and gives each one name."""
 
 import enum
+import importlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from pydantic import BaseModel, SecretStr
 from typing_extensions import TypeAliasType
 
 from beluga_graph.codec import CodecError, NameTaken, Registry
+from beluga_graph.codec.former_names import FORMER_NAMES
 from beluga_graph.codec.registry import class_name
 
 ROOT = Path(__file__).parents[2]
@@ -170,3 +172,13 @@ def test_the_name_is_the_same_run_as_a_program_and_imported(tmp_path: Path) -> N
 
 def test_name_taken_is_an_error_of_the_codec() -> None:
     assert issubclass(NameTaken, CodecError)
+
+
+@pytest.mark.parametrize("former", FORMER_NAMES)
+def test_a_class_that_was_moved_is_found_by_the_name_that_earlier_code_wrote(former: str) -> None:
+    module, _, name = FORMER_NAMES[former].partition(":")
+    cls = getattr(importlib.import_module(module), name)
+    assert class_name(cls) == FORMER_NAMES[former]
+    entry = Registry.of(cls).entry_named(former)
+    assert entry is not None
+    assert entry.cls is cls

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from crash_flows import FLOWS, INPUT, PATIENT, RUN_ID, Effects
 
-import beluga_graph.parking
+import beluga_graph.engine.parking
 import stores.environment
 from beluga_graph import Engine, RunConflict, RunFailed
 from stores import LMDBStore
@@ -63,7 +63,7 @@ async def parked(engine: Engine) -> None:
 async def walk(job: dict) -> object:
     folder = Path(job["folder"])
     if job["flow"] == "parks":
-        beluga_graph.parking._LOOK_S, beluga_graph.parking._SOON_MS = 0.004, 0
+        beluga_graph.engine.parking._LOOK_S, beluga_graph.engine.parking._SOON_MS = 0.004, 0
     effects = Effects(folder / "effects", pause=job["pause"], point=job["point"], count=job["count"])
     stores.environment.apply = lambda txn, ops: apply(DyingTransaction(txn, effects), ops)
     store = LMDBStore(folder / "store", durability=job["durability"])

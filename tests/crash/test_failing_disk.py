@@ -14,7 +14,7 @@ from failing_disk import build, environment, left
 from failing_disk_child import NODES
 
 from beluga_graph import Engine
-from beluga_graph.cli.checking import check
+from beluga_graph.cli.commands.verify import check
 from stores import LMDBStore
 
 FAULTS = ["meta", "sync"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from itertools import count
 
-from beluga_graph.draw.marks import Mark
 from beluga_graph.draw.overlay import Overlay
 from beluga_graph.draw.picture import BEGIN, BEGIN_KIND, END_KIND, Box, Line, Picture, inner_point
 from beluga_graph.draw.theme import KIND_WORDS, LINE_WORDS, STATUS_SIGNS
 from beluga_graph.kernel.shape import END, FRAME
+from beluga_graph.trace.visits import NodeStats
 
 __all__ = ["board"]
 
@@ -19,7 +19,7 @@ def board() -> tuple[Picture, Overlay]:
     """Return the picture, and a run laid over it."""
     boxes: list[Box] = []
     lines: list[Line] = []
-    marks: dict[str, Mark] = {}
+    marks: dict[str, NodeStats] = {}
     number = count()
 
     def point(kind: str, frame: str, path: str) -> Box:
@@ -31,7 +31,7 @@ def board() -> tuple[Picture, Overlay]:
         box = Box(
             id=f"n{next(number)}", name=inner_point(path, label), label=label, kind=kind, frame=frame, note="a note"
         )
-        marks[box.name] = Mark(status=status, visits=bool(status), attempts=1, busy_ms=850)
+        marks[box.name] = NodeStats(status=status, visits=bool(status), attempts=1, busy_ms=850)
         return box
 
     def lead(source: Box, target: Box, kind: str) -> None:

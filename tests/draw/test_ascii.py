@@ -9,12 +9,12 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from pictures import pictures
 
-from beluga_graph.draw.ascii import ascii_art
+from beluga_graph.draw.formats.ascii import ascii_art
 from beluga_graph.draw.picture import Picture
 from beluga_graph.draw.text import clean
 from beluga_graph.draw.theme import LINE_SIGNS
 from beluga_graph.flows.graph import Graph
-from beluga_graph.graph import END, START
+from beluga_graph.plan.declared import END, START
 
 Edge = tuple[str, str, str]
 

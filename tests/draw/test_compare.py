@@ -13,8 +13,8 @@ from walked_runs import HOSTILE, choosing, looping, spreading, waiting
 
 from beluga_graph import END, START, Context, Engine, Graph, RunComparison, RunNotFound, add
 from beluga_graph.codec import Unregistered
-from beluga_graph.comparison import ABSENT, apart, same
-from beluga_graph.disk import Keys
+from beluga_graph.inspection.comparison import ABSENT, apart, same
+from beluga_graph.storage.keys import Keys
 from stores.base import Delete
 
 

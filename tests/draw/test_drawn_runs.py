@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from beluga_graph import END, START, Context, Engine, Graph, Retry, Run, RunFailed, RunNotFound
-from beluga_graph.draw.marks import Mark
+from beluga_graph.trace.visits import NodeStats
 
 asked = Graph("asked")
 
@@ -59,7 +59,7 @@ async def parked(run: Run) -> None:
             return
 
 
-async def marks(engine: Engine, run_id: str, *nodes: str) -> list[Mark]:
+async def marks(engine: Engine, run_id: str, *nodes: str) -> list[NodeStats]:
     trail = await engine.trail(run_id)
     return [trail.mark(node) for node in nodes]
 

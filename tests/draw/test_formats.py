@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 from pictures import HOSTILE, pictures
 from playwright.sync_api import Browser, Page
 
-from beluga_graph.draw.dot import dot
-from beluga_graph.draw.marks import DONE, FAILED, RUNNING, WAITING, Mark
-from beluga_graph.draw.mermaid import mermaid
+from beluga_graph.draw.formats.dot import dot
+from beluga_graph.draw.formats.mermaid import mermaid
+from beluga_graph.draw.formats.svg import svg
 from beluga_graph.draw.overlay import Overlay
 from beluga_graph.draw.picture import Picture
-from beluga_graph.draw.svg import svg
 from beluga_graph.draw.text import clean, clipped
 from beluga_graph.draw.theme import KIND_WORDS
 from beluga_graph.kernel.shape import FRAME
+from beluga_graph.trace.visits import DONE, FAILED, RUNNING, WAITING, NodeStats
 
 SVG = "{http://www.w3.org/2000/svg}"
 TAGS = {"svg", "title", "style", "rect", "g", "path", "text", "circle"}
@@ -44,7 +44,9 @@ def overlays(draw: Any, picture: Picture) -> Overlay | None:
     for box in picture.boxes:
         if box.kind in KIND_WORDS:
             status = draw(st.sampled_from(["", DONE, FAILED, RUNNING, WAITING]))
-            marks[box.name] = Mark(status=status, visits=bool(status) * 2, attempts=3, busy_ms=1234, signal="x" * 9)
+            marks[box.name] = NodeStats(
+                status=status, visits=bool(status) * 2, attempts=3, busy_ms=1234, signal="x" * 9
+            )
     taken = {line.id: draw(st.integers(1, 3)) for line in picture.lines if draw(st.booleans())}
     return Overlay(run_id=draw(st.sampled_from(HOSTILE)), status="running", seq=3, marks=marks, taken=taken)
 

@@ -10,7 +10,7 @@ from board import board
 from playwright.sync_api import Browser
 
 from beluga_graph.demo.pipeline import pipeline
-from beluga_graph.draw.svg import svg
+from beluga_graph.draw.formats.svg import svg
 
 PAGE_TEXT = """<div class="page"><p class="card"><span class="label">mine</span> <b class="note badge head key">too</b>
 <i class="wire taken run node frame body drawing legend route plate dot ring icon way tip sign fault">and</i>

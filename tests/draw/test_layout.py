@@ -16,7 +16,7 @@ from playwright.sync_api import Browser
 
 from beluga_graph import END, START, Graph
 from beluga_graph.demo.pipeline import pipeline
-from beluga_graph.draw.layout import Card, Layout, Wire, layout
+from beluga_graph.draw.layout.layout import Card, Layout, Wire, layout
 from beluga_graph.draw.picture import Picture
 from beluga_graph.draw.text import width_of
 from beluga_graph.flows.flow import Flow

@@ -7,13 +7,13 @@ import pytest
 from playwright.sync_api import Page, expect
 from runs_to_show import HOSTILE, failed_page, hostile_page, long_page, nested_flow, report, report_page
 
-from beluga_graph.codec.shown import plain
+from beluga_graph.codec.safe_repr import plain
 from beluga_graph.draw.overlay import Overlay, overlay_of
 from beluga_graph.draw.page import page as drawn_page
+from beluga_graph.draw.page.replay import Replay
 from beluga_graph.draw.picture import Picture, picture
-from beluga_graph.draw.replay import Replay
-from beluga_graph.history import read_head, rebuild
-from beluga_graph.inspection import stored_plan, trail_of
+from beluga_graph.inspection.reading import stored_plan, trail_of
+from beluga_graph.storage.run_log import read_head, rebuild
 from beluga_graph.testing import VirtualClock
 from stores import MemoryStore
 

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from runs_to_show import failed_page, hostile_page, long_page, nested_flow, page_of, report, report_page
 
 from beluga_graph import END, START, Engine, Graph
-from beluga_graph.codec.plain import as_data
-from beluga_graph.codec.shown import plain
+from beluga_graph.codec.safe_repr import plain
+from beluga_graph.codec.to_json import as_data
 from beluga_graph.draw.overlay import overlay_of
+from beluga_graph.draw.page.values import ALL_SIGNS, MOST_SIGNS, Texts, shown_value
 from beluga_graph.draw.picture import picture
 from beluga_graph.draw.text import shown_duration
-from beluga_graph.draw.values import ALL_SIGNS, MOST_SIGNS, Texts, shown_value
-from beluga_graph.history import read_head
-from beluga_graph.inspection import replay_of, stored_plan, trail_of
+from beluga_graph.inspection.reading import replay_of, stored_plan, trail_of
+from beluga_graph.storage.run_log import read_head
 from beluga_graph.testing import VirtualClock
 from stores import MemoryStore
 

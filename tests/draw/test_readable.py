@@ -16,18 +16,18 @@ from hypothesis import strategies as st
 from playwright.sync_api import Page, expect
 from runs_to_show import failed_page, hostile_page, long_page, nested_flow, report_page
 
-from beluga_graph.codec.shown import plain
-from beluga_graph.draw.ascii import ascii_art
-from beluga_graph.draw.dot import dot
-from beluga_graph.draw.layout import layout
-from beluga_graph.draw.marks import Mark
-from beluga_graph.draw.mermaid import mermaid
+from beluga_graph.codec.safe_repr import plain
+from beluga_graph.draw.formats.ascii import ascii_art
+from beluga_graph.draw.formats.dot import dot
+from beluga_graph.draw.formats.mermaid import mermaid
+from beluga_graph.draw.formats.svg import svg
+from beluga_graph.draw.layout.layout import layout
 from beluga_graph.draw.overlay import Overlay
+from beluga_graph.draw.page.values import Texts, shown_value
 from beluga_graph.draw.picture import Box, Line, Picture
-from beluga_graph.draw.svg import svg
 from beluga_graph.draw.text import clean
 from beluga_graph.draw.theme import DARK, FORCED, LIGHT, STATUS_SIGNS, STATUS_WORDS
-from beluga_graph.draw.values import Texts, shown_value
+from beluga_graph.trace.visits import NodeStats
 
 Show = Callable[..., Page]
 THEMES = ["light", "dark"]
@@ -379,7 +379,7 @@ def test_no_character_of_a_name_or_a_value_acts_unseen_in_any_format(text: str) 
     )
     line = Line(id="e0", source="n0", target="nend", kind="conditional", label=text, ends=(text, "$end"))
     picture = Picture(name=text, boxes=boxes, lines=(line,))
-    overlay = Overlay(run_id=text, status="running", seq=1, marks={text: Mark()})
+    overlay = Overlay(run_id=text, status="running", seq=1, marks={text: NodeStats()})
     for form in (svg(picture, overlay, fault=text), dot(picture, overlay), ascii_art(picture, overlay, fault=text)):
         assert prints(form)
     assert prints(mermaid(picture, overlay).replace("#8288;", ""))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from beluga_graph import END, START, Engine, Graph
-from beluga_graph.draw.marks import Mark
 from beluga_graph.testing import VirtualClock
+from beluga_graph.trace.visits import NodeStats
 from stores import MemoryStore
 
 
@@ -23,7 +23,7 @@ def framed(frame: str, wait: str) -> Graph:
     return g
 
 
-async def marks() -> list[dict[str, Mark]]:
+async def marks() -> list[dict[str, NodeStats]]:
     """Return the marks of a run before it is renamed, then, and at its end."""
     store, clock = MemoryStore(), VirtualClock()
     names = ("old", "old/wait", "new", "new/pause")
@@ -53,7 +53,7 @@ def test_a_visit_is_told_of_the_node_that_it_is_of_now_with_all_that_it_did() ->
     before, renamed, ended = asyncio.run(marks())
     assert (before["old"].status, before["old/wait"].status) == ("waiting", "waiting")
     for at, status, now in ((renamed, "waiting", 1), (ended, "done", 0)):
-        assert at["old"] == at["old/wait"] == Mark()
+        assert at["old"] == at["old/wait"] == NodeStats()
         for name in ("new", "new/pause"):
             mark = at[name]
             assert (mark.status, mark.visits, mark.attempts, mark.now) == (status, 1, 1, now)

@@ -3,9 +3,9 @@
 import pytest
 
 from beluga_graph import Agent, Engine, tool
-from beluga_graph.cli.trees import walked
-from beluga_graph.draw.tree import visits_in
+from beluga_graph.cli.tree_view import walked
 from beluga_graph.testing import ScriptedModel, ToolCall
+from beluga_graph.trace.tree import visits_in
 
 
 @tool

@@ -8,11 +8,11 @@ import pytest
 from walked_runs import choosing, looping, names, spreading, trail_in, waiting
 
 from beluga_graph import END, START, Engine, Graph, RunFailed
-from beluga_graph.draw.trail import Trail
-from beluga_graph.draw.tree import Branch, Folded, Item, Visit, tree_of, visits_in
+from beluga_graph.trace.trace import Trace
+from beluga_graph.trace.tree import Branch, Folded, Item, VisitItem, tree_of, visits_in
 
 
-async def trail_after(flow: Any, value: Any) -> Trail:
+async def trail_after(flow: Any, value: Any) -> Trace:
     async with Engine() as engine:
         await engine.execute(flow, value, run_id="r")
         return await trail_in(engine, "r")
@@ -50,7 +50,7 @@ async def test_a_long_loop_is_folded_in_its_middle() -> None:
 async def test_of_a_wide_fan_out_what_failed_is_shown_and_the_rest_counted() -> None:
     tree = tree_of(await trail_after(spreading, 1_000))
     each = tree[1]
-    assert isinstance(each, Visit)
+    assert isinstance(each, VisitItem)
     assert each.branches == {"done": 900, "failed": 100}
     assert counted(each.inside) == 1_000
     shown = [item for item in each.inside if isinstance(item, Branch)]
@@ -65,7 +65,7 @@ async def test_what_is_deeper_than_the_depth_is_counted_only() -> None:
     trail = await trail_after(spreading, 20)
     assert names(tree_of(trail, depth=0)) == ["width", ["each", [20]], "all"]
     inside = tree_of(trail, depth=1)[1]
-    assert isinstance(inside, Visit)
+    assert isinstance(inside, VisitItem)
     assert names(inside.inside)[0] == [0, [["inside", [1]]]]
     with pytest.raises(ValueError, match="depth -1"):
         tree_of(trail, depth=-1)
@@ -100,7 +100,7 @@ async def test_branches_that_have_no_place_yet_are_queued() -> None:
         steps = await engine.history("r")
         opened = next(step.seq for step in steps if any(op[0] == "open" and op[2] == "each" for op in step.ops))
         each = tree_of(await trail_in(engine, "r", opened))[-1]
-    assert isinstance(each, Visit)
+    assert isinstance(each, VisitItem)
     assert each.branches == {"running": 4, "queued": 5}
     assert [item.status for item in each.inside if isinstance(item, Branch)][-1] == "queued"
 

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel
 
 from beluga_graph import END, START, Context, Engine, Graph, Limits, Retry, append
-from beluga_graph.draw.trail import Trail
-from beluga_graph.history import read_head
-from beluga_graph.inspection import stored_plan, trail_of
+from beluga_graph.inspection.reading import stored_plan, trail_of
+from beluga_graph.storage.run_log import read_head
+from beluga_graph.trace.trace import Trace
 
 __all__ = ["HOSTILE", "Seen", "choosing", "looping", "names", "spreading", "trail_in", "waiting"]
 
@@ -105,7 +105,7 @@ waiting.edge(START, "both")
 waiting.edge("either", END)
 
 
-async def trail_in(engine: Engine, run_id: str, seq: int | None = None) -> Trail:
+async def trail_in(engine: Engine, run_id: str, seq: int | None = None) -> Trace:
     """Return the trail of a run up to a step, the last by default."""
     head = read_head(engine.store, run_id)
     return trail_of(engine.store, head, stored_plan(engine.store, head).shape, seq)

@@ -16,7 +16,7 @@ from typing import Any
 
 from owned_flow import OneAtATime
 
-import beluga_graph.lease
+import beluga_graph.storage.leases
 from beluga_graph import END, START, Agent, BelugaError, Context, Engine, Graph, tool
 from beluga_graph.testing import ScriptedModel, ToolCall
 from stores import LMDBStore
@@ -142,7 +142,7 @@ def say(word: str) -> None:
 async def main() -> None:
     job = json.loads(sys.argv[1])
     kind = job["kind"]
-    beluga_graph.lease.LEASE_S, beluga_graph.lease.RENEW_S = job["lease_s"], job["lease_s"] / 4
+    beluga_graph.storage.leases.LEASE_S, beluga_graph.storage.leases.RENEW_S = job["lease_s"], job["lease_s"] / 4
     store = OneAtATime(LMDBStore(job["store"]))
     outside = Outside(Path(job["effects"]), store)
     async with Engine(store, durability=job["durability"], deps=outside, max_concurrency=at_once(kind)) as engine:

@@ -13,7 +13,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-import beluga_graph.lease
+import beluga_graph.storage.leases
 import stores.environment
 from beluga_graph import END, START, BelugaError, Context, Engine, Graph
 from stores import LMDBStore
@@ -107,7 +107,7 @@ def say(word: str) -> None:
 
 async def main() -> None:
     job = json.loads(sys.argv[1])
-    beluga_graph.lease.LEASE_S, beluga_graph.lease.RENEW_S = job["lease_s"], job["lease_s"] / 4
+    beluga_graph.storage.leases.LEASE_S, beluga_graph.storage.leases.RENEW_S = job["lease_s"], job["lease_s"] / 4
     if job["stop"] == "commit":
         stores.environment.apply = lambda txn, ops: apply(FreezingTransaction(txn), ops)
     store = OneAtATime(LMDBStore(job["store"]))

@@ -23,8 +23,8 @@ from beluga_graph import (
     RunFailed,
 )
 from beluga_graph.clock import SystemClock
-from beluga_graph.disk import read, sealed
-from beluga_graph.forms import fits
+from beluga_graph.storage.forms import fits
+from beluga_graph.storage.keys import read, sealed
 from beluga_graph.testing import ScriptedModel, VirtualClock
 from stores import MemoryStore, Put
 

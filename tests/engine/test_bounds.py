@@ -8,8 +8,8 @@ import pytest
 from flows_for_tests import chain
 from wrapped_store import until
 
-import beluga_graph.forgetting
-import beluga_graph.watch
+import beluga_graph.engine.retention
+import beluga_graph.runtime.watcher
 from beluga_graph import END, START, Context, Engine, Event, Graph, RunFailed, RunNotFound, RunStatus
 from stores import MemoryStore
 
@@ -19,14 +19,14 @@ EVENTS, STORED = 50, 10
 
 @pytest.fixture
 def few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beluga_graph.forgetting, "ENDED_MOST", KEPT)
-    monkeypatch.setattr(beluga_graph.forgetting, "_AT_ONCE", AT_ONCE)
+    monkeypatch.setattr(beluga_graph.engine.retention, "ENDED_MOST", KEPT)
+    monkeypatch.setattr(beluga_graph.engine.retention, "_AT_ONCE", AT_ONCE)
 
 
 @pytest.fixture
 def short_queues(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beluga_graph.watch, "EVENTS_MOST", EVENTS)
-    monkeypatch.setattr(beluga_graph.watch, "STORED_MOST", STORED)
+    monkeypatch.setattr(beluga_graph.runtime.watcher, "EVENTS_MOST", EVENTS)
+    monkeypatch.setattr(beluga_graph.runtime.watcher, "STORED_MOST", STORED)
 
 
 async def large(ctx: Context, value: int) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from beluga_graph import END, START, Engine, Graph, RunError
-from beluga_graph.committer import Committer, Line
-from beluga_graph.history import read_steps
+from beluga_graph.storage.committer import Committer, Line
+from beluga_graph.storage.run_log import read_steps
 from beluga_graph.testing import VirtualClock
 from stores import MemoryStore, Put
 from stores.base import Durability, Op

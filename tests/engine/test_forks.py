@@ -21,7 +21,7 @@ from beluga_graph import (
     union,
 )
 from beluga_graph.codec import DamagedRecord
-from beluga_graph.disk import Keys
+from beluga_graph.storage.keys import Keys
 from stores import LMDBStore, MemoryStore
 from stores.base import Delete
 

@@ -14,12 +14,12 @@ from frozen_flow import FLOWS, OUTPUTS, RUN_ID, Outside, at_once, given
 from test_ownership import Other, wait_until
 
 import beluga_graph
-import beluga_graph.lease
+import beluga_graph.storage.leases
 from beluga_graph import END, START, Engine, Graph, LeaseLost, RunBusy
-from beluga_graph.disk import Keys
-from beluga_graph.lease import Lease, Owner
-from beluga_graph.live import Live
-from beluga_graph.takeover import free_lease
+from beluga_graph.engine.takeover import free_lease
+from beluga_graph.runtime.active_run import ActiveRun
+from beluga_graph.storage.keys import Keys
+from beluga_graph.storage.leases import Lease, Owner
 from stores import LMDBStore, Op, Put, StoreFull
 
 LEASE_S = 0.4
@@ -72,12 +72,14 @@ class Pause:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.s = 0.0
-        clock_gettime, now_ms = time.clock_gettime, beluga_graph.lease.SystemClock.now_ms
-        monkeypatch.setattr(beluga_graph.lease.time, "clock_gettime", lambda clock: clock_gettime(clock) + self.s)
+        clock_gettime, now_ms = time.clock_gettime, beluga_graph.storage.leases.SystemClock.now_ms
         monkeypatch.setattr(
-            beluga_graph.lease.SystemClock, "now_ms", lambda clock: now_ms(clock) + round(self.s * 1000)
+            beluga_graph.storage.leases.time, "clock_gettime", lambda clock: clock_gettime(clock) + self.s
         )
-        monkeypatch.setattr(beluga_graph.lease, "RENEW_S", 600.0)  # no renewal but those that the test sees
+        monkeypatch.setattr(
+            beluga_graph.storage.leases.SystemClock, "now_ms", lambda clock: now_ms(clock) + round(self.s * 1000)
+        )
+        monkeypatch.setattr(beluga_graph.storage.leases, "RENEW_S", 600.0)  # no renewal but those that the test sees
 
 
 def stepping(then: Callable[[], None], seen: list[str]) -> Graph:
@@ -160,7 +162,7 @@ async def test_an_owner_that_renews_in_the_moment_in_which_it_is_found_dead_keep
         async def attack() -> None:
             pause.s += 3600
             with monkeypatch.context() as patched:
-                patched.setattr("beluga_graph.admission.free_lease", too_late)
+                patched.setattr("beluga_graph.engine.admission.free_lease", too_late)
                 with pytest.raises(RunBusy):
                     await other.resume(RUN_ID)
 
@@ -191,10 +193,10 @@ def test_the_term_of_an_owner_lasts_while_its_record_is_valid(tmp_path: Path, mo
     term = owner.term
     assert term is not None
     for _ in range(10):
-        pause.s += beluga_graph.lease.LEASE_S / 4
+        pause.s += beluga_graph.storage.leases.LEASE_S / 4
         assert owner.term == term
         owner.renew()
-    pause.s += beluga_graph.lease.LEASE_S
+    pause.s += beluga_graph.storage.leases.LEASE_S
     assert owner.term is None
     owner.renew()
     assert owner.term == term + 1
@@ -210,7 +212,7 @@ async def test_a_pause_in_the_middle_of_a_look_makes_another_look(
         scheduler = engine._scheduler
         commit = scheduler.commit
 
-        async def freeze_behind(live: Live, ops: list[Op]) -> None:
+        async def freeze_behind(live: ActiveRun, ops: list[Op]) -> None:
             await commit(live, ops)
             monkeypatch.setattr(scheduler, "commit", commit)
             pause.s += 3600

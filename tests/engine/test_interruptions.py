@@ -12,11 +12,11 @@ import pytest
 from wrapped_store import until
 
 import beluga_graph
-import beluga_graph.trial
+import beluga_graph.runtime.trials
 from beluga_graph import END, START, Context, Engine, Graph, Limits
-from beluga_graph.disk import Keys
-from beluga_graph.history import rebuild
-from beluga_graph.lease import Lease
+from beluga_graph.storage.keys import Keys
+from beluga_graph.storage.leases import Lease
+from beluga_graph.storage.run_log import rebuild
 from stores import MemoryStore, Put
 
 GUILTY = "Interrupted: 6 processes ended while the node ran; max_interruptions is 5"
@@ -127,7 +127,7 @@ async def test_nodes_on_trial_run_one_after_the_other_and_the_rest_beside_them()
 async def test_a_node_on_trial_may_wait_for_another_run_that_is_on_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     store, begun = MemoryStore(), []
     deps: dict[str, Any] = {"inner": asyncio.Event()}
-    monkeypatch.setattr(beluga_graph.trial, "_APART_S", 0.0)
+    monkeypatch.setattr(beluga_graph.runtime.trials, "_APART_S", 0.0)
 
     def outer() -> Graph:
         g = Graph("outer")

@@ -11,9 +11,9 @@ from pruned_flows import LARGE, failing, go_through, rich
 from wrapped_store import WrappedStore
 
 from beluga_graph import Engine, RunConflict, RunFailed, RunNotFound, RunStatus
-from beluga_graph.cli.trees import walked
+from beluga_graph.cli.tree_view import walked
 from beluga_graph.codec import DamagedRecord
-from beluga_graph.disk import Keys
+from beluga_graph.storage.keys import Keys
 from stores import Check, Delete, MemoryStore, Put
 from stores.base import Op
 

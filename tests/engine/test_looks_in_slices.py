@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from beluga_graph import END, START, Engine, Graph, Limits, RunNotFound, Workflow, wait_signal
-from beluga_graph.disk import Head, Keys, read, sealed
-from beluga_graph.pace import SLICE_RECORDS
+from beluga_graph.storage.keys import Keys, RunRecord, read, sealed
+from beluga_graph.storage.pace import SLICE_RECORDS
 from stores import MemoryStore
 from stores.base import Delete, Put
 
@@ -65,11 +65,11 @@ async def fill(store: MemoryStore) -> None:
 def _copy(store: MemoryStore, name: str) -> None:
     """Make copies of a run under other ids, with as much of it as a look needs."""
     source = Keys(name)
-    head = Head.read(source.head, store.get(source.head) or b"")
+    head = RunRecord.read(source.head, store.get(source.head) or b"")
     for number in range(MANY):
         run_id = f"{name}-{number}"
         keys = Keys(run_id)
-        copy = Head(
+        copy = RunRecord(
             run_id=run_id,
             flow=head.flow,
             plan=head.plan,

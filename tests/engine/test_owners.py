@@ -13,11 +13,11 @@ import pytest
 from flows_for_tests import chain, waiting
 from wrapped_store import WrappedStore, until
 
-import beluga_graph.lease
+import beluga_graph.storage.leases
 from beluga_graph import Engine, RunBusy
 from beluga_graph.clock import SystemClock
-from beluga_graph.disk import Keys, sealed
-from beluga_graph.lease import Lease
+from beluga_graph.storage.keys import Keys, sealed
+from beluga_graph.storage.leases import Lease
 from stores import Delete, LMDBStore, MemoryStore, Op, Put
 from stores.base import Store, StoreBusy
 
@@ -25,7 +25,7 @@ ID = bytes(range(16))
 KEY = b"O" + ID
 FAR_MS = 1 << 62
 RUN = "r"
-HERE = beluga_graph.lease._machine()
+HERE = beluga_graph.storage.leases._machine()
 OTHER = "another machine"
 
 
@@ -120,7 +120,7 @@ async def test_an_odd_record_keeps_no_engine_from_starting_and_no_run_from_going
     await left_waiting(store)
     key, blob = ODD[case]()
     store.commit(*owned_by(key[1:], (key, blob)))
-    with caplog.at_level(logging.WARNING, "beluga_graph.lease"):
+    with caplog.at_level(logging.WARNING, "beluga_graph.storage.leases"):
         async with Engine(store) as engine:
             run = await engine.start(waiting(), 1, run_id=RUN)
             await run.signal("go", 7)
@@ -169,8 +169,8 @@ class Refusing(Far):
 
 @pytest.fixture
 def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beluga_graph.lease, "LEASE_S", 0.5)
-    monkeypatch.setattr(beluga_graph.lease, "RENEW_S", 0.02)
+    monkeypatch.setattr(beluga_graph.storage.leases, "LEASE_S", 0.5)
+    monkeypatch.setattr(beluga_graph.storage.leases, "RENEW_S", 0.02)
 
 
 @pytest.mark.usefixtures("short_leases")

@@ -17,10 +17,10 @@ import pytest
 from flows_for_tests import chain
 from owned_flow import RUN_ID, Outside, flow
 
-import beluga_graph.lease
+import beluga_graph.storage.leases
 from beluga_graph import Engine, LeaseLost, RunBusy, RunStatus
-from beluga_graph.disk import Keys
-from beluga_graph.lease import Lease
+from beluga_graph.storage.keys import Keys
+from beluga_graph.storage.leases import Lease
 from stores import LMDBStore, MemoryStore, Put, StoreBusy
 
 LONG_S = 600.0

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from wrapped_store import RUN, WrappedStore, until
 
-import beluga_graph.parking
+import beluga_graph.engine.parking
 from beluga_graph import (
     END,
     START,
@@ -26,7 +26,7 @@ from beluga_graph import (
     step,
     wait_signal,
 )
-from beluga_graph.disk import Head, Keys
+from beluga_graph.storage.keys import Keys, RunRecord
 from beluga_graph.testing import VirtualClock
 from stores import MemoryStore, StoreBusy
 
@@ -35,7 +35,7 @@ HOUR = 3600
 
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beluga_graph.parking, "_LOOK_S", 0.005)
+    monkeypatch.setattr(beluga_graph.engine.parking, "_LOOK_S", 0.005)
 
 
 def asking(name: str = "asking") -> Workflow:
@@ -314,7 +314,7 @@ async def test_waking_one_of_many_parked_runs_asks_the_store_for_no_more_than_wa
             store.counts.clear()
             await engine.signal("r3", "go", 1)
             key = Keys("r3").head
-            await until(lambda: Head.read(key, disk.get(key) or b"").status == RunStatus.completed)
+            await until(lambda: RunRecord.read(key, disk.get(key) or b"").status == RunStatus.completed)
             return store.counts.copy()
 
     assert await woken(10) == await woken(500)
@@ -352,7 +352,7 @@ async def test_who_begins_to_watch_in_the_very_moment_of_parking_sees_the_end() 
 
 
 async def test_a_run_that_another_owner_had_when_it_was_due_is_woken_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beluga_graph.parking, "_TRY_AGAIN_S", 0.05)
+    monkeypatch.setattr(beluga_graph.engine.parking, "_TRY_AGAIN_S", 0.05)
     disk, clock = MemoryStore(), VirtualClock()
     flow = Workflow("late", sleep("pause", HOUR), wait_signal("go"))
     async with Engine(disk, clock=clock) as first:
@@ -371,7 +371,7 @@ async def test_a_run_that_another_owner_had_when_it_was_due_is_woken_later(monke
 
 
 async def test_a_run_that_was_resumed_while_it_was_being_woken_is_woken_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beluga_graph.parking, "_TRY_AGAIN_S", 0.05)
+    monkeypatch.setattr(beluga_graph.engine.parking, "_TRY_AGAIN_S", 0.05)
     flow = Workflow("twice", wait_signal("one"), wait_signal("two"))
     async with Engine(MemoryStore()) as engine:
         run = await engine.start(flow, 1, run_id=RUN)
@@ -386,7 +386,7 @@ async def test_a_run_that_was_resumed_while_it_was_being_woken_is_woken_again(mo
 
 
 async def test_a_run_that_a_busy_store_kept_from_being_woken_is_woken_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beluga_graph.parking, "_TRY_AGAIN_S", 0.05)
+    monkeypatch.setattr(beluga_graph.engine.parking, "_TRY_AGAIN_S", 0.05)
     async with Engine(MemoryStore()) as engine:
         await engine.start(asking(), 1, run_id=RUN)
         await parked(engine)

@@ -14,8 +14,8 @@ from pruned_flows import LARGE, failing, go_through, rich, waits
 from wrapped_store import PATIENCE_S, WrappedStore, until
 
 from beluga_graph import END, START, Agent, Engine, Graph, RunFailed, RunNotFound, RunStatus
-from beluga_graph.cli.checking import check
-from beluga_graph.disk import Keys
+from beluga_graph.cli.commands.verify import check
+from beluga_graph.storage.keys import Keys
 from beluga_graph.testing import ScriptedModel, VirtualClock
 from stores import Check, Delete, LMDBStore, MemoryStore, Put
 from stores.base import Op, Store

@@ -23,10 +23,10 @@ from beluga_graph import (
     RunStatus,
 )
 from beluga_graph.codec import Codec
-from beluga_graph.context import inside
-from beluga_graph.disk import Keys, sealed
+from beluga_graph.execution.context import inside
+from beluga_graph.execution.thread_pool import DaemonPool
+from beluga_graph.storage.keys import Keys, sealed
 from beluga_graph.testing import VirtualClock
-from beluga_graph.threads import DaemonPool
 from stores import MemoryStore, Put, StoreFull
 
 POOL = 32  # threads of an engine

@@ -14,9 +14,9 @@ import serving_child
 from serving_child import served_flow
 from wrapped_store import WrappedStore, until
 
-import beluga_graph.parking
+import beluga_graph.engine.parking
 from beluga_graph import Engine, RunStatus, Workflow, sleep, step, wait_signal
-from beluga_graph.disk import Keys
+from beluga_graph.storage.keys import Keys
 from beluga_graph.testing import VirtualClock
 from stores import MemoryStore
 from stores.base import Put
@@ -122,7 +122,7 @@ async def test_who_has_no_time_left_hands_back_what_is_under_way(tmp_path: Path)
 
 @pytest.fixture
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beluga_graph.parking, "_LOOK_S", 0.005)
+    monkeypatch.setattr(beluga_graph.engine.parking, "_LOOK_S", 0.005)
 
 
 @pytest.mark.usefixtures("quick_looks")
@@ -257,7 +257,7 @@ async def test_a_damaged_lease_does_not_keep_other_runs_from_being_served() -> N
 
 @pytest.mark.usefixtures("quick_looks")
 async def test_serving_goes_on_after_a_passing_trouble_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beluga_graph.parking, "_TRY_AGAIN_S", 0.01)
+    monkeypatch.setattr(beluga_graph.engine.parking, "_TRY_AGAIN_S", 0.01)
     disk, flow = MemoryStore(), Workflow("asking", wait_signal("go"))
     async with Engine(disk) as engine:
         await engine.start(flow, 1, run_id="r")

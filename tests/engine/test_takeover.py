@@ -13,7 +13,7 @@ from wrapped_store import RUN, Fits, Held, Refused, WrappedStore, owns, park, st
 
 import beluga_graph
 from beluga_graph import END, START, Engine, Graph, RunBusy, RunCancelled, RunError, RunStatus
-from beluga_graph.disk import Keys
+from beluga_graph.storage.keys import Keys
 from beluga_graph.testing import VirtualClock
 from stores import MemoryStore, StoreBusy, StoreFull
 

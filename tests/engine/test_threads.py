@@ -9,7 +9,7 @@ import pytest
 from flows_for_tests import chain
 
 from beluga_graph import END, START, Engine, Graph
-from beluga_graph.threads import DaemonPool
+from beluga_graph.execution.thread_pool import DaemonPool
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
 

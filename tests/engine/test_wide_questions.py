@@ -13,8 +13,8 @@ from wrapped_store import until
 import beluga_graph
 from beluga_graph import END, START, Engine, Graph, Limits
 from beluga_graph.codec import Registry, encode
-from beluga_graph.disk import Keys, sealed
-from beluga_graph.parking import Parking
+from beluga_graph.engine.parking import Parking
+from beluga_graph.storage.keys import Keys, sealed
 from stores import MemoryStore
 from stores.base import Put
 
@@ -95,7 +95,7 @@ async def waiting(engine: Engine, width: int) -> None:
 @pytest.fixture
 def no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no look fall into what is counted: how many do is a matter of the machine's speed."""
-    monkeypatch.setattr("beluga_graph.parking._LOOK_S", 3_600.0)
+    monkeypatch.setattr("beluga_graph.engine.parking._LOOK_S", 3_600.0)
 
 
 @pytest.mark.usefixtures("no_looks")

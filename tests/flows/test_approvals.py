@@ -31,8 +31,8 @@ from beluga_graph import (
     step,
     wait_signal,
 )
-from beluga_graph.disk import Keys
-from beluga_graph.post import send
+from beluga_graph.engine.cancel import send
+from beluga_graph.storage.keys import Keys
 from beluga_graph.testing import VirtualClock
 from stores import MemoryStore
 

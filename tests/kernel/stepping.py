@@ -21,7 +21,7 @@ from beluga_graph.kernel.triggers import (
     Trigger,
     Work,
 )
-from beluga_graph.kernel.words import Patch
+from beluga_graph.kernel.types import Patch
 
 LIMITS = {"max_visits": 100, "max_steps": 1000, "max_width": 50, "max_interruptions": 5}
 

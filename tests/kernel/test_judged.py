@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from stepping import Walk, fan_out, frame, function, join, once, shape, timer, wait
 
-from beluga_graph.adoption import judged
 from beluga_graph.errors import BadRename, GraphChanged
+from beluga_graph.inspection.compatibility import judged
 from beluga_graph.kernel.shape import AGENT, END, FieldShape, NodeShape, Shape
-from beluga_graph.plan.difference import differences
-from beluga_graph.plan.rename import likely_renames
+from beluga_graph.plan.diff import differences
+from beluga_graph.plan.renames import likely_renames
 
 N = FieldShape(name="n", reducer="set", type="int")
 NODES = (

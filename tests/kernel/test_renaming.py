@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from stepping import Walk, fan_out, frame, function, join, once, shape, timer, wait
 
-from beluga_graph.kernel.renaming import made_from, renamed
+from beluga_graph.kernel.renames import made_from, renamed
 from beluga_graph.kernel.shape import END, NodeShape
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.transition import advance, changes, work

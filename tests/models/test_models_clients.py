@@ -19,7 +19,7 @@ from models_wire import APIS, Wire, model_of, say_text, wire_server
 import beluga_graph.models
 from beluga_graph.errors import ModelError
 from beluga_graph.models import AnthropicModel, Message, Model, OpenAIModel, Reply, Request, ask, resolve
-from beluga_graph.models.talk import converse
+from beluga_graph.models.exchange import converse
 
 HELLO = Request(messages=(Message("user", "Hi"),))
 KEY = "sk-secret-0123456789"

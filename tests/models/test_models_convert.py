@@ -21,8 +21,8 @@ from beluga_graph.models import (
 )
 from beluga_graph.models.anthropic_wire import EMPTY, to_anthropic
 from beluga_graph.models.chat import to_chat
+from beluga_graph.models.normalize import BROKEN
 from beluga_graph.models.responses import to_responses
-from beluga_graph.models.sendable import BROKEN
 
 every_api = pytest.mark.parametrize("api", CONVERTERS)
 

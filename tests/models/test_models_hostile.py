@@ -25,7 +25,7 @@ from models_wire import (
 from beluga_graph.codec import Codec, Registry
 from beluga_graph.errors import ModelError
 from beluga_graph.models import Message, Reply, Request, ToolCall, Usage, ask
-from beluga_graph.models.text import Mender, mend, mend_all
+from beluga_graph.models.unicode_text import Mender, mend, mend_all
 
 HELLO = Request(messages=(Message("user", "Hi"),))
 every_api = pytest.mark.parametrize("api", APIS)

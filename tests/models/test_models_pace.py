@@ -10,9 +10,9 @@ from models_wire import APIS, Wire, call_block, chat, model_of, say_text
 from models_wire import anthropic as anthropic_stream
 
 from beluga_graph import Agent, Engine, Graph
-from beluga_graph.graph import END, START
 from beluga_graph.models import Message, Reply, Request, ask
-from beluga_graph.models.talk import converse
+from beluga_graph.models.exchange import converse
+from beluga_graph.plan.declared import END, START
 
 HELLO = Request(messages=(Message("user", "Hi"),))
 PIECES = 500

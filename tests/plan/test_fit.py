@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from beluga_graph import Context
-from beluga_graph.plan.fit import fits, input_type, output_type
+from beluga_graph.plan.type_check import fits, input_type, output_type
 
 
 class Base(BaseModel):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beluga_graph.errors import NoWayOut, UnclosedFanOut, Unreachable
-from beluga_graph.graph import Branch, Declared, DeclaredNode
+from beluga_graph.plan.declared import Branch, Declared, DeclaredNode
 from beluga_graph.plan.paths import check_paths, reachable
 
 NAMES = "abcdef"

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from beluga_graph import END, START, Context, Failure, Graph, Limits, Node, Retry, add, append, maximum, union
-from beluga_graph.graph import MISSING
+from beluga_graph.plan.declared import MISSING
 
 __all__ = ["Flow", "Probe", "Spec", "build", "racy_specs", "settled_specs"]
 

@@ -12,11 +12,11 @@ from graphs import Spec, build
 from simulation import RUN_ID, Crash, Disk, Tape, payload_of
 
 from beluga_graph import Context, Engine, Outcome, Run, RunConflict, RunNotFound
-from beluga_graph.disk import Keys
-from beluga_graph.history import read_steps, rebuild
+from beluga_graph.engine.cancel import send
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
-from beluga_graph.post import send
+from beluga_graph.storage.keys import Keys
+from beluga_graph.storage.run_log import read_steps, rebuild
 from stores.base import Delete, Durability, Op, StoreError
 
 __all__ = ["Machine", "Outage", "Wire"]

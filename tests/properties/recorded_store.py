@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel
 
 from beluga_graph import END, START, Agent, BusEvent, Context, Engine, EventBus, Graph, Workflow, append, step
-from beluga_graph.disk import Keys, sealed
+from beluga_graph.storage.keys import Keys, sealed
 from beluga_graph.testing import ScriptedModel
 from beluga_graph.testing import ToolCall as Call
 from stores import MemoryStore, Put

@@ -17,11 +17,10 @@ from typing import Any
 from hypothesis import strategies as st
 
 from beluga_graph import Context
-from beluga_graph.attempt import Attempt, Ended, Hands
 from beluga_graph.clock import SystemClock
-from beluga_graph.disk import Keys, read
-from beluga_graph.executor import run_attempt
-from beluga_graph.history import History, Stored, read_steps, rebuild
+from beluga_graph.execution.attempt import Attempt, AttemptResult, ExecutionResources
+from beluga_graph.execution.executor import run_attempt
+from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import FAILED, RUN, Snapshot
 from beluga_graph.kernel.transition import Change, advance, changes, work
@@ -35,9 +34,10 @@ from beluga_graph.kernel.triggers import (
     Trigger,
     Work,
 )
-from beluga_graph.kernel.words import Patch
+from beluga_graph.kernel.types import Patch
 from beluga_graph.plan import Plan
-from beluga_graph.threads import DaemonPool
+from beluga_graph.storage.keys import Keys, read
+from beluga_graph.storage.run_log import History, Stored, read_steps, rebuild
 from stores import MemoryStore
 from stores.base import Op, Put
 
@@ -194,9 +194,11 @@ class Simulation:
         self.now = 1000
         self.run: Snapshot
         self.history: History
-        self.todo: dict[Work, Ended | None] = {}  # what the run must be doing; an attempt that ended is held back
+        self.todo: dict[
+            Work, AttemptResult | None
+        ] = {}  # what the run must be doing; an attempt that ended is held back
         self.prefixes: list[list[Stored]] = []  # what was on disk after each crash
-        self._hands = Hands(SystemClock(), DaemonPool(), None)
+        self._hands = ExecutionResources(SystemClock(), DaemonPool(), None)
         self.stopped: Callable[[Simulation], bool] = lambda _: False
 
     async def whole(self, value: Any) -> Snapshot:
@@ -255,7 +257,7 @@ class Simulation:
     def _attempt(self, item: RunNode) -> Attempt:
         return Attempt(self.plan, self.run, self.run.tokens[item.token], self.history, self._hands, None)
 
-    def _trigger(self, item: Work, ended: Ended | None) -> Trigger:
+    def _trigger(self, item: Work, ended: AttemptResult | None) -> Trigger:
         if ended is not None:
             return ended.trigger._replace(at=self.now)
         if isinstance(item, ArmTimer):
@@ -266,7 +268,7 @@ class Simulation:
         value = self.plan.codec.encode(payload_of(item.signal, position))
         return SignalReceived(item.signal, position, value, self.now)
 
-    def decide(self, trigger: Trigger, ended: Ended | None = None, more: Sequence[Op] = ()) -> bool:
+    def decide(self, trigger: Trigger, ended: AttemptResult | None = None, more: Sequence[Op] = ()) -> bool:
         """Let a trigger change the run and commit the step; tell whether it did."""
         run, shape = self.run, self.plan.shape
         self.now += 1

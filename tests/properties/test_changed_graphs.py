@@ -14,15 +14,15 @@ from hypothesis import assume, event, given
 from hypothesis import strategies as st
 from simulation import RUN_ID, Disk, Observation, Simulation, Tape, tapes, told_of
 
-from beluga_graph.adoption import judged
-from beluga_graph.history import read_steps, rebuild
+from beluga_graph.inspection.compatibility import judged
 from beluga_graph.kernel.shape import END, FUNCTION, NodeShape, Shape
 from beluga_graph.kernel.snapshot import COMPLETED, FAILED
 from beluga_graph.kernel.transition import advance, changes, work
 from beluga_graph.kernel.triggers import PlanAdopted
-from beluga_graph.kernel.words import Renames
+from beluga_graph.kernel.types import Renames
 from beluga_graph.plan import Binding, Body, Plan
-from beluga_graph.plan.rename import renamed_shape
+from beluga_graph.plan.renames import renamed_shape
+from beluga_graph.storage.run_log import read_steps, rebuild
 
 INPUT = 7
 

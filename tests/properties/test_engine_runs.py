@@ -12,8 +12,8 @@ from outages import Machine
 from simulation import RUN_ID, Disk, Simulation, Tape, crashes, tapes, told_of
 
 from beluga_graph import Run
-from beluga_graph.history import read_steps
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
+from beluga_graph.storage.run_log import read_steps
 from stores.base import Durability
 
 Crashes = list[tuple[int, bool]]

@@ -33,10 +33,7 @@ from simulation import (
     told_of,
 )
 
-from beluga_graph import history
 from beluga_graph.codec import seal, unseal
-from beluga_graph.disk import read
-from beluga_graph.history import read_steps, rebuild
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import BROKEN, CANCELLED, COMPLETED, FAILED, RUN, WAIT, Snapshot
 from beluga_graph.kernel.transition import NOTHING, advance, work
@@ -51,6 +48,9 @@ from beluga_graph.kernel.triggers import (
     TimerFired,
     Trigger,
 )
+from beluga_graph.storage import run_log as history
+from beluga_graph.storage.keys import read
+from beluga_graph.storage.run_log import read_steps, rebuild
 
 Crashes = list[tuple[int, bool]]
 INPUT = 7

@@ -11,24 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulation import RUN_ID, Disk, Simulation, Tape, crashes, tapes
 
-from beluga_graph.draw.marks import RUNNING
 from beluga_graph.draw.picture import BEGIN, edge_of, picture
-from beluga_graph.draw.trail import Trail
-from beluga_graph.history import read_steps, rebuild
 from beluga_graph.kernel.shape import END, FRAME, JOIN, Shape
 from beluga_graph.kernel.snapshot import COMPLETED
+from beluga_graph.storage.run_log import read_steps, rebuild
+from beluga_graph.trace.trace import Trace
+from beluga_graph.trace.visits import RUNNING
 
 Crashes = list[tuple[int, bool]]
 
 
-def walked(spec: Spec, tape: list[int], schedule: Crashes) -> tuple[Shape, Trail]:
+def walked(spec: Spec, tape: list[int], schedule: Crashes) -> tuple[Shape, Trace]:
     """Return the trail of a simulated run, checked against the snapshot after each step."""
     disk = Disk(schedule=list(schedule))
     simulation = Simulation(build(spec, disk.probe).plan(), disk, Tape(tape), None)
     asyncio.run(simulation.whole(7))
     begun, _ = rebuild(disk.store, RUN_ID, 0)
-    trail = Trail(simulation.plan.shape, begun)
-    light = Trail(simulation.plan.shape, rebuild(disk.store, RUN_ID, 0)[0], keep=False)
+    trail = Trace(simulation.plan.shape, begun)
+    light = Trace(simulation.plan.shape, rebuild(disk.store, RUN_ID, 0)[0], keep=False)
     for step in read_steps(disk.store, RUN_ID):
         changed = trail.step(step)
         assert light.step(step) == changed

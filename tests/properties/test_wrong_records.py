@@ -10,12 +10,13 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 from recorded_store import CALLS, opened, recorded
 
-from beluga_graph import BelugaError, forms
-from beluga_graph.cli.checking import check
+from beluga_graph import BelugaError
+from beluga_graph.cli.commands.verify import check
 from beluga_graph.codec import DamagedRecord, unseal
-from beluga_graph.disk import KINDS, read, sealed
-from beluga_graph.forms import fits
 from beluga_graph.kernel import snapshot
+from beluga_graph.storage import forms
+from beluga_graph.storage.forms import fits
+from beluga_graph.storage.keys import KINDS, read, sealed
 
 SEALED = "HLONSCVPIZYGBQEJedcxo"  # the other kinds hold a mark
 

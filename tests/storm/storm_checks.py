@@ -11,7 +11,7 @@ from storm_flows import TOPIC, Effects, Run, answer_to, flow_of, payload_of
 from storm_processes import Round
 
 from beluga_graph import BelugaError, Context, Engine, EventBus, StepInfo
-from beluga_graph.cli.checking import check
+from beluga_graph.cli.commands.verify import check
 from stores import LMDBStore
 
 __all__ = ["violations"]

@@ -11,10 +11,10 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from beluga_graph.draw.layout import Layout, layout
+from beluga_graph.draw.formats.svg import body, keys
+from beluga_graph.draw.layout.layout import Layout, layout
+from beluga_graph.draw.page.replay import Delta, Replay, boxes_of
 from beluga_graph.draw.picture import Picture, picture
-from beluga_graph.draw.replay import Delta, Replay, boxes_of
-from beluga_graph.draw.svg import body, keys
 from beluga_graph.draw.text import clean, clipped
 from beluga_graph.draw.theme import DARK, FORCED, LIGHT, STATUS_SIGNS, forms, rules
 from beluga_graph.kernel.shape import FRAME, Shape

@@ -1,0 +1,105 @@
+"""The nodes of a handoff: one that gives the conversation away, one that lends a task to a child."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from beluga_graph.agents.conversation import FilteredHistory, Outcome, seen
+from beluga_graph.agents.handoffs import Handoff, HandoffInput
+from beluga_graph.agents.tool_calls import answer_of, called, show_result
+from beluga_graph.agents.tools import parse_arguments
+from beluga_graph.errors import LimitReached, ModelError, ToolError
+from beluga_graph.execution.context import Context, inside
+from beluga_graph.models.conversation import check_conversation
+from beluga_graph.models.messages import Message, ToolCall
+
+__all__ = ["AGAIN", "lending", "transfer"]
+
+AGAIN = "again"
+
+
+def transfer(source: str, made: Handoff) -> Callable[..., Any]:
+    """Return the body of a handoff node: makes the transfer, or refuses it and leads back to the model."""
+    target, tool = made.target.name, made.tool_name
+
+    async def hand_over(ctx: Context, call: ToolCall) -> None:
+        hops = ctx.state.handoffs + 1
+        if hops > inside(ctx).limit("max_handoffs"):
+            raise LimitReached("", f"{hops - 1} handoffs in one agent call: raise max_handoffs, or mend the circle")
+        message = parse_arguments(tool, call.arguments).get("message", "")
+        refused = await _refused(ctx, made)
+        outcome = refused or Outcome(f"transferred to {target}" + (f": {message}" if message else ""))
+        ctx.update(messages=answer_of(call, outcome))
+        show_result(ctx, call, outcome)
+        if refused is not None:
+            inside(ctx).take(AGAIN)
+            return
+        ctx.update(handoffs=1, active=target)
+        if made.input_filter is not None:
+            history = seen(ctx)
+            filtered = await _filtered(made, HandoffInput(message, history, _context_of(ctx)))
+            base = _base_of(tool, filtered, message)
+            if base != history:
+                ctx.update(view=FilteredHistory(base, len(ctx.state.messages)))
+            ctx.update(context=dict(filtered.context))
+        inside(ctx).emit("handoff", source=source, target=target, agent=target)
+        inside(ctx).take(tool)
+
+    hand_over.__doc__ = f"Hand the conversation to {target}."
+    return hand_over
+
+
+def lending(made: Handoff) -> Callable[..., Any]:
+    """Return the body of the node before a child: runs the callbacks of the delegation; gives the task on."""
+
+    async def lend(ctx: Context, task: str) -> str:
+        refused = await _refused(ctx, made)
+        if refused is not None:
+            raise ToolError(refused.text)
+        if made.input_filter is None:
+            return task
+        filtered = await _filtered(made, HandoffInput(task, (), _context_of(ctx)))
+        ctx.update(lent=dict(filtered.context))
+        return filtered.message
+
+    lend.__doc__ = f"Lend a task to {made.target.name}."
+    return lend
+
+
+async def _refused(ctx: Context, made: Handoff) -> Outcome | None:
+    if made.on_handoff is None:
+        return None
+    try:
+        await called(made.on_handoff, ctx)
+    except Exception as error:  # noqa: BLE001 - a callback that raises refuses the transfer, and the model is told
+        return Outcome(f"not transferred: {type(error).__name__}: {error}", is_error=True)
+    return None
+
+
+async def _filtered(made: Handoff, given: HandoffInput) -> HandoffInput:
+    assert made.input_filter is not None
+    filtered: Any = made.input_filter(given)
+    if inspect.isawaitable(filtered):
+        filtered = await filtered
+    if not isinstance(filtered, HandoffInput):
+        kind = type(filtered).__name__
+        raise ToolError(f"the input_filter of {made.tool_name} returned {kind}: return a HandoffInput")
+    return filtered
+
+
+def _base_of(tool: str, filtered: HandoffInput, message: str) -> tuple[Message, ...]:
+    """Return what the target sees; a message that the filter wrote, or that is all there is, is said to it."""
+    base = tuple(filtered.history)
+    if filtered.message and (filtered.message != message or not base):
+        base = (*base, Message(role="user", content=filtered.message))
+    try:
+        check_conversation(base)
+    except ModelError as error:
+        raise ToolError(f"the input_filter of {tool} returned a history that no model can be sent: {error}") from error
+    return base
+
+
+def _context_of(ctx: Context) -> dict[str, Any]:
+    return dict(ctx.context) if isinstance(ctx.context, dict) else {}

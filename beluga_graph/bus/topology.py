@@ -1,0 +1,71 @@
+"""The observed graph: no orchestrator knows who speaks to whom, so the bus takes note of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+from beluga_graph.bus.event import ObservedEdge
+from beluga_graph.codec import DamagedRecord
+from beluga_graph.draw.formats.mermaid import escaped
+from beluga_graph.storage.keys import read, sealed, short
+from stores.base import Op, Put, Store, StoreError
+
+__all__ = ["Topology", "drawn"]
+
+EDGES_MAX = 10_000  # a topic per run must not make the graph, and this memory, grow without end
+
+
+class Topology:
+    """The edges seen, by this process and others on the same store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._seen: set[ObservedEdge] = set()
+        self._knows_store = False
+
+    def ops(self, edge: ObservedEdge) -> list[Op]:
+        """Return the write of an edge that was not seen before; none beyond a limit."""
+        if edge in self._seen:
+            return []
+        if not self._knows_store:  # or the store would take as many again from each process
+            self._knows_store = True
+            with suppress(DamagedRecord, StoreError):  # `edges` tells; to publish, this does not matter
+                self._seen |= self._stored()
+        if edge in self._seen or len(self._seen) >= EDGES_MAX:
+            return []
+        self._seen.add(edge)
+        # Neither a topic nor a subscription's name holds a line break, so these are never another edge's bytes.
+        key = b"o" + short(f"{edge.topic}\n{edge.subscriber}\n{edge.publisher}")
+        return [Put(key, sealed(key, tuple(edge)))]
+
+    def edges(self) -> list[ObservedEdge]:
+        """Return all edges, sorted; that somebody publishes to nobody only if so. Raises `DamagedRecord`."""
+        found = self._seen | self._stored()
+        heard = {edge[:2] for edge in found if edge.subscriber}
+        return sorted(edge for edge in found if edge.subscriber or edge[:2] not in heard)
+
+    def _stored(self) -> set[ObservedEdge]:
+        found = set()
+        for key, blob in self._store.scan(b"o", limit=EDGES_MAX):
+            found.add(ObservedEdge(*read(key, blob)))
+        return found
+
+
+def drawn(edges: Iterable[ObservedEdge]) -> str:
+    """Return edges as a Mermaid flowchart, the same for the same edges. Every label is untrusted, and escaped."""
+    publishers: dict[str, str] = {}
+    topics: dict[str, str] = {}
+    subscribers: dict[str, str] = {}
+    arrows: dict[str, None] = {}
+    for publisher, topic, subscriber in edges:
+        source = publishers.setdefault(publisher, f"p{len(publishers)}")
+        middle = topics.setdefault(topic, f"t{len(topics)}")
+        arrows[f"    {source} --> {middle}"] = None
+        if subscriber:
+            arrows[f"    {middle} --> {subscribers.setdefault(subscriber, f's{len(subscribers)}')}"] = None
+    lines = ["flowchart LR"]
+    lines += [f'    {name}["{escaped(label or "(no name)")}"]' for label, name in publishers.items()]
+    lines += [f'    {name}(["{escaped(label)}"])' for label, name in topics.items()]
+    lines += [f'    {name}["{escaped(label)}"]' for label, name in subscribers.items()]
+    return "\n".join([*lines, *arrows]) + "\n"

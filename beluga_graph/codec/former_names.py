@@ -1,0 +1,26 @@
+"""Names that classes of this package have in bytes written by earlier code, and their names today."""
+
+from __future__ import annotations
+
+__all__ = ["FORMER_NAMES"]
+
+FORMER_NAMES = {
+    f"beluga_graph.{old}": f"beluga_graph.{new}"
+    for old, new in {
+        "adoption:JudgedChange": "inspection.compatibility:JudgedChange",
+        "agents.conversation:View": "agents.conversation:FilteredHistory",
+        "answers:Answer": "execution.approval:Answer",
+        "comparison:ComparedNode": "inspection.comparison:ComparedNode",
+        "comparison:ComparedRun": "inspection.comparison:ComparedRun",
+        "comparison:ComparedValue": "inspection.comparison:ComparedValue",
+        "comparison:Parting": "inspection.comparison:Divergence",
+        "comparison:RunComparison": "inspection.comparison:RunComparison",
+        "questions:Question": "inspection.approvals:Question",
+        "run:Outcome": "engine.run:Outcome",
+        "run:RunInfo": "engine.run:RunInfo",
+        "run:RunSnapshot": "engine.run:RunSnapshot",
+        "run:RunStatus": "engine.run:RunStatus",
+        "run:StepInfo": "engine.run:StepInfo",
+        "run:TokenInfo": "engine.run:TokenInfo",
+    }.items()
+}

@@ -1,0 +1,193 @@
+"""An order in each rank with few crossings, and places along it that pull neighbours over one another.
+
+The order is found by sweeps that sort each rank by the mean place of its neighbours; the best of all sweeps is kept.
+Coordinates minimise the squared distance to where neighbours pull, under the distances that must be kept: an isotonic
+regression, solved exactly for each rank by pooling adjacent violators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from beluga_graph.draw.layout.ranks import Items
+
+__all__ = ["ordered", "placed"]
+
+_SWEEPS = 12
+_ROUNDS = 14
+_STRAIGHT, _LOOSE = 8.0, 0.2  # pull along a long line, and of what nothing pulls
+_EDGE = 1e-3  # what keeps an item just to the right of its node
+
+
+def ordered(items: Items) -> list[list[int]]:
+    """Return each rank's items from left to right."""
+    layers: list[list[int]] = [[] for _ in range(max(items.rank) + 1)]
+    for item in _as_met(items):
+        layers[items.rank[item]].append(item)
+    best, fewest = [list(layer) for layer in layers], _crossings(items, layers)
+    place = [0.0] * len(items.rank)
+    for sweep in range(_SWEEPS):
+        if not fewest:
+            break
+        down = sweep % 2 == 0
+        for layer in layers:
+            _number(layer, place)
+        for layer in layers if down else reversed(layers):
+            _sort(layer, items.up if down else items.down, items, place)
+            _number(layer, place)
+        crossings = _crossings(items, layers)
+        if crossings < fewest:
+            best, fewest = [list(layer) for layer in layers], crossings
+    return best
+
+
+def _as_met(items: Items) -> list[int]:
+    """Return all items as a walk down from the first meets them, what stands beside a node right after it."""
+    beside: dict[int, list[int]] = {}
+    for item, node in items.beside.items():
+        if items.rank[item] == items.rank[node]:
+            beside.setdefault(node, []).append(item)
+    met: dict[int, None] = {}
+    for root in range(len(items.rank)):
+        todo = [root]
+        while todo:
+            item = todo.pop()
+            if item in met:
+                continue
+            met[item] = None
+            todo += reversed(items.down[item])
+            todo += reversed(beside.get(item, []))
+    return list(met)
+
+
+def _number(layer: Sequence[int], place: list[float]) -> None:
+    for number, item in enumerate(layer):
+        place[item] = float(number)
+
+
+def _sort(layer: list[int], neighbours: Sequence[Sequence[int]], items: Items, place: list[float]) -> None:
+    pulled: dict[int, float] = {}
+    for item in layer:
+        near = neighbours[item]
+        pulled[item] = sum(place[other] for other in near) / len(near) if near else place[item]
+    for item in layer:
+        node = items.beside.get(item)
+        if node in pulled and not neighbours[item]:
+            pulled[item] = pulled[node] + _EDGE
+    layer.sort(key=lambda item: pulled[item])
+
+
+def _crossings(items: Items, layers: Sequence[Sequence[int]]) -> int:
+    """Count crossings between adjacent ranks: inversions, by a binary indexed tree."""
+    total = 0
+    for upper, lower in pairwise(layers):
+        place = {item: number for number, item in enumerate(lower, 1)}
+        tree = [0] * (len(lower) + 1)
+        seen = 0
+        for item in upper:
+            ends = sorted(place[below] for below in items.down[item])
+            for end in ends:
+                left, at = 0, end
+                while at:
+                    left += tree[at]
+                    at -= at & -at
+                total += seen - left
+            for end in ends:
+                at = end
+                while at <= len(lower):
+                    tree[at] += 1
+                    at += at & -at
+                seen += 1
+    return total
+
+
+def placed(items: Items, layers: Sequence[Sequence[int]], gap: float) -> list[float]:
+    """Return the middle of each item, from 0 to the right; neighbours in a rank are at least `gap` apart."""
+    x = [0.0] * len(items.rank)
+    for layer in layers:
+        at = 0.0
+        for item in layer:
+            x[item] = at + items.size[item][0] / 2
+            at += items.size[item][0] + gap
+    for number in range(_ROUNDS):
+        down = number % 2 == 0
+        for layer in layers if down else reversed(layers):
+            _settle(layer, items, x, gap, both=number >= 4, down=down)
+    _straighten(items, layers, x, gap)
+    least = min(x[item] - items.size[item][0] / 2 for item in range(len(x)))
+    return [round(at - least, 1) for at in x]
+
+
+def _straighten(items: Items, layers: Sequence[Sequence[int]], x: list[float], gap: float) -> None:
+    """Give what a line passes one place after the other for as long as there is room: no bend without a need."""
+    left: dict[int, int] = {}
+    right: dict[int, int] = {}
+    for layer in layers:
+        left.update(zip(layer[1:], layer, strict=False))
+        right.update(pairwise(layer))
+
+    def room(item: int) -> tuple[float, float]:
+        low, high = float("-inf"), float("inf")
+        if item in left:
+            low = x[left[item]] + (items.size[left[item]][0] + items.size[item][0]) / 2 + gap
+        if item in right:
+            high = x[right[item]] - (items.size[right[item]][0] + items.size[item][0]) / 2 - gap
+        return low, high
+
+    for way in sorted(items.ways, key=lambda way: -len(way.items)):
+        straight: list[int] = []
+        low, high = float("-inf"), float("inf")
+        for item in (*way.items, None):
+            least, most = (1.0, 0.0) if item is None else room(item)
+            if straight and max(low, least) > min(high, most):
+                mean = sum(x[passed] for passed in straight) / len(straight)
+                for passed in straight:
+                    x[passed] = min(max(mean, low), high)
+                straight, low, high = [], float("-inf"), float("inf")
+                if item is not None:
+                    least, most = room(item)
+            if item is not None:
+                straight.append(item)
+                low, high = max(low, least), min(high, most)
+
+
+def _settle(layer: Sequence[int], items: Items, x: list[float], gap: float, *, both: bool, down: bool) -> None:
+    """Move a rank's items to where their neighbours pull, as far as they leave each other room."""
+    offset, pools = 0.0, []  # a pool: sum of weights, weighted sum of places, how many items
+    offsets = []
+    last: int | None = None
+    for item in layer:
+        if last is not None:
+            offset += (items.size[last][0] + items.size[item][0]) / 2 + gap
+        last = item
+        offsets.append(offset)
+        weight, pull = _pull(item, items, x, gap, both=both, down=down)
+        pools.append([weight, weight * (pull - offset), 1])
+        while len(pools) > 1 and pools[-2][1] * pools[-1][0] > pools[-1][1] * pools[-2][0]:
+            weight, moment, count = pools.pop()
+            pools[-1][0] += weight
+            pools[-1][1] += moment
+            pools[-1][2] += count
+    number = 0
+    for weight, moment, count in pools:
+        for _ in range(int(count)):
+            x[layer[number]] = moment / weight + offsets[number]
+            number += 1
+
+
+def _pull(item: int, items: Items, x: list[float], gap: float, *, both: bool, down: bool) -> tuple[float, float]:
+    """Return how strongly an item is pulled, and where to. What long lines pass keeps them straight."""
+    up, below = items.up[item], items.down[item]
+    near = [*up, *below] if both else (up if down else below)
+    node = items.beside.get(item)
+    if not near:
+        if node is not None and items.rank[node] == items.rank[item]:
+            return 1.0, x[node] + (items.size[node][0] + items.size[item][0]) / 2 + gap
+        return _LOOSE, x[item]
+    weight = moment = 0.0
+    for other in near:
+        pull = _STRAIGHT if item >= items.nodes and other >= items.nodes else 1.0
+        weight += pull
+        moment += pull * x[other]
+    return weight, moment / weight

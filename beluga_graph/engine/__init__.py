@@ -1,0 +1,1 @@
+"""The engine: the object that users hold."""

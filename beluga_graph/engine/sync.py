@@ -1,0 +1,31 @@
+"""Running a flow from plain code, without an event loop of one's own."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from beluga_graph.engine.engine import Engine
+from beluga_graph.plan import Compilable
+
+__all__ = ["run_sync"]
+
+
+def run_sync(flow: Compilable, value: Any = None, **options: Any) -> Any:
+    """Run a flow from plain code, on an engine in memory, and return its output; `options` as in `execute`.
+
+    Raises `RuntimeError` in a running event loop (a notebook, a server), where `await flow.invoke(value)` does it.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        msg = "run_sync needs a thread without a running event loop: here, write `await flow.invoke(value)`"
+        raise RuntimeError(msg)
+
+    async def run() -> Any:
+        async with Engine() as engine:
+            return await engine.execute(flow, value, **options)
+
+    return asyncio.run(run())

@@ -1,0 +1,68 @@
+"""Answers: what a person decides about a step or a tool call, as the payload of a signal and in an attempt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+from beluga_graph.errors import BadSignal, Rejected
+from beluga_graph.execution.attempt import Attempt
+from beluga_graph.kernel.types import Value
+from beluga_graph.plan.declared import MISSING, Missing
+
+__all__ = ["Answer", "Decision", "value_to_go_on_with"]
+
+Decision: TypeAlias = Literal["approve", "reject", "modify"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A decision; with `modify`, the value to go on with instead. Raises `ValueError` for what is none."""
+
+    decision: str
+    value: Any | Missing = MISSING
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for what cannot be meant."""
+        if self.decision not in get_args(Decision):
+            msg = f"decision {self.decision!r:.100}: give one of {', '.join(get_args(Decision))}"
+            raise ValueError(msg)
+        if (self.decision == "modify") != (self.value is not MISSING):
+            needs = "needs the value to go on with" if self.decision == "modify" else "takes no value"
+            msg = f"decision {self.decision!r} {needs}: only modify has one"
+            raise ValueError(msg)
+        if not isinstance(self.reason, str):
+            msg = f"reason {self.reason!r:.100} is no text"
+            raise ValueError(msg)  # noqa: TRY004 - one error for all that an answer from outside can be
+
+    def payload(self) -> dict[str, Any]:
+        """Return the answer as plain data."""
+        plain: dict[str, Any] = {"decision": self.decision, "reason": self.reason}
+        return plain if self.value is MISSING else {**plain, "value": self.value}
+
+    @classmethod
+    def read(cls, payload: Any) -> Answer:
+        """Return the answer that a payload holds. Raises `BadSignal`: anybody can send a signal."""
+        named = payload if isinstance(payload, dict) else {}
+        if "decision" not in named or not named.keys() <= {"decision", "value", "reason"}:
+            message = f"the payload {payload!r:.100} is no answer: it has a decision, and perhaps a value and a reason"
+            raise BadSignal("", message)
+        try:
+            return cls(**named)
+        except ValueError as error:
+            raise BadSignal("", f"the payload {payload!r:.100} is no answer: {error}") from error
+
+
+def value_to_go_on_with(attempt: Attempt) -> Value:
+    """Return what the answer to a question lets its node have. Raises `Rejected`, `BadSignal`, and what a value that
+    does not fit raises."""
+    token, revise = attempt.token, attempt.binding.revise
+    assert token.answer is not None
+    assert revise is not None
+    answer = Answer.read(attempt.decode(token.answer))
+    if answer.decision == "reject":
+        raise Rejected("", answer.reason or "no reason was given")
+    if answer.decision == "approve":
+        return token.value
+    return attempt.keep(revise(attempt.decode(token.value), answer.value))

@@ -1,0 +1,316 @@
+"""State as one attempt sees it: layers of places, read lazily; updates, collected until the commit.
+
+A branch's layer holds one combined update per field, so what a node sees is the owner's value with each
+layer's update reduced into it, outermost first, then the attempt's own, one by one.
+
+Where a frame owns its state, updates reach the value one by one, too. A branch combines its updates before they
+reach any value: that is where a reducer must be associative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from beluga_graph.codec import NotData, StandIn
+from beluga_graph.errors import StateConflict, StateError
+from beluga_graph.execution.items import FieldItems, ItemReader, KnownItems
+from beluga_graph.kernel.snapshot import Place, Snapshot
+from beluga_graph.plan import Channel, StateBinding
+
+__all__ = ["AttemptState", "StateView", "Written"]
+
+_NOTHING = object()
+_NAMES_SHOWN = 5
+
+
+class Reader(ItemReader, Protocol):
+    """Where encoded values and the items of append fields come from."""
+
+    def encode(self, value: Any) -> bytes:
+        """Return a value's bytes. Raises `NotData`."""
+        ...
+
+
+class Written(NamedTuple):
+    """What an attempt changes of its layer: new values of fields, and new items of append fields, encoded."""
+
+    values: list[tuple[str, bytes]]
+    items: list[tuple[str, list[bytes]]]
+
+
+class _Update(NamedTuple):
+    """One update of a field, and whose it is: a node's name, or the names of a branch's nodes."""
+
+    value: Any
+    origin: str
+
+
+class StateView(StandIn):
+    """`ctx.state`: one attribute a field. Stored, it is an instance of the state's model."""
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: AttemptState) -> None:
+        object.__setattr__(self, "_state", state)
+
+    def __getattr__(self, field: str) -> Any:
+        if field.startswith("_"):  # pydantic has no such field
+            raise AttributeError(field)
+        return self._state.read(field)
+
+    def __setattr__(self, field: str, value: Any) -> None:
+        raise StateError("", f"state is read-only: write ctx.update({field}=…)")
+
+    def __dir__(self) -> list[str]:
+        return list(self._state.binding.channels)
+
+    def __repr__(self) -> str:
+        binding = self._state.binding
+        return f"<state {binding.model.__name__} with {', '.join(binding.channels)}>"
+
+    def stored(self) -> Any:
+        """Return the state as an instance of its model."""
+        return self._state.whole()
+
+
+class AttemptState:
+    """One attempt's state: what it reads, and what it updates."""
+
+    __slots__ = ("_known", "_layers", "_lists", "_new", "_node", "_pending", "_read", "_reader", "_run", "binding")
+
+    def __init__(
+        self, binding: StateBinding, run: Snapshot, place: str, reader: Reader, known: KnownItems, *, node: str = ""
+    ) -> None:
+        self.binding = binding
+        self._run = run
+        self._layers: list[tuple[str, Place]] = [(name, run.places[name]) for name in run.layers(place)]
+        self._reader = reader
+        self._known = known
+        self._node = node
+        self._read: dict[str, tuple[Any, int]] = {}  # the value, and how many own updates are in it
+        self._lists: dict[str, tuple[FieldItems, int]] = {}  # likewise, of append fields
+        self._pending: dict[str, list[_Update]] = {}
+        self._new: dict[str, list[bytes]] = {}  # of append fields: the attempt's own items, encoded
+
+    # Reading.
+
+    def read(self, field: str) -> Any:
+        """Return a field's value, the attempt's own updates included. Raises `StateError`."""
+        channel = self._channel(field)
+        if channel.appends:
+            return self._items(channel)
+        value = self._value(channel)
+        if value is _NOTHING:
+            raise self._unset(field)
+        return value
+
+    def own_items(self, field: str) -> list[Any]:
+        """Return the items that the attempt itself appends to a field. Its cost is theirs alone."""
+        return list(map(self._reader.decode, self._new.get(field, ())))
+
+    def whole(self) -> Any:
+        """Return the state as an instance of its model. Raises `StateError` for what makes none."""
+        model = self.binding.model
+        fields = {name: self.read(name) for name in self.binding.channels}
+        try:
+            return model.model_validate(fields, by_alias=False, by_name=True)
+        except ValueError as error:  # pydantic's ValidationError is one
+            raise StateError("", f"the state's fields make no {model.__name__}: {error}") from error
+
+    def _value(self, channel: Channel) -> Any:
+        value, done = self._read.get(channel.name, (_NOTHING, -1))
+        if done < 0:
+            value, done = self._committed(channel), 0
+        updates = self._pending.get(channel.name, ())
+        for update in updates[done:]:
+            # The update stays as it was given: what the reader gets is a fresh copy.
+            copy = self._reader.decode(self._reader.encode(update.value))
+            value = self._reduced(channel, value, update._replace(value=copy))
+        self._read[channel.name] = (value, len(updates))
+        return value
+
+    def _items(self, channel: Channel) -> FieldItems:
+        field, new = channel.name, self._new.get(channel.name, [])
+        found, own = self._lists.get(field, (None, 0))
+        if found is not None and own == len(new):
+            return found
+        if found is None:
+            self._known.forget(self._run.places)
+            found = FieldItems(self._head(channel), field, self._reader)
+            for place, layer in self._layers:
+                if length := layer.lengths.get(field):
+                    found.take(self._known.read(self._reader, place, field, length), length)
+        if own < len(new):
+            found = found.grown(map(self._reader.decode, new[own:]))
+        self._lists[field] = (found, len(new))
+        return found
+
+    def _head(self, channel: Channel) -> list[Any]:
+        """Return what is before the items of an append field: its default, unless a fork has replaced that."""
+        replaced = self._decoded(self._layers[0][1], channel.name)
+        if replaced is not _NOTHING:
+            return list(replaced)
+        known, default = channel.default()
+        return list(default) if known else []
+
+    # Updating.
+
+    def update(self, fields: dict[str, Any]) -> None:
+        """Add updates, all of them or none."""
+        new: list[tuple[str, list[bytes]]] = []
+        pending: list[tuple[Channel, Any]] = []
+        for field, value in fields.items():
+            channel = self._channel(field)
+            if channel.appends:
+                items = value if isinstance(value, list | tuple) else [value]
+                new.append((field, [self._encoded(channel, self._checked(channel, item)) for item in items]))
+            else:
+                pending.append((channel, self._checked(channel, value) if channel.reducer is None else value))
+        for field, encoded in new:
+            self._new.setdefault(field, []).extend(encoded)
+        for channel, value in pending:
+            self._add(channel, _Update(value, f"node {self._node!r}"))
+
+    def encoded(self, field: str, value: Any) -> bytes | list[bytes]:
+        """Return what the whole of a field is stored as: a value, or the items of an append field."""
+        channel = self._channel(field)
+        if not channel.appends:
+            return self._encoded(channel, self._checked(channel, value))
+        if not isinstance(value, list | tuple):
+            raise StateError("", f"state field {self._path(field)} is a list: give all its items, not {value!r:.80}")
+        return [self._encoded(channel, self._checked(channel, item)) for item in value]
+
+    def fold(self, branches: Sequence[tuple[int, str, Place]]) -> None:
+        """Fold the layers of a scope's branches into the updates, in order: what a join begins with."""
+        setters: dict[str, str] = {}
+        for branch, name, layer in branches:
+            origin = f"{_visited(self._run, name)} (branch {branch})"
+            for field, length in layer.lengths.items():
+                self._new.setdefault(field, []).extend(self._reader.items(name, field, 0, length))
+            for field, value in layer.fields.items():
+                channel = self._channel(field)
+                if channel.reducer is None and setters.setdefault(field, origin) is not origin:
+                    message = (
+                        f"{setters[field]} and {origin} both set state field {field!r}, which has no reducer: "
+                        "name one in its Annotated, or set it in one branch only"
+                    )
+                    raise StateConflict("", message)
+                self._add(channel, _Update(self._reader.decode(value), origin))
+
+    def written(self) -> Written:
+        """Return what is to be committed: absolute values where this frame owns the state, else updates."""
+        owner = len(self._layers) == 1
+        values = []
+        for field, updates in self._pending.items():
+            channel = self._channel(field)
+            value = self._final(channel, updates) if owner else self._combined(channel, updates)
+            values.append((field, self._encoded(channel, value)))
+        return Written(values, list(self._new.items()))
+
+    def _add(self, channel: Channel, update: _Update) -> None:
+        if channel.reducer is None:
+            self._pending[channel.name] = [update]
+            self._read.pop(channel.name, None)
+        else:
+            self._pending.setdefault(channel.name, []).append(update)
+
+    def _final(self, channel: Channel, updates: list[_Update]) -> Any:
+        """Return the field's value after all updates, in the frame that owns it."""
+        if channel.reducer is None:
+            return updates[-1].value
+        value = self._committed(channel)
+        for update in updates:
+            value = self._reduced(channel, value, update)
+        return self._checked(channel, value)
+
+    def _combined(self, channel: Channel, updates: list[_Update]) -> Any:
+        """Return one update for all, in a branch: the field's value is not known before the branches are joined."""
+        if channel.reducer is None:
+            return updates[-1].value
+        place, layer = self._layers[-1]
+        before = self._decoded(layer, channel.name)
+        known = [] if before is _NOTHING else [_Update(before, _visited(self._run, place))]
+        each = [*known, *updates]
+        combined = each[0]
+        for update in each[1:]:
+            try:
+                value = channel.reducer(combined.value, update.value)
+            except Exception as error:
+                origins = " and ".join(dict.fromkeys((combined.origin, update.origin)))
+                message = (
+                    f"state field {self._path(channel.name)}: its reducer cannot combine two updates of {origins}: "
+                    f"{type(error).__name__}: {error}; updates made in a branch of a fan-out are combined before "
+                    "they reach the field's value, so the reducer must be associative, r(r(a, b), c) == "
+                    "r(a, r(b, c)): let it take two updates as well, as `append` and `merge` do, or update the "
+                    "field once in each branch"
+                )
+                raise StateError("", message) from error
+            combined = _Update(value, combined.origin)
+        return combined.value
+
+    # What both need.
+
+    def _channel(self, field: str) -> Channel:
+        channel = self.binding.channels.get(field)
+        if channel is None:
+            name, known = self.binding.model.__name__, ", ".join(self.binding.channels)
+            raise StateError("", f"state {name} has no field {field!r}: it has {known}")
+        return channel
+
+    def _path(self, field: str) -> str:
+        return f"{self.binding.model.__name__}.{field}"
+
+    def _unset(self, field: str) -> StateError:
+        return StateError("", f"state field {self._path(field)} has no value yet: give it a default or update it first")
+
+    def _checked(self, channel: Channel, value: Any) -> Any:
+        try:
+            return channel.adapter.validate_python(value)
+        except ValueError as error:  # pydantic's ValidationError is one
+            raise StateError("", f"state field {self._path(channel.name)}: {error}") from error
+
+    def _reduced(self, channel: Channel, before: Any, update: _Update) -> Any:
+        """Return what the field is after an update; one without a reducer, or without a value yet, is set."""
+        if before is _NOTHING or channel.reducer is None:
+            return update.value
+        try:
+            return channel.reducer(before, update.value)
+        except Exception as error:
+            message = (
+                f"state field {self._path(channel.name)}: its reducer refuses the update: "
+                f"{type(error).__name__}: {error}; the update is that of {update.origin}"
+            )
+            raise StateError("", message) from error
+
+    def _encoded(self, channel: Channel, value: Any) -> bytes:
+        try:
+            return self._reader.encode(value)
+        except NotData as error:
+            path = f"state.{channel.name}{error.path}"
+            raise NotData(path, error.type_name, error.shown, error.reason) from None
+
+    def _decoded(self, layer: Place, field: str) -> Any:
+        value = layer.fields.get(field)
+        return _NOTHING if value is None else self._reader.decode(value)
+
+    def _committed(self, channel: Channel) -> Any:
+        """Return the field's value as committed, as this place sees it."""
+        value = self._decoded(self._layers[0][1], channel.name)
+        if value is _NOTHING:
+            known, default = channel.default()
+            value = default if known else _NOTHING
+        for place, layer in self._layers[1:]:
+            update = self._decoded(layer, channel.name)
+            if update is not _NOTHING:
+                value = self._reduced(channel, value, _Update(update, _visited(self._run, place)))
+        return value
+
+
+def _visited(run: Snapshot, place: str) -> str:
+    """Name the nodes that a branch came to, any of which may have updated a field."""
+    branch = run.places[place]
+    frame = run.scopes[branch.scope].node.rpartition("/")[0] if branch.scope is not None else ""
+    names = [repr(f"{frame}/{local}" if frame else local) for local in branch.visits]
+    shown = ", ".join(names[:_NAMES_SHOWN]) + (", …" if len(names) > _NAMES_SHOWN else "")
+    return f"node {shown}" if len(names) == 1 else f"one of the nodes {shown}"

@@ -1,0 +1,1 @@
+"""Inspection: read-only questions about the runs of a store."""

@@ -1,0 +1,168 @@
+"""Looking at runs from outside: what a store holds, decoded, also without the user's code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from beluga_graph.codec import Codec, Registry
+from beluga_graph.engine.run import RunInfo, RunSnapshot, RunStatus, StepInfo, TokenInfo
+from beluga_graph.errors import RunNotFound
+from beluga_graph.events import Event, revive, stored_events
+from beluga_graph.kernel.shape import Shape
+from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.plan import Plan, StateBinding
+from beluga_graph.storage.keys import RunRecord
+from beluga_graph.storage.pace import Pace
+from beluga_graph.storage.run_log import History, Stored, folding, last_seq, read_shape, read_steps, rebuild
+from beluga_graph.storage.shapes import ShapeHistory, shape_then
+from stores.base import Store
+
+if TYPE_CHECKING:
+    from beluga_graph.draw.page.replay import Delta, Replay
+    from beluga_graph.trace.trace import Trace
+
+__all__ = ["info_of", "replay_of", "run_infos", "snapshot_of", "steps_of", "stored_plan", "trail_of"]
+
+
+async def run_infos(store: Store) -> list[RunInfo]:
+    """Return a line about every run. One that begins or ends meanwhile is seen as it was before or after."""
+    found, pace = [], Pace()
+    for key, blob in store.scan(b"H"):
+        found.append(info_of(RunRecord.read(key, blob)))
+        await pace.turn()
+    return found
+
+
+def info_of(head: RunRecord) -> RunInfo:
+    """Return a head as it is told."""
+    return RunInfo(
+        run_id=head.run_id,
+        flow=head.flow,
+        status=RunStatus(head.status),
+        created_ms=head.created_ms,
+        updated_ms=head.updated_ms,
+    )
+
+
+def stored_plan(store: Store, head: RunRecord) -> Plan:
+    """Return a plan without code, from the stored shape of a run's graph: enough to look at it, or to end it."""
+    shape = read_shape(store, head.plan)
+    if shape is None:
+        raise RunNotFound(head.run_id, f"the shape {head.plan} of its graph is missing from the store")
+    return Plan(shape, {}, Codec(Registry(), limit="max_value_bytes"))
+
+
+async def steps_of(store: Store, head: RunRecord, plan: Plan) -> list[StepInfo]:
+    """Return the steps that a run has made, decoded; classes that are not known here come as `Unregistered`.
+
+    Raises `DamagedRecord`.
+    """
+    last = last_seq(store, head.run_id)
+    found, pace = [], Pace()
+    for step, events in _told(store, head, plan, last):
+        found.append(_step_info(step, events))
+        await pace.turn()
+    return found
+
+
+def _step_info(step: Stored, events: list[Event]) -> StepInfo:
+    return StepInfo(
+        seq=step.seq,
+        at_ms=step.at_ms,
+        trigger=step.trigger,
+        token=step.token,
+        attempt=step.attempt,
+        events=tuple(events),
+        ops=step.patch.ops,
+    )
+
+
+def _told(store: Store, head: RunRecord, plan: Plan, until: int | None = None) -> Iterator[tuple[Stored, list[Event]]]:
+    """Yield the steps of a run, each with its events."""
+    decode = _decoder(plan, History(store, head.run_id))
+    past = ShapeHistory(store, head.run_id, plan.shape)
+    for step in read_steps(store, head.run_id, until=until):
+        yield step, stored_events(head.run_id, step.seq, step.patch, decode, past.nodes(step))
+
+
+def _decoder(plan: Plan, history: History) -> Callable[[Any], Any]:
+    def decode(value: Any) -> Any:
+        return revive(plan.codec, history.load, value, lenient=True)
+
+    return decode
+
+
+def replay_of(store: Store, head: RunRecord, plan: Plan) -> tuple[Replay, list[Delta]]:
+    """Return a run told step by step, with its values decoded as `steps_of` does. Raises `DamagedRecord`."""
+    from beluga_graph.draw.page.replay import Replay  # noqa: PLC0415 - drawing is loaded when one draws
+
+    begun, history = rebuild(store, head.run_id, 0)
+    decode = _decoder(plan, history)
+
+    def items(place: str, field: str, start: int, stop: int) -> Iterator[Any]:
+        return (decode(item) for item in history.items(place, field, start, stop))
+
+    with folding(head.run_id):
+        replay = Replay(plan.shape, begun, decode, items)
+        return replay, [replay.step(step, events) for step, events in _told(store, head, plan)]
+
+
+def trail_of(store: Store, head: RunRecord, shape: Shape, seq: int | None, *, keep: bool = True) -> Trace:
+    """Return what a run did up to a step, the last by default; with its visits if they are to be kept.
+
+    Raises `RunNotFound` for a step that it has not made.
+    """
+    from beluga_graph.trace.trace import Trace  # noqa: PLC0415 - drawing is loaded when one draws
+
+    begun, _ = rebuild(store, head.run_id, 0)
+    with folding(head.run_id):
+        trail = Trace(shape, begun, keep=keep)
+        for step in read_steps(store, head.run_id, until=seq):
+            trail.step(step)
+    if seq is not None and trail.run.seq != seq:
+        raise RunNotFound(head.run_id, f"it has no step {seq}: its last is {trail.run.seq}")
+    return trail
+
+
+def snapshot_of(store: Store, head: RunRecord, plan: Plan, seq: int | None) -> RunSnapshot:
+    """Return a run as of a step, decoded."""
+    run, history = rebuild(store, head.run_id, seq)
+    shape = shape_then(store, run.plan, plan.shape)
+
+    def decode(value: Any) -> Any:
+        return None if value is None else revive(plan.codec, history.load, value, lenient=True)
+
+    return RunSnapshot(
+        run_id=run.run_id,
+        seq=run.seq,
+        status=RunStatus(run.status),
+        input=decode(run.input),
+        state=dict(_state(run, history, shape, plan.state, decode)),
+        tokens=tuple(
+            TokenInfo(name=t.name, node=t.node, state=t.state, attempt=t.attempt, value=decode(t.value or None))
+            for t in run.tokens.values()
+        ),
+        output=decode(run.output),
+        failure=decode(run.error),
+        timers=dict(run.timers),
+        steps=run.steps,
+        plan=run.plan,
+    )
+
+
+def _state(
+    run: Snapshot, history: History, shape: Shape, binding: StateBinding | None, decode: Any
+) -> Iterator[tuple[str, Any]]:
+    place = run.places[""]
+    for field in shape.state:
+        channel = binding.channels.get(field.name) if binding is not None else None
+        known, default = channel.default() if channel is not None else (False, None)
+        if field.reducer == "append":
+            items = history.items("", field.name, 0, place.lengths.get(field.name, 0))
+            head = decode(place.fields[field.name]) if field.name in place.fields else default or ()
+            yield field.name, [*head, *(decode(item) for item in items)]
+        elif field.name in place.fields:
+            yield field.name, decode(place.fields[field.name])
+        elif known:
+            yield field.name, default

@@ -1,0 +1,1 @@
+"""Runtime: active runs; the only package that creates tasks for nodes."""

@@ -1,0 +1,1 @@
+"""Storage: runs on disk."""

@@ -1,0 +1,279 @@
+"""Leases: the right to advance one run, held by one owner, with an epoch.
+
+An owner is an engine. It lives until its record expires, which it renews. On one machine it also has to hold the
+lock on its file; a process id proves nothing. In a store that is private to a process, the process itself knows
+which of its owners live. A lease names owner and epoch; every commit of a run checks it, so an owner that lost it
+cannot write, however late it wakes up.
+
+Records are untrusted. The name of a lock file is made from the owner's id alone. A record that no owner writes
+keeps nobody out: its owner counts as dead. If that owner lives, its next renewal puts the record right, and until
+then the epoch keeps its runs safe.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+from weakref import WeakValueDictionary
+
+from beluga_graph.clock import SystemClock
+from beluga_graph.codec import DamagedRecord
+from beluga_graph.storage.keys import read, sealed
+from stores.base import Check, Delete, Op, Put, Store, StoreError
+from stores.lock_file import fcntl
+
+__all__ = ["LEASE_S", "Lease", "Owner", "is_held_elsewhere", "owner_is_alive"]
+
+LEASE_S = 10.0  # an owner that has not renewed for so long is dead
+RENEW_S = 2.5
+_DAY_MS = 86_400_000
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # counts the time in which the machine sleeps, too
+_ID_BYTES = 16
+
+_log = logging.getLogger("beluga_graph.storage.leases")
+# Owners of this process that have begun and not ended, of all stores; one that is just dropped does not live either.
+_living: WeakValueDictionary[bytes, Owner] = WeakValueDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who may advance a run. `owner` is empty while nobody does; `epoch` grows with each new holder."""
+
+    owner: bytes
+    epoch: int
+
+    def sealed(self, key: bytes) -> bytes:
+        """Return the lease as a record."""
+        return sealed(key, (self.owner, self.epoch))
+
+    def claim(self, key: bytes) -> Check:
+        """Return what every commit of the run demands: that this lease is still the one in force."""
+        return Check(key, self.sealed(key))
+
+    @classmethod
+    def read(cls, key: bytes, blob: bytes) -> Lease:
+        """Read a lease. Raises `DamagedRecord`."""
+        return cls(*read(key, blob))
+
+
+class _Known(NamedTuple):
+    """What the record of an owner says."""
+
+    machine: str
+    lock_file: str  # its name, for people who look: never used as a path
+    expires_ms: int
+
+    @classmethod
+    def read(cls, key: bytes, blob: bytes, now_ms: int) -> _Known:
+        """Read the record of an owner. Raises `DamagedRecord` for one that no owner writes."""
+        if len(key) != 1 + _ID_BYTES:
+            raise DamagedRecord(f"the owner at key {key!r:.80}", f"has an id of {len(key) - 1} bytes, not {_ID_BYTES}")
+        known = cls(*read(key, blob))
+        if known.expires_ms > now_ms + _DAY_MS:  # clocks may differ, but not by so much
+            raise DamagedRecord(f"the owner at key {key!r}", f"expires at {known.expires_ms}, more than a day from now")
+        return known
+
+
+class Owner:
+    """This engine as an owner: a record in the store, renewed from a thread of its own, and a locked file.
+
+    The thread is apart from the event loop so that a node which blocks the loop does not cost the lease.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.id = secrets.token_bytes(_ID_BYTES)
+        self.key = b"O" + self.id
+        self._store = store
+        self._file: int | None = None
+        self._path: Path | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._clock = SystemClock()
+        self._begun = False
+        self._lock = threading.Lock()
+        self._renewing = threading.Lock()
+        self._term = 0
+        self._renewed = (0.0, 0)  # when: by `_CLOCK` in seconds, and by the wall clock in milliseconds
+
+    @property
+    def begun(self) -> bool:
+        """Whether this engine is known as an owner."""
+        return self._begun
+
+    def now_ms(self) -> int:
+        """Return the time by which leases expire: the wall clock's, whatever clock the runs have."""
+        return self._clock.now_ms()
+
+    @property
+    def term(self) -> int | None:
+        """The number of the unbroken time of a valid record that this is; `None` if the record may have expired.
+
+        A lease that this owner held is still its own while the term is the same. After a pause (a frozen process,
+        a sleeping machine, a store that refused renewals) it is another one, or `None` until `renew`.
+        """
+        return self._term if self._is_valid() else None
+
+    def _is_valid(self) -> bool:
+        if self._thread is None:
+            return True  # the record does not expire
+        since_s, since_ms = self._renewed
+        # Others judge by the wall clock, which may have been set since. Half a lease is margin enough for both.
+        gone_s = max(time.clock_gettime(_CLOCK) - since_s, (self._clock.now_ms() - since_ms) / 1000)
+        return gone_s < LEASE_S / 2
+
+    def renew(self) -> None:
+        """Write the record again: from now on it is valid for the time of a lease. Raises what the store raises."""
+        with self._renewing:
+            now = time.clock_gettime(_CLOCK), self._clock.now_ms()
+            self._store.commit(self._record())
+            if not self._is_valid():
+                self._term += 1
+            self._renewed = now
+
+    def begin(self) -> None:
+        """Take the file lock, write the record, and go on renewing it. Idempotent; callable from any thread.
+
+        In a private store the record needs no renewal: this process knows that the owner lives.
+        Raises what the store raises; then nothing is left behind, and the next call tries again.
+        """
+        with self._lock:
+            if self._begun:
+                return
+            if self._store.folder is not None:
+                self._path = _lock_file(self._store.folder, self.id)
+                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._term += 1
+            self._renewed = time.clock_gettime(_CLOCK), self._clock.now_ms()
+            try:
+                self._store.commit(*_swept(self._store, self.now_ms()), self._record())
+            except BaseException:
+                self._unlock()
+                raise
+            self._begun = True
+            _living[self.id] = self
+            if not self._store.private:
+                self._stop = threading.Event()
+                self._thread = threading.Thread(target=self._renew, name="beluga-graph-lease", daemon=True)
+                self._thread.start()
+
+    def end(self) -> None:
+        """Stop renewing, remove the record and the file. Idempotent."""
+        with self._lock:
+            if not self._begun:
+                return
+            self._begun = False
+            _living.pop(self.id, None)
+            if self._thread is not None:
+                self._stop.set()
+                self._thread.join()
+                self._thread = None
+            try:
+                self._store.commit(Delete(self.key))
+            except StoreError as error:  # it will expire instead
+                _log.warning("the owner's record was not removed: %s", error)
+            self._unlock()
+
+    def _unlock(self) -> None:
+        if self._file is not None and self._path is not None:
+            self._path.unlink(missing_ok=True)
+            os.close(self._file)
+        self._file = self._path = None
+
+    def _record(self) -> Put:
+        expires_ms = self._clock.now_ms() + round(LEASE_S * 1000)
+        return Put(self.key, sealed(self.key, _Known(_machine(), self._path.name if self._path else "", expires_ms)))
+
+    def _renew(self) -> None:
+        while not self._stop.wait(RENEW_S):
+            try:
+                self.renew()
+            except StoreError as error:  # the next renewal may succeed; if none does, the leases are lost
+                _log.warning("the owner's record was not renewed: %s", error)
+
+
+def is_held_elsewhere(store: Store, lease: Lease, own: Owner) -> bool:
+    """Tell whether an owner that is alive, and not this one, holds a lease."""
+    return lease.owner not in (b"", own.id) and owner_is_alive(store, lease.owner, own.now_ms())
+
+
+def owner_is_alive(store: Store, owner: bytes, now_ms: int) -> bool:
+    """Tell whether an owner still holds its leases."""
+    key = b"O" + owner
+    blob = store.get(key)
+    if blob is None:
+        return False
+    if store.private:
+        return owner in _living
+    try:
+        known = _Known.read(key, blob, now_ms)
+    except DamagedRecord:  # reported by every engine that begins
+        return False
+    if known.expires_ms <= now_ms:
+        return False
+    return known.machine != _machine() or store.folder is None or _is_locked(_lock_file(store.folder, owner))
+
+
+def _swept(store: Store, now_ms: int) -> list[Op]:
+    """Return the removal of owners that will never come back; their files go at once.
+
+    One of this machine is gone when its file is unlocked: a frozen one may wake up. One of another machine, or in a
+    store without a folder, is taken for gone a day after it expired. A record that no owner writes is left for
+    `verify` to report, and logged.
+    """
+    ops: list[Op] = []
+    for key, blob in store.scan(b"O"):
+        owner = key[1:]
+        try:
+            known = _Known.read(key, blob, now_ms)
+        except DamagedRecord as error:
+            _log.warning("a record of an owner is left alone, and keeps no run from others: %s", error)
+            continue
+        if store.private:
+            gone = owner not in _living
+        elif store.folder is not None and known.machine == _machine():
+            gone = not _is_locked(_lock_file(store.folder, owner))
+        else:
+            gone = known.expires_ms + _DAY_MS < now_ms
+        if gone:
+            ops.append(Delete(key))
+            if store.folder is not None:
+                _lock_file(store.folder, owner).unlink(missing_ok=True)
+    return ops
+
+
+def _lock_file(folder: Path, owner: bytes) -> Path:
+    """Return where an owner's lock file is. Only the id decides: a stored name could lead anywhere."""
+    return folder / f"owner-{owner.hex()}.lock"
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        file = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    except PermissionError:  # another user's owner: only its expiry can tell
+        return True
+    try:
+        # Shared: two that look at the same moment must not take each other for the owner.
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def _machine() -> str:
+    """Name this boot of this machine: a file lock says nothing about another one."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return socket.gethostname()

@@ -1,0 +1,94 @@
+"""What a run publishes: messages that lie in its outbox from the commit of a step until a bus has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import NamedTuple
+
+from beluga_graph.codec import Codec
+from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, WAITING, Snapshot
+from beluga_graph.kernel.triggers import RunForked, RunStarted, Trigger
+from beluga_graph.storage.keys import Keys, read, sealed
+from stores.base import Op, Put
+
+__all__ = ["MESSAGES_MAX", "STATUS_TOPICS", "Message", "PendingMessage", "published_ops", "read_message", "status_ops"]
+
+MESSAGES_MAX = 10_000  # of one attempt
+_STATUS = 0xFFFF_0000  # a step's own messages come before what it makes of the run
+_STARTED = "run.started"
+_TOPICS = {
+    WAITING: "run.waiting",
+    COMPLETED: "run.completed",
+    FAILED: "run.failed",
+    CANCELLED: "run.cancelled",
+}
+STATUS_TOPICS = frozenset({_STARTED, *_TOPICS.values()})
+_CODEC = Codec()
+
+
+class PendingMessage(NamedTuple):
+    """What a node publishes, as its attempt collects it."""
+
+    topic: str
+    agent_id: str
+    value: bytes
+    """Encoded; a large one is a reference."""
+
+
+class Message(NamedTuple):
+    """One event as the outbox gives it to a bus. Its id is the same however often it is given."""
+
+    event_id: str
+    topic: str
+    agent_id: str
+    correlation_id: str
+    causation_id: str
+    at_ms: int
+    value: bytes
+    """Encoded, whole."""
+
+
+def published_ops(
+    keys: Keys, run: Snapshot, token: str, messages: Sequence[PendingMessage], at: int, created_ms: int
+) -> list[Op]:
+    """Return the writes of what a node publishes with the next step of its run, which was created at `created_ms`."""
+    cause = f"{run.run_id}:{token}"
+    return [
+        _put(keys, run.seq + 1, i, Message(_id(run, created_ms, token, i), topic, agent, run.run_id, cause, at, value))
+        for i, (topic, agent, value) in enumerate(messages)
+    ]
+
+
+def status_ops(
+    keys: Keys, run: Snapshot, flow: str, trigger: Trigger, before: str, at: int, created_ms: int
+) -> list[Op]:
+    """Return the writes of what the step that was just applied makes of its run, for those who listen."""
+    topics = [_STARTED] if isinstance(trigger, RunStarted | RunForked) else []
+    # A fork has its status from its source, which told it of itself only.
+    if (run.status != before or isinstance(trigger, RunForked)) and run.status in _TOPICS:
+        topics.append(_TOPICS[run.status])
+    ops: list[Op] = []
+    for index, topic in enumerate(topics, _STATUS):
+        status = "running" if topic == _STARTED else run.status
+        value = _CODEC.encode({"run_id": run.run_id, "flow": flow, "status": status})
+        name = _id(run, created_ms, f"step {run.seq}", index)
+        ops.append(_put(keys, run.seq, index, Message(name, topic, flow, run.run_id, "", at, value)))
+    return ops
+
+
+def read_message(key: bytes, blob: bytes) -> Message:
+    """Return a message of the outbox, its value as it was kept. Raises `DamagedRecord`."""
+    return Message(*read(key, blob))
+
+
+def _id(run: Snapshot, created_ms: int, what: str, index: int) -> str:
+    """Return the id that this message has in every process; a later run, or fork, of the same id has others."""
+    # Not when it started: forks of one run have that from their source.
+    named = f"{len(run.run_id)}:{run.run_id}:{created_ms}:{what}:{index}"
+    return blake2b(named.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _put(keys: Keys, seq: int, index: int, message: Message) -> Put:
+    key = keys.message(seq, index)
+    return Put(key, sealed(key, tuple(message)))

@@ -1,0 +1,148 @@
+"""Sessions: a conversation that goes on from run to run.
+
+A session belongs to a flow. Its record is read in the commit that starts a run and written in the one that
+completes it, so a run that fails or dies leaves it as it was. Messages are stored once each, under keys of
+the session; a run adds its own and copies nothing. One run at a time has a session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from beluga_graph.codec import Codec, DamagedRecord
+from beluga_graph.errors import RunConflict, RunError
+from beluga_graph.events import revive
+from beluga_graph.kernel.names import is_blank
+from beluga_graph.kernel.snapshot import COMPLETED, Snapshot
+from beluga_graph.plan import Plan
+from beluga_graph.storage.keys import read, sealed, short
+from stores.base import Check, Op, Put, Store
+
+if TYPE_CHECKING:
+    from beluga_graph.storage.run_log import History
+
+__all__ = ["Session", "begin_ops", "end_ops", "free_ops", "open_session", "session_items"]
+
+_MARK = b"\x01"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What is known of a session between two runs."""
+
+    flow: str
+    id: str
+    version: int = 0
+    length: int = 0  # messages
+    generation: int = 0  # grows when a run has replaced the history, by an input filter
+    active: str = ""  # the agent that answered last
+    run: str = ""  # the run that has it now
+
+    @property
+    def key(self) -> bytes:
+        """Where its record is."""
+        return b"Z" + self.owner
+
+    @property
+    def owner(self) -> bytes:
+        """What its keys, and its marks on large values, are told apart by."""
+        return short(f"{self.flow}\n{self.id}")
+
+    @property
+    def prefix(self) -> bytes:
+        """What the keys of its messages begin with. A message is written once, under a key of its own."""
+        return b"Y" + self.owner + self.generation.to_bytes(4, "big")
+
+    def item(self, index: int) -> bytes:
+        """Where a message is."""
+        return self.prefix + index.to_bytes(8, "big")
+
+    def fields(self) -> tuple[str, str, int, int, int, str, str]:
+        """Return it as plain data."""
+        return (self.flow, self.id, self.version, self.length, self.generation, self.active, self.run)
+
+
+def open_session(store: Store, plan: Plan, session_id: str, run_id: str) -> tuple[Session, bytes | None]:
+    """Return a session for a new run, and its record as it is now.
+
+    Raises `RunConflict` if a run has it, and for a flow that is no conversation: what runs inside one is not kept;
+    `RunError` for what is no name.
+    """
+    if not isinstance(session_id, str) or is_blank(session_id):
+        raise RunError(run_id, f"{session_id!r:.80} is no name of a session: give a text that can be seen")
+    if plan.state is None or not getattr(plan.state.model, "keeps_session", False):
+        raise RunConflict(run_id, f"flow {plan.name!r} is no agent, and so has no conversation to keep: drop session=")
+    session = Session(plan.name, session_id)
+    blob = store.get(session.key)
+    if blob is not None:
+        session = Session(*read(session.key, blob))
+    if session.run:
+        message = f"session {session_id!r} belongs to run {session.run!r} until that ends: resume or cancel it"
+        raise RunConflict(run_id, message)
+    return replace(session, run=run_id), blob
+
+
+def begin_ops(session: Session, before: bytes | None) -> list[Op]:
+    """Return what takes a session for a run, in the commit that starts it."""
+    return [Check(session.key, before), Put(session.key, sealed(session.key, session.fields()))]
+
+
+def session_items(store: Store, run: Snapshot, start: int = 0) -> Iterator[bytes]:
+    """Yield the encoded messages that a run's session had when it began, from `start` on. Raises `DamagedRecord`."""
+    if run.session is None:
+        return
+    session = Session(*run.session)
+    for index in range(start, session.length):
+        key = session.item(index)
+        blob = store.get(key)
+        if blob is None:
+            raise DamagedRecord("the message", f"{index} of session {session.id!r} of flow {session.flow!r} is missing")
+        item: bytes = read(key, blob)
+        yield item
+
+
+def end_ops(history: History, codec: Codec, run: Snapshot) -> list[Op]:
+    """Return what gives a session back, in the commit that ends its run; a completed one adds its messages."""
+    if run.session is None:
+        return []
+    session = Session(*run.session)
+    if session.run != run.run_id:  # a fork: it began with what the session held, and gives nothing back
+        return []
+    if run.status != COMPLETED:
+        freed = replace(session, run="")
+        return [Put(session.key, sealed(session.key, freed.fields()))]
+    place = run.places[""]
+    own = history.items("", "messages", 0, place.lengths.get("messages", 0))
+    view = _field(history, codec, run, "view")
+    if view is not None:  # an input filter has replaced what came before
+        session = replace(session, generation=session.generation + 1, length=0)
+        own = iter([*map(codec.encode, view.base), *list(own)[view.start :]])
+    active = _field(history, codec, run, "active") or session.active
+    ops: list[Op] = []
+    length = session.length
+    for item in own:
+        key = session.item(length)
+        ops.append(Put(key, sealed(key, item)))
+        if (mark := history.mark_of(item, session.owner)) is not None:
+            ops += [Put(mark, _MARK), history.spared(item[1:])]
+        length += 1
+    done = replace(session, version=session.version + 1, length=length, active=active, run="")
+    return [*ops, Put(session.key, sealed(session.key, done.fields()))]
+
+
+def free_ops(store: Store, run: Snapshot) -> list[Op]:
+    """Return what gives back the session that a run still has, as it was before that run."""
+    if run.session is None:
+        return []
+    key = Session(*run.session).key
+    blob = store.get(key)
+    if blob is None or (session := Session(*read(key, blob))).run != run.run_id:
+        return []
+    return [Check(key, blob), Put(key, sealed(key, replace(session, run="").fields()))]
+
+
+def _field(history: History, codec: Codec, run: Snapshot, name: str) -> Any:
+    value = run.places[""].fields.get(name)
+    return None if value is None else revive(codec, history.load, value)

@@ -1,0 +1,1 @@
+"""Trace: what a run did, as a fold over its committed steps."""
