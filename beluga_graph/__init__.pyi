@@ -137,16 +137,18 @@ from .engine.recovery import (
     Recovery as Recovery,
 )
 from .engine.run import (
-    Outcome as Outcome,
     Run as Run,
+)
+from .engine.sync import (
+    run_sync as run_sync,
+)
+from .inspection.views import (
+    Outcome as Outcome,
     RunInfo as RunInfo,
     RunSnapshot as RunSnapshot,
     RunStatus as RunStatus,
     StepInfo as StepInfo,
     TokenInfo as TokenInfo,
-)
-from .engine.sync import (
-    run_sync as run_sync,
 )
 
 __version__: str

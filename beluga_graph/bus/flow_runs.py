@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from beluga_graph.bus.event import BusEvent
 from beluga_graph.bus.subscription import Handler, handled_now
-from beluga_graph.engine.run import RunStatus
 from beluga_graph.errors import BadRunId, BusError, RunBusy, RunNotFound
 from beluga_graph.flows.flow import Flow
+from beluga_graph.inspection.views import RunStatus
 from beluga_graph.storage.keys import check_run_id
 from beluga_graph.storage.outbox_records import STATUS_TOPICS
 

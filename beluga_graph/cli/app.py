@@ -21,7 +21,7 @@ from beluga_graph.cli.commands.draw import Form, Shade
 from beluga_graph.cli.exit_codes import Exit, complain, told
 from beluga_graph.cli.options import CODES, Json, RunId, Store, default_store
 from beluga_graph.cli.terminal_text import as_json
-from beluga_graph.engine.run import RunStatus
+from beluga_graph.inspection.views import RunStatus
 
 __all__ = ["app"]
 

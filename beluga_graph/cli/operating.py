@@ -17,7 +17,7 @@ from beluga_graph.cli.commands import signals as sending
 from beluga_graph.cli.exit_codes import told
 from beluga_graph.cli.options import CODES, FlowName, Json, RunId, Store, default_store
 from beluga_graph.cli.parsing import assignments, from_json, seconds_in
-from beluga_graph.engine.run import RunStatus
+from beluga_graph.inspection.views import RunStatus
 from beluga_graph.plan.declared import MISSING
 
 __all__ = ["app"]

@@ -16,11 +16,11 @@ FORMER_NAMES = {
         "comparison:Parting": "inspection.comparison:Divergence",
         "comparison:RunComparison": "inspection.comparison:RunComparison",
         "questions:Question": "inspection.approvals:Question",
-        "run:Outcome": "engine.run:Outcome",
-        "run:RunInfo": "engine.run:RunInfo",
-        "run:RunSnapshot": "engine.run:RunSnapshot",
-        "run:RunStatus": "engine.run:RunStatus",
-        "run:StepInfo": "engine.run:StepInfo",
-        "run:TokenInfo": "engine.run:TokenInfo",
+        "run:Outcome": "inspection.views:Outcome",
+        "run:RunInfo": "inspection.views:RunInfo",
+        "run:RunSnapshot": "inspection.views:RunSnapshot",
+        "run:RunStatus": "inspection.views:RunStatus",
+        "run:StepInfo": "inspection.views:StepInfo",
+        "run:TokenInfo": "inspection.views:TokenInfo",
     }.items()
 }

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from html import escape
-from typing import Protocol
+from typing import Any, Protocol
 
 from beluga_graph.codec.safe_repr import plain
 from beluga_graph.draw.formats.ascii import ascii_art
 from beluga_graph.draw.formats.svg import svg
 from beluga_graph.draw.overlay import Overlay
+from beluga_graph.draw.page.values import shown_value
 from beluga_graph.draw.picture import BEGIN, BEGIN_KIND, END_KIND, Box, Picture, picture
 from beluga_graph.draw.sketch import sketch
+from beluga_graph.draw.text import clipped
+from beluga_graph.draw.theme import STATUS_SIGNS
 from beluga_graph.kernel.shape import END
 from beluga_graph.plan import Plan
 from beluga_graph.plan.declared import Declared
 
-__all__ = ["bundle", "fault_of", "flow_bundle", "table"]
+__all__ = ["bundle", "fault_of", "flow_bundle", "status_text", "table", "time_text", "value_text"]
+
+_VALUE_LENGTH_MAX = 400
+_SIGN_OF = {"completed": STATUS_SIGNS["done"], "cancelled": STATUS_SIGNS["dropped"]}
 
 
 class Shown(Protocol):
@@ -68,6 +75,21 @@ def table(rows: Iterable[tuple[str, str]]) -> str:
         for name, text in rows
     )
     return f"<table>{''.join(cells)}</table>"
+
+
+def status_text(status: str) -> str:
+    """Return a run's status behind the sign that drawings have for it."""
+    return f"{_SIGN_OF.get(status) or STATUS_SIGNS[status]} {status}"
+
+
+def value_text(value: Any) -> str:
+    """Return a value as text of bounded length."""
+    return clipped(shown_value(value), _VALUE_LENGTH_MAX)
+
+
+def time_text(at_ms: int) -> str:
+    """Return a time in UTC."""
+    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
 def _text(text: str) -> str:

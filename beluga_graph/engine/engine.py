@@ -16,7 +16,7 @@ from beluga_graph.engine.parking import Parking
 from beluga_graph.engine.recovery import Recovery, recovered
 from beluga_graph.engine.requests import StartRequest, check_signal
 from beluga_graph.engine.retention import Forgetting
-from beluga_graph.engine.run import Run, RunInfo, RunStatus, replay_then_follow
+from beluga_graph.engine.run import Run, replay_then_follow
 from beluga_graph.engine.serving import served
 from beluga_graph.errors import GraphChanged
 from beluga_graph.events import Event
@@ -25,6 +25,7 @@ from beluga_graph.execution.attempt import ExecutionResources
 from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.inspection.approvals import give_answer
 from beluga_graph.inspection.inspector import Inspector
+from beluga_graph.inspection.views import RunInfo, RunStatus
 from beluga_graph.kernel.triggers import RunForked
 from beluga_graph.plan import Compilable, Plan
 from beluga_graph.plan.declared import MISSING

@@ -1,17 +1,16 @@
-"""`Run`: a handle on one run, and the nouns that describe runs from outside."""
+"""`Run`: a handle on one run."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from beluga_graph.codec import DamagedRecord
 from beluga_graph.engine.followers import Followers, stored
 from beluga_graph.errors import RunCancelled, RunError, RunFailed
-from beluga_graph.events import Event, Failure, make_event
+from beluga_graph.events import Event, make_event
+from beluga_graph.inspection.views import Outcome, RunStatus
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
 from beluga_graph.plan import Plan
 from beluga_graph.runtime.active_run import ActiveRun
@@ -25,99 +24,7 @@ if TYPE_CHECKING:
 
 _ALL = 1 << 62  # the index behind all events of a step
 
-__all__ = ["Outcome", "Run", "RunInfo", "RunSnapshot", "RunStatus", "StepInfo", "TokenInfo"]
-
-
-class RunStatus(StrEnum):
-    """What a run is doing."""
-
-    running = "running"
-    waiting = "waiting"
-    completed = "completed"
-    failed = "failed"
-    cancelled = "cancelled"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How a run ended, or where it is."""
-
-    status: RunStatus
-    output: Any = None
-    failure: Failure | None = None
-    usage: dict[str, int] = field(default_factory=dict)
-    """Of agents: `input_tokens`, `output_tokens`, `model_calls` and the like, summed over the run."""
-    steps: int = 0
-    """Finished nodes."""
-    reason: str | None = None
-    """`condition` or `limit` if the run's flow is a `LoopAgent`; loops within it have their `loop_finished` events."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunInfo:
-    """One line about a run."""
-
-    run_id: str
-    flow: str
-    status: RunStatus
-    created_ms: int
-    updated_ms: int
-    """When the status last changed."""
-
-    def _repr_html_(self) -> str:
-        from beluga_graph.inspection.notebook import info_html  # noqa: PLC0415 - loaded when one looks
-
-        return info_html(self)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepInfo:
-    """One committed step of a run's history."""
-
-    seq: int
-    at_ms: int
-    trigger: str
-    token: str
-    attempt: int
-    events: tuple[Event, ...]
-    ops: tuple[tuple[Any, ...], ...]
-    """The primitive changes, as stored."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenInfo:
-    """One thread of control of a run."""
-
-    name: str
-    node: str
-    state: str
-    """`run`, `retry`, `wait`, `sleep` or `broken`."""
-    attempt: int
-    value: Any
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSnapshot:
-    """A run as of one step, decoded."""
-
-    run_id: str
-    seq: int
-    status: RunStatus
-    input: Any
-    state: dict[str, Any]
-    """The graph's own state, without what open branches have not joined yet."""
-    tokens: tuple[TokenInfo, ...]
-    output: Any
-    failure: Failure | None
-    timers: dict[str, int]
-    steps: int
-    plan: str
-    """The graph's fingerprint."""
-
-    def _repr_html_(self) -> str:
-        from beluga_graph.inspection.notebook import snapshot_html  # noqa: PLC0415 - loaded when one looks
-
-        return snapshot_html(self)
+__all__ = ["Run", "replay_then_follow"]
 
 
 class Run:

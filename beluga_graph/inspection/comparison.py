@@ -16,10 +16,10 @@ from math import isnan
 from typing import Any
 
 from beluga_graph.codec import Unregistered
-from beluga_graph.engine.run import RunSnapshot, RunStatus
 from beluga_graph.events import Failure
 from beluga_graph.inspection.reading import snapshot_of
 from beluga_graph.inspection.run_path import Walk, decoded, each_fact, parts_of, walk_of
+from beluga_graph.inspection.views import RunSnapshot, RunStatus
 from beluga_graph.plan import Plan
 from beluga_graph.storage.keys import RunRecord
 from beluga_graph.storage.run_log import History

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from beluga_graph.engine.run import RunInfo, RunSnapshot, RunStatus, StepInfo
 from beluga_graph.errors import RunError, RunNotFound
 from beluga_graph.inspection.approvals import Question, pending_questions
 from beluga_graph.inspection.compatibility import JudgedChange, broken_by, difference_for
 from beluga_graph.inspection.reading import replay_of, run_infos, snapshot_of, steps_of, stored_plan, trail_of
+from beluga_graph.inspection.views import RunInfo, RunSnapshot, RunStatus, StepInfo
 from beluga_graph.plan import Compilable, Plan
 from beluga_graph.plan.diff import differences
 from beluga_graph.storage.keys import RunRecord, check_run_id

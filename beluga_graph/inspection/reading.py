@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from beluga_graph.codec import Codec, Registry
-from beluga_graph.engine.run import RunInfo, RunSnapshot, RunStatus, StepInfo, TokenInfo
 from beluga_graph.errors import RunNotFound
 from beluga_graph.events import Event, revive, stored_events
+from beluga_graph.inspection.views import RunInfo, RunSnapshot, RunStatus, StepInfo, TokenInfo
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.plan import Plan, StateBinding

@@ -22,9 +22,9 @@ from typing import NamedTuple, TypeVar
 
 from beluga_graph.codec import DamagedRecord
 from beluga_graph.engine.admission import Admission
-from beluga_graph.engine.run import RunInfo, RunStatus
 from beluga_graph.errors import RunNotFound
 from beluga_graph.inspection.reading import info_of
+from beluga_graph.inspection.views import RunInfo, RunStatus
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
 from beluga_graph.storage.committer import Committer
 from beluga_graph.storage.keys import Keys, RunRecord, sealed

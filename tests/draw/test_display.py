@@ -15,9 +15,9 @@ from pydantic import BaseModel
 
 from beluga_graph import END, START, Engine, Graph, GraphError, RunInfo, RunStatus, Workflow, step
 from beluga_graph.draw.text import clean, clipped
-from beluga_graph.engine.run import RunSnapshot, TokenInfo
 from beluga_graph.flows.flow import Flow
-from beluga_graph.inspection.notebook import ROWS_MAX, STEPS_MAX
+from beluga_graph.inspection.notebook import STEPS_MAX
+from beluga_graph.inspection.views import ROWS_MAX, RunSnapshot, TokenInfo
 from beluga_graph.plan.declared import Declared
 from stores import LMDBStore, MemoryStore
 

@@ -1,0 +1,202 @@
+"""Views: the plain data classes that describe a run from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from beluga_graph.events import Event, Failure
+
+__all__ = [
+    "Outcome",
+    "RunInfo",
+    "RunSnapshot",
+    "RunStatus",
+    "StepInfo",
+    "TokenInfo",
+    "info_rows",
+    "snapshot_rows",
+]
+
+ROWS_MAX = 50  # tokens and timers that a snapshot's table shows
+
+
+class RunStatus(StrEnum):
+    """The status of a run.
+
+    Attributes:
+        running: a node is ready to run, running, or about to be tried again.
+        waiting: nothing runs; the run waits for a signal, an answer or a time.
+        completed: the run has ended and has an output.
+        failed: a node failed for good and no edge handles it; `Engine.resume` tries it again.
+        cancelled: the run was cancelled, for good.
+    """
+
+    running = "running"
+    waiting = "waiting"
+    completed = "completed"
+    failed = "failed"
+    cancelled = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The way in which a run ended; see `Run.outcome`.
+
+    Attributes:
+        status: the run's status.
+        output: the output of a completed run, else `None`.
+        failure: the failure of a failed run, else `None`.
+        usage: sums over the run that agents report: `input_tokens`, `output_tokens`, `model_calls` and the like.
+        steps: how many nodes have finished.
+        reason: `condition` or `limit` if the run's flow is a `LoopAgent`, else `None`. Loops inside a run have
+            `loop_finished` events instead.
+    """
+
+    status: RunStatus
+    output: Any = None
+    failure: Failure | None = None
+    usage: dict[str, int] = field(default_factory=dict)
+    steps: int = 0
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """A line about one run, as `Engine.runs` returns it.
+
+    Attributes:
+        run_id: the run's id.
+        flow: the name of its flow.
+        status: its status on disk.
+        created_ms: when it was started, in milliseconds since the epoch.
+        updated_ms: when its status last changed, in milliseconds since the epoch.
+    """
+
+    run_id: str
+    flow: str
+    status: RunStatus
+    created_ms: int
+    updated_ms: int
+
+    def _repr_html_(self) -> str:
+        from beluga_graph.draw.display import table  # noqa: PLC0415 - drawing is loaded when it is needed
+
+        return table(info_rows(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepInfo:
+    """One committed step of a run's history, as `Engine.history` returns it.
+
+    Attributes:
+        seq: the step's number, from 1.
+        at_ms: when it was decided, in milliseconds since the epoch.
+        trigger: the name of the trigger that caused it, such as `NodeFinished`.
+        token: the subject of the trigger: the structural name of a token, the name of a timer or of a signal, or the
+            id of the run that was forked; else an empty string.
+        attempt: the attempt of that token, the position of that signal, or the step that was forked; else 0.
+        events: the events that the step stored, decoded.
+        ops: the primitive changes of the snapshot, as stored.
+    """
+
+    seq: int
+    at_ms: int
+    trigger: str
+    token: str
+    attempt: int
+    events: tuple[Event, ...]
+    ops: tuple[tuple[Any, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenInfo:
+    """One thread of control of a run.
+
+    Attributes:
+        name: its structural name, which says where in the graph it is, and which visit of that node this is.
+        node: the path of its node.
+        state: `run`, `retry`, `wait`, `sleep` or `broken`.
+        attempt: the number of its attempt, from 1.
+        value: the node's input, decoded.
+    """
+
+    name: str
+    node: str
+    state: str
+    attempt: int
+    value: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSnapshot:
+    """A run as of one step, decoded, as `Engine.snapshot` returns it.
+
+    Attributes:
+        run_id: the run's id.
+        seq: the step.
+        status: the run's status after that step.
+        input: the run's input.
+        state: the fields of the graph's own state, without updates of open branches that no join has folded in yet.
+        tokens: the run's threads of control.
+        output: the output of a completed run, else `None`.
+        failure: the failure of a failed run, else `None`.
+        timers: when each armed timer is due, by its name, in milliseconds since the epoch.
+        steps: how many nodes have finished.
+        plan: the fingerprint of the run's graph.
+    """
+
+    run_id: str
+    seq: int
+    status: RunStatus
+    input: Any
+    state: dict[str, Any]
+    tokens: tuple[TokenInfo, ...]
+    output: Any
+    failure: Failure | None
+    timers: dict[str, int]
+    steps: int
+    plan: str
+
+    def _repr_html_(self) -> str:
+        from beluga_graph.draw.display import table  # noqa: PLC0415 - drawing is loaded when it is needed
+
+        return table(snapshot_rows(self))
+
+
+def info_rows(info: RunInfo) -> list[tuple[str, str]]:
+    """Return the rows of a table about a run: names and texts."""
+    from beluga_graph.draw.display import status_text, time_text  # noqa: PLC0415 - loaded when it is needed
+
+    return [
+        ("run", info.run_id),
+        ("flow", info.flow),
+        ("status", status_text(info.status)),
+        ("created", time_text(info.created_ms)),
+        ("updated", time_text(info.updated_ms)),
+    ]
+
+
+def snapshot_rows(snapshot: RunSnapshot) -> Iterator[tuple[str, str]]:
+    """Yield the rows of a table about a snapshot: values are shortened, and only the first tokens and timers shown."""
+    from beluga_graph.draw.display import status_text, time_text, value_text  # noqa: PLC0415 - loaded when needed
+
+    yield "run", snapshot.run_id
+    yield "status", status_text(snapshot.status)
+    yield "step", f"{snapshot.seq:,}, {snapshot.steps:,} nodes finished"
+    yield "input", value_text(snapshot.input)
+    if snapshot.output is not None:
+        yield "output", value_text(snapshot.output)
+    if snapshot.failure is not None:
+        yield "failure", value_text(snapshot.failure)
+    for name, value in snapshot.state.items():
+        yield f"state.{name}", value_text(value)
+    for token in snapshot.tokens[:ROWS_MAX]:
+        attempt = f", attempt {token.attempt}" if token.attempt > 1 else ""
+        yield token.name, f"{token.state}{attempt}: {value_text(token.value)}"
+    if len(snapshot.tokens) > ROWS_MAX:
+        yield "…", f"{len(snapshot.tokens) - ROWS_MAX:,} more tokens"
+    for timer, due_ms in list(snapshot.timers.items())[:ROWS_MAX]:
+        yield f"timer {timer}", time_text(due_ms)
