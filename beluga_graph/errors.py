@@ -46,9 +46,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from beluga_graph.codec.errors import CodecError, NotData
-from beluga_graph.root import BelugaError
-
 __all__ = [
     "AmbiguousExit",
     "BadName",
@@ -91,7 +88,25 @@ __all__ = [
     "Unreachable",
 ]
 
-SnapshotError = CodecError
+
+class BelugaError(Exception):
+    """Root of every error that this package raises on purpose, except those of a store."""
+
+
+class SnapshotError(BelugaError):
+    """A value cannot be stored, or stored bytes cannot be read."""
+
+
+class NotData(SnapshotError):
+    """A value cannot be stored. `path` leads to the part to blame; it is empty for the value itself."""
+
+    def __init__(self, path: str, type_name: str, shown: str, reason: str) -> None:
+        super().__init__(path, type_name, shown, reason)
+        self.path, self.type_name, self.shown, self.reason = path, type_name, shown, reason
+
+    def __str__(self) -> str:
+        where = f"the value at {self.path}" if self.path else "the value"
+        return f"{where} is not data: {self.type_name} {self.shown}: {self.reason}"
 
 
 class GraphError(BelugaError):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from beluga_graph.bus.event import BusEvent, DeadLetter
 from beluga_graph.bus.record import Record
 from beluga_graph.bus.unregistered import Strangers
-from beluga_graph.codec import Codec, CodecError, DamagedRecord
+from beluga_graph.codec import Codec, DamagedRecord, SnapshotError
 from beluga_graph.storage.committer import BATCH_BYTES, Committer
 from beluga_graph.storage.keys import read, sealed, short
 from stores.base import Check, Conflict, Delete, Op, Put, Store
@@ -235,7 +235,7 @@ class Log:
                 yield int.from_bytes(key[1:], "big"), error
 
     def event(self, position: int, record: Record, strangers: dict[str, str] | None = None) -> BusEvent:
-        """Return an event with its value decoded afresh; `strangers` as in `Codec.decode`. Raises `CodecError`."""
+        """Return an event with its value decoded afresh; `strangers` as in `Codec.decode`. Raises `SnapshotError`."""
         topic, name, agent_id, correlation_id, causation_id, at_ms, value = record
         return BusEvent(
             topic=topic,
@@ -300,7 +300,7 @@ class Log:
             )
             try:
                 found.append(replace(letter, event=self._at(position)))
-            except CodecError:  # that it cannot be read may be why it is here
+            except SnapshotError:  # that it cannot be read may be why it is here
                 found.append(letter)
         return found
 

@@ -18,7 +18,7 @@ from beluga_graph.bus.event import BusEvent, DeadLetter, ObservedEdge
 from beluga_graph.bus.log import Cursor, Log
 from beluga_graph.bus.record import Record
 from beluga_graph.clock import Clock
-from beluga_graph.codec import CodecError, DamagedRecord
+from beluga_graph.codec import DamagedRecord, SnapshotError
 from beluga_graph.errors import BusError
 from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.kernel.names import NAME_LENGTH_MAX, is_name
@@ -247,7 +247,7 @@ class Subscription:
             error = await self._handed(position, record)
             if self._is_abandoned:
                 return
-            if error is None or self.name is None or isinstance(error, CodecError):
+            if error is None or self.name is None or isinstance(error, SnapshotError):
                 break
             if self.cancelled:  # the event comes again, to a later subscription of this name
                 return

@@ -13,12 +13,12 @@ format and none to fall back to.
 """
 
 from beluga_graph.codec.errors import (
-    CodecError,
     DamagedRecord,
     DamagedValue,
     DoesNotFit,
     NameTaken,
     NotData,
+    SnapshotError,
     TooDeep,
     TooLarge,
     UnknownType,
@@ -32,13 +32,13 @@ from beluga_graph.codec.values import MAX_BYTES, Codec, Unregistered, decode, en
 __all__ = [
     "MAX_BYTES",
     "Codec",
-    "CodecError",
     "DamagedRecord",
     "DamagedValue",
     "DoesNotFit",
     "NameTaken",
     "NotData",
     "Registry",
+    "SnapshotError",
     "StandIn",
     "TooDeep",
     "TooLarge",

@@ -1,6 +1,6 @@
 """What the codec refuses, one class for each reason.
 
-    CodecError
+    SnapshotError
     ├── NotData         a value that cannot be stored, or would not come back as it was
     ├── TooDeep         a value or bytes nested beyond the limit
     ├── TooLarge        a value or bytes beyond the limit
@@ -15,15 +15,15 @@ Every error keeps its fields, survives pickling and says the way out.
 
 from typing import Any
 
-from beluga_graph.root import BelugaError
+from beluga_graph.errors import NotData, SnapshotError
 
 __all__ = [
-    "CodecError",
     "DamagedRecord",
     "DamagedValue",
     "DoesNotFit",
     "NameTaken",
     "NotData",
+    "SnapshotError",
     "TooDeep",
     "TooLarge",
     "UnknownType",
@@ -32,23 +32,7 @@ __all__ = [
 _NAMES_SHOWN = 8  # a flow may register hundreds of classes; the first few tell which program this is
 
 
-class CodecError(BelugaError):
-    """The root of everything that the codec raises."""
-
-
-class NotData(CodecError):
-    """A value cannot be stored. `path` leads to the part to blame; it is empty for the value itself."""
-
-    def __init__(self, path: str, type_name: str, shown: str, reason: str) -> None:
-        super().__init__(path, type_name, shown, reason)
-        self.path, self.type_name, self.shown, self.reason = path, type_name, shown, reason
-
-    def __str__(self) -> str:
-        where = f"the value at {self.path}" if self.path else "the value"
-        return f"{where} is not data: {self.type_name} {self.shown}: {self.reason}"
-
-
-class TooDeep(CodecError):
+class TooDeep(SnapshotError):
     """A value or bytes are nested deeper than `levels`, the most that is written or read."""
 
     def __init__(self, levels: int) -> None:
@@ -62,7 +46,7 @@ class TooDeep(CodecError):
         )
 
 
-class TooLarge(CodecError):
+class TooLarge(SnapshotError):
     """A value or bytes are longer than `limit`. Nothing of them was parsed. `name` is what the limit is called."""
 
     def __init__(self, size: int, limit: int, name: str = "max_bytes") -> None:
@@ -76,7 +60,7 @@ class TooLarge(CodecError):
         )
 
 
-class NameTaken(CodecError):
+class NameTaken(SnapshotError):
     """Two different classes have the same name in stored bytes, so a reader could not tell them apart."""
 
     def __init__(self, name: str, first: type[Any], second: type[Any]) -> None:
@@ -91,7 +75,7 @@ class NameTaken(CodecError):
         )
 
 
-class UnknownType(CodecError):
+class UnknownType(SnapshotError):
     """The bytes hold an instance of a class that is not registered. `known` are the names that are."""
 
     def __init__(self, name: str, known: tuple[str, ...]) -> None:
@@ -108,7 +92,7 @@ class UnknownType(CodecError):
         )
 
 
-class DoesNotFit(CodecError):
+class DoesNotFit(SnapshotError):
     """The bytes hold a registered class, but what was stored for it no longer makes an instance of it."""
 
     def __init__(self, name: str, detail: str) -> None:
@@ -122,7 +106,7 @@ class DoesNotFit(CodecError):
         )
 
 
-class DamagedValue(CodecError):
+class DamagedValue(SnapshotError):
     """The bytes are not an encoded value."""
 
     def __init__(self, detail: str) -> None:
@@ -133,7 +117,7 @@ class DamagedValue(CodecError):
         return f"not an encoded value: {self.detail}: restore it from a backup; no part of it was used"
 
 
-class DamagedRecord(CodecError):
+class DamagedRecord(SnapshotError):
     """A stored record is not what was sealed. `what` is the record, `detail` what is wrong with it."""
 
     def __init__(self, what: str, detail: str) -> None:

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from beluga_graph.codec.errors import CodecError, DoesNotFit
+from beluga_graph.codec.errors import DoesNotFit, SnapshotError
 from beluga_graph.codec.registry import Entry
 from beluga_graph.codec.safe_repr import qualified
 from beluga_graph.codec.scalars import Refused
@@ -38,7 +38,7 @@ def build(entry: Entry, parts: Sequence[Any]) -> Any:
         if entry.kind == "dataclass":
             return _dataclass_of(entry, *parts)
         return _model_of(entry, *parts)
-    except CodecError:
+    except SnapshotError:
         raise
     except Exception as error:  # constructors and validators are user code and raise anything
         raise DoesNotFit(entry.name, _why(error)) from error

@@ -21,10 +21,10 @@ import msgpack
 
 from beluga_graph.codec import instances
 from beluga_graph.codec.errors import (
-    CodecError,
     DamagedValue,
     DoesNotFit,
     NotData,
+    SnapshotError,
     TooDeep,
     TooLarge,
     UnknownType,
@@ -128,7 +128,7 @@ class Codec:
             # Built by the hook, a dict costs more: so only where one is large enough to be crowded.
             build = partial(_unpack, object_pairs_hook=_table) if has_large_dict(blob) else _unpack
             value = build(blob, ext_hook=reader.mark, list_hook=reader.list)
-        except CodecError:
+        except SnapshotError:
             raise
         except msgpack.exceptions.StackError as error:
             raise TooDeep(_LEVELS) from error
@@ -155,7 +155,7 @@ class Codec:
             if writer.marks and has_large_dict(blob) and any(map(is_crowded, largest_dicts([value]))):
                 self._refuse_foreign(value)
             may_lose = writer.may_lose
-        except CodecError:
+        except SnapshotError:
             raise
         except Exception as error:
             self._refuse_foreign(value)  # finds the place, which the packer does not tell
@@ -196,7 +196,7 @@ class Codec:
     def _loss(self, blob: bytes) -> str | None:
         try:
             again = self._write(self.decode(blob))[0]
-        except CodecError as error:
+        except SnapshotError as error:
             return str(error)
         return None if again == blob else "a field changed on the way"
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from beluga_graph.codec import CodecError, NotData
+from beluga_graph.codec import NotData, SnapshotError
 from beluga_graph.errors import (
     BadTopic,
     LimitReached,
@@ -39,7 +39,7 @@ __all__ = ["run_attempt"]
 _NEVER_AGAIN = (
     BadTopic,
     ToolError,
-    CodecError,
+    SnapshotError,
     UnknownRoute,
     StateConflict,
     StateError,
@@ -274,7 +274,7 @@ def _gathered(attempt: Attempt) -> list[Any]:
 def _join_input(attempt: Attempt) -> Value | None:
     try:
         return attempt.keep(_arrived(attempt))
-    except CodecError:  # a join's inputs may be too large together; the failure is recorded without them
+    except SnapshotError:  # a join's inputs may be too large together; the failure is recorded without them
         return None
 
 

@@ -19,14 +19,14 @@ from codec_samples import CODEC, Color, Doc, Point, values
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from beluga_graph.codec import Codec, CodecError, DamagedValue, NotData, Registry, TooDeep, Unregistered
+from beluga_graph.codec import Codec, DamagedValue, NotData, Registry, SnapshotError, TooDeep, Unregistered
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "beluga_graph" / "codec"
 
 
 def harmless(blob: bytes, *, lenient: bool = False) -> None:
-    with suppress(CodecError):
+    with suppress(SnapshotError):
         CODEC.decode(blob, lenient=lenient)
 
 
@@ -198,7 +198,7 @@ def test_a_time_zone_cannot_name_a_path() -> None:
 
 def test_a_class_named_in_the_bytes_is_never_imported() -> None:
     blob = CODEC.encode(Point(1)).replace(b"codec_samples:Point", b"antigravity:geohash")
-    with pytest.raises(CodecError, match="the bytes hold a 'antigravity:geohash', which is not registered"):
+    with pytest.raises(SnapshotError, match="the bytes hold a 'antigravity:geohash', which is not registered"):
         CODEC.decode(blob)
     CODEC.decode(blob, lenient=True)
     assert "antigravity" not in sys.modules

@@ -24,7 +24,7 @@ import pytest
 from pydantic import BaseModel, SecretStr
 from typing_extensions import TypeAliasType
 
-from beluga_graph.codec import CodecError, NameTaken, Registry
+from beluga_graph.codec import NameTaken, Registry, SnapshotError
 from beluga_graph.codec.former_names import FORMER_NAMES
 from beluga_graph.codec.registry import class_name
 
@@ -171,7 +171,7 @@ def test_the_name_is_the_same_run_as_a_program_and_imported(tmp_path: Path) -> N
 
 
 def test_name_taken_is_an_error_of_the_codec() -> None:
-    assert issubclass(NameTaken, CodecError)
+    assert issubclass(NameTaken, SnapshotError)
 
 
 @pytest.mark.parametrize("former", FORMER_NAMES)

@@ -21,10 +21,10 @@ from pydantic import BaseModel, field_validator
 
 from beluga_graph.codec import (
     Codec,
-    CodecError,
     DoesNotFit,
     NotData,
     Registry,
+    SnapshotError,
     TooDeep,
     TooLarge,
     UnknownType,
@@ -445,4 +445,4 @@ def test_errors_survive_being_copied_between_processes() -> None:
     error = NotData("[0]", "T", "t", "no")
     again = copy.copy(error)
     assert (str(again), again.path, type(again)) == (str(error), "[0]", NotData)
-    assert issubclass(NotData, CodecError)
+    assert issubclass(NotData, SnapshotError)
