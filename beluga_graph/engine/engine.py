@@ -24,6 +24,7 @@ from beluga_graph.execution.approval import Answer
 from beluga_graph.execution.attempt import ExecutionResources
 from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.inspection.approvals import give_answer
+from beluga_graph.inspection.flow_registry import FlowRegistry
 from beluga_graph.inspection.inspector import Inspector
 from beluga_graph.inspection.views import RunInfo, RunStatus
 from beluga_graph.kernel.triggers import RunForked
@@ -90,14 +91,14 @@ class Engine(Inspector):
             store = MemoryStore()
         elif isinstance(store, str | os.PathLike):
             store = LMDBStore(store, durability=durability)
-        super().__init__(store)
+        super().__init__(store, FlowRegistry(store))
         self._pool = DaemonPool()
         self._owner = Owner(self.store)
         hands = ExecutionResources(checked_clock(clock), self._pool, deps)
         self._scheduler = Scheduler(self.store, self._owner, durability, hands, max_concurrency)
         self._scheduler.outbox.serve(bus, self._owner)
         self._runs = Admission(self.store, self._scheduler, self._owner)
-        self._parking = Parking(self._runs, lambda head: self._plans.get(head.flow))
+        self._parking = Parking(self._runs, lambda head: self._flows.find(head.flow))
         self._forgetting = Forgetting(self._runs) if is_kept_here else None
         self._is_closed = False
 
@@ -111,8 +112,7 @@ class Engine(Inspector):
         """Stop driving: end tasks, commit what is decided, give every lease back. The runs stay on disk."""
         self._runs.closed = True
         await self._parking.close()
-        lives = list(self._runs.lives.values())
-        for live in lives:
+        for live in (lives := list(self._runs.lives.values())):
             self._scheduler.halt(live)
         for live in lives:
             await self._scheduler.rest(live)
@@ -136,8 +136,11 @@ class Engine(Inspector):
         return self._runs.closed
 
     def register(self, flow: Compilable) -> Plan:
-        """Make a flow known, so that its runs can be resumed by their id. Raises `GraphError`."""
-        plan = super().register(flow)
+        """Make a flow known, so that its runs can be resumed by their id. Raises `GraphError`.
+
+        A later flow of the same name replaces the earlier one. The log warns if their graphs differ.
+        """
+        plan = self._flows.register(flow)
         self._scheduler.outbox.learn(plan)
         return plan
 
@@ -229,7 +232,7 @@ class Engine(Inspector):
         registered.
         """
         self._check_open()
-        plan = self._plan_of(self._runs.head(check_run_id(run_id)))
+        plan = self._flows.plan_of(self._runs.head(check_run_id(run_id)))
         asked = limits.overrides() if limits is not None else None
         renames = tuple((rename or {}).items())
         return self._handle(await self._runs.resume(run_id, plan, wait=wait, limits=asked, renames=renames))
@@ -242,7 +245,9 @@ class Engine(Inspector):
         """
         self._check_open()
         self._parking.max_runs = at_least_one("max_runs", max_runs)
-        return await recovered(self._runs, self._parking, self._plan_of, self._handle_of)
+        return await recovered(
+            self._runs, self._parking, self._flows.plan_of, lambda run_id: Run(self, self._runs.seat(run_id))
+        )
 
     async def serve(self, *, max_runs: int | None = None, grace: float = 10.0) -> None:
         """Drive every run of the registered flows that needs it, whoever started it, until told to stop.
@@ -265,8 +270,8 @@ class Engine(Inspector):
         self._check_open()
         check_signal(run_id, name)
         head = self._runs.head(check_run_id(run_id))
-        known = head.flow in self._plans
-        await send(self._scheduler, head, self._plan_or_shape(head), name, payload, known=known)
+        known = self._flows.find(head.flow) is not None
+        await send(self._scheduler, head, self._flows.plan_or_shape(head), name, payload, known=known)
         self._parking.rung(self._runs.current(run_id), run_id, name)
 
     async def answer(
@@ -281,8 +286,10 @@ class Engine(Inspector):
         """
         self._check_open()
         head = self._runs.head(check_run_id(run_id))
-        given, known = Answer(decision, value, reason), head.flow in self._plans
-        signal = await give_answer(self._scheduler, head, self._plan_or_shape(head), question_id, given, known=known)
+        given, known = Answer(decision, value, reason), self._flows.find(head.flow) is not None
+        signal = await give_answer(
+            self._scheduler, head, self._flows.plan_or_shape(head), question_id, given, known=known
+        )
         self._parking.rung(self._runs.current(run_id), run_id, signal)
 
     async def cancel(self, run_id: str) -> RunStatus:
@@ -292,7 +299,7 @@ class Engine(Inspector):
         """
         self._check_open()
         check_run_id(run_id)
-        return RunStatus(await cancelled(self._runs, run_id, self._plan_or_shape))
+        return RunStatus(await cancelled(self._runs, run_id, self._flows.plan_or_shape))
 
     async def fork(
         self,
@@ -312,7 +319,7 @@ class Engine(Inspector):
         outside happens again. Raises `RunNotFound`, `RunConflict`, `GraphChanged`, `StateError`.
         """
         self._check_open()
-        plan = self._plan_of(self._runs.head(check_run_id(run_id)))
+        plan = self._flows.plan_of(self._runs.head(check_run_id(run_id)))
         new_id = check_run_id(run_id_new) if run_id_new is not None else secrets.token_hex(16)
         await cleared(self._scheduler.committer, new_id)
         snapshot, history, ops = forked(
@@ -338,11 +345,11 @@ class Engine(Inspector):
 
     async def ended(self, seat: Followers) -> ActiveRun:
         """Wait for a run's end, here or in another process; return it as it is then."""
-        return await self._parking.ended(seat, self._plan_or_shape(self._runs.head(seat.run_id)))
+        return await self._parking.ended(seat, self._flows.plan_or_shape(self._runs.head(seat.run_id)))
 
     def watched(self, seat: Followers, watch: Watcher) -> tuple[Plan, History]:
         """Let a watch see a run from now on; return what reads the steps before."""
-        return self._parking.watch(seat, watch, self._plan_or_shape(self._runs.head(seat.run_id)))
+        return self._parking.watch(seat, watch, self._flows.plan_or_shape(self._runs.head(seat.run_id)))
 
     # What the verbs share.
 
@@ -359,7 +366,7 @@ class Engine(Inspector):
         watch: Watcher | None = None,
     ) -> tuple[ActiveRun, bool]:
         self._check_open()
-        known = self._plans.get(getattr(flow, "name", ""))
+        known = self._flows.find(getattr(flow, "name", ""))
         plan = self.register(flow)
         name = secrets.token_hex(16) if run_id is None else check_run_id(run_id)
         await cleared(self._scheduler.committer, name)
@@ -369,14 +376,11 @@ class Engine(Inspector):
             )
         except GraphChanged:  # the run goes on with the graph that is known
             if known is not None:
-                self._plans[plan.name] = known
+                self._flows.restore(known)
             raise
 
     def _handle(self, live: ActiveRun) -> Run:
         return Run(self, self._runs.seat(live.run_id, live))
-
-    def _handle_of(self, run_id: str) -> Run:
-        return Run(self, self._runs.seat(run_id))
 
     async def _leave(self, run_id: str, watch: Watcher, *, stop: bool) -> None:
         """End a stream: take its watch away, and stop the run if the stream began it."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from beluga_graph.errors import RunError, RunNotFound
+from beluga_graph.errors import RunNotFound
 from beluga_graph.inspection.approvals import Question, pending_questions
 from beluga_graph.inspection.compatibility import JudgedChange, broken_by, difference_for
+from beluga_graph.inspection.flow_registry import FlowRegistry
 from beluga_graph.inspection.reading import replay_of, run_infos, snapshot_of, steps_of, stored_plan, trail_of
 from beluga_graph.inspection.views import RunInfo, RunSnapshot, RunStatus, StepInfo
-from beluga_graph.plan import Compilable, Plan
-from beluga_graph.plan.diff import differences
-from beluga_graph.storage.keys import RunRecord, check_run_id
+from beluga_graph.plan import Compilable
+from beluga_graph.storage.keys import check_run_id
 from beluga_graph.storage.run_log import one_look, read_head
 from stores.base import Store
 
@@ -24,31 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Inspector"]
 
-_log = logging.getLogger("beluga_graph.inspection.inspector")
-
 
 class Inspector:
-    """Looks at the runs of a store. What it knows of flows makes it see more: their classes, and what changed."""
+    """Reads the runs of a store. Known flows let it decode their classes and compare their graphs."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, flows: FlowRegistry) -> None:
         self.store = store
-        self._plans: dict[str, Plan] = {}
-
-    def register(self, flow: Compilable) -> Plan:
-        """Make a flow known, so that its runs can be resumed by their id. Raises `GraphError`.
-
-        Of two flows of one name the later one is known. The log warns if its graph is another one.
-        """
-        if not hasattr(flow, "plan"):
-            msg = f"{flow!r:.100} is no flow: build a Graph, or wrap the function in one"
-            raise TypeError(msg)
-        plan = flow.plan()
-        known = self._plans.get(plan.name, plan)
-        if known.fingerprint != plan.fingerprint:
-            found = "; ".join(str(change) for change in differences(known.shape, plan.shape))
-            _log.warning("flow %r is known with another graph from now on: %s", plan.name, found)
-        self._plans[plan.name] = plan
-        return plan
+        self._flows = flows
 
     async def status(self, run_id: str) -> RunStatus:
         """Return the status of a run that is on disk. Raises `RunNotFound`."""
@@ -62,13 +43,13 @@ class Inspector:
         """Return the committed steps of a run, in order. Raises `RunNotFound`, `DamagedRecord`."""
         with one_look(self.store, check_run_id(run_id)):
             head = read_head(self.store, run_id)
-            return await steps_of(self.store, head, self._plan_or_shape(head))
+            return await steps_of(self.store, head, self._flows.plan_or_shape(head))
 
     async def snapshot(self, run_id: str, seq: int | None = None) -> RunSnapshot:
         """Return a run as of step `seq`, the last by default. Raises `RunNotFound`, `DamagedRecord`."""
         with one_look(self.store, check_run_id(run_id)):
             head = read_head(self.store, run_id)
-            return snapshot_of(self.store, head, self._plan_or_shape(head), seq)
+            return snapshot_of(self.store, head, self._flows.plan_or_shape(head), seq)
 
     async def draw(
         self,
@@ -134,7 +115,7 @@ class Inspector:
                 with one_look(self.store, first), one_look(self.store, second):
                     heads = read_head(self.store, first), read_head(self.store, second)
                     return comparison_of(
-                        self.store, heads, (self._plan_or_shape(heads[0]), self._plan_or_shape(heads[1]))
+                        self.store, heads, (self._flows.plan_or_shape(heads[0]), self._flows.plan_or_shape(heads[1]))
                     )
             except RunNotFound as error:
                 if error.run_id in gone:
@@ -151,7 +132,7 @@ class Inspector:
         """
         with one_look(self.store, check_run_id(run_id)):
             head = read_head(self.store, run_id)
-            plan = flow.plan() if flow is not None else self._plan_of(head)
+            plan = flow.plan() if flow is not None else self._flows.plan_of(head)
             return difference_for(self.store, head, plan, tuple((rename or {}).items()))
 
     async def check(self, flow: Compilable) -> dict[str, tuple[JudgedChange, ...]]:
@@ -163,16 +144,4 @@ class Inspector:
 
     async def pending(self) -> list[Question]:
         """Return what the runs of the store ask people, the oldest question first. Raises `DamagedRecord`."""
-        return await pending_questions(self.store, self._plan_or_shape)
-
-    def _plan_or_shape(self, head: RunRecord) -> Plan:
-        """Return the flow's plan if it is known, else its stored shape without any code."""
-        return self._plans.get(head.flow) or stored_plan(self.store, head)
-
-    def _plan_of(self, head: RunRecord) -> Plan:
-        plan = self._plans.get(head.flow)
-        if plan is None:
-            known = ", ".join(sorted(self._plans)) or "none"
-            message = f"its flow {head.flow!r} is not known here (known: {known}): call engine.register(flow) first"
-            raise RunError(head.run_id, message)
-        return plan
+        return await pending_questions(self.store, self._flows.plan_or_shape)

@@ -407,7 +407,7 @@ async def test_a_signal_that_is_no_answer_does_no_harm() -> None:
         head, name = engine._runs.head(RUN), f"approval:{question.id}"
         with pytest.raises(BadSignal, match="is the name of an answer"):
             await engine.signal(RUN, name, {"decision": "approve"})
-        await send(engine._scheduler, head, engine._plans[head.flow], name, ["approve"], known=True)
+        await send(engine._scheduler, head, engine._flows.plan_of(head), name, ["approve"], known=True)
         engine._parking.rung(engine._runs.current(RUN), RUN, name)
         events = [event async for event in _until_asked_twice(run)]
         assert [event.error for event in events if event.type == "retry"] == [

@@ -165,7 +165,7 @@ class Machine:
                 payload = payload_of(name, position)
                 if is_answer(name):  # also before the question is on disk, which `Engine.answer` refuses
                     head = self.engine._runs.head(run.id)
-                    plan = self.engine._plan_or_shape(head)
+                    plan = self.engine._flows.plan_or_shape(head)
                     await send(self.engine._scheduler, head, plan, name, payload, known=True)
                     self.engine._parking.rung(self.engine._runs.current(run.id), run.id, name)
                 else:

@@ -1,0 +1,61 @@
+"""The flows that an engine or an inspector knows, by name."""
+
+from __future__ import annotations
+
+import logging
+
+from beluga_graph.errors import RunError
+from beluga_graph.inspection.reading import stored_plan
+from beluga_graph.plan import Compilable, Plan
+from beluga_graph.plan.diff import differences
+from beluga_graph.storage.keys import RunRecord
+from stores.base import Store
+
+__all__ = ["FlowRegistry"]
+
+_log = logging.getLogger("beluga_graph.inspection.flow_registry")
+
+
+class FlowRegistry:
+    """Finds the plan for a run: of a registered flow, or without code from the store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._plans: dict[str, Plan] = {}
+
+    def register(self, flow: Compilable) -> Plan:
+        """Compile a flow and remember its plan by name. Raises `GraphError`.
+
+        A later flow of the same name replaces the earlier one. The log warns if their graphs differ.
+        """
+        if not hasattr(flow, "plan"):
+            msg = f"{flow!r:.100} is no flow: build a Graph, or wrap the function in one"
+            raise TypeError(msg)
+        plan = flow.plan()
+        known = self._plans.get(plan.name, plan)
+        if known.fingerprint != plan.fingerprint:
+            found = "; ".join(str(change) for change in differences(known.shape, plan.shape))
+            _log.warning("flow %r is known with another graph from now on: %s", plan.name, found)
+        self._plans[plan.name] = plan
+        return plan
+
+    def restore(self, plan: Plan) -> None:
+        """Remember a plan again that `register` has replaced."""
+        self._plans[plan.name] = plan
+
+    def find(self, name: str) -> Plan | None:
+        """Return the plan of a registered flow, or `None`."""
+        return self._plans.get(name)
+
+    def plan_of(self, head: RunRecord) -> Plan:
+        """Return the plan of a run's flow. Raises `RunError` if the flow is not registered."""
+        plan = self._plans.get(head.flow)
+        if plan is None:
+            known = ", ".join(sorted(self._plans)) or "none"
+            message = f"its flow {head.flow!r} is not known here (known: {known}): call engine.register(flow) first"
+            raise RunError(head.run_id, message)
+        return plan
+
+    def plan_or_shape(self, head: RunRecord) -> Plan:
+        """Return the plan of a run's flow if it is registered; otherwise its stored shape, without code."""
+        return self._plans.get(head.flow) or stored_plan(self._store, head)
