@@ -18,7 +18,16 @@ from beluga_graph.bus.record import Record
 from beluga_graph.bus.unregistered import Strangers
 from beluga_graph.codec import Codec, DamagedRecord, SnapshotError
 from beluga_graph.storage.committer import BATCH_BYTES, Committer
-from beluga_graph.storage.keys import read, sealed, short
+from beluga_graph.storage.keys import (
+    Prefix,
+    correlation_prefix,
+    cursor_key,
+    dead_letters_prefix,
+    event_id_key,
+    event_key,
+    number_of,
+)
+from beluga_graph.storage.records import PRESENT, decode_record, encode_record
 from stores.base import Check, Conflict, Delete, Op, Put, Store
 
 __all__ = ["Appended", "Cursor", "Log"]
@@ -26,7 +35,6 @@ __all__ = ["Appended", "Cursor", "Log"]
 REMEMBERED = 10_000  # events of a bus in memory
 _BATCH = 256  # events of one commit
 _SLACK = 1_000  # events that a bus in memory forgets at a time
-_MARK = b"\x01"
 
 
 class Cursor(NamedTuple):
@@ -122,17 +130,17 @@ class Log:
     def _placed(self, records: Sequence[Record]) -> tuple[list[Appended], list[Op]]:
         """Return where each event will lie, or that of its id lies, and the writes of those that are new."""
         last = self.tail()
-        ops: list[Op] = [Check(_event(last + 1), None)]
+        ops: list[Op] = [Check(event_key(last + 1), None)]
         found: list[Appended] = []
         known: dict[bytes, Appended] = {}
         for record in records:
-            key = _named(record.id)
+            key = event_id_key(record.id)
             before = known.get(key) or self._known(key, record)
             if before is None:
                 last += 1
-                at = _event(last)
-                ops += [Check(key, None), Put(key, sealed(key, last)), Put(at, sealed(at, tuple(record)))]
-                ops.append(Put(_traced(record.correlation_id) + at[1:], _MARK))
+                at = event_key(last)
+                ops += [Check(key, None), Put(key, encode_record(key, last)), Put(at, encode_record(at, tuple(record)))]
+                ops.append(Put(correlation_prefix(record.correlation_id) + at[1:], PRESENT))
                 found.append(Appended(last, record, is_new=True))
                 known[key] = found[-1]._replace(is_new=False)
             else:
@@ -144,8 +152,8 @@ class Log:
         blob = self.store.get(key)
         if blob is None:
             return None
-        position: int = read(key, blob)
-        at = _event(position)
+        position: int = decode_record(key, blob)
+        at = event_key(position)
         stored = self.store.get(at)
         with suppress(DamagedRecord):  # whoever looks for the event is told
             record = _record(at, stored) if stored is not None else record
@@ -173,7 +181,7 @@ class Log:
         An event goes in one commit with all that belongs to it, if it is still there: else its id may by now be that
         of a new one. The last event stays, for positions go on from it. One that is damaged stays, to be told of.
         """
-        places = {key[1:]: read(key, blob)[1] for key, blob in self.store.scan(b"c")}
+        places = {key[1:]: decode_record(key, blob)[1] for key, blob in self.store.scan(Prefix.CURSOR)}
         last = min(handled, self.tail() - 1, *places.values())
         count, position = 0, 0
         while position < last:
@@ -186,8 +194,8 @@ class Log:
         """Look at some events after a position; return how far it looked, and what deletes those that are old."""
         old: dict[int, list[Op]] = {}
         size = 0
-        for key, blob in self.store.scan(b"e", start=_event(position + 1), limit=_BATCH):
-            position = int.from_bytes(key[1:], "big")
+        for key, blob in self.store.scan(Prefix.EVENT, start=event_key(position + 1), limit=_BATCH):
+            position = number_of(key)
             if position > last:
                 break
             with suppress(DamagedRecord):
@@ -205,8 +213,10 @@ class Log:
             return 0
         first, last = min(old), max(old)
         for name in names:
-            for key, _ in self.store.scan(b"x" + name, start=b"x" + name + first.to_bytes(8, "big")):
-                position = int.from_bytes(key[-8:], "big")
+            for key, _ in self.store.scan(
+                Prefix.DEAD_LETTER + name, start=Prefix.DEAD_LETTER + name + first.to_bytes(8, "big")
+            ):
+                position = number_of(key)
                 if position > last:
                     break
                 if position in old:
@@ -223,16 +233,16 @@ class Log:
 
     def tail(self) -> int:
         """Return the position of the last event; 0 if there is none."""
-        last = next(iter(self.store.scan(b"e", reverse=True, limit=1)), None)
-        return 0 if last is None else int.from_bytes(last[0][1:], "big")
+        last = next(iter(self.store.scan(Prefix.EVENT, reverse=True, limit=1)), None)
+        return 0 if last is None else number_of(last[0])
 
     def after(self, position: int, most: int) -> Iterator[tuple[int, Record | DamagedRecord]]:
         """Yield the events after a position, in order; of one that cannot be read, why."""
-        for key, blob in self.store.scan(b"e", start=_event(position + 1), limit=most):
+        for key, blob in self.store.scan(Prefix.EVENT, start=event_key(position + 1), limit=most):
             try:
-                yield int.from_bytes(key[1:], "big"), _record(key, blob)
+                yield number_of(key), _record(key, blob)
             except DamagedRecord as error:
-                yield int.from_bytes(key[1:], "big"), error
+                yield number_of(key), error
 
     def event(self, position: int, record: Record, strangers: dict[str, str] | None = None) -> BusEvent:
         """Return an event with its value decoded afresh; `strangers` as in `Codec.decode`. Raises `SnapshotError`."""
@@ -250,12 +260,12 @@ class Log:
 
     def trace(self, correlation_id: str) -> list[BusEvent]:
         """Return the events of a correlation id, in order. Raises `DamagedRecord`."""
-        prefix = _traced(correlation_id)
-        found = (self._at(int.from_bytes(key[len(prefix) :], "big")) for key, _ in self.store.scan(prefix))
+        prefix = correlation_prefix(correlation_id)
+        found = (self._at(number_of(key)) for key, _ in self.store.scan(prefix))
         return [event for event in found if event is not None]
 
     def _at(self, position: int) -> BusEvent | None:
-        key = _event(position)
+        key = event_key(position)
         blob = self.store.get(key)
         return None if blob is None else self.event(position, _record(key, blob))
 
@@ -263,11 +273,11 @@ class Log:
 
     def cursor(self, name: str) -> Cursor | None:
         """Return how far a named subscription has come. Raises `DamagedRecord`."""
-        key = b"c" + short(name)
+        key = cursor_key(name)
         blob = self.store.get(key)
         if blob is None:
             return None
-        _, position = read(key, blob)
+        _, position = decode_record(key, blob)
         return Cursor(position, blob)
 
     def placed(self, name: str, position: int) -> Cursor:
@@ -281,20 +291,22 @@ class Log:
 
     def moved(self, name: str, before: Cursor | None, position: int) -> tuple[Cursor, list[Op]]:
         """Return a cursor at another position, and its write if it is still as it was `before`."""
-        key = b"c" + short(name)
-        record = sealed(key, (name, position))
+        key = cursor_key(name)
+        record = encode_record(key, (name, position))
         return Cursor(position, record), [Check(key, before.record if before else None), Put(key, record)]
 
     def dead_letter_op(self, letter: DeadLetter) -> Op:
         """Return the write of a dead letter."""
-        key = b"x" + short(letter.subscription) + letter.position.to_bytes(8, "big")
-        return Put(key, sealed(key, (letter.subscription, letter.position, letter.error, letter.tries, letter.at_ms)))
+        key = dead_letters_prefix(letter.subscription) + letter.position.to_bytes(8, "big")
+        return Put(
+            key, encode_record(key, (letter.subscription, letter.position, letter.error, letter.tries, letter.at_ms))
+        )
 
     def dead_letters(self, name: str | None) -> list[DeadLetter]:
         """Return the dead letters of one named subscription, or of all. Raises `DamagedRecord`."""
         found = []
-        for key, blob in self.store.scan(b"x" if name is None else b"x" + short(name)):
-            subscription, position, error, tries, at_ms = read(key, blob)
+        for key, blob in self.store.scan(Prefix.DEAD_LETTER if name is None else dead_letters_prefix(name)):
+            subscription, position, error, tries, at_ms = decode_record(key, blob)
             letter = DeadLetter(
                 subscription=subscription, position=position, event=None, error=error, tries=tries, at_ms=at_ms
             )
@@ -305,23 +317,11 @@ class Log:
         return found
 
 
-def _event(position: int) -> bytes:
-    return b"e" + position.to_bytes(8, "big")
-
-
-def _named(event_id: str) -> bytes:
-    return b"d" + short(event_id)
-
-
-def _traced(correlation_id: str) -> bytes:
-    return b"t" + short(correlation_id)
-
-
 def _gone(position: int, record: Record) -> list[Op]:
     """Return what deletes an event and all that points to it."""
-    at = _event(position)
-    return [Delete(at), Delete(_named(record.id)), Delete(_traced(record.correlation_id) + at[1:])]
+    at = event_key(position)
+    return [Delete(at), Delete(event_id_key(record.id)), Delete(correlation_prefix(record.correlation_id) + at[1:])]
 
 
 def _record(key: bytes, blob: bytes) -> Record:
-    return Record(*read(key, blob))
+    return Record(*decode_record(key, blob))

@@ -8,7 +8,8 @@ from contextlib import suppress
 from beluga_graph.bus.event import ObservedEdge
 from beluga_graph.codec import DamagedRecord
 from beluga_graph.draw.formats.mermaid import escaped
-from beluga_graph.storage.keys import read, sealed, short
+from beluga_graph.storage.keys import Prefix, hash16
+from beluga_graph.storage.records import decode_record, encode_record
 from stores.base import Op, Put, Store, StoreError
 
 __all__ = ["Topology", "drawn"]
@@ -36,8 +37,8 @@ class Topology:
             return []
         self._seen.add(edge)
         # Neither a topic nor a subscription's name holds a line break, so these are never another edge's bytes.
-        key = b"o" + short(f"{edge.topic}\n{edge.subscriber}\n{edge.publisher}")
-        return [Put(key, sealed(key, tuple(edge)))]
+        key = Prefix.EDGE + hash16(f"{edge.topic}\n{edge.subscriber}\n{edge.publisher}")
+        return [Put(key, encode_record(key, tuple(edge)))]
 
     def edges(self) -> list[ObservedEdge]:
         """Return all edges, sorted; that somebody publishes to nobody only if so. Raises `DamagedRecord`."""
@@ -47,8 +48,8 @@ class Topology:
 
     def _stored(self) -> set[ObservedEdge]:
         found = set()
-        for key, blob in self._store.scan(b"o", limit=EDGES_MAX):
-            found.add(ObservedEdge(*read(key, blob)))
+        for key, blob in self._store.scan(Prefix.EDGE, limit=EDGES_MAX):
+            found.add(ObservedEdge(*decode_record(key, blob)))
         return found
 
 

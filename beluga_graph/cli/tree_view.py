@@ -19,7 +19,8 @@ from beluga_graph.draw.theme import STATUS_SIGNS
 from beluga_graph.inspection.reading import stored_plan, trail_of
 from beluga_graph.inspection.run_path import results_of
 from beluga_graph.kernel.rules import is_answer
-from beluga_graph.storage.keys import RunRecord, check_run_id
+from beluga_graph.storage.keys import check_run_id
+from beluga_graph.storage.records import RunRecord
 from beluga_graph.storage.run_log import one_look, read_head
 from beluga_graph.trace.tree import QUEUED, Branch, Folded, Item, VisitItem, tree_of, visits_in
 from stores.base import Store

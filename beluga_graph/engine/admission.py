@@ -22,15 +22,15 @@ from beluga_graph.plan.diff import differences
 from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.runtime.watcher import Watcher
-from beluga_graph.storage.keys import Keys, RunRecord
+from beluga_graph.storage.keys import Keys
 from beluga_graph.storage.leases import Lease, Owner
+from beluga_graph.storage.records import PRESENT, RunRecord
 from beluga_graph.storage.run_log import History, check_nodes, one_look, read_head, rebuild, shape_op
 from beluga_graph.storage.sessions import begin_ops, open_session
 from stores.base import Check, Conflict, Op, Put, Store
 
 __all__ = ["Admission"]
 
-_MARK = b"\x01"
 
 Forked: TypeAlias = tuple[Snapshot, History, list[Op], Trigger]
 
@@ -298,9 +298,9 @@ class Admission:
         first: list[Op] = [
             Check(keys.head, None),
             Check(keys.tombstone, None),
-            Put(keys.head, head.sealed(keys.head)),
-            Put(keys.lease, live.lease.sealed(keys.lease)),
-            Put(keys.open, _MARK),
+            Put(keys.head, head.encode(keys.head)),
+            Put(keys.lease, live.lease.encode(keys.lease)),
+            Put(keys.open, PRESENT),
             *shape,
             *ops,
             *history.snapshot_ops(snapshot, force=True),

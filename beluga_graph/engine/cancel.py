@@ -14,13 +14,13 @@ from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED
 from beluga_graph.kernel.triggers import CancelRequested
 from beluga_graph.plan import Plan
 from beluga_graph.runtime.scheduler import Scheduler
-from beluga_graph.storage.keys import Keys, RunRecord, sealed
+from beluga_graph.storage.keys import Keys, number_of
+from beluga_graph.storage.records import PRESENT, RunRecord, encode_record
 from beluga_graph.storage.run_log import History
 from stores.base import Check, Conflict, Op, Put
 
 __all__ = ["cancelled", "ring", "send"]
 
-_MARK = b"\x01"
 _LOOK_AGAIN_S = 0.05  # while another owner is asked to end a run
 
 
@@ -54,14 +54,20 @@ async def _accepted(scheduler: Scheduler, keys: Keys, run_id: str, name: str, ke
     """Put a signal behind the last one of its name; tell whether nobody else was quicker."""
     store = scheduler.store
     known_as = store.get(keys.head)
-    if known_as is None or RunRecord.read(keys.head, known_as).status in (COMPLETED, CANCELLED):
+    if known_as is None or RunRecord.decode(keys.head, known_as).status in (COMPLETED, CANCELLED):
         raise RunConflict(run_id, "it has ended meanwhile: a run that has ended takes no signal")
     prefix = keys.signal(name, 0)[:-8]
     last = next(iter(store.scan(prefix, reverse=True, limit=1)), None)
-    position = 0 if last is None else int.from_bytes(last[0][-8:], "big") + 1
+    position = 0 if last is None else number_of(last[0]) + 1
     key = keys.signal(name, position)
-    record = sealed(key, (name, kept, scheduler.clock.now_ms()))
-    ops: list[Op] = [Check(key, None), Check(keys.head, known_as), Put(key, record), ring(keys.ring(name)), *more]
+    record = encode_record(key, (name, kept, scheduler.clock.now_ms()))
+    ops: list[Op] = [
+        Check(key, None),
+        Check(keys.head, known_as),
+        Put(key, record),
+        ring(keys.signal_wakeup(name)),
+        *more,
+    ]
     refused = await scheduler.committer.commit(ops)
     if refused is None:
         return True
@@ -103,6 +109,6 @@ async def _ask_to_cancel(scheduler: Scheduler, keys: Keys) -> None:
         return
     # A run that has gone meanwhile must not leave its request to another one of its id.
     alike = (Check(keys.head, known_as), Check(keys.cancel, None))
-    refused = await scheduler.committer.commit([*alike, Put(keys.cancel, _MARK), ring(keys.bell)])
+    refused = await scheduler.committer.commit([*alike, Put(keys.cancel, PRESENT), ring(keys.wakeup)])
     if refused is not None and not isinstance(refused, Conflict):  # else it was asked before, or went on
         raise refused

@@ -14,13 +14,12 @@ from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.types import Patch, Value
 from beluga_graph.plan import Plan
-from beluga_graph.storage.keys import Keys, read, sealed
+from beluga_graph.storage.keys import Keys, marked_digest, number_of
+from beluga_graph.storage.records import PRESENT, decode_record, encode_record
 from beluga_graph.storage.run_log import History, one_look, rebuild
 from stores.base import Check, Op, Put, Store
 
 __all__ = ["forked"]
-
-_MARK = b"\x01"
 
 
 def forked(
@@ -61,7 +60,7 @@ def _forked(
     history = History(store, new_id)
     source, target = Keys(run_id), history.keys
     changed = _Changed(run, plan, history, run_id, replace) if replace or update else None
-    born = Check(source.birth, birth)  # or the source is being deleted, and the copy has holes
+    born = Check(source.first_snapshot, birth)  # or the source is being deleted, and the copy has holes
     ops: list[Op] = [born, *_items(store, run, run_id, target), *_marks(store, source, target)]
     ops += _unread(store, run, source, target)
     run.inbox = {}  # what was read is not copied: the fork's own signals are counted from the first
@@ -80,25 +79,24 @@ def _items(store: Store, run: Snapshot, run_id: str, target: Keys) -> Iterator[O
                 blob = store.get(before + number)
                 if blob is None:  # else the fork would have the hole, too
                     raise DamagedRecord("the item", f"{index} of field {field!r} of run {run_id!r} is missing")
-                yield Put(after + number, sealed(after + number, read(before + number, blob)))
+                yield Put(after + number, encode_record(after + number, decode_record(before + number, blob)))
 
 
 def _marks(store: Store, source: Keys, target: Keys) -> Iterator[Op]:
-    prefix = b"X" + source.run
-    for key, _ in store.scan(prefix):
-        digest = key[len(prefix) :]
-        for mark in target.blob_marks(digest):
-            yield Put(mark, _MARK)
+    for key, _ in store.scan(source.value_marks):
+        digest = marked_digest(key)
+        for mark in target.marks(digest):
+            yield Put(mark, PRESENT)
         yield History.spared(digest)
 
 
 def _unread(store: Store, run: Snapshot, source: Keys, target: Keys) -> Iterator[Op]:
-    for key, blob in store.scan(b"I" + source.run):
-        name, payload, at = read(key, blob)
-        position = int.from_bytes(key[-8:], "big") - run.inbox.get(name, 0)
+    for key, blob in store.scan(source.signals):
+        name, payload, at = decode_record(key, blob)
+        position = number_of(key) - run.inbox.get(name, 0)
         if position >= 0 and not is_answer(name):  # a fork is asked anew
             copy = target.signal(name, position)
-            yield Put(copy, sealed(copy, (name, payload, at)))
+            yield Put(copy, encode_record(copy, (name, payload, at)))
 
 
 class _Reader:
@@ -157,7 +155,7 @@ class _Changed:
             prefix, start = history.keys.channel("", field), run.places[""].lengths.get(field, 0)
             for index, item in enumerate(new, start):
                 key = prefix + index.to_bytes(8, "big")
-                ops.append(Put(key, sealed(key, item)))
+                ops.append(Put(key, encode_record(key, item)))
             changes.append(("append", "", field, len(new)))
         run.apply(Patch(tuple(values), tuple(changes), ()))
         run.seq = 0

@@ -26,7 +26,8 @@ from beluga_graph.kernel.triggers import CancelRequested
 from beluga_graph.plan import Plan
 from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.runtime.watcher import Watcher
-from beluga_graph.storage.keys import Keys, RunRecord, sealed
+from beluga_graph.storage.keys import Keys, Prefix, run_of
+from beluga_graph.storage.records import RunRecord, encode_record
 from beluga_graph.storage.run_index import abandoned, overdue
 from beluga_graph.storage.run_log import History, last_seq
 from stores.base import Check, Conflict, Delete, Put, StoreError
@@ -91,7 +92,7 @@ class Parking:
         """Look at once for a signal that this engine has just accepted."""
         keys = Keys(run_id)
         if live is not None and not live.resting:
-            bell = keys.ring(signal)
+            bell = keys.signal_wakeup(signal)
             ring = self._store.get(bell)
             if ring is not None:
                 self._silence(bell, ring)
@@ -194,7 +195,7 @@ class Parking:
         live.stop_work()
         ops = [*live.freed(), Check(keys.cancel, None)]
         ops += [Check(keys.signal(name, run.inbox.get(name, 0)), None) for name in run.waits]
-        ops += [Delete(keys.open), Put(keys.parked, sealed(keys.parked, due))]
+        ops += [Delete(keys.open), Put(keys.parked, encode_record(keys.parked, due))]
         self._scheduler.committer.put(Note(self, live, ops, due))
 
     def parked(self, live: ActiveRun, due: int) -> None:
@@ -212,8 +213,8 @@ class Parking:
 
     def _answer_bells(self) -> None:
         lives: dict[bytes, ActiveRun] | None = None
-        for key, ring in self._store.scan(b"D"):
-            run = key[1:17]
+        for key, ring in self._store.scan(Prefix.WAKEUP):
+            run = run_of(key)
             if lives is None:
                 lives = {live.history.keys.run: live for live in self._runs.lives.values()}
             live = lives.get(run)
@@ -229,7 +230,7 @@ class Parking:
         self._scheduler.committer.give([Check(bell, ring), Delete(bell)])
 
     def _look_behind(self, live: ActiveRun, bell: bytes) -> None:
-        if bell != live.history.keys.bell:
+        if bell != live.history.keys.wakeup:
             self._scheduler.inbox.look_behind(live, bell)
         elif self._store.get(live.history.keys.cancel) is not None:
             self._scheduler.decide(live, CancelRequested(self._scheduler.clock.now_ms()))
@@ -342,13 +343,13 @@ class Parking:
 
     async def _wake(self, run: bytes, *, mine: bool) -> None:
         """Take a run up again. What keeps it from that is told to those who wait for it, or to the log."""
-        key = b"H" + run
+        key = Prefix.RUN + run
         blob = self._store.get(key)
         if blob is None:
             return
         run_id = run.hex()
         try:
-            head = RunRecord.read(key, blob)
+            head = RunRecord.decode(key, blob)
             run_id = head.run_id
             plan = self._plan_of(head)
             if head.status in (COMPLETED, FAILED, CANCELLED):

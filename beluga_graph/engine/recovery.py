@@ -11,8 +11,9 @@ from beluga_graph.engine.parking import Parking
 from beluga_graph.engine.run import Run
 from beluga_graph.errors import BelugaError, RunBusy
 from beluga_graph.plan import Plan
-from beluga_graph.storage.keys import RunRecord, read
+from beluga_graph.storage.keys import Prefix, run_of
 from beluga_graph.storage.pace import Pace
+from beluga_graph.storage.records import RunRecord, decode_record
 from beluga_graph.storage.run_index import is_driven_elsewhere, unfinished
 from stores.base import StoreError
 
@@ -46,14 +47,14 @@ async def recovered(
     pace = Pace()
     for key in await unfinished(runs.store):
         await pace.turn()
-        head_key = b"H" + key[1:]
+        head_key = Prefix.RUN + run_of(key)
         blob = runs.store.get(head_key)
         if blob is None:
             continue
         try:
-            head = RunRecord.read(head_key, blob)
+            head = RunRecord.decode(head_key, blob)
         except BelugaError as error:  # its id is in what cannot be read
-            skipped[key[1:].hex()] = error
+            skipped[run_of(key).hex()] = error
             continue
         try:
             await _taken_up(runs, parking, head, plan_of(head), key)
@@ -68,14 +69,14 @@ async def _taken_up(runs: Admission, parking: Parking, head: RunRecord, plan: Pl
     """Go on with a run now, or see to it that it is woken. Raises what `resume` raises."""
     if runs.current(head.run_id) is not None:
         return
-    if key[:1] == b"G" and head.plan == plan.fingerprint:
+    if key[:1] == Prefix.PARKED and head.plan == plan.fingerprint:
         parked = runs.store.get(key)
         if parked is not None:
-            parking.adopt(key[1:], read(key, parked))
+            parking.adopt(run_of(key), decode_record(key, parked))
             return
     if parking.has_room:
         await runs.resume(head.run_id, plan, revive=False)
         return
-    if is_driven_elsewhere(runs.store, key[1:], runs.owner):
+    if is_driven_elsewhere(runs.store, run_of(key), runs.owner):
         raise RunBusy(head.run_id, "another owner drives it")
-    parking.adopt(key[1:], 0)
+    parking.adopt(run_of(key), 0)

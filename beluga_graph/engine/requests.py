@@ -10,7 +10,7 @@ from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.plan import Plan
 from beluga_graph.policy import Limits
-from beluga_graph.storage.keys import RunRecord
+from beluga_graph.storage.records import RunRecord
 from beluga_graph.storage.run_log import History
 
 __all__ = ["StartRequest", "check_payload", "check_same", "check_signal", "put_away"]

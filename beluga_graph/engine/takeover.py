@@ -18,14 +18,14 @@ from beluga_graph.kernel.types import Renames
 from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.runtime.trials import counted
-from beluga_graph.storage.keys import Keys
+from beluga_graph.storage.keys import Keys, Prefix
 from beluga_graph.storage.leases import Lease, Owner, is_held_elsewhere
+from beluga_graph.storage.records import PRESENT
 from beluga_graph.storage.run_log import shape_op
 from stores.base import Check, Conflict, Delete, Op, Put, Store
 
 __all__ = ["Held", "free_lease", "take", "what_to_say", "why_not_begun"]
 
-_MARK = b"\x01"
 _LOOK_AGAIN_S = 0.05  # while waiting for a run that another owner has
 
 
@@ -44,10 +44,10 @@ async def free_lease(store: Store, owner: Owner, run_id: str, check_open: Callab
     while True:
         check_open()  # the engine may be closed while this waits
         record = store.get(keys.lease)
-        lease = Lease(b"", 0) if record is None else Lease.read(keys.lease, record)
+        lease = Lease(b"", 0) if record is None else Lease.decode(keys.lease, record)
         dead = None
         if lease.owner not in (b"", owner.id):
-            key = b"O" + lease.owner
+            key = Prefix.OWNER + lease.owner
             dead = Check(key, store.get(key))  # read before it is judged
         if not is_held_elsewhere(store, lease, owner):
             return Held(lease, record, dead)
@@ -76,11 +76,11 @@ def why_not_begun(run_id: str, error: Exception) -> Exception:
     """Return what to raise for a new run whose first commit was refused with `error`."""
     cause = error.__cause__
     kind = cause.key[:1] if isinstance(cause, Conflict) else b""
-    if kind == b"Z":
+    if kind == Prefix.SESSION:
         return RunConflict(run_id, "another run has just taken its session: wait for that to end")
-    if kind == b"N":
+    if kind == Prefix.SNAPSHOT:
         return RunNotFound(run_id, "the run that it was to begin from has just been deleted: start a new run")
-    if kind == b"E":
+    if kind == Prefix.TOMBSTONE:
         return RunConflict(run_id, "another run of this id is just being deleted: try again")
     return error
 
@@ -95,8 +95,8 @@ async def take(scheduler: Scheduler, live: ActiveRun, held: Held, triggers: list
         *([held.dead] if held.dead is not None else []),
         Check(keys.lease, held.record),
         Check(keys.step(run.seq + 1), None),
-        Put(keys.lease, live.lease.sealed(keys.lease)),
-        Put(keys.open, _MARK),
+        Put(keys.lease, live.lease.encode(keys.lease)),
+        Put(keys.open, PRESENT),
         Delete(keys.parked),
         *live.history.silenced(),  # what was sent before this is looked for after it
     ]

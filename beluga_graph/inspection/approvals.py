@@ -19,8 +19,9 @@ from beluga_graph.kernel.rules import answer_signal
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED
 from beluga_graph.plan import Plan
 from beluga_graph.runtime.scheduler import Scheduler
-from beluga_graph.storage.keys import Keys, RunRecord, read
+from beluga_graph.storage.keys import Keys, Prefix, run_of
 from beluga_graph.storage.pace import Pace
+from beluga_graph.storage.records import RunRecord, decode_record
 from beluga_graph.storage.run_log import History, folding, one_look, rebuild
 from stores.base import Check, Conflict, Delete, Store
 
@@ -46,14 +47,14 @@ class Question:
 async def pending_questions(store: Store, plan_of: Callable[[RunRecord], Plan]) -> list[Question]:
     """Return what the runs of a store ask, the oldest question first. No run is loaded. Raises `DamagedRecord`."""
     found, pace = [], Pace()
-    for key, _ in store.scan(b"B"):
-        head_key = b"H" + key[1:17]
+    for key, _ in store.scan(Prefix.QUESTION):
+        head_key = Prefix.RUN + run_of(key)
         record, blob = store.get(head_key), store.get(key)
         if record is not None and blob is not None:  # else it was answered, or the run is being deleted
-            head = RunRecord.read(head_key, record)
+            head = RunRecord.decode(head_key, record)
             try:
                 with one_look(store, head.run_id):
-                    found.append(_question(store, head, plan_of, read(key, blob)))
+                    found.append(_question(store, head, plan_of, decode_record(key, blob)))
             except RunNotFound:
                 if store.get(head_key) is not None:
                     raise
@@ -94,7 +95,7 @@ async def give_answer(
     if record is None:
         raise RunConflict(head.run_id, _why_not(store, head, question))
     if answer.decision == "modify":
-        _check_value(plan, History(store, head.run_id), read(key, record), answer.value)
+        _check_value(plan, History(store, head.run_id), decode_record(key, record), answer.value)
     try:
         taken = (Check(key, record), Delete(key))
         await send(scheduler, head, plan, signal, answer.payload(), known=known, along=taken)
@@ -126,5 +127,5 @@ def _why_not(store: Store, head: RunRecord, question: str) -> str:
 
 
 def _pending_ids(store: Store, keys: Keys) -> Iterator[str]:
-    for key, blob in store.scan(b"B" + keys.run):
-        yield read(key, blob)[0]
+    for key, blob in store.scan(keys.questions):
+        yield decode_record(key, blob)[0]

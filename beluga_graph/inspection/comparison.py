@@ -21,7 +21,7 @@ from beluga_graph.inspection.reading import snapshot_of
 from beluga_graph.inspection.run_path import Walk, decoded, each_fact, parts_of, walk_of
 from beluga_graph.inspection.views import RunSnapshot, RunStatus
 from beluga_graph.plan import Plan
-from beluga_graph.storage.keys import RunRecord
+from beluga_graph.storage.records import RunRecord
 from beluga_graph.storage.run_log import History
 from stores.base import Store
 

@@ -18,8 +18,9 @@ from beluga_graph.kernel.types import Renames
 from beluga_graph.plan import Plan
 from beluga_graph.plan.diff import PlanChange, differences
 from beluga_graph.plan.renames import check_new_names, likely_renames, renamed_shape, with_their_questions
-from beluga_graph.storage.keys import RunRecord
+from beluga_graph.storage.keys import Prefix
 from beluga_graph.storage.pace import Pace
+from beluga_graph.storage.records import RunRecord
 from beluga_graph.storage.run_log import check_nodes, one_look, read_shape, rebuild
 from stores.base import Store
 
@@ -96,8 +97,8 @@ def difference_for(store: Store, head: RunRecord, plan: Plan, renames: Renames =
 async def broken_by(store: Store, plan: Plan) -> dict[str, tuple[JudgedChange, ...]]:
     """Return for every unfinished run of a flow which changes it could not go on with: none, or some."""
     broken, pace = {}, Pace()
-    for key, blob in store.scan(b"H"):
-        head = RunRecord.read(key, blob)
+    for key, blob in store.scan(Prefix.RUN):
+        head = RunRecord.decode(key, blob)
         if head.flow == plan.name and head.status not in (COMPLETED, CANCELLED):
             try:
                 with one_look(store, head.run_id):

@@ -8,7 +8,7 @@ from beluga_graph.errors import RunError
 from beluga_graph.inspection.reading import stored_plan
 from beluga_graph.plan import Compilable, Plan
 from beluga_graph.plan.diff import differences
-from beluga_graph.storage.keys import RunRecord
+from beluga_graph.storage.records import RunRecord
 from stores.base import Store
 
 __all__ = ["FlowRegistry"]

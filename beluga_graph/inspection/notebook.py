@@ -12,7 +12,7 @@ from beluga_graph.draw.overlay import overlay_of
 from beluga_graph.draw.picture import picture
 from beluga_graph.inspection.reading import info_of, stored_plan, trail_of
 from beluga_graph.inspection.views import info_rows
-from beluga_graph.storage.keys import RunRecord
+from beluga_graph.storage.records import RunRecord
 from beluga_graph.storage.run_log import read_head, rebuild
 from stores.base import Store
 

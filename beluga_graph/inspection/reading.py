@@ -12,8 +12,9 @@ from beluga_graph.inspection.views import RunInfo, RunSnapshot, RunStatus, StepI
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.plan import Plan, StateBinding
-from beluga_graph.storage.keys import RunRecord
+from beluga_graph.storage.keys import Prefix
 from beluga_graph.storage.pace import Pace
+from beluga_graph.storage.records import RunRecord
 from beluga_graph.storage.run_log import History, Stored, folding, last_seq, read_shape, read_steps, rebuild
 from beluga_graph.storage.shapes import ShapeHistory, shape_then
 from stores.base import Store
@@ -28,8 +29,8 @@ __all__ = ["info_of", "replay_of", "run_infos", "snapshot_of", "steps_of", "stor
 async def run_infos(store: Store) -> list[RunInfo]:
     """Return a line about every run. One that begins or ends meanwhile is seen as it was before or after."""
     found, pace = [], Pace()
-    for key, blob in store.scan(b"H"):
-        found.append(info_of(RunRecord.read(key, blob)))
+    for key, blob in store.scan(Prefix.RUN):
+        found.append(info_of(RunRecord.decode(key, blob)))
         await pace.turn()
     return found
 

@@ -13,7 +13,7 @@ from beluga_graph.errors import RunNotFound
 from beluga_graph.events import revive
 from beluga_graph.kernel.types import EventFields, Patch, Value
 from beluga_graph.plan import Plan
-from beluga_graph.storage.keys import RunRecord
+from beluga_graph.storage.records import RunRecord
 from beluga_graph.storage.run_log import History, Stored, folding, last_seq, one_look, read_steps, rebuild
 from beluga_graph.trace.trace import Trace
 from stores.base import Store

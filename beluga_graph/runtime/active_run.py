@@ -15,8 +15,8 @@ from beluga_graph.kernel.types import Patch
 from beluga_graph.plan import Plan
 from beluga_graph.runtime.watcher import Watcher
 from beluga_graph.storage.committer import Line
-from beluga_graph.storage.keys import RunRecord
 from beluga_graph.storage.leases import Lease
+from beluga_graph.storage.records import RunRecord
 from beluga_graph.storage.run_log import History
 from stores.base import Op, Put
 
@@ -139,7 +139,7 @@ class ActiveRun:
     def freed(self) -> list[Op]:
         """Return what gives the lease back, if it is still this run's."""
         key = self.history.keys.lease
-        return [self.claim, Put(key, Lease(b"", self.lease.epoch).sealed(key))]
+        return [self.claim, Put(key, Lease(b"", self.lease.epoch).encode(key))]
 
     def part(self) -> None:
         """Stop without an end: whoever watches or waits is left for the one that goes on with the run."""

@@ -25,6 +25,7 @@ from beluga_graph.kernel.triggers import Trigger
 from beluga_graph.plan import Plan
 from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.storage.committer import Committer
+from beluga_graph.storage.keys import Prefix, run_of
 from beluga_graph.storage.leases import Owner
 from beluga_graph.storage.outbox_records import Message, read_message, status_ops
 from beluga_graph.storage.run_index import is_driven_elsewhere
@@ -98,7 +99,7 @@ class Outbox:
 
     def released(self, ops: Sequence[Op]) -> None:
         """A step is on disk: give away what it publishes."""
-        if self.bus is not None and any(type(op) is Put and op.key[:1] == b"Q" for op in ops):
+        if self.bus is not None and any(type(op) is Put and op.key[:1] == Prefix.OUTBOX for op in ops):
             self._ring()
 
     async def close(self) -> None:
@@ -150,18 +151,18 @@ class Outbox:
             self._rung = False
             if asyncio.get_running_loop().time() >= self._retry_at:
                 self._refused.clear()
-            position: bytes | None = b"Q"
+            position: bytes | None = Prefix.OUTBOX
             while position is not None:
                 position = await self._give_page(position)
 
     async def _give_page(self, start: bytes) -> bytes | None:
         """Give away some messages, from a key on; return where to go on, `None` at the end."""
-        page = list(self._store.scan(b"Q", start=start, limit=_PAGE))
+        page = list(self._store.scan(Prefix.OUTBOX, start=start, limit=_PAGE))
         driven: dict[bytes, bool] = {}
         given: list[Op] = []
         try:
             for key, blob in page:
-                run = key[1:17]
+                run = run_of(key)
                 if run not in driven:
                     driven[run] = self._is_driven_elsewhere(run)
                 if not driven[run] and run not in self._refused and await self._given(key, blob):
@@ -174,7 +175,7 @@ class Outbox:
         if len(page) < _PAGE:
             return None
         last = page[-1][0]
-        if last[1:17] in self._refused:  # the rest of that run can wait unread
+        if run_of(last) in self._refused:  # the rest of that run can wait unread
             return last[:17] + b"\xff" * len(last[17:]) + b"\x00"
         return last + b"\x00"
 
@@ -199,7 +200,7 @@ class Outbox:
         except (BusClosed, StoreError):  # so it would say to every other one
             raise
         except Exception as error:  # noqa: BLE001 - whatever a bus may raise, other runs have nothing to do with it
-            self._refuse(key[1:17], message, error)
+            self._refuse(run_of(key), message, error)
             return False
         return True
 

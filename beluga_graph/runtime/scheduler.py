@@ -38,13 +38,13 @@ from beluga_graph.runtime.signals import Inbox
 from beluga_graph.runtime.trials import Trials, by_interruptions, found_guilty, needs_trial
 from beluga_graph.storage.committer import Committer
 from beluga_graph.storage.leases import Lease, Owner
+from beluga_graph.storage.records import PRESENT
 from beluga_graph.storage.sessions import end_ops
 from stores.base import Conflict, Delete, Durability, Op, Put, Store, StoreError
 
 __all__ = ["Scheduler"]
 
 _TURN_S = 0.005  # how long nodes that never wait may keep the loop from everything else
-_MARK = b"\x01"
 
 
 class Scheduler:
@@ -114,15 +114,15 @@ class Scheduler:
         """Keep head and index; a run that has ended or failed gives its lease back."""
         run, keys = live.snapshot, live.history.keys
         live.head = replace(live.head, status=run.status, updated_ms=at, plan=run.plan)
-        ops: list[Op] = [Put(keys.head, live.head.sealed(keys.head))]
+        ops: list[Op] = [Put(keys.head, live.head.encode(keys.head))]
         if run.ended:
             ops += end_ops(live.history, live.plan.codec, run)
             ops += [*live.history.silenced(), Delete(keys.cancel)]
         if run.status in (COMPLETED, FAILED, CANCELLED):
             live.lease = Lease(b"", live.lease.epoch)
-            ops += [Delete(keys.open), Put(keys.lease, live.lease.sealed(keys.lease))]
+            ops += [Delete(keys.open), Put(keys.lease, live.lease.encode(keys.lease))]
         else:
-            ops.append(Put(keys.open, _MARK))
+            ops.append(Put(keys.open, PRESENT))
         return ops
 
     # From a step to work.

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from beluga_graph.kernel.triggers import SignalReceived
 from beluga_graph.runtime.active_run import ActiveRun
-from beluga_graph.storage.keys import read
+from beluga_graph.storage.keys import Prefix
+from beluga_graph.storage.records import decode_record
 
 if TYPE_CHECKING:
     from beluga_graph.runtime.scheduler import Scheduler
@@ -47,8 +48,8 @@ class Inbox:
     def look_behind(self, live: ActiveRun, bell: bytes) -> None:
         """Serve unread signals of the one name that a doorbell was rung for. What cannot be read stops that run."""
         try:
-            last = next(iter(self._scheduler.store.scan(b"I" + bell[1:], reverse=True, limit=1)), None)
-            signal = read(*last)[0] if last is not None else None
+            last = next(iter(self._scheduler.store.scan(Prefix.SIGNAL + bell[1:], reverse=True, limit=1)), None)
+            signal = decode_record(*last)[0] if last is not None else None
         except Exception as error:  # noqa: BLE001 - only this run stops
             self._scheduler.abandon(live, error)
             return
@@ -68,7 +69,7 @@ class Inbox:
             blob = self._scheduler.store.get(key)
             if blob is None:
                 return
-            _, payload, _ = read(key, blob)
+            _, payload, _ = decode_record(key, blob)
             now = self._scheduler.clock.now_ms()
             if self._scheduler.decide(live, SignalReceived(signal, position, payload, now)) is None:
                 return

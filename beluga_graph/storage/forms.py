@@ -48,6 +48,7 @@ from beluga_graph.kernel.tokens import (
     Place,
     Scope,
 )
+from beluga_graph.storage.keys import REFERENCE_BYTES, is_reference
 
 __all__ = ["fits"]
 
@@ -56,7 +57,6 @@ Form: TypeAlias = Callable[[Any, int], bool]
 _COUNT_END = 1 << 63  # numbers are part of keys, as eight bytes
 _GENERATION_END = 1 << 32
 _FEW_END = 1 << 24  # what is counted in a loop
-_REFERENCE, _REFERENCE_BYTES = b"\xc1", 33
 
 
 def fits(letter: str, payload: Any) -> bool:
@@ -159,7 +159,7 @@ def _generation(part: Any, _: int) -> bool:
 
 def _encoded(part: Any, _: int) -> bool:
     """An encoded value, or a reference to one by its digest."""
-    return type(part) is bytes and (part[:1] != _REFERENCE or len(part) == _REFERENCE_BYTES)
+    return type(part) is bytes and (not is_reference(part) or len(part) == REFERENCE_BYTES)
 
 
 def _value(part: Any, count: int) -> bool:

@@ -1,178 +1,280 @@
-"""Where everything lies in a store: keys of fixed width, and records with a version and a checksum.
+"""The keys of a store: one letter for the kind of record, then parts of fixed width.
 
-A key begins with one letter for its kind; numbers are big-endian, so that key order is time order. Run ids
-are hashed to 16 bytes: keys stay short, and no id can reach into another's records.
+Numbers are big-endian, so key order is time order. A `run`, a `session`, a `signal` or a `token` in the table is
+the 16-byte hash of its name: keys stay short, and no run id can reach into another run's records. An `owner` is the
+random 16-byte id of an engine, except that the owner of a large value is a `run` or a `session`. A `digest` is the
+SHA-256 of an encoded value. `seq`, `index`, `position` and `due` take 8 bytes; the `index` of a message in the
+outbox and a `generation` take 4.
 
-| key                       | record                                                         |
-|---------------------------|----------------------------------------------------------------|
-| `H run`                   | head: id, flow, fingerprint, status, times                     |
-| `L run`                   | lease: owner, epoch                                            |
-| `O owner`                 | owner: machine, lock file, expiry                              |
-| `N run seq`               | full snapshot after step `seq`                                 |
-| `S run seq`               | step: trigger, values, operations, events                      |
-| `C run channel index`     | one item of an append field                                    |
-| `V digest`                | one large value                                                |
-| `W digest run`, `X run digest` | that the run refers to the value: its reference count     |
-| `P fingerprint`           | shape of a plan                                                |
-| `I run signal position`   | one received signal                                            |
-| `Z session`               | session: length, active agent, the run that has it              |
-| `Y session generation index` | one message of a session                                     |
-| `A run`                   | index: the run is open, and driven or left by its owner        |
-| `G run`                   | index: the run is parked; when it is due                       |
-| `T due run timer`         | index: a timer of an open run                                  |
-| `D run`                   | doorbell: the run was asked to end since it was looked at      |
-| `D run signal`            | doorbell: this signal was sent to the run since it was looked for |
-| `K run`                   | that somebody wants the run cancelled                          |
-| `B run token`             | index: a question that a person is asked: token, node, time, value |
-| `Q run seq index`         | outbox: a message that a committed step publishes              |
-| `E run`                   | tombstone: the run is being deleted                            |
-| `J digest`                | that a large value may be about to be deleted                  |
+| key                          | constant        | record                                                      |
+|------------------------------|-----------------|-------------------------------------------------------------|
+| `H run`                      | `RUN`           | run record: id, flow, fingerprint, status, times            |
+| `L run`                      | `LEASE`         | lease: owner, epoch                                         |
+| `O owner`                    | `OWNER`         | owner: machine, lock file, expiry                           |
+| `N run seq`                  | `SNAPSHOT`      | full snapshot after step `seq`                              |
+| `S run seq`                  | `STEP`          | step: trigger, values, operations, events                   |
+| `C run channel index`        | `ITEM`          | one item of an append field                                 |
+| `V digest`                   | `VALUE`         | one large value                                             |
+| `W digest owner`             | `MARK_BY_VALUE` | mark: the owner refers to the large value                   |
+| `X run digest`               | `MARK_BY_RUN`   | the same mark of a run, found by the run                    |
+| `P fingerprint`              | `SHAPE`         | shape of a plan; the fingerprint is text                    |
+| `I run signal position`      | `SIGNAL`        | one received signal                                         |
+| `Z session`                  | `SESSION`       | session: length, active agent, the run that uses it         |
+| `Y session generation index` | `SESSION_ITEM`  | one message of a session                                    |
+| `A run`                      | `OPEN`          | index: the run is open, and driven or left by its owner     |
+| `G run`                      | `PARKED`        | index: the run is parked; when it is due                    |
+| `T due run timer`            | `TIMER`         | index: a timer of an open run                               |
+| `D run`                      | `WAKEUP`        | doorbell: the run was asked to end since it was last read   |
+| `D run signal`               | `WAKEUP`        | doorbell: this signal was sent since it was last looked for |
+| `K run`                      | `CANCEL`        | index: a caller has asked to cancel the run                 |
+| `B run token`                | `QUESTION`      | index: a question to a person: token, node, time, value     |
+| `Q run seq index`            | `OUTBOX`        | a message that a committed step publishes                   |
+| `E run`                      | `TOMBSTONE`     | the run is being deleted                                    |
+| `J digest`                   | `GC_CANDIDATE`  | the large value may be about to be deleted                  |
 
-A durable event bus keeps its records under small letters, also in a store of its own:
+A durable event bus keeps its records under small letters, in the same store or in one of its own:
 
-| key                       | record                                                         |
-|---------------------------|----------------------------------------------------------------|
-| `e position`              | event: topic, id, publisher, correlation, causation, time, value |
-| `d id`                    | position of the event of this id, so that it is published once |
-| `t correlation position`  | index: an event that belongs to a correlation id               |
-| `c subscription`          | cursor: name, position up to which events were handled         |
-| `x subscription position` | dead letter: an event that its handler refused each time       |
-| `o edge`                  | observed: publisher, topic, subscription                       |
+| key                          | constant        | record                                                      |
+|------------------------------|-----------------|-------------------------------------------------------------|
+| `e position`                 | `EVENT`         | event: topic, id, publisher, correlation, causation, time, value |
+| `d id`                       | `EVENT_ID`      | position of the event with this id, which is published once |
+| `t correlation position`     | `CORRELATION`   | index: an event that belongs to a correlation id            |
+| `c subscription`             | `CURSOR`        | cursor: name, position up to which events were handled      |
+| `x subscription position`    | `DEAD_LETTER`   | dead letter: an event that its handler refused each time    |
+| `o edge`                     | `EDGE`          | observed edge: publisher, topic, subscription               |
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Final
 
-from beluga_graph.codec import DamagedRecord, seal, unseal
 from beluga_graph.errors import BadRunId
 from beluga_graph.kernel.names import is_blank, is_name
-from beluga_graph.storage.forms import fits
 
 __all__ = [
     "KINDS",
+    "REFERENCE",
+    "REFERENCE_BYTES",
     "Keys",
-    "RunRecord",
+    "Prefix",
     "check_run_id",
-    "read",
-    "sealed",
-    "short",
+    "correlation_prefix",
+    "cursor_key",
+    "dead_letters_prefix",
+    "due_of",
+    "event_id_key",
+    "event_key",
+    "hash16",
+    "is_reference",
+    "marked_digest",
+    "number_of",
+    "run_of",
+    "shape_key",
 ]
 
-KINDS = {letter: ord(letter) for letter in "HLONSCVWXPIATGDKBQEJYZ" + "edtcxo"}
-_MARK = b"\x01"
+
+class Prefix:
+    """The first byte of each kind of key."""
+
+    RUN: Final = b"H"
+    LEASE: Final = b"L"
+    OWNER: Final = b"O"
+    SNAPSHOT: Final = b"N"
+    STEP: Final = b"S"
+    ITEM: Final = b"C"
+    VALUE: Final = b"V"
+    MARK_BY_VALUE: Final = b"W"
+    MARK_BY_RUN: Final = b"X"
+    SHAPE: Final = b"P"
+    SIGNAL: Final = b"I"
+    SESSION: Final = b"Z"
+    SESSION_ITEM: Final = b"Y"
+    OPEN: Final = b"A"
+    PARKED: Final = b"G"
+    TIMER: Final = b"T"
+    WAKEUP: Final = b"D"
+    CANCEL: Final = b"K"
+    QUESTION: Final = b"B"
+    OUTBOX: Final = b"Q"
+    TOMBSTONE: Final = b"E"
+    GC_CANDIDATE: Final = b"J"
+    EVENT: Final = b"e"
+    EVENT_ID: Final = b"d"
+    CORRELATION: Final = b"t"
+    CURSOR: Final = b"c"
+    DEAD_LETTER: Final = b"x"
+    EDGE: Final = b"o"
+
+
+KINDS: Final = frozenset(prefix.decode() for name, prefix in vars(Prefix).items() if name.isupper())
+"""The letters of all kinds of record."""
+
+REFERENCE: Final = b"\xc1"
+"""First byte of a reference to a large value, before its digest. No encoded value begins with this byte."""
+REFERENCE_BYTES: Final = 33
 
 
 class Keys:
     """The keys of one run."""
 
-    __slots__ = ("bell", "cancel", "head", "lease", "open", "parked", "run")
+    __slots__ = ("cancel", "head", "lease", "open", "parked", "run", "wakeup")
 
     def __init__(self, run_id: str) -> None:
-        self.run = short(run_id)
-        self.head = b"H" + self.run
-        self.lease = b"L" + self.run
-        self.open = b"A" + self.run
-        self.parked = b"G" + self.run
-        self.bell = b"D" + self.run
-        self.cancel = b"K" + self.run
+        self.run = hash16(run_id)
+        self.head = Prefix.RUN + self.run
+        self.lease = Prefix.LEASE + self.run
+        self.open = Prefix.OPEN + self.run
+        self.parked = Prefix.PARKED + self.run
+        self.wakeup = Prefix.WAKEUP + self.run
+        self.cancel = Prefix.CANCEL + self.run
 
     @property
-    def birth(self) -> bytes:
-        """Key of the snapshot that the run began with: never written again, and gone as soon as the run is deleted."""
+    def first_snapshot(self) -> bytes:
+        """Key of the snapshot that the run began with: written once, and deleted first when the run is deleted."""
         return self.snapshot(0)
 
     @property
     def tombstone(self) -> bytes:
-        """Key of what says that the run is being deleted."""
-        return b"E" + self.run
+        """Key of the record that says that the run is being deleted."""
+        return Prefix.TOMBSTONE + self.run
+
+    @property
+    def steps(self) -> bytes:
+        """Prefix of all steps."""
+        return Prefix.STEP + self.run
+
+    @property
+    def snapshots(self) -> bytes:
+        """Prefix of all full snapshots."""
+        return Prefix.SNAPSHOT + self.run
+
+    @property
+    def signals(self) -> bytes:
+        """Prefix of all received signals."""
+        return Prefix.SIGNAL + self.run
+
+    @property
+    def questions(self) -> bytes:
+        """Prefix of all questions."""
+        return Prefix.QUESTION + self.run
+
+    @property
+    def messages(self) -> bytes:
+        """Prefix of all messages in the outbox."""
+        return Prefix.OUTBOX + self.run
+
+    @property
+    def value_marks(self) -> bytes:
+        """Prefix of all marks on large values; `marked_digest` returns the digest of each."""
+        return Prefix.MARK_BY_RUN + self.run
 
     def step(self, seq: int) -> bytes:
-        """Key of a step."""
-        return b"S" + self.run + seq.to_bytes(8, "big")
+        """Return the key of a step."""
+        return Prefix.STEP + self.run + seq.to_bytes(8, "big")
 
     def snapshot(self, seq: int) -> bytes:
-        """Key of a full snapshot."""
-        return b"N" + self.run + seq.to_bytes(8, "big")
+        """Return the key of a full snapshot."""
+        return Prefix.SNAPSHOT + self.run + seq.to_bytes(8, "big")
 
     def channel(self, place: str, field: str) -> bytes:
-        """What the keys of an append field's layer begin with."""
-        return b"C" + self.run + short(f"{place}\n{field}")
+        """Return the prefix of all items of an append field's layer."""
+        return Prefix.ITEM + self.run + hash16(f"{place}\n{field}")
 
     def timer(self, due: int, timer: str) -> bytes:
-        """Key of a timer's index entry."""
-        return b"T" + due.to_bytes(8, "big") + self.run + short(timer)
+        """Return the key of a timer's index entry."""
+        return Prefix.TIMER + due.to_bytes(8, "big") + self.run + hash16(timer)
 
     def signal(self, name: str, position: int) -> bytes:
-        """Key of a received signal."""
-        return b"I" + self.run + short(name) + position.to_bytes(8, "big")
+        """Return the key of a received signal."""
+        return Prefix.SIGNAL + self.run + hash16(name) + position.to_bytes(8, "big")
 
-    def ring(self, name: str) -> bytes:
-        """Key of the doorbell that a signal of this name rings."""
-        return self.bell + short(name)
+    def signal_wakeup(self, name: str) -> bytes:
+        """Return the key of the doorbell that a signal of this name rings."""
+        return self.wakeup + hash16(name)
 
     def question(self, token: str) -> bytes:
-        """Key of a question that a token asks."""
-        return b"B" + self.run + short(token)
+        """Return the key of a question that a token asks."""
+        return Prefix.QUESTION + self.run + hash16(token)
 
     def message(self, seq: int, index: int) -> bytes:
-        """Key of a message in the outbox; a run's messages lie in the order in which they are published."""
-        return b"Q" + self.run + seq.to_bytes(8, "big") + index.to_bytes(4, "big")
+        """Return the key of a message in the outbox. Keys of one run sort in the order of publication."""
+        return Prefix.OUTBOX + self.run + seq.to_bytes(8, "big") + index.to_bytes(4, "big")
 
-    def blob_marks(self, digest: bytes) -> tuple[bytes, bytes]:
-        """Keys that say this run refers to a large value: by value, and by run."""
-        return b"W" + digest + self.run, b"X" + self.run + digest
+    def marks(self, digest: bytes) -> tuple[bytes, bytes]:
+        """Return the two keys of this run's mark on a large value: by value, and by run."""
+        return Prefix.MARK_BY_VALUE + digest + self.run, Prefix.MARK_BY_RUN + self.run + digest
 
 
-def short(text: str) -> bytes:
-    """Return the 16 bytes that stand for a text in keys."""
+# Keys that belong to no run.
+
+
+def shape_key(fingerprint: str) -> bytes:
+    """Return the key of a plan's shape."""
+    return Prefix.SHAPE + fingerprint.encode()
+
+
+def event_key(position: int) -> bytes:
+    """Return the key of an event of the bus."""
+    return Prefix.EVENT + position.to_bytes(8, "big")
+
+
+def event_id_key(event_id: str) -> bytes:
+    """Return the key of the position of the event with this id."""
+    return Prefix.EVENT_ID + hash16(event_id)
+
+
+def correlation_prefix(correlation_id: str) -> bytes:
+    """Return the prefix of the index entries of a correlation id; the position of an event follows."""
+    return Prefix.CORRELATION + hash16(correlation_id)
+
+
+def cursor_key(subscription: str) -> bytes:
+    """Return the key of a named subscription's cursor."""
+    return Prefix.CURSOR + hash16(subscription)
+
+
+def dead_letters_prefix(subscription: str) -> bytes:
+    """Return the prefix of the dead letters of a named subscription; the position of an event follows."""
+    return Prefix.DEAD_LETTER + hash16(subscription)
+
+
+# Parts of keys.
+
+
+def run_of(key: bytes) -> bytes:
+    """Return the hash of the run that a record belongs to. Not for marks by value and records of no run."""
+    return key[9:25] if key[:1] == Prefix.TIMER else key[1:17]
+
+
+def number_of(key: bytes) -> int:
+    """Return the number that a key ends with: the `seq`, `index` or `position` in its last 8 bytes."""
+    return int.from_bytes(key[-8:], "big")
+
+
+def due_of(key: bytes) -> int:
+    """Return the time in milliseconds at which a timer is due."""
+    return int.from_bytes(key[1:9], "big")
+
+
+def marked_digest(key: bytes) -> bytes:
+    """Return the digest of the large value that a mark by run refers to."""
+    return key[17:]
+
+
+def is_reference(value: bytes) -> bool:
+    """Return whether a stored value is a reference to a large value, by its first byte."""
+    return value[:1] == REFERENCE
+
+
+def hash16(text: str) -> bytes:
+    """Return the 16-byte hash that represents a text in keys."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def check_run_id(run_id: str) -> str:
-    """Return the id if it can be one: 1 to 200 characters, printable, no path in it. Raises `BadRunId`."""
+    """Return a valid run id: 1 to 200 printable characters without path separators. Raises `BadRunId`."""
     if not is_name(run_id) or "/" in run_id or "\\" in run_id or is_blank(run_id.strip(". ")):
         rule = "a run id is 1 to 200 printable characters without / \\, not all of them blank, and not . or .."
         raise BadRunId("", f"{run_id!r:.80} is no run id: {rule}")
     return run_id
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRecord:
-    """What is known of a run without reading it. Written when something in it changes, not at every step."""
-
-    run_id: str
-    flow: str
-    plan: str  # fingerprint
-    status: str
-    created_ms: int
-    updated_ms: int
-
-    def sealed(self, key: bytes) -> bytes:
-        """Return the head as a record."""
-        fields = (self.run_id, self.flow, self.plan, self.status, self.created_ms, self.updated_ms)
-        return seal(KINDS["H"], fields, key)
-
-    @classmethod
-    def read(cls, key: bytes, blob: bytes) -> RunRecord:
-        """Read a head. Raises `DamagedRecord`."""
-        run_id, flow, plan, status, created, updated = read(key, blob)
-        if short(run_id) != key[1:]:
-            raise DamagedRecord(f"the head at key {key!r}", f"is that of another run, {run_id!r:.80}")
-        return cls(run_id=run_id, flow=flow, plan=plan, status=status, created_ms=created, updated_ms=updated)
-
-
-def sealed(key: bytes, payload: Any) -> bytes:
-    """Return a payload as the record that lies under `key`; it is valid nowhere else."""
-    return seal(key[0], payload, key)
-
-
-def read(key: bytes, blob: bytes) -> Any:
-    """Return the payload of the record under `key`, of the form that its kind has. Raises `DamagedRecord`."""
-    payload = unseal(key[0], blob, key)
-    if not fits(chr(key[0]), payload):
-        what = f"the record of kind {key[0]} at key {key!r}"
-        raise DamagedRecord(what, f"has a good checksum but not the form of its kind: {payload!r:.80}")
-    return payload

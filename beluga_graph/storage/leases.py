@@ -25,7 +25,8 @@ from weakref import WeakValueDictionary
 
 from beluga_graph.clock import SystemClock
 from beluga_graph.codec import DamagedRecord
-from beluga_graph.storage.keys import read, sealed
+from beluga_graph.storage.keys import Prefix
+from beluga_graph.storage.records import decode_record, encode_record
 from stores.base import Check, Delete, Op, Put, Store, StoreError
 from stores.lock_file import fcntl
 
@@ -49,18 +50,18 @@ class Lease:
     owner: bytes
     epoch: int
 
-    def sealed(self, key: bytes) -> bytes:
+    def encode(self, key: bytes) -> bytes:
         """Return the lease as a record."""
-        return sealed(key, (self.owner, self.epoch))
+        return encode_record(key, (self.owner, self.epoch))
 
     def claim(self, key: bytes) -> Check:
         """Return what every commit of the run demands: that this lease is still the one in force."""
-        return Check(key, self.sealed(key))
+        return Check(key, self.encode(key))
 
     @classmethod
-    def read(cls, key: bytes, blob: bytes) -> Lease:
+    def decode(cls, key: bytes, blob: bytes) -> Lease:
         """Read a lease. Raises `DamagedRecord`."""
-        return cls(*read(key, blob))
+        return cls(*decode_record(key, blob))
 
 
 class _Known(NamedTuple):
@@ -71,11 +72,11 @@ class _Known(NamedTuple):
     expires_ms: int
 
     @classmethod
-    def read(cls, key: bytes, blob: bytes, now_ms: int) -> _Known:
+    def decode(cls, key: bytes, blob: bytes, now_ms: int) -> _Known:
         """Read the record of an owner. Raises `DamagedRecord` for one that no owner writes."""
         if len(key) != 1 + _ID_BYTES:
             raise DamagedRecord(f"the owner at key {key!r:.80}", f"has an id of {len(key) - 1} bytes, not {_ID_BYTES}")
-        known = cls(*read(key, blob))
+        known = cls(*decode_record(key, blob))
         if known.expires_ms > now_ms + _DAY_MS:  # clocks may differ, but not by so much
             raise DamagedRecord(f"the owner at key {key!r}", f"expires at {known.expires_ms}, more than a day from now")
         return known
@@ -89,7 +90,7 @@ class Owner:
 
     def __init__(self, store: Store) -> None:
         self.id = secrets.token_bytes(_ID_BYTES)
-        self.key = b"O" + self.id
+        self.key = Prefix.OWNER + self.id
         self._store = store
         self._file: int | None = None
         self._path: Path | None = None
@@ -189,7 +190,9 @@ class Owner:
 
     def _record(self) -> Put:
         expires_ms = self._clock.now_ms() + round(LEASE_S * 1000)
-        return Put(self.key, sealed(self.key, _Known(_machine(), self._path.name if self._path else "", expires_ms)))
+        return Put(
+            self.key, encode_record(self.key, _Known(_machine(), self._path.name if self._path else "", expires_ms))
+        )
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEW_S):
@@ -206,14 +209,14 @@ def is_held_elsewhere(store: Store, lease: Lease, own: Owner) -> bool:
 
 def owner_is_alive(store: Store, owner: bytes, now_ms: int) -> bool:
     """Tell whether an owner still holds its leases."""
-    key = b"O" + owner
+    key = Prefix.OWNER + owner
     blob = store.get(key)
     if blob is None:
         return False
     if store.private:
         return owner in _living
     try:
-        known = _Known.read(key, blob, now_ms)
+        known = _Known.decode(key, blob, now_ms)
     except DamagedRecord:  # reported by every engine that begins
         return False
     if known.expires_ms <= now_ms:
@@ -229,10 +232,10 @@ def _swept(store: Store, now_ms: int) -> list[Op]:
     `verify` to report, and logged.
     """
     ops: list[Op] = []
-    for key, blob in store.scan(b"O"):
+    for key, blob in store.scan(Prefix.OWNER):
         owner = key[1:]
         try:
-            known = _Known.read(key, blob, now_ms)
+            known = _Known.decode(key, blob, now_ms)
         except DamagedRecord as error:
             _log.warning("a record of an owner is left alone, and keeps no run from others: %s", error)
             continue

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from beluga_graph.codec import Codec
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, WAITING, Snapshot
 from beluga_graph.kernel.triggers import RunForked, RunStarted, Trigger
-from beluga_graph.storage.keys import Keys, read, sealed
+from beluga_graph.storage.keys import Keys
+from beluga_graph.storage.records import decode_record, encode_record
 from stores.base import Op, Put
 
 __all__ = ["MESSAGES_MAX", "STATUS_TOPICS", "Message", "PendingMessage", "published_ops", "read_message", "status_ops"]
@@ -79,7 +80,7 @@ def status_ops(
 
 def read_message(key: bytes, blob: bytes) -> Message:
     """Return a message of the outbox, its value as it was kept. Raises `DamagedRecord`."""
-    return Message(*read(key, blob))
+    return Message(*decode_record(key, blob))
 
 
 def _id(run: Snapshot, created_ms: int, what: str, index: int) -> str:
@@ -91,4 +92,4 @@ def _id(run: Snapshot, created_ms: int, what: str, index: int) -> str:
 
 def _put(keys: Keys, seq: int, index: int, message: Message) -> Put:
     key = keys.message(seq, index)
-    return Put(key, sealed(key, tuple(message)))
+    return Put(key, encode_record(key, tuple(message)))

@@ -27,9 +27,10 @@ from beluga_graph.inspection.reading import info_of
 from beluga_graph.inspection.views import RunInfo, RunStatus
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
 from beluga_graph.storage.committer import Committer
-from beluga_graph.storage.keys import Keys, RunRecord, sealed
+from beluga_graph.storage.keys import Keys, Prefix, marked_digest, run_of
 from beluga_graph.storage.leases import Lease, owner_is_alive
 from beluga_graph.storage.pace import Pace
+from beluga_graph.storage.records import RunRecord, encode_record
 from beluga_graph.storage.run_log import rebuild
 from beluga_graph.storage.sessions import free_ops
 from stores.base import Check, Conflict, Delete, Op, Put, Store
@@ -54,7 +55,7 @@ class _Grave(NamedTuple):
 
     @property
     def run(self) -> bytes:
-        return self.key[1:]
+        return run_of(self.key)
 
     @property
     def stands(self) -> Check:
@@ -108,7 +109,7 @@ async def forgotten(runs: Admission, run_ids: Iterable[str]) -> list[str]:
         record = store.get(key)
         if record is None:
             gone.append(run_id)
-        elif _may_be_forgotten(runs, head := RunRecord.read(key, record)):
+        elif _may_be_forgotten(runs, head := RunRecord.decode(key, record)):
             burial = _burial(store, head, {})
             if burial is not None:
                 store.commit(*burial.ops)
@@ -151,9 +152,9 @@ def _check(older_than_s: float, status: Collection[str]) -> None:
 
 async def _heads(store: Store) -> list[RunRecord]:
     found, pace = [], Pace()
-    for key, blob in store.scan(b"H"):
+    for key, blob in store.scan(Prefix.RUN):
         try:
-            found.append(RunRecord.read(key, blob))
+            found.append(RunRecord.decode(key, blob))
         except DamagedRecord as error:  # it keeps its own run from being pruned, not all the others
             _log.warning("a run was left: %s", error)
         await pace.turn()
@@ -172,11 +173,11 @@ async def _free(runs: Admission, heads: Iterable[RunRecord]) -> tuple[RunInfo, .
 def _is_free(runs: Admission, head: RunRecord) -> bool:
     """Tell whether nobody has the run, and nothing of it is still to be published."""
     keys = Keys(head.run_id)
-    if next(iter(runs.store.scan(b"Q" + keys.run, limit=1)), None) is not None:
+    if next(iter(runs.store.scan(keys.messages, limit=1)), None) is not None:
         return False
     record = runs.store.get(keys.lease)
     try:
-        owner = Lease.read(keys.lease, record).owner if record is not None else b""
+        owner = Lease.decode(keys.lease, record).owner if record is not None else b""
     except DamagedRecord as error:
         _log.warning("run %r was left: %s", head.run_id, error)
         return False
@@ -189,14 +190,14 @@ def _is_free(runs: Admission, head: RunRecord) -> bool:
 def _burial(store: Store, head: RunRecord, timers: dict[bytes, list[bytes]]) -> _Burial | None:
     """Return what takes a run out, unless somebody has it by then, or it has gone on; `None` for a damaged one."""
     keys = Keys(head.run_id)
-    grave = _Grave(keys.tombstone, sealed(keys.tombstone, (head.run_id, token_bytes(16))))
+    grave = _Grave(keys.tombstone, encode_record(keys.tombstone, (head.run_id, token_bytes(16))))
     indexes = (keys.open, keys.parked, keys.cancel, *timers.get(keys.run, ()))
     ops: list[Op] = [
-        Check(keys.head, head.sealed(keys.head)),
+        Check(keys.head, head.encode(keys.head)),
         Check(keys.lease, store.get(keys.lease)),
         Check(grave.key, None),
         Put(*grave),
-        *(Delete(key) for key in (keys.head, keys.lease, keys.birth, *indexes)),
+        *(Delete(key) for key in (keys.head, keys.lease, keys.first_snapshot, *indexes)),
     ]
     if head.status == FAILED:  # one that has ended gave its session back
         try:
@@ -213,9 +214,9 @@ async def _timers(store: Store, runs: set[bytes]) -> dict[bytes, list[bytes]]:
     """Return the index entries of these runs' timers, of which one that is over should have none."""
     found: dict[bytes, list[bytes]] = {}
     pace = Pace()
-    for key, _ in store.scan(b"T"):
-        if key[9:25] in runs:
-            found.setdefault(key[9:25], []).append(key)
+    for key, _ in store.scan(Prefix.TIMER):
+        if run_of(key) in runs:
+            found.setdefault(run_of(key), []).append(key)
         await pace.turn()
     return found
 
@@ -225,7 +226,7 @@ async def _timers(store: Store, runs: set[bytes]) -> dict[bytes, list[bytes]]:
 
 async def _finish(committer: Committer) -> None:
     """Do what a crash has left to do."""
-    for some in _batches(committer.store.scan(b"E"), _RUNS_AT_ONCE):
+    for some in _batches(committer.store.scan(Prefix.TOMBSTONE), _RUNS_AT_ONCE):
         await _sweep(committer, [_Grave(*item) for item in some])
     await _bury_values(committer)
 
@@ -242,7 +243,7 @@ async def _sweep(committer: Committer, graves: Iterable[_Grave]) -> None:
 
 def _strokes(store: Store, grave: _Grave) -> Iterator[list[Op]]:
     """Yield one commit after the other; each is made before the next one is asked for."""
-    for marks in _batches(store.scan(b"X" + grave.run), _OPS_MOST // 3):
+    for marks in _batches(store.scan(Prefix.MARK_BY_RUN + grave.run), _OPS_MOST // 3):
         yield [grave.stands, *chain.from_iterable(_unmarked(grave.run, key) for key, _ in marks)]
     keys = (key for kind in _RECORDS for key, _ in store.scan(bytes((kind,)) + grave.run))
     for some in _batches(keys, _OPS_MOST):
@@ -254,20 +255,20 @@ def _strokes(store: Store, grave: _Grave) -> Iterator[list[Op]]:
 
 def _unmarked(run: bytes, mark: bytes) -> tuple[Op, ...]:
     """Return what takes a run's marks off a large value, and dooms it with a nonce that nobody has used before."""
-    digest = mark[17:]
-    doom = b"J" + digest
-    return Delete(b"W" + digest + run), Delete(mark), Put(doom, sealed(doom, token_bytes(16)))
+    digest = marked_digest(mark)
+    doom = Prefix.GC_CANDIDATE + digest
+    return Delete(Prefix.MARK_BY_VALUE + digest + run), Delete(mark), Put(doom, encode_record(doom, token_bytes(16)))
 
 
 async def _bury_values(committer: Committer) -> None:
     """Delete the doomed values that nobody refers to; lift the doom of the others."""
     store = committer.store
-    for dooms in _batches(store.scan(b"J"), _OPS_MOST):
+    for dooms in _batches(store.scan(Prefix.GC_CANDIDATE), _OPS_MOST):
         entries: list[list[Op]] = []
         for key, record in dooms:
             entries.append([Check(key, record), Delete(key)])
-            if next(iter(store.scan(b"W" + key[1:], limit=1)), None) is None:
-                entries[-1].append(Delete(b"V" + key[1:]))
+            if next(iter(store.scan(Prefix.MARK_BY_VALUE + key[1:], limit=1)), None) is None:
+                entries[-1].append(Delete(Prefix.VALUE + key[1:]))
         for error in await committer.commit_all(entries):
             _was_done(error)  # else somebody refers to it anew, or has doomed it anew and will see to it
 

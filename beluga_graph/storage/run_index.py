@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator
 
 from beluga_graph.codec import DamagedRecord
+from beluga_graph.storage.keys import Prefix, due_of, run_of
 from beluga_graph.storage.leases import Lease, Owner, is_held_elsewhere
 from beluga_graph.storage.pace import Pace
 from stores.base import Store
@@ -16,19 +17,19 @@ async def unfinished(store: Store) -> list[bytes]:
     """Return the keys that say that a run is open, one for each: those that need work first, then the parked ones."""
     found: dict[bytes, bytes] = {}
     pace = Pace()
-    for letter in (b"A", b"G"):
+    for letter in (Prefix.OPEN, Prefix.PARKED):
         for key, _ in store.scan(letter):
-            found.setdefault(key[1:], key)  # one that is parked between the two has both
+            found.setdefault(run_of(key), key)  # one that is parked between the two has both
             await pace.turn()
     return list(found.values())
 
 
 def overdue(store: Store, now_ms: int) -> Iterator[bytes]:
     """Yield the runs of which a timer is due, the one that waits longest first."""
-    for key, _ in store.scan(b"T"):
-        if int.from_bytes(key[1:9], "big") > now_ms:
+    for key, _ in store.scan(Prefix.TIMER):
+        if due_of(key) > now_ms:
             return
-        yield key[9:25]
+        yield run_of(key)
 
 
 def abandoned(store: Store, own: Owner, driven: Container[bytes]) -> Iterator[bytes]:
@@ -37,8 +38,8 @@ def abandoned(store: Store, own: Owner, driven: Container[bytes]) -> Iterator[by
     A run whose lease cannot be read is among them: the engine that takes it up reports that, and the others are not
     kept waiting. So is one whose lease this engine could not give back when it stopped driving it.
     """
-    for key, _ in store.scan(b"A"):
-        run = key[1:]
+    for key, _ in store.scan(Prefix.OPEN):
+        run = run_of(key)
         if run in driven:
             continue
         try:
@@ -51,6 +52,6 @@ def abandoned(store: Store, own: Owner, driven: Container[bytes]) -> Iterator[by
 
 def is_driven_elsewhere(store: Store, run: bytes, own: Owner) -> bool:
     """Tell whether a run has another owner who is alive. Raises `DamagedRecord`."""
-    key = b"L" + run
+    key = Prefix.LEASE + run
     record = store.get(key)
-    return record is not None and is_held_elsewhere(store, Lease.read(key, record), own)
+    return record is not None and is_held_elsewhere(store, Lease.decode(key, record), own)

@@ -31,8 +31,9 @@ from beluga_graph.kernel.triggers import (
     Trigger,
 )
 from beluga_graph.kernel.types import Patch
-from beluga_graph.storage.keys import Keys, RunRecord, read, sealed
+from beluga_graph.storage.keys import REFERENCE, Keys, Prefix, is_reference, number_of, shape_key
 from beluga_graph.storage.outbox_records import published_ops
+from beluga_graph.storage.records import PRESENT, RunRecord, decode_record, encode_record
 from beluga_graph.storage.sessions import session_items
 from stores.base import Check, Delete, Op, Put, Store
 
@@ -53,9 +54,6 @@ __all__ = [
 INLINE_BYTES = 8 * 1024  # longer values are stored once, under their digest
 SNAPSHOT_STEPS = 64
 SNAPSHOT_BYTES = 64 * 1024
-
-_REFERENCE = b"\xc1"  # the one byte that no encoded value begins with
-_MARK = b"\x01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +100,18 @@ class History:
 
     def load(self, value: bytes) -> bytes:
         """Return an encoded value whole, following a reference."""
-        if value[:1] != _REFERENCE:
+        if not is_reference(value):
             return value
-        key = b"V" + value[1:]
+        key = Prefix.VALUE + value[1:]
         found = self._ahead.get(key) or self.store.get(key)
         if found is None:
             raise _lost(self.store, self.run_id, "value", f"{value[1:].hex()} of run {self.run_id!r} is missing")
-        blob: bytes = read(key, found)
+        blob: bytes = decode_record(key, found)
         return blob
 
     def put_away(self, encoded: bytes) -> bytes:
         """Return what stands for an encoded value: itself, or a reference by digest if it is large."""
-        return encoded if len(encoded) <= INLINE_BYTES else _REFERENCE + sha256(encoded).digest()
+        return encoded if len(encoded) <= INLINE_BYTES else REFERENCE + sha256(encoded).digest()
 
     def session_items(self, run: Snapshot, start: int = 0) -> Iterator[bytes]:
         """Yield the encoded messages that the run's session began with, from `start` on."""
@@ -121,7 +119,7 @@ class History:
 
     def mark_of(self, item: bytes, owner: bytes) -> bytes | None:
         """Return the key that says another owner refers to what a reference stands for; `None` for a plain value."""
-        return b"W" + item[1:] + owner if item[:1] == _REFERENCE else None
+        return Prefix.MARK_BY_VALUE + item[1:] + owner if is_reference(item) else None
 
     def items(self, place: str, field: str, start: int, stop: int) -> Iterator[bytes]:
         """Yield encoded items `start` to `stop` of an append field's layer."""
@@ -132,7 +130,7 @@ class History:
             if found is None:
                 detail = f"{index} of field {field!r} of run {self.run_id!r} is missing"
                 raise _lost(self.store, self.run_id, "item", detail)
-            item: bytes = read(key, found)
+            item: bytes = decode_record(key, found)
             yield item
 
     # Writing.
@@ -142,7 +140,7 @@ class History:
     ) -> list[Op]:
         """Return what the next step writes. Call it before `run` applies the patch: it needs to know the past."""
         key = self.keys.step(run.seq + 1)
-        record = sealed(key, (at, *_trigger_fields(trigger), *patch))
+        record = encode_record(key, (at, *_trigger_fields(trigger), *patch))
         ops: list[Op] = [Check(key, None), Put(key, record)]
         self._since_bytes += len(record)
         self._since_steps += 1
@@ -163,13 +161,13 @@ class History:
         if not force and not (enough and self._since_bytes >= self._size):
             return []
         key = self.keys.snapshot(run.seq)
-        record = sealed(key, run.to_plain())
+        record = encode_record(key, run.to_plain())
         self._size, self._since_bytes, self._since_steps = len(record), 0, 0
         return [Put(key, record)]
 
     def silenced(self) -> list[Op]:
         """Return what takes the run's doorbells away: the whole run is about to be looked at, or has ended."""
-        return [Delete(key) for key, _ in self.store.scan(self.keys.bell)]
+        return [Delete(key) for key, _ in self.store.scan(self.keys.wakeup)]
 
     def committed(self, ops: Sequence[Op]) -> None:
         """Forget what a commit has brought to the store."""
@@ -185,17 +183,17 @@ class History:
             if digest in self._blobs:
                 continue
             self._blobs.add(digest)
-            by_value, by_run = self.keys.blob_marks(digest)
+            by_value, by_run = self.keys.marks(digest)
             if self.store.get(by_run) is None:
-                key = b"V" + digest
-                self._ahead[key] = record = sealed(key, encoded)
-                ops += [Put(by_value, _MARK), Put(by_run, _MARK), Put(key, record), self.spared(digest)]
+                key = Prefix.VALUE + digest
+                self._ahead[key] = record = encode_record(key, encoded)
+                ops += [Put(by_value, PRESENT), Put(by_run, PRESENT), Put(key, record), self.spared(digest)]
         return ops
 
     @staticmethod
     def spared(digest: bytes) -> Op:
         """Return what lifts the doom of a large value: it belongs to every commit that refers to one."""
-        return Delete(b"J" + digest)
+        return Delete(Prefix.GC_CANDIDATE + digest)
 
     def _item_ops(self, run: Snapshot, items: Sequence[Items]) -> list[Op]:
         ops: list[Op] = []
@@ -204,7 +202,7 @@ class History:
             start = run.places[place].lengths.get(field, 0)
             for index, item in enumerate(new, start):
                 key = prefix + index.to_bytes(8, "big")
-                self._ahead[key] = record = sealed(key, item)
+                self._ahead[key] = record = encode_record(key, item)
                 ops.append(Put(key, record))
         return ops
 
@@ -215,7 +213,7 @@ class History:
         for op in patch.ops:
             kind = op[0]
             if kind == "timer":
-                ops.append(Put(self.keys.timer(op[2], op[1]), _MARK))
+                ops.append(Put(self.keys.timer(op[2], op[1]), PRESENT))
             elif kind == "untimer":
                 ops.append(Delete(self.keys.timer(run.timers[op[1]], op[1])))
             elif kind == "wait" and is_answer(op[1]):
@@ -229,12 +227,12 @@ class History:
                 if op[1] == CANCELLED:  # a run that completed has no token left, one that failed keeps them
                     ops += [Delete(self.keys.question(token)) for token in _asking(run)]
             elif kind == "error" and op[1] is None:  # revived
-                ops += [Put(self.keys.timer(due, timer), _MARK) for timer, due in run.timers.items()]
+                ops += [Put(self.keys.timer(due, timer), PRESENT) for timer, due in run.timers.items()]
         return ops
 
     def _question(self, token: Token, at: int) -> Op:
         key = self.keys.question(token.name)
-        return Put(key, sealed(key, (token.name, token.node, at, token.value)))
+        return Put(key, encode_record(key, (token.name, token.node, at, token.value)))
 
 
 def _asking(run: Snapshot) -> list[str]:
@@ -267,14 +265,14 @@ def read_steps(store: Store, run_id: str, after: int = 0, until: int | None = No
     """Yield the committed steps `after` < seq <= `until`, in order. Raises `DamagedRecord`."""
     keys = Keys(run_id)
     expected = after + 1
-    for key, blob in store.scan(keys.step(0)[:-8], start=keys.step(after + 1)):
-        seq = int.from_bytes(key[-8:], "big")
+    for key, blob in store.scan(keys.steps, start=keys.step(after + 1)):
+        seq = number_of(key)
         if until is not None and seq > until:
             return
         if seq != expected:
             raise _lost(store, run_id, "step", f"{expected} of run {run_id!r} is missing")
         expected += 1
-        at, kind, token, attempt, values, ops, events = read(key, blob)
+        at, kind, token, attempt, values, ops, events = decode_record(key, blob)
         yield Stored(seq, at, kind, token, attempt, Patch(values, ops, events))
 
 
@@ -287,14 +285,14 @@ def rebuild(store: Store, run_id: str, seq: int | None = None) -> tuple[Snapshot
         raise RunNotFound(run_id, f"it has no step {seq}: steps are counted from 1")
     keys = Keys(run_id)
     newest = keys.snapshot(2**63 if seq is None else seq)
-    found = next(iter(store.scan(keys.snapshot(0)[:-8], start=newest, reverse=True, limit=1)), None)
+    found = next(iter(store.scan(keys.snapshots, start=newest, reverse=True, limit=1)), None)
     if found is None:
         raise RunNotFound(
             run_id, "no such run in this store; `engine.runs()`, or `beluga-graph runs`, lists those there are"
         )
     key, blob = found
-    run = Snapshot.from_plain(read(key, blob))
-    if (run.run_id, run.seq) != (run_id, int.from_bytes(key[-8:], "big")):
+    run = Snapshot.from_plain(decode_record(key, blob))
+    if (run.run_id, run.seq) != (run_id, number_of(key)):
         raise DamagedRecord(
             "the snapshot", f"of run {run_id!r} at key {key!r} is that of {run.run_id!r:.80}, step {run.seq}"
         )
@@ -316,13 +314,13 @@ def read_head(store: Store, run_id: str) -> RunRecord:
         raise RunNotFound(
             run_id, "no such run in this store; `engine.runs()`, or `beluga-graph runs`, lists those there are"
         )
-    return RunRecord.read(key, blob)
+    return RunRecord.decode(key, blob)
 
 
 def last_seq(store: Store, run_id: str) -> int:
     """Return how many steps of a run are on disk."""
-    last = next(iter(store.scan(Keys(run_id).step(0)[:-8], reverse=True, limit=1)), None)
-    return 0 if last is None else int.from_bytes(last[0][-8:], "big")
+    last = next(iter(store.scan(Keys(run_id).steps, reverse=True, limit=1)), None)
+    return 0 if last is None else number_of(last[0])
 
 
 @contextmanager
@@ -333,7 +331,7 @@ def one_look(store: Store, run_id: str) -> Iterator[bytes]:
     What was read then has holes, or is of two runs: neither is damage. Raises `RunNotFound` for a run that is not
     there, or not any more, in place of what that led to.
     """
-    key = Keys(run_id).birth
+    key = Keys(run_id).first_snapshot
     birth = store.get(key)
     if birth is None:
         read_head(store, run_id)  # a run has both from one commit on, and loses both in one
@@ -379,17 +377,17 @@ def _deleted(run_id: str) -> RunNotFound:
 
 def shape_op(store: Store, shape: Shape) -> list[Op]:
     """Return the write of a plan's shape, unless it is stored."""
-    key = b"P" + shape.fingerprint.encode()
-    return [] if store.get(key) is not None else [Put(key, sealed(key, shape.to_plain()))]
+    key = shape_key(shape.fingerprint)
+    return [] if store.get(key) is not None else [Put(key, encode_record(key, shape.to_plain()))]
 
 
 def read_shape(store: Store, fingerprint: str) -> Shape | None:
     """Return the stored shape of a fingerprint. Raises `DamagedRecord`."""
-    key = b"P" + fingerprint.encode()
+    key = shape_key(fingerprint)
     blob = store.get(key)
     if blob is None:
         return None
-    shape = Shape.from_plain(read(key, blob))
+    shape = Shape.from_plain(decode_record(key, blob))
     if shape.fingerprint != fingerprint:
         raise DamagedRecord("the shape", f"{fingerprint} is that of {shape.fingerprint!r:.80}")
     return shape

@@ -17,15 +17,14 @@ from beluga_graph.events import revive
 from beluga_graph.kernel.names import is_blank
 from beluga_graph.kernel.snapshot import COMPLETED, Snapshot
 from beluga_graph.plan import Plan
-from beluga_graph.storage.keys import read, sealed, short
+from beluga_graph.storage.keys import Prefix, hash16
+from beluga_graph.storage.records import PRESENT, decode_record, encode_record
 from stores.base import Check, Op, Put, Store
 
 if TYPE_CHECKING:
     from beluga_graph.storage.run_log import History
 
 __all__ = ["Session", "begin_ops", "end_ops", "free_ops", "open_session", "session_items"]
-
-_MARK = b"\x01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +42,17 @@ class Session:
     @property
     def key(self) -> bytes:
         """Where its record is."""
-        return b"Z" + self.owner
+        return Prefix.SESSION + self.owner
 
     @property
     def owner(self) -> bytes:
         """What its keys, and its marks on large values, are told apart by."""
-        return short(f"{self.flow}\n{self.id}")
+        return hash16(f"{self.flow}\n{self.id}")
 
     @property
     def prefix(self) -> bytes:
         """What the keys of its messages begin with. A message is written once, under a key of its own."""
-        return b"Y" + self.owner + self.generation.to_bytes(4, "big")
+        return Prefix.SESSION_ITEM + self.owner + self.generation.to_bytes(4, "big")
 
     def item(self, index: int) -> bytes:
         """Where a message is."""
@@ -77,7 +76,7 @@ def open_session(store: Store, plan: Plan, session_id: str, run_id: str) -> tupl
     session = Session(plan.name, session_id)
     blob = store.get(session.key)
     if blob is not None:
-        session = Session(*read(session.key, blob))
+        session = Session(*decode_record(session.key, blob))
     if session.run:
         message = f"session {session_id!r} belongs to run {session.run!r} until that ends: resume or cancel it"
         raise RunConflict(run_id, message)
@@ -86,7 +85,7 @@ def open_session(store: Store, plan: Plan, session_id: str, run_id: str) -> tupl
 
 def begin_ops(session: Session, before: bytes | None) -> list[Op]:
     """Return what takes a session for a run, in the commit that starts it."""
-    return [Check(session.key, before), Put(session.key, sealed(session.key, session.fields()))]
+    return [Check(session.key, before), Put(session.key, encode_record(session.key, session.fields()))]
 
 
 def session_items(store: Store, run: Snapshot, start: int = 0) -> Iterator[bytes]:
@@ -99,7 +98,7 @@ def session_items(store: Store, run: Snapshot, start: int = 0) -> Iterator[bytes
         blob = store.get(key)
         if blob is None:
             raise DamagedRecord("the message", f"{index} of session {session.id!r} of flow {session.flow!r} is missing")
-        item: bytes = read(key, blob)
+        item: bytes = decode_record(key, blob)
         yield item
 
 
@@ -112,7 +111,7 @@ def end_ops(history: History, codec: Codec, run: Snapshot) -> list[Op]:
         return []
     if run.status != COMPLETED:
         freed = replace(session, run="")
-        return [Put(session.key, sealed(session.key, freed.fields()))]
+        return [Put(session.key, encode_record(session.key, freed.fields()))]
     place = run.places[""]
     own = history.items("", "messages", 0, place.lengths.get("messages", 0))
     view = _field(history, codec, run, "view")
@@ -124,12 +123,12 @@ def end_ops(history: History, codec: Codec, run: Snapshot) -> list[Op]:
     length = session.length
     for item in own:
         key = session.item(length)
-        ops.append(Put(key, sealed(key, item)))
+        ops.append(Put(key, encode_record(key, item)))
         if (mark := history.mark_of(item, session.owner)) is not None:
-            ops += [Put(mark, _MARK), history.spared(item[1:])]
+            ops += [Put(mark, PRESENT), history.spared(item[1:])]
         length += 1
     done = replace(session, version=session.version + 1, length=length, active=active, run="")
-    return [*ops, Put(session.key, sealed(session.key, done.fields()))]
+    return [*ops, Put(session.key, encode_record(session.key, done.fields()))]
 
 
 def free_ops(store: Store, run: Snapshot) -> list[Op]:
@@ -138,9 +137,9 @@ def free_ops(store: Store, run: Snapshot) -> list[Op]:
         return []
     key = Session(*run.session).key
     blob = store.get(key)
-    if blob is None or (session := Session(*read(key, blob))).run != run.run_id:
+    if blob is None or (session := Session(*decode_record(key, blob))).run != run.run_id:
         return []
-    return [Check(key, blob), Put(key, sealed(key, replace(session, run="").fields()))]
+    return [Check(key, blob), Put(key, encode_record(key, replace(session, run="").fields()))]
 
 
 def _field(history: History, codec: Codec, run: Snapshot, name: str) -> Any:

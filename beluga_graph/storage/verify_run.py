@@ -9,14 +9,14 @@ from beluga_graph.errors import BelugaError, RunNotFound
 from beluga_graph.kernel.rules import answer_signal, is_answer
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, WAITING, Snapshot
 from beluga_graph.kernel.tokens import Place
-from beluga_graph.storage.keys import Keys, RunRecord, read, sealed
+from beluga_graph.storage.keys import REFERENCE_BYTES, Keys, Prefix, is_reference, number_of, shape_key
 from beluga_graph.storage.leases import Lease
+from beluga_graph.storage.records import RunRecord, decode_record, encode_record
 from beluga_graph.storage.run_log import read_steps, rebuild
 from stores.base import Store
 
 __all__ = ["MALFORMED", "faults_of_run", "references"]
 
-_REFERENCE, _REFERENCE_BYTES = b"\xc1", 33
 MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What reading a record can raise that is sealed well, and is not what was to be stored there."""
 _TRIES = 10  # of a run that changes under the check
@@ -43,7 +43,7 @@ def faults_of_run(
 def _faults(store: Store, head: bytes, run_id: str, timers: Collection[bytes], damaged: Collection[bytes]) -> list[str]:
     found: list[str] = []
     try:
-        found.extend(_RunCheck(store, RunRecord.read(Keys(run_id).head, head), timers, damaged).faults())
+        found.extend(_RunCheck(store, RunRecord.decode(Keys(run_id).head, head), timers, damaged).faults())
     except BelugaError as error:
         found.append(str(error))
     except MALFORMED as error:
@@ -54,7 +54,7 @@ def _faults(store: Store, head: bytes, run_id: str, timers: Collection[bytes], d
 def references(value: Any) -> Iterator[bytes]:
     """Yield the digests of the large values that a stored value refers to."""
     if isinstance(value, bytes):
-        if value[:1] == _REFERENCE and len(value) == _REFERENCE_BYTES:
+        if is_reference(value) and len(value) == REFERENCE_BYTES:
             yield value[1:]
     elif isinstance(value, tuple | list):
         for part in value:
@@ -67,7 +67,7 @@ def references(value: Any) -> Iterator[bytes]:
 def _state(store: Store, keys: Keys) -> tuple[bytes | None, ...]:
     """Return the records of which each change of a run changes one, its head first."""
     last = next(iter(store.scan(keys.step(0)[:-8], reverse=True, limit=1)), (None,))[0]
-    return (*(store.get(key) for key in (keys.head, keys.lease, keys.open, keys.parked, keys.bell)), last)
+    return (*(store.get(key) for key in (keys.head, keys.lease, keys.open, keys.parked, keys.wakeup)), last)
 
 
 class _RunCheck:
@@ -99,7 +99,7 @@ class _RunCheck:
     def _replay(self, run: Snapshot) -> Iterator[str]:
         """Make every step again, and hold each full snapshot against the steps before it."""
         self._note_state(run)
-        full = {int.from_bytes(key[-8:], "big"): key for key, _ in self._store.scan(self._keys.snapshot(0)[:-8])}
+        full = {number_of(key): key for key, _ in self._store.scan(self._keys.snapshots)}
         try:
             for step in read_steps(self._store, run.run_id):
                 self._note(step.patch.values)
@@ -126,12 +126,12 @@ class _RunCheck:
         blob = self._store.get(key)
         if blob is None or key in self._damaged:
             return ""
-        plain = read(key, blob)
+        plain = decode_record(key, blob)
         if any(len(parts) < len(Place.__slots__) for parts in plain["places"].values()):
             # Stored before places knew their item: who went on from here did not know it either.
             for place in run.places.values():
                 place.item = None
-        made = Snapshot.from_plain(read(key, sealed(key, run.to_plain())))
+        made = Snapshot.from_plain(decode_record(key, encode_record(key, run.to_plain())))
         if Snapshot.from_plain(plain).to_plain() == made.to_plain():
             return ""
         return f"the snapshot of step {run.seq} is not what the steps before it make"
@@ -158,34 +158,34 @@ class _RunCheck:
         if run.plan != head.plan:
             yield f"its head names the graph {head.plan}, its steps {run.plan}"
         for fingerprint in dict.fromkeys((head.plan, run.plan)):
-            if self._store.get(b"P" + fingerprint.encode()) is None:
+            if self._store.get(shape_key(fingerprint)) is None:
                 yield f"the shape {fingerprint} of its graph is missing"
 
     def _items(self) -> Iterator[str]:
         for (place, field), length in self._lengths.items():
             prefix, expected = self._keys.channel(place, field), 0
             for key, blob in self._store.scan(prefix):
-                index = int.from_bytes(key[-8:], "big")
+                index = number_of(key)
                 if index >= length:
                     break  # of a step whose route was refused: the items of its next attempt replace them
                 if index != expected:
                     break
                 expected += 1
                 if key not in self._damaged:
-                    self._note(read(key, blob))
+                    self._note(decode_record(key, blob))
             if expected < length:
                 where = f" at {place!r}" if place else ""
                 yield f"item {expected} of the {length} of field {field!r}{where} is missing"
 
     def _signals(self, run: Snapshot) -> Iterator[str]:
         counts: dict[str, int] = {}
-        prefix = b"I" + self._keys.run
+        prefix = self._keys.signals
         for key, blob in self._store.scan(prefix):
             if key in self._damaged:
                 return
-            name, payload, _ = read(key, blob)
+            name, payload, _ = decode_record(key, blob)
             self._note(payload)
-            position, expected = int.from_bytes(key[-8:], "big"), counts.get(name, 0)
+            position, expected = number_of(key), counts.get(name, 0)
             if position != expected:
                 yield f"signal {expected} of the name {name!r} is missing"
             counts[name] = position + 1
@@ -218,7 +218,7 @@ class _RunCheck:
         if blob is None:
             yield "its lease is missing"
         elif key not in self._damaged:
-            owned = Lease.read(key, blob).owner != b""
+            owned = Lease.decode(key, blob).owner != b""
             if owned and (is_parked or run.status in (COMPLETED, CANCELLED)):
                 yield f"it is {'parked' if is_parked else run.status}, but its lease has an owner"
 
@@ -237,7 +237,7 @@ class _RunCheck:
         asking = {token: signal for signal, tokens in run.waits.items() if is_answer(signal) for token in tokens}
         expected = {self._keys.question(token): token for token in asking}
         is_over = run.status in (COMPLETED, CANCELLED)
-        for key, _ in self._store.scan(b"B" + self._keys.run):
+        for key, _ in self._store.scan(self._keys.questions):
             if (is_over or key not in expected) and self._store.get(key) is not None:
                 yield f"a question is listed that it does not ask ({key.hex()})"
         for key, token in expected.items() if not is_over else ():
@@ -247,8 +247,8 @@ class _RunCheck:
 
     def _missing_values(self) -> Iterator[str]:
         for digest in self._values:
-            by_value, by_run = self._keys.blob_marks(digest)
-            if self._store.get(b"V" + digest) is None:
+            by_value, by_run = self._keys.marks(digest)
+            if self._store.get(Prefix.VALUE + digest) is None:
                 yield f"its large value {digest.hex()} is missing"
             elif self._store.get(by_value) is None or self._store.get(by_run) is None:
                 yield f"its large value {digest.hex()} is not marked as its own, and could be deleted under it"

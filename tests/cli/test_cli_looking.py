@@ -11,7 +11,8 @@ from cli_documents import ENVIRONMENT, invoke, spawn
 from beluga_graph import END, START, Context, Engine, Graph, RunFailed
 from beluga_graph.cli import operating
 from beluga_graph.cli.app import app
-from beluga_graph.storage.keys import Keys, sealed
+from beluga_graph.storage.keys import Keys
+from beluga_graph.storage.records import encode_record
 from stores import LMDBStore
 from stores.base import Delete, Put
 
@@ -262,12 +263,16 @@ SEALED = (Keys("done-1").parked, b"Q" + GONE.run + bytes(12), b"E" + GONE.run, b
     ("key", "value", "message"),
     [
         (GONE.open, b"\x01", "points to a run that is not there"),
-        (GONE.parked, sealed(GONE.parked, 1), "points to a run that is not there"),
+        (GONE.parked, encode_record(GONE.parked, 1), "points to a run that is not there"),
         (GONE.timer(5, "t:a#1"), b"\x01", "points to a run that is not there"),
-        (GONE.question("a#1"), sealed(GONE.question("a#1"), ("a#1", "a", 1, b"")), "points to a run that is not there"),
-        (Keys("done-1").bell, b"ring", "the doorbell has 4 bytes, not 8"),
+        (
+            GONE.question("a#1"),
+            encode_record(GONE.question("a#1"), ("a#1", "a", 1, b"")),
+            "points to a run that is not there",
+        ),
+        (Keys("done-1").wakeup, b"ring", "the doorbell has 4 bytes, not 8"),
         (Keys("done-1").cancel, b"\x02", "is not the one byte that it should be"),
-        *((key, sealed(key, 1)[:-1] + b"!", "fails its checksum") for key in SEALED),
+        *((key, encode_record(key, 1)[:-1] + b"!", "fails its checksum") for key in SEALED),
         (b"\xff", b"nonsense", "is of no kind that is known"),
     ],
 )
@@ -284,11 +289,11 @@ def test_verify_knows_every_kind_of_record(tmp_path: Path) -> None:
     store = filled(tmp_path / "store")
     grave, doom, post = b"E" + GONE.run, b"J" + bytes(32), b"Q" + Keys("done-1").run + bytes(12)
     store.commit(
-        Put(Keys("done-1").bell, bytes(8)),
+        Put(Keys("done-1").wakeup, bytes(8)),
         Put(Keys("done-1").cancel, b"\x01"),
-        Put(grave, sealed(grave, ("gone", bytes(16)))),
-        Put(doom, sealed(doom, bytes(16))),
-        Put(post, sealed(post, ("id", "topic", "", "done-1", "", 1, b"\xc0"))),
+        Put(grave, encode_record(grave, ("gone", bytes(16)))),
+        Put(doom, encode_record(doom, bytes(16))),
+        Put(post, encode_record(post, ("id", "topic", "", "done-1", "", 1, b"\xc0"))),
     )
     store.close()
     found = read_json("verify", "--store", tmp_path / "store")
@@ -300,7 +305,7 @@ def test_verify_knows_every_kind_of_record(tmp_path: Path) -> None:
 def test_verify_finds_what_is_well_sealed_and_has_not_the_form_of_its_kind(tmp_path: Path) -> None:
     store = filled(tmp_path / "store")
     keys = [b"E" + GONE.run, b"Q" + Keys("done-1").run + bytes(12), b"O" + bytes(16)]
-    store.commit(*(Put(key, sealed(key, b"anything")) for key in keys))
+    store.commit(*(Put(key, encode_record(key, b"anything")) for key in keys))
     store.close()
     found = read_json("verify", "--store", tmp_path / "store", code=1)
     assert {damage["where"] for damage in found["damage"]} == {key.hex() for key in keys}

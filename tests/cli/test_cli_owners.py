@@ -7,8 +7,8 @@ import pytest
 from cli_documents import invoke
 from test_cli_operating import begin
 
-from beluga_graph.storage.keys import sealed
 from beluga_graph.storage.leases import _machine
+from beluga_graph.storage.records import encode_record
 from stores import LMDBStore, Put
 
 FLOW = "cli_flows:napping"
@@ -29,7 +29,7 @@ def test_a_command_deletes_no_file_that_an_owners_record_names(
     store = LMDBStore(folder)
     for number, name in enumerate((str(victim) if absolute else "../precious", "data.mdb", "..", "")):
         key = b"O" + bytes([number]) * 16
-        store.commit(Put(key, sealed(key, (_machine(), name, 0))))
+        store.commit(Put(key, encode_record(key, (_machine(), name, 0))))
     store.close()
     result = invoke(*command, "--store", folder)
     assert result.exit_code == 0, result.output

@@ -19,7 +19,8 @@ from healthy_stores import fill
 
 from beluga_graph import END, START, Engine, Graph, RunFailed
 from beluga_graph.cli.commands.verify import check, check_path
-from beluga_graph.storage.keys import Keys, read, sealed, short
+from beluga_graph.storage.keys import Keys, hash16
+from beluga_graph.storage.records import decode_record, encode_record
 from beluga_graph.storage.run_log import rebuild
 from stores import Delete, LMDBStore, MemoryStore, Put
 
@@ -209,7 +210,7 @@ def lose(*prefixes: bytes, which: int = 0, last: bool = False) -> Callable[[LMDB
 
 
 DONE, PARKED, ASKS, NAPS, FORK = (Keys(name) for name in ("done", "parked", "asks", "naps", "fork"))
-SESSION = short("talker\nchat")
+SESSION = hash16("talker\nchat")
 
 
 @pytest.mark.parametrize(
@@ -258,11 +259,10 @@ def test_a_record_that_is_missing_is_found(
 
 def resealed(letter: bytes, run: bytes, change: Callable[[Any], Any]) -> Callable[[LMDBStore], Put]:
     """Return what changes the last record of a kind and run, with a good checksum."""
-    from beluga_graph.storage.keys import sealed  # noqa: PLC0415
 
     def find(store: LMDBStore) -> Put:
         key, blob = list(store.scan(letter + run))[-1]
-        return Put(key, sealed(key, change(read(key, blob))))
+        return Put(key, encode_record(key, change(decode_record(key, blob))))
 
     return find
 
@@ -365,9 +365,9 @@ async def test_a_store_of_a_release_whose_places_did_not_know_their_item_is_soun
             await engine.execute(graph, list(range(150)), run_id="r")
     keys = Keys("r")
     for key, blob in list(store.scan(keys.snapshot(0)[:-8])):
-        plain = read(key, blob)
+        plain = decode_record(key, blob)
         plain["places"] = {name: parts[:-1] for name, parts in plain["places"].items()}
-        store.commit(Put(key, sealed(key, plain)))
+        store.commit(Put(key, encode_record(key, plain)))
     assert rebuild(store, "r")[0].seq > 64, "it has a full snapshot that is not its first"
     works = True
     if resumed:

@@ -24,7 +24,7 @@ from beluga_graph import (
 )
 from beluga_graph.clock import SystemClock
 from beluga_graph.storage.forms import fits
-from beluga_graph.storage.keys import read, sealed
+from beluga_graph.storage.records import decode_record, encode_record
 from beluga_graph.testing import ScriptedModel, VirtualClock
 from stores import MemoryStore, Put
 
@@ -105,7 +105,7 @@ def test_an_option_is_refused_where_it_is_given_or_can_be_read_from_the_store(wh
         except (GraphError, TypeError, ValueError):
             continue
         key = b"P" + shape.fingerprint.encode()
-        assert fits("P", read(key, sealed(key, shape.to_plain()))), value
+        assert fits("P", decode_record(key, encode_record(key, shape.to_plain()))), value
         taken += 1
     assert taken, "some of them can be meant"
 
@@ -156,11 +156,11 @@ async def test_a_run_of_which_limits_were_stored_as_they_were_given_goes_on() ->
             await engine.execute(g, 1, run_id="r", limits=Limits(max_turns=5))
     for key, blob in list(store.scan(b"")):
         if key[:1] in b"PN":
-            plain = read(key, blob)
+            plain = decode_record(key, blob)
             plain["limits"] = {name: float(bound) for name, bound in plain["limits"].items()}
             for node in plain.get("nodes", ()):
                 node["retry"] = {**node["retry"], "attempts": True}
-            store.commit(Put(key, sealed(key, plain)))
+            store.commit(Put(key, encode_record(key, plain)))
     works = True
     async with Engine(store) as engine:
         assert (await engine.snapshot("r")).status == "failed"

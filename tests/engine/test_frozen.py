@@ -114,7 +114,7 @@ async def test_after_a_pause_an_owner_looks_whether_its_lease_is_still_its_own(
         def sleep() -> None:
             pause.s += 3600
             if taken:
-                engine.store.commit(Put(key, Lease(b"another", 2).sealed(key)))
+                engine.store.commit(Put(key, Lease(b"another", 2).encode(key)))
             if renewed == "before the look":  # by the thread that renews, say
                 engine._owner.renew()
 
@@ -216,7 +216,7 @@ async def test_a_pause_in_the_middle_of_a_look_makes_another_look(
             await commit(live, ops)
             monkeypatch.setattr(scheduler, "commit", commit)
             pause.s += 3600
-            engine.store.commit(Put(key, Lease(b"another", 2).sealed(key)))
+            engine.store.commit(Put(key, Lease(b"another", 2).encode(key)))
 
         def freeze() -> None:
             pause.s += 3600

@@ -66,7 +66,7 @@ def dead(store: MemoryStore, *run_ids: str) -> None:
         key = Keys(run_id).lease
         blob = store.get(key)
         assert blob is not None
-        store.commit(Put(key, Lease(b"dead", Lease.read(key, blob).epoch).sealed(key)))
+        store.commit(Put(key, Lease(b"dead", Lease.decode(key, blob).epoch).encode(key)))
 
 
 def one(name: str, begun: list[str], limit: int = 5) -> Graph:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from beluga_graph import END, START, Engine, Graph, Limits, RunNotFound, Workflow, wait_signal
-from beluga_graph.storage.keys import Keys, RunRecord, read, sealed
+from beluga_graph.storage.keys import Keys
 from beluga_graph.storage.pace import SLICE_RECORDS
+from beluga_graph.storage.records import RunRecord, decode_record, encode_record
 from stores import MemoryStore
 from stores.base import Delete, Put
 
@@ -65,7 +66,7 @@ async def fill(store: MemoryStore) -> None:
 def _copy(store: MemoryStore, name: str) -> None:
     """Make copies of a run under other ids, with as much of it as a look needs."""
     source = Keys(name)
-    head = RunRecord.read(source.head, store.get(source.head) or b"")
+    head = RunRecord.decode(source.head, store.get(source.head) or b"")
     for number in range(MANY):
         run_id = f"{name}-{number}"
         keys = Keys(run_id)
@@ -79,14 +80,14 @@ def _copy(store: MemoryStore, name: str) -> None:
         )
         puts = [Put(keys.head, copy.sealed(keys.head))]
         for key, blob in store.scan(b"N" + source.run):
-            plain = {**read(key, blob), "run_id": run_id}
+            plain = {**decode_record(key, blob), "run_id": run_id}
             new = key[:1] + keys.run + key[17:]
-            puts.append(Put(new, sealed(new, plain)))
+            puts.append(Put(new, encode_record(new, plain)))
         for key, blob in store.scan(b"S" + source.run):
             new = key[:1] + keys.run + key[17:]
-            puts.append(Put(new, sealed(new, read(key, blob))))
+            puts.append(Put(new, encode_record(new, decode_record(key, blob))))
         if name == "parked":
-            puts.append(Put(keys.parked, sealed(keys.parked, 1 << 62)))
+            puts.append(Put(keys.parked, encode_record(keys.parked, 1 << 62)))
         store.commit(*puts)
 
 
@@ -134,7 +135,9 @@ async def test_a_history_that_is_pruned_while_it_is_read_is_not_found_and_neithe
         await asyncio.sleep(0)
         keys = Keys("long")
         steps = [Delete(key) for key, _ in store.scan(keys.step(0)[:-8])]
-        store.commit(Delete(keys.head), Delete(keys.birth), *steps)  # as a prune does, in its first commit and its next
+        store.commit(
+            Delete(keys.head), Delete(keys.first_snapshot), *steps
+        )  # as a prune does, in its first commit and its next
         with pytest.raises(RunNotFound):
             await reading
 

@@ -16,8 +16,9 @@ from wrapped_store import WrappedStore, until
 import beluga_graph.storage.leases
 from beluga_graph import Engine, RunBusy
 from beluga_graph.clock import SystemClock
-from beluga_graph.storage.keys import Keys, sealed
+from beluga_graph.storage.keys import Keys
 from beluga_graph.storage.leases import Lease
+from beluga_graph.storage.records import encode_record
 from stores import Delete, LMDBStore, MemoryStore, Op, Put
 from stores.base import Store, StoreBusy
 
@@ -40,7 +41,7 @@ async def passing(value: int) -> int:
 def owned_by(owner: bytes, *records: tuple[bytes, bytes]) -> list[Op]:
     """Return the writes of an owner's records, and of its lease of the run."""
     lease = Keys(RUN).lease
-    return [*(Put(key, blob) for key, blob in records), Put(lease, Lease(owner, 5).sealed(lease))]
+    return [*(Put(key, blob) for key, blob in records), Put(lease, Lease(owner, 5).encode(lease))]
 
 
 async def left_waiting(store: Store) -> None:
@@ -86,7 +87,7 @@ async def test_no_file_that_a_record_names_is_ever_deleted(
     store = LMDBStore(tmp_path / "store")
     for number, name in enumerate(named_files(victims)):
         key = b"O" + bytes([number]) * 16
-        store.commit(Put(key, sealed(key, (machine, name, expires))))
+        store.commit(Put(key, encode_record(key, (machine, name, expires))))
     async with Engine(store) as engine:
         assert await engine.execute(chain(passing), 1) == 1
         assert (tmp_path / "store" / "data.mdb").exists()
@@ -98,16 +99,16 @@ async def test_no_file_that_a_record_names_is_ever_deleted(
 ODD: dict[str, Callable[[], tuple[bytes, bytes]]] = {
     "empty": lambda: (KEY, b""),
     "garbage": lambda: (KEY, b"\xff" * 40),
-    "of another key": lambda: (KEY, sealed(b"O" + ID[::-1], (HERE, "", FAR_MS))),
-    "two fields": lambda: (KEY, sealed(KEY, (HERE, FAR_MS))),
-    "wrong types": lambda: (KEY, sealed(KEY, (1, 2, "3"))),
-    "no row": lambda: (KEY, sealed(KEY, {"machine": HERE})),
-    "expiry is a text": lambda: (KEY, sealed(KEY, (HERE, "", "never"))),
-    "expiry is beyond all numbers": lambda: (KEY, sealed(KEY, (OTHER, "", 1 << 90))),
-    "lives for ever": lambda: (KEY, sealed(KEY, (OTHER, "", FAR_MS))),
-    "short id": lambda: (KEY[:9], sealed(KEY[:9], (OTHER, "", now_ms() + 5_000))),
-    "long id": lambda: (KEY * 5, sealed(KEY * 5, (OTHER, "", now_ms() + 5_000))),
-    "no id": lambda: (b"O", sealed(b"O", (OTHER, "", now_ms() + 5_000))),
+    "of another key": lambda: (KEY, encode_record(b"O" + ID[::-1], (HERE, "", FAR_MS))),
+    "two fields": lambda: (KEY, encode_record(KEY, (HERE, FAR_MS))),
+    "wrong types": lambda: (KEY, encode_record(KEY, (1, 2, "3"))),
+    "no row": lambda: (KEY, encode_record(KEY, {"machine": HERE})),
+    "expiry is a text": lambda: (KEY, encode_record(KEY, (HERE, "", "never"))),
+    "expiry is beyond all numbers": lambda: (KEY, encode_record(KEY, (OTHER, "", 1 << 90))),
+    "lives for ever": lambda: (KEY, encode_record(KEY, (OTHER, "", FAR_MS))),
+    "short id": lambda: (KEY[:9], encode_record(KEY[:9], (OTHER, "", now_ms() + 5_000))),
+    "long id": lambda: (KEY * 5, encode_record(KEY * 5, (OTHER, "", now_ms() + 5_000))),
+    "no id": lambda: (b"O", encode_record(b"O", (OTHER, "", now_ms() + 5_000))),
 }
 
 
@@ -133,7 +134,7 @@ async def test_an_odd_record_keeps_no_engine_from_starting_and_no_run_from_going
 async def test_an_owner_of_a_folder_lives_by_the_lock_that_its_id_names(tmp_path: Path) -> None:
     store = LMDBStore(tmp_path / "store")
     await left_waiting(store)
-    store.commit(*owned_by(ID, (KEY, sealed(KEY, (HERE, "owner-of-another-name.lock", now_ms() + 60_000)))))
+    store.commit(*owned_by(ID, (KEY, encode_record(KEY, (HERE, "owner-of-another-name.lock", now_ms() + 60_000)))))
     lock = os.open(tmp_path / "store" / f"owner-{ID.hex()}.lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(lock, fcntl.LOCK_EX)
     async with Engine(store) as engine:

@@ -166,7 +166,7 @@ async def died_at(store: MemoryStore, engine_count: int) -> None:
             await asyncio.sleep(0)
         blob = store.get(key)
         assert blob is not None
-        store.commit(Put(key, Lease(b"dead", Lease.read(key, blob).epoch).sealed(key)))
+        store.commit(Put(key, Lease(b"dead", Lease.decode(key, blob).epoch).encode(key)))
 
 
 async def for_ever(value: int) -> None:
@@ -185,7 +185,7 @@ async def test_an_owner_that_lost_its_lease_says_so_at_every_call() -> None:
     store, key = MemoryStore(), Keys(RUN_ID).lease
     async with Engine(store) as engine:
         run = await engine.start(chain(for_ever), 0, run_id=RUN_ID)
-        store.commit(Put(key, Lease(b"another", 2).sealed(key)))
+        store.commit(Put(key, Lease(b"another", 2).encode(key)))
         async with asyncio.timeout(60):
             with pytest.raises(LeaseLost, match="what this one did since was not written"):
                 await run.cancel()

@@ -26,7 +26,8 @@ from beluga_graph import (
     step,
     wait_signal,
 )
-from beluga_graph.storage.keys import Keys, RunRecord
+from beluga_graph.storage.keys import Keys
+from beluga_graph.storage.records import RunRecord
 from beluga_graph.testing import VirtualClock
 from stores import MemoryStore, StoreBusy
 
@@ -314,7 +315,7 @@ async def test_waking_one_of_many_parked_runs_asks_the_store_for_no_more_than_wa
             store.counts.clear()
             await engine.signal("r3", "go", 1)
             key = Keys("r3").head
-            await until(lambda: RunRecord.read(key, disk.get(key) or b"").status == RunStatus.completed)
+            await until(lambda: RunRecord.decode(key, disk.get(key) or b"").status == RunStatus.completed)
             return store.counts.copy()
 
     assert await woken(10) == await woken(500)

@@ -276,7 +276,7 @@ async def test_a_value_that_is_referred_to_anew_while_it_is_doomed_stays() -> No
             keys = Keys("b")
             value = disk.get(b"V" + digest)
             assert value is not None
-            marks = [Put(mark, b"\x01") for mark in keys.blob_marks(digest)]
+            marks = [Put(mark, b"\x01") for mark in keys.marks(digest)]
             disk.commit(*marks, Put(b"V" + digest, value), Delete(b"J" + digest))
 
         deletes_value = Meddling(lambda ops: any(type(op) is Delete and op.key[:1] == b"V" for op in ops), refer_anew)

@@ -25,7 +25,8 @@ from beluga_graph import (
 from beluga_graph.codec import Codec
 from beluga_graph.execution.context import inside
 from beluga_graph.execution.thread_pool import DaemonPool
-from beluga_graph.storage.keys import Keys, sealed
+from beluga_graph.storage.keys import Keys
+from beluga_graph.storage.records import encode_record
 from beluga_graph.testing import VirtualClock
 from stores import MemoryStore, Put, StoreFull
 
@@ -83,7 +84,7 @@ async def test_a_large_signal_that_meets_a_conflict_keeps_its_value() -> None:
 
     def quicker(ops: Any) -> None:
         if any(op.key == key for op in ops) and disk.get(key) is None:  # another process takes the position
-            disk.commit(Put(key, sealed(key, ("s", Codec().encode("other"), 0))))
+            disk.commit(Put(key, encode_record(key, ("s", Codec().encode("other"), 0))))
 
     async with Engine(WrappedStore(disk, before=quicker)) as engine:
         run = await engine.start(two_waits(), 1, run_id=RUN)
@@ -523,7 +524,7 @@ async def test_what_comes_between_a_failure_and_its_commit_leaves_the_failure_to
                 look.send(None)
             else:
                 keys = live.history.keys
-                engine.store.commit(Put(keys.cancel, b"\x01"), Put(keys.bell, b"ring"))
+                engine.store.commit(Put(keys.cancel, b"\x01"), Put(keys.wakeup, b"ring"))
                 engine._parking._answer_bells()
 
         monkeypatch.setattr(scheduler.committer, "put", put_beside)

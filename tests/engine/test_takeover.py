@@ -68,7 +68,7 @@ async def test_who_is_slow_to_cancel_a_run_has_it_ended_by_who_was_quicker(slow:
         assert await asyncio.wait_for(trying, 60) is RunStatus.cancelled
         with pytest.raises(RunCancelled):
             await run.result(60)
-        assert [disk.get(key) for key in (Keys(RUN).cancel, Keys(RUN).bell)] == [None, None]
+        assert [disk.get(key) for key in (Keys(RUN).cancel, Keys(RUN).wakeup)] == [None, None]
     assert calls == ["a", "b", "c"]
 
 

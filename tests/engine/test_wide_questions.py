@@ -14,7 +14,8 @@ import beluga_graph
 from beluga_graph import END, START, Engine, Graph, Limits
 from beluga_graph.codec import Registry, encode
 from beluga_graph.engine.parking import Parking
-from beluga_graph.storage.keys import Keys, sealed
+from beluga_graph.storage.keys import Keys
+from beluga_graph.storage.records import encode_record
 from stores import MemoryStore
 from stores.base import Put
 
@@ -187,4 +188,4 @@ async def _left_by_an_earlier_release(store: MemoryStore) -> None:
     """Put a signal into an inbox, with the one bell that a run had."""
     keys = Keys("r")
     key = keys.signal("go", 0)
-    store.commit(Put(key, sealed(key, ("go", encode(7, Registry()), 0))), Put(keys.bell, bytes(8)))
+    store.commit(Put(key, encode_record(key, ("go", encode(7, Registry()), 0))), Put(keys.wakeup, bytes(8)))

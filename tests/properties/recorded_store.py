@@ -10,7 +10,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel
 
 from beluga_graph import END, START, Agent, BusEvent, Context, Engine, EventBus, Graph, Workflow, append, step
-from beluga_graph.storage.keys import Keys, sealed
+from beluga_graph.storage.keys import Keys
+from beluga_graph.storage.records import encode_record
 from beluga_graph.testing import ScriptedModel
 from beluga_graph.testing import ToolCall as Call
 from stores import MemoryStore, Put
@@ -111,9 +112,9 @@ async def recorded() -> dict[bytes, bytes]:
         while not await bus.dead_letters():  # noqa: ASYNC110 - nor is a dead letter
             await asyncio.sleep(0.01)
     grave, doom = b"E" + Keys("buried").run, b"J" + bytes(32)
-    store.commit(Put(grave, sealed(grave, ("buried", bytes(16)))), Put(doom, sealed(doom, bytes(16))))
+    store.commit(Put(grave, encode_record(grave, ("buried", bytes(16)))), Put(doom, encode_record(doom, bytes(16))))
     parked = b"G" + Keys("naps").run
-    store.commit(Put(parked, sealed(parked, 1 << 62)))
+    store.commit(Put(parked, encode_record(parked, 1 << 62)))
     return dict(store.scan(b""))
 
 

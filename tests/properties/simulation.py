@@ -36,7 +36,8 @@ from beluga_graph.kernel.triggers import (
 )
 from beluga_graph.kernel.types import Patch
 from beluga_graph.plan import Plan
-from beluga_graph.storage.keys import Keys, read
+from beluga_graph.storage.keys import Keys
+from beluga_graph.storage.records import decode_record
 from beluga_graph.storage.run_log import History, Stored, read_steps, rebuild
 from stores import MemoryStore
 from stores.base import Op, Put
@@ -144,7 +145,7 @@ class Disk:
         raise Crash
 
     def _note(self, op: Put) -> None:
-        _, kind, token, attempt, *_ = read(op.key, op.value)
+        _, kind, token, attempt, *_ = decode_record(op.key, op.value)
         if kind in ("NodeFinished", "NodeFailed"):
             self.over.add((token, attempt))
         if kind == "NodeFinished":

@@ -49,7 +49,7 @@ from beluga_graph.kernel.triggers import (
     Trigger,
 )
 from beluga_graph.storage import run_log as history
-from beluga_graph.storage.keys import read
+from beluga_graph.storage.records import decode_record
 from beluga_graph.storage.run_log import read_steps, rebuild
 
 Crashes = list[tuple[int, bool]]
@@ -125,7 +125,7 @@ def test_the_questions_on_disk_are_those_that_are_asked(spec: Spec, tape: list[i
     def observe(step: Observation) -> None:
         run, store = step.simulation.run, step.simulation.disk.store
         asking = {} if run.ended else {t.name: t for t in run.tokens.values() if is_answer(_waits_for(run, t.name))}
-        found = {read(key, blob)[0]: read(key, blob)[1:] for key, blob in store.scan(b"B")}
+        found = {decode_record(key, blob)[0]: decode_record(key, blob)[1:] for key, blob in store.scan(b"B")}
         assert {name: (node, value) for name, (node, _, value) in found.items()} == {
             name: (token.node, token.value) for name, token in asking.items()
         }

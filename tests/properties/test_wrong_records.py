@@ -16,7 +16,8 @@ from beluga_graph.codec import DamagedRecord, unseal
 from beluga_graph.kernel import snapshot
 from beluga_graph.storage import forms
 from beluga_graph.storage.forms import fits
-from beluga_graph.storage.keys import KINDS, read, sealed
+from beluga_graph.storage.keys import KINDS
+from beluga_graph.storage.records import decode_record, encode_record
 
 SEALED = "HLONSCVPIZYGBQEJedcxo"  # the other kinds hold a mark
 
@@ -92,13 +93,13 @@ def test_a_payload_of_another_form_is_no_record_of_its_kind(letter: str) -> None
     key = next((key for key in records() if key[:1] == letter.encode()), b"O" + bytes(16))
     for payload in WRONG:
         with pytest.raises(DamagedRecord, match="has a good checksum but not the form of its kind"):
-            read(key, sealed(key, payload))
+            decode_record(key, encode_record(key, payload))
 
 
 @pytest.mark.parametrize("letter", SEALED.replace("O", ""))
 def test_no_call_raises_anything_else_for_it(letter: str) -> None:
     key = next(key for key in records() if key[:1] == letter.encode())
-    asyncio.run(all_calls({**records(), key: sealed(key, ("a", 1, None))}))
+    asyncio.run(all_calls({**records(), key: encode_record(key, ("a", 1, None))}))
 
 
 @examples(30)
@@ -108,7 +109,7 @@ def test_a_wrong_record_is_found_damaged_and_breaks_nothing_else(data: st.DataOb
     key = data.draw(st.sampled_from([key for key in records() if key[:1] == letter.encode()]))
     payload = data.draw(PLAIN | changed(unseal(key[0], records()[key], key)))
     note(f"{key!r}: {payload!r}")
-    asyncio.run(all_calls({**records(), key: sealed(key, payload)}))
+    asyncio.run(all_calls({**records(), key: encode_record(key, payload)}))
 
 
 async def all_calls(damaged: dict[bytes, bytes]) -> None:

@@ -20,7 +20,8 @@ from beluga_graph.codec.to_json import as_data
 from beluga_graph.draw.render import Format, drawn
 from beluga_graph.flows.flow import Flow
 from beluga_graph.inspection.reading import stored_plan, trail_of
-from beluga_graph.storage.keys import RunRecord, check_run_id
+from beluga_graph.storage.keys import check_run_id
+from beluga_graph.storage.records import RunRecord
 from beluga_graph.storage.run_log import one_look, read_head
 from stores import StoreError
 

@@ -18,8 +18,9 @@ from beluga_graph.cli.commands.runs import existing, opened
 from beluga_graph.codec import DamagedRecord
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED
-from beluga_graph.storage.keys import KINDS, Keys, RunRecord, read, short
+from beluga_graph.storage.keys import KINDS, Keys, Prefix, hash16
 from beluga_graph.storage.leases import Lease
+from beluga_graph.storage.records import PRESENT, RunRecord, decode_record
 from beluga_graph.storage.run_log import read_head
 from beluga_graph.storage.sessions import Session
 from beluga_graph.storage.verify_run import MALFORMED, faults_of_run
@@ -53,7 +54,6 @@ _NAMES = {
     "o": "observed edges",
 }
 _MARKS = "WXATKt"  # index entries: the key says all, the value is one byte
-_MARK = b"\x01"
 _RING_BYTES = 8
 _RUN_IN_INDEX = {"A": slice(1, 17), "G": slice(1, 17), "B": slice(1, 17), "T": slice(9, 25)}
 
@@ -155,7 +155,7 @@ class _Check:
             return
         if letter not in KINDS:
             raise DamagedRecord("the record", "is of no kind that is known")
-        content = read(key, blob)
+        content = decode_record(key, blob)
         look = _LOOKS.get(letter)
         if look is not None:
             look(self, key, blob, content)
@@ -164,25 +164,29 @@ class _Check:
 
     def _check_index(self, key: bytes, run: bytes) -> None:
         """Refuse an index entry of a run that is not there. A run and its entries come and go in one commit each."""
-        if key[:1] == b"T":
+        if key[:1] == Prefix.TIMER:
             self._timers.setdefault(run, []).append(key)
-        head = b"H" + run
+        head = Prefix.RUN + run
         if self._is_missing(head) and self._store.get(key) is not None and self._is_missing(head):
             raise DamagedRecord("the index entry", f"points to a run that is not there: {run.hex()}")
 
     def _check_mark(self, letter: str, key: bytes, blob: bytes) -> None:
-        if blob != _MARK:
+        if blob != PRESENT:
             raise DamagedRecord("the index entry", "is not the one byte that it should be")
         if letter == "W":
             digest, owner = key[1:33], key[33:]
-            self._check_paired(key, b"V" + digest, f"the large value {digest.hex()}")
-            if self._is_missing(b"Z" + owner):
-                self._check_paired(key, b"X" + owner + digest, f"the other mark of the large value {digest.hex()}")
+            self._check_paired(key, Prefix.VALUE + digest, f"the large value {digest.hex()}")
+            if self._is_missing(Prefix.SESSION + owner):
+                self._check_paired(
+                    key, Prefix.MARK_BY_RUN + owner + digest, f"the other mark of the large value {digest.hex()}"
+                )
         elif letter == "X":
             digest = key[17:]
-            self._check_paired(key, b"W" + digest + key[1:17], f"the other mark of the large value {digest.hex()}")
+            self._check_paired(
+                key, Prefix.MARK_BY_VALUE + digest + key[1:17], f"the other mark of the large value {digest.hex()}"
+            )
         elif letter == "t":
-            self._check_paired(key, b"e" + key[17:], "the event of a correlation id")
+            self._check_paired(key, Prefix.EVENT + key[17:], "the event of a correlation id")
 
     def _check_paired(self, key: bytes, other: bytes, what: str) -> None:
         """Refuse a record that came, and would go, in one commit with another one that is not there."""
@@ -195,13 +199,13 @@ class _Check:
     # Records that say more than themselves.
 
     def _head(self, key: bytes, blob: bytes, _: object) -> None:
-        head = RunRecord.read(key, blob)
+        head = RunRecord.decode(key, blob)
         if Keys(head.run_id).head != key:
             raise DamagedRecord("the head", f"of run {head.run_id!r} is under the key of another run")
         self._heads.append(head)
 
     def _lease(self, key: bytes, blob: bytes, _: object) -> None:
-        Lease.read(key, blob)
+        Lease.decode(key, blob)
 
     def _value(self, key: bytes, _: bytes, content: bytes) -> None:
         digest = key[1:]
@@ -211,8 +215,8 @@ class _Check:
             raise DamagedRecord("the large value", "belongs to no run and no session: its marks are missing")
 
     def _is_unmarked(self, digest: bytes) -> bool:
-        marks = self._store.scan(b"W" + digest, limit=1)
-        return next(iter(marks), None) is None and self._is_missing(b"J" + digest)
+        marks = self._store.scan(Prefix.MARK_BY_VALUE + digest, limit=1)
+        return next(iter(marks), None) is None and self._is_missing(Prefix.GC_CANDIDATE + digest)
 
     def _shape(self, key: bytes, _: bytes, content: dict[str, object]) -> None:
         if Shape.from_plain(content).fingerprint.encode() != key[1:]:
@@ -236,23 +240,25 @@ class _Check:
     def _holds(self, key: bytes, session: Session) -> bool:
         """Whether a session is as it was read: a run may end, and give it back, meanwhile."""
         blob = self._store.get(key)
-        return blob is not None and Session(*read(key, blob)) == session
+        return blob is not None and Session(*decode_record(key, blob)) == session
 
     def _message(self, key: bytes, _: bytes, __: object) -> None:
-        self._check_paired(key, b"Z" + key[1:17], "the session of a message")
+        self._check_paired(key, Prefix.SESSION + key[1:17], "the session of a message")
 
     def _event(self, key: bytes, _: bytes, fields: tuple[object, ...]) -> None:
         """An event of the bus is found by its id and by its correlation id."""
         event_id, correlation_id = str(fields[1]), str(fields[3])
-        self._check_paired(key, b"d" + short(event_id), f"the position of event {event_id!r}")
-        self._check_paired(key, b"t" + short(correlation_id) + key[1:], f"the correlation of event {event_id!r}")
+        self._check_paired(key, Prefix.EVENT_ID + hash16(event_id), f"the position of event {event_id!r}")
+        self._check_paired(
+            key, Prefix.CORRELATION + hash16(correlation_id) + key[1:], f"the correlation of event {event_id!r}"
+        )
 
     def _event_id(self, key: bytes, _: bytes, position: int) -> None:
-        at = b"e" + position.to_bytes(8, "big")
+        at = Prefix.EVENT + position.to_bytes(8, "big")
         self._check_paired(key, at, f"event {position} of the bus")
         blob = self._store.get(at)
         with suppress(DamagedRecord):  # of the event, which is reported for itself
-            if blob is not None and short(str(read(at, blob)[1])) != key[1:]:
+            if blob is not None and hash16(str(decode_record(at, blob)[1])) != key[1:]:
                 self._report(key, f"position {position} of the bus is that of another event")
 
     # What has lost its head.
@@ -260,7 +266,7 @@ class _Check:
     def _find_orphans(self) -> None:
         """Report the records of runs that have no head: a run comes and goes whole, or leaves a tombstone."""
         for run, kinds in sorted(self._owned.items()):
-            if not (self._is_missing(b"H" + run) and self._is_missing(b"E" + run)):
+            if not (self._is_missing(Prefix.RUN + run) and self._is_missing(Prefix.TOMBSTONE + run)):
                 continue
             if not any(self._has_records(kind, run) for kind in _OF_A_RUN):
                 continue  # deleted meanwhile
@@ -273,10 +279,10 @@ class _Check:
 
     def _name_of(self, run: bytes) -> str:
         """Return the id of a run without a head, out of its first snapshot, or its key."""
-        key = b"N" + run + bytes(8)
+        key = Prefix.SNAPSHOT + run + bytes(8)
         blob = self._store.get(key)
         try:
-            return str(read(key, blob)["run_id"]) if blob is not None else run.hex()
+            return str(decode_record(key, blob)["run_id"]) if blob is not None else run.hex()
         except (BelugaError, *MALFORMED):
             return run.hex()
 

@@ -1,0 +1,59 @@
+"""Records: every value in a store has a version and a checksum, and the checksum covers its key.
+
+An index entry needs no content: its value is the one byte `PRESENT`. The value of a doorbell is 8 random bytes.
+All other values are records.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from beluga_graph.codec import DamagedRecord, seal, unseal
+from beluga_graph.storage.forms import fits
+from beluga_graph.storage.keys import hash16
+
+__all__ = ["PRESENT", "RunRecord", "decode_record", "encode_record"]
+
+PRESENT: Final = b"\x01"
+"""Value of an index entry: the key says everything."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """Summary of a run, for lists of runs. It is written when one of its fields changes, not at every step."""
+
+    run_id: str
+    flow: str
+    plan: str
+    """Fingerprint of the plan."""
+    status: str
+    created_ms: int
+    updated_ms: int
+
+    def encode(self, key: bytes) -> bytes:
+        """Return the summary as the record for its key."""
+        fields = (self.run_id, self.flow, self.plan, self.status, self.created_ms, self.updated_ms)
+        return seal(key[0], fields, key)
+
+    @classmethod
+    def decode(cls, key: bytes, blob: bytes) -> RunRecord:
+        """Return the summary from its record. Raises `DamagedRecord`, also for the summary of another run."""
+        run_id, flow, plan, status, created, updated = decode_record(key, blob)
+        if hash16(run_id) != key[1:]:
+            raise DamagedRecord(f"the head at key {key!r}", f"is that of another run, {run_id!r:.80}")
+        return cls(run_id=run_id, flow=flow, plan=plan, status=status, created_ms=created, updated_ms=updated)
+
+
+def encode_record(key: bytes, payload: Any) -> bytes:
+    """Return a payload as the record for `key`. It is valid under that key only."""
+    return seal(key[0], payload, key)
+
+
+def decode_record(key: bytes, blob: bytes) -> Any:
+    """Return the payload of the record at `key`. Raises `DamagedRecord`, also if it lacks the form of its kind."""
+    payload = unseal(key[0], blob, key)
+    if not fits(chr(key[0]), payload):
+        what = f"the record of kind {key[0]} at key {key!r}"
+        raise DamagedRecord(what, f"has a good checksum but not the form of its kind: {payload!r:.80}")
+    return payload
