@@ -93,8 +93,7 @@ class Parking:
         keys = Keys(run_id)
         if live is not None and not live.resting:
             bell = keys.signal_wakeup(signal)
-            ring = self._store.get(bell)
-            if ring is not None:
+            if (ring := self._store.get(bell)) is not None:
                 self._silence(bell, ring)
             self._scheduler.inbox.look_for(live, signal)
         elif keys.run in self._mine:
