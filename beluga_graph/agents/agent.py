@@ -148,8 +148,8 @@ def _active(first: str, names: frozenset[str]) -> Callable[..., Any]:
     def active(ctx: Context, value: Any) -> str:
         """Return the agent that a session was left with, else the first."""
         del value
-        session = inside(ctx).run.session
-        left_with = session[5] if session is not None and inside(ctx).in_run_itself else ""
+        session = inside(ctx).session
+        left_with = session.active if session is not None else ""
         return left_with if left_with in names else first
 
     return active

@@ -167,11 +167,12 @@ def _of_session(attempt: Attempt) -> list[Message]:
     if session is None:
         return []
     recent = attempt.hands.recent
-    row: _Row = recent.entry(session.prefix, _Row)
+    key = (session.flow, session.id, session.generation)
+    row: _Row = recent.entry(key, _Row)
     if len(row) < session.length:
         for whole in attempt.session_items(len(row)):
             row.add(attempt.decode(whole))
-            recent.grew(session.prefix, len(whole))
+            recent.grew(key, len(whole))
     return row.fresh(session.length)
 
 

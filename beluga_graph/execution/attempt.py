@@ -14,38 +14,32 @@ from beluga_graph.errors import LimitReached, StateError
 from beluga_graph.events import revive
 from beluga_graph.execution.decoded_cache import DecodedCache
 from beluga_graph.execution.items import KnownItems
+from beluga_graph.execution.result import MESSAGES_MAX, PendingMessage
 from beluga_graph.execution.state_view import AttemptState, StateView
 from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.kernel.rules import limit
 from beluga_graph.kernel.snapshot import Snapshot, Token
-from beluga_graph.kernel.triggers import NodeFailed, NodeFinished
 from beluga_graph.kernel.types import EventFields, Value
 from beluga_graph.plan import Binding, Plan
-from beluga_graph.storage.outbox_records import MESSAGES_MAX, PendingMessage
-from beluga_graph.storage.sessions import Session
 from beluga_graph.topics import check_topic
 
-__all__ = ["Attempt", "AttemptResult", "ExecutionResources", "Items", "Memory", "TimeLimit"]
+__all__ = ["Attempt", "ExecutionResources", "Memory", "RunSession", "TimeLimit"]
 
 
-class Items(NamedTuple):
-    """New items of one append field."""
+class RunSession(NamedTuple):
+    """The session that a run continues, as it was when the run took it."""
 
-    place: str
-    field: str
-    items: list[bytes]
-
-
-class AttemptResult(NamedTuple):
-    """How an attempt ended: the trigger, and what travels beside it to the store."""
-
-    trigger: NodeFinished | NodeFailed
-    blobs: tuple[tuple[bytes, bytes], ...] = ()
-    """Large values: what stands for each in the trigger, and its bytes."""
-    items: tuple[Items, ...] = ()
-    error: BaseException | None = None
-    messages: tuple[PendingMessage, ...] = ()
-    """What the node publishes once its step is committed."""
+    flow: str
+    id: str
+    version: int
+    length: int
+    """Number of messages."""
+    generation: int
+    """Grows by one each time an input filter replaces the history."""
+    active: str
+    """The agent that answered last."""
+    run: str
+    """The run that has the session."""
 
 
 class Memory(Protocol):
@@ -244,9 +238,9 @@ class Attempt:
         return self.run.layers(self.token.place)[0] == ""
 
     @property
-    def session(self) -> Session | None:
-        """The session that the node's conversation goes on with; a frame within the run has none."""
-        return Session(*self.run.session) if self.run.session is not None and self.in_run_itself else None
+    def session(self) -> RunSession | None:
+        """The session that the node's conversation continues; a frame within the run has none."""
+        return RunSession(*self.run.session) if self.run.session is not None and self.in_run_itself else None
 
     def session_items(self, start: int) -> Iterator[bytes]:
         """Yield the encoded items that the run's session began with, from `start` on, each whole."""

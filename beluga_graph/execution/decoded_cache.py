@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 __all__ = ["BYTES_MOST", "DecodedCache"]
@@ -19,11 +19,11 @@ class DecodedCache:
 
     def __init__(self, bytes_most: int = BYTES_MOST) -> None:
         self._bytes_most = bytes_most
-        self._kept: OrderedDict[bytes, Any] = OrderedDict()
-        self._sizes: dict[bytes, int] = {}
+        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._sizes: dict[Hashable, int] = {}
         self._size = 0
 
-    def entry(self, key: bytes, make: Callable[[], Any]) -> Any:
+    def entry(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Return what is kept under a key; if nothing is, make it."""
         if key not in self._kept:
             self._kept[key] = make()
@@ -31,7 +31,7 @@ class DecodedCache:
         self._kept.move_to_end(key)
         return self._kept[key]
 
-    def grew(self, key: bytes, size: int) -> None:
+    def grew(self, key: Hashable, size: int) -> None:
         """Count what was added to the entry that is in use; let others go for it."""
         self._sizes[key] += size
         self._size += size

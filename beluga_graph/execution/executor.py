@@ -27,8 +27,9 @@ from beluga_graph.errors import (
     UnknownRoute,
 )
 from beluga_graph.execution.approval import value_to_go_on_with
-from beluga_graph.execution.attempt import Attempt, AttemptResult, Items, TimeLimit
+from beluga_graph.execution.attempt import Attempt, TimeLimit
 from beluga_graph.execution.context import Context
+from beluga_graph.execution.result import AttemptResult, NewItems
 from beluga_graph.kernel.shape import CHOICE, FAN_OUT, JOIN, WAIT
 from beluga_graph.kernel.triggers import NodeFailed, NodeFinished
 from beluga_graph.kernel.types import Value
@@ -140,7 +141,7 @@ def _finished(
 ) -> AttemptResult:
     sets: list[tuple[str, int]] = []
     appends: list[tuple[str, int]] = []
-    items: list[Items] = []
+    items: list[NewItems] = []
     view = attempt.touched_state
     if view is not None:
         written = view.written()
@@ -149,7 +150,7 @@ def _finished(
             values = (*values, attempt.keep_encoded(encoded))
         for field, new in written.items:
             appends.append((field, len(new)))
-            items.append(Items(attempt.token.place, field, [attempt.keep_encoded(item) for item in new]))
+            items.append(NewItems(attempt.token.place, field, [attempt.keep_encoded(item) for item in new]))
     events = tuple(attempt.events)
     if attempt.shown:
         first = len(values)

@@ -16,8 +16,9 @@ from functools import partial
 
 from beluga_graph.clock import Clock
 from beluga_graph.errors import LeaseLost, RunError
-from beluga_graph.execution.attempt import Attempt, AttemptResult, ExecutionResources
+from beluga_graph.execution.attempt import Attempt, ExecutionResources
 from beluga_graph.execution.executor import run_attempt
+from beluga_graph.execution.result import AttemptResult
 from beluga_graph.kernel.rules import limit, signal_of
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, RUN, WAIT, Token
 from beluga_graph.kernel.transition import advance, changes, work
@@ -227,8 +228,7 @@ class Scheduler:
     async def _attempt(self, live: ActiveRun, token: Token) -> AttemptResult:
         if live.watches:
             live.show_now(token, "node_started")
-        # Also without a watcher: one may come while the attempt goes on.
-        sure = partial(self._make_sure, live)
+        sure = partial(self._make_sure, live)  # `show_text`, too, is always given: a watcher may come later
         attempt = Attempt(live.plan, live.snapshot, token, live.history, self.hands, live.show_text, sure)
         ended = await run_attempt(attempt)
         if attempt.texts and type(ended.trigger) is NodeFailed and live.watches:

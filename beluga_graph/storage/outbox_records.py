@@ -7,15 +7,15 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from beluga_graph.codec import Codec
+from beluga_graph.execution.result import PendingMessage
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, WAITING, Snapshot
 from beluga_graph.kernel.triggers import RunForked, RunStarted, Trigger
 from beluga_graph.storage.keys import Keys
 from beluga_graph.storage.records import decode_record, encode_record
 from stores.base import Op, Put
 
-__all__ = ["MESSAGES_MAX", "STATUS_TOPICS", "Message", "PendingMessage", "published_ops", "read_message", "status_ops"]
+__all__ = ["STATUS_TOPICS", "Message", "published_ops", "read_message", "status_ops"]
 
-MESSAGES_MAX = 10_000  # of one attempt
 _STATUS = 0xFFFF_0000  # a step's own messages come before what it makes of the run
 _STARTED = "run.started"
 _TOPICS = {
@@ -26,15 +26,6 @@ _TOPICS = {
 }
 STATUS_TOPICS = frozenset({_STARTED, *_TOPICS.values()})
 _CODEC = Codec()
-
-
-class PendingMessage(NamedTuple):
-    """What a node publishes, as its attempt collects it."""
-
-    topic: str
-    agent_id: str
-    value: bytes
-    """Encoded; a large one is a reference."""
 
 
 class Message(NamedTuple):

@@ -15,8 +15,8 @@ from typing import Any
 
 from beluga_graph.codec import DamagedRecord
 from beluga_graph.errors import BelugaError, RunNotFound
-from beluga_graph.execution.attempt import AttemptResult, Items
 from beluga_graph.execution.items import KnownItems
+from beluga_graph.execution.result import AttemptResult, NewItems
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, Snapshot, Token
@@ -195,7 +195,7 @@ class History:
         """Return what lifts the doom of a large value: it belongs to every commit that refers to one."""
         return Delete(Prefix.GC_CANDIDATE + digest)
 
-    def _item_ops(self, run: Snapshot, items: Sequence[Items]) -> list[Op]:
+    def _item_ops(self, run: Snapshot, items: Sequence[NewItems]) -> list[Op]:
         ops: list[Op] = []
         for place, field, new in items:
             prefix = self.keys.channel(place, field)

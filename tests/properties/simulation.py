@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from beluga_graph import Context
 from beluga_graph.clock import SystemClock
-from beluga_graph.execution.attempt import Attempt, AttemptResult, ExecutionResources
+from beluga_graph.execution.attempt import Attempt, ExecutionResources
 from beluga_graph.execution.executor import run_attempt
+from beluga_graph.execution.result import AttemptResult
 from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import FAILED, RUN, Snapshot
