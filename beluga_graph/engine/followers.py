@@ -7,20 +7,12 @@ until the store says that it went on in another process.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import suppress
-from functools import partial
-from typing import Any
 
-from beluga_graph.codec import Codec
-from beluga_graph.events import Event, revive, stored_events
-from beluga_graph.plan import Plan
 from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.runtime.watcher import Watcher
-from beluga_graph.storage.run_log import History, one_look, read_steps
-from beluga_graph.storage.shapes import ShapeHistory
 
-__all__ = ["Followers", "stored"]
+__all__ = ["Followers"]
 
 
 class Followers:
@@ -95,18 +87,3 @@ class Followers:
             await future
         finally:
             self._turns.remove(future)
-
-
-def stored(plan: Plan, history: History, after: int, until: int | None = None) -> Iterator[Event]:
-    """Yield the stored events of the steps `after` < seq <= `until`, each told by the graph that it was made with."""
-    past = ShapeHistory(history.store, history.run_id, plan.shape)
-    with one_look(history.store, history.run_id):
-        for step in read_steps(history.store, history.run_id, after, until):
-            nodes = past.nodes(step)
-            # A graph that was may have named classes that this one does not; they are only looked at here.
-            decode = partial(_decoded, plan.codec, history, lenient=not past.is_known)
-            yield from stored_events(history.run_id, step.seq, step.patch, decode, nodes)
-
-
-def _decoded(codec: Codec, history: History, value: Any, *, lenient: bool) -> Any:
-    return revive(codec, history.load, value, lenient=lenient)

@@ -4,36 +4,74 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from beluga_graph.codec import DamagedRecord
-from beluga_graph.engine.followers import Followers, stored
-from beluga_graph.errors import RunCancelled, RunError, RunFailed
+from beluga_graph.engine.followers import Followers
 from beluga_graph.events import Event, make_event
+from beluga_graph.inspection.reading import read_events
+from beluga_graph.inspection.results import outcome_of, result_of
 from beluga_graph.inspection.views import Outcome, RunStatus
-from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
 from beluga_graph.plan import Plan
 from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.runtime.watcher import Gap, Watcher
 from beluga_graph.storage.pace import Pace
 from beluga_graph.storage.run_log import History, read_head
+from stores.base import Store
 
 if TYPE_CHECKING:
     from beluga_graph.draw.render import Theme
-    from beluga_graph.engine.engine import Engine
 
 _ALL = 1 << 62  # the index behind all events of a step
 
-__all__ = ["Run", "replay_then_follow"]
+__all__ = ["Run", "RunHost", "replay_then_follow"]
+
+
+class RunHost(Protocol):
+    """The verbs that a handle needs of the engine it comes from."""
+
+    @property
+    def store(self) -> Store:
+        """The store that holds the run."""
+
+    async def status(self, run_id: str) -> RunStatus:
+        """Return the run's status on disk."""
+
+    async def signal(self, run_id: str, name: str, payload: Any = None) -> None:
+        """Send a signal to the run."""
+
+    async def cancel(self, run_id: str) -> RunStatus:
+        """End the run for good; return the status that won."""
+
+    async def draw(self, run_id: str, *, depth: int | None = None, theme: Theme = "auto") -> str:
+        """Draw the run as an SVG document."""
+
+    async def ended(self, seat: Followers) -> ActiveRun:
+        """Wait for the run's end, here or in another process; return the run as it is then."""
+
+    def watched(self, seat: Followers, watch: Watcher) -> tuple[Plan, History]:
+        """Show a watcher the run's events from now on; return what reads the steps before."""
 
 
 class Run:
-    """A handle on a run. It stays valid after the run's end, and tells what is on disk."""
+    """A handle on a run, from `Engine.start`, `resume`, `fork` or `recover`.
 
-    __slots__ = ("_engine", "_seat", "id")
+    It stays valid after the run's end, and reports what is on disk.
 
-    def __init__(self, engine: Engine, seat: Followers) -> None:
-        self._engine = engine
+    Example:
+        run = await engine.start(flow, "Ada")
+        async for event in run.events():
+            print(event.type, event.node)
+        print(await run.result())
+
+    Attributes:
+        id: the run's id.
+    """
+
+    __slots__ = ("_host", "_seat", "id")
+
+    def __init__(self, host: RunHost, seat: Followers) -> None:
+        self._host = host
         self._seat = seat
         self.id = seat.run_id
 
@@ -44,40 +82,28 @@ class Run:
         `TimeoutError` after `timeout` seconds, which does not touch the run.
         """
         live = await self._ended(timeout)
-        run = live.snapshot
-        if run.status == COMPLETED:
-            return live.decode(run.output)
-        if run.status == CANCELLED:
-            raise RunCancelled(self.id, "it was cancelled")
-        if run.status == FAILED:
-            failure = live.decode(run.error)
-            raise RunFailed(self.id, failure.node, failure.attempts, failure) from live.cause
-        raise RunError(self.id, "this engine stopped driving it before its end: resume it to go on")
+        return result_of(live.snapshot, live.decode, live.cause)
 
     async def outcome(self, timeout: float | None = None) -> Outcome:  # noqa: ASYNC109 - the face's word
-        """Wait for the end and tell how it was; a failure is told, not raised."""
+        """Wait for the end and return how the run ended; a failure is returned, not raised.
+
+        Raises `LeaseLost`, or the store's error that stopped the run; `TimeoutError` after `timeout` seconds, which
+        does not touch the run.
+        """
         live = await self._ended(timeout)
-        run = live.snapshot
-        return Outcome(
-            status=RunStatus(run.status),
-            output=live.decode(run.output) if run.output is not None else None,
-            failure=live.decode(run.error) if run.error is not None and run.status == FAILED else None,
-            usage=dict(run.usage),
-            steps=run.steps,
-            reason=run.reason or None,
-        )
+        return outcome_of(live.snapshot, live.decode)
 
     async def status(self) -> RunStatus:
         """Return the status that is on disk now."""
-        return await self._engine.status(self.id)
+        return await self._host.status(self.id)
 
     async def events(self, after: int = 0) -> AsyncGenerator[Event, None]:
         """Yield the stored events of steps after `after`, then live ones, until the run ends.
 
-        A reader that lags far behind loses live events, never stored ones; a `lagged` event says where.
+        A reader that lags far behind loses live events, never stored ones; a `lagged` event marks the loss.
         """
         watch = Watcher()
-        plan, history = self._engine.watched(self._seat, watch)
+        plan, history = self._host.watched(self._seat, watch)
         try:
             async for event in replay_then_follow(plan, history, watch, after):
                 yield event
@@ -86,32 +112,32 @@ class Run:
 
     async def svg(self, *, depth: int | None = None, theme: Theme = "auto") -> str:
         """Draw the run as an SVG document, as `Engine.draw` does, as of its last committed step."""
-        return await self._engine.draw(self.id, depth=depth, theme=theme)
+        return await self._host.draw(self.id, depth=depth, theme=theme)
 
     async def signal(self, name: str, payload: Any = None) -> None:
-        """Send a signal; on disk when this returns."""
-        await self._engine.signal(self.id, name, payload)
+        """Send a signal; it is on disk when this returns. Raises as `Engine.signal` does."""
+        await self._host.signal(self.id, name, payload)
 
     async def cancel(self) -> RunStatus:
-        """End the run for good; return the status that won, which a finished run keeps."""
-        return await self._engine.cancel(self.id)
+        """End the run for good; return the status that won. A run that has ended keeps its status."""
+        return await self._host.cancel(self.id)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002 - IPython's
-        """Show the run in a notebook: as a drawing of its last committed step, and as text where there are none."""
-        from beluga_graph.inspection.notebook import run_bundle  # noqa: PLC0415 - loaded when one looks
+        """Show the run in a notebook: as a drawing of its last committed step, and as text where images cannot be."""
+        from beluga_graph.inspection.notebook import run_bundle  # noqa: PLC0415 - drawing is loaded when it is needed
 
-        return run_bundle(self._engine.store, self.id, self._known)
+        return run_bundle(self._host.store, self.id, self._known)
 
     async def _ended(self, seconds: float | None) -> ActiveRun:
         async with asyncio.timeout(seconds):
-            live = await self._engine.ended(self._seat)
+            live = await self._host.ended(self._seat)
         if live.error is not None:
             raise live.error
         return live
 
     @property
     def _known(self) -> str:
-        """The status that the run has here, whatever the store says."""
+        """The status that this process knows, without reading the store."""
         live = self._seat.live
         return live.snapshot.status if live is not None else RunStatus.waiting
 
@@ -120,7 +146,7 @@ class Run:
 
 
 async def replay_then_follow(plan: Plan, history: History, watch: Watcher, after: int) -> AsyncGenerator[Event, None]:
-    """Yield what is stored, then what the watch brings, each stored event once and in order."""
+    """Yield the stored events, then those of the watcher's queue: each stored event once and in order."""
     seen = (after, _ALL)  # step and index of the last stored event that was yielded
     shown: Event | Gap | None = Gap(watch.since)
     while shown is not None:
@@ -141,15 +167,15 @@ async def replay_then_follow(plan: Plan, history: History, watch: Watcher, after
 async def _read(
     plan: Plan, history: History, watch: Watcher, seen: tuple[int, int], until: int
 ) -> AsyncGenerator[Event, None]:
-    """Yield the stored events behind one that was seen. Raises `RunNotFound` if the run was deleted meanwhile."""
+    """Yield the stored events after the last one seen. Raises `RunNotFound` if the run was deleted meanwhile."""
     seq, index = seen
     if seq >= until and index == _ALL:
         return
-    if watch.live is not None:  # it may go on with another graph than when the watch began
+    if watch.live is not None:  # its graph may differ from the one that it had when the watch began
         plan, history = watch.live.plan, watch.live.history
     pace = Pace()
     try:
-        for event in stored(plan, history, seq if index == _ALL else seq - 1, until):
+        for event in read_events(plan, history, seq if index == _ALL else seq - 1, until):
             if (event.seq or 0, event.index or 0) > seen:
                 yield event
             await pace.turn()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from beluga_graph.codec import Codec, Registry
@@ -15,7 +16,7 @@ from beluga_graph.plan import Plan, StateBinding
 from beluga_graph.storage.keys import Prefix
 from beluga_graph.storage.pace import Pace
 from beluga_graph.storage.records import RunRecord
-from beluga_graph.storage.run_log import History, Stored, folding, last_seq, read_shape, read_steps, rebuild
+from beluga_graph.storage.run_log import History, Stored, folding, last_seq, one_look, read_shape, read_steps, rebuild
 from beluga_graph.storage.shapes import ShapeHistory, shape_then
 from stores.base import Store
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from beluga_graph.draw.page.replay import Delta, Replay
     from beluga_graph.trace.trace import Trace
 
-__all__ = ["info_of", "replay_of", "run_infos", "snapshot_of", "steps_of", "stored_plan", "trail_of"]
+__all__ = ["info_of", "read_events", "replay_of", "run_infos", "snapshot_of", "steps_of", "stored_plan", "trail_of"]
 
 
 async def run_infos(store: Store) -> list[RunInfo]:
@@ -52,6 +53,17 @@ def stored_plan(store: Store, head: RunRecord) -> Plan:
     if shape is None:
         raise RunNotFound(head.run_id, f"the shape {head.plan} of its graph is missing from the store")
     return Plan(shape, {}, Codec(Registry(), limit="max_value_bytes"))
+
+
+def read_events(plan: Plan, history: History, after: int, until: int | None = None) -> Iterator[Event]:
+    """Yield the stored events of the steps `after` < seq <= `until`, each read by the graph that made its step."""
+    past = ShapeHistory(history.store, history.run_id, plan.shape)
+    with one_look(history.store, history.run_id):
+        for step in read_steps(history.store, history.run_id, after, until):
+            nodes = past.nodes(step)
+            # An earlier graph may have named classes that this one does not: those values are only looked at.
+            decode = partial(revive, plan.codec, history.load, lenient=not past.is_known)
+            yield from stored_events(history.run_id, step.seq, step.patch, decode, nodes)
 
 
 async def steps_of(store: Store, head: RunRecord, plan: Plan) -> list[StepInfo]:
