@@ -17,7 +17,7 @@ from beluga_graph.execution.items import KnownItems
 from beluga_graph.execution.result import MESSAGES_MAX, PendingMessage
 from beluga_graph.execution.state_view import AttemptState, StateView
 from beluga_graph.execution.thread_pool import DaemonPool
-from beluga_graph.kernel.rules import limit
+from beluga_graph.kernel.rules import get_limit
 from beluga_graph.kernel.snapshot import Snapshot, Token
 from beluga_graph.kernel.types import EventFields, Value
 from beluga_graph.plan import Binding, Plan
@@ -278,7 +278,7 @@ class Attempt:
 
     def limit(self, name: str) -> int:
         """Return a limit in force."""
-        return limit(self.plan.shape, self.run, name)
+        return get_limit(self.plan.shape, self.run, name)
 
     async def in_thread(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a sync function in one of the engine's threads."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from beluga_graph.errors import GraphChanged, RunConflict, RunNotFound
-from beluga_graph.kernel.renames import renamed
+from beluga_graph.kernel.renames import rename_path
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, RUN, Scope, Snapshot, Token
 from beluga_graph.kernel.types import Renames
@@ -162,9 +162,9 @@ class _Ground:
 def _ground(run: Snapshot, shape: Shape, renames: Renames) -> _Ground:
     ground = _Ground(run.ended)
     for token in run.tokens.values():
-        ground.tokens.setdefault(renamed(token.node, renames), []).append(token)
+        ground.tokens.setdefault(rename_path(token.node, renames), []).append(token)
     for scope in run.scopes.values():
-        path = renamed(scope.node, renames)
+        path = rename_path(scope.node, renames)
         opened = _Open(scope, run.places[scope.place].token is not None)
         ground.scopes.setdefault(path, []).append(opened)
         opener = shape.nodes[path]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from beluga_graph.errors import RunNotFound
 from beluga_graph.events import revive
+from beluga_graph.kernel import ops
 from beluga_graph.kernel.types import EventFields, Patch, Value
 from beluga_graph.plan import Plan
 from beluga_graph.storage.records import RunRecord
@@ -87,9 +88,10 @@ class Walk:
             if kind not in _UNTOLD:
                 self.facts.append(Fact(run_id, step.seq, token, node, kind, _detail(more)))
         for op in step.patch.ops:
-            if op[0] in ("token", "open") and (name := f"{op[1]}{op[3]}#{op[4]}") not in self._begun:
+            if op[0] in (ops.PUT_TOKEN, ops.OPEN_SCOPE) and (name := ops.token_name(op)) not in self._begun:
+                _, _, node, *_ = op
                 self._begun.add(name)
-                self.facts.append(Fact(run_id, step.seq, name, op[2], BEGINS, ""))
+                self.facts.append(Fact(run_id, step.seq, name, node, BEGINS, ""))
         # After what begins, which says more where it differs: a way back or out may begin nothing of its own.
         for kind, node, token, more, _ in step.patch.events:
             if kind == "node_finished" and more is not None and "route" in more:
@@ -118,9 +120,11 @@ def tell_failed(told: dict[str, Told], step: Stored) -> None:
     if step.trigger != "NodeFailed":
         return
     for op in step.patch.ops:
-        if op[0] == "arrive" and not op[4] and step.token.startswith(f"{op[1]}[{op[2]}]/"):
-            failure = step.patch.values[op[3]]
-            told[step.token] = Told(error=f"{failure[1]}: {failure[2]}")
+        if op[0] == ops.END_BRANCH:
+            _, scope, branch, value, succeeded = op
+            if not succeeded and step.token.startswith(f"{scope}[{branch}]/"):
+                _, kind, message, *_ = step.patch.values[value]
+                told[step.token] = Told(error=f"{kind}: {message}")
 
 
 def parts_of(store: Store, run_id: str) -> tuple[list[Part], tuple[str, int] | None]:

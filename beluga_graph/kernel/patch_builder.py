@@ -1,20 +1,45 @@
-"""The patch under construction: movements of tokens through a shape, as primitive changes.
+"""The patch builder: turns movements of tokens through a shape into operations.
 
-A draft reads the snapshot as it was before the trigger and collects operations; it changes nothing. In one
-patch each place is entered at most once, so the snapshot's own counters are never out of date for it.
+It reads the snapshot as it was before the trigger and collects operations; it changes nothing. One patch enters each
+place at most once, so the visit counters in the snapshot are never out of date for it.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from beluga_graph.kernel.renames import made_from
-from beluga_graph.kernel.rules import RUN_TIMER, cannot_reach, delay_ms, limit, scope_timer, signal_of, token_timer
+from beluga_graph.kernel.ops import (
+    ADD_WAIT,
+    ARM_TIMER,
+    BEGIN_BRANCH,
+    CLEAR_QUEUE,
+    CLOSE_SCOPE,
+    DISARM_TIMER,
+    END_BRANCH,
+    OPEN_SCOPE,
+    PUT_TOKEN,
+    REMOVE_TOKEN,
+    REMOVE_WAIT,
+    SET_ERROR,
+    SET_OUTPUT,
+    SET_STATE,
+    SET_STATUS,
+)
+from beluga_graph.kernel.renames import split_token_name
+from beluga_graph.kernel.rules import (
+    RUN_TIMER,
+    get_limit,
+    retry_delay_ms,
+    scope_timer,
+    signal_of,
+    token_timer,
+    unreachable_join,
+)
 from beluga_graph.kernel.shape import END, FRAME, JOIN, TIMER, TOOL, WAIT, NodeShape, Shape
 from beluga_graph.kernel.snapshot import (
-    BROKEN,
     COMPLETED,
     FAILED,
+    FAILED_TOKEN,
     RETRY,
     RUN,
     RUNNING,
@@ -28,20 +53,22 @@ from beluga_graph.kernel.types import EventFields, FailureFields, Op, Patch, Val
 
 __all__ = ["PatchBuilder"]
 
+_FOLLOW_ERROR_EDGE, _TOLERATE, _RESTART = "edge", "tolerate", "restart"
+
 
 class _Handler(NamedTuple):
-    """Who deals with a failure: an error edge's target at a place, a scope that tolerates it, or a new try."""
+    """The handling of a failure: an error edge, a scope that tolerates it, or a frame that begins again."""
 
-    kind: str  # edge | tolerate | again
-    place: str  # edge: where the target is entered; tolerate: the branch; again: where the frame stands
+    kind: str
+    place: str  # error edge: where to enter the target; tolerate: the branch; restart: where the frame is
     target: str
     failure: FailureFields
 
 
 class PatchBuilder:
-    """Collects what one trigger changes."""
+    """Collects the changes that one trigger makes."""
 
-    __slots__ = ("active", "at", "disarmed", "events", "gone", "ops", "run", "shape", "status", "values")
+    __slots__ = ("active", "at", "events", "ops", "removed", "removed_timers", "run", "shape", "status", "values")
 
     def __init__(self, shape: Shape, run: Snapshot, at: int) -> None:
         self.shape = shape
@@ -50,26 +77,26 @@ class PatchBuilder:
         self.values: list[Value] = []
         self.ops: list[Op] = []
         self.events: list[EventFields] = []
-        self.gone: set[str] = set()  # tokens and scopes that this patch has dropped already
-        self.disarmed: set[str] = set()  # timers likewise
+        self.removed: set[str] = set()  # tokens and scopes that this patch has removed already
+        self.removed_timers: set[str] = set()  # timers that it has disarmed already
         self.active = run.active
-        self.status: str | None = None  # set once the run has ended, failed, or goes on after a failure
+        self.status: str | None = None  # set when the run ends, fails, or goes on after a failure
 
-    def patch(self) -> Patch:
-        """Return what was collected, with the run's new status."""
+    def build(self) -> Patch:
+        """Return the patch, with the run's new status."""
         status = self.status
         if status is None or status == RUNNING:
             status = RUNNING if self.active else WAITING
         if status != self.run.status:
-            self.ops.append(("status", status))
+            self.ops.append((SET_STATUS, status))
         return Patch(tuple(self.values), tuple(self.ops), tuple(self.events))
 
-    def value(self, value: Value) -> int:
+    def add_value(self, value: Value) -> int:
         """Add a value and return its index."""
         self.values.append(value)
         return len(self.values) - 1
 
-    def event(self, kind: str, node: str, token: str, index: int | None = None, **more: Any) -> None:
+    def add_event(self, kind: str, node: str, token: str, index: int | None = None, **more: Any) -> None:
         """Add a stored event."""
         self.events.append((kind, node, token, more or None, index))
 
@@ -82,7 +109,7 @@ class PatchBuilder:
         self.enter(place, target, index)
 
     def enter(self, place: str, target: str, index: int) -> None:
-        """Stand at `target` with a value: opens and closes frames on the way, arrives at joins."""
+        """Go to `target` with a value: open and close frames on the way, and end the branch at a join."""
         nodes, run = self.shape.nodes, self.run
         while True:
             if target == END:
@@ -90,185 +117,185 @@ class PatchBuilder:
                 if scope_name is None:
                     return self._complete(index)
                 opener = nodes[run.scopes[scope_name].node]
-                self.close(scope_name)
+                self.close_scope(scope_name)
                 place = run.scopes[scope_name].place
                 assert opener.target is not None  # a branch after a frame has a node of its own
                 target = opener.target
                 continue
             node = nodes[target]
-            if node.kind == FRAME and self._is_hollow(node):
+            if node.kind == FRAME and self._is_empty(node):
                 assert node.target is not None
                 target = node.target
                 continue
             if node.kind == JOIN:
-                return self._arrive(place, index, succeeded=True)
-            visit = self._visit(place, node, index)
+                return self._end_branch(place, index, succeeded=True)
+            visit = self._count_visit(place, node, index)
             if visit is None:
                 return None
             if node.kind != FRAME:
-                return self._put(place, node, visit, index)
-            place, target = self.open_frame(place, node, (node.local, visit), index, tried=1)
+                return self._put_token(place, node, visit, index)
+            place, target = self.open_frame(place, node, (node.local, visit), index, attempt=1)
 
     def open_frame(
-        self, place: str, node: NodeShape, made: tuple[str, int], index: int, *, tried: int
+        self, place: str, node: NodeShape, local_and_visit: tuple[str, int], index: int, *, attempt: int
     ) -> tuple[str, str]:
-        """Open a frame, named by a local name and a visit; return the place inside and the node where it begins."""
-        local, visit = made
+        """Open a frame, named by a local name and a visit; return the place inside and the frame's entry."""
+        local, visit = local_and_visit
         scope = f"{place}{local}#{visit}"
-        self.ops.append(("open", place, node.name, local, visit, True, 1, index, tried, ()))
-        self.ops.append(("branch", scope, 0))
+        self.ops.append((OPEN_SCOPE, place, node.name, local, visit, True, 1, index, attempt, ()))
+        self.ops.append((BEGIN_BRANCH, scope, 0))
         if node.timeout_ms is not None:
-            self.ops.append(("timer", scope_timer(scope), self.at + node.timeout_ms))
+            self.ops.append((ARM_TIMER, scope_timer(scope), self.at + node.timeout_ms))
         assert node.entry is not None
         return f"{scope}[0]/", node.entry
 
-    def _is_hollow(self, frame: NodeShape) -> bool:
-        """Tell whether a frame holds no node to stand at, but for frames like it: a token passes by."""
+    def _is_empty(self, frame: NodeShape) -> bool:
+        """Return whether a frame has no node inside, except for frames like it. A token skips such a frame."""
         target = frame.entry
         while target is not None and target != END:
             node = self.shape.nodes[target]
-            if node.kind != FRAME or not self._is_hollow(node):
+            if node.kind != FRAME or not self._is_empty(node):
                 return False
             target = node.target
         return True
 
-    def _visit(self, place: str, node: NodeShape, index: int) -> int | None:
-        """Count a visit; past the limit, fail and return `None`."""
-        visit = self._count(place, node)
-        allowed = limit(self.shape, self.run, "max_visits")
+    def _count_visit(self, place: str, node: NodeShape, index: int) -> int | None:
+        """Return the number of this visit; past the limit, fail and return `None`."""
+        visit = self._next_visit(place, node)
+        allowed = get_limit(self.shape, self.run, "max_visits")
         if visit <= allowed:
             return visit
         message = f"node {node.name!r} was visited {allowed} times in one scope: raise max_visits or mend the loop"
         failure: FailureFields = (node.name, "LimitReached", message, 0, self.values[index])
-        # The node's own error edge could lead straight back here, so only what encloses it may handle this.
+        # The node's own error edge could come straight back here, so only a scope around the node may handle this.
         self.fail(place, node, failure, own=False)
         if self.status == FAILED:
-            self.ops.append(("token", place, node.name, node.local, visit, index, BROKEN, 1))
+            self.ops.append((PUT_TOKEN, place, node.name, node.local, visit, index, FAILED_TOKEN, 1))
         return None
 
-    def _count(self, place: str, node: NodeShape) -> int:
+    def _next_visit(self, place: str, node: NodeShape) -> int:
         known = self.run.places.get(place)
         return known.visits.get(node.local, 0) + 1 if known is not None else 1
 
-    def _put(self, place: str, node: NodeShape, visit: int, index: int) -> None:
+    def _put_token(self, place: str, node: NodeShape, visit: int, index: int) -> None:
         name = f"{place}{node.local}#{visit}"
         if node.kind == WAIT:
-            self.ops.append(("token", place, node.name, node.local, visit, index, WAITS, 1))
-            self.ops.append(("wait", signal_of(node, name), name))
+            self.ops.append((PUT_TOKEN, place, node.name, node.local, visit, index, WAITS, 1))
+            self.ops.append((ADD_WAIT, signal_of(node, name), name))
             if node.asks:
-                self.event("waiting", node.name, name, index, name="approval")
+                self.add_event("waiting", node.name, name, index, name="approval")
             else:
-                self.event("waiting", node.name, name, name=node.signal)
+                self.add_event("waiting", node.name, name, name=node.signal)
             if node.timeout_ms is not None:
-                self.ops.append(("timer", token_timer(name), self.at + node.timeout_ms))
+                self.ops.append((ARM_TIMER, token_timer(name), self.at + node.timeout_ms))
         elif node.kind == TIMER:
-            self.ops.append(("token", place, node.name, node.local, visit, index, SLEEP, 1))
-            self.ops.append(("timer", token_timer(name), self.at + node.delay_ms))
-            self.event("waiting", node.name, name, due=self.at + node.delay_ms)
+            self.ops.append((PUT_TOKEN, place, node.name, node.local, visit, index, SLEEP, 1))
+            self.ops.append((ARM_TIMER, token_timer(name), self.at + node.delay_ms))
+            self.add_event("waiting", node.name, name, due=self.at + node.delay_ms)
         else:
-            self.ops.append(("token", place, node.name, node.local, visit, index, RUN, 1))
+            self.ops.append((PUT_TOKEN, place, node.name, node.local, visit, index, RUN, 1))
             self.active += 1
 
     def _complete(self, index: int) -> None:
-        self.untimer(RUN_TIMER)
-        self.ops.append(("output", index))
+        self.disarm_timer(RUN_TIMER)
+        self.ops.append((SET_OUTPUT, index))
         self.status = COMPLETED
-        self.event("done", "", "", index)
+        self.add_event("done", "", "", index)
 
     # Scopes.
 
     def open_fan_out(self, token: Token, node: NodeShape, branches: tuple[tuple[int, int], ...]) -> None:
-        """Turn the fan-out's token into a scope with these branches, each a target's and a value's index."""
+        """Turn the fan-out's token into a scope with these branches: pairs of a target's and a value's index."""
         scope, width = token.name, len(branches)
         join = self.shape.nodes[node.join or ""]
-        self.drop(token)
-        local, visit = made_from(scope, token.place)  # not the node's: the scope has the name of the token
+        self.remove_token(token)
+        local, visit = split_token_name(scope, token.place)  # the node may have been renamed since the token came
         free = width if node.max_concurrency is None else min(width, node.max_concurrency)
         queued = tuple((i, branches[i][0], branches[i][1]) for i in range(free, width))
-        whole = self.value(token.value)
-        self.ops.append(("open", token.place, node.name, local, visit, False, width, whole, 1, queued))
+        whole = self.add_value(token.value)
+        self.ops.append((OPEN_SCOPE, token.place, node.name, local, visit, False, width, whole, 1, queued))
         if join.timeout_ms is not None and width:
-            self.ops.append(("timer", scope_timer(scope), self.at + join.timeout_ms))
+            self.ops.append((ARM_TIMER, scope_timer(scope), self.at + join.timeout_ms))
         if not width:
             return self._put_join(token.place, join)
         for branch, (target, index) in enumerate(branches[:free]):
-            self._begin(scope, branch, node.branches[target], index)
+            self._begin_branch(scope, branch, node.branches[target], index)
         return None
 
-    def _begin(self, scope: str, branch: int, target: str, index: int) -> None:
-        self.ops.append(("branch", scope, branch))
+    def _begin_branch(self, scope: str, branch: int, target: str, index: int) -> None:
+        self.ops.append((BEGIN_BRANCH, scope, branch))
         self.enter(f"{scope}[{branch}]/", target, index)
 
-    def _arrive(self, place: str, index: int, *, succeeded: bool) -> None:
-        """End the branch at `place`; fire its join, or begin a queued branch in its stead."""
+    def _end_branch(self, place: str, index: int, *, succeeded: bool) -> None:
+        """End the branch at `place`; then fire its join, or begin the next queued branch."""
         known = self.run.places[place]
         assert known.scope is not None
         name, scope = known.scope, self.run.scopes[known.scope]
-        self.ops.append(("arrive", name, known.branch, index, succeeded))
+        self.ops.append((END_BRANCH, name, known.branch, index, succeeded))
         opener = self.shape.nodes[scope.node]
         join = self.shape.nodes[opener.join or ""]
         arrived, ended = len(scope.results) + succeeded, len(scope.results) + len(scope.failures) + 1
         if arrived >= (join.wait or scope.width) or ended == scope.width:
-            return self.fire(name, arrived=known.branch)
+            return self.fire_join(name, arrived=known.branch)
         if scope.queue:
-            branch = next(iter(scope.queue))
+            branch = scope.next_branch
             target, value = scope.queue[branch]
-            self._begin(name, branch, opener.branches[target], self.value(value))
+            self._begin_branch(name, branch, opener.branches[target], self.add_value(value))
         return None
 
-    def fire(self, name: str, *, arrived: int | None = None) -> None:
-        """Let the join of a scope run with what has arrived; drop the branches that still run."""
+    def fire_join(self, name: str, *, arrived: int | None = None) -> None:
+        """Run the join of a scope with the results so far; remove the branches that still run."""
         scope = self.run.scopes[name]
         ended = scope.results.keys() | scope.failures.keys() | scope.queue.keys()
         for branch in range(scope.width):
             if branch not in ended and branch != arrived:
-                self.clear(f"{name}[{branch}]/")
+                self.clear_place(f"{name}[{branch}]/")
         if scope.queue:
-            self.ops.append(("unqueue", name))
-        self.untimer(scope_timer(name))
+            self.ops.append((CLEAR_QUEUE, name))
+        self.disarm_timer(scope_timer(name))
         join = self.shape.nodes[self.shape.nodes[scope.node].join or ""]
         self._put_join(scope.place, join)
 
     def _put_join(self, place: str, join: NodeShape) -> None:
-        self._put(place, join, self._count(place, join), self.value(b""))
+        self._put_token(place, join, self._next_visit(place, join), self.add_value(b""))
 
-    def close(self, name: str) -> None:
-        """Forget a scope whose branches have all ended."""
-        if name in self.gone:
+    def close_scope(self, name: str) -> None:
+        """Close a scope, once, with the places of its branches."""
+        if name in self.removed:
             return
-        self.gone.add(name)
-        self.untimer(scope_timer(name))
-        self.ops.append(("close", name))
+        self.removed.add(name)
+        self.disarm_timer(scope_timer(name))
+        self.ops.append((CLOSE_SCOPE, name))
 
-    def drop(self, token: Token) -> None:
-        """Remove a token with its timer and its place in a wait's queue."""
-        if token.name in self.gone:
+    def remove_token(self, token: Token) -> None:
+        """Remove a token, once, with its timer and its wait."""
+        if token.name in self.removed:
             return
-        self.gone.add(token.name)
+        self.removed.add(token.name)
         if token.state == RUN:
             self.active -= 1
         elif token.state == WAITS:
-            self.ops.append(("unwait", signal_of(self.shape.nodes[token.node], token.name), token.name))
-        self.untimer(token_timer(token.name))
-        self.ops.append(("drop", token.name))
+            self.ops.append((REMOVE_WAIT, signal_of(self.shape.nodes[token.node], token.name), token.name))
+        self.disarm_timer(token_timer(token.name))
+        self.ops.append((REMOVE_TOKEN, token.name))
 
-    def clear(self, place: str) -> None:
-        """Drop all that is at a place: its token, and its open scope with all that is in it."""
+    def clear_place(self, place: str) -> None:
+        """Remove everything at a place: its token, and its open scope with its branches."""
         known = self.run.places.get(place)
-        if known is None:  # a branch that was dropped before, or never begun
+        if known is None:  # a branch that was removed before, or has not begun
             return
         if known.token is not None:
-            self.drop(self.run.tokens[known.token])
-        if known.opened is not None and known.opened not in self.gone:
+            self.remove_token(self.run.tokens[known.token])
+        if known.opened is not None and known.opened not in self.removed:
             for branch in range(self.run.scopes[known.opened].width):
-                self.clear(f"{known.opened}[{branch}]/")
-            self.close(known.opened)
+                self.clear_place(f"{known.opened}[{branch}]/")
+            self.close_scope(known.opened)
 
-    def untimer(self, timer: str) -> None:
+    def disarm_timer(self, timer: str) -> None:
         """Disarm a timer, once."""
-        if timer in self.run.timers and timer not in self.disarmed:
-            self.disarmed.add(timer)
-            self.ops.append(("untimer", timer))
+        if timer in self.run.timers and timer not in self.removed_timers:
+            self.removed_timers.add(timer)
+            self.ops.append((DISARM_TIMER, timer))
 
     # Failing.
 
@@ -282,31 +309,32 @@ class PatchBuilder:
         token: Token | None = None,
         final: bool = False,
     ) -> None:
-        """Hand a failure for good to its handler: the node's error edge, then each enclosing scope's.
+        """Handle a failure that is not retried: by the node's error edge, else by the scopes around it, inside out.
 
-        A `final` failure begins no frame anew.
-        Without a handler nothing is dropped: the run is failed, and its tokens stay for a resume.
+        A `final` failure restarts no frame. Without a handler the run fails; its tokens stay for a resume.
         """
         failure = _without_chain(failure)
-        handler = self._handler(place, node, failure, own=own, final=final)
-        if handler is None or TOOL not in (node.kind, node.asks):  # a tool's failure is shown as its call's result
-            self.event("error", node.name, token.name if token else "", None, failure=failure[1], message=failure[2])
+        handler = self._find_handler(place, node, failure, own=own, final=final)
+        if handler is None or TOOL not in (node.kind, node.asks):  # a tool's failure is shown as the result of its call
+            self.add_event(
+                "error", node.name, token.name if token else "", None, failure=failure[1], message=failure[2]
+            )
         if handler is None:
-            return self._break(failure, token)
-        if handler.kind == "again":
-            return self._again(handler.place, handler.failure)
-        self.clear(handler.place)
-        index = self.value(handler.failure)
-        if handler.kind == "edge":
+            return self._fail_run(failure, token)
+        if handler.kind == _RESTART:
+            return self._restart_frame(handler.place, handler.failure)
+        self.clear_place(handler.place)
+        index = self.add_value(handler.failure)
+        if handler.kind == _FOLLOW_ERROR_EDGE:
             return self.enter(handler.place, handler.target, index)
-        return self._arrive(handler.place, index, succeeded=False)
+        return self._end_branch(handler.place, index, succeeded=False)
 
-    def _handler(
+    def _find_handler(
         self, place: str, node: NodeShape, failure: FailureFields, *, own: bool, final: bool
     ) -> _Handler | None:
         run, nodes = self.run, self.shape.nodes
         if own and node.error is not None:
-            return _Handler("edge", place, node.error, failure)
+            return _Handler(_FOLLOW_ERROR_EDGE, place, node.error, failure)
         while True:
             known = run.places[place]
             if known.scope is None:
@@ -314,51 +342,53 @@ class PatchBuilder:
             scope, opener = run.scopes[known.scope], nodes[run.scopes[known.scope].node]
             error = opener.error
             if scope.frame:
-                if opener.retry is not None and scope.tried < opener.retry.attempts and not final:
-                    return _Handler("again", scope.place, "", failure)
+                if opener.retry is not None and scope.attempt < opener.retry.attempts and not final:
+                    return _Handler(_RESTART, scope.place, "", failure)
             else:
                 join = nodes[opener.join or ""]
                 left = scope.width - len(scope.failures) - 1
                 if join.collect or (join.wait is not None and left >= join.wait):
-                    return _Handler("tolerate", place, "", failure)
+                    return _Handler(_TOLERATE, place, "", failure)
                 if join.wait is not None:
-                    failure = cannot_reach(join, f"{len(scope.failures) + 1} of {scope.width} branches failed", failure)
+                    failure = unreachable_join(
+                        join, f"{len(scope.failures) + 1} of {scope.width} branches failed", failure
+                    )
                 error = error or join.error
             if error is not None:
-                return _Handler("edge", scope.place, error, failure)
+                return _Handler(_FOLLOW_ERROR_EDGE, scope.place, error, failure)
             place = scope.place
 
-    def _again(self, place: str, failure: FailureFields) -> None:
-        """Begin a failed frame anew, under a new visit, after the pause of its retry policy."""
+    def _restart_frame(self, place: str, failure: FailureFields) -> None:
+        """Begin a failed frame again, as a new visit, after the pause of its retry policy."""
         name = self.run.places[place].opened
         assert name is not None
         scope = self.run.scopes[name]
         node = self.shape.nodes[scope.node]
-        self.clear(place)
-        index = self.value(scope.value)
-        visit = self._visit(place, node, index)
+        self.clear_place(place)
+        index = self.add_value(scope.value)
+        visit = self._count_visit(place, node, index)
         if visit is None:
             return
-        again = f"{place}{node.local}#{visit}"
-        pause = delay_ms(node, again, scope.tried, None)
-        self.ops.append(("token", place, node.name, node.local, visit, index, RETRY, scope.tried + 1))
-        self.ops.append(("timer", token_timer(again), self.at + pause))
-        self.event("retry", node.name, again, None, tried=scope.tried, delay_ms=pause, message=failure[2])
+        token = f"{place}{node.local}#{visit}"
+        pause = retry_delay_ms(node, token, scope.attempt, None)
+        self.ops.append((PUT_TOKEN, place, node.name, node.local, visit, index, RETRY, scope.attempt + 1))
+        self.ops.append((ARM_TIMER, token_timer(token), self.at + pause))
+        self.add_event("retry", node.name, token, None, tried=scope.attempt, delay_ms=pause, message=failure[2])
 
-    def _break(self, failure: FailureFields, token: Token | None) -> None:
+    def _fail_run(self, failure: FailureFields, token: Token | None) -> None:
         if token is not None:
-            self.ops.append(("state", token.name, BROKEN, token.attempt, token.tried))
+            self.ops.append((SET_STATE, token.name, FAILED_TOKEN, token.attempt, token.attempts_since_armed))
             if token.state == RUN:
                 self.active -= 1
             elif token.state == WAITS:
-                self.ops.append(("unwait", signal_of(self.shape.nodes[token.node], token.name), token.name))
-                self.untimer(token_timer(token.name))
-        self.ops.append(("error", self.value(failure)))
+                self.ops.append((REMOVE_WAIT, signal_of(self.shape.nodes[token.node], token.name), token.name))
+                self.disarm_timer(token_timer(token.name))
+        self.ops.append((SET_ERROR, self.add_value(failure)))
         self.status = FAILED
 
 
 def _without_chain(failure: FailureFields) -> FailureFields:
-    """Cut what a failure was given if that is a failure: a loop over an error edge would nest without end."""
+    """Cut the input of a failure that is itself the input of a failure: a loop over error edges would nest for ever."""
     given = failure[4]
     if type(given) is not tuple or given[4] is None:
         return failure

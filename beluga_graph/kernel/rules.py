@@ -1,4 +1,4 @@
-"""Small rules that every decision shares: names of timers, limits in force, pauses between attempts."""
+"""Small rules that several decisions share: names of timers and signals, limits, pauses between attempts."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = [
     "RETRY_AFTER_MS_MAX",
     "RUN_TIMER",
     "answer_signal",
-    "cannot_reach",
-    "delay_ms",
+    "get_limit",
     "is_answer",
-    "limit",
+    "retry_delay_ms",
     "scope_timer",
     "signal_of",
     "token_timer",
+    "unreachable_join",
 ]
 
 RETRY_AFTER_MS_MAX = 120_000
@@ -28,56 +28,56 @@ _ANSWER = "approval:"
 
 
 def token_timer(token: str) -> str:
-    """Name the timer of a token: a retry, a pause, or the timeout of a wait."""
+    """Return the name of a token's timer: of a retry, a pause, or the timeout of a wait."""
     return f"t:{token}"
 
 
 def scope_timer(scope: str) -> str:
-    """Name the timer of a scope: the deadline of a frame, or the timeout of a join."""
+    """Return the name of a scope's timer: the deadline of a frame, or the timeout of a join."""
     return f"s:{scope}"
 
 
 def answer_signal(token: str) -> str:
-    """Name the signal that answers a token's question: each has its own, so no answer reaches another question."""
+    """Return the name of the signal that answers a token's question. Each question has its own."""
     return f"{_ANSWER}{token}"
 
 
 def is_answer(signal: str | None) -> bool:
-    """Tell whether a signal answers a question."""
+    """Return whether a signal is the answer to a question."""
     return signal is not None and signal.startswith(_ANSWER)
 
 
 def signal_of(node: NodeShape, token: str) -> str | None:
-    """Return the name of the signal that a token at a wait waits for."""
+    """Return the name of the signal that a token at this wait needs."""
     return answer_signal(token) if node.asks else node.signal
 
 
-def limit(shape: Shape, run: Snapshot, name: str) -> int:
-    """Return a limit in force: the run's own, else the graph's."""
+def get_limit(shape: Shape, run: Snapshot, name: str) -> int:
+    """Return a limit: the run's own, else the graph's."""
     own = run.limits.get(name)
     return shape.limits[name] if own is None else own
 
 
-def cannot_reach(join: NodeShape, why: str, cause: FailureFields | None) -> FailureFields:
-    """Return the failure of a join that will not get the successes it waits for."""
+def unreachable_join(join: NodeShape, why: str, cause: FailureFields | None) -> FailureFields:
+    """Return the failure of a join that cannot get the successes it waits for."""
     because = f"; the last failure: {cause[1]}: {cause[2]}" if cause else ""
     message = f"join {join.name!r} needs {join.wait} successes and {why}{because}"
     return (join.name, "JoinUnreachable", message, 1, cause[4] if cause else None)
 
 
-def delay_ms(node: NodeShape, token: str, tried: int, asked_ms: int | None) -> int:
+def retry_delay_ms(node: NodeShape, token: str, attempts: int, requested_ms: int | None) -> int:
     """Return the pause before the next attempt: exponential, capped, with jitter.
 
-    The jitter is a checksum of token and attempt, so every owner and every replay computes the same pause.
-    What a provider asked for is honoured up to `RETRY_AFTER_MS_MAX`.
+    The jitter is a checksum of token and attempt, so every owner and every replay computes the same pause. A
+    provider's request for a longer pause is honoured up to `RETRY_AFTER_MS_MAX`.
     """
     retry = node.retry
     assert retry is not None
     pause = float(min(retry.initial_ms, retry.maximum_ms))
-    for _ in range(1, tried):
+    for _ in range(1, attempts):
         if pause in (0, retry.maximum_ms):
             break
         pause = min(pause * retry.factor, float(retry.maximum_ms))
-    spread = crc32(f"{token}:{tried}".encode("utf-8", "surrogatepass")) / 0xFFFFFFFF * 2 - 1  # in [-1, 1]
+    spread = crc32(f"{token}:{attempts}".encode("utf-8", "surrogatepass")) / 0xFFFFFFFF * 2 - 1  # in [-1, 1]
     pause *= 1 + retry.jitter * spread
-    return max(int(pause), min(asked_ms or 0, RETRY_AFTER_MS_MAX))
+    return max(int(pause), min(requested_ms or 0, RETRY_AFTER_MS_MAX))

@@ -1,11 +1,11 @@
 """The snapshot: a whole run as data, and `apply`, the only way in which it changes.
 
-A *place* is where one thread of control is: the run itself, one branch of a fan-out, or the inside of a
-frame. It holds one token or one open scope (both while a join runs), its visit counters, and its layer of
-state: absolute values where a frame owns state, one combined update per field in a branch.
+A *place* is the position of one thread of control: the run itself, one branch of a fan-out, or the inside of a
+frame. It holds one token or one open scope (both while a join runs), its visit counters, and its layer of state:
+absolute values where a frame owns the state, one combined update per field in a branch.
 
-Structural names: a token is `place node#visit`, a scope has the name of the token or frame that opened it,
-and branch `i` of a scope is the place `scope[i]/`. The run itself is the place `""`.
+Names are structural. A token is named `<place><node>#<visit>`, a scope has the name of the token or frame that
+opened it, and branch `i` of a scope is the place `<scope>[i]/`. The run itself is the place `""`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from beluga_graph.kernel import ops
 from beluga_graph.kernel.tokens import (
-    BROKEN,
     CANCELLED,
     COMPLETED,
     FAILED,
+    FAILED_TOKEN,
     RETRY,
     RUN,
     RUNNING,
@@ -31,10 +32,10 @@ from beluga_graph.kernel.tokens import (
 from beluga_graph.kernel.types import Op, Patch, Value
 
 __all__ = [
-    "BROKEN",
     "CANCELLED",
     "COMPLETED",
     "FAILED",
+    "FAILED_TOKEN",
     "RETRY",
     "RULES",
     "RUN",
@@ -48,11 +49,11 @@ __all__ = [
     "Token",
 ]
 
-RULES = 1  # the version of `advance` that a new run is decided by
+RULES = 1  # the version of `advance` that decides new runs
 
 
 class Snapshot:
-    """A run, whole. Changed by `apply` alone; everything in it is scalars, tuples, lists and dicts of them."""
+    """A whole run. Only `apply` changes it; it consists of scalars, tuples, lists and dicts."""
 
     __slots__ = (
         "active",
@@ -97,8 +98,8 @@ class Snapshot:
         self.started_ms = started_ms
         self.input = value
         self.context = context
-        self.limits = limits or {}  # what this run overrides of the graph's limits
-        self.session = session  # the conversation that this run goes on with, as plain data
+        self.limits = limits or {}  # the run's overrides of its graph's limits
+        self.session = session  # the conversation that this run continues, as plain data
         self.seq = 0
         self.steps = 0  # finished nodes
         self.status = RUNNING
@@ -109,29 +110,29 @@ class Snapshot:
         self.scopes: dict[str, Scope] = {}
         self.places: dict[str, Place] = {"": Place(None, 0)}
         self.timers: dict[str, int] = {}
-        self.inbox: dict[str, int] = {}  # per signal name: how many were consumed
-        self.waits: dict[str, list[str]] = {}  # per signal name: the waiting tokens, oldest first
+        self.inbox: dict[str, int] = {}  # by signal name: how many signals the run has consumed
+        self.waits: dict[str, list[str]] = {}  # by signal name: the waiting tokens, oldest first
         self.usage: dict[str, int] = {}
         self.reason = ""  # why the last loop ended
 
     @property
     def ended(self) -> bool:
-        """Whether nothing can change the run any more."""
+        """Whether nothing can change the run any more: it completed or was cancelled."""
         return self.status in (COMPLETED, CANCELLED)
 
     def apply(self, patch: Patch) -> None:
-        """Make every change of `patch`, in order. Its cost is the number of changes, whatever the run's size."""
+        """Apply every operation of `patch`, in order. The cost is the number of operations, not the size of the run."""
         values = patch.values
         for op in patch.ops:
             _APPLY[op[0]](self, op, values)
         self.seq += 1
 
     def layers(self, place: str) -> list[str]:
-        """Return the places whose state a token at `place` sees, the owner of the state first."""
+        """Return the places whose state a token at `place` sees, beginning with the owner of the state."""
         found = [place]
         while (scope := self.places[place].scope) is not None:
             opener = self.scopes[scope]
-            if opener.frame:  # a frame has its own state, or none
+            if opener.frame:  # a frame has a state of its own, or none at all
                 break
             place = opener.place
             found.append(place)
@@ -139,7 +140,7 @@ class Snapshot:
         return found
 
     def to_plain(self) -> dict[str, Any]:
-        """Return the run as plain data: what a full snapshot on disk holds."""
+        """Return the run as plain data, as a full snapshot on disk holds it."""
         plain = {name: getattr(self, name) for name in _SCALARS}
         plain["tokens"] = [tuple(token) for token in self.tokens.values()]
         plain["scopes"] = {n: [getattr(s, part) for part in Scope.__slots__] for n, s in self.scopes.items()}
@@ -148,9 +149,9 @@ class Snapshot:
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Snapshot:
-        """Rebuild a run from `to_plain`, or from what its encoding gives back (tuples for lists).
+        """Rebuild a run from the result of `to_plain`, also after decoding, which makes tuples of lists.
 
-        Raises `KeyError`, `ValueError` or `TypeError` if `plain` is no snapshot.
+        Raises `KeyError`, `ValueError` or `TypeError` if `plain` is not a snapshot.
         """
         self = cls.__new__(cls)
         for name in _SCALARS:
@@ -169,7 +170,7 @@ _SCALARS = tuple(name for name in Snapshot.__slots__ if name not in _STRUCTURED)
 
 
 def _rebuild(cls: type[_Record], parts: Any) -> _Record:
-    if cls is Place and len(parts) == len(cls.__slots__) - 1:  # stored before places knew their item
+    if cls is Place and len(parts) == len(cls.__slots__) - 1:  # stored by a release whose places had no item
         parts = (*parts, None)
     record = cls.__new__(cls)
     for name, value in zip(cls.__slots__, parts, strict=True):
@@ -177,208 +178,218 @@ def _rebuild(cls: type[_Record], parts: Any) -> _Record:
     return record
 
 
-# The primitive changes. Each takes the operands that follow its name in the operation.
-# A patch is the truth, so none of these consults a plan or decides anything.
+# One function per kind of operation. None of them consults a plan or decides anything: the patch has decided.
 
 
-def _token(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    """Put a token: place, node, local name, visit, value index, state, tried."""
-    _, place_name, node, local, visit, index, state, tried = op
+def _put_token(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    _, place_name, node, local, visit, index, state, attempts_since_armed = op
     place = run.places[place_name]
     if not place.visits:
-        _note_item(run, place, values[index])
+        _keep_item(run, place, values[index])
     place.visits[local] = visit
     name = f"{place_name}{local}#{visit}"
-    run.tokens[name] = Token(name, node, place_name, values[index], state, 1, tried)
+    run.tokens[name] = Token(name, node, place_name, values[index], state, 1, attempts_since_armed)
     place.token = name
     if state == RUN:
         run.active += 1
 
 
-def _drop(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    token = run.tokens.pop(op[1])
+def _remove_token(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    _, name = op
+    token = run.tokens.pop(name)
     run.places[token.place].token = None
     if token.state == RUN:
         run.active -= 1
 
 
-def _state(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    """Change what a token is doing: name, state, attempt, tried."""
-    _, name, state, attempt, tried = op
+def _set_state(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    _, name, state, attempt, attempts_since_armed = op
     token = run.tokens[name]
-    counted = token.interruptions if attempt == token.attempt else 0  # no owner died at the new attempt yet
-    run.tokens[name] = token._replace(state=state, attempt=attempt, tried=tried, interruptions=counted)
+    interruptions = token.interruptions if attempt == token.attempt else 0  # no owner has died in a new attempt yet
+    run.tokens[name] = token._replace(
+        state=state, attempt=attempt, attempts_since_armed=attempts_since_armed, interruptions=interruptions
+    )
     run.active += (state == RUN) - (token.state == RUN)
 
 
-def _receive(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    """Give a waiting token the payload, for its body to check."""
+def _receive_payload(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    """Let a waiting token's body check the payload, which replaces the token's value."""
     _, name, index = op
     run.tokens[name] = run.tokens[name]._replace(state=RUN, value=values[index])
     run.active += 1
 
 
-def _answer(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    """Give a token that asks the answer, for its body to check, beside the value that it asks about."""
+def _receive_answer(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    """Let a waiting token's body check the answer, which is kept beside the value that the question is about."""
     _, name, index = op
     run.tokens[name] = run.tokens[name]._replace(state=RUN, answer=values[index])
     run.active += 1
 
 
-def _interrupt(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    """Count what a token's node was interrupted by: name, and how often in all; without that, once more."""
-    token = run.tokens[op[1]]
-    run.tokens[op[1]] = token._replace(interruptions=op[2] if len(op) > 2 else token.interruptions + 1)
+def _count_interruption(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    """Set the number of interruptions; without an operand for it, add one."""
+    _, name, *total = op
+    token = run.tokens[name]
+    run.tokens[name] = token._replace(interruptions=total[0] if total else token.interruptions + 1)
 
 
-def _open(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    """Open a scope: place, node, local name, visit, frame, width, value index, tried, queued branches."""
-    _, place_name, node, local, visit, frame, width, index, tried, queued = op
+def _open_scope(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    _, place_name, node, local, visit, is_frame, width, index, attempt, queue = op
     place = run.places[place_name]
     if not place.visits:
-        _note_item(run, place, values[index])
+        _keep_item(run, place, values[index])
     place.visits[local] = visit
     name = f"{place_name}{local}#{visit}"
-    scope = run.scopes[name] = Scope(node, place_name, frame, width, values[index], tried)
-    for branch, target, item in queued:
+    scope = run.scopes[name] = Scope(node, place_name, is_frame, width, values[index], attempt)
+    for branch, target, item in queue:
         scope.queue[branch] = (target, values[item])
     place.opened = name
 
 
-def _note_item(run: Snapshot, place: Place, value: Value) -> None:
-    """Keep what a fan-out's branch begins with, for a join that collects its failure."""
+def _keep_item(run: Snapshot, place: Place, value: Value) -> None:
+    """Keep the value that a fan-out's branch begins with, for a join that collects the branch's failure."""
     if place.scope is not None and not run.scopes[place.scope].frame:
         place.item = value
 
 
-def _branch(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    """Begin a branch: scope, branch."""
+def _begin_branch(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
     _, scope, branch = op
     run.places[f"{scope}[{branch}]/"] = Place(scope, branch)
     run.scopes[scope].queue.pop(branch, None)
 
 
-def _arrive(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    """A branch ended: scope, branch, value index, whether it succeeded."""
+def _end_branch(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
     _, name, branch, index, succeeded = op
     scope = run.scopes[name]
     (scope.results if succeeded else scope.failures)[branch] = values[index]
-    if isinstance(values[index], bytes):  # no failure
+    if isinstance(values[index], bytes):  # not a failure: no join will ask for the item
         run.places[f"{name}[{branch}]/"].item = None
 
 
-def _close(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    name = op[1]
+def _clear_queue(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    _, scope = op
+    run.scopes[scope].queue.clear()
+
+
+def _close_scope(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    _, name = op
     scope = run.scopes.pop(name)
     run.places[scope.place].opened = None
     for branch in range(scope.width):
         run.places.pop(f"{name}[{branch}]/", None)
 
 
-def _unqueue(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    run.scopes[op[1]].queue.clear()
+def _set_field(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    _, place, field, index = op
+    run.places[place].fields[field] = values[index]
 
 
-def _set(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    run.places[op[1]].fields[op[2]] = values[op[3]]
+def _append_items(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    _, place, field, count = op
+    lengths = run.places[place].lengths
+    lengths[field] = lengths.get(field, 0) + count
 
 
-def _append(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    lengths = run.places[op[1]].lengths
-    lengths[op[2]] = lengths.get(op[2], 0) + op[3]
+def _arm_timer(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    _, timer, due = op
+    run.timers[timer] = due
 
 
-def _timer(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    run.timers[op[1]] = op[2]
+def _disarm_timer(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    _, timer = op
+    del run.timers[timer]
 
 
-def _untimer(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    del run.timers[op[1]]
+def _add_wait(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    _, signal, token = op
+    run.waits.setdefault(signal, []).append(token)
 
 
-def _wait(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    run.waits.setdefault(op[1], []).append(op[2])
-
-
-def _unwait(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    waiting = run.waits[op[1]]
-    waiting.remove(op[2])
+def _remove_wait(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    _, signal, token = op
+    waiting = run.waits[signal]
+    waiting.remove(token)
     if not waiting:
-        del run.waits[op[1]]
+        del run.waits[signal]
 
 
-def _inbox(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    run.inbox[op[1]] = op[2]
+def _set_consumed(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    _, signal, count = op
+    run.inbox[signal] = count
 
 
-def _status(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    run.status = op[1]
+def _set_status(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    _, run.status = op
 
 
-def _output(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    run.output = values[op[1]]
+def _set_output(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    _, index = op
+    run.output = values[index]
 
 
-def _error(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    run.error = None if op[1] is None else values[op[1]]
+def _set_error(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    _, index = op
+    run.error = None if index is None else values[index]
 
 
-def _plan(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    run.plan = op[1]
+def _set_plan(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    _, run.plan = op
 
 
-def _rename(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    """Stand at nodes of other names: the new node by token and by scope; visits by place and local name."""
-    for name, node in op[1]:
+def _rename_nodes(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    _, tokens, scopes, visits = op
+    for name, node in tokens:
         run.tokens[name] = run.tokens[name]._replace(node=node)
-    for name, node in op[2]:
+    for name, node in scopes:
         run.scopes[name].node = node
-    for place, local, visits in op[3]:
-        run.places[place].visits[local] = visits
+    for place, local, count in visits:
+        run.places[place].visits[local] = count
 
 
-def _finish(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+def _count_step(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
     run.steps += 1
 
 
-def _usage(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    run.usage[op[1]] = run.usage.get(op[1], 0) + op[2]
+def _add_usage(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    _, name, amount = op
+    run.usage[name] = run.usage.get(name, 0) + amount
 
 
-def _limit(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    run.limits[op[1]] = op[2]
+def _set_reason(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    _, run.reason = op
 
 
-def _reason(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    run.reason = op[1]
+def _set_limit(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    _, name, value = op
+    run.limits[name] = value
 
 
 _APPLY: dict[str, Callable[[Snapshot, Op, tuple[Value, ...]], None]] = {
-    "token": _token,
-    "drop": _drop,
-    "state": _state,
-    "receive": _receive,
-    "answer": _answer,
-    "interrupt": _interrupt,
-    "open": _open,
-    "branch": _branch,
-    "arrive": _arrive,
-    "close": _close,
-    "unqueue": _unqueue,
-    "set": _set,
-    "append": _append,
-    "timer": _timer,
-    "untimer": _untimer,
-    "wait": _wait,
-    "unwait": _unwait,
-    "inbox": _inbox,
-    "status": _status,
-    "output": _output,
-    "error": _error,
-    "plan": _plan,
-    "rename": _rename,
-    "finish": _finish,
-    "usage": _usage,
-    "reason": _reason,
-    "limit": _limit,
+    ops.PUT_TOKEN: _put_token,
+    ops.REMOVE_TOKEN: _remove_token,
+    ops.SET_STATE: _set_state,
+    ops.RECEIVE_PAYLOAD: _receive_payload,
+    ops.RECEIVE_ANSWER: _receive_answer,
+    ops.COUNT_INTERRUPTION: _count_interruption,
+    ops.OPEN_SCOPE: _open_scope,
+    ops.BEGIN_BRANCH: _begin_branch,
+    ops.END_BRANCH: _end_branch,
+    ops.CLEAR_QUEUE: _clear_queue,
+    ops.CLOSE_SCOPE: _close_scope,
+    ops.SET_FIELD: _set_field,
+    ops.APPEND_ITEMS: _append_items,
+    ops.ARM_TIMER: _arm_timer,
+    ops.DISARM_TIMER: _disarm_timer,
+    ops.ADD_WAIT: _add_wait,
+    ops.REMOVE_WAIT: _remove_wait,
+    ops.SET_CONSUMED: _set_consumed,
+    ops.SET_STATUS: _set_status,
+    ops.SET_OUTPUT: _set_output,
+    ops.SET_ERROR: _set_error,
+    ops.SET_PLAN: _set_plan,
+    ops.RENAME_NODES: _rename_nodes,
+    ops.COUNT_STEP: _count_step,
+    ops.ADD_USAGE: _add_usage,
+    ops.SET_REASON: _set_reason,
+    ops.SET_LIMIT: _set_limit,
 }

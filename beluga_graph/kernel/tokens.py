@@ -1,4 +1,4 @@
-"""What a snapshot is made of: tokens, the scopes that they open, the places where they are."""
+"""The parts of a snapshot: tokens, the scopes that they open, and the places where they are."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import NamedTuple
 from beluga_graph.kernel.types import Value
 
 __all__ = [
-    "BROKEN",
     "CANCELLED",
     "COMPLETED",
     "FAILED",
+    "FAILED_TOKEN",
     "RETRY",
     "RUN",
     "RUNNING",
@@ -22,55 +22,66 @@ __all__ = [
     "Token",
 ]
 
+# The status of a run.
 RUNNING, WAITING, COMPLETED, FAILED, CANCELLED = "running", "waiting", "completed", "failed", "cancelled"
 
-# What a token is doing.
-RUN, RETRY, WAIT, SLEEP, BROKEN = "run", "retry", "wait", "sleep", "broken"
+# The state of a token. `FAILED_TOKEN` is stored as "broken".
+RUN, RETRY, WAIT, SLEEP, FAILED_TOKEN = "run", "retry", "wait", "sleep", "broken"
 
 
 class Token(NamedTuple):
-    """One thread of control: it stands at one node and carries one value."""
+    """One thread of control, at one node, with one value. Stored as a row, so new fields go last."""
 
     name: str
     node: str
     place: str
     value: Value
     state: str  # run | retry | wait | sleep | broken
-    attempt: int = 1  # grows with each failed attempt, also over a resumed failure
-    tried: int = 1  # attempts since the node was armed: what the retry policy counts
+    attempt: int = 1  # grows with each failed attempt, also across a resume of the failed run
+    attempts_since_armed: int = 1  # what the retry policy counts: a resume arms the node again
     interruptions: int = 0  # how often an owner died while the node ran
-    answer: Value | None = None  # what a person answered about the value, while that is being checked
+    answer: Value | None = None  # a person's answer about the value, while the node's body checks it
 
 
 class Scope:
-    """What a fan-out opens and its join closes; or, with one branch and no join, a frame."""
+    """The branches that a fan-out opens and its join closes; or, with one branch and no join, a frame."""
 
-    __slots__ = ("failures", "frame", "node", "place", "queue", "results", "tried", "value", "width")
+    # In stored order, which never changes: a new one goes last.
+    __slots__ = ("failures", "frame", "node", "place", "queue", "results", "attempt", "value", "width")  # noqa: RUF023
 
-    def __init__(self, node: str, place: str, frame: bool, width: int, value: Value, tried: int) -> None:  # noqa: FBT001
+    def __init__(self, node: str, place: str, frame: bool, width: int, value: Value, attempt: int) -> None:  # noqa: FBT001
         self.node = node
         self.place = place  # where it was opened
         self.frame = frame
         self.width = width
-        self.value = value  # what came in: the input of a retry of the whole, and of its failure
-        self.tried = tried  # frames: how often the whole was begun
-        self.results: dict[int, Value] = {}  # by branch, of those that succeeded
-        self.failures: dict[int, Value] = {}  # by branch, of those whose failure the join tolerates
-        self.queue: dict[int, tuple[int, Value]] = {}  # branches that wait for a free place: target, value
+        self.value = value  # the input: a retry of a frame begins with it, and a failure reports it
+        self.attempt = attempt  # frames: counts how often the frame was begun
+        self.results: dict[int, Value] = {}  # by branch: those that succeeded
+        self.failures: dict[int, Value] = {}  # by branch: failures that the join tolerates
+        # By branch, those that wait for a free slot: target and value. Always the last branches, in order.
+        self.queue: dict[int, tuple[int, Value]] = {}
+
+    @property
+    def next_branch(self) -> int:
+        """The first branch in the queue.
+
+        `next(iter(queue))` would pass over the slots of all that were removed before, which is quadratic.
+        """
+        return self.width - len(self.queue)
 
 
 class Place:
-    """Where one thread of control is."""
+    """The position of one thread of control."""
 
-    # In the order in which they are stored: a new one goes last, and what was stored without it lacks it.
+    # In stored order, which never changes: a new one goes last, and older records lack it.
     __slots__ = ("branch", "fields", "lengths", "opened", "scope", "token", "visits", "item")  # noqa: RUF023
 
     def __init__(self, scope: str | None, branch: int) -> None:
-        self.scope = scope  # the scope that this is a branch of; None for the run itself
+        self.scope = scope  # the scope that has this place as a branch; None for the run itself
         self.branch = branch
         self.token: str | None = None
         self.opened: str | None = None  # the scope that is open here
         self.visits: dict[str, int] = {}
         self.fields: dict[str, Value] = {}
-        self.lengths: dict[str, int] = {}  # append fields: items in this layer
-        self.item: Value | None = None  # a fan-out's branch: the value that it began with, till it gives another
+        self.lengths: dict[str, int] = {}  # append fields: the number of items in this layer
+        self.item: Value | None = None  # a fan-out's branch: the value it began with, until it succeeds

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from beluga_graph.errors import BadRename
-from beluga_graph.kernel.renames import renamed
+from beluga_graph.kernel.renames import rename_path
 from beluga_graph.kernel.shape import NodeShape, Shape
 from beluga_graph.kernel.types import Renames
 from beluga_graph.plan.approvals import APPROVAL, ASKS
@@ -35,18 +35,18 @@ def renamed_shape(old: Shape, new: Shape, renames: Renames) -> Shape:
         if before not in old.nodes:
             rule = "the graph that the run stands in has no such node"
             raise BadRename(old.name, f"rename of {before!r}", rule, f"its nodes are {_listed(old)}")
-        if renamed(_frame(before), renames) != _frame(after):
+        if rename_path(_frame(before), renames) != _frame(after):
             rule = f"it would leave its frame {_frame(before)!r} as {after!r}"
             raise BadRename(old.name, f"rename of {before!r}", rule, "a node is renamed within its frame")
     check_new_names(new, renames)
     known: dict[str, str] = {}
     for path in old.nodes:
-        name = renamed(path, renames)
+        name = rename_path(path, renames)
         if name in new.nodes and known.setdefault(name, path) != path:
             rule = f"both {known[name]!r} and {path!r} would be {name!r}"
             raise BadRename(old.name, f"rename to {name!r}", rule, "rename both, or take a name that was not in use")
     nodes = (_renamed_node(node, renames) for node in old.nodes.values())
-    return replace(old, entry=renamed(old.entry, renames), nodes={node.name: node for node in nodes})
+    return replace(old, entry=rename_path(old.entry, renames), nodes={node.name: node for node in nodes})
 
 
 def check_new_names(new: Shape, renames: Renames) -> None:
@@ -71,19 +71,19 @@ def likely_renames(old: Shape, new: Shape) -> dict[str, str]:
 
 def _renamed_node(node: NodeShape, renames: Renames) -> NodeShape:
     def name(path: str | None) -> str | None:
-        return None if path is None else renamed(path, renames)
+        return None if path is None else rename_path(path, renames)
 
-    path = renamed(node.name, renames)
+    path = rename_path(node.name, renames)
     return replace(
         node,
         name=path,
         local=path.rpartition("/")[2],
-        frame=renamed(node.frame, renames),
+        frame=rename_path(node.frame, renames),
         target=name(node.target),
-        routes=tuple((route, renamed(target, renames), kind) for route, target, kind in node.routes),
+        routes=tuple((route, rename_path(target, renames), kind) for route, target, kind in node.routes),
         error=name(node.error),
         join=name(node.join),
-        branches=tuple(renamed(target, renames) for target in node.branches),
+        branches=tuple(rename_path(target, renames) for target in node.branches),
         entry=name(node.entry),
     )
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from beluga_graph.events import Event, make_event, revive, stored_events
 from beluga_graph.kernel.snapshot import Snapshot, Token
-from beluga_graph.kernel.transition import Change
 from beluga_graph.kernel.triggers import RunNode
 from beluga_graph.kernel.types import Patch
+from beluga_graph.kernel.work import WorkChange
 from beluga_graph.plan import Plan
 from beluga_graph.runtime.watcher import Watcher
 from beluga_graph.storage.committer import Line
@@ -222,7 +222,7 @@ class Step:
         scheduler: Scheduler,
         live: ActiveRun,
         patch: Patch,
-        change: Change,
+        change: WorkChange,
         ops: Sequence[Op],
         hand: NodeTask | None,
     ) -> None:

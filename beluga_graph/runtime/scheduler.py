@@ -19,9 +19,9 @@ from beluga_graph.errors import LeaseLost, RunError
 from beluga_graph.execution.attempt import Attempt, ExecutionResources
 from beluga_graph.execution.executor import run_attempt
 from beluga_graph.execution.result import AttemptResult
-from beluga_graph.kernel.rules import limit, signal_of
+from beluga_graph.kernel.rules import get_limit, signal_of
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, RUN, WAIT, Token
-from beluga_graph.kernel.transition import advance, changes, work
+from beluga_graph.kernel.transition import advance
 from beluga_graph.kernel.triggers import (
     ArmTimer,
     AwaitSignal,
@@ -33,6 +33,7 @@ from beluga_graph.kernel.triggers import (
     Trigger,
     Work,
 )
+from beluga_graph.kernel.work import diff_work, list_work
 from beluga_graph.runtime.active_run import ActiveRun, InFlight, NodeTask, Step
 from beluga_graph.runtime.outbox_relay import Outbox
 from beluga_graph.runtime.signals import Inbox
@@ -98,7 +99,7 @@ class Scheduler:
             ops += self._status_ops(live, at)
         ops += self.outbox.status_ops(live, trigger, status, at)
         ops += live.history.snapshot_ops(run)
-        step = Step(self, live, patch, changes(shape, run, patch), ops, hand)
+        step = Step(self, live, patch, diff_work(shape, run, patch), ops, hand)
         if ended is not None and ended.error is not None and run.status == FAILED:
             live.cause = ended.error
         last = step.change.whole
@@ -148,7 +149,7 @@ class Scheduler:
 
     async def begin(self, live: ActiveRun) -> None:
         """Begin all that a run must be doing: overdue timers first, so that a deadline fires before a node runs."""
-        everything = work(live.plan.shape, live.snapshot)
+        everything = list_work(live.plan.shape, live.snapshot)
         now = self.clock.now_ms()
         overdue = sorted((due, timer) for timer, due in live.snapshot.timers.items() if due <= now)
         for due, timer in overdue:
@@ -317,7 +318,7 @@ class Scheduler:
 
     def fail_interrupted(self, live: ActiveRun) -> None:
         """Fail the nodes at which too many owners died."""
-        allowed = limit(live.plan.shape, live.snapshot, "max_interruptions")
+        allowed = get_limit(live.plan.shape, live.snapshot, "max_interruptions")
         for token in found_guilty(live.plan.shape, live.snapshot):
             message = f"{token.interruptions} processes ended while the node ran; max_interruptions is {allowed}"
             now = self.clock.now_ms()

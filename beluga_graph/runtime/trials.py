@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from beluga_graph.kernel.rules import limit
+from beluga_graph.kernel.rules import get_limit
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import RUN, Snapshot, Token
 from beluga_graph.kernel.triggers import RunNode, Work
@@ -57,7 +57,7 @@ def needs_trial(shape: Shape, run: Snapshot, token: Token) -> bool:
 
 def found_guilty(shape: Shape, run: Snapshot) -> list[Token]:
     """Return the running tokens that were interrupted more often than is allowed."""
-    allowed = limit(shape, run, "max_interruptions")
+    allowed = get_limit(shape, run, "max_interruptions")
     return [token for token in run.tokens.values() if token.state == RUN and token.interruptions > allowed]
 
 
@@ -83,4 +83,4 @@ def by_interruptions(run: Snapshot, items: list[Work]) -> list[Work]:
 
 def _in_company(shape: Shape, run: Snapshot) -> int:
     """Return how many deaths count against a node although others ran beside it; at least one."""
-    return (limit(shape, run, "max_interruptions") + 1) // 2
+    return (get_limit(shape, run, "max_interruptions") + 1) // 2

@@ -17,6 +17,7 @@ from dataclasses import MISSING, fields
 from typing import Any, TypeAlias
 
 from beluga_graph.events import Event
+from beluga_graph.kernel import ops
 from beluga_graph.kernel.shape import (
     AGENT,
     CHOICE,
@@ -35,10 +36,10 @@ from beluga_graph.kernel.shape import (
 )
 from beluga_graph.kernel.shape import WAIT as WAIT_NODE
 from beluga_graph.kernel.tokens import (
-    BROKEN,
     CANCELLED,
     COMPLETED,
     FAILED,
+    FAILED_TOKEN,
     RETRY,
     RUN,
     RUNNING,
@@ -172,40 +173,40 @@ _route = _is(str, int, bool)
 _failure = _row(_text, _text, _text, _int, _maybe(_value))
 _session = _row(_text, _text, _count, _count, _generation, _text, _text)
 _status = _among(RUNNING, WAITING, COMPLETED, FAILED, CANCELLED)
-_state = _among(RUN, RETRY, WAIT, SLEEP, BROKEN)
+_state = _among(RUN, RETRY, WAIT, SLEEP, FAILED_TOKEN)
 
 
 # Steps.
 
-_OPS: dict[str, Form] = {"interrupt": _row(_text, _text, _few, optional=1)} | {
+_OPS: dict[str, Form] = {ops.COUNT_INTERRUPTION: _row(_text, _text, _few, optional=1)} | {
     name: _row(_text, *operands)
     for name, operands in {
-        "token": (_text, _text, _text, _count, _index, _state, _few),
-        "drop": (_text,),
-        "state": (_text, _state, _few, _few),
-        "receive": (_text, _index),
-        "answer": (_text, _index),
-        "open": (_text, _text, _text, _count, _flag, _few, _index, _few, _many(_row(_few, _few, _index))),
-        "branch": (_text, _few),
-        "arrive": (_text, _few, _index, _flag),
-        "close": (_text,),
-        "unqueue": (_text,),
-        "set": (_text, _text, _index),
-        "append": (_text, _text, _count),
-        "timer": (_text, _count),
-        "untimer": (_text,),
-        "wait": (_text, _text),
-        "unwait": (_text, _text),
-        "inbox": (_text, _count),
-        "status": (_status,),
-        "output": (_index,),
-        "error": (_maybe(_index),),
-        "plan": (_text,),
-        "rename": (_many(_row(_text, _text)), _many(_row(_text, _text)), _many(_row(_text, _text, _count))),
-        "finish": (),
-        "usage": (_text, _int),
-        "reason": (_text,),
-        "limit": (_text, _bound),
+        ops.PUT_TOKEN: (_text, _text, _text, _count, _index, _state, _few),
+        ops.REMOVE_TOKEN: (_text,),
+        ops.SET_STATE: (_text, _state, _few, _few),
+        ops.RECEIVE_PAYLOAD: (_text, _index),
+        ops.RECEIVE_ANSWER: (_text, _index),
+        ops.OPEN_SCOPE: (_text, _text, _text, _count, _flag, _few, _index, _few, _many(_row(_few, _few, _index))),
+        ops.BEGIN_BRANCH: (_text, _few),
+        ops.END_BRANCH: (_text, _few, _index, _flag),
+        ops.CLOSE_SCOPE: (_text,),
+        ops.CLEAR_QUEUE: (_text,),
+        ops.SET_FIELD: (_text, _text, _index),
+        ops.APPEND_ITEMS: (_text, _text, _count),
+        ops.ARM_TIMER: (_text, _count),
+        ops.DISARM_TIMER: (_text,),
+        ops.ADD_WAIT: (_text, _text),
+        ops.REMOVE_WAIT: (_text, _text),
+        ops.SET_CONSUMED: (_text, _count),
+        ops.SET_STATUS: (_status,),
+        ops.SET_OUTPUT: (_index,),
+        ops.SET_ERROR: (_maybe(_index),),
+        ops.SET_PLAN: (_text,),
+        ops.RENAME_NODES: (_many(_row(_text, _text)), _many(_row(_text, _text)), _many(_row(_text, _text, _count))),
+        ops.COUNT_STEP: (),
+        ops.ADD_USAGE: (_text, _int),
+        ops.SET_REASON: (_text,),
+        ops.SET_LIMIT: (_text, _bound),
     }.items()
 }
 
@@ -271,7 +272,7 @@ _PARTS: dict[str, Form] = {
     "place": _text,
     "queue": _table(_few, _row(_few, _value)),
     "results": _table(_few, _value),
-    "tried": _few,
+    "attempt": _few,
     "value": _value,
     "width": _few,
     # Of a place.
@@ -321,6 +322,7 @@ def _holds_together(plain: dict[str, Any]) -> bool:
         places.get("", {"scope": ""})["scope"] is None
         and all(place in places and name.startswith(place) for name, place in tokens.items())
         and all(scope["place"] in places and name.startswith(scope["place"]) for name, scope in scopes.items())
+        and all(_has_last_branches(scope["queue"], scope["width"]) for scope in scopes.values())
         and all(
             (place["token"] is None or place["token"] in tokens)
             and (place["opened"] is None or place["opened"] in scopes)
@@ -329,6 +331,10 @@ def _holds_together(plain: dict[str, Any]) -> bool:
         )
         and all(token in tokens for waiting in plain["waits"].values() for token in waiting)
     )
+
+
+def _has_last_branches(queue: dict[int, Any], width: int) -> bool:
+    return all(map(int.__eq__, queue, range(width - len(queue), width)))
 
 
 # Shapes.

@@ -17,6 +17,7 @@ from beluga_graph.codec import DamagedRecord
 from beluga_graph.errors import BelugaError, RunNotFound
 from beluga_graph.execution.items import KnownItems
 from beluga_graph.execution.result import AttemptResult, NewItems
+from beluga_graph.kernel import ops as kinds
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, Snapshot, Token
@@ -149,7 +150,9 @@ class History:
                 ops += self.blob_ops(ended.blobs)
             if ended.items:
                 ops += self._item_ops(run, ended.items)
-            if ended.messages and ("finish",) in patch.ops:  # else its route was refused: the attempt has failed
+            if (
+                ended.messages and (kinds.COUNT_STEP,) in patch.ops
+            ):  # else its route was refused: the attempt has failed
                 ops += published_ops(self.keys, run, ended.trigger.token, ended.messages, at, created_ms)
         if isinstance(trigger, RunForked):  # what the source was asked, the fork is asked anew
             ops += [self._question(run.tokens[token], at) for token in _asking(run)]
@@ -211,22 +214,28 @@ class History:
         ops: list[Op] = []
         placed: dict[str, Token] | None = None  # read once for all waits: a fan-out may ask ten thousand questions
         for op in patch.ops:
-            kind = op[0]
-            if kind == "timer":
-                ops.append(Put(self.keys.timer(op[2], op[1]), PRESENT))
-            elif kind == "untimer":
-                ops.append(Delete(self.keys.timer(run.timers[op[1]], op[1])))
-            elif kind == "wait" and is_answer(op[1]):
+            kind, *operands = op
+            if kind == kinds.ARM_TIMER:
+                timer, due = operands
+                ops.append(Put(self.keys.timer(due, timer), PRESENT))
+            elif kind == kinds.DISARM_TIMER:
+                (timer,) = operands
+                ops.append(Delete(self.keys.timer(run.timers[timer], timer)))
+            elif kind in (kinds.ADD_WAIT, kinds.REMOVE_WAIT):
+                signal, token = operands
+                if not is_answer(signal):
+                    continue
+                if kind == kinds.REMOVE_WAIT:
+                    ops.append(Delete(self.keys.question(token)))
+                    continue
                 placed = _placed(patch) if placed is None else placed
-                ops.append(self._question(placed.get(op[2]) or run.tokens[op[2]], at))
-            elif kind == "unwait" and is_answer(op[1]):
-                ops.append(Delete(self.keys.question(op[2])))
-            elif kind == "status" and op[1] in (COMPLETED, FAILED, CANCELLED):
-                armed = [(new[1], new[2]) for new in patch.ops if new[0] == "timer"]  # by the step that ends the run
+                ops.append(self._question(placed.get(token) or run.tokens[token], at))
+            elif kind == kinds.SET_STATUS and operands[0] in (COMPLETED, FAILED, CANCELLED):
+                armed = [(new[1], new[2]) for new in patch.ops if new[0] == kinds.ARM_TIMER]  # by this step
                 ops += [Delete(self.keys.timer(due, timer)) for timer, due in (*run.timers.items(), *armed)]
-                if op[1] == CANCELLED:  # a run that completed has no token left, one that failed keeps them
+                if operands[0] == CANCELLED:  # a run that completed has no token left, one that failed keeps them
                     ops += [Delete(self.keys.question(token)) for token in _asking(run)]
-            elif kind == "error" and op[1] is None:  # revived
+            elif kinds.clears_error(op):
                 ops += [Put(self.keys.timer(due, timer), PRESENT) for timer, due in run.timers.items()]
         return ops
 
@@ -242,8 +251,13 @@ def _asking(run: Snapshot) -> list[str]:
 
 def _placed(patch: Patch) -> dict[str, Token]:
     """Return the tokens that a patch puts, by name."""
-    names = ((f"{op[1]}{op[3]}#{op[4]}", op) for op in patch.ops if op[0] == "token")
-    return {name: Token(name, op[2], op[1], patch.values[op[5]], op[6]) for name, op in names}
+    placed: dict[str, Token] = {}
+    for op in patch.ops:
+        if op[0] == kinds.PUT_TOKEN:
+            _, place, node, _, _, value, state, _ = op
+            name = kinds.token_name(op)
+            placed[name] = Token(name, node, place, patch.values[value], state)
+    return placed
 
 
 def _trigger_fields(trigger: Trigger) -> tuple[str, str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from beluga_graph.kernel.ops import SET_PLAN
 from beluga_graph.kernel.shape import NodeShape, Shape
 from beluga_graph.storage.run_log import Stored, read_shape, rebuild
 from stores.base import Store
@@ -34,8 +35,9 @@ class ShapeHistory:
             before, _ = rebuild(self._store, self._run_id, step.seq - 1)
             self._then = shape_then(self._store, before.plan, self._known)
         for op in step.patch.ops:
-            if op[0] == "plan":
-                self._then = shape_then(self._store, op[1], self._known)
+            if op[0] == SET_PLAN:
+                _, fingerprint = op
+                self._then = shape_then(self._store, fingerprint, self._known)
         return self._then
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from beluga_graph.errors import BelugaError, RunNotFound
+from beluga_graph.kernel.ops import APPEND_ITEMS
 from beluga_graph.kernel.rules import answer_signal, is_answer
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, WAITING, Snapshot
 from beluga_graph.kernel.tokens import Place
@@ -104,7 +105,7 @@ class _RunCheck:
             for step in read_steps(self._store, run.run_id):
                 self._note(step.patch.values)
                 for op in step.patch.ops:
-                    if op[0] == "append":
+                    if op[0] == APPEND_ITEMS:
                         _, place, field, count = op
                         start = run.places[place].lengths.get(field, 0)
                         self._lengths[place, field] = max(start + count, self._lengths.get((place, field), 0))

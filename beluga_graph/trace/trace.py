@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from beluga_graph.draw.picture import BEGIN, Edge, Line, edge_of, hollow_frames, inner_point, targets_of
+from beluga_graph.kernel import ops
 from beluga_graph.kernel.shape import END, FRAME, JOIN, Shape
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, Snapshot
 from beluga_graph.kernel.snapshot import FAILED as FAILED_RUN
-from beluga_graph.kernel.tokens import BROKEN, RETRY, RUN, SLEEP, WAIT
+from beluga_graph.kernel.tokens import FAILED_TOKEN, RETRY, RUN, SLEEP, WAIT
 from beluga_graph.kernel.types import Op, Patch
 from beluga_graph.trace.visits import (
     DONE,
@@ -26,7 +27,7 @@ from beluga_graph.trace.visits import (
 
 __all__ = ["Changed", "Step", "Trace"]
 
-_STATES = {RUN: RUNNING, RETRY: RETRYING, WAIT: WAITING, SLEEP: WAITING, BROKEN: STOPPED}
+_STATES = {RUN: RUNNING, RETRY: RETRYING, WAIT: WAITING, SLEEP: WAITING, FAILED_TOKEN: STOPPED}
 
 
 class Step(Protocol):
@@ -131,52 +132,65 @@ class Trace:
     # What each operation means.
 
     def _take(self, op: Op, worker: str, ends: dict[str, str]) -> None:
-        kind = op[0]
-        if kind == "token":
-            if not self._is_join(op[2]):  # how its branches came there was told as they arrived
-                self._arrived(op[1], op[2])
-            self._begin(f"{op[1]}{op[3]}#{op[4]}", op[2], op[1], _STATES[op[6]])
-        elif kind == "open":
+        kind, *operands = op
+        if kind == ops.PUT_TOKEN:
+            place, node, _, _, _, state, _ = operands
+            if not self._is_join(node):  # how its branches came there was told as they arrived
+                self._arrived(place, node)
+            self._begin(ops.token_name(op), node, place, _STATES[state])
+        elif kind == ops.OPEN_SCOPE:
             self._opened(op)
-        elif kind == "drop":
-            self._end(self.spans[op[1]], ends.get(op[1], DROPPED))
-        elif kind == "close":
-            self._closed(op[1])
-            known = self.run.scopes.get(op[1])
+        elif kind == ops.REMOVE_TOKEN:
+            (token,) = operands
+            self._end(self.spans[token], ends.get(token, DROPPED))
+        elif kind == ops.CLOSE_SCOPE:
+            (scope,) = operands
+            self._closed(scope)
+            known = self.run.scopes.get(scope)
             for branch in range(known.width if known is not None else 1):
-                self._left.pop(f"{op[1]}[{branch}]/", None)
-        elif kind == "arrive" and op[4]:
-            self._joined(op[1], op[2])
-        elif kind == "status":
-            self._over(op[1])
-        elif kind == "error" and op[1] is None:
+                self._left.pop(f"{scope}[{branch}]/", None)
+        elif kind == ops.END_BRANCH:
+            scope, branch, _, succeeded = operands
+            if succeeded:
+                self._joined(scope, branch)
+        elif kind == ops.SET_STATUS:
+            self._over(*operands)
+        elif ops.clears_error(op):
             self._revived()
         else:
             self._changed(op, worker)
 
     def _changed(self, op: Op, worker: str) -> None:
         """What stays where it is and does something else now."""
-        kind = op[0]
-        if kind == "state":
-            self._set(self.spans[op[1]], _STATES[op[2]], attempts=op[3])
-        elif kind in ("receive", "answer"):
-            self._set(self.spans[op[1]], RUNNING)
-        elif kind == "wait":
-            self._waits(op[2], signal=op[1])
-        elif kind == "timer" and op[1].startswith("t:"):
-            self._waits(op[1][2:], due_ms=op[2])
-        elif kind == "usage" and worker in self.spans:
-            self._used(self.spans[worker], op[1], op[2])
-        elif kind == "rename":
-            self._renamed({**dict(op[1]), **dict(op[2])})
+        kind, *operands = op
+        if kind == ops.SET_STATE:
+            token, state, attempt, _ = operands
+            self._set(self.spans[token], _STATES[state], attempts=attempt)
+        elif kind in (ops.RECEIVE_PAYLOAD, ops.RECEIVE_ANSWER):
+            token, _ = operands
+            self._set(self.spans[token], RUNNING)
+        elif kind == ops.ADD_WAIT:
+            signal, token = operands
+            self._waits(token, signal=signal)
+        elif kind == ops.ARM_TIMER:
+            timer, due = operands
+            if timer.startswith("t:"):
+                self._waits(timer[2:], due_ms=due)
+        elif kind == ops.ADD_USAGE and worker in self.spans:
+            name, amount = operands
+            self._used(self.spans[worker], name, amount)
+        elif kind == ops.RENAME_NODES:
+            tokens, scopes, _ = operands
+            self._renamed({**dict(tokens), **dict(scopes)})
 
     def _opened(self, op: Op) -> None:
         """A frame or a fan-out: the fan-out's token, and that of a frame that is begun anew, becomes what it opens."""
-        name = f"{op[1]}{op[3]}#{op[4]}"
+        name = ops.token_name(op)
         known = self.spans.get(name)
         if known is None:
-            self._arrived(op[1], op[2])
-            self._begin(name, op[2], op[1], RUNNING, opens=True)
+            _, place, node, *_ = op
+            self._arrived(place, node)
+            self._begin(name, node, place, RUNNING, opens=True)
             return
         known.ended_seq = known.ended_ms = None
         known.since_ms, known.status, known.opens = self.at_ms, RUNNING, True

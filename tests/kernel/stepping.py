@@ -6,7 +6,7 @@ from typing import Any
 
 from beluga_graph.kernel.shape import FAN_OUT, FRAME, FUNCTION, JOIN, TIMER, WAIT, NodeShape, RetryShape, Shape
 from beluga_graph.kernel.snapshot import Snapshot
-from beluga_graph.kernel.transition import NOTHING, advance, changes, work
+from beluga_graph.kernel.transition import EMPTY_PATCH, advance
 from beluga_graph.kernel.triggers import (
     ArmTimer,
     CancelRequested,
@@ -22,6 +22,7 @@ from beluga_graph.kernel.triggers import (
     Work,
 )
 from beluga_graph.kernel.types import Patch
+from beluga_graph.kernel.work import diff_work, list_work
 
 LIMITS = {"max_visits": 100, "max_steps": 1000, "max_width": 50, "max_interruptions": 5}
 
@@ -91,14 +92,14 @@ class Walk:
 
     def tell(self, trigger: Trigger) -> Patch:
         """Let a trigger change the run; hold its work against what the change says of it."""
-        before = work(self.shape, self.run)
+        before = list_work(self.shape, self.run)
         patch = advance(self.shape, self.run, trigger)
-        if patch == NOTHING:
+        if patch == EMPTY_PATCH:
             return patch
         self.run.apply(patch)
-        change = changes(self.shape, self.run, patch)
+        change = diff_work(self.shape, self.run, patch)
         kept = [] if change.whole else [item for item in before if not _is_over(item, change.tokens, change.timers)]
-        assert sorted([*kept, *change.new], key=repr) == sorted(work(self.shape, self.run), key=repr)
+        assert sorted([*kept, *change.new], key=repr) == sorted(list_work(self.shape, self.run), key=repr)
         assert self.run.active == sum(token.state == "run" for token in self.run.tokens.values())
         self.events += patch.events
         return patch
@@ -145,12 +146,12 @@ class Walk:
     @property
     def running(self) -> list[str]:
         """The tokens whose nodes must be running now."""
-        return [item.token for item in work(self.shape, self.run) if isinstance(item, RunNode)]
+        return [item.token for item in list_work(self.shape, self.run) if isinstance(item, RunNode)]
 
     @property
     def armed(self) -> dict[str, int]:
         """The timers that must be armed now."""
-        return {item.timer: item.due for item in work(self.shape, self.run) if isinstance(item, ArmTimer)}
+        return {item.timer: item.due for item in list_work(self.shape, self.run) if isinstance(item, ArmTimer)}
 
     @property
     def is_bare(self) -> bool:

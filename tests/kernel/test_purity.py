@@ -102,7 +102,8 @@ def test_the_sandbox_of_this_test_does_refuse_what_is_impure() -> None:
 LOADED = """
 from beluga_graph.kernel.shape import END, FAN_OUT, FUNCTION, JOIN, NodeShape, RetryShape, Shape
 from beluga_graph.kernel.snapshot import Snapshot
-from beluga_graph.kernel.transition import advance, changes, work
+from beluga_graph.kernel.transition import advance
+from beluga_graph.kernel.work import diff_work, list_work
 from beluga_graph.kernel.triggers import NodeFailed, NodeFinished, RunNode, RunStarted, TimerFired
 """
 
@@ -122,7 +123,7 @@ walked = []
 def tell(trigger):
     patch = advance(shape, run, trigger)
     run.apply(patch)
-    return changes(shape, run, patch)
+    return diff_work(shape, run, patch)
 
 tell(RunStarted(0))
 failed = False
@@ -130,7 +131,7 @@ while run.status in ("running", "waiting"):
     if run.timers:
         ((timer, due),) = run.timers.items()
         tell(TimerFired(timer, due, due))
-    item = work(shape, run)[0]
+    item = list_work(shape, run)[0]
     if not failed and item.token != "f#1":
         failed = True
         tell(NodeFailed(item.token, item.attempt, 5, "Boom", "", True))

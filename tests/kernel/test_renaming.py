@@ -7,23 +7,24 @@ from dataclasses import replace
 import pytest
 from stepping import Walk, fan_out, frame, function, join, once, shape, timer, wait
 
-from beluga_graph.kernel.renames import made_from, renamed
+from beluga_graph.kernel.renames import rename_path, split_token_name
 from beluga_graph.kernel.shape import END, NodeShape
 from beluga_graph.kernel.snapshot import Snapshot
-from beluga_graph.kernel.transition import advance, changes, work
+from beluga_graph.kernel.transition import advance
 from beluga_graph.kernel.triggers import PlanAdopted
+from beluga_graph.kernel.work import diff_work, list_work
 
 
 def adopt(walk: Walk, *nodes: NodeShape, **rename: str) -> None:
     """Let a run go on with another shape; `__` in a name is a slash."""
     pairs = tuple((old.replace("__", "/"), new.replace("__", "/")) for old, new in rename.items())
-    before = work(walk.shape, walk.run)
+    before = list_work(walk.shape, walk.run)
     walk.shape = replace(shape(*nodes), fingerprint="g")
     patch = advance(walk.shape, walk.run, PlanAdopted("g", walk.now, pairs))
     walk.run.apply(patch)
-    change = changes(walk.shape, walk.run, patch)
+    change = diff_work(walk.shape, walk.run, patch)
     assert (change.tokens, change.timers, change.new, change.whole) == ((), (), (), False)
-    assert work(walk.shape, walk.run) == before  # nothing of what the run must be doing depends on a name
+    assert list_work(walk.shape, walk.run) == before  # nothing of what the run must be doing depends on a name
     assert Snapshot.from_plain(walk.run.to_plain()).to_plain() == walk.run.to_plain()
     assert walk.run.plan == "g"
 
@@ -32,14 +33,14 @@ def test_a_path_is_renamed_by_the_longest_name_that_it_begins_with() -> None:
     pairs = (("sub", "part"), ("sub/x", "part/y"), ("a", "b"), ("b", "a"))
     paths = ["sub", "sub/z", "sub/x", "sub/x/q", "subs", "a", "b", "c", "a/c"]
     images = ["part", "part/z", "part/y", "part/y/q", "subs", "b", "a", "c", "b/c"]
-    assert [renamed(path, pairs) for path in paths] == images
+    assert [rename_path(path, pairs) for path in paths] == images
 
 
 @pytest.mark.parametrize(
     ("name", "place"), [("n#3", ""), ("f#1[2]/n#3", "f#1[2]/"), ("s#1[0]/f#1[2]/n#3", "s#1[0]/f#1[2]/")]
 )
 def test_a_name_tells_what_it_was_made_from(name: str, place: str) -> None:
-    assert made_from(name, place) == ("n", 3)
+    assert split_token_name(name, place) == ("n", 3)
 
 
 def test_a_running_node_keeps_its_token_and_goes_on_by_the_new_edges() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from stepping import Walk, fan_out, frame, function, join, once, timer, wait
 
-from beluga_graph.kernel.rules import RETRY_AFTER_MS_MAX, delay_ms
+from beluga_graph.kernel.rules import RETRY_AFTER_MS_MAX, retry_delay_ms
 from beluga_graph.kernel.shape import END, WAIT, NodeShape, RetryShape
 from beluga_graph.kernel.snapshot import Snapshot
-from beluga_graph.kernel.transition import NOTHING, advance
+from beluga_graph.kernel.transition import EMPTY_PATCH, advance
 from beluga_graph.kernel.triggers import (
     NodeFinished,
     RunForked,
@@ -86,20 +86,20 @@ def test_a_finished_attempt_counts_once() -> None:
     walk = Walk(function("a", "b"), function("b", END))
     trigger = NodeFinished("a#1", 1, 5, (b"1",))
     walk.tell(trigger)
-    assert walk.tell(trigger) == NOTHING
+    assert walk.tell(trigger) == EMPTY_PATCH
 
 
 def test_a_late_result_of_an_earlier_attempt_changes_nothing() -> None:
     walk = Walk(function("a", END, retry=once()))
     walk.fail("a#1", retryable=True)
     walk.fire("t:a#1")
-    assert walk.tell(NodeFinished("a#1", 1, walk.now, (b"late",))) == NOTHING
+    assert walk.tell(NodeFinished("a#1", 1, walk.now, (b"late",))) == EMPTY_PATCH
 
 
 def test_a_run_begins_once() -> None:
     walk = Walk(function("a", END))
-    assert walk.tell(RunStarted(1)) == NOTHING
-    assert walk.tell(RunForked(1, "other", 3)) == NOTHING
+    assert walk.tell(RunStarted(1)) == EMPTY_PATCH
+    assert walk.tell(RunForked(1, "other", 3)) == EMPTY_PATCH
 
 
 # Joins.
@@ -129,7 +129,7 @@ def test_a_join_of_k_fires_at_the_kth_success_and_drops_the_rest() -> None:
 def test_a_dropped_branch_changes_nothing_when_it_ends_late() -> None:
     walk = forked(wait=1)
     walk.finish("f#1[1]/a#1")
-    assert walk.tell(NodeFinished("f#1[0]/a#1", 1, 9, (b"late",))) == NOTHING
+    assert walk.tell(NodeFinished("f#1[0]/a#1", 1, 9, (b"late",))) == EMPTY_PATCH
 
 
 def test_a_join_of_k_tolerates_failures_while_k_can_be_reached() -> None:
@@ -206,7 +206,7 @@ def test_a_join_that_fired_is_not_fired_again_by_its_timer() -> None:
     walk = forked(timeout_ms=50)
     for branch in range(3):
         walk.finish(f"f#1[{branch}]/a#1")
-    assert walk.tell(TimerFired("s:f#1", 1050, 1060)) == NOTHING
+    assert walk.tell(TimerFired("s:f#1", 1050, 1060)) == EMPTY_PATCH
 
 
 @pytest.mark.parametrize("needed", [None, 2])
@@ -309,20 +309,20 @@ def test_what_must_not_be_retried_fails_at_once() -> None:
 
 def test_what_a_provider_asks_for_is_honoured_up_to_a_limit() -> None:
     node = function("a", END, retry=once(pause_ms=10))
-    assert delay_ms(node, "a#1", 1, 500) == 500
-    assert delay_ms(node, "a#1", 1, 10**9) == RETRY_AFTER_MS_MAX
+    assert retry_delay_ms(node, "a#1", 1, 500) == 500
+    assert retry_delay_ms(node, "a#1", 1, 10**9) == RETRY_AFTER_MS_MAX
 
 
 def test_a_pause_grows_up_to_its_maximum_however_steep() -> None:
     steep = RetryShape(attempts=99, initial_ms=100, factor=1e300, maximum_ms=5000, jitter=0.0)
     node = function("a", END, retry=steep)
-    assert [delay_ms(node, "a#1", tried, None) for tried in (1, 2, 90)] == [100, 5000, 5000]
+    assert [retry_delay_ms(node, "a#1", tried, None) for tried in (1, 2, 90)] == [100, 5000, 5000]
 
 
 def test_jitter_is_the_same_wherever_it_is_computed() -> None:
     retry = RetryShape(attempts=9, initial_ms=1000, factor=2.0, maximum_ms=10_000, jitter=0.5)
     node = function("a", END, retry=retry)
-    assert [delay_ms(node, "a#1", tried, None) for tried in (1, 2, 3)] == [1004, 1188, 3736]
+    assert [retry_delay_ms(node, "a#1", tried, None) for tried in (1, 2, 3)] == [1004, 1188, 3736]
 
 
 def test_without_a_handler_nothing_is_dropped_and_nothing_goes_on() -> None:
@@ -332,7 +332,7 @@ def test_without_a_handler_nothing_is_dropped_and_nothing_goes_on() -> None:
     assert walk.run.status == "failed"
     assert walk.running == []
     assert walk.standing == ["f#1[1]/a#1", "f#1[2]/a#1"]
-    assert walk.tell(NodeFinished("f#1[2]/a#1", 1, 9, (b"late",))) == NOTHING
+    assert walk.tell(NodeFinished("f#1[2]/a#1", 1, 9, (b"late",))) == EMPTY_PATCH
 
 
 def test_a_resume_arms_the_failed_node_and_the_stopped_siblings() -> None:
@@ -357,7 +357,7 @@ def test_a_resume_gives_all_the_attempts_of_the_policy_again() -> None:
 
 def test_only_a_failed_run_is_resumed() -> None:
     walk = Walk(function("a", END))
-    assert walk.resume() == NOTHING
+    assert walk.resume() == EMPTY_PATCH
 
 
 def test_an_error_edge_stays_in_its_branch() -> None:
@@ -506,13 +506,13 @@ def test_signals_go_to_the_oldest_wait() -> None:
 def test_a_signal_is_served_once() -> None:
     walk = Walk(wait("w", "go", "v"), wait("v", "go", END))
     walk.signal("go", b"1")
-    assert walk.tell(SignalReceived("go", 0, b"1", 9)) == NOTHING
+    assert walk.tell(SignalReceived("go", 0, b"1", 9)) == EMPTY_PATCH
     assert walk.standing == ["v#1"]
 
 
 def test_a_signal_that_nobody_waits_for_stays_in_the_inbox() -> None:
     walk = Walk(function("a", "w"), wait("w", "go", END))
-    assert walk.signal("go") == NOTHING
+    assert walk.signal("go") == EMPTY_PATCH
     assert walk.run.inbox == {}
 
 
@@ -552,7 +552,7 @@ def test_a_served_wait_disarms_its_timeout() -> None:
     due = walk.run.timers["t:w#1"]
     walk.signal("go")
     assert walk.armed == {}
-    assert walk.tell(TimerFired("t:w#1", due, due)) == NOTHING
+    assert walk.tell(TimerFired("t:w#1", due, due)) == EMPTY_PATCH
 
 
 def test_a_checked_payload_is_looked_at_by_a_body_first() -> None:
@@ -628,7 +628,7 @@ def test_a_timer_of_an_earlier_arming_changes_nothing() -> None:
     walk.fire("t:a#1")
     walk.now += 5
     walk.fail("a#1", retryable=True)
-    assert walk.tell(TimerFired("t:a#1", old, walk.now)) == NOTHING
+    assert walk.tell(TimerFired("t:a#1", old, walk.now)) == EMPTY_PATCH
 
 
 def test_a_node_may_be_named_like_a_timer() -> None:
@@ -725,15 +725,15 @@ def test_cancelling_is_final_and_idempotent() -> None:
     walk = forked()
     walk.cancel()
     assert (walk.run.status, walk.running) == ("cancelled", [])
-    assert walk.cancel() == NOTHING
-    assert walk.resume() == NOTHING
-    assert walk.tell(NodeFinished("f#1[2]/a#1", 1, 9, (b"late",))) == NOTHING
+    assert walk.cancel() == EMPTY_PATCH
+    assert walk.resume() == EMPTY_PATCH
+    assert walk.tell(NodeFinished("f#1[2]/a#1", 1, 9, (b"late",))) == EMPTY_PATCH
 
 
 def test_a_completed_run_cannot_be_cancelled() -> None:
     walk = Walk(function("a", END))
     walk.finish("a#1")
-    assert walk.cancel() == NOTHING
+    assert walk.cancel() == EMPTY_PATCH
     assert walk.run.status == "completed"
 
 
@@ -770,9 +770,9 @@ def test_a_trial_counts_from_its_begin_unless_it_is_broken_off() -> None:
     walk.tell(TrialBegun("f#1[0]/a#1", 1, walk.now))
     walk.tell(TrialBrokenOff("f#1[0]/a#1", 1, walk.now))
     assert [token.interruptions for token in walk.run.tokens.values()] == [1, 0, 0]
-    assert walk.tell(TrialBegun("f#1[0]/a#1", 2, walk.now)) == NOTHING
+    assert walk.tell(TrialBegun("f#1[0]/a#1", 2, walk.now)) == EMPTY_PATCH
     walk.finish("f#1[0]/a#1")
-    assert walk.tell(TrialBrokenOff("f#1[0]/a#1", 1, walk.now)) == NOTHING
+    assert walk.tell(TrialBrokenOff("f#1[0]/a#1", 1, walk.now)) == EMPTY_PATCH
 
 
 def test_a_new_attempt_has_not_been_interrupted_yet() -> None:
@@ -785,7 +785,7 @@ def test_a_new_attempt_has_not_been_interrupted_yet() -> None:
 
 def test_a_take_over_of_a_waiting_run_changes_nothing() -> None:
     walk = Walk(wait("w", "go", END))
-    assert walk.take_over() == NOTHING
+    assert walk.take_over() == EMPTY_PATCH
 
 
 # State.

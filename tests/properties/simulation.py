@@ -24,7 +24,7 @@ from beluga_graph.execution.result import AttemptResult
 from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import FAILED, RUN, Snapshot
-from beluga_graph.kernel.transition import Change, advance, changes, work
+from beluga_graph.kernel.transition import advance
 from beluga_graph.kernel.triggers import (
     ArmTimer,
     RunNode,
@@ -36,6 +36,7 @@ from beluga_graph.kernel.triggers import (
     Work,
 )
 from beluga_graph.kernel.types import Patch
+from beluga_graph.kernel.work import WorkChange, diff_work, list_work
 from beluga_graph.plan import Plan
 from beluga_graph.storage.keys import Keys
 from beluga_graph.storage.records import decode_record
@@ -178,7 +179,7 @@ class Observation:
     simulation: Simulation
     trigger: Trigger
     patch: Patch
-    change: Change
+    change: WorkChange
     before: list[Work]
 
 
@@ -233,7 +234,7 @@ class Simulation:
         while True:
             self.prefixes.append(list(read_steps(self.disk.store, RUN_ID)))
             self.run, self.history = rebuild(self.disk.store, RUN_ID)
-            self.todo = dict.fromkeys(work(self.plan.shape, self.run))
+            self.todo = dict.fromkeys(list_work(self.plan.shape, self.run))
             try:
                 if self.run.status != FAILED and any(t.state == RUN for t in self.run.tokens.values()):
                     self.decide(RunTakenOver(self.now))
@@ -277,11 +278,11 @@ class Simulation:
         patch = advance(shape, run, trigger)
         if not patch.ops:
             return False
-        before = work(shape, run)
+        before = list_work(shape, run)
         ops = [*more, *self.history.step_ops(run, trigger, patch, ended, self.now, 0)]
         run.apply(patch)
         ops += self.history.snapshot_ops(run)
-        change = changes(shape, run, patch)
+        change = diff_work(shape, run, patch)
         self.disk.commit(ops)
         self.history.committed(ops)
         self._go_on(change)
@@ -289,7 +290,7 @@ class Simulation:
             self.observer(Observation(self, trigger, patch, change, before))
         return True
 
-    def _go_on(self, change: Change) -> None:
+    def _go_on(self, change: WorkChange) -> None:
         """Change what is to do as a live run does: by what the patch ended and began, never by looking at all."""
         if change.whole:
             self.todo = {}

@@ -17,9 +17,10 @@ from simulation import RUN_ID, Disk, Observation, Simulation, Tape, tapes, told_
 from beluga_graph.inspection.compatibility import judged
 from beluga_graph.kernel.shape import END, FUNCTION, NodeShape, Shape
 from beluga_graph.kernel.snapshot import COMPLETED, FAILED
-from beluga_graph.kernel.transition import advance, changes, work
+from beluga_graph.kernel.transition import advance
 from beluga_graph.kernel.triggers import PlanAdopted
 from beluga_graph.kernel.types import Renames
+from beluga_graph.kernel.work import diff_work, list_work
 from beluga_graph.plan import Binding, Body, Plan
 from beluga_graph.plan.renames import renamed_shape
 from beluga_graph.storage.run_log import read_steps, rebuild
@@ -46,7 +47,7 @@ def go_on(before: Simulation, plan: Plan, tape: list[int], renames: Renames = ()
     """Let another process take a run over with another plan, and walk it to its end."""
     store = before.disk.store
     run, history = rebuild(store, RUN_ID)
-    todo = work(before.plan.shape, run)
+    todo = list_work(before.plan.shape, run)
     trigger = PlanAdopted(plan.fingerprint, before.now, renames)
     patch = advance(plan.shape, run, trigger)
     ops = history.step_ops(run, trigger, patch, None, before.now, 0)
@@ -54,10 +55,10 @@ def go_on(before: Simulation, plan: Plan, tape: list[int], renames: Renames = ()
     run.apply(patch)
     assert run.status == status
     store.commit(*ops)
-    change = changes(plan.shape, run, patch)
+    change = diff_work(plan.shape, run, patch)
     assert change.whole == (status == FAILED)
     assert (change.tokens, change.timers, change.new) == ((), (), ())
-    assert work(plan.shape, run) == todo
+    assert list_work(plan.shape, run) == todo
     simulation = Simulation(plan, before.disk, Tape(tape))
     assert simulation.rebuild()
     asyncio.run(simulation.go())

@@ -35,8 +35,8 @@ from simulation import (
 
 from beluga_graph.codec import seal, unseal
 from beluga_graph.kernel.rules import is_answer
-from beluga_graph.kernel.snapshot import BROKEN, CANCELLED, COMPLETED, FAILED, RUN, WAIT, Snapshot
-from beluga_graph.kernel.transition import NOTHING, advance, work
+from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, FAILED_TOKEN, RUN, WAIT, Snapshot
+from beluga_graph.kernel.transition import EMPTY_PATCH, advance
 from beluga_graph.kernel.triggers import (
     ArmTimer,
     CancelRequested,
@@ -48,6 +48,7 @@ from beluga_graph.kernel.triggers import (
     TimerFired,
     Trigger,
 )
+from beluga_graph.kernel.work import list_work
 from beluga_graph.storage import run_log as history
 from beluga_graph.storage.records import decode_record
 from beluga_graph.storage.run_log import read_steps, rebuild
@@ -150,7 +151,7 @@ def test_a_stale_trigger_changes_nothing(spec: Spec, tape: list[int], schedule: 
             past.append(seen.trigger)
         run = seen.simulation.run
         for trigger in past:
-            assert advance(seen.simulation.plan.shape, run, trigger) == NOTHING
+            assert advance(seen.simulation.plan.shape, run, trigger) == EMPTY_PATCH
 
     simulated(spec, tape, schedule, check)
 
@@ -210,7 +211,7 @@ def test_work_after_a_patch_is_work_before_less_what_ended_plus_what_is_new(
             if not change.whole
             and (item.timer not in change.timers if isinstance(item, ArmTimer) else item.token not in change.tokens)
         ]
-        now = work(seen.simulation.plan.shape, seen.simulation.run)
+        now = list_work(seen.simulation.plan.shape, seen.simulation.run)
         assert Counter([*kept, *change.new]) == Counter(now)
 
     simulated(spec, tape, schedule, check)
@@ -292,7 +293,7 @@ def test_a_resume_repeats_only_what_failed_or_was_stopped_under_the_same_key(
     for _ in range(300):
         if simulation.run.status != FAILED or _cannot_mend(simulation.run):
             break
-        broken = {token.name: token for token in simulation.run.tokens.values() if token.state == BROKEN}
+        broken = {token.name: token for token in simulation.run.tokens.values() if token.state == FAILED_TOKEN}
         finished = set(disk.finished)
         assert simulation.rebuild()
         simulation.decide(RunResumed(simulation.now))

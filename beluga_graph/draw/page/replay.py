@@ -31,6 +31,7 @@ from beluga_graph.draw.page.values import Texts
 from beluga_graph.draw.picture import Edge, Picture, edge_of, picture
 from beluga_graph.draw.text import clean, clipped, shown_duration, width_of
 from beluga_graph.events import Event
+from beluga_graph.kernel.ops import APPEND_ITEMS, SET_FIELD
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.shape import JOIN, Shape
 from beluga_graph.kernel.snapshot import Snapshot
@@ -98,7 +99,7 @@ class Replay:
         status, usage = trail.run.status, _tokens(trail.run)
         token, node = self._subject(step)
         given, gave = self._values(step, token)
-        state = [self._change(op, step) for op in step.patch.ops if op[0] in ("set", "append")]
+        state = [self._change(op, step) for op in step.patch.ops if op[0] in (SET_FIELD, APPEND_ITEMS)]
         changed = trail.step(step)
         name = node or (token.node if token else "")
         told: Delta = {"seq": step.seq, "at": step.at_ms - self._began, "trigger": step.trigger}

@@ -1,0 +1,84 @@
+"""The work of a live run: all of it, and how a patch changes it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from beluga_graph.kernel.ops import (
+    ARM_TIMER,
+    DISARM_TIMER,
+    PUT_TOKEN,
+    RECEIVE_ANSWER,
+    RECEIVE_PAYLOAD,
+    REMOVE_TOKEN,
+    SET_STATE,
+    SET_STATUS,
+    clears_error,
+    token_name,
+)
+from beluga_graph.kernel.rules import signal_of
+from beluga_graph.kernel.shape import Shape
+from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, RUN, WAIT, Snapshot, Token
+from beluga_graph.kernel.triggers import ArmTimer, AwaitSignal, RunNode, Work
+from beluga_graph.kernel.types import Patch
+
+__all__ = ["WorkChange", "diff_work", "list_work"]
+
+
+class WorkChange(NamedTuple):
+    """The change that a patch makes to the work of a live run."""
+
+    tokens: tuple[str, ...]  # their work is over
+    timers: tuple[str, ...]  # likewise
+    new: tuple[Work, ...]
+    whole: bool  # the run ended, failed or was revived: all earlier work is over, and `new` is all there is
+
+
+def list_work(shape: Shape, run: Snapshot) -> list[Work]:
+    """Return all the work of a run: what its owner begins with after a resume."""
+    if run.ended or run.status == FAILED:
+        return []
+    found: list[Work] = [ArmTimer(timer, due) for timer, due in run.timers.items()]
+    return found + [work for token in run.tokens.values() if (work := _token_work(shape, token)) is not None]
+
+
+def diff_work(shape: Shape, run: Snapshot, patch: Patch) -> WorkChange:
+    """Return the change of work that `patch` has made to `run`; call it after `apply`.
+
+    For every patch, the work before it, minus the work that is over, plus the new work equals the work after it.
+    The cost is the size of the patch.
+    """
+    tokens: list[str] = []
+    timers: list[str] = []
+    new: dict[tuple[str, str], Work] = {}
+    for op in patch.ops:
+        kind, *operands = op
+        begun = None
+        if kind == PUT_TOKEN:
+            begun = token_name(op)
+        elif kind in (SET_STATE, RECEIVE_PAYLOAD, RECEIVE_ANSWER):
+            begun = operands[0]
+            tokens.append(begun)
+        elif kind == REMOVE_TOKEN:
+            tokens += operands
+        elif kind == ARM_TIMER:
+            timer, due = operands
+            new["timer", timer] = ArmTimer(timer, due)
+        elif kind == DISARM_TIMER:
+            timers += operands
+        elif kind == SET_STATUS and operands[0] in (COMPLETED, FAILED, CANCELLED):
+            return WorkChange((), (), (), whole=True)
+        elif clears_error(op):
+            return WorkChange((), (), tuple(list_work(shape, run)), whole=True)
+        if begun is not None and (work := _token_work(shape, run.tokens[begun])) is not None:
+            new["token", begun] = work
+    return WorkChange(tuple(tokens), tuple(timers), tuple(new.values()), whole=False)
+
+
+def _token_work(shape: Shape, token: Token) -> Work | None:
+    """Return the work at a token. A retry, a pause and a failed token have none: their timers are work."""
+    if token.state == RUN:
+        return RunNode(token.name, token.attempt)
+    if token.state == WAIT:
+        return AwaitSignal(token.name, signal_of(shape.nodes[token.node], token.name) or "")
+    return None
