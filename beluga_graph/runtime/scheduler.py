@@ -151,8 +151,7 @@ class Scheduler:
         """Begin all that a run must be doing: overdue timers first, so that a deadline fires before a node runs."""
         everything = list_work(live.plan.shape, live.snapshot)
         now = self.clock.now_ms()
-        overdue = sorted((due, timer) for timer, due in live.snapshot.timers.items() if due <= now)
-        for due, timer in overdue:
+        for due, timer in (overdue := sorted((due, name) for name, due in live.snapshot.timers.items() if due <= now)):
             self._fire(live, timer, due)
         if overdue:
             await self.committer.drained()
