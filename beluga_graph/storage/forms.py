@@ -17,7 +17,7 @@ from dataclasses import MISSING, fields
 from typing import Any, TypeAlias
 
 from beluga_graph.events import Event
-from beluga_graph.kernel import ops
+from beluga_graph.kernel import ops, tokens
 from beluga_graph.kernel.shape import (
     AGENT,
     CHOICE,
@@ -35,20 +35,7 @@ from beluga_graph.kernel.shape import (
     Shape,
 )
 from beluga_graph.kernel.shape import WAIT as WAIT_NODE
-from beluga_graph.kernel.tokens import (
-    CANCELLED,
-    COMPLETED,
-    FAILED,
-    FAILED_TOKEN,
-    RETRY,
-    RUN,
-    RUNNING,
-    SLEEP,
-    WAIT,
-    WAITING,
-    Place,
-    Scope,
-)
+from beluga_graph.kernel.tokens import Place, Scope
 from beluga_graph.storage.keys import REFERENCE_BYTES, is_reference
 
 __all__ = ["fits"]
@@ -172,8 +159,8 @@ _bound = _is(int, float, bool)  # earlier releases stored limits and counts as t
 _route = _is(str, int, bool)
 _failure = _row(_text, _text, _text, _int, _maybe(_value))
 _session = _row(_text, _text, _count, _count, _generation, _text, _text)
-_status = _among(RUNNING, WAITING, COMPLETED, FAILED, CANCELLED)
-_state = _among(RUN, RETRY, WAIT, SLEEP, FAILED_TOKEN)
+_status = _among(tokens.RUNNING, tokens.WAITING, tokens.COMPLETED, tokens.FAILED, tokens.CANCELLED)
+_state = _among(tokens.RUN, tokens.RETRY, tokens.WAIT, tokens.SLEEP, tokens.FAILED_TOKEN)
 
 
 # Steps.
@@ -315,21 +302,21 @@ _SNAPSHOT = _fields(
 
 def _holds_together(plain: dict[str, Any]) -> bool:
     """Tell whether what a snapshot names in itself is there. Names nest, so no place is inside itself."""
-    tokens = {token[0]: token[2] for token in plain["tokens"]}
+    places_of = {token[0]: token[2] for token in plain["tokens"]}
     scopes = {name: dict(zip(Scope.__slots__, parts, strict=True)) for name, parts in plain["scopes"].items()}
     places = {name: dict(zip(Place.__slots__, parts, strict=False)) for name, parts in plain["places"].items()}
     return (
         places.get("", {"scope": ""})["scope"] is None
-        and all(place in places and name.startswith(place) for name, place in tokens.items())
+        and all(place in places and name.startswith(place) for name, place in places_of.items())
         and all(scope["place"] in places and name.startswith(scope["place"]) for name, scope in scopes.items())
         and all(_has_last_branches(scope["queue"], scope["width"]) for scope in scopes.values())
         and all(
-            (place["token"] is None or place["token"] in tokens)
+            (place["token"] is None or place["token"] in places_of)
             and (place["opened"] is None or place["opened"] in scopes)
             and (not name or (place["scope"] in scopes and name == f"{place['scope']}[{place['branch']}]/"))
             for name, place in places.items()
         )
-        and all(token in tokens for waiting in plain["waits"].values() for token in waiting)
+        and all(token in places_of for waiting in plain["waits"].values() for token in waiting)
     )
 
 
