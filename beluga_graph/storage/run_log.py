@@ -221,15 +221,13 @@ class History:
             elif kind == kinds.DISARM_TIMER:
                 (timer,) = operands
                 ops.append(Delete(self.keys.timer(run.timers[timer], timer)))
-            elif kind in (kinds.ADD_WAIT, kinds.REMOVE_WAIT):
-                signal, token = operands
-                if not is_answer(signal):
-                    continue
+            elif kind in (kinds.ADD_WAIT, kinds.REMOVE_WAIT) and is_answer(operands[0]):
+                _, token = operands
                 if kind == kinds.REMOVE_WAIT:
                     ops.append(Delete(self.keys.question(token)))
-                    continue
-                placed = _placed(patch) if placed is None else placed
-                ops.append(self._question(placed.get(token) or run.tokens[token], at))
+                else:
+                    placed = _placed(patch) if placed is None else placed
+                    ops.append(self._question(placed.get(token) or run.tokens[token], at))
             elif kind == kinds.SET_STATUS and operands[0] in (COMPLETED, FAILED, CANCELLED):
                 armed = [(new[1], new[2]) for new in patch.ops if new[0] == kinds.ARM_TIMER]  # by this step
                 ops += [Delete(self.keys.timer(due, timer)) for timer, due in (*run.timers.items(), *armed)]
@@ -251,13 +249,8 @@ def _asking(run: Snapshot) -> list[str]:
 
 def _placed(patch: Patch) -> dict[str, Token]:
     """Return the tokens that a patch puts, by name."""
-    placed: dict[str, Token] = {}
-    for op in patch.ops:
-        if op[0] == kinds.PUT_TOKEN:
-            _, place, node, _, _, value, state, _ = op
-            name = kinds.token_name(op)
-            placed[name] = Token(name, node, place, patch.values[value], state)
-    return placed
+    rows = ((kinds.token_name(op), *op) for op in patch.ops if op[0] == kinds.PUT_TOKEN)
+    return {name: Token(name, node, place, patch.values[i], state) for name, _, place, node, _, _, i, state, _ in rows}
 
 
 def _trigger_fields(trigger: Trigger) -> tuple[str, str, int]:

@@ -132,63 +132,49 @@ class Trace:
     # What each operation means.
 
     def _take(self, op: Op, worker: str, ends: dict[str, str]) -> None:
-        kind, *operands = op
-        if kind == ops.PUT_TOKEN:
-            place, node, _, _, _, state, _ = operands
-            if not self._is_join(node):  # how its branches came there was told as they arrived
-                self._arrived(place, node)
-            self._begin(ops.token_name(op), node, place, _STATES[state])
-        elif kind == ops.OPEN_SCOPE:
-            self._opened(op)
-        elif kind == ops.REMOVE_TOKEN:
-            (token,) = operands
-            self._end(self.spans[token], ends.get(token, DROPPED))
-        elif kind == ops.CLOSE_SCOPE:
-            (scope,) = operands
-            self._closed(scope)
-            known = self.run.scopes.get(scope)
-            for branch in range(known.width if known is not None else 1):
-                self._left.pop(f"{scope}[{branch}]/", None)
-        elif kind == ops.END_BRANCH:
-            scope, branch, _, succeeded = operands
-            if succeeded:
+        match op:
+            case ops.PUT_TOKEN, place, node, _, _, _, state, _:
+                if not self._is_join(node):  # how its branches came there was told as they arrived
+                    self._arrived(place, node)
+                self._begin(ops.token_name(op), node, place, _STATES[state])
+            case ops.OPEN_SCOPE, place, node, *_:
+                self._opened(ops.token_name(op), place, node)
+            case ops.REMOVE_TOKEN, token:
+                self._end(self.spans[token], ends.get(token, DROPPED))
+            case ops.CLOSE_SCOPE, scope:
+                self._closed(scope)
+                known = self.run.scopes.get(scope)
+                for branch in range(known.width if known is not None else 1):
+                    self._left.pop(f"{scope}[{branch}]/", None)
+            case ops.END_BRANCH, scope, branch, _, True:
                 self._joined(scope, branch)
-        elif kind == ops.SET_STATUS:
-            self._over(*operands)
-        elif ops.clears_error(op):
-            self._revived()
-        else:
-            self._changed(op, worker)
+            case ops.SET_STATUS, status:
+                self._over(status)
+            case ops.SET_ERROR, None:
+                self._revived()
+            case _:
+                self._changed(op, worker)
 
     def _changed(self, op: Op, worker: str) -> None:
         """What stays where it is and does something else now."""
-        kind, *operands = op
-        if kind == ops.SET_STATE:
-            token, state, attempt, _ = operands
-            self._set(self.spans[token], _STATES[state], attempts=attempt)
-        elif kind in (ops.RECEIVE_PAYLOAD, ops.RECEIVE_ANSWER):
-            token, _ = operands
-            self._set(self.spans[token], RUNNING)
-        elif kind == ops.ADD_WAIT:
-            signal, token = operands
-            self._waits(token, signal=signal)
-        elif kind == ops.ARM_TIMER:
-            timer, due = operands
-            if timer.startswith("t:"):
+        match op:
+            case ops.SET_STATE, token, state, attempt, _:
+                self._set(self.spans[token], _STATES[state], attempts=attempt)
+            case ((ops.RECEIVE_PAYLOAD | ops.RECEIVE_ANSWER), token, _):
+                self._set(self.spans[token], RUNNING)
+            case ops.ADD_WAIT, signal, token:
+                self._waits(token, signal=signal)
+            case ops.ARM_TIMER, timer, due if timer.startswith("t:"):
                 self._waits(timer[2:], due_ms=due)
-        elif kind == ops.ADD_USAGE and worker in self.spans:
-            name, amount = operands
-            self._used(self.spans[worker], name, amount)
-        elif kind == ops.RENAME_NODES:
-            tokens, scopes, _ = operands
-            self._renamed({**dict(tokens), **dict(scopes)})
+            case ops.ADD_USAGE, name, amount if worker in self.spans:
+                self._used(self.spans[worker], name, amount)
+            case ops.RENAME_NODES, tokens, scopes, _:
+                self._renamed({**dict(tokens), **dict(scopes)})
 
-    def _opened(self, op: Op) -> None:
+    def _opened(self, name: str, place: str, node: str) -> None:
         """A frame or a fan-out: the fan-out's token, and that of a frame that is begun anew, becomes what it opens."""
-        name = ops.token_name(op)
         known = self.spans.get(name)
         if known is None:
-            _, place, node, *_ = op
             self._arrived(place, node)
             self._begin(name, node, place, RUNNING, opens=True)
             return
