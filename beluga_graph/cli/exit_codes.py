@@ -1,4 +1,4 @@
-"""Ends: exit codes, and the errors of the tree as one line instead of a traceback."""
+"""Exit codes, and expected errors as one line instead of a traceback."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from beluga_graph import BelugaError, LeaseLost, RunBusy, RunCancelled, RunFaile
 from beluga_graph.cli.terminal_text import one_line
 from stores import StoreBusy, StoreError
 
-__all__ = ["CommandError", "Exit", "complain", "told"]
+__all__ = ["CommandError", "Exit", "print_error", "report_errors"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class Exit(IntEnum):
-    """Exit codes, as the help documents them. An unexpected error is a 1 as well, with its traceback."""
+    """The exit codes that the help documents. An unexpected error exits with 1 too, with its traceback."""
 
     ok = 0
     error = 1
@@ -34,7 +34,7 @@ class Exit(IntEnum):
 
 
 class CommandError(Exception):
-    """What was asked for cannot be done; the text says why, and the way out."""
+    """A command cannot do its work. The text says why, and how to go on."""
 
 
 _CODES: tuple[tuple[type[BaseException], Exit], ...] = (
@@ -50,26 +50,26 @@ _CODES: tuple[tuple[type[BaseException], Exit], ...] = (
 )
 
 
-def told(command: Callable[P, R]) -> Callable[P, R]:
-    """Make a command tell its expected errors in one line and exit with their code."""
+def report_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a command so that it prints an expected error as one line and exits with the error's code."""
 
     @functools.wraps(command)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except BrokenPipeError:  # whoever read our output has enough; typer ends quietly
+        except BrokenPipeError:  # the reader of our output, such as `head`, has stopped reading: typer exits quietly
             raise
         except (KeyboardInterrupt, asyncio.CancelledError):
             raise typer.Exit(Exit.interrupted) from None
         except tuple(kind for kind, _ in _CODES) as error:
-            complain(str(error))
+            print_error(str(error))
             code = next(code for kind, code in _CODES if isinstance(error, kind))
             raise typer.Exit(code) from None
 
     return call
 
 
-def complain(message: str) -> None:
-    """Write one line to the error output."""
+def print_error(message: str) -> None:
+    """Write one line to standard error."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(Text.assemble(("error: ", "bold red"), one_line(message)))

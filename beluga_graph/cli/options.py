@@ -1,17 +1,23 @@
-"""What the commands share: their options, and the exit codes that each help tells."""
+"""Options and arguments that several commands share, and the decorator that declares a command."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ParamSpec, TypeVar
 
 import typer
 
-__all__ = ["CODES", "FlowName", "Json", "RunId", "Store", "default_store"]
+from beluga_graph.cli.exit_codes import report_errors
+
+__all__ = ["CODES", "FittingFlow", "FlowName", "FlowOption", "Json", "RunId", "Store", "command", "default_store"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 CODES = (
     "Exit codes: 0 done, 1 error, 2 wrong usage, 3 the run failed, 4 busy (another process has it), 130 Ctrl-C "
-    "(0 for serve). A run that waits is a 0; what verify and check find is a 1."
+    "(serve: 0). A run that waits exits with 0; verify and check exit with 1 if they find a problem."
 )
 default_store = Path(".beluga/demo.lmdb")
 
@@ -20,5 +26,29 @@ RunId = Annotated[str, typer.Argument(help="The run's id, as `runs` lists it.", 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 FlowName = Annotated[
     str,
-    typer.Argument(help="Where the flow is, such as package.module:name; its module is run.", metavar="MODULE:FLOW"),
+    typer.Argument(help="The flow, such as package.module:name. Its module is imported.", metavar="MODULE:FLOW"),
 ]
+FlowOption = Annotated[
+    str,
+    typer.Option(
+        "--flow", help="The run's flow, such as package.module:name. Its module is imported.", metavar="MODULE:FLOW"
+    ),
+]
+FittingFlow = Annotated[
+    str | None,
+    typer.Option(
+        "--flow",
+        help="The run's flow: a value of the wrong type is then refused at once. Its module is imported.",
+        metavar="MODULE:FLOW",
+        show_default=False,
+    ),
+]
+
+
+def command(app: typer.Typer) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Declare a function as a command of an app, with the exit codes in its help and its errors reported."""
+
+    def declare(body: Callable[P, R]) -> Callable[P, R]:
+        return app.command(epilog=CODES)(report_errors(body))
+
+    return declare

@@ -19,6 +19,9 @@ from stores.base import Store
 if TYPE_CHECKING:
     from beluga_graph.draw.render import Format, Theme
     from beluga_graph.inspection.comparison import RunComparison
+    from beluga_graph.inspection.run_tree import RunTree
+    from beluga_graph.inspection.waits import RunWaits
+    from beluga_graph.kernel.shape import Shape
     from beluga_graph.trace.trace import Trace
 
 __all__ = ["Inspector"]
@@ -85,6 +88,31 @@ class Inspector:
         with one_look(self.store, check_run_id(run_id)):
             head = read_head(self.store, run_id)
             return trail_of(self.store, head, stored_plan(self.store, head).shape, seq)
+
+    async def tree(self, run_id: str, *, depth: int | None = None, unfolded: bool = False) -> RunTree:
+        """Return the visits of a run as a tree, with their results.
+
+        `depth` limits how deep it goes into frames and fan-outs. Long rows of visits and wide fan-outs are folded
+        unless `unfolded`. Needs none of the flow's code. Raises `RunNotFound`, `DamagedRecord`.
+        """
+        from beluga_graph.inspection.run_tree import read_run_tree  # noqa: PLC0415 - loaded when one looks
+
+        with one_look(self.store, check_run_id(run_id)):
+            return read_run_tree(self.store, read_head(self.store, run_id), depth=depth, unfolded=unfolded)
+
+    async def shape(self, run_id: str) -> Shape:
+        """Return the graph of a run as it is stored, without code. Raises `RunNotFound`, `DamagedRecord`."""
+        with one_look(self.store, check_run_id(run_id)):
+            return stored_plan(self.store, read_head(self.store, run_id)).shape
+
+    async def waits(self, run_id: str) -> RunWaits | None:
+        """Return what a parked run waits for; `None` for a run that is not parked, or has only a retry to wait for.
+
+        Raises `RunNotFound`, `DamagedRecord`.
+        """
+        from beluga_graph.inspection.waits import read_waits  # noqa: PLC0415 - loaded when one looks
+
+        return read_waits(self.store, check_run_id(run_id))
 
     async def html(self, run_id: str) -> str:
         """Return a page on which a run can be replayed: one HTML file that needs nothing else, and no network.

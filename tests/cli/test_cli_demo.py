@@ -9,7 +9,7 @@ import pytest
 from cli_documents import invoke, spawn_gated, wait_for, write_documents
 from typer.testing import Result
 
-from beluga_graph.cli.commands.demo import own_documents
+from beluga_graph.cli.demo_run import own_documents
 from beluga_graph.demo import pipeline as demo_pipeline
 from beluga_graph.demo.documents import MARKER, list_documents
 from beluga_graph.demo.pipeline import TURNS_MAX, Draft, extend, tighten, verdict

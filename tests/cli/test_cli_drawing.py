@@ -156,7 +156,9 @@ def test_diff_tells_values_apart_and_finds_none_in_the_same_run(store: Path) -> 
 
 def test_diff_says_that_flows_are_different(store: Path) -> None:
     text = said("diff", "wide-[red]1", "failed-1", "--store", store)
-    assert text.startswith("runs of different flows, wide and failing: what has the same name in both is compared\n")
+    assert text.startswith(
+        "runs of different flows, wide and failing: nodes and fields of the same name are compared\n"
+    )
     assert "  wide-[red]1: step 1, each#1 begins\n  failed-1: step 1, fail#1 begins\n" in text
 
 
@@ -234,8 +236,16 @@ def test_a_drawing_is_written_whole_in_the_format_of_its_name(store: Path, tmp_p
         (("count-1", "--depth", "-1"), 2, "Invalid value for '--depth'"),
         (("count-1", "--format", "png"), 2, "Invalid value for '--format'"),
         (("count-1", "--theme", "red"), 2, "Invalid value for '--theme'"),
-        (("count-1", "--format", "html", "--step", "1"), 2, "Invalid value for --step: the page holds all of it"),
-        (("count-1", "--format", "html", "--theme", "dark"), 2, "Invalid value for --theme: the page holds all of it"),
+        (
+            ("count-1", "--format", "html", "--step", "1"),
+            2,
+            "Invalid value for --step: the html page already shows all",
+        ),
+        (
+            ("count-1", "--format", "html", "--theme", "dark"),
+            2,
+            "Invalid value for --theme: the html page already shows all",
+        ),
         (("beluga_graph.demo.pipeline:pipeline", "--step", "1"), 2, "Invalid value for --step: a flow has no steps"),
     ],
 )
@@ -249,7 +259,7 @@ def test_a_name_that_can_be_nothing_is_wrong_usage(tmp_path: Path) -> None:
     result = invoke("draw", "nobody", "--store", tmp_path / "none")
     assert result.exit_code == 2
     words = " ".join(result.stderr.replace("│", " ").split())
-    assert "'nobody' is not such as beluga_graph.demo.pipeline:pipeline, and there is no store at" in words
+    assert "'nobody' is not a flow, such as beluga_graph.demo.pipeline:pipeline, and there is no store at" in words
     assert not (tmp_path / "none").exists()
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from cli_documents import ENVIRONMENT, invoke, spawn
+from typer.main import get_command
 
 from beluga_graph import END, START, Context, Engine, Graph, RunFailed
-from beluga_graph.cli import operating
 from beluga_graph.cli.app import app
 from beluga_graph.storage.keys import Keys
 from beluga_graph.storage.records import encode_record
@@ -150,15 +150,15 @@ def test_draw_finds_modules_in_the_current_folder_and_never_in_a_store(tmp_path:
         (
             "nothing",
             2,
-            "'nothing' is not such as beluga_graph.demo.pipeline:pipeline, and there is no store at .beluga",
+            "'nothing' is not a flow, such as beluga_graph.demo.pipeline:pipeline, and there is no store at .beluga",
         ),
-        (":flow", 2, "':flow' is not such as beluga_graph.demo.pipeline:pipeline"),
+        (":flow", 2, "':flow' is not a flow: write MODULE:FLOW, such as beluga_graph.demo.pipeline:pipeline"),
         ("no_such_module:flow", 1, "error: module 'no_such_module' cannot be imported: ModuleNotFoundError: "),
         ("json:loads", 1, "error: json:loads is of type function, not a flow"),
         (
             "beluga_graph.demo.pipeline:flow",
             1,
-            "error: module 'beluga_graph.demo.pipeline' has no 'flow'; the flows in it are: pipeline",
+            "error: module 'beluga_graph.demo.pipeline' has no 'flow'; its flows are: pipeline",
         ),
     ],
 )
@@ -332,8 +332,7 @@ def test_verify_tells_of_a_file_that_is_no_store(tmp_path: Path) -> None:
 
 
 def test_help_names_the_exit_codes_and_the_version_is_told() -> None:
-    commands = [str(command.name or command.callback.__name__) for command in app.registered_commands]
-    commands += [command.callback.__name__ for command in operating.app.registered_commands]
+    commands = list(get_command(app).commands)
     assert len(commands) == 18
     for command in ("", *commands):
         output = " ".join(invoke(*filter(None, [command]), "--help").output.split())

@@ -185,7 +185,7 @@ def test_a_rejected_step_fails_its_run_with_the_reason(store: Path, tmp_path: Pa
     begin(store, cli_flows.asking, str(tmp_path), "r")
     said("answer", "r", "pay.approval#1", "reject", "--reason", "too dear", "--store", store)
     output = said("resume", "r", "--flow", "cli_flows:asking", "--store", store, code=3)
-    assert "error: run 'r' is failed at node 'pay.approval': Rejected: too dear; mend the cause and resume it" in output
+    assert "error: run 'r' is failed at node 'pay.approval': Rejected: too dear; fix the cause and resume it" in output
 
 
 def test_cancel_ends_a_run_for_good_and_tells_what_won(store: Path, tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_resume_refuses_what_it_cannot_do(store: Path, tmp_path: Path) -> None:
     assert "its flow 'asking' is not known here (known: counting)" in wrong
     assert "no such run" in said("resume", "nobody", "--flow", "cli_flows:asking", "--store", store, code=1)
     assert "Missing option" in said("resume", "r", "--store", store, code=2)
-    assert "the flows in it are: asking, counting, failing, gated, napping" in said(
+    assert "its flows are: asking, counting, failing, gated, napping" in said(
         "resume", "r", "--flow", "cli_flows:nothing", "--store", store, code=1
     )
 
@@ -270,7 +270,7 @@ def test_a_fork_goes_on_from_a_step_with_another_state(store: Path) -> None:
     assert replaced["outcome"]["output"] == [5, 8, ["z"]]
     assert told["run_id"] not in ("r", "f")
     assert "the id is taken" in said(*command, "--id", "f", code=1)
-    assert "is not such as field=JSON" in said(*command, "--set", "n", code=2)
+    assert "is not an assignment: write FIELD=JSON" in said(*command, "--set", "n", code=2)
     assert "is not JSON" in said(*command, "--set", "n=seven", code=2)
     assert "error: " in said(*command, "--set", "m=1", code=1)
     assert "fork it from an earlier step" in said("fork", "r", 3, *command[3:], code=1)
@@ -303,7 +303,7 @@ def test_check_tells_which_runs_a_changed_flow_would_break(store: Path, tmp_path
         output, _ = process.communicate()
         return process.returncode, output
 
-    assert checked() == (0, "unfinished runs: 1; all can go on with deployed_flow:flow\n")
+    assert checked() == (0, "unfinished runs: 1; all can continue with deployed_flow:flow\n")
     assert json.loads(checked("--json")[1]) == {"checked": 1, "broken": {}}
     (tmp_path / "deployed_flow.py").write_text(OLD.replace('"go"', '"start"'))
     code, output = checked()
@@ -330,7 +330,7 @@ def test_prune_takes_out_what_has_been_over_for_so_long(store: Path, tmp_path: P
     assert (told["dry_run"], [run["run_id"] for run in told["runs"]]) == (True, ["done"])
     assert [run["run_id"] for run in as_json("runs", "--store", store)] == ["done", "failed", "asks"]
     output = said("prune", "--store", store)
-    assert output.endswith("1 run pruned; `compact` gives their room back to the disk")
+    assert output.endswith("1 run pruned; `compact` gives the space back to the disk")
     assert "done" in output
     told = as_json("prune", "--status", "failed", "--status", "completed", "--store", store)
     assert [run["run_id"] for run in told["runs"]] == ["failed"]
@@ -410,7 +410,7 @@ def test_who_serves_finishes_what_is_under_way_and_another_process_goes_on(
         process.send_signal(number)
         (tmp_path / "open").touch()  # so the node ends within the grace
         output, _ = process.communicate(timeout=PATIENCE_S)
-        assert (process.returncode, output) == (0, "stopped; everything was handed back\n")
+        assert (process.returncode, output) == (0, "stopped; every run was handed back\n")
     # The file may be seen before the signal; then one more node is begun, and finished too.
     assert log(tmp_path) in (done := ["r first begins", "r first ends"], [*done, "r second"])
     with serving(store, "cli_flows:gated"):
@@ -425,7 +425,7 @@ def test_what_does_not_finish_within_the_grace_runs_again_elsewhere(store: Path,
         eventually(lambda: log(tmp_path) == ["r first begins"])
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=PATIENCE_S)
-        assert (process.returncode, output) == (0, "stopped; everything was handed back\n")
+        assert (process.returncode, output) == (0, "stopped; every run was handed back\n")
     (tmp_path / "open").touch()
     with serving(store, "cli_flows:gated"):
         eventually(lambda: status(store, "r") == "completed")
@@ -468,7 +468,7 @@ def test_what_becomes_of_served_runs_is_told_and_given_to_a_bus(store: Path, tmp
     finally:
         process.kill()
     assert "run 'r' is completed\n" in output
-    assert output.endswith("stopped; everything was handed back\n")
+    assert output.endswith("stopped; every run was handed back\n")
 
     async def topics() -> list[str]:
         async with EventBus(store) as bus:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from beluga_graph.cli.summaries import glance, glance_apart
+from beluga_graph.cli.summaries import summarize, summarize_pair
 from beluga_graph.cli.terminal_text import as_json, brief, one_line, plain
 from beluga_graph.codec import Codec, Registry, Unregistered
 
@@ -71,7 +71,7 @@ def test_a_number_too_long_to_be_written_in_decimals_is_told_in_hexadecimals() -
         {"$type": "int", "hex": "-1" + "0" * 3_500},
         2**13_999,
     ]
-    assert glance([2**14_000]) == "[a number of 14,001 bits]"
+    assert summarize([2**14_000]) == "[a number of 14,001 bits]"
 
 
 class Whale(BaseModel):
@@ -95,15 +95,15 @@ class Whale(BaseModel):
     ],
 )
 def test_a_value_at_a_glance_is_its_outline(value: object, shown: str) -> None:
-    assert glance(value) == shown
+    assert summarize(value) == shown
 
 
 def test_two_long_texts_are_shown_where_they_part() -> None:
-    one, other = glance_apart("a" * 500 + "b" * 100, "a" * 500 + "c" * 100)
+    one, other = summarize_pair("a" * 500 + "b" * 100, "a" * 500 + "c" * 100)
     assert one == "…" + "a" * 20 + "b" * 38 + "…"
     assert other == "…" + "a" * 20 + "c" * 38 + "…"
-    assert glance_apart("short", "other") == ("short", "other")
-    assert glance_apart("a" * 100, "a" * 90) == ("…" + "a" * 30, "…" + "a" * 20)
+    assert summarize_pair("short", "other") == ("short", "other")
+    assert summarize_pair("a" * 100, "a" * 90) == ("…" + "a" * 30, "…" + "a" * 20)
 
 
 def test_a_deep_value_is_cut_and_not_an_error() -> None:

@@ -1,4 +1,4 @@
-"""Drawing: a flow, or a run over the graph that it stands in, in any of the formats."""
+"""`draw`: a flow, or a run over its graph, in any of the formats."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import secrets
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from beluga_graph import BelugaError, Engine
-from beluga_graph.cli.commands.runs import load_flow, opened, print_json, with_engine
+import beluga_graph
+from beluga_graph import BelugaError
+from beluga_graph.cli.console import load_flow, print_json, with_engine
 from beluga_graph.cli.exit_codes import CommandError
+from beluga_graph.cli.options import Json, Store, command, default_store
 from beluga_graph.cli.terminal_text import plain
 from beluga_graph.codec.to_json import as_data
-from beluga_graph.draw.render import Format, drawn
-from beluga_graph.flows.flow import Flow
-from beluga_graph.inspection.reading import stored_plan, trail_of
-from beluga_graph.storage.keys import check_run_id
-from beluga_graph.storage.records import RunRecord
-from beluga_graph.storage.run_log import one_look, read_head
 from stores import StoreError
 
-__all__ = ["Form", "Shade", "draw"]
+if TYPE_CHECKING:
+    from beluga_graph.flows.flow import Flow
+    from beluga_graph.trace.trace import Trace
+
+app = typer.Typer()
 
 
 class Form(StrEnum):
-    """What a drawing is written in."""
+    """The format of a drawing."""
 
     svg = "svg"
     mermaid = "mermaid"
@@ -39,7 +39,7 @@ class Form(StrEnum):
 
 
 class Shade(StrEnum):
-    """The colours of a drawing; auto is what its reader prefers."""
+    """The colours of a drawing; auto follows the reader's preference."""
 
     auto = "auto"
     light = "light"
@@ -58,117 +58,159 @@ _BY_SUFFIX = {
 }
 
 
+@command(app)
 def draw(
-    target: str,
-    *,
-    store: Path,
-    form: Form | None,
-    depth: int | None,
-    theme: Shade,
-    step: int | None,
-    output: Path | None,
-    json: bool,
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="A run's id, or a flow such as package.module:name. If the store has a run of that id, the run is "
+            "drawn; otherwise the module is imported.",
+            metavar="MODULE:FLOW|RUN",
+            show_default=False,
+        ),
+    ],
+    form: Annotated[
+        Form | None,
+        typer.Option(
+            "--format",
+            help="The format. By default that of the suffix of --output; without one, mermaid for a flow and ascii "
+            "for a run.",
+            show_default=False,
+        ),
+    ] = None,
+    depth: Annotated[
+        int | None,
+        typer.Option(
+            "--depth", help="Fold sub-flows deeper than this; 0 folds all.", metavar="N", min=0, show_default=False
+        ),
+    ] = None,
+    theme: Annotated[
+        Shade, typer.Option("--theme", help="Colours of an svg; auto follows the reader's preference.")
+    ] = Shade.auto,
+    step: Annotated[
+        int | None,
+        typer.Option(
+            "--step", help="Draw a run as of this step; by default the last.", metavar="N", min=0, show_default=False
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", help="The file to write, completely or not at all.", metavar="PATH", show_default=False
+        ),
+    ] = None,
+    store: Store = default_store,
+    json: Json = False,
 ) -> None:
-    """Draw what a name says: the run of that id in the store if there is one, else a flow."""
-    head = _run_of(target, store)
-    chosen = form or _by_suffix(output) or (Form.mermaid if head is None else Form.ascii)
-    _check(chosen, run=head is not None, depth=depth, theme=theme, step=step)
-    if head is None:
-        text, data = _flow(load_flow(target), chosen, depth, theme)
+    """Draw a flow, or a run over its graph. A run is drawn from the store alone, without its code.
+
+    The drawing goes to standard output, or to a file. The same flow, or the same step of a run, gives the same bytes.
+    The html of a run is a page that replays it.
+    """
+    is_run = _is_run(target, store)
+    chosen = form or _format_of(output) or (Form.ascii if is_run else Form.mermaid)
+    _check_options(chosen, is_run=is_run, depth=depth, theme=theme, step=step)
+    if is_run:
+        text, facts = _draw_run(store, target, chosen, depth, theme, step, json=json)
     else:
-        text, data = _run(store, head.run_id, chosen, depth, theme, step)
-    data["format"] = chosen.value
+        text, facts = _draw_flow(load_flow(target), chosen, depth, theme)
+    facts["format"] = chosen.value
     if output is not None:
-        written = write_whole(output, text)
-        data["path"] = str(written)
+        written = _write_atomically(output, text)
+        facts["path"] = str(written)
     elif json:
-        data["drawing"] = text
+        facts["drawing"] = text
     if json:
-        print_json(data)
+        print_json(facts)
     elif output is not None:
         typer.echo(f"{chosen.value} written to {plain(str(written))}")
     else:
-        _print(text)
+        _print_drawing(text)
 
 
-def _by_suffix(output: Path | None) -> Form | None:
-    """Return the form that a file's name asks for. Raises `BadParameter` for a suffix that says nothing."""
+def _format_of(output: Path | None) -> Form | None:
+    """Return the format of a file's suffix. Raises `BadParameter` for a suffix that is not known."""
     if output is None or not output.suffix:
         return None
     found = _BY_SUFFIX.get(output.suffix.lower())
     if found is None:
-        message = f"{output.suffix!r} names no form: give --format too, or one of {', '.join(_BY_SUFFIX)}"
+        message = f"{output.suffix!r} is not the suffix of a format: add --format, or use {', '.join(_BY_SUFFIX)}"
         raise typer.BadParameter(message, param_hint="--output")
     return found
 
 
-def _run_of(target: str, store: Path) -> RunRecord | None:
-    """Return the run of this id; `None` if the target can only be a flow.
+def _is_run(target: str, store: Path) -> bool:
+    """Return whether the store has a run of this id; if not, the target can be a flow.
 
-    Raises `CommandError`, `BadParameter`, `RunNotFound`.
+    Raises `CommandError`, `BadParameter`, `RunNotFound` if the target cannot be a flow either.
     """
     could_be_flow = ":" in target
     if not (store / "data.mdb").is_file():
         if could_be_flow:
-            return None
+            return False
         message = (
-            f"{target!r} is not such as beluga_graph.demo.pipeline:pipeline, "
-            f"and there is no store at {store} that it could be a run of: name one with --store PATH"
+            f"{target!r} is not a flow, such as beluga_graph.demo.pipeline:pipeline, "
+            f"and there is no store at {store} that could have such a run: name one with --store PATH"
         )
         raise typer.BadParameter(message, param_hint="MODULE:FLOW|RUN")
     try:
-        with opened(store) as found:
-            return read_head(found, check_run_id(target))
+        with_engine(store, lambda engine: engine.status(target))
     except (BelugaError, StoreError):
-        if could_be_flow:  # a store that cannot be read is no reason not to draw a flow
-            return None
+        if could_be_flow:  # a store that cannot be read must not prevent drawing a flow
+            return False
         raise
+    return True
 
 
-def _check(form: Form, *, run: bool, depth: int | None, theme: Shade, step: int | None) -> None:
-    if step is not None and not run:
-        raise typer.BadParameter("a flow has no steps: only a run is drawn as of one", param_hint="--step")
+def _check_options(form: Form, *, is_run: bool, depth: int | None, theme: Shade, step: int | None) -> None:
+    if step is not None and not is_run:
+        raise typer.BadParameter("a flow has no steps: only a run can be drawn as of a step", param_hint="--step")
     if form is Form.html:
         given = {"--depth": depth is not None, "--theme": theme is not Shade.auto, "--step": step is not None}
         for option in (name for name, is_given in given.items() if is_given):
-            message = "the page holds all of it, to fold, to light and to go through: it takes no such option"
+            message = "the html page already shows all steps and depths in both themes: leave this option out"
             raise typer.BadParameter(message, param_hint=option)
 
 
-def _flow(flow: Flow, form: Form, depth: int | None, theme: Shade) -> tuple[str, dict[str, Any]]:
+def _draw_flow(flow: Flow, form: Form, depth: int | None, theme: Shade) -> tuple[str, dict[str, Any]]:
+    if form is Form.html:
+        text = flow.html()
+    elif form is Form.svg:
+        text = flow.svg(depth=depth, theme=theme.value)
+    else:
+        text = {Form.mermaid: flow.mermaid, Form.dot: flow.dot, Form.ascii: flow.ascii}[form](depth=depth)
     shape = flow.plan().shape
-    text = flow.html() if form is Form.html else drawn(shape, _format(form), depth=depth, theme=theme.value)
     nodes = [{"name": node.name, "kind": node.kind} for node in shape.nodes.values()]
     return text, {"flow": shape.name, "plan": shape.fingerprint, "nodes": nodes}
 
 
-def _run(
-    store: Path, run_id: str, form: Form, depth: int | None, theme: Shade, step: int | None
+def _draw_run(
+    store: Path, run_id: str, form: Form, depth: int | None, theme: Shade, step: int | None, *, json: bool
 ) -> tuple[str, dict[str, Any]]:
-    async def look(engine: Engine) -> tuple[str, dict[str, Any]]:
-        with one_look(engine.store, run_id):
-            head = read_head(engine.store, run_id)
-            shape = stored_plan(engine.store, head).shape
-            trail = trail_of(engine.store, head, shape, step, keep=False)
+    """Return the drawing of a run; for JSON also the facts that it shows."""
+
+    async def look(engine: beluga_graph.Engine) -> tuple[str, dict[str, Any]]:
+        seq, facts = step, {}
+        if json:
+            trail = await engine.trail(run_id, step)
+            seq, facts = trail.run.seq, _facts_of(run_id, trail)
         if form is Form.html:
-            text = await engine.html(run_id)
-        else:
-            text = drawn(shape, _format(form), depth=depth, trail=trail, theme=theme.value)
-        nodes = [
-            {"name": node.name, "kind": node.kind, **as_data(trail.mark(node.name))} for node in shape.nodes.values()
-        ]
-        known = {"run_id": run_id, "status": trail.run.status, "step": trail.run.seq}
-        return text, {**known, "flow": shape.name, "plan": shape.fingerprint, "nodes": nodes}
+            return await engine.html(run_id), facts
+        name = cast('Literal["svg", "mermaid", "dot", "ascii"]', form.value)
+        return await engine.draw(run_id, format=name, depth=depth, seq=seq, theme=theme.value), facts
 
     return with_engine(store, look)
 
 
-def _format(form: Form) -> Format:
-    return cast("Format", form.value)
+def _facts_of(run_id: str, trail: Trace) -> dict[str, Any]:
+    shape = trail.shape
+    nodes = [{"name": node.name, "kind": node.kind, **as_data(trail.mark(node.name))} for node in shape.nodes.values()]
+    known = {"run_id": run_id, "status": trail.run.status, "step": trail.run.seq}
+    return {**known, "flow": shape.name, "plan": shape.fingerprint, "nodes": nodes}
 
 
-def _print(text: str) -> None:
-    """Print a drawing: to a terminal as `plain` lines, to whatever else the very bytes that a file would hold."""
+def _print_drawing(text: str) -> None:
+    """Print a drawing: `plain` lines to a terminal, and exactly the bytes of a file to a pipe."""
     if sys.stdout.isatty():
         for line in text.splitlines():
             typer.echo(plain(line))
@@ -176,11 +218,11 @@ def _print(text: str) -> None:
         typer.echo(text.encode(), nl=False)
 
 
-def write_whole(path: Path, text: str) -> Path:
-    """Put a file in its place, whole or not at all; return where it lies. Raises `OSError`."""
+def _write_atomically(path: Path, text: str) -> Path:
+    """Write a file completely or not at all, and return its resolved path. Raises `CommandError`, `OSError`."""
     target = path.resolve()
     if not target.parent.is_dir():
-        raise CommandError(f"there is no folder {target.parent} to write {target.name} into: make it first")
+        raise CommandError(f"there is no folder {target.parent} to write {target.name} into: create it first")
     part = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.part")
     try:
         with part.open("xb") as file:

@@ -1,166 +1,221 @@
-"""Driving: runs that go on in this process, until they end, wait, or the process is told to stop."""
+"""`resume`, `fork`, `serve`: runs that advance in this process until they end, wait, or the process is stopped."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from beluga_graph import BusEvent, Engine, EventBus, Outcome, Run, RunStatus
-from beluga_graph.cli.commands.runs import console, existing, load_flow, print_json
-from beluga_graph.cli.exit_codes import Exit, complain
+import beluga_graph
+from beluga_graph import RunStatus
+from beluga_graph.cli.console import load_flow, print_json, print_line, require_store
+from beluga_graph.cli.exit_codes import Exit, print_error
+from beluga_graph.cli.options import FlowOption, Json, RunId, Store, command, default_store
+from beluga_graph.cli.parsing import parse_assignments
 from beluga_graph.cli.terminal_text import as_json, brief, local_time, plain
-from beluga_graph.kernel.rules import is_answer
-from beluga_graph.kernel.snapshot import RETRY, Snapshot
-from beluga_graph.storage.keys import Keys
-from beluga_graph.storage.run_log import rebuild
-from stores.base import Store
 
-__all__ = ["fork", "resume", "serve"]
+if TYPE_CHECKING:
+    from beluga_graph.flows.flow import Flow
+    from beluga_graph.inspection.waits import RunWaits
 
-_LOOK_S = 0.05  # between two looks whether a run is parked
+app = typer.Typer()
 
-
-@dataclass(frozen=True, slots=True)
-class _Waits:
-    """What a run that is parked waits for, as lines."""
-
-    lines: tuple[str, ...]
+_POLL_S = 0.05
 
 
-def resume(store: Path, run_id: str, flow: str, *, wait: bool, json: bool) -> None:
-    """Go on with a run until it ends or waits."""
-    _driven(store, flow, lambda engine: engine.resume(run_id, wait=wait), json=json)
-
-
-def fork(
-    store: Path,
-    run_id: str,
-    seq: int,
-    flow: str,
-    *,
-    new_id: str | None,
-    update: dict[str, Any],
-    replace: dict[str, Any],
-    json: bool,
+@command(app)
+def resume(
+    run: RunId,
+    flow: FlowOption,
+    wait: Annotated[
+        bool,
+        typer.Option("--wait", help="Wait while another process drives the run, instead of exiting with code 4."),
+    ] = False,
+    store: Store = default_store,
+    json: Json = False,
 ) -> None:
-    """Start a new run from where another one was, and go on with it until it ends or waits."""
-
-    async def begin(engine: Engine) -> Run:
-        run = await engine.fork(run_id, seq, run_id_new=new_id, update=update, replace=replace)
-        if not json:  # at once: whoever stops the command must know what it has begun
-            _say(f"run {run.id!r} is a fork of {run_id!r} after step {seq}")
-        return run
-
-    _driven(store, flow, begin, json=json)
+    """Continue a run in this process until it ends or waits. A failed run retries the nodes that failed."""
+    _drive(store, flow, lambda engine: engine.resume(run, wait=wait), json=json)
 
 
-def _driven(store: Path, flow: str, begin: Callable[[Engine], Awaitable[Run]], *, json: bool) -> None:
-    known = load_flow(flow)
+@command(app)
+def fork(
+    run: RunId,
+    seq: Annotated[int, typer.Argument(help="The step, as `history` lists it.", metavar="SEQ", min=0)],
+    flow: FlowOption,
+    new_id: Annotated[
+        str | None, typer.Option("--id", help="Id of the new run.", metavar="NEW", show_default=False)
+    ] = None,
+    update: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Update a field of the state, through its reducer; may be repeated.", metavar="FIELD=JSON"
+        ),
+    ] = None,
+    replace: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--replace", help="Replace the value of a field of the state; may be repeated.", metavar="FIELD=JSON"
+        ),
+    ] = None,
+    store: Store = default_store,
+    json: Json = False,
+) -> None:
+    """Start a new run from a step of another run.
 
-    async def call() -> tuple[str, Outcome | _Waits]:
-        async with Engine(existing(store)) as engine:
-            engine.register(known)
+    It continues until it ends or waits. Signals that were not yet delivered are copied. Pending questions are asked
+    again.
+    """
+    updates = parse_assignments(update or (), "--set")
+    replacements = parse_assignments(replace or (), "--replace")
+
+    async def begin(engine: beluga_graph.Engine) -> beluga_graph.Run:
+        made = await engine.fork(run, seq, run_id_new=new_id, update=updates, replace=replacements)
+        if not json:  # at once: after Ctrl-C the user needs the id of the run that was started
+            print_line(f"run {made.id!r} is a fork of {run!r} after step {seq}")
+        return made
+
+    _drive(store, flow, begin, json=json)
+
+
+def _drive(
+    store: Path, flow: str, begin: Callable[[beluga_graph.Engine], Awaitable[beluga_graph.Run]], *, json: bool
+) -> None:
+    loaded = load_flow(flow)
+
+    async def call() -> tuple[str, beluga_graph.Outcome | RunWaits]:
+        async with beluga_graph.Engine(require_store(store)) as engine:
+            engine.register(loaded)
             run = await begin(engine)
-            return run.id, await _until_it_ends_or_waits(engine.store, run)
+            return run.id, await _until_it_ends_or_waits(engine, run)
 
     run_id, found = asyncio.run(call())
-    if isinstance(found, _Waits):
-        _tell_waiting(run_id, found, json=json)
+    if isinstance(found, beluga_graph.Outcome):
+        _print_outcome(run_id, found, json=json)
     else:
-        _tell_end(run_id, found, json=json)
+        _print_waits(run_id, found, json=json)
 
 
-async def _until_it_ends_or_waits(store: Store, run: Run) -> Outcome | _Waits:
-    """Return how a run ended; or what it waits for, once it is parked and nothing that was sent to it is left."""
-    keys = Keys(run.id)
+async def _until_it_ends_or_waits(
+    engine: beluga_graph.Engine, run: beluga_graph.Run
+) -> beluga_graph.Outcome | RunWaits:
+    """Return the outcome of a run, or what it waits for once it is parked with all its signals delivered."""
     ending = asyncio.ensure_future(run.outcome())
     try:
-        while not (await asyncio.wait({ending}, timeout=_LOOK_S))[0]:
-            if store.get(keys.parked) is None:
-                continue
-            snapshot, _ = rebuild(store, run.id)
-            if not any(token.state == RETRY for token in snapshot.tokens.values()):
-                return _Waits(tuple(_waiting_for(snapshot)))
+        while not (await asyncio.wait({ending}, timeout=_POLL_S))[0]:
+            if (waits := await engine.waits(run.id)) is not None:
+                return waits
         return await ending
     finally:
         ending.cancel()
 
 
-def _waiting_for(run: Snapshot) -> list[str]:
-    lines = [f"signal {signal!r}" for signal in run.waits if not is_answer(signal)]
-    questions = [token for signal, tokens in run.waits.items() if is_answer(signal) for token in tokens]
-    lines += [f"the answer to question {question!r}" for question in questions]
-    due = min(run.timers.values(), default=None)
-    return lines if due is None else [*lines, f"its timer at {local_time(due)}"]
-
-
-def _tell_waiting(run_id: str, waits: _Waits, *, json: bool) -> None:
+def _print_waits(run_id: str, waits: RunWaits, *, json: bool) -> None:
+    lines = [f"signal {signal!r}" for signal in waits.signals]
+    lines += [f"the answer to question {question!r}" for question in waits.questions]
+    if waits.due_ms is not None:
+        lines.append(f"its timer at {local_time(waits.due_ms)}")
     if json:
-        print_json({"run_id": run_id, "status": RunStatus.waiting, "waits_for": waits.lines})
+        print_json({"run_id": run_id, "status": RunStatus.waiting, "waits_for": lines})
     else:
-        _say(f"run {run_id!r} waits for {' or '.join(waits.lines)}")
+        print_line(f"run {run_id!r} waits for {' or '.join(lines)}")
 
 
-def _tell_end(run_id: str, outcome: Outcome, *, json: bool) -> None:
+def _print_outcome(run_id: str, outcome: beluga_graph.Outcome, *, json: bool) -> None:
     if json:
         print_json({"run_id": run_id, "outcome": outcome})
     elif outcome.status == RunStatus.completed:
-        _say(f"run {run_id!r} is completed after {outcome.steps:,} nodes; its output: {brief(outcome.output, 10_000)}")
+        output = brief(outcome.output, 10_000)
+        print_line(f"run {run_id!r} is completed after {outcome.steps:,} nodes; its output: {output}")
     else:
-        failure = outcome.failure
-        why = f" at node {failure.node!r}: {failure.type}: {failure.message}" if failure is not None else ""
-        way_out = "; mend the cause and resume it, or cancel it" if outcome.status == RunStatus.failed else ""
-        if failure is not None and not failure.node and failure.type == "Timeout":
-            way_out = "; its time is over, also for a resume and a fork: start a new run"
-        complain(f"run {run_id!r} is {outcome.status}{why}{way_out}")
+        print_error(f"run {run_id!r} is {outcome.status}{_reason(outcome)}")
     if outcome.status != RunStatus.completed:
         raise typer.Exit(Exit.failed)
 
 
-def serve(
-    store: Path, flows: Sequence[str], *, max_runs: int | None, grace_s: float, bus: Path | None, json: bool
-) -> None:
-    """Drive whatever the flows' runs need until SIGTERM or Ctrl-C, then finish or hand back what is under way.
+def _reason(outcome: beluga_graph.Outcome) -> str:
+    """Return why a run ended without an output, and how to go on."""
+    failure = outcome.failure
+    if failure is None:
+        return ""
+    text = f" at node {failure.node!r}: {failure.type}: {failure.message}"
+    if not failure.node and failure.type == "Timeout":
+        return f"{text}; its time is over, also for a resume or a fork: start a new run"
+    return f"{text}; fix the cause and resume it, or cancel it" if outcome.status == RunStatus.failed else text
 
-    With a bus what the runs publish goes there, and what becomes of them, which is also told here.
+
+@command(app)
+def serve(
+    flows: Annotated[
+        list[str],
+        typer.Argument(
+            help="The flows, such as package.module:name. Their modules are imported.", metavar="MODULE:FLOW…"
+        ),
+    ],
+    max_runs: Annotated[
+        int | None,
+        typer.Option(
+            "--max-runs", help="Most runs with work in progress at a time.", metavar="N", min=1, show_default=False
+        ),
+    ] = None,
+    grace: Annotated[
+        float,
+        typer.Option("--grace", help="Seconds that running nodes have to finish after a stop.", metavar="S", min=0.0),
+    ] = 10.0,
+    bus: Annotated[
+        Path | None,
+        typer.Option(
+            "--bus",
+            help="Folder of the event bus; may be the folder of the store. It gets the events that runs publish, and "
+            "an event for each run that starts or ends, which is printed here too.",
+            metavar="PATH",
+            show_default=False,
+        ),
+    ] = None,
+    store: Store = default_store,
+    json: Json = False,
+) -> None:
+    """Drive the runs of flows until SIGTERM or Ctrl-C.
+
+    Every run that has something to do advances: new, due, signalled, or left behind by a dead process. A stop loses
+    nothing: nodes that finish within the grace are committed, and the others run again where the run is served next.
+    Without --bus, events that runs publish are stored until an engine with a bus relays them.
     """
-    known = [load_flow(flow) for flow in dict.fromkeys(flows)]
+    loaded = [load_flow(flow) for flow in dict.fromkeys(flows)]
+    asyncio.run(_serve(loaded, store, max_runs, grace, bus, json=json))
+    _print_event("stopped", "stopped; every run was handed back", json=json)
+
+
+async def _serve(
+    flows: list[Flow], store: Path, max_runs: int | None, grace_s: float, bus: Path | None, *, json: bool
+) -> None:
     is_new = not (store / "data.mdb").is_file()
 
-    def tell(event: BusEvent) -> None:
-        _line(event.topic, f"run {event.data['run_id']!r} is {event.data['status']}", json=json, **event.data)
+    def on_run_event(event: beluga_graph.BusEvent) -> None:
+        text = f"run {event.data['run_id']!r} is {event.data['status']}"
+        _print_event(event.topic, text, json=json, **event.data)
 
-    async def call() -> None:
-        async with contextlib.AsyncExitStack() as stack:
-            spoken = None if bus is None else await stack.enter_async_context(EventBus(bus))
-            if spoken is not None:
-                spoken.subscribe("run.*", tell)
-                stack.push_async_callback(spoken.drain)  # once the engine has said its last
-            engine = await stack.enter_async_context(Engine(store, bus=spoken))
-            names = [engine.register(flow).name for flow in known]
-            serving = asyncio.ensure_future(engine.serve(max_runs=max_runs, grace=grace_s))
-            await asyncio.sleep(0)  # from now on a signal ends it in order
-            if not serving.done():
-                of = ", ".join(names)
-                where = f"{store}, a new store" if is_new else str(store)
-                text = f"serving {of} in {where}; SIGTERM or Ctrl-C ends it"
-                _line("ready", text, json=json, flows=names, new_store=is_new)
-            await serving
-
-    asyncio.run(call())
-    _line("stopped", "stopped; everything was handed back", json=json)
+    async with contextlib.AsyncExitStack() as stack:
+        event_bus = None
+        if bus is not None:
+            event_bus = await stack.enter_async_context(beluga_graph.EventBus(bus))
+            event_bus.subscribe("run.*", on_run_event)
+            stack.push_async_callback(event_bus.drain)  # after the engine has published its last event
+        engine = await stack.enter_async_context(beluga_graph.Engine(store, bus=event_bus))
+        names = [engine.register(flow).name for flow in flows]
+        serving = asyncio.ensure_future(engine.serve(max_runs=max_runs, grace=grace_s))
+        await asyncio.sleep(0)  # now the signal handlers are installed, so that SIGTERM stops it in order
+        if not serving.done():
+            where = f"{store}, a new store" if is_new else str(store)
+            text = f"serving {', '.join(names)} in {where}; SIGTERM or Ctrl-C ends it"
+            _print_event("ready", text, json=json, flows=names, new_store=is_new)
+        await serving
 
 
-def _line(event: str, text: str, *, json: bool, **facts: Any) -> None:
-    """Print a line at once, also into a pipe; as JSON it is one line, too."""
+def _print_event(event: str, text: str, *, json: bool, **facts: Any) -> None:
+    """Print a line at once, also into a pipe. JSON is printed as one line too."""
     typer.echo(" ".join(as_json({"event": event, **facts}).split("\n")) if json else plain(text))
-
-
-def _say(line: str) -> None:
-    console().print(plain(line), soft_wrap=True)

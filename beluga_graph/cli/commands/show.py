@@ -1,33 +1,68 @@
-"""One run as a person reads it: its facts, where it stands, its state, and the tree of what it did."""
+"""`show`: the facts, tokens and state of one run, and the tree of its visits."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+from rich.console import Console
 from rich.text import Text
 
-from beluga_graph import Engine, RunInfo, RunSnapshot
-from beluga_graph.cli.commands.runs import console, new_table, print_json, status_text, with_engine
+import beluga_graph
+from beluga_graph.cli.console import console, new_table, print_json, status_text, with_engine
+from beluga_graph.cli.options import Json, RunId, Store, command, default_store
 from beluga_graph.cli.terminal_text import brief, local_time, plain
-from beluga_graph.cli.tree_view import Walked, walked
+from beluga_graph.cli.tree_view import render_tree, tree_data
 from beluga_graph.codec.to_json import as_data
 
-__all__ = ["show"]
+if TYPE_CHECKING:
+    from beluga_graph.inspection.run_tree import RunTree
+
+app = typer.Typer()
 
 
-def show(store: Path, run_id: str, *, depth: int | None, unfolded: bool, json: bool) -> None:
-    """Show one run as of its last step: the facts, where it stands, its state, and the tree of its visits."""
+@command(app)
+def show(
+    run: RunId,
+    depth: Annotated[
+        int | None,
+        typer.Option(
+            "--depth",
+            help="Tree: levels of frames and fan-outs to show; 0 shows the outermost visits.",
+            metavar="N",
+            min=0,
+            show_default=False,
+        ),
+    ] = None,
+    unfolded: Annotated[
+        bool, typer.Option("--all", help="Tree: show every visit of long loops and every branch of wide fan-outs.")
+    ] = False,
+    store: Store = default_store,
+    json: Json = False,
+) -> None:
+    """Show a run: status, steps, tokens, state and the tree of visits.
 
-    async def look(engine: Engine) -> tuple[RunInfo, RunSnapshot, Walked]:
-        snapshot = await engine.snapshot(run_id)
-        info = next(run for run in await engine.runs() if run.run_id == run_id)
-        return info, snapshot, walked(engine.store, run_id, depth=depth, unfolded=unfolded)
+    The tree shows each visit below its frame or branch, with its status, its duration, and its result or what it
+    waits for. Of a long row of visits it shows the first, the last, and those that failed or are not finished.
+    """
+
+    async def look(engine: beluga_graph.Engine) -> tuple[beluga_graph.RunInfo, beluga_graph.RunSnapshot, RunTree]:
+        snapshot = await engine.snapshot(run)
+        info = next(info for info in await engine.runs() if info.run_id == run)
+        return info, snapshot, await engine.tree(run, depth=depth, unfolded=unfolded)
 
     info, snapshot, tree = with_engine(store, look)
     if json:
-        print_json({"flow": info.flow, "created_ms": info.created_ms, **as_data(snapshot), "visits": tree.data()})
+        print_json({"flow": info.flow, "created_ms": info.created_ms, **as_data(snapshot), "visits": tree_data(tree)})
         return
     out = console()
+    _print_facts(out, info, snapshot)
+    _print_tokens(out, snapshot)
+    _print_state(out, snapshot)
+    out.print(render_tree(tree, snapshot.status, ascii_only=out.options.ascii_only), soft_wrap=True)
+
+
+def _print_facts(out: Console, info: beluga_graph.RunInfo, snapshot: beluga_graph.RunSnapshot) -> None:
     facts = new_table("", "", headed=False)
     facts.add_row("run", Text(plain(snapshot.run_id)))
     facts.add_row("flow", Text(plain(info.flow)))
@@ -40,15 +75,22 @@ def show(store: Path, run_id: str, *, depth: int | None, unfolded: bool, json: b
     if snapshot.failure is not None:
         facts.add_row("failure", Text(brief(f"node {snapshot.failure.node!r}: {snapshot.failure}", 300)))
     out.print(facts)
-    if snapshot.tokens:
-        tokens = new_table("token", "node", "state", "attempt", "value", title="tokens")
-        for token in snapshot.tokens:
-            name, node, value = Text(plain(token.name)), Text(plain(token.node)), Text(brief(token.value))
-            tokens.add_row(name, node, token.state, str(token.attempt), value)
-        out.print(tokens)
-    if snapshot.state:
-        state = new_table("field", "value", title="state")
-        for field, value in snapshot.state.items():
-            state.add_row(Text(plain(field)), Text(brief(value)))
-        out.print(state)
-    out.print(tree.shown(snapshot.status, ascii_only=out.options.ascii_only), soft_wrap=True)
+
+
+def _print_tokens(out: Console, snapshot: beluga_graph.RunSnapshot) -> None:
+    if not snapshot.tokens:
+        return
+    tokens = new_table("token", "node", "state", "attempt", "value", title="tokens")
+    for token in snapshot.tokens:
+        name, node, value = Text(plain(token.name)), Text(plain(token.node)), Text(brief(token.value))
+        tokens.add_row(name, node, token.state, str(token.attempt), value)
+    out.print(tokens)
+
+
+def _print_state(out: Console, snapshot: beluga_graph.RunSnapshot) -> None:
+    if not snapshot.state:
+        return
+    state = new_table("field", "value", title="state")
+    for field, value in snapshot.state.items():
+        state.add_row(Text(plain(field)), Text(brief(value)))
+    out.print(state)

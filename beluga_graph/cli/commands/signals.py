@@ -1,31 +1,39 @@
-"""Sending: what a person says to runs, which go on with it wherever they are driven, now or later."""
+"""`pending`, `answer`, `signal`, `cancel`: input for runs, which take it wherever they are driven, now or later."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
-from beluga_graph import Engine
-from beluga_graph.cli.commands.runs import console, load_flow, new_table, print_json, print_table, with_engine
+import beluga_graph
+from beluga_graph.cli.console import load_flow, new_table, print_json, print_line, print_table, with_engine
+from beluga_graph.cli.options import FittingFlow, Json, RunId, Store, command, default_store
+from beluga_graph.cli.parsing import parse_json
 from beluga_graph.cli.terminal_text import brief, local_time, plain
-from beluga_graph.inspection.reading import stored_plan
-from beluga_graph.plan.declared import MISSING
-from beluga_graph.storage.run_log import read_head
 
-__all__ = ["answer", "cancel", "pending", "signal"]
+app = typer.Typer()
 
 
-def pending(store: Path, *, json: bool) -> None:
-    """List what the runs of a store ask people, the oldest question first."""
+class Decision(StrEnum):
+    """The decision of a person about a question."""
+
+    approve = "approve"
+    reject = "reject"
+    modify = "modify"
+
+
+@command(app)
+def pending(store: Store = default_store, json: Json = False) -> None:
+    """List the questions that runs ask people, the oldest first."""
     found = with_engine(store, lambda engine: engine.pending())
     if json:
         print_json(found)
         return
     if not found:
-        console().print(f"no question is pending in {plain(str(store))}", soft_wrap=True)
+        print_line(f"no question is pending in {store}")
         return
     table = new_table("run", "question", "node", "asked", "about")
     for question in found:
@@ -39,64 +47,89 @@ def pending(store: Path, *, json: bool) -> None:
     print_table(table)
 
 
-def signal(store: Path, run_id: str, name: str, payload: Any, *, flow: str | None, json: bool) -> None:
-    """Send a signal to a run; where its flow is named, a payload that does not fit is refused at once.
-
-    That nothing in its graph waits for such a signal is told, and no error: a changed graph may.
-    """
-    known = load_flow(flow) if flow is not None else None
-
-    async def call(engine: Engine) -> set[str]:
-        if known is not None:
-            engine.register(known)
-        await engine.signal(run_id, name, payload)
-        shape = stored_plan(engine.store, read_head(engine.store, run_id)).shape
-        return {node.signal for node in shape.nodes.values() if node.signal is not None}
-
-    waits = with_engine(store, call)
-    said = {"run_id": run_id, "signal": name, "is_waited_for": name in waits}
-    _tell(said, f"signal {name!r} is accepted for run {run_id!r}", json=json)
-    if name not in waits:
-        names = ", ".join(repr(known) for known in sorted(waits)) or "none"
-        typer.echo(plain(f"note: no node of its graph waits for {name!r}; those waited for are: {names}"), err=True)
-
-
+@command(app)
 def answer(
-    store: Path,
-    run_id: str,
-    question: str,
-    decision: str,
-    value: Any = MISSING,
-    *,
-    reason: str,
-    flow: str | None,
-    json: bool,
+    run: RunId,
+    question: Annotated[str, typer.Argument(help="The question, as `pending` lists it.", metavar="QUESTION")],
+    decision: Annotated[Decision, typer.Argument(help="The decision.")],
+    value: Annotated[
+        str | None,
+        typer.Option(
+            "--value", help="With modify: the value to continue with instead.", metavar="JSON", show_default=False
+        ),
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", help="The reason; stored with the answer.", metavar="TEXT")] = "",
+    flow: FittingFlow = None,
+    store: Store = default_store,
+    json: Json = False,
 ) -> None:
-    """Answer a question of a run; where its flow is named, a value that does not fit is refused at once."""
-    known = load_flow(flow) if flow is not None else None
+    """Answer a question of a run, once. The run continues where it is driven or served, now or later."""
+    if (decision is Decision.modify) != (value is not None):
+        message = "modify needs it, and no other decision takes it"
+        raise typer.BadParameter(message, param_hint="--value")
+    more = {} if value is None else {"value": parse_json(value, "--value")}
+    loaded = None if flow is None else load_flow(flow)
 
-    async def call(engine: Engine) -> None:
-        if known is not None:
-            engine.register(known)
-        await engine.answer(run_id, question, decision, value, reason=reason)
+    async def call(engine: beluga_graph.Engine) -> None:
+        if loaded is not None:
+            engine.register(loaded)
+        await engine.answer(run, question, decision.value, reason=reason, **more)
 
     with_engine(store, call)
-    said = {"run_id": run_id, "question": question, "decision": decision}
-    _tell(
-        said,
-        f"question {question!r} of run {run_id!r} is answered: {decision}; it goes on where it is driven or served",
+    _print_result(
+        {"run_id": run, "question": question, "decision": decision.value},
+        f"answered question {question!r} of run {run!r}: {decision.value}; the run continues where it is driven or "
+        "served",
         json=json,
     )
 
 
-def cancel(store: Path, run_id: str, *, json: bool) -> None:
-    """End a run for good, and tell the status that won."""
-    status = with_engine(store, lambda engine: engine.cancel(run_id))
-    _tell({"run_id": run_id, "status": status}, f"run {run_id!r} is {status}", json=json)
+@command(app)
+def signal(
+    run: RunId,
+    name: Annotated[str, typer.Argument(help="The signal's name.", metavar="NAME")],
+    payload: Annotated[
+        str | None, typer.Argument(help="The payload; null by default.", metavar="JSON", show_default=False)
+    ] = None,
+    text: Annotated[bool, typer.Option("--text", help="The payload is plain text, not JSON.")] = False,
+    flow: FittingFlow = None,
+    store: Store = default_store,
+    json: Json = False,
+) -> None:
+    """Send a signal to a run. It is delivered once, even if no process drives the run now.
+
+    Warns, but does not fail, if no node of the run's graph waits for this signal: a changed graph may.
+    """
+    if text and payload is None:
+        raise typer.BadParameter("it needs the text, after the signal's name", param_hint="--text")
+    value = payload if text or payload is None else parse_json(payload, "JSON", alternative="; or pass --text")
+    loaded = None if flow is None else load_flow(flow)
+
+    async def call(engine: beluga_graph.Engine) -> set[str]:
+        if loaded is not None:
+            engine.register(loaded)
+        await engine.signal(run, name, value)
+        shape = await engine.shape(run)
+        return {node.signal for node in shape.nodes.values() if node.signal is not None}
+
+    awaited = with_engine(store, call)
+    facts = {"run_id": run, "signal": name, "is_waited_for": name in awaited}
+    _print_result(facts, f"signal {name!r} is accepted for run {run!r}", json=json)
+    if name not in awaited:
+        names = ", ".join(repr(known) for known in sorted(awaited)) or "none"
+        note = f"note: no node of the run's graph waits for {name!r}; its nodes wait for: {names}"
+        typer.echo(plain(note), err=True)
 
 
-def _tell(facts: dict[str, Any], line: str, *, json: bool) -> None:
+@command(app)
+def cancel(run: RunId, store: Store = default_store, json: Json = False) -> None:
+    """End a run for good, wherever it is driven. Prints the run's final status."""
+    status = with_engine(store, lambda engine: engine.cancel(run))
+    _print_result({"run_id": run, "status": status}, f"run {run!r} is {status}", json=json)
+
+
+def _print_result(facts: dict[str, Any], line: str, *, json: bool) -> None:
     if json:
         print_json(facts)
     else:
-        console().print(plain(line), soft_wrap=True)
+        print_line(line)

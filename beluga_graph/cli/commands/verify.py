@@ -13,8 +13,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from beluga_graph import BelugaError
-from beluga_graph.cli.commands.runs import existing, opened
+from beluga_graph.cli.console import open_store, print_json, require_store
+from beluga_graph.cli.exit_codes import Exit, print_error
+from beluga_graph.cli.options import Json, command, default_store
+from beluga_graph.cli.options import Store as StorePath
 from beluga_graph.codec import DamagedRecord
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED
@@ -28,6 +33,8 @@ from stores.base import Store
 from stores.verifying import find_damage
 
 __all__ = ["Checked", "Damage", "check", "check_path"]
+
+app = typer.Typer()
 
 _NAMES = {
     "H": "heads",
@@ -84,17 +91,39 @@ class Checked:
     damage: tuple[Damage, ...]
 
 
+@command(app)
+def verify(store: StorePath = default_store, json: Json = False) -> None:
+    """Check a store for damage: its file, every record, every run.
+
+    Exits with 1 if something is damaged. It needs no code of the flows, changes nothing, and may run while other
+    processes use the store. If pages of the file are damaged, nothing else is read. Each line names a run or a
+    record, the damage, and how to repair it.
+    """
+    checked = check_path(store)
+    if json:
+        print_json(checked)
+    else:
+        kinds = ", ".join(f"{kind} {number:,}" for kind, number in checked.records.items()) or "none"
+        typer.echo(f"records read: {sum(checked.records.values()):,} ({kinds}); runs rebuilt: {checked.runs:,}")
+        for found in checked.damage:
+            print_error(f"{found.where}: {found.detail}; {found.advice}")
+        if not checked.damage:
+            typer.echo("no damage")
+    if checked.damage:
+        raise typer.Exit(Exit.error)
+
+
 def check_path(path: Path) -> Checked:
     """Check the store at a path; of a damaged file nothing else is read.
 
     Raises `CommandError` if there is no store, `StoreDamaged` or `StoreFormat` if the file is none of LMDB's.
     """
-    findings = find_damage(existing(path))
+    findings = find_damage(require_store(path))
     if findings:
         left = len(findings) - _FINDINGS_MAX
         more = [f"and {left:,} more of the kind"] if left > 0 else []
         return Checked({}, 0, tuple(Damage("data.mdb", text) for text in [*findings[:_FINDINGS_MAX], *more]))
-    with opened(path) as store:
+    with open_store(path) as store:
         return check(store)
 
 
