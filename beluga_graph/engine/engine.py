@@ -11,7 +11,7 @@ from beluga_graph.clock import Clock, checked_clock
 from beluga_graph.engine.admission import Admission
 from beluga_graph.engine.cancel import cancelled, send
 from beluga_graph.engine.followers import Followers
-from beluga_graph.engine.fork import forked
+from beluga_graph.engine.fork import prepare_fork
 from beluga_graph.engine.parking import Parking
 from beluga_graph.engine.recovery import Recovery, recovered
 from beluga_graph.engine.requests import StartRequest, check_signal
@@ -322,7 +322,7 @@ class Engine(Inspector):
         plan = self._flows.plan_of(self._runs.head(check_run_id(run_id)))
         new_id = check_run_id(run_id_new) if run_id_new is not None else secrets.token_hex(16)
         await cleared(self._scheduler.committer, new_id)
-        snapshot, history, ops = forked(
+        snapshot, history, ops = prepare_fork(
             self.store, plan, run_id, seq, new_id, update=update or {}, replace=replace or {}
         )
         trigger = RunForked(self._scheduler.clock.now_ms(), run_id, seq)

@@ -139,18 +139,14 @@ def _finished(
     route: Any,
     branches: tuple[tuple[int, int], ...] = (),
 ) -> AttemptResult:
-    sets: list[tuple[str, int]] = []
-    appends: list[tuple[str, int]] = []
-    items: list[NewItems] = []
-    view = attempt.touched_state
-    if view is not None:
-        written = view.written()
-        for field, encoded in written.values:
-            sets.append((field, len(values)))
-            values = (*values, attempt.keep_encoded(encoded))
-        for field, new in written.items:
-            appends.append((field, len(new)))
-            items.append(NewItems(attempt.token.place, field, [attempt.keep_encoded(item) for item in new]))
+    sets: tuple[tuple[str, int], ...] = ()
+    appends: tuple[tuple[str, int], ...] = ()
+    items: tuple[NewItems, ...] = ()
+    if attempt.touched_state is not None:
+        changes = attempt.touched_state.changes(attempt.keep_encoded, first=len(values))
+        values = (*values, *changes.values)
+        sets, appends = changes.sets, changes.appends
+        items = tuple([NewItems(attempt.token.place, field, new) for field, new in changes.items])
     events = tuple(attempt.events)
     if attempt.shown:
         first = len(values)
@@ -163,14 +159,14 @@ def _finished(
         values,
         route,
         branches,
-        tuple(sets),
-        tuple(appends),
+        sets,
+        appends,
         events,
         "".join(attempt.texts) if attempt.texts else "",
         tuple(attempt.usage.items()),
         attempt.reason,
     )
-    return AttemptResult(trigger, tuple(attempt.blobs), tuple(items), messages=tuple(attempt.messages))
+    return AttemptResult(trigger, tuple(attempt.blobs), items, messages=tuple(attempt.messages))
 
 
 def _failed(attempt: Attempt, error: BaseException, *, chosen: bool) -> AttemptResult:

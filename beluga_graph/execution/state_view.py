@@ -9,16 +9,17 @@ reach any value: that is where a reducer must be associative.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from beluga_graph.codec import NotData, StandIn
 from beluga_graph.errors import StateConflict, StateError
 from beluga_graph.execution.items import FieldItems, ItemReader, KnownItems
 from beluga_graph.kernel.snapshot import Place, Snapshot
+from beluga_graph.kernel.types import Value
 from beluga_graph.plan import Channel, StateBinding
 
-__all__ = ["AttemptState", "StateView", "Written"]
+__all__ = ["AttemptState", "StateChanges", "StateView"]
 
 _NOTHING = object()
 _NAMES_SHOWN = 5
@@ -32,11 +33,17 @@ class Reader(ItemReader, Protocol):
         ...
 
 
-class Written(NamedTuple):
-    """What an attempt changes of its layer: new values of fields, and new items of append fields, encoded."""
+class StateChanges(NamedTuple):
+    """The changes of one layer, in the form in which triggers and patches name them."""
 
-    values: list[tuple[str, bytes]]
-    items: list[tuple[str, list[bytes]]]
+    values: tuple[Value, ...]
+    """New values of fields, stored."""
+    sets: tuple[tuple[str, int], ...]
+    """Fields that have a new value, and the number of that value."""
+    appends: tuple[tuple[str, int], ...]
+    """Append fields that have new items, and how many."""
+    items: tuple[tuple[str, list[bytes]], ...]
+    """The new items of these fields, stored."""
 
 
 class _Update(NamedTuple):
@@ -77,7 +84,19 @@ class StateView(StandIn):
 class AttemptState:
     """One attempt's state: what it reads, and what it updates."""
 
-    __slots__ = ("_known", "_layers", "_lists", "_new", "_node", "_pending", "_read", "_reader", "_run", "binding")
+    __slots__ = (
+        "_known",
+        "_layers",
+        "_lists",
+        "_new",
+        "_node",
+        "_pending",
+        "_read",
+        "_reader",
+        "_replaced",
+        "_run",
+        "binding",
+    )
 
     def __init__(
         self, binding: StateBinding, run: Snapshot, place: str, reader: Reader, known: KnownItems, *, node: str = ""
@@ -92,6 +111,7 @@ class AttemptState:
         self._lists: dict[str, tuple[FieldItems, int]] = {}  # likewise, of append fields
         self._pending: dict[str, list[_Update]] = {}
         self._new: dict[str, list[bytes]] = {}  # of append fields: the attempt's own items, encoded
+        self._replaced: list[tuple[str, bytes]] = []  # whole fields that a fork begins with, encoded
 
     # Reading.
 
@@ -172,14 +192,26 @@ class AttemptState:
         for channel, value in pending:
             self._add(channel, _Update(value, f"node {self._node!r}"))
 
-    def encoded(self, field: str, value: Any) -> bytes | list[bytes]:
-        """Return what the whole of a field is stored as: a value, or the items of an append field."""
-        channel = self._channel(field)
-        if not channel.appends:
-            return self._encoded(channel, self._checked(channel, value))
-        if not isinstance(value, list | tuple):
-            raise StateError("", f"state field {self._path(field)} is a list: give all its items, not {value!r:.80}")
-        return [self._encoded(channel, self._checked(channel, item)) for item in value]
+    def replace(self, fields: Mapping[str, Any]) -> None:
+        """Give fields of the owner's layer new values, whatever they held. Later updates reduce into these.
+
+        Only for a fork, before it begins: the snapshot is changed at once, so that it holds no reference to replaced
+        items.
+        """
+        owner = self._layers[0][1]
+        for field, value in fields.items():
+            channel = self._channel(field)
+            if channel.appends and not isinstance(value, list | tuple):
+                raise StateError(
+                    "", f"state field {self._path(field)} is a list: give all its items, not {value!r:.80}"
+                )
+            if channel.appends:
+                owner.lengths.pop(field, None)
+                owner.fields[field] = self._reader.encode([])  # in place of the field's default
+                self.update({field: value})
+            else:
+                owner.fields[field] = encoded = self._encoded(channel, self._checked(channel, value))
+                self._replaced.append((field, encoded))
 
     def fold(self, branches: Sequence[tuple[int, str, Place]]) -> None:
         """Fold the layers of a scope's branches into the updates, in order: what a join begins with."""
@@ -198,15 +230,24 @@ class AttemptState:
                     raise StateConflict("", message)
                 self._add(channel, _Update(self._reader.decode(value), origin))
 
-    def written(self) -> Written:
-        """Return what is to be committed: absolute values where this frame owns the state, else updates."""
+    def changes(self, store_encoded: Callable[[bytes], bytes], *, first: int = 0) -> StateChanges:
+        """Return the changes to commit: absolute values where this frame owns the state, else combined updates.
+
+        `store_encoded` takes the bytes of each value and item and returns them, or a reference to them. `first` is
+        the number of the first value.
+        """
         owner = len(self._layers) == 1
-        values = []
+        fields = list(self._replaced)
         for field, updates in self._pending.items():
             channel = self._channel(field)
             value = self._final(channel, updates) if owner else self._combined(channel, updates)
-            values.append((field, self._encoded(channel, value)))
-        return Written(values, list(self._new.items()))
+            fields.append((field, self._encoded(channel, value)))
+        return StateChanges(
+            values=tuple([store_encoded(encoded) for _, encoded in fields]),
+            sets=tuple([(field, number) for number, (field, _) in enumerate(fields, first)]),
+            appends=tuple([(field, len(new)) for field, new in self._new.items()]),
+            items=tuple([(field, [store_encoded(item) for item in new]) for field, new in self._new.items()]),
+        )
 
     def _add(self, channel: Channel, update: _Update) -> None:
         if channel.reducer is None:

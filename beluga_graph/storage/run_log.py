@@ -149,10 +149,9 @@ class History:
             if ended.blobs:
                 ops += self.blob_ops(ended.blobs)
             if ended.items:
-                ops += self._item_ops(run, ended.items)
-            if (
-                ended.messages and (kinds.COUNT_STEP,) in patch.ops
-            ):  # else its route was refused: the attempt has failed
+                ops += self.item_ops(run, ended.items)
+            # Without a finished step, the route was refused and the attempt has failed.
+            if ended.messages and (kinds.COUNT_STEP,) in patch.ops:
                 ops += published_ops(self.keys, run, ended.trigger.token, ended.messages, at, created_ms)
         if isinstance(trigger, RunForked):  # what the source was asked, the fork is asked anew
             ops += [self._question(run.tokens[token], at) for token in _asking(run)]
@@ -198,7 +197,8 @@ class History:
         """Return what lifts the doom of a large value: it belongs to every commit that refers to one."""
         return Delete(Prefix.GC_CANDIDATE + digest)
 
-    def _item_ops(self, run: Snapshot, items: Sequence[NewItems]) -> list[Op]:
+    def item_ops(self, run: Snapshot, items: Sequence[NewItems]) -> list[Op]:
+        """Return the writes of new items. Call it before `run` applies the patch: it needs the lengths so far."""
         ops: list[Op] = []
         for place, field, new in items:
             prefix = self.keys.channel(place, field)
