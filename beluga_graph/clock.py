@@ -1,4 +1,4 @@
-"""Time as the engine sees it: two verbs, so that a test can own them."""
+"""Clocks: the engine's two uses of time, in an interface that tests can replace."""
 
 from __future__ import annotations
 
@@ -7,63 +7,66 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["Clock", "SystemClock", "checked_clock", "checked_ms"]
+__all__ = ["Clock", "SystemClock", "check_clock", "check_time_ms"]
 
-_LOOK_AGAIN_S = 30.0  # the wall clock may jump, so a long sleep looks at it again
+_RECHECK_S = 30.0  # the wall clock may jump, so a long sleep reads it again at this interval
 
 
 class Clock(Protocol):
-    """Where times come from and how one waits for them. `testing.VirtualClock` is its twin."""
+    """A source of times that can also wait for one. `testing.VirtualClock` implements it for tests."""
 
     def now_ms(self) -> int:
         """Return the time in milliseconds since the epoch."""
         ...
 
     def call_at(self, at_ms: int, call: Callable[[], None]) -> Callable[[], None]:
-        """Call once, at or after `at_ms`, on the running loop; the returned function takes that back."""
+        """Call `call` once, at or after `at_ms`, on the running loop; return a function that cancels the call."""
         ...
 
 
 class SystemClock:
-    """The wall clock. Never calls early, also if the clock is set back meanwhile."""
+    """The wall clock. It never calls early, even if the clock is set back in the meantime."""
 
     def now_ms(self) -> int:
-        """Return the wall clock's time."""
+        """Return the time of the wall clock in milliseconds since the epoch."""
         return time.time_ns() // 1_000_000
 
     def call_at(self, at_ms: int, call: Callable[[], None]) -> Callable[[], None]:
-        """Call at `at_ms` of the wall clock; a jump of the clock is noticed within 30 seconds."""
+        """Call `call` when the wall clock reaches `at_ms`; return a function that cancels the call.
+
+        A jump of the clock is noticed within 30 seconds.
+        """
         loop = asyncio.get_running_loop()
         handle: asyncio.TimerHandle | None = None
 
-        def look() -> None:
+        def check() -> None:
             nonlocal handle
             left = (at_ms - self.now_ms()) / 1000
             if left <= 0:
                 call()
             else:
-                handle = loop.call_later(min(left, _LOOK_AGAIN_S), look)
+                handle = loop.call_later(min(left, _RECHECK_S), check)
 
-        def take_back() -> None:
+        def cancel() -> None:
             if handle is not None:
                 handle.cancel()
 
-        handle = loop.call_later(max(0.0, min((at_ms - self.now_ms()) / 1000, _LOOK_AGAIN_S)), look)
-        return take_back
+        handle = loop.call_later(max(0.0, min((at_ms - self.now_ms()) / 1000, _RECHECK_S)), check)
+        return cancel
 
 
-def checked_clock(clock: Clock | None) -> Clock:
-    """Return a clock to go by, the wall clock for none. Raises `TypeError` or `ValueError` as `checked_ms` does."""
+def check_clock(clock: Clock | None) -> Clock:
+    """Return the clock, or the wall clock for `None`. Raises `TypeError` or `ValueError` as `check_time_ms` does."""
     if clock is None:
         return SystemClock()
-    checked_ms(clock.now_ms(), f"the clock {clock!r:.100}")
+    check_time_ms(clock.now_ms(), f"the clock {clock!r:.100}")
     return clock
 
 
-def checked_ms(now_ms: int, where: str) -> int:
-    """Return a time of a clock. It is stored with each step, and is part of keys.
+def check_time_ms(now_ms: int, where: str) -> int:
+    """Return a clock's time if it can be stored: times are part of steps and keys.
 
-    Raises `TypeError` for what is no whole number of milliseconds, `ValueError` for a time before 1970.
+    Raises `TypeError` if it is not an `int`, `ValueError` for a time before 1970. `where` names the clock in the error.
     """
     if type(now_ms) is not int:
         msg = f"{where} says {now_ms!r:.100}; give milliseconds since the epoch, as an int"

@@ -1,65 +1,88 @@
-"""Events: what watchers of a run see.
+"""Events: the record of a run that its watchers see.
 
-*Stored* events belong to a committed step: they carry (`seq`, `index`), are delivered after the commit, and
-are replayed by `events(after=)`. *Live* events (`text`, `node_started`, `retracted`) are for those who watch
-now: they carry `attempt` and are never replayed.
+*Stored* events belong to a committed step: they carry (`seq`, `index`), are delivered after the commit, and are
+replayed by `events(after=)`. *Live* events (`text`, `node_started`, `retracted`, `lagged`) are only delivered to
+current watchers: they carry `attempt` and are never replayed.
 
 | type            | stored | carries                                                                     |
 |-----------------|--------|-----------------------------------------------------------------------------|
 | `run_started`   | yes    | `output`: the run's input                                                   |
-| `node_finished` | yes    | `output`; `text`: all that the node emitted; `route`: what its branch chose |
+| `node_finished` | yes    | `output`; `text`: all text that the node emitted; `route`: its branch's     |
+|                 |        | choice                                                                      |
 | `tool_call`     | yes    | `name`, `arguments`, `call_id`                                              |
 | `tool_result`   | yes    | `name`, `call_id`, `output`, `error`                                        |
 | `handoff`       | yes    | `source`, `target`; `agent` is the target                                   |
 | `loop_finished` | yes    | `name` of the loop, `reason`: `condition` or `limit`, `iterations`          |
 | `retry`         | yes    | `attempt` that failed, `error`, `delay_s` until the next                    |
-| `waiting`       | yes    | `name` of the signal, or `due_ms` of the timer; for a person: `approval` as |
-|                 |        | `name`, `question`, and `output`: what is asked about, as in `pending()`    |
-| `signal`        | yes    | `name`, `output`: the payload; of an answer, `approval`: `question`, and    |
-|                 |        | `output` with `decision`, `reason`, `value`                                 |
-| `timer`         | yes    | it fired                                                                    |
-| `error`         | yes    | `error`: what failed for good, handled or not; last of a run that failed    |
-| `done`          | yes    | `output`; last of a run that completed                                      |
+| `waiting`       | yes    | `name` of the signal, or `due_ms` of the timer; for an approval: `approval` |
+|                 |        | as `name`, `question`, and `output`: the value in question, as in           |
+|                 |        | `pending()`                                                                 |
+| `signal`        | yes    | `name`, `output`: the payload; for an answer: `approval` as `name`,         |
+|                 |        | `question`, and `output` with `decision`, `reason`, `value`                 |
+| `timer`         | yes    | nothing: a timer fired                                                      |
+| `error`         | yes    | `error`: a failure that is not retried, handled or not; the last event of a |
+|                 |        | failed run                                                                  |
+| `done`          | yes    | `output`; the last event of a completed run                                 |
 | `text`          | no     | `text`: one piece                                                           |
-| `node_started`  | no     | an attempt began                                                            |
-| `retracted`     | no     | drop the text of this node's attempt: it failed                             |
-| `lagged`        | no     | the watcher was too slow: `output` live events were lost here. Stored ones  |
-|                 |        | never are; a `node_finished` has the node's whole text                      |
+| `node_started`  | no     | nothing: an attempt began                                                   |
+| `retracted`     | no     | nothing: the node's attempt failed, so discard its text                     |
+| `lagged`        | no     | `output`: the number of live events that a slow watcher lost here. Stored   |
+|                 |        | events are never lost; a `node_finished` has the node's whole text          |
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from beluga_graph.codec import Codec, Unregistered
 from beluga_graph.kernel.shape import TOOL, NodeShape
-from beluga_graph.kernel.types import EventFields, Patch, Value
+from beluga_graph.kernel.types import EventFields, Value
 
-__all__ = ["Event", "Failure", "asked_about", "make_event", "revive", "stored_events"]
+__all__ = ["Event", "Failure", "decode_value", "make_event", "question_subject", "stored_events"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One thing that happened in a run. Fields that do not concern its `type` keep their default.
+    """One event of a run. Fields that its `type` does not use keep their defaults.
 
-    The types, and what each carries, are a table in the docstring of `beluga_graph.events`.
+    The docstring of `beluga_graph.events` lists the types and the fields that each type carries.
+
+    Attributes:
+        type: The type of the event.
+        run_id: The run.
+        node: The path of the node; empty for the run itself.
+        agent: The agent that the node belongs to; empty if there is none.
+        token: The structural name of the visit. It is the same in every process that drives the run.
+        seq: The number of the step; `None` for live events.
+        index: The position within the step; `None` for live events.
+        attempt: The attempt, counted from 1: of live events, and the attempt that failed in a `retry`.
+        text: A piece of text, or all the text of a finished node.
+        name: The name of the tool, loop or signal.
+        arguments: The arguments of a tool call, as parsed JSON.
+        call_id: The id that joins a tool call to its result.
+        output: The value that the event reports.
+        error: The failure, as `<exception class>: <message>`.
+        source: The agent that hands over.
+        target: The agent that is handed over to.
+        route: The route that the node's branch chose.
+        question: The id of a question to a person; pass it to `Engine.answer`.
+        reason: Why a loop ended: `condition` or `limit`.
+        iterations: The number of iterations of a loop.
+        delay_s: Seconds until the next attempt.
+        due_ms: The time at which a timer fires, in milliseconds since the epoch.
     """
 
     type: str
     run_id: str
     node: str = ""
-    """Path of the node; empty for the run itself."""
     agent: str = ""
     token: str = ""
-    """Structural name of the visit: the same wherever the run goes on."""
     seq: int | None = None
-    """Step, for stored events."""
     index: int | None = None
-    """Place within the step, for stored events."""
     attempt: int | None = None
     text: str = ""
     name: str = ""
@@ -71,18 +94,17 @@ class Event:
     target: str = ""
     route: str | int | bool | None = None
     question: str = ""
-    """Id of the question to a person: what `Engine.answer` takes."""
     reason: str = ""
     iterations: int | None = None
     delay_s: float | None = None
     due_ms: int | None = None
 
 
-# An event in the making: its fields are assigned at a fifth of what a frozen class takes for it. It has the slots of
-# an event, so it can become one.
-_Open = dataclasses.make_dataclass(
-    "_Open",
-    [(one.name, one.type, dataclasses.field(default=one.default)) for one in dataclasses.fields(Event)],
+# An event under construction. Assigning its fields takes a fifth of the time of a frozen class. It has the slots of an
+# event, so it can become one.
+_Unfrozen = dataclasses.make_dataclass(
+    "_Unfrozen",
+    [(field.name, field.type, dataclasses.field(default=field.default)) for field in dataclasses.fields(Event)],
     slots=True,
     kw_only=True,
     eq=False,
@@ -90,76 +112,91 @@ _Open = dataclasses.make_dataclass(
 
 
 def make_event(**given: Any) -> Event:
-    """Return `Event(**given)`, for those that make many."""
-    event = _Open(**given)
+    """Return `Event(**given)`, in less time: for callers that make many."""
+    event = _Unfrozen(**given)
     event.__class__ = Event
     return cast("Event", event)
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What failed for good: the input of an error edge's target, and of a join that collects."""
+    """A failure that is not retried: the input of an error edge's target, and a result of a join that collects.
+
+    Attributes:
+        node: The path of the node that failed.
+        type: The name of the exception's class.
+        message: The exception's message.
+        attempts: The number of attempts that were made.
+        input: The input of the node that failed.
+        branch: In the results of a join: the number of the failed branch, from 0. Otherwise `None`.
+        item: In the results of a join: the value that the branch began with, which is its item if the fan-out has
+            `over`. Otherwise `None`.
+    """
 
     node: str
     type: str
-    """Name of the exception's class."""
     message: str
     attempts: int
     input: Any = None
-    """What the node had been given."""
     branch: int | None = None
-    """Among the results that a join gets: the number of the branch that failed, from 0. Elsewhere `None`."""
     item: Any = None
-    """Likewise the value that the branch began with: its item, where the fan-out has `over`."""
 
     def __str__(self) -> str:
         return f"{self.type}: {self.message}"
 
 
-def revive(codec: Codec, load: Callable[[bytes], bytes], value: Value, *, lenient: bool = False) -> Any:
-    """Return a fresh copy of a value; a failure becomes a `Failure`. `load` follows references."""
+def decode_value(codec: Codec, load: Callable[[bytes], bytes], value: Value, *, lenient: bool = False) -> Any:
+    """Return a fresh copy of a stored value; a failure becomes a `Failure`. `load` follows references."""
     if isinstance(value, bytes):
         return codec.decode(load(value), lenient=lenient)
     node, kind, message, attempts, given = value
     return Failure(
-        node, kind, message, attempts, None if given is None else revive(codec, load, given, lenient=lenient)
+        node, kind, message, attempts, None if given is None else decode_value(codec, load, given, lenient=lenient)
     )
 
 
 def stored_events(
-    run_id: str, seq: int, patch: Patch, decode: Callable[[Any], Any], nodes: Mapping[str, NodeShape]
+    run_id: str,
+    seq: int,
+    events: Sequence[EventFields],
+    values: Sequence[Value],
+    decode: Callable[[Any], Any],
+    nodes: Mapping[str, NodeShape],
 ) -> list[Event]:
-    """Return the events of a committed step. `decode` reads a value; `nodes` are those of the graph at that step."""
-    events = []
-    for index, fields in enumerate(patch.events):
-        events.append(_event(run_id, seq, index, fields, patch, decode, nodes))
-    return events
+    """Return the events of a committed step.
+
+    `events` and `values` are those of its patch, `decode` reads a value, and `nodes` are the nodes of the graph at
+    that step.
+    """
+    return [
+        _make_stored_event(run_id, seq, index, fields, values, decode, nodes) for index, fields in enumerate(events)
+    ]
 
 
-def asked_about(value: Any, asks: str) -> Any:
-    """Return what a person is asked about: a step's value, or the `name` and parsed `arguments` of a tool's call."""
+def question_subject(value: Any, asks: str) -> Any:
+    """Return the subject of a question: a step's value, or the `name` and parsed `arguments` of a tool call."""
     if asks != TOOL:
         return value
-    if isinstance(value, Unregistered):  # where nobody knows the agent
+    if isinstance(value, Unregistered):  # read where the agent's classes are not registered
         name, text = value.fields["name"], value.fields["arguments"]
     else:
         name, text = value.name, value.arguments
     return {"name": name, "arguments": json.loads(text if text.strip() else "{}")}
 
 
-def _event(
+def _make_stored_event(
     run_id: str,
     seq: int,
     index: int,
     fields: EventFields,
-    patch: Patch,
+    values: Sequence[Value],
     decode: Callable[[Any], Any],
     nodes: Mapping[str, NodeShape],
 ) -> Event:
     kind, node, token, more, value = fields
     extra = dict(more or {})
     shape = nodes.get(node)
-    output = decode(patch.values[value]) if value is not None else None
+    output = decode(values[value]) if value is not None else None
     if kind == "error":
         extra["error"] = f"{extra.pop('failure')}: {extra.pop('message')}"
     elif kind == "retry":
@@ -174,7 +211,7 @@ def _event(
         extra["arguments"] = _with_lists(extra["arguments"])
     elif shape is not None and shape.asks and kind in ("waiting", "signal"):
         extra["question"] = token
-        output = asked_about(output, shape.asks) if kind == "waiting" else output
+        output = question_subject(output, shape.asks) if kind == "waiting" else output
     agent = extra.pop("agent", None) or (shape.agent if shape is not None else "")
     return make_event(
         type=kind,
@@ -190,7 +227,7 @@ def _event(
 
 
 def _with_lists(value: Any) -> Any:
-    """Return JSON as it was before it was stored: a step that is read back has tuples for lists."""
+    """Return JSON with lists, as it was before it was stored: a step that is read back has tuples instead."""
     if isinstance(value, dict):
         return {key: _with_lists(part) for key, part in value.items()}
     return [_with_lists(part) for part in value] if isinstance(value, list | tuple) else value

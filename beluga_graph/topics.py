@@ -1,6 +1,6 @@
-"""Topics: what an event is about, as words with dots between them, and patterns that choose among them.
+"""Topics: words with dots between them that classify events, and patterns that match topics.
 
-| pattern         | chooses                                    | but not                    |
+| pattern         | matches                                    | but not                    |
 |-----------------|--------------------------------------------|----------------------------|
 | `task.done`     | `task.done`                                | `task`, `task.done.late`   |
 | `task.*`        | `task.done`                                | `task`, `task.done.late`   |
@@ -18,14 +18,14 @@ from beluga_graph.codec.safe_repr import shown
 from beluga_graph.errors import BadTopic
 from beluga_graph.kernel.names import is_blank
 
-__all__ = ["TOPIC_LENGTH_MAX", "check_pattern", "check_topic", "chooses"]
+__all__ = ["TOPIC_LENGTH_MAX", "check_pattern", "check_topic", "matches"]
 
 TOPIC_LENGTH_MAX = 200
 _RULE = f"1 to {TOPIC_LENGTH_MAX} printable characters, in parts with dots between them, none of them empty or blank"
 
 
 def check_topic(topic: str) -> str:
-    """Return the topic if it can be one. Raises `BadTopic`."""
+    """Return the topic if it is valid. Raises `BadTopic` otherwise."""
     _check(topic, "topic")
     if "*" in topic:
         raise BadTopic(f"topic {shown(topic)}: a * is for patterns; an event has one topic")
@@ -33,7 +33,7 @@ def check_topic(topic: str) -> str:
 
 
 def check_pattern(pattern: str) -> str:
-    """Return the pattern if it can be one. Raises `BadTopic`."""
+    """Return the pattern if it is valid. Raises `BadTopic` otherwise."""
     _check(pattern, "pattern")
     for part in pattern.split("."):
         if "*" in part and part not in ("*", "**"):
@@ -41,15 +41,15 @@ def check_pattern(pattern: str) -> str:
     return pattern
 
 
-def chooses(pattern: str, topic: str) -> bool:
-    """Tell whether a pattern chooses a topic. Its cost is at most the product of their numbers of parts."""
+def matches(pattern: str, topic: str) -> bool:
+    """Return whether a pattern matches a topic. The cost is at most the product of their numbers of parts."""
     parts = topic.split(".")
-    reached = [True] + [False] * len(parts)  # which beginnings of the topic the pattern so far accounts for
+    reached = [True] + [False] * len(parts)  # by length: whether the pattern so far matches the beginning of the topic
     for word in pattern.split("."):
         if word == "**":
             reached = list(accumulate(reached, or_))
         else:
-            reached = [False, *(was and word in ("*", part) for was, part in zip(reached, parts, strict=False))]
+            reached = [False, *(matched and word in ("*", part) for matched, part in zip(reached, parts, strict=False))]
     return reached[-1]
 
 

@@ -14,13 +14,13 @@ from beluga_graph.bus.log import Appended, Log
 from beluga_graph.bus.record import Record, recorded, relayed
 from beluga_graph.bus.subscription import Delivery, Handler, Subscription, check_name, ended, handled_now
 from beluga_graph.bus.topology import Topology, drawn
-from beluga_graph.clock import Clock, checked_clock
+from beluga_graph.clock import Clock, check_clock
 from beluga_graph.codec import Codec, NameTaken, Registry
 from beluga_graph.errors import BusClosed, BusError
 from beluga_graph.execution.thread_pool import DaemonPool
-from beluga_graph.policy import at_least_one
+from beluga_graph.policy import require_at_least_one
 from beluga_graph.storage.outbox_records import Message
-from beluga_graph.topics import check_pattern, chooses
+from beluga_graph.topics import check_pattern, matches
 from stores import LMDBStore, MemoryStore
 from stores.base import Store
 
@@ -57,7 +57,7 @@ class EventBus:
         clock: Clock | None = None,
         max_queue: int = 1000,
     ) -> None:
-        at_least_one("max_queue", max_queue)
+        require_at_least_one("max_queue", max_queue)
         in_memory = store is None
         self._opened_here = store is None or isinstance(store, str | os.PathLike)
         if store is None:
@@ -65,7 +65,7 @@ class EventBus:
         elif isinstance(store, str | os.PathLike):
             store = LMDBStore(store)
         self.store = store
-        self._clock = checked_clock(clock)
+        self._clock = check_clock(clock)
         self._registry = Registry()
         self._codec = Codec(self._registry)
         self._log = Log(store, self._codec, forgets=in_memory)
@@ -341,7 +341,7 @@ class EventBus:
             found.owes(position)
 
     def _hearers(self, topic: str) -> list[Subscription]:
-        return [found for found in self._subscriptions if chooses(found.pattern, topic)]
+        return [found for found in self._subscriptions if matches(found.pattern, topic)]
 
     def _here(self) -> Delivery | None:
         """Return the call of a handler of this bus that is publishing, if one is."""

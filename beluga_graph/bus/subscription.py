@@ -22,7 +22,7 @@ from beluga_graph.codec import DamagedRecord, SnapshotError
 from beluga_graph.errors import BusError
 from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.kernel.names import NAME_LENGTH_MAX, is_name
-from beluga_graph.topics import chooses
+from beluga_graph.topics import matches
 from stores.base import Conflict, Op, StoreClosed
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ class Subscription:
             if isinstance(record, DamagedRecord):
                 self._failed(record, f"event {position} cannot be read")
                 await self._advance(position, self._letter(position, record, 1))
-            elif chooses(self.pattern, record.topic):
+            elif matches(self.pattern, record.topic):
                 await self._deal_with(position, record)
             else:
                 self._passed(position)

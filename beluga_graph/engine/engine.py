@@ -7,7 +7,7 @@ import secrets
 from collections.abc import AsyncGenerator, Collection, Mapping
 from typing import Any, Self, get_args
 
-from beluga_graph.clock import Clock, checked_clock
+from beluga_graph.clock import Clock, check_clock
 from beluga_graph.engine.admission import Admission
 from beluga_graph.engine.cancel import cancelled, send
 from beluga_graph.engine.followers import Followers
@@ -30,7 +30,7 @@ from beluga_graph.inspection.views import RunInfo, RunStatus
 from beluga_graph.kernel.triggers import RunForked
 from beluga_graph.plan import Compilable, Plan
 from beluga_graph.plan.declared import MISSING
-from beluga_graph.policy import Limits, at_least_one
+from beluga_graph.policy import Limits, require_at_least_one
 from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.runtime.outbox_relay import Bus
 from beluga_graph.runtime.scheduler import Scheduler
@@ -84,7 +84,7 @@ class Engine(Inspector):
         if durability not in get_args(Durability):
             msg = f"durability {durability!r}: give one of {', '.join(get_args(Durability))}"
             raise ValueError(msg)
-        at_least_one("max_concurrency", max_concurrency)
+        require_at_least_one("max_concurrency", max_concurrency)
         is_kept_here = store is None
         self._opened_here = store is None or isinstance(store, str | os.PathLike)
         if store is None:
@@ -94,7 +94,7 @@ class Engine(Inspector):
         super().__init__(store, FlowRegistry(store))
         self._pool = DaemonPool()
         self._owner = Owner(self.store)
-        hands = ExecutionResources(checked_clock(clock), self._pool, deps)
+        hands = ExecutionResources(check_clock(clock), self._pool, deps)
         self._scheduler = Scheduler(self.store, self._owner, durability, hands, max_concurrency)
         self._scheduler.outbox.serve(bus, self._owner)
         self._runs = Admission(self.store, self._scheduler, self._owner)
@@ -244,7 +244,7 @@ class Engine(Inspector):
         bounds the runs with work under way at a time, from now on; the others wait for their turn.
         """
         self._check_open()
-        self._parking.max_runs = at_least_one("max_runs", max_runs)
+        self._parking.max_runs = require_at_least_one("max_runs", max_runs)
         return await recovered(
             self._runs, self._parking, self._flows.plan_of, lambda run_id: Run(self, self._runs.seat(run_id))
         )
@@ -257,7 +257,7 @@ class Engine(Inspector):
         under way has `grace` seconds to finish, and the rest is handed back for others to go on with.
         """
         self._check_open()
-        self._parking.max_runs = at_least_one("max_runs", max_runs)
+        self._parking.max_runs = require_at_least_one("max_runs", max_runs)
         await served(self._scheduler, self._parking, grace)
 
     async def signal(self, run_id: str, name: str, payload: Any = None) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from beluga_graph.clock import Clock
 from beluga_graph.codec import NotData
 from beluga_graph.errors import LimitReached, StateError
-from beluga_graph.events import revive
+from beluga_graph.events import decode_value
 from beluga_graph.execution.decoded_cache import DecodedCache
 from beluga_graph.execution.items import KnownItems
 from beluga_graph.execution.result import MESSAGES_MAX, PendingMessage
@@ -211,7 +211,7 @@ class Attempt:
 
     def decode(self, value: Value) -> Any:
         """Return a fresh copy of a value; a failure becomes a `Failure`."""
-        return revive(self.plan.codec, self.memory.load, value)
+        return decode_value(self.plan.codec, self.memory.load, value)
 
     def encode(self, value: Any) -> bytes:
         """Return a value's bytes. Raises `NotData`, `LimitReached`."""

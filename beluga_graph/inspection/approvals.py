@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 
 from beluga_graph.engine.cancel import send
 from beluga_graph.errors import BadSignal, RunConflict, RunNotFound
-from beluga_graph.events import asked_about, revive
+from beluga_graph.events import decode_value, question_subject
 from beluga_graph.execution.approval import Answer
 from beluga_graph.inspection.reading import stored_plan
 from beluga_graph.kernel.rules import answer_signal
@@ -76,7 +76,7 @@ def _question(store: Store, head: RunRecord, plan_of: Callable[[RunRecord], Plan
         flow=head.flow,
         node=node.target or "",
         kind=cast('Literal["step", "tool"]', node.asks),
-        value=asked_about(revive(plan.codec, history.load, value, lenient=True), node.asks),
+        value=question_subject(decode_value(plan.codec, history.load, value, lenient=True), node.asks),
         asked_ms=asked_ms,
     )
 
@@ -111,7 +111,7 @@ def _check_value(plan: Plan, history: History, record: Any, value: Any) -> None:
     if binding is None or binding.revise is None:  # the run's own process will check it
         return
     try:
-        binding.revise(revive(plan.codec, history.load, original), value)
+        binding.revise(decode_value(plan.codec, history.load, original), value)
     except Exception as error:
         raise BadSignal(history.run_id, f"{plan.shape.nodes[name].target!r} cannot take that value: {error}") from error
 

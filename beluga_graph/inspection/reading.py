@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from beluga_graph.codec import Codec, Registry
 from beluga_graph.errors import RunNotFound
-from beluga_graph.events import Event, revive, stored_events
+from beluga_graph.events import Event, decode_value, stored_events
 from beluga_graph.inspection.views import RunInfo, RunSnapshot, RunStatus, StepInfo, TokenInfo
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import Snapshot
@@ -62,8 +62,8 @@ def read_events(plan: Plan, history: History, after: int, until: int | None = No
         for step in read_steps(history.store, history.run_id, after, until):
             nodes = past.nodes(step)
             # An earlier graph may have named classes that this one does not: those values are only looked at.
-            decode = partial(revive, plan.codec, history.load, lenient=not past.is_known)
-            yield from stored_events(history.run_id, step.seq, step.patch, decode, nodes)
+            decode = partial(decode_value, plan.codec, history.load, lenient=not past.is_known)
+            yield from stored_events(history.run_id, step.seq, step.patch.events, step.patch.values, decode, nodes)
 
 
 async def steps_of(store: Store, head: RunRecord, plan: Plan) -> list[StepInfo]:
@@ -96,12 +96,12 @@ def _told(store: Store, head: RunRecord, plan: Plan, until: int | None = None) -
     decode = _decoder(plan, History(store, head.run_id))
     past = ShapeHistory(store, head.run_id, plan.shape)
     for step in read_steps(store, head.run_id, until=until):
-        yield step, stored_events(head.run_id, step.seq, step.patch, decode, past.nodes(step))
+        yield step, stored_events(head.run_id, step.seq, step.patch.events, step.patch.values, decode, past.nodes(step))
 
 
 def _decoder(plan: Plan, history: History) -> Callable[[Any], Any]:
     def decode(value: Any) -> Any:
-        return revive(plan.codec, history.load, value, lenient=True)
+        return decode_value(plan.codec, history.load, value, lenient=True)
 
     return decode
 
@@ -144,7 +144,7 @@ def snapshot_of(store: Store, head: RunRecord, plan: Plan, seq: int | None) -> R
     shape = shape_then(store, run.plan, plan.shape)
 
     def decode(value: Any) -> Any:
-        return None if value is None else revive(plan.codec, history.load, value, lenient=True)
+        return None if value is None else decode_value(plan.codec, history.load, value, lenient=True)
 
     return RunSnapshot(
         run_id=run.run_id,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from beluga_graph.errors import RunNotFound
-from beluga_graph.events import revive
+from beluga_graph.events import decode_value
 from beluga_graph.kernel import ops
 from beluga_graph.kernel.types import EventFields, Patch, Value
 from beluga_graph.plan import Plan
@@ -184,7 +184,7 @@ def results_of(store: Store, head: RunRecord, plan: Plan, names: Collection[str]
 
 def decoded(plan: Plan, history: History, value: Value | None) -> Any:
     """Return a stored value; classes that are not known come as `Unregistered`."""
-    return None if value is None else revive(plan.codec, history.load, value, lenient=True)
+    return None if value is None else decode_value(plan.codec, history.load, value, lenient=True)
 
 
 def each_fact(walk: Walk) -> Iterator[tuple[Fact, tuple[str, int]]]:

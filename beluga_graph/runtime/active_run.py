@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from beluga_graph.events import Event, make_event, revive, stored_events
+from beluga_graph.events import Event, decode_value, make_event, stored_events
 from beluga_graph.kernel.snapshot import Snapshot, Token
 from beluga_graph.kernel.triggers import RunNode
 from beluga_graph.kernel.types import Patch
@@ -123,7 +123,7 @@ class ActiveRun:
 
     def decode(self, value: Any, *, lenient: bool = False) -> Any:
         """Return a fresh copy of a value of this run; a class that is not known is refused unless `lenient`."""
-        return revive(self.plan.codec, self.history.load, value, lenient=lenient)
+        return decode_value(self.plan.codec, self.history.load, value, lenient=lenient)
 
     def finish(self, error: Exception | None = None) -> None:
         """Stop: end every task and timer, tell watchers and waiters. Idempotent."""
@@ -277,7 +277,14 @@ class Step:
 
     def events(self) -> list[Event]:
         """Return the step's events."""
-        return stored_events(self.live.run_id, self.seq, self.patch, self.live.decode, self.live.plan.shape.nodes)
+        return stored_events(
+            self.live.run_id,
+            self.seq,
+            self.patch.events,
+            self.patch.values,
+            self.live.decode,
+            self.live.plan.shape.nodes,
+        )
 
     def _settle(self) -> None:
         if self.settled is not None and not self.settled.done():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from beluga_graph.codec import Codec, DamagedRecord
 from beluga_graph.errors import RunConflict, RunError
-from beluga_graph.events import revive
+from beluga_graph.events import decode_value
 from beluga_graph.kernel.names import is_blank
 from beluga_graph.kernel.snapshot import COMPLETED, Snapshot
 from beluga_graph.plan import Plan
@@ -144,4 +144,4 @@ def free_ops(store: Store, run: Snapshot) -> list[Op]:
 
 def _field(history: History, codec: Codec, run: Snapshot, name: str) -> Any:
     value = run.places[""].fields.get(name)
-    return None if value is None else revive(codec, history.load, value)
+    return None if value is None else decode_value(codec, history.load, value)

@@ -7,7 +7,7 @@ import heapq
 import itertools
 from collections.abc import Callable
 
-from beluga_graph.clock import checked_ms
+from beluga_graph.clock import check_time_ms
 
 __all__ = ["VirtualClock"]
 
@@ -22,7 +22,7 @@ class VirtualClock:
     """
 
     def __init__(self, start_ms: int = 1_700_000_000_000) -> None:
-        self._now_ms = checked_ms(start_ms, "VirtualClock(start_ms=…)")
+        self._now_ms = check_time_ms(start_ms, "VirtualClock(start_ms=…)")
         self._timers: list[tuple[int, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._taken_back: set[int] = set()
@@ -56,7 +56,7 @@ class VirtualClock:
 
     def set(self, now_ms: int) -> None:
         """Set the clock, forwards or back, as an operator might. What is due fires at the next `advance`."""
-        self._now_ms = checked_ms(now_ms, "VirtualClock.set(…)")
+        self._now_ms = check_time_ms(now_ms, "VirtualClock.set(…)")
 
     @staticmethod
     async def _settle() -> None:

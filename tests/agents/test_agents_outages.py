@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beluga_graph import RunStatus
-from beluga_graph.events import revive
+from beluga_graph.events import decode_value
 from beluga_graph.storage.run_log import History, rebuild
 from beluga_graph.storage.sessions import Session, session_items
 from stores.base import Durability
@@ -78,7 +78,7 @@ def test_what_a_session_holds_after_a_run_is_a_whole_conversation(
     _, record = Session(plan.name, "s"), world.disk.get(Session(plan.name, "s").key)
     assert record is not None
     messages = list(history.items("", "messages", 0, run.places[""].lengths["messages"]))
-    told = [revive(plan.codec, history.load, item) for item in messages]
+    told = [decode_value(plan.codec, history.load, item) for item in messages]
     assert_valid(told)
     assert told[-1].text == outcome.output
     assert list(session_items(world.disk, run)) == []
