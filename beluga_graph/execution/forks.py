@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from beluga_graph.errors import RunConflict, StateError
-from beluga_graph.events import revive
+from beluga_graph.events import decode_value
 from beluga_graph.execution.attempt import Memory
 from beluga_graph.execution.result import NewItems
 from beluga_graph.execution.state_view import AttemptState
@@ -71,7 +71,7 @@ class _Reader:
         self._plan, self._source = plan, source
 
     def decode(self, value: Value) -> Any:
-        return revive(self._plan.codec, self._source.load, value)
+        return decode_value(self._plan.codec, self._source.load, value)
 
     def encode(self, value: Any) -> bytes:
         return self._plan.encode(value)
