@@ -14,7 +14,7 @@ from __future__ import annotations
 from itertools import accumulate
 from operator import or_
 
-from beluga_graph.codec.safe_repr import shown
+from beluga_graph.codec.safe_repr import format_value
 from beluga_graph.errors import BadTopic
 from beluga_graph.kernel.names import is_blank
 
@@ -28,7 +28,7 @@ def check_topic(topic: str) -> str:
     """Return the topic if it is valid. Raises `BadTopic` otherwise."""
     _check(topic, "topic")
     if "*" in topic:
-        raise BadTopic(f"topic {shown(topic)}: a * is for patterns; an event has one topic")
+        raise BadTopic(f"topic {format_value(topic)}: a * is for patterns; an event has one topic")
     return topic
 
 
@@ -37,7 +37,8 @@ def check_pattern(pattern: str) -> str:
     _check(pattern, "pattern")
     for part in pattern.split("."):
         if "*" in part and part not in ("*", "**"):
-            raise BadTopic(f"pattern {shown(pattern)}: {shown(part)} is neither a word nor * (one) nor ** (any number)")
+            rule = "is neither a word nor * (one) nor ** (any number)"
+            raise BadTopic(f"pattern {format_value(pattern)}: {format_value(part)} {rule}")
     return pattern
 
 
@@ -55,6 +56,6 @@ def matches(pattern: str, topic: str) -> bool:
 
 def _check(text: str, what: str) -> None:
     if not isinstance(text, str):
-        raise BadTopic(f"{what} {shown(text)} is a {type(text).__name__}: give a str of {_RULE}")
+        raise BadTopic(f"{what} {format_value(text)} is a {type(text).__name__}: give a str of {_RULE}")
     if not 0 < len(text) <= TOPIC_LENGTH_MAX or not text.isprintable() or any(map(is_blank, text.split("."))):
-        raise BadTopic(f"{what} {shown(text)} of {len(text)} characters: give {_RULE}")
+        raise BadTopic(f"{what} {format_value(text)} of {len(text)} characters: give {_RULE}")

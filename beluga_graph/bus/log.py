@@ -249,7 +249,7 @@ class Log:
         topic, name, agent_id, correlation_id, causation_id, at_ms, value = record
         return BusEvent(
             topic=topic,
-            data=self.codec.decode(value, lenient=True, strangers=strangers),
+            data=self.codec.decode(value, lenient=True, unregistered=strangers),
             agent_id=agent_id,
             id=name,
             correlation_id=correlation_id,

@@ -19,7 +19,7 @@ from rich.text import Text
 
 import beluga_graph
 from beluga_graph.cli.exit_codes import CommandError
-from beluga_graph.cli.terminal_text import as_json, plain
+from beluga_graph.cli.terminal_text import as_json, to_printable
 from beluga_graph.flows.flow import Flow
 from stores import LMDBStore, StoreReadOnly
 
@@ -56,7 +56,7 @@ def console() -> Console:
 
 def print_line(text: str) -> None:
     """Print text as one `plain` line, however long."""
-    console().print(Text(plain(text)), soft_wrap=True)
+    console().print(Text(to_printable(text)), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

@@ -20,7 +20,7 @@ from beluga_graph import Engine, Graph, GraphChanged, ModelError, RunBusy, RunIn
 from beluga_graph.cli.console import console, new_table
 from beluga_graph.cli.demo_progress import Done, Walked, display_on
 from beluga_graph.cli.exit_codes import CommandError, Exit
-from beluga_graph.cli.terminal_text import one_line, plain
+from beluga_graph.cli.terminal_text import one_line, to_printable
 from beluga_graph.demo.documents import Document, Job, Skipped, list_documents
 from beluga_graph.demo.pipeline import Desk, pipeline_with
 from beluga_graph.demo.report import Report, is_ours, write_report
@@ -215,7 +215,7 @@ async def _tell_end(out: Console, engine: Engine, choice: Choice, walked: Walked
     snapshot = await engine.snapshot(choice.run_id)
     report: Report = snapshot.output
     table = new_table("", "", headed=False)
-    table.add_row("report", Text(plain(str(desk.report))))
+    table.add_row("report", Text(to_printable(str(desk.report))))
     table.add_row("documents", f"{report.documents:,}" + (f", {report.unread} not readable" if report.unread else ""))
     table.add_row("words", f"{report.words:,}")
     table.add_row("summary", f"{report.turns} turns")

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from beluga_graph.cli.terminal_text import brief, plain
+from beluga_graph.cli.terminal_text import brief, to_printable
 from beluga_graph.codec import Unregistered
 
 __all__ = ["summarize", "summarize_pair"]
@@ -35,7 +35,7 @@ def summarize_pair(one: Any, other: Any, width_max: int = 60) -> tuple[str, str]
 
 
 def _cut(text: str, width_max: int) -> str:
-    shown = plain(text[: width_max + 1])
+    shown = to_printable(text[: width_max + 1])
     return shown if len(shown) <= width_max else shown[: width_max - 1] + "…"
 
 

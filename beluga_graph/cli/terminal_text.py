@@ -10,21 +10,21 @@ import json
 from datetime import datetime
 from typing import Any
 
-from beluga_graph.codec.safe_repr import plain
-from beluga_graph.codec.to_json import as_data
+from beluga_graph.codec.safe_repr import to_printable
+from beluga_graph.codec.to_json import to_json
 
-__all__ = ["as_json", "brief", "local_time", "one_line", "plain"]
+__all__ = ["as_json", "brief", "local_time", "one_line", "to_printable"]
 
 
 def one_line(text: str) -> str:
     """Return text of several lines as one `plain` line."""
-    return plain(" ".join(text.split()))
+    return to_printable(" ".join(text.split()))
 
 
 def brief(value: Any, width_max: int = 100) -> str:
     """Return a value as one short line."""
-    text = value if isinstance(value, str) else json.dumps(as_data(value), ensure_ascii=False)
-    shown = plain(text[: width_max + 1])
+    text = value if isinstance(value, str) else json.dumps(to_json(value), ensure_ascii=False)
+    shown = to_printable(text[: width_max + 1])
     return shown if len(shown) <= width_max else shown[: width_max - 1] + "…"
 
 
@@ -35,4 +35,4 @@ def local_time(at_ms: int) -> str:
 
 def as_json(value: Any) -> str:
     """Return a value as JSON. It is ASCII only, which any parser accepts and any terminal prints."""
-    return json.dumps(as_data(value), indent=2, allow_nan=False)
+    return json.dumps(to_json(value), indent=2, allow_nan=False)

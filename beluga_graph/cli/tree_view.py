@@ -10,8 +10,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from beluga_graph.cli.summaries import summarize
-from beluga_graph.cli.terminal_text import brief, local_time, plain
-from beluga_graph.codec.to_json import as_data
+from beluga_graph.cli.terminal_text import brief, local_time, to_printable
+from beluga_graph.codec.to_json import to_json
 from beluga_graph.draw.text import clipped, shown_duration, shown_number
 from beluga_graph.draw.theme import STATUS_SIGNS
 from beluga_graph.kernel.rules import is_answer
@@ -50,17 +50,19 @@ def _item_data(tree: RunTree, item: Item) -> dict[str, Any]:
     if isinstance(item, Folded):
         return {"folded": item.count, "statuses": dict(item.statuses)}
     found = {
-        field.name: as_data(getattr(item, field.name)) for field in dataclasses.fields(item) if field.name != "inside"
+        field.name: to_json(getattr(item, field.name)) for field in dataclasses.fields(item) if field.name != "inside"
     }
     if isinstance(item, VisitItem):
         output, error = tree.results.get(item.name, (None, ""))
-        found |= {"output": as_data(output), "error": error}
+        found |= {"output": to_json(output), "error": error}
     return {**found, "inside": [_item_data(tree, part) for part in item.inside]}
 
 
 def render_tree(tree: RunTree, status: str, *, ascii_only: bool) -> Tree:
     """Return a tree as a terminal shows it, headed by the run's status and duration."""
-    head = Text.assemble(("visits", "italic"), f" of {plain(tree.run_id)}, {status}: {shown_duration(tree.took_ms)}")
+    head = Text.assemble(
+        ("visits", "italic"), f" of {to_printable(tree.run_id)}, {status}: {shown_duration(tree.took_ms)}"
+    )
     shown = Tree(head, guide_style="bright_black")
     _Renderer(tree, ascii_only=ascii_only).grow(shown, tree.items)
     return shown
@@ -124,7 +126,7 @@ def _shown_below(visit: VisitItem) -> tuple[Item, ...]:
 
 
 def _name(text: str) -> str:
-    return plain(clipped(text, _WIDTH_MAX))
+    return to_printable(clipped(text, _WIDTH_MAX))
 
 
 def _branches(statuses: Mapping[str, int]) -> str:

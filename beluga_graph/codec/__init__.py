@@ -1,15 +1,20 @@
 """Values to bytes and back: a closed set of types, and nothing in the bytes can run code.
 
-The module in four parts, lowest first:
+The modules, lowest first:
 
-    errors      what is refused, and why (shown: how an error shows a value)
-    registry    Registry: the classes whose instances values may hold
-    values      Codec: users' values (leaves, instances, standin: their kinds; walk: finds what is to blame;
-                fixed: which of them cannot be changed; crowds: what would take too long)
-    records     seal, unseal: the frame around everything that is stored
+    errors            one error for each reason to refuse a value or bytes
+    safe_repr         formats text and values from outside for error messages and terminals
+    registry          Registry: the classes whose instances values may hold
+    scalars, instances, stand_in    how each kind of value is written
+    hash_collisions   refuses sets and dicts that would take too long to build
+    value_paths       finds the part of a value that cannot be written
+    values            Codec: encodes and decodes users' values
+    immutable         finds values that no reader can change
+    to_json           converts values to JSON, for people and other programs
+    records           seal, unseal: the frame around everything that is stored
 
 No name found in bytes is ever imported or called: it is looked up among the registered classes. There is one
-format and none to fall back to.
+format and no fallback.
 """
 
 from beluga_graph.codec.errors import (
@@ -23,7 +28,7 @@ from beluga_graph.codec.errors import (
     TooLarge,
     UnknownType,
 )
-from beluga_graph.codec.immutable import is_fixed
+from beluga_graph.codec.immutable import is_immutable
 from beluga_graph.codec.records import seal, unseal
 from beluga_graph.codec.registry import Registry
 from beluga_graph.codec.stand_in import StandIn
@@ -46,7 +51,7 @@ __all__ = [
     "Unregistered",
     "decode",
     "encode",
-    "is_fixed",
+    "is_immutable",
     "seal",
     "unseal",
 ]

@@ -1,16 +1,16 @@
-"""What the codec refuses, one class for each reason.
+"""The errors of the codec, one class for each reason.
 
     SnapshotError
-    ├── NotData         a value that cannot be stored, or would not come back as it was
+    ├── NotData         a value that cannot be stored, or would not come back unchanged
     ├── TooDeep         a value or bytes nested beyond the limit
     ├── TooLarge        a value or bytes beyond the limit
     ├── NameTaken       two classes that would share one name in the bytes
-    ├── UnknownType     bytes that hold an instance of a class nobody registered
+    ├── UnknownType     bytes that hold an instance of an unregistered class
     ├── DoesNotFit      bytes whose fields the registered class refuses
-    ├── DamagedValue    bytes that are no value
-    └── DamagedRecord   bytes that are no record, or not the one that was asked for
+    ├── DamagedValue    bytes that are not an encoded value
+    └── DamagedRecord   bytes that are not a record, or a record other than the one requested
 
-Every error keeps its fields, survives pickling and says the way out.
+Every error keeps its fields, survives pickling and names a way out.
 """
 
 from typing import Any
@@ -29,11 +29,15 @@ __all__ = [
     "UnknownType",
 ]
 
-_NAMES_SHOWN = 8  # a flow may register hundreds of classes; the first few tell which program this is
+_NAMES_SHOWN = 8  # a flow may register hundreds of classes; the first few identify the program
 
 
 class TooDeep(SnapshotError):
-    """A value or bytes are nested deeper than `levels`, the most that is written or read."""
+    """A value or bytes are nested too deep to be written or read.
+
+    Attributes:
+        levels: The deepest nesting that is written or read.
+    """
 
     def __init__(self, levels: int) -> None:
         super().__init__(levels)
@@ -47,7 +51,13 @@ class TooDeep(SnapshotError):
 
 
 class TooLarge(SnapshotError):
-    """A value or bytes are longer than `limit`. Nothing of them was parsed. `name` is what the limit is called."""
+    """A value or bytes are longer than the limit. None of the bytes were parsed.
+
+    Attributes:
+        size: Number of bytes.
+        limit: The most that is allowed.
+        name: Name of the setting that raises the limit.
+    """
 
     def __init__(self, size: int, limit: int, name: str = "max_bytes") -> None:
         super().__init__(size, limit, name)
@@ -61,7 +71,13 @@ class TooLarge(SnapshotError):
 
 
 class NameTaken(SnapshotError):
-    """Two different classes have the same name in stored bytes, so a reader could not tell them apart."""
+    """Two different classes have the same name in stored bytes, so a reader could not distinguish them.
+
+    Attributes:
+        name: The shared name.
+        first: The class registered first.
+        second: The class that was refused.
+    """
 
     def __init__(self, name: str, first: type[Any], second: type[Any]) -> None:
         super().__init__(name, first, second)
@@ -76,7 +92,12 @@ class NameTaken(SnapshotError):
 
 
 class UnknownType(SnapshotError):
-    """The bytes hold an instance of a class that is not registered. `known` are the names that are."""
+    """The bytes hold an instance of a class that is not registered.
+
+    Attributes:
+        name: Name of the class in the bytes.
+        known: Names of the registered classes.
+    """
 
     def __init__(self, name: str, known: tuple[str, ...]) -> None:
         super().__init__(name, known)
@@ -85,15 +106,20 @@ class UnknownType(SnapshotError):
     def __str__(self) -> str:
         names = [repr(name) for name in self.known[:_NAMES_SHOWN]]
         more = len(self.known) - len(names)
-        shown = ", ".join(names) + (f" and {more:,} more" if more else "") or "none"
+        listed = ", ".join(names) + (f" and {more:,} more" if more else "") or "none"
         return (
-            f"the bytes hold a {self.name!r}, which is not registered (registered: {shown}): "
+            f"the bytes hold a {self.name!r}, which is not registered (registered: {listed}): "
             "register the class, or read with lenient=True to only look at it"
         )
 
 
 class DoesNotFit(SnapshotError):
-    """The bytes hold a registered class, but what was stored for it no longer makes an instance of it."""
+    """The bytes hold a registered class, but an instance can no longer be made from the stored fields.
+
+    Attributes:
+        name: Name of the class in the bytes.
+        detail: Why the class refuses the fields.
+    """
 
     def __init__(self, name: str, detail: str) -> None:
         super().__init__(name, detail)
@@ -101,13 +127,17 @@ class DoesNotFit(SnapshotError):
 
     def __str__(self) -> str:
         return (
-            f"a stored {self.name!r} does not fit the class of today: {self.detail}: "
+            f"a stored {self.name!r} does not fit the current class: {self.detail}: "
             "give new fields a default, keep old ones, and let validators accept their own results"
         )
 
 
 class DamagedValue(SnapshotError):
-    """The bytes are not an encoded value."""
+    """The bytes are not an encoded value.
+
+    Attributes:
+        detail: Why they cannot be parsed.
+    """
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -118,7 +148,12 @@ class DamagedValue(SnapshotError):
 
 
 class DamagedRecord(SnapshotError):
-    """A stored record is not what was sealed. `what` is the record, `detail` what is wrong with it."""
+    """A stored record differs from the one that was sealed, or is missing.
+
+    Attributes:
+        what: The record.
+        detail: What is wrong with it.
+    """
 
     def __init__(self, what: str, detail: str) -> None:
         super().__init__(what, detail)

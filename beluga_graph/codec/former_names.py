@@ -1,4 +1,4 @@
-"""Names that classes of this package have in bytes written by earlier code, and their names today."""
+"""Former names of this package's classes in stored bytes, and their current names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which values cannot be changed, and so need no fresh copy for each reader."""
+"""Finds values that cannot be changed, so that readers can share one copy."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import dataclasses
 import enum
 from typing import Any
 
-from beluga_graph.codec.scalars import LEAF_WRITERS
-from beluga_graph.codec.value_paths import SCALARS
+from beluga_graph.codec.scalars import NATIVE_SCALARS, SCALAR_WRITERS
 
-__all__ = ["is_fixed"]
+__all__ = ["is_immutable"]
 
 
-def is_fixed(value: Any) -> bool:
-    """Tell whether no part of a decoded value can be changed: scalars, and tuples and frozen classes of those."""
+def is_immutable(value: Any) -> bool:
+    """Return whether no part of a decoded value can be changed: scalars, and tuples and frozen classes of those."""
     todo = [value]
     while todo:
         part = todo.pop()
         cls = type(part)
-        if cls in SCALARS or cls in LEAF_WRITERS or isinstance(part, enum.Enum):
+        if cls in NATIVE_SCALARS or cls in SCALAR_WRITERS or isinstance(part, enum.Enum):
             continue
         if cls is tuple or cls is frozenset:
             todo.extend(part)

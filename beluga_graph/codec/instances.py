@@ -1,6 +1,6 @@
-"""Instances of registered classes: taken apart into named fields, put together by their own constructor.
+"""Takes instances of registered classes apart into named fields, and rebuilds them with their own constructor.
 
-Names from bytes are only ever compared with what the class itself declares.
+Names from bytes are only ever compared with the names that the class itself declares.
 """
 
 import enum
@@ -11,16 +11,16 @@ from typing import Any
 
 from beluga_graph.codec.errors import DoesNotFit, SnapshotError
 from beluga_graph.codec.registry import Entry
-from beluga_graph.codec.safe_repr import qualified
+from beluga_graph.codec.safe_repr import qualified_name
 from beluga_graph.codec.scalars import Refused
 
 __all__ = ["build", "take_apart"]
 
 
 def take_apart(entry: Entry, value: Any) -> list[Any]:
-    """Return what is stored of an instance behind its class's name.
+    """Return the parts of an instance that are stored after the name of its class.
 
-    Enum: [member or, of a combination of flags, its int]. Dataclass: [fields]. Model: [fields with extras;
+    Enum: [member, or the int of a combination of flags]. Dataclass: [fields]. Model: [fields with extras;
     the names that were set explicitly, None for all; private attributes or None]. Raises `Refused`.
     """
     if entry.kind == "enum":
@@ -31,7 +31,7 @@ def take_apart(entry: Entry, value: Any) -> list[Any]:
 
 
 def build(entry: Entry, parts: Sequence[Any]) -> Any:
-    """Return the instance that was taken apart. Raises `DoesNotFit` with what the class has against it."""
+    """Return the instance that was taken apart. Raises `DoesNotFit` with the reason why the class refuses it."""
     try:
         if entry.kind == "enum":
             return _enum_of(entry, *parts)
@@ -49,7 +49,7 @@ def _member(value: enum.Enum) -> str | int:
         return value.name
     if isinstance(value, enum.Flag) and type(value.value) is int:
         return value.value
-    raise Refused("it is no member of its class")
+    raise Refused("it is not a member of its class")
 
 
 def _enum_of(entry: Entry, member: str | int) -> enum.Enum:
@@ -58,7 +58,7 @@ def _enum_of(entry: Entry, member: str | int) -> enum.Enum:
     found = entry.cls.__members__.get(member)
     if found is None:
         raise DoesNotFit(entry.name, f"it has no member {member!r}")
-    return found  # type: ignore[no-any-return]  # a class of users' is Any
+    return found  # type: ignore[no-any-return]  # a user's class is Any
 
 
 def _fields(entry: Entry, value: Any) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _model_parts(value: Any) -> list[Any]:
     explicit = value.__pydantic_fields_set__
     chosen = None if explicit >= fields.keys() else [name for name in fields if name in explicit]
     private = value.__pydantic_private__
-    # In the order of the class: that of the instance depends on what was assigned when.
+    # In the order of the class: the order in the instance depends on the order of assignments.
     kept = {name: private[name] for name in type(value).__private_attributes__ if name in private} if private else None
     return [fields, chosen, kept]
 
@@ -97,13 +97,13 @@ def _model_of(entry: Entry, fields: dict[str, Any], chosen: list[str] | None, pr
     cls = entry.cls
     is_root = getattr(cls, "__pydantic_root_model__", False)
     if cls.model_config.get("extra") != "allow":
-        # A model that ignores extras would drop a field that it no longer has without a word.
+        # A model that ignores extras would silently drop a field that it no longer has.
         for name in fields:
             if name not in cls.__pydantic_fields__:
                 raise DoesNotFit(entry.name, f"it has no field {name!r}")
     instance = cls.model_validate(fields["root"] if is_root else fields, by_alias=False, by_name=True)
     if type(instance) is not cls:
-        raise DoesNotFit(entry.name, f"its validator returns a {qualified(type(instance))}")
+        raise DoesNotFit(entry.name, f"its validator returns a {qualified_name(type(instance))}")
     explicit = fields.keys() if chosen is None else fields.keys() & chosen
     object.__setattr__(instance, "__pydantic_fields_set__", set(explicit))
     for name, part in (private or {}).items():
@@ -114,9 +114,9 @@ def _model_of(entry: Entry, fields: dict[str, Any], chosen: list[str] | None, pr
 
 
 def _refuse_strays(value: Any, present: dict[str, Any], fields: dict[str, Any]) -> None:
-    """Refuse an instance that holds more than its fields, for that would be lost."""
+    """Refuse an instance with attributes that are not fields: they would be lost."""
     for name in present:
-        # What a cached property holds is computed again when it is asked for.
+        # A cached property is computed again on access.
         if name not in fields and not isinstance(
             inspect.getattr_static(type(value), name, None), functools.cached_property
         ):
@@ -124,7 +124,7 @@ def _refuse_strays(value: Any, present: dict[str, Any], fields: dict[str, Any]) 
 
 
 def _why(error: Exception) -> str:
-    """Return the reason on one line, of a pydantic error without the values: they may be secret."""
+    """Return the reason on one line; leave the values out of a pydantic error, because they may be secret."""
     problems = getattr(error, "errors", None)
     if callable(problems):
         listed = problems(include_url=False, include_context=False, include_input=False)

@@ -5,8 +5,8 @@
     bytes 2-5   CRC-32, big-endian, over version, kind, context and content
     bytes 6-    content: msgpack of None, bool, int, float, str, bytes, list or tuple, and dict
 
-The checksum finds accidents (a flipped bit, a record under another key), not forgery: whoever can write the
-store can compute it.
+The checksum finds accidents (a flipped bit, a record under another key), not forgery: anyone who can write to
+the store can compute it.
 """
 
 import struct
@@ -18,31 +18,31 @@ from typing import Any
 import msgpack
 
 from beluga_graph.codec.errors import DamagedRecord, NotData, TooDeep
-from beluga_graph.codec.safe_repr import shown
+from beluga_graph.codec.safe_repr import format_value
 
 __all__ = ["seal", "unseal"]
 
 _VERSION = 1
 _HEADER = struct.Struct(">BBI")
-# The checksum of the first two bytes for each kind: a record's checksum goes on from there.
+# The checksum of the first two bytes for each kind; the checksum of a record continues from it.
 _CRC_OF_KIND = tuple(zlib.crc32(bytes([_VERSION, kind])) for kind in range(256))
 _BIG_INT = 1  # the one extension type: an int beyond 64 bits, two's complement, big-endian
-_LEVELS = 1024  # what msgpack's packer and its parser nest
+_LEVELS = 1024  # the nesting limit of msgpack's packer and parser
 
 
 def seal(kind: int, payload: Any, context: bytes = b"") -> bytes:
     """Return the record of a payload. `kind` is 0 to 255.
 
-    `context` is not stored but checked: give the record's key, and a record that turns up under another key
-    is found damaged. Tuples are stored as lists are. Raises `NotData` and `TooDeep`.
+    `context` is not stored, but checked: pass the record's key, and a record found under another key counts as
+    damaged. Tuples are stored like lists. Raises `NotData` and `TooDeep`.
     """
-    # A packer must not be entered twice, which threads or a finaliser could do: each call takes its own.
+    # A packer is not reentrant, and threads or a finaliser could enter it twice: each call takes its own.
     pack: Callable[[Any], bytes] = _PACKERS.pop() if _PACKERS else _new_packer()
     try:
         content = pack(payload)
     except ValueError as error:
         raise TooDeep(_LEVELS) from error
-    if len(content) <= 1 << 20:  # a packer keeps its largest buffer, so one that grew is let go
+    if len(content) <= 1 << 20:  # a packer keeps its largest buffer, so one that grew is dropped
         _PACKERS.append(pack)
     checksum = zlib.crc32(content, zlib.crc32(context, _CRC_OF_KIND[kind]))
     return _HEADER.pack(_VERSION, kind, checksum) + content
@@ -51,7 +51,7 @@ def seal(kind: int, payload: Any, context: bytes = b"") -> bytes:
 def unseal(kind: int, blob: bytes, context: bytes = b"") -> Any:
     """Return the payload of a record of this kind, sealed with this context; its lists are tuples.
 
-    Raises `DamagedRecord` unless the record is whole, of this kind and format, and from this context.
+    Raises `DamagedRecord` if the record is incomplete, of another kind or format, or sealed with another context.
     """
     if len(blob) <= _HEADER.size:
         raise _damaged(kind, context, f"is only {len(blob)} bytes long: it was cut off")
@@ -60,7 +60,7 @@ def unseal(kind: int, blob: bytes, context: bytes = b"") -> Any:
         newer = f"was written by a newer release (format {version}, this one reads {_VERSION}): upgrade"
         raise _damaged(kind, context, newer)
     if version != _VERSION:
-        raise _damaged(kind, context, f"has format {version}, which no release wrote")
+        raise _damaged(kind, context, f"has format {version}, which no release has written")
     if stored_kind != kind:
         raise _damaged(kind, context, f"is of kind {stored_kind}")
     content = blob[_HEADER.size :]
@@ -78,9 +78,9 @@ def _damaged(kind: int, context: bytes, detail: str) -> DamagedRecord:
 
 
 def _write_other(value: Any) -> msgpack.ExtType:
-    if type(value) is int:  # beyond 64 bits, or msgpack would not ask
+    if type(value) is int:  # beyond 64 bits; msgpack writes smaller ones itself
         return msgpack.ExtType(_BIG_INT, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
-    raise NotData("", type(value).__name__, shown(value), "records hold plain data only: encode it first")
+    raise NotData("", type(value).__name__, format_value(value), "records hold plain data only: encode it first")
 
 
 def _read_other(code: int, content: bytes) -> int:
@@ -98,7 +98,7 @@ def _new_packer() -> Any:
     ).pack
 
 
-# Idle packers, one for each thread that ever sealed at the same time: buffers, not state.
+# Idle packers, as many as ever sealed at the same time. They are reusable buffers and hold no state.
 _PACKERS: list[Any] = []
 _unpack = partial(
     msgpack.unpackb,

@@ -1,7 +1,8 @@
 """Registry: the classes whose instances a value may hold, each with its name in the bytes.
 
-A class gets in only through an annotation that the program gave, never through bytes. Pydantic models,
-dataclasses and Enums are taken, and what their own fields name, and so on; every other class is passed over.
+A class is registered only through an annotation of the program, never through bytes. Pydantic models,
+dataclasses and Enums are registered, and so are the classes that their fields name, at any depth. All other
+classes are skipped.
 """
 
 import dataclasses
@@ -24,24 +25,27 @@ Kind = Literal["model", "dataclass", "enum"]
 
 _HOUSE = __name__.partition(".")[0]
 
-# The content of an instance that is also one of these is not in its fields, so its fields do not rebuild it.
+# An instance of these holds content outside its fields, so it cannot be rebuilt from its fields.
 BUILT_IN = (str, bytes, bytearray, int, float, complex, list, tuple, dict, set, frozenset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One registered class, with what an encoder needs of it."""
+    """One registered class, with the facts that an encoder needs."""
 
     name: str
     cls: type[Any]
     kind: Kind
-    fields: tuple[str, ...] = ()  # of a dataclass, in order; a model's are read when used, for it may be rebuilt
-    init: frozenset[str] = frozenset()  # those of a dataclass that its constructor takes
-    is_exact: bool = False  # known to come back as it was, if its fields do
+    fields: tuple[str, ...] = ()
+    """Fields of a dataclass, in order. Those of a model are read when used, because a model may be rebuilt."""
+    init: frozenset[str] = frozenset()
+    """The fields of a dataclass that its constructor takes."""
+    is_exact: bool = False
+    """Whether the instance is known to be restored unchanged if its fields are."""
 
 
 class Registry:
-    """The classes that values may hold instances of. It only grows."""
+    """The classes whose instances values may hold. It only grows."""
 
     __slots__ = ("_by_class", "_by_name")
 
@@ -51,17 +55,17 @@ class Registry:
 
     @classmethod
     def of(cls, *annotations: Any) -> Self:
-        """Return a new registry with every class that the annotations name."""
+        """Return a new registry of every class that the annotations name."""
         registry = cls()
         for annotation in annotations:
             registry.add(annotation)
         return registry
 
     def add(self, annotation: Any) -> None:
-        """Register every class that a type annotation names, at any depth, and those that their fields name.
+        """Register every class that a type annotation names, at any depth, and the classes that their fields name.
 
-        Text that cannot be resolved (a forward reference to a local class) is passed over. Raises
-        `NameTaken`, and then registers nothing of this annotation.
+        Skips text that cannot be resolved (a forward reference to a local class). Raises `NameTaken`, and then
+        registers nothing of this annotation.
         """
         self._take([_entry(cls, kind) for cls, kind in _classes(annotation)])
 
@@ -70,19 +74,19 @@ class Registry:
         self._take(other.entries())
 
     def names(self) -> tuple[str, ...]:
-        """Return the names that the classes have in bytes, sorted."""
+        """Return the names of the classes in bytes, sorted."""
         return tuple(sorted(self._by_name))
 
     def entries(self) -> tuple[Entry, ...]:
-        """Return what is known of each class, in the order registered."""
+        """Return the entry of each class, in the order registered."""
         return tuple(self._by_name.values())
 
     def entry_of(self, cls: type[Any]) -> Entry | None:
-        """Return the entry of exactly this class; a subclass is another class."""
+        """Return the entry of exactly this class; a subclass does not count."""
         return self._by_class.get(cls)
 
     def entry_named(self, name: str) -> Entry | None:
-        """Return the entry with this name in bytes; a name that earlier code wrote counts as the one of today."""
+        """Return the entry with this name in bytes; a former name finds the class under its current name."""
         return self._by_name.get(name) or self._by_name.get(FORMER_NAMES.get(name, ""))
 
     def __contains__(self, cls: object) -> bool:
@@ -107,8 +111,8 @@ class Registry:
 def class_name(cls: type[Any]) -> str:
     """Return the name of a class in bytes, `module:qualname`.
 
-    The program's main module goes by the name that an import would give it, so that what `python app.py`
-    wrote can be read by a process that imports `app`.
+    The program's main module has the name that an import would give it, so that a process that imports `app` can
+    read data written by `python app.py`.
     """
     module = cls.__module__
     if module in {"__main__", "__mp_main__"}:
@@ -117,15 +121,15 @@ def class_name(cls: type[Any]) -> str:
 
 
 def kind_of(cls: type[Any]) -> Kind | None:
-    """Tell how instances of a class are rebuilt; None: they are not."""
+    """Return how instances of a class are rebuilt, or `None` if they cannot be."""
     if issubclass(cls, enum.Enum):
         return "enum"
-    # What pydantic itself defines (BaseModel in `payload: BaseModel`) is a bound, not a class of the program.
+    # A class of pydantic itself (BaseModel in `payload: BaseModel`) is a bound, not a class of the program.
     if issubclass(cls, BUILT_IN) or cls.__module__.partition(".")[0] == "pydantic":
         return None
     if dataclasses.is_dataclass(cls):
         return "dataclass"
-    # Asked by attribute, not by class, so that a program without pydantic never pays for its import.
+    # Checked by attribute, not by class, so that a program without pydantic never pays for its import.
     if hasattr(cls, "__pydantic_fields__") and hasattr(cls, "model_validate"):
         return "model"
     return None
@@ -148,22 +152,22 @@ def _entry(cls: type[Any], kind: Kind) -> Entry:
         kind=kind,
         fields=tuple(field.name for field in fields),
         init=frozenset(field.name for field in fields if field.init),
-        # The constructors of this package's own dataclasses take their fields unchanged, which a test holds.
+        # The constructors of this package's own dataclasses take their fields unchanged; a test checks that.
         is_exact=kind == "enum" or (kind == "dataclass" and cls.__module__.partition(".")[0] == _HOUSE),
     )
 
 
 def _classes(annotation: Any) -> Iterator[tuple[type[Any], Kind]]:
-    """Give each class that an annotation names and that can be rebuilt, once."""
+    """Yield each class that an annotation names and that can be rebuilt, once."""
     todo = [annotation]
-    # By identity, for an annotation may be unhashable; the objects are kept, for an id may be used again.
+    # By identity, because an annotation may be unhashable. The objects are kept because an id may be reused.
     seen: dict[int, Any] = {}
     while todo:
         found = todo.pop()
         if id(found) in seen:
             continue
         seen[id(found)] = found
-        # `list[int]` passes for a class in isinstance, so what has an origin is looked at first.
+        # `list[int]` passes for a class in isinstance, so the origin is checked first.
         if typing.get_origin(found) is None and isinstance(found, type):
             kind = kind_of(found)
             if kind is not None:
@@ -174,7 +178,7 @@ def _classes(annotation: Any) -> Iterator[tuple[type[Any], Kind]]:
 
 
 def _named_by_class(cls: type[Any], kind: Kind | None) -> Iterable[Any]:
-    """Give the annotations of a class's own fields; nothing for a class without declared fields."""
+    """Return the annotations of a class's own fields; nothing for a class without declared fields."""
     if kind == "model":
         model: Any = cls
         if not model.__pydantic_complete__:
@@ -186,7 +190,7 @@ def _named_by_class(cls: type[Any], kind: Kind | None) -> Iterable[Any]:
 
 
 def _named_by_form(form: Any) -> Iterable[Any]:
-    """Give the annotations inside one that is not a class: `X | Y`, `list[X]`, a type variable, an alias."""
+    """Return the annotations inside one that is not a class: `X | Y`, `list[X]`, a type variable, an alias."""
     if isinstance(form, list | tuple):  # the parameters in Callable[[X], Y]
         return form
     if isinstance(form, typing.NewType):
@@ -205,16 +209,16 @@ def _named_by_form(form: Any) -> Iterable[Any]:
 
 
 def _hints(cls: type[Any]) -> Iterator[Any]:
-    """Give the annotations that a class states itself, one by one, so a bad name costs only itself."""
+    """Yield the annotations of the class itself one by one, so that a bad name does not affect the others."""
     try:
         stated = inspect.get_annotations(cls)
-    except NameError:  # from 3.14 on annotations are computed when asked for
+    except NameError:  # from 3.14 on, annotations are computed on access
         return
     module = vars(sys.modules.get(cls.__module__, types.ModuleType("none")))
     for name, hint in stated.items():
         field: Any = types.SimpleNamespace(__annotations__={name: hint})
         try:
-            # The class's own name is given too, so that a local class can name itself.
+            # The class's own name is included, so that a local class can name itself.
             resolved = typing.get_type_hints(field, module, {cls.__name__: cls}, include_extras=True)
         except (NameError, TypeError, AttributeError, SyntaxError):
             continue

@@ -1,7 +1,7 @@
-"""Values without parts that msgpack has no form for: big ints, dates and times, UUID, Decimal.
+"""Scalars that msgpack cannot write: big ints, dates and times, UUID, Decimal.
 
-Each is written as a list of plain data behind a mark (see `values`); each reader is the inverse of its
-writer. A reader gets whatever hostile bytes hold and may raise anything.
+Each is written as a list of plain data behind a mark (see `values`). Each reader is the inverse of its writer.
+A reader may be called with hostile data and may raise any exception.
 """
 
 import re
@@ -12,18 +12,20 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-__all__ = ["LEAF_READERS", "LEAF_WRITERS", "Refused"]
+__all__ = ["NATIVE_SCALARS", "SCALAR_READERS", "SCALAR_WRITERS", "Refused"]
 
-# Stored: a number never changes its meaning and is never used again.
+NATIVE_SCALARS = frozenset({str, bytes, int, float, bool, type(None)})
+
+# Stored in bytes: a number never changes its meaning and is never reused.
 BIG_INT, DATETIME, DATE, TIME, TIMEDELTA, UUID_, DECIMAL = 1, 5, 6, 7, 8, 9, 10
 
 _MICROSECOND = timedelta(microseconds=1)
-# zoneinfo reads a file (or imports a package of tzdata) by this name, so it must look like no other path.
+# zoneinfo opens a file (or imports a package of tzdata) by this name, so other paths must not match.
 _ZONE_KEY = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
 
 
 class Refused(Exception):
-    """This value cannot be written, for this reason."""
+    """A value cannot be written; the message is the reason."""
 
 
 def _write_int(value: int) -> list[Any]:
@@ -52,13 +54,13 @@ def _read_zone(stored: Any) -> tzinfo | None:
         return None
     if isinstance(stored, str):
         if not _ZONE_KEY.fullmatch(stored):
-            raise ValueError(f"{stored!r} is no name of a time zone")
+            raise ValueError(f"{stored!r} is not the name of a time zone")
         return ZoneInfo(stored)
     microseconds, name = stored
     offset = timedelta(microseconds=microseconds)
     if name is not None:
         return timezone(offset, name)
-    # UTC is one object, and code compares with it by `is`.
+    # Return the one UTC object: programs compare with it by `is`.
     return timezone(offset) if offset else UTC
 
 
@@ -78,8 +80,8 @@ def _read_time(text: str, fold: int, zone: Any) -> time:
     return time.fromisoformat(text).replace(fold=fold, tzinfo=_read_zone(zone))
 
 
-# By exact type: a subclass may hold more than what is written here.
-LEAF_WRITERS: dict[type[Any], tuple[int, Callable[[Any], list[Any]]]] = {
+# By exact type: a subclass may hold data that is not written here.
+SCALAR_WRITERS: dict[type[Any], tuple[int, Callable[[Any], list[Any]]]] = {
     int: (BIG_INT, _write_int),
     datetime: (DATETIME, _write_datetime),
     date: (DATE, lambda value: [value.isoformat()]),
@@ -88,7 +90,7 @@ LEAF_WRITERS: dict[type[Any], tuple[int, Callable[[Any], list[Any]]]] = {
     UUID: (UUID_, lambda value: [value.bytes]),
     Decimal: (DECIMAL, lambda value: [str(value)]),
 }
-LEAF_READERS: dict[int, Callable[..., Any]] = {
+SCALAR_READERS: dict[int, Callable[..., Any]] = {
     BIG_INT: _read_int,
     DATETIME: _read_datetime,
     DATE: date.fromisoformat,

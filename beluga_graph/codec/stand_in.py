@@ -1,4 +1,4 @@
-"""`StandIn`: an object that is stored as another value, never as itself."""
+"""`StandIn`: an object that the codec replaces with another value when it is stored."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["StandIn"]
 
 
 class StandIn:
-    """A view of stored data. Wherever it is in a value, the codec writes what it stands for."""
+    """A view of stored data. Wherever a value holds one, the codec writes the result of `to_value`."""
 
     __slots__ = ()
 
-    def stored(self) -> Any:
-        """Return what is written in the place of this object. No stand-in, but it may hold some."""
+    def to_value(self) -> Any:
+        """Return the value to store in place of this object. It is not a stand-in itself, but may hold some."""
         raise NotImplementedError

@@ -1,28 +1,27 @@
-"""Walk: the parts of a value with their paths, for when something about it must be said.
+"""Walks a value with the path of each part, to find the part that an error is about.
 
-Slow beside the encoder, which does not know where it is; so this runs only when a value is refused, or must
-be searched.
+Much slower than the encoder, which does not know its position. So this runs only when a value is refused or
+must be searched.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
 from beluga_graph.codec import instances
-from beluga_graph.codec.hash_collisions import CROWD, is_crowded
+from beluga_graph.codec.hash_collisions import COLLISIONS, has_collisions
 from beluga_graph.codec.registry import BUILT_IN, Registry, kind_of
-from beluga_graph.codec.safe_repr import shown
-from beluga_graph.codec.scalars import LEAF_WRITERS, Refused
+from beluga_graph.codec.safe_repr import format_value
+from beluga_graph.codec.scalars import NATIVE_SCALARS, SCALAR_WRITERS, Refused
 from beluga_graph.codec.stand_in import StandIn
 
-__all__ = ["SCALARS", "Path", "Walk", "joined"]
+__all__ = ["Path", "join_path", "walk_value"]
 
-SCALARS = frozenset({str, bytes, int, float, bool, type(None)})
-
-# A path is linked to the one above it, so that a walk writes no text unless it finds something.
+# A path links to its parent path, so that a walk formats no text unless it finds a problem.
 Path = tuple[()] | tuple[Any, str]
 
 
-def joined(path: Path) -> str:
+def join_path(path: Path) -> str:
+    """Return a path as text, such as `[0].name`."""
     steps = []
     while path:
         path, step = path
@@ -30,58 +29,53 @@ def joined(path: Path) -> str:
     return "".join(reversed(steps))
 
 
-class Walk:
-    """Each part of a value that is no scalar, outside in, each object once.
+def walk_value(registry: Registry, value: Any) -> Iterator[tuple[Path, Any, str]]:
+    """Yield each part of a value that is not a native scalar, outermost first, each object once.
 
-    Gives its path, itself, and why it cannot be written, or "" if it can.
+    Yields the path, the part, and the reason why it cannot be written, or "" if it can.
     """
+    todo: list[tuple[Path, Any]] = [((), value)]
+    # By identity, which also ends the walk of a value that contains itself. The parts are kept because the id of
+    # a freed object may be reused.
+    seen: dict[int, Any] = {}
+    while todo:
+        path, part = todo.pop()
+        if type(part) in NATIVE_SCALARS or id(part) in seen:
+            continue
+        seen[id(part)] = part
+        try:
+            inner = list(_inner_parts(registry, part))
+        except Exception as error:  # noqa: BLE001 - a user's property may raise anything; it becomes the reason
+            yield path, part, str(error) if isinstance(error, Refused) else f"reading it fails: {error!r}"
+            continue
+        yield path, part, ""
+        todo.extend(((path, step), each) for step, each in reversed(inner))
 
-    def __init__(self, registry: Registry, value: Any) -> None:
-        self._registry = registry
-        self._value = value
 
-    def __iter__(self) -> Iterator[tuple[Path, Any, str]]:
-        todo: list[tuple[Path, Any]] = [((), self._value)]
-        # By identity, which also ends the walk of a value that contains itself; the parts are kept, for an id
-        # may be used again.
-        seen: dict[int, Any] = {}
-        while todo:
-            path, part = todo.pop()
-            if type(part) in SCALARS or id(part) in seen:
-                continue
-            seen[id(part)] = part
-            try:
-                inner = list(self._inside(part))
-            except Exception as error:  # noqa: BLE001 - a user's property may raise anything; it becomes the reason
-                yield path, part, str(error) if isinstance(error, Refused) else f"reading it fails: {error!r}"
-                continue
-            yield path, part, ""
-            todo.extend(((path, step), each) for step, each in reversed(inner))
-
-    def _inside(self, part: Any) -> Iterator[tuple[str, Any]]:
-        """Give the parts of a part, each with its step in the path. Raises `Refused`."""
-        cls = type(part)
-        if cls is list or cls is tuple:
-            if not SCALARS.issuperset(map(type, part)):  # a vector of a million floats is passed in one look
-                yield from ((f"[{index}]", each) for index, each in enumerate(part))
-        elif cls is set or cls is frozenset:
-            if is_crowded(part):
-                raise Refused(CROWD)
-            yield from (("{}", each) for each in part)
-        elif cls is dict:
-            if is_crowded(part):
-                raise Refused(CROWD)
-            for key, each in part.items():
-                yield f"{{key {shown(key)}}}", key
-                yield f"[{shown(key)}]", each
-        elif (entry := self._registry.entry_of(cls)) is not None:
-            yield from _attributes(instances.take_apart(entry, part))
-        elif cls in LEAF_WRITERS:
-            LEAF_WRITERS[cls][1](part)
-        elif isinstance(part, StandIn):
-            yield "", part.stored()
-        else:
-            raise Refused(_way_out(part))
+def _inner_parts(registry: Registry, part: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the parts of a part, each with its step in the path. Raises `Refused`."""
+    cls = type(part)
+    if cls is list or cls is tuple:
+        if not NATIVE_SCALARS.issuperset(map(type, part)):  # skips a vector of a million floats at once
+            yield from ((f"[{index}]", each) for index, each in enumerate(part))
+    elif cls is set or cls is frozenset:
+        if has_collisions(part):
+            raise Refused(COLLISIONS)
+        yield from (("{}", each) for each in part)
+    elif cls is dict:
+        if has_collisions(part):
+            raise Refused(COLLISIONS)
+        for key, each in part.items():
+            yield f"{{key {format_value(key)}}}", key
+            yield f"[{format_value(key)}]", each
+    elif (entry := registry.entry_of(cls)) is not None:
+        yield from _attributes(instances.take_apart(entry, part))
+    elif cls in SCALAR_WRITERS:
+        SCALAR_WRITERS[cls][1](part)
+    elif isinstance(part, StandIn):
+        yield "", part.to_value()
+    else:
+        raise Refused(_refusal(part))
 
 
 def _attributes(taken: list[Any]) -> Iterator[tuple[str, Any]]:
@@ -90,8 +84,8 @@ def _attributes(taken: list[Any]) -> Iterator[tuple[str, Any]]:
             yield from ((f".{name}", each) for name, each in group.items())
 
 
-def _way_out(value: Any) -> str:
-    """Say why a value of this type is refused, and what to do."""
+def _refusal(value: Any) -> str:
+    """Return why a value of this type is refused, and the way out."""
     cls = type(value)
     if kind_of(cls) is not None:
         return "its class is not registered: annotate a node or a tool with it, or name it in types= of the flow"
@@ -104,4 +98,4 @@ def _way_out(value: Any) -> str:
         return f"it would come back as a plain {base.__name__}: use {base.__name__}(...), or a dataclass"
     if callable(value):
         return "code is never stored: pass a name and look it up where it is used"
-    return "a live object cannot be stored: pass what it is made from, and keep it among the engine's deps"
+    return "a live object cannot be stored: pass the data that it is made from, and keep it among the engine's deps"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any, Protocol
 
-from beluga_graph.codec.safe_repr import plain
+from beluga_graph.codec.safe_repr import to_printable
 from beluga_graph.draw.formats.ascii import ascii_art
 from beluga_graph.draw.formats.svg import svg
 from beluga_graph.draw.overlay import Overlay
@@ -93,4 +93,4 @@ def time_text(at_ms: int) -> str:
 
 
 def _text(text: str) -> str:
-    return escape(plain(text, keep="\n\t"), quote=True)
+    return escape(to_printable(text, keep="\n\t"), quote=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 from textwrap import wrap
 
-from beluga_graph.codec.safe_repr import plain
+from beluga_graph.codec.safe_repr import to_printable
 
 __all__ = ["clean", "clipped", "columns_of", "fault_lines", "shown_duration", "shown_number", "width_of"]
 
@@ -30,7 +30,7 @@ def clean(text: str) -> str:
 
     So a label cannot rearrange what is beside it, nor hide a character that makes it another label.
     """
-    return plain(" ".join(text.split()))
+    return to_printable(" ".join(text.split()))
 
 
 def fault_lines(fault: str) -> list[str]:

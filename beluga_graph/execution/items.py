@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, SupportsIndex
 
-from beluga_graph.codec import StandIn, is_fixed
+from beluga_graph.codec import StandIn, is_immutable
 from beluga_graph.errors import StateError
 from beluga_graph.kernel.types import Value
 
@@ -50,7 +50,7 @@ class _SharedDict(dict[Any, Any], StandIn):
 
     __slots__ = ()
 
-    def stored(self) -> dict[Any, Any]:
+    def to_value(self) -> dict[Any, Any]:
         return dict(self)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
@@ -65,7 +65,7 @@ class _SharedList(list[Any], StandIn):
 
     __slots__ = ()
 
-    def stored(self) -> list[Any]:
+    def to_value(self) -> list[Any]:
         return list(self)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
@@ -84,11 +84,11 @@ def _shared(value: Any, levels: int = _LEVELS) -> Any:
     """Return what all attempts may share of a decoded value. Raises `_Unshared`."""
     cls = type(value)
     if levels:
-        if cls is dict and is_fixed(tuple(value)):
+        if cls is dict and is_immutable(tuple(value)):
             return _SharedDict((key, _shared(part, levels - 1)) for key, part in value.items())
         if cls is list:
             return _SharedList(_shared(part, levels - 1) for part in value)
-        if is_fixed(value):
+        if is_immutable(value):
             return value
         if cls is tuple:
             return tuple(_shared(part, levels - 1) for part in value)
@@ -147,7 +147,7 @@ class FieldItems(list[Any], StandIn):
         found._segments, found._own = list(self._segments), set(self._own)
         return found
 
-    def stored(self) -> list[Any]:
+    def to_value(self) -> list[Any]:
         """Return a plain list of the items."""
         return list.__getitem__(self, _WHOLE)
 
@@ -254,7 +254,7 @@ class KnownItems:
                 items.append(None)
                 unshared.append((index, encoded))
             else:
-                if not is_fixed(item):
+                if not is_immutable(item):
                     lazy[index] = encoded
         with self._lock:
             if len(layer.items) == start:  # else another thread has learnt of them meanwhile

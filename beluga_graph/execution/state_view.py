@@ -76,7 +76,7 @@ class StateView(StandIn):
         binding = self._state.binding
         return f"<state {binding.model.__name__} with {', '.join(binding.channels)}>"
 
-    def stored(self) -> Any:
+    def to_value(self) -> Any:
         """Return the state as an instance of its model."""
         return self._state.whole()
 

@@ -6,7 +6,7 @@ up to a bound, and the display itself reports an error.
 
 from __future__ import annotations
 
-from beluga_graph.codec.safe_repr import plain
+from beluga_graph.codec.safe_repr import to_printable
 from beluga_graph.draw.display import bundle, fault_of, status_text, table
 from beluga_graph.draw.overlay import overlay_of
 from beluga_graph.draw.picture import picture
@@ -44,4 +44,7 @@ def _drawing_bundle(store: Store, head: RunRecord) -> dict[str, str]:
 
 
 def _table_bundle(rows: list[tuple[str, str]]) -> dict[str, str]:
-    return {"text/html": table(rows), "text/plain": "\n".join(f"{name}: {plain(text)}" for name, text in rows)}
+    return {
+        "text/html": table(rows),
+        "text/plain": "\n".join(f"{name}: {to_printable(text)}" for name, text in rows),
+    }

@@ -82,7 +82,7 @@ async def test_a_class_that_no_longer_fits_is_logged_with_the_reason(caplog: pyt
         with caplog.at_level(logging.WARNING):
             await bus.drain()
     (line,) = [line for line in warnings(caplog) if f"holds a '{__name__}:Order'" in line]
-    assert "does not fit the class of today: it has no field 'n'" in line
+    assert "does not fit the current class: it has no field 'n'" in line
 
 
 async def test_looking_at_events_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:

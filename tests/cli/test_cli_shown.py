@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from beluga_graph.cli.summaries import summarize, summarize_pair
-from beluga_graph.cli.terminal_text import as_json, brief, one_line, plain
+from beluga_graph.cli.terminal_text import as_json, brief, one_line, to_printable
 from beluga_graph.codec import Codec, Registry, Unregistered
 
 
@@ -28,9 +28,9 @@ class Spot:
 
 @given(st.text())
 def test_plain_text_prints_and_printable_text_is_plain(text: str) -> None:
-    assert plain(text).isprintable()
+    assert to_printable(text).isprintable()
     if text.isprintable():
-        assert plain(text) == text
+        assert to_printable(text) == text
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_plain_text_prints_and_printable_text_is_plain(text: str) -> None:
     [("a\x1b[0m", r"a\x1b[0m"), ("\x9b", r"\x9b"), ("\u2028", r"\u2028"), ("\u202e", r"\u202e"), ("\ud800", r"\ud800")],
 )
 def test_what_does_not_print_is_written_out(text: str, shown: str) -> None:
-    assert plain(text) == shown
+    assert to_printable(text) == shown
 
 
 def test_several_lines_become_one() -> None:

@@ -1,4 +1,4 @@
-"""Classes, and strategies of every value that the codec takes."""
+"""Sample classes, and strategies for every kind of value that the codec accepts."""
 
 import enum
 import functools

@@ -1,4 +1,4 @@
-"""Whatever the bytes are, decoding ends in a value or in one of the codec's own errors, and runs nothing."""
+"""Decoding any bytes returns a value or raises one of the codec's own errors, and runs no code."""
 
 import os
 import re
@@ -44,7 +44,7 @@ def test_random_bytes_do_no_harm(blob: bytes, lenient: bool) -> None:
 
 @st.composite
 def marked(draw: st.DrawFn) -> bytes:
-    """A list behind a real mark, with anything in it: gets further than random bytes."""
+    """Return a list of random data behind a valid mark: it gets further than random bytes."""
     anything = st.recursive(
         st.one_of(st.none(), st.integers(-(2**63), 2**63), st.text(max_size=5), st.binary(max_size=5), st.floats()),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
@@ -77,22 +77,22 @@ def test_a_changed_byte_does_no_harm(value: Any, data: st.DataObject) -> None:
         (b"", "ValueError: Unpack failed: incomplete input"),
         (b"\xc1", "FormatError"),
         (b"\x01\x02", "ExtraData: unpack(b) received extra data."),
-        (b"\xd4\x01\x02", "a mark stands where no list begins"),
-        (b"\x92\x01\xd4\x01\x02", "a mark stands where no list begins"),
-        (b"\x81\xa1a\xd4\x01\x02", "a mark stands where no list begins"),
+        (b"\xd4\x01\x02", "a mark is not at the beginning of a list"),
+        (b"\x92\x01\xd4\x01\x02", "a mark is not at the beginning of a list"),
+        (b"\x81\xa1a\xd4\x01\x02", "a mark is not at the beginning of a list"),
         (b"\x91\xd4\x01\x63", "ValueError: unknown mark 99"),
         (b"\x91\xd4\x02\x02", "ValueError: unknown extension type 2 of 1 bytes"),
         (b"\x91\xc7\x02\x01\x02\x02", "ValueError: unknown extension type 1 of 2 bytes"),
         (b"\x81\x90\x01", "TypeError: unhashable type: 'list'"),
     ],
 )
-def test_the_message_tells_what_is_wrong(blob: bytes, detail: str) -> None:
+def test_the_message_names_the_problem(blob: bytes, detail: str) -> None:
     with pytest.raises(DamagedValue) as caught:
         CODEC.decode(blob)
     assert str(caught.value) == f"not an encoded value: {detail}: restore it from a backup; no part of it was used"
 
 
-def test_bombs_of_marks_and_extensions_end_in_an_error() -> None:
+def test_many_nested_marks_and_extensions_end_in_an_error() -> None:
     with pytest.raises(TooDeep):
         CODEC.decode(b"\x92\xd4\x01\x02" * 5000 + b"\x01")
     bomb = b""
@@ -108,7 +108,7 @@ PRIME = sys.hash_info.modulus
 
 
 def alike(count: int) -> dict[str, list[Any]]:
-    """Return elements of one hash, of every class of which such are easy to find."""
+    """Return elements of one hash, for every class whose hashes are easy to choose."""
     numbers = [PRIME * (8 + index) for index in range(count)]
     return {
         "int": numbers,
@@ -125,7 +125,7 @@ CROWD = 257  # one more than is accepted
 
 @pytest.mark.parametrize("kind", alike(0))
 @pytest.mark.parametrize("into", ["set", "frozenset", "keys", "deep"])
-def test_a_crowd_of_parts_with_one_hash_is_refused_before_they_are_compared(kind: str, into: str) -> None:
+def test_many_parts_of_one_hash_are_refused_before_they_are_compared(kind: str, into: str) -> None:
     parts = alike(CROWD)[kind]
     assert len(set(map(hash, parts))) == 1
     wrapped: Callable[[Any], Any] = {
@@ -137,7 +137,7 @@ def test_a_crowd_of_parts_with_one_hash_is_refused_before_they_are_compared(kind
     kept: Any = dict.fromkeys(parts, 1) if into == "keys" else frozenset(parts) if into == "frozenset" else set(parts)
     with pytest.raises(NotData, match="more than 256 of its parts have one hash"):
         CODEC.encode(wrapped(kept))
-    blob = crowd_blob(parts, as_keys=into == "keys")
+    blob = colliding_blob(parts, as_keys=into == "keys")
     for lenient in (False, True):
         with pytest.raises(DamagedValue, match="more than 256 of its parts have one hash"):
             CODEC.decode(blob, lenient=lenient)
@@ -145,15 +145,15 @@ def test_a_crowd_of_parts_with_one_hash_is_refused_before_they_are_compared(kind
     assert CODEC.decode(CODEC.encode(wrapped(fewer))) == wrapped(fewer)
 
 
-def crowd_blob(parts: list[Any], *, as_keys: bool) -> bytes:
-    """Return the bytes of a set of parts, or of a dict of them as keys, which the encoder would refuse."""
+def colliding_blob(parts: list[Any], *, as_keys: bool) -> bytes:
+    """Return the bytes of a set of the parts, or of a dict with them as keys, which the encoder would refuse."""
     pieces = [CODEC.encode(part) for part in parts]
     if as_keys:
         return b"\xde" + len(pieces).to_bytes(2, "big") + b"".join(piece + b"\x01" for piece in pieces)
     return b"\xdc" + (len(pieces) + 1).to_bytes(2, "big") + b"\xd4\x01\x03" + b"".join(pieces)
 
 
-def test_values_that_only_look_alike_are_no_crowd() -> None:
+def test_similar_values_of_different_hashes_are_accepted() -> None:
     many = [float(1 << exponent) for exponent in range(1000)] + [*range(1000), *(str(n) for n in range(1000))]
     for value in (set(many), dict.fromkeys(many, (1,)), [dict.fromkeys(range(500), (1, 2))] * 3):
         assert CODEC.decode(CODEC.encode(value)) == value
@@ -189,10 +189,10 @@ def test_unregistered_values_that_are_equal_have_one_hash() -> None:
     assert isinstance(hash(Unregistered("m:A", {"x": Decimal("sNaN")})), int)
 
 
-def test_a_time_zone_cannot_name_a_path() -> None:
+def test_a_time_zone_cannot_be_a_path() -> None:
     blob = CODEC.encode(datetime(2024, 1, 1, tzinfo=ZoneInfo("Europe/Berlin")))
     for name in (b"../../../tmp/a", b"/etc/localtime", b"Europe/.Berlin", b"Europe\\Berlin", b"os.path"):
-        with pytest.raises(DamagedValue, match=r"is no name of a time zone|time zone"):
+        with pytest.raises(DamagedValue, match=r"is not the name of a time zone|time zone"):
             CODEC.decode(blob.replace(b"\xadEurope/Berlin", bytes([0xA0 | len(name)]) + name))
 
 
@@ -217,7 +217,7 @@ def run(program: str, seed: str = "0") -> str:
     ).stdout
 
 
-def test_the_import_brings_no_pydantic() -> None:
+def test_importing_the_codec_does_not_import_pydantic() -> None:
     run("import beluga_graph.codec, sys; assert 'pydantic' not in sys.modules")
     run(
         "import sys, dataclasses; from beluga_graph.codec import Codec, Registry\n"

@@ -1,4 +1,4 @@
-"""The package's own dataclasses come back as they were by the way they are built, so nothing is decoded to see it."""
+"""The package's own dataclasses come back unchanged by construction, so the codec need not decode them to check."""
 
 import dataclasses
 import dis
@@ -62,7 +62,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 
 @pytest.mark.parametrize("cls", own_dataclasses(), ids=lambda cls: cls.__qualname__)
-def test_no_constructor_of_an_own_dataclass_changes_what_it_is_given(cls: type) -> None:
+def test_no_constructor_of_an_own_dataclass_changes_its_arguments(cls: type) -> None:
     assert all(field.init for field in dataclasses.fields(cls))
     assert cls.__init__.__code__.co_filename == "<string>", "it is the one that `dataclass` writes"
     assert "__new__" not in vars(cls)
@@ -80,7 +80,7 @@ def test_an_own_instance_is_encoded_without_being_decoded_and_comes_back(value: 
     assert codec.decode(blob) == [value]
 
 
-def test_an_instance_of_a_program_s_class_within_an_own_one_is_checked_as_ever(decoded: list[bytes]) -> None:
+def test_an_instance_of_a_program_s_class_within_an_own_one_is_still_checked(decoded: list[bytes]) -> None:
     codec = Codec(Registry.of(Failure, Doubling))
     with pytest.raises(NotData, match=r"\[0\]\.input.*a field changed on the way"):
         codec.encode([Failure("n", "ValueError", "bad", 1, Doubling(1))])

@@ -1,4 +1,4 @@
-"""A record comes back whole, or is reported damaged."""
+"""A record is restored unchanged or reported as damaged."""
 
 import zlib
 from typing import Any
@@ -83,21 +83,21 @@ def framed(kind: int, content: bytes, version: int = 1) -> bytes:
             framed(5, b"\xc0", version=2),
             "was written by a newer release (format 2, this one reads 1): upgrade",
         ),
-        (framed(5, b"\xc0", version=0), "has format 0, which no release wrote"),
+        (framed(5, b"\xc0", version=0), "has format 0, which no release has written"),
         (framed(6, b"\xc0"), "is of kind 6"),
         (framed(5, b"\xc0\xc0"), "has a good checksum but no readable content "),
         (framed(5, b"\xd4\x07\x00"), "has a good checksum but no readable content "),
         (framed(5, b"\x91" * 5000 + b"\x90"), "has a good checksum but no readable content "),
     ],
 )
-def test_the_message_tells_what_is_wrong(blob: bytes, detail: str) -> None:
+def test_the_message_names_the_problem(blob: bytes, detail: str) -> None:
     with pytest.raises(DamagedRecord) as caught:
         unseal(5, blob)
     assert str(caught.value).startswith(f"the record of kind 5 {detail}")
     assert caught.value.what == "the record of kind 5"
 
 
-def test_the_frame_is_what_the_docstring_says() -> None:
+def test_the_frame_has_the_documented_layout() -> None:
     assert seal(5, None) == framed(5, b"\xc0")
 
 

@@ -1,4 +1,4 @@
-"""A registry takes every class that an annotation names, and gives each one name."""
+"""A registry registers every class that an annotation names, each under one name."""
 
 import enum
 import importlib
@@ -109,7 +109,7 @@ def names(*annotations: Any) -> set[str]:
         "+".join(sorted(value)) or "nothing" if isinstance(value, set) else None
     ),  # the same in every worker
 )
-def test_an_annotation_registers_what_it_names(annotation: Any, expected: set[str]) -> None:
+def test_an_annotation_registers_the_classes_that_it_names(annotation: Any, expected: set[str]) -> None:
     assert names(annotation) == expected
 
 
@@ -134,7 +134,7 @@ def test_two_classes_of_one_name_are_refused_and_nothing_is_registered() -> None
     assert Inner not in registry
 
 
-def test_merging_adds_what_is_new() -> None:
+def test_merging_adds_the_new_classes() -> None:
     registry = Registry.of(Inner)
     registry.merge(Registry.of(Inner, Mood))
     assert registry.names() == (f"{__name__}:Inner", f"{__name__}:Mood")
@@ -175,7 +175,7 @@ def test_name_taken_is_an_error_of_the_codec() -> None:
 
 
 @pytest.mark.parametrize("former", FORMER_NAMES)
-def test_a_class_that_was_moved_is_found_by_the_name_that_earlier_code_wrote(former: str) -> None:
+def test_a_moved_class_is_found_by_its_former_name(former: str) -> None:
     module, _, name = FORMER_NAMES[former].partition(":")
     cls = getattr(importlib.import_module(module), name)
     assert class_name(cls) == FORMER_NAMES[former]

@@ -1,4 +1,4 @@
-"""What the codec stores comes back exactly as it was; everything else is refused, with the place."""
+"""A stored value comes back exactly as it was; every other value is refused, and the error names the part."""
 
 import copy
 import math
@@ -35,7 +35,7 @@ from beluga_graph.codec import (
 
 
 def same(left: Any, right: Any) -> bool:
-    """Equal, of the same types all the way down, with NaN equal to itself."""
+    """Return whether two values are equal, of the same types at every level, with NaN equal to itself."""
     if type(left) is not type(right):
         return False
     if isinstance(left, float):
@@ -75,14 +75,14 @@ def same(left: Any, right: Any) -> bool:
 @example(datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Berlin")))
 @example(datetime.max)  # noqa: DTZ901 - naive on purpose
 @example(timedelta.min)
-def test_every_value_comes_back_as_it_was(value: Any) -> None:
+def test_every_value_comes_back_unchanged(value: Any) -> None:
     blob = CODEC.encode(value)
     again = CODEC.decode(blob)
     assert same(value, again)
     assert CODEC.encode(again) == blob
 
 
-def test_each_decode_is_a_fresh_value() -> None:
+def test_each_decode_returns_a_new_value() -> None:
     blob = CODEC.encode({"a": [1]})
     first = CODEC.decode(blob)
     first["a"].append(2)
@@ -104,7 +104,7 @@ def test_a_decimal_that_signals_comes_back() -> None:
     assert str(CODEC.decode(CODEC.encode([Decimal("sNaN"), Decimal("-Infinity")]))[0]) == "sNaN"
 
 
-def test_a_model_keeps_what_was_set_what_is_extra_and_what_is_private() -> None:
+def test_a_model_keeps_its_set_extra_and_private_fields() -> None:
     doc = CODEC.decode(CODEC.encode(Doc(title="t", len=1.5)))
     assert (doc.extent, doc.model_fields_set) == (1.5, {"title", "extent"})
     opened = CODEC.decode(CODEC.encode(Open.model_validate({"z": (1,), "a": {2}})))
@@ -158,7 +158,7 @@ class Mute:
 
 LOCK = threading.Lock()
 UNREGISTERED = "its class is not registered: annotate a node or a tool with it, or name it in types= of the flow"
-LIVE = "a live object cannot be stored: pass what it is made from, and keep it among the engine's deps"
+LIVE = "a live object cannot be stored: pass the data that it is made from, and keep it among the engine's deps"
 CODE = "code is never stored: pass a name and look it up where it is used"
 
 
@@ -199,18 +199,20 @@ CODE = "code is never stored: pass a name and look it up where it is used"
     ],
     ids=lambda each: type(each).__name__,
 )
-def test_what_is_not_data_is_refused_with_its_place(value: Any, path: str, type_name: str, reason: str | None) -> None:
+def test_a_value_that_is_not_data_is_refused_with_its_path(
+    value: Any, path: str, type_name: str, reason: str | None
+) -> None:
     codec = Codec(Registry.of(Point, Doc, Open, Base))
     with pytest.raises(NotData) as caught:
         codec.encode(value)
     assert (caught.value.path, caught.value.type_name) == (path, type_name)
     assert reason is None or caught.value.reason == reason
     assert len(caught.value.shown) <= 80
-    # The packer that failed is used again, and nothing of the failed value is left in it.
+    # The packer is reused after a failure and keeps no trace of the failed value.
     assert codec.decode(codec.encode([1, (2,)])) == [1, (2,)]
 
 
-def test_the_message_names_the_place_shows_the_value_and_tells_the_way_out() -> None:
+def test_the_message_names_the_path_shows_the_value_and_gives_the_way_out() -> None:
     with pytest.raises(NotData) as caught:
         CODEC.encode({"docs": [{"x": Loose(3)}]})
     assert str(caught.value) == (
@@ -288,7 +290,7 @@ def test_a_value_that_does_not_come_back_equal_is_refused() -> None:
     ],
     ids=["itself", "in a dict", "in a tuple", "in a dataclass", "beside instances"],
 )
-def test_bytes_that_can_be_changed_are_refused_for_they_would_come_back_as_bytes(
+def test_mutable_bytes_are_refused_because_they_would_come_back_as_bytes(
     loose: Any, put: Callable[[Any], Any], path: str
 ) -> None:
     with pytest.raises(NotData) as caught:
@@ -308,7 +310,7 @@ def test_loss_is_judged_by_content_not_by_the_equality_of_the_class() -> None:
     assert math.isnan(codec.decode(codec.encode([ByIdentity(float("nan"))]))[0].x)
 
 
-def test_an_attribute_that_is_no_field_is_refused() -> None:
+def test_an_attribute_that_is_not_a_field_is_refused() -> None:
     loose = Loose(1)
     loose.more = 2  # type: ignore[attr-defined]
     with pytest.raises(NotData, match=r"its attribute 'more' is not a field and would be lost: declare it"):
@@ -355,7 +357,7 @@ def test_size_ends_in_an_error_both_ways() -> None:
         codec.decode(b"\xc1" * 101)
 
 
-def test_an_unknown_class_is_refused_or_shown_inert() -> None:
+def test_an_unknown_class_is_refused_or_read_as_unregistered() -> None:
     blob = CODEC.encode({"d": [Point(Color.RED, Level.LOW)], "s": {Point(1)}})
     with pytest.raises(UnknownType) as caught:
         Codec(Registry.of(Doc, Color, Level)).decode(blob)
@@ -379,7 +381,7 @@ def test_an_unknown_class_is_refused_or_shown_inert() -> None:
 
 
 def version_of(**fields: Any) -> type[Any]:
-    """A class of one name with other fields, as a later release of a program would have it."""
+    """Return a class of the same name with other fields, as a later release of a program could define it."""
     made = type(
         "Versioned",
         (BaseModel,),
@@ -404,7 +406,7 @@ def test_a_class_may_gain_fields_with_defaults_and_nothing_else() -> None:
         with pytest.raises(DoesNotFit) as caught:
             Codec(Registry.of(changed)).decode(blob)
         assert str(caught.value) == (
-            f"a stored 'app:Versioned' does not fit the class of today: {detail}: "
+            f"a stored 'app:Versioned' does not fit the current class: {detail}: "
             "give new fields a default, keep old ones, and let validators accept their own results"
         )
         shown = Codec(Registry.of(changed)).decode(blob, lenient=True)
@@ -419,11 +421,9 @@ def test_an_unknown_field_or_member_of_a_known_class_is_an_error() -> None:
         CODEC.decode(CODEC.encode(Color.RED).replace(b"RED", b"mro"))
 
 
-def test_only_immutable_scalars_go_by_reference() -> None:
-    assert all(map(Codec.by_reference, ["", b"", 1, 2**99, 1.5, True, None]))
-    assert not any(
-        map(Codec.by_reference, [(), [], {}, Text("a"), bytearray(), date(2024, 1, 1), Level.LOW, UUID(int=0)])
-    )
+def test_only_immutable_scalars_are_scalars() -> None:
+    assert all(map(Codec.is_scalar, ["", b"", 1, 2**99, 1.5, True, None]))
+    assert not any(map(Codec.is_scalar, [(), [], {}, Text("a"), bytearray(), date(2024, 1, 1), Level.LOW, UUID(int=0)]))
 
 
 def test_threads_may_share_a_codec() -> None:

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from runs_to_show import HOSTILE, failed_page, hostile_page, long_page, nested_flow, report, report_page
 
-from beluga_graph.codec.safe_repr import plain
+from beluga_graph.codec.safe_repr import to_printable
 from beluga_graph.draw.overlay import Overlay, overlay_of
 from beluga_graph.draw.page import page as drawn_page
 from beluga_graph.draw.page.replay import Replay
@@ -276,7 +276,7 @@ def test_hostile_names_and_values_are_text_and_nothing_else(shown: Show) -> None
         assert page.locator("b:has-text('left'), img").count() == 0
     assert "<script>alert(3)</script>" in page.inner_text("#step")
     scrub(page, 2)
-    assert plain(HOSTILE.replace("\ud800", "")) == page.locator("#step .value").first.text_content()
+    assert to_printable(HOSTILE.replace("\ud800", "")) == page.locator("#step .value").first.text_content()
     assert page.locator("#step .value").nth(1).text_content().count("x") < 4_100, "5,000 are cut"
     page.fill("#search", "</script>")
     page.locator("#rows .row").first.click()

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from runs_to_show import failed_page, hostile_page, long_page, nested_flow, page_of, report, report_page
 
 from beluga_graph import END, START, Engine, Graph
-from beluga_graph.codec.safe_repr import plain
-from beluga_graph.codec.to_json import as_data
+from beluga_graph.codec.safe_repr import to_printable
+from beluga_graph.codec.to_json import to_json
 from beluga_graph.draw.overlay import overlay_of
 from beluga_graph.draw.page.values import ALL_SIGNS, MOST_SIGNS, Texts, shown_value
 from beluga_graph.draw.picture import picture
@@ -220,7 +220,7 @@ json_values = st.recursive(
 def test_what_is_not_cut_is_the_json_of_its_value(value: Any) -> None:
     text = shown_value(value)
     if "(cut: " not in text:
-        assert json.loads(text) == (plain(value, "\n\t") if isinstance(value, str) else as_data(value))
+        assert json.loads(text) == (to_printable(value, "\n\t") if isinstance(value, str) else to_json(value))
     assert text.replace("\n", "").isprintable()
 
 

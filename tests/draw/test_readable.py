@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from playwright.sync_api import Page, expect
 from runs_to_show import failed_page, hostile_page, long_page, nested_flow, report_page
 
-from beluga_graph.codec.safe_repr import plain
+from beluga_graph.codec.safe_repr import to_printable
 from beluga_graph.draw.formats.ascii import ascii_art
 from beluga_graph.draw.formats.dot import dot
 from beluga_graph.draw.formats.mermaid import mermaid
@@ -392,4 +392,4 @@ def test_no_character_of_a_name_or_a_value_acts_unseen_in_any_format(text: str) 
     assert all(map(prints, texts.taken()))
     assert layout(picture).width > 0
     for sign in text:
-        assert sign.isspace() or plain(sign) in clean(text), "nothing is left out"
+        assert sign.isspace() or to_printable(sign) in clean(text), "nothing is left out"

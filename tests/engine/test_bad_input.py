@@ -73,7 +73,7 @@ def fanned(over: Callable[..., Any]) -> Graph:
 
 # Values.
 
-LIVE = "a live object cannot be stored: pass what it is made from, and keep it among the engine's deps"
+LIVE = "a live object cannot be stored: pass the data that it is made from, and keep it among the engine's deps"
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from rich.text import Text
 from beluga_graph.cli.console import console, new_table, print_json, with_engine
 from beluga_graph.cli.options import Json, RunId, Store, command, default_store
 from beluga_graph.cli.summaries import summarize, summarize_pair
-from beluga_graph.cli.terminal_text import brief, plain
+from beluga_graph.cli.terminal_text import brief, to_printable
 from beluga_graph.cli.tree_view import token_count
-from beluga_graph.codec.to_json import as_data
+from beluga_graph.codec.to_json import to_json
 from beluga_graph.draw.text import clipped, shown_duration
 
 if TYPE_CHECKING:
@@ -61,27 +61,27 @@ def diff(
 def _data(found: RunComparison) -> dict[str, Any]:
     """Return the comparison as JSON data, its properties included."""
     properties = {"differs": found.differs, "same_flow": found.same_flow, "same_plan": found.same_plan}
-    nodes = [{**as_data(node), "differs": node.differs} for node in found.nodes]
-    return {**properties, **as_data(found), "nodes": nodes}
+    nodes = [{**to_json(node), "differs": node.differs} for node in found.nodes]
+    return {**properties, **to_json(found), "nodes": nodes}
 
 
 def _notes(found: RunComparison) -> list[str]:
     notes = []
     first, second = found.first, found.second
     if not found.same_flow:
-        names = f"{plain(first.flow)} and {plain(second.flow)}"
+        names = f"{to_printable(first.flow)} and {to_printable(second.flow)}"
         notes.append(f"runs of different flows, {names}: nodes and fields of the same name are compared")
     elif not found.same_plan:
         notes.append("the flow was changed between them: nodes and fields of the same name are compared")
     for run in (first, second):
         if run.forked_from is not None:
             source, seq = run.forked_from
-            notes.append(f"{plain(run.run_id)} was forked from {plain(source)} after step {seq}")
+            notes.append(f"{to_printable(run.run_id)} was forked from {to_printable(source)} after step {seq}")
         if run.lost_before is not None:
             source, seq = run.lost_before
             notes.append(
-                f"the history of {plain(run.run_id)} before step {seq} of {plain(source)} is not in the store any "
-                "more: only later steps are compared"
+                f"the history of {to_printable(run.run_id)} before step {seq} of {to_printable(source)} is not in the "
+                "store any more: only later steps are compared"
             )
     if found.shared_steps:
         steps = f"{found.shared_steps:,} steps are" if found.shared_steps > 1 else "step is"
@@ -91,9 +91,9 @@ def _notes(found: RunComparison) -> list[str]:
 
 def _side_by_side(found: RunComparison) -> Table:
     first, second = found.first, found.second
-    table = new_table("", plain(first.run_id), plain(second.run_id))
+    table = new_table("", to_printable(first.run_id), to_printable(second.run_id))
     rows: list[tuple[str, Callable[[ComparedRun], str]]] = [
-        ("flow", lambda run: plain(run.flow)),
+        ("flow", lambda run: to_printable(run.flow)),
         ("status", lambda run: run.status.value),
         ("last step", lambda run: f"{run.seq:,}"),
         ("nodes finished", lambda run: f"{run.steps:,}"),
@@ -119,16 +119,16 @@ def _divergences(found: RunComparison) -> str:
     lines = ["the paths diverge:"]
     for run, other, part in zip((found.first, found.second), (found.second, found.first), found.parts, strict=True):
         if part is None:
-            lines.append(f"  {plain(run.run_id)} did nothing that {plain(other.run_id)} did not")
+            lines.append(f"  {to_printable(run.run_id)} did nothing that {to_printable(other.run_id)} did not")
         else:
-            lines.append(f"  {plain(run.run_id)}: {_divergence(part, run.run_id)}")
+            lines.append(f"  {to_printable(run.run_id)}: {_divergence(part, run.run_id)}")
     return "\n".join(lines)
 
 
 def _divergence(part: Divergence, run_id: str) -> str:
-    where = f"step {part.seq:,}" + ("" if part.run_id == run_id else f" of {plain(part.run_id)}")
+    where = f"step {part.seq:,}" + ("" if part.run_id == run_id else f" of {to_printable(part.run_id)}")
     detail = f" ({brief(part.detail, 60)})" if part.detail else ""
-    return f"{where}, {plain(part.token) or 'the run'} {part.event}{detail}"
+    return f"{where}, {to_printable(part.token) or 'the run'} {part.event}{detail}"
 
 
 def _print_nodes(found: RunComparison, rows_max: int | None) -> None:
@@ -141,7 +141,7 @@ def _print_nodes(found: RunComparison, rows_max: int | None) -> None:
     for node in nodes[:rows_max]:
         used = token_count(node.usage[0]), token_count(node.usage[1])
         table.add_row(
-            Text(plain(node.node)),
+            Text(to_printable(node.node)),
             _pair(node.visits),
             _pair(node.attempts),
             _pair(used) if any(used) else "",
@@ -155,10 +155,10 @@ def _print_values(title: str, values: Sequence[ComparedValue], runs: tuple[str, 
     """Print the first differences within each value."""
     if not values:
         return
-    table = new_table("where", *map(plain, runs), title=title)
+    table = new_table("where", *map(to_printable, runs), title=title)
     for value in values[:rows_max]:
         for where, cells in _differences(value):
-            table.add_row(Text(plain(where)), *cells)
+            table.add_row(Text(to_printable(where)), *cells)
     console().print(table)
     _print_rest(len(values), rows_max)
 

@@ -17,8 +17,8 @@ from beluga_graph import BelugaError
 from beluga_graph.cli.console import load_flow, print_json, with_engine
 from beluga_graph.cli.exit_codes import CommandError
 from beluga_graph.cli.options import Json, Store, command, default_store
-from beluga_graph.cli.terminal_text import plain
-from beluga_graph.codec.to_json import as_data
+from beluga_graph.cli.terminal_text import to_printable
+from beluga_graph.codec.to_json import to_json
 from stores import StoreError
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def draw(
     if json:
         print_json(facts)
     elif output is not None:
-        typer.echo(f"{chosen.value} written to {plain(str(written))}")
+        typer.echo(f"{chosen.value} written to {to_printable(str(written))}")
     else:
         _print_drawing(text)
 
@@ -204,7 +204,7 @@ def _draw_run(
 
 def _facts_of(run_id: str, trail: Trace) -> dict[str, Any]:
     shape = trail.shape
-    nodes = [{"name": node.name, "kind": node.kind, **as_data(trail.mark(node.name))} for node in shape.nodes.values()]
+    nodes = [{"name": node.name, "kind": node.kind, **to_json(trail.mark(node.name))} for node in shape.nodes.values()]
     known = {"run_id": run_id, "status": trail.run.status, "step": trail.run.seq}
     return {**known, "flow": shape.name, "plan": shape.fingerprint, "nodes": nodes}
 
@@ -213,7 +213,7 @@ def _print_drawing(text: str) -> None:
     """Print a drawing: `plain` lines to a terminal, and exactly the bytes of a file to a pipe."""
     if sys.stdout.isatty():
         for line in text.splitlines():
-            typer.echo(plain(line))
+            typer.echo(to_printable(line))
     else:
         typer.echo(text.encode(), nl=False)
 

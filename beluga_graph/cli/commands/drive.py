@@ -16,7 +16,7 @@ from beluga_graph.cli.console import load_flow, print_json, print_line, require_
 from beluga_graph.cli.exit_codes import Exit, print_error
 from beluga_graph.cli.options import FlowOption, Json, RunId, Store, command, default_store
 from beluga_graph.cli.parsing import parse_assignments
-from beluga_graph.cli.terminal_text import as_json, brief, local_time, plain
+from beluga_graph.cli.terminal_text import as_json, brief, local_time, to_printable
 
 if TYPE_CHECKING:
     from beluga_graph.flows.flow import Flow
@@ -218,4 +218,4 @@ async def _serve(
 
 def _print_event(event: str, text: str, *, json: bool, **facts: Any) -> None:
     """Print a line at once, also into a pipe. JSON is printed as one line too."""
-    typer.echo(" ".join(as_json({"event": event, **facts}).split("\n")) if json else plain(text))
+    typer.echo(" ".join(as_json({"event": event, **facts}).split("\n")) if json else to_printable(text))

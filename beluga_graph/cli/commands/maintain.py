@@ -14,7 +14,7 @@ from beluga_graph import RunStatus
 from beluga_graph.cli.console import new_table, print_json, print_line, print_table, require_store, with_engine
 from beluga_graph.cli.options import Json, Store, command, default_store
 from beluga_graph.cli.parsing import parse_seconds
-from beluga_graph.cli.terminal_text import local_time, plain
+from beluga_graph.cli.terminal_text import local_time, to_printable
 from stores import LMDBStore
 
 app = typer.Typer()
@@ -63,7 +63,9 @@ def prune(
     if pruned:
         table = new_table("run", "flow", "status", "status since")
         for run in pruned:
-            table.add_row(Text(plain(run.run_id)), Text(plain(run.flow)), run.status, local_time(run.updated_ms))
+            table.add_row(
+                Text(to_printable(run.run_id)), Text(to_printable(run.flow)), run.status, local_time(run.updated_ms)
+            )
         print_table(table)
     print_line(f"{len(pruned):,} {'run' if len(pruned) == 1 else 'runs'} {'would be pruned' if dry_run else _PRUNED}")
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from beluga_graph import Event, RunStatus, StepInfo
 from beluga_graph.cli.console import console, new_table, print_json, print_line, print_table, status_text, with_engine
 from beluga_graph.cli.options import Json, RunId, Store, command, default_store
-from beluga_graph.cli.terminal_text import brief, local_time, plain
+from beluga_graph.cli.terminal_text import brief, local_time, to_printable
 
 app = typer.Typer()
 
@@ -44,8 +44,8 @@ def runs(
     table = new_table("run", "flow", "status", "created", "status since")
     for run in found:
         table.add_row(
-            Text(plain(run.run_id)),
-            Text(plain(run.flow)),
+            Text(to_printable(run.run_id)),
+            Text(to_printable(run.flow)),
             status_text(run.status),
             local_time(run.created_ms),
             local_time(run.updated_ms),
@@ -66,7 +66,7 @@ def history(run: RunId, store: Store = default_store, json: Json = False) -> Non
             str(step.seq),
             local_time(step.at_ms),
             step.trigger,
-            Text(plain(step.token)),
+            Text(to_printable(step.token)),
             str(step.attempt or ""),
             Text(_event_types(step)),
         )
@@ -95,7 +95,7 @@ def events(
         return
     table = new_table("step", "type", "where", "what")
     for event in found:
-        where, details = Text(plain(event.token or event.node)), Text(", ".join(_details(event)))
+        where, details = Text(to_printable(event.token or event.node)), Text(", ".join(_details(event)))
         table.add_row(f"{event.seq}.{event.index}", event.type, where, details)
     console().print(table)
 

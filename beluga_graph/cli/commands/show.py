@@ -11,9 +11,9 @@ from rich.text import Text
 import beluga_graph
 from beluga_graph.cli.console import console, new_table, print_json, status_text, with_engine
 from beluga_graph.cli.options import Json, RunId, Store, command, default_store
-from beluga_graph.cli.terminal_text import brief, local_time, plain
+from beluga_graph.cli.terminal_text import brief, local_time, to_printable
 from beluga_graph.cli.tree_view import render_tree, tree_data
-from beluga_graph.codec.to_json import as_data
+from beluga_graph.codec.to_json import to_json
 
 if TYPE_CHECKING:
     from beluga_graph.inspection.run_tree import RunTree
@@ -53,7 +53,7 @@ def show(
 
     info, snapshot, tree = with_engine(store, look)
     if json:
-        print_json({"flow": info.flow, "created_ms": info.created_ms, **as_data(snapshot), "visits": tree_data(tree)})
+        print_json({"flow": info.flow, "created_ms": info.created_ms, **to_json(snapshot), "visits": tree_data(tree)})
         return
     out = console()
     _print_facts(out, info, snapshot)
@@ -64,8 +64,8 @@ def show(
 
 def _print_facts(out: Console, info: beluga_graph.RunInfo, snapshot: beluga_graph.RunSnapshot) -> None:
     facts = new_table("", "", headed=False)
-    facts.add_row("run", Text(plain(snapshot.run_id)))
-    facts.add_row("flow", Text(plain(info.flow)))
+    facts.add_row("run", Text(to_printable(snapshot.run_id)))
+    facts.add_row("flow", Text(to_printable(info.flow)))
     facts.add_row("status", status_text(snapshot.status))
     facts.add_row("steps", f"{snapshot.seq:,} committed, {snapshot.steps:,} nodes finished")
     facts.add_row("created", local_time(info.created_ms))
@@ -82,7 +82,7 @@ def _print_tokens(out: Console, snapshot: beluga_graph.RunSnapshot) -> None:
         return
     tokens = new_table("token", "node", "state", "attempt", "value", title="tokens")
     for token in snapshot.tokens:
-        name, node, value = Text(plain(token.name)), Text(plain(token.node)), Text(brief(token.value))
+        name, node, value = Text(to_printable(token.name)), Text(to_printable(token.node)), Text(brief(token.value))
         tokens.add_row(name, node, token.state, str(token.attempt), value)
     out.print(tokens)
 
@@ -92,5 +92,5 @@ def _print_state(out: Console, snapshot: beluga_graph.RunSnapshot) -> None:
         return
     state = new_table("field", "value", title="state")
     for field, value in snapshot.state.items():
-        state.add_row(Text(plain(field)), Text(brief(value)))
+        state.add_row(Text(to_printable(field)), Text(brief(value)))
     out.print(state)

@@ -12,7 +12,7 @@ import beluga_graph
 from beluga_graph.cli.console import load_flow, new_table, print_json, print_line, print_table, with_engine
 from beluga_graph.cli.options import FittingFlow, Json, RunId, Store, command, default_store
 from beluga_graph.cli.parsing import parse_json
-from beluga_graph.cli.terminal_text import brief, local_time, plain
+from beluga_graph.cli.terminal_text import brief, local_time, to_printable
 
 app = typer.Typer()
 
@@ -38,9 +38,9 @@ def pending(store: Store = default_store, json: Json = False) -> None:
     table = new_table("run", "question", "node", "asked", "about")
     for question in found:
         table.add_row(
-            Text(plain(question.run_id)),
-            Text(plain(question.id)),
-            Text(plain(question.node)),
+            Text(to_printable(question.run_id)),
+            Text(to_printable(question.id)),
+            Text(to_printable(question.node)),
             local_time(question.asked_ms),
             Text(brief(question.value)),
         )
@@ -118,7 +118,7 @@ def signal(
     if name not in awaited:
         names = ", ".join(repr(known) for known in sorted(awaited)) or "none"
         note = f"note: no node of the run's graph waits for {name!r}; its nodes wait for: {names}"
-        typer.echo(plain(note), err=True)
+        typer.echo(to_printable(note), err=True)
 
 
 @command(app)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from beluga_graph.codec.safe_repr import plain
-from beluga_graph.codec.to_json import as_data
+from beluga_graph.codec.safe_repr import to_printable
+from beluga_graph.codec.to_json import to_json
 
 __all__ = ["ALL_SIGNS", "MOST_SIGNS", "Texts", "cut", "shown_value"]
 
@@ -59,12 +59,12 @@ def cut(text: str) -> str:
 
     What does not print is written out, so that no character hides, or turns what is beside it around.
     """
-    return _marked(plain(text[:MOST_SIGNS], keep="\n\t"), len(text))
+    return _marked(to_printable(text[:MOST_SIGNS], keep="\n\t"), len(text))
 
 
 def _cut_json(text: str) -> str:
     """Return JSON text cut as `cut` does; its escapes are those of JSON."""
-    return _marked(plain(text[:MOST_SIGNS], keep="\n", escape=lambda sign: json.dumps(sign)[1:-1]), len(text))
+    return _marked(to_printable(text[:MOST_SIGNS], keep="\n", escape=lambda sign: json.dumps(sign)[1:-1]), len(text))
 
 
 def _marked(shown: str, length: int) -> str:
@@ -104,7 +104,7 @@ def shown_value(value: Any) -> str:
     """Return a value as JSON text: on one line if it fits there, and cut if it is long; a text within its quotes."""
     if isinstance(value, str):
         return json.dumps(cut(value), ensure_ascii=False)
-    said = as_data(value)
+    said = to_json(value)
     line = json.dumps(said, ensure_ascii=False)
     # What is far too long is cut before anybody sees how it would have been laid out.
     return _cut_json(line if len(line) > 16 * MOST_SIGNS else _laid_out(said, "", 0))
