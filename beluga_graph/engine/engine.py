@@ -9,6 +9,7 @@ from typing import Any, Self, get_args
 
 from beluga_graph.clock import Clock, check_clock
 from beluga_graph.engine.admission import Admission
+from beluga_graph.engine.approvals import give_answer
 from beluga_graph.engine.cancel import cancelled, send
 from beluga_graph.engine.followers import Followers
 from beluga_graph.engine.fork import prepare_fork
@@ -23,7 +24,6 @@ from beluga_graph.events import Event
 from beluga_graph.execution.approval import Answer
 from beluga_graph.execution.attempt import ExecutionResources
 from beluga_graph.execution.thread_pool import DaemonPool
-from beluga_graph.inspection.approvals import give_answer
 from beluga_graph.inspection.flow_registry import FlowRegistry
 from beluga_graph.inspection.inspector import Inspector
 from beluga_graph.inspection.views import RunInfo, RunStatus

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 from beluga_graph.errors import BadSignal, Rejected
 from beluga_graph.execution.attempt import Attempt
+from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED
 from beluga_graph.kernel.types import Value
+from beluga_graph.plan import Plan
 from beluga_graph.plan.declared import MISSING, Missing
 
-__all__ = ["Answer", "Decision", "value_to_go_on_with"]
+__all__ = ["Answer", "Decision", "check_modified_value", "value_to_go_on_with", "why_not_pending"]
 
 Decision: TypeAlias = Literal["approve", "reject", "modify"]
 
@@ -52,6 +55,30 @@ class Answer:
             return cls(**named)
         except ValueError as error:
             raise BadSignal("", f"the payload {payload!r:.100} is no answer: {error}") from error
+
+
+def check_modified_value(plan: Plan, run_id: str, node: str, original: Callable[[], Any], value: Any) -> None:
+    """Raise `BadSignal` for a value that the node behind a question does not accept in place of the original one.
+
+    A plan without the user's code cannot check it: then the process that drives the run does.
+    """
+    binding = plan.bindings.get(node)
+    if binding is None or binding.revise is None:
+        return
+    try:
+        binding.revise(original(), value)
+    except Exception as error:
+        raise BadSignal(run_id, f"{plan.shape.nodes[node].target!r} cannot take that value: {error}") from error
+
+
+def why_not_pending(status: str, question: str, pending: Iterable[str], *, is_answered: bool) -> str:
+    """Return the reason why an answer to a question is refused, and the questions of that run that are `pending`."""
+    if status in (COMPLETED, CANCELLED):
+        return f"it is {status}: a run that has ended asks nothing"
+    if is_answered:
+        return f"question {question!r:.200} has been answered already"
+    ids = ", ".join(map(repr, pending)) or "none"
+    return f"it does not ask {question!r:.200}; the questions that are pending: {ids}"
 
 
 def value_to_go_on_with(attempt: Attempt) -> Value:
