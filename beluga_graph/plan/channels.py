@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, get_args, get_origin
 
+from beluga_graph.codec.former_names import former_name, with_former_names
+from beluga_graph.codec.registry import class_name
 from beluga_graph.errors import BadState
 from beluga_graph.kernel.shape import FieldShape
 from beluga_graph.reducers import Reducer, append
 
-__all__ = ["Channel", "StateBinding", "bind_state", "type_name"]
+__all__ = ["Channel", "StateBinding", "bind_state", "stored_type_name", "type_name"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Channel:
     def shape(self) -> FieldShape:
         """Return the channel as data."""
         reducer = "set" if self.reducer is None else getattr(self.reducer, "__name__", "reducer")
-        return FieldShape(name=self.name, reducer=reducer, type=type_name(self.annotation))
+        return FieldShape(name=self.name, reducer=reducer, type=stored_type_name(self.annotation))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +91,10 @@ def type_name(annotation: Any) -> str:
     if isinstance(annotation, type) and not get_args(annotation):
         return annotation.__qualname__
     return str(annotation).replace("typing.", "")
+
+
+def stored_type_name(annotation: Any) -> str:
+    """Return a type as text for the shape: renamed classes of this package keep the name that they had at first."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        return former_name(class_name(annotation)).partition(":")[2]
+    return with_former_names(type_name(annotation))

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from beluga_graph.codec import Codec, Registry
+from beluga_graph.codec.former_names import former_name
 from beluga_graph.errors import BadState, EdgeTypeMismatch, UnclosedFanOut, Unreachable
 from beluga_graph.events import Failure
 from beluga_graph.kernel.shape import CHOICE, FRAME, NodeShape, RetryShape, Shape
 from beluga_graph.kernel.shape import END as LEAVE
 from beluga_graph.plan.approvals import fitting, with_questions
-from beluga_graph.plan.channels import StateBinding, bind_state, type_name
+from beluga_graph.plan.channels import StateBinding, bind_state, stored_type_name, type_name
 from beluga_graph.plan.declared import END, MISSING, START, Declared, DeclaredNode
 from beluga_graph.plan.paths import check_paths
 from beluga_graph.plan.plan import Binding, Body, Plan, fingerprint_of
@@ -43,9 +44,9 @@ def compile_graph(graph: Declared) -> Plan:
         nodes=pieces.nodes,
         limits=limits.as_dict(),
         state=tuple(channel.shape() for channel in state.channels.values()) if state else (),
-        types=tuple(pieces.registry.names()),
+        types=tuple(sorted(map(former_name, pieces.registry.names()))),
         timeout_ms=_ms(graph.timeout),
-        input_type=type_name(_input_of(graph, _START)),
+        input_type=stored_type_name(_input_of(graph, _START)),
         output_type="",
     )
     shape = replace(shape, fingerprint=fingerprint_of(shape.to_plain()))
@@ -261,8 +262,8 @@ def _shape_of(
         delay_ms=_ms(node.seconds) or 0,
         entry=entry,
         state=tuple(channel.shape() for channel in inside.channels.values()) if inside else (),
-        input_type=type_name(_input_of(graph, node.name)),
-        output_type=type_name(_output_of(graph, node.name) if node.type is None else node.type),
+        input_type=stored_type_name(_input_of(graph, node.name)),
+        output_type=stored_type_name(_output_of(graph, node.name) if node.type is None else node.type),
         description=node.description,
     )
 
