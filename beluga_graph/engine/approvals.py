@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from beluga_graph.engine.cancel import send
+from beluga_graph.engine.signals import send
 from beluga_graph.errors import RunConflict
 from beluga_graph.events import decode_value
 from beluga_graph.execution.approval import Answer, check_modified_value, why_not_pending

@@ -1,114 +1,66 @@
-"""The post: how a signal, or the wish that it end, reaches a run wherever it goes on."""
+"""Cancelling: a durable request that ends a run, wherever it is driven."""
 
 from __future__ import annotations
 
-import asyncio
-import secrets
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 from beluga_graph.engine.admission import Admission
-from beluga_graph.engine.requests import check_payload, put_away
-from beluga_graph.errors import NotData, RunBusy, RunConflict
+from beluga_graph.engine.registry import RunRegistry
+from beluga_graph.engine.signals import ring
+from beluga_graph.engine.store_poller import StorePoller
+from beluga_graph.errors import RunBusy
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED
 from beluga_graph.kernel.triggers import CancelRequested
 from beluga_graph.plan import Plan
 from beluga_graph.runtime.scheduler import Scheduler
-from beluga_graph.storage.keys import Keys, number_of
-from beluga_graph.storage.records import PRESENT, RunRecord, encode_record
-from beluga_graph.storage.run_log import History
-from stores.base import Check, Conflict, Op, Put
+from beluga_graph.storage.keys import Keys
+from beluga_graph.storage.records import PRESENT, RunRecord
+from stores.base import Check, Conflict, Put
 
-__all__ = ["cancelled", "ring", "send"]
-
-_LOOK_AGAIN_S = 0.05  # while another owner is asked to end a run
+__all__ = ["Canceller"]
 
 
-async def send(
-    scheduler: Scheduler, head: RunRecord, plan: Plan, name: str, payload: Any, *, known: bool, along: Sequence[Op] = ()
-) -> None:
-    """Put a signal into a run's inbox, behind those of its name; on disk when this returns.
+class Canceller:
+    """Ends runs, here or through the engine that drives them."""
 
-    `known` says that `plan` has the user's code; `along` are operations that belong to the same commit. Raises
-    `RunConflict`, `BadSignal`, `NotData`, and `Conflict` if a check among `along` does not hold.
-    """
-    run_id, store = head.run_id, scheduler.store
-    if head.status in (COMPLETED, CANCELLED):
-        raise RunConflict(run_id, f"it is {head.status}: a run that has ended takes no signal")
-    history, keys = History(store, run_id), Keys(run_id)
-    check_payload(plan, run_id, name, payload)
-    try:
-        (kept,), blobs = put_away(plan, history, payload)
-    except NotData as error:
-        if known:
-            raise
-        reason = f"{error.reason}; and make the flow known here by engine.register(flow) before you send"
-        raise NotData(error.path, error.type_name, error.shown, reason) from None
-    more = [*history.blob_ops(blobs), *along]
-    async with scheduler.inbox.door(run_id):  # so that those of this engine keep their order
-        while not await _accepted(scheduler, keys, run_id, name, kept, more):
-            pass
+    def __init__(
+        self,
+        runs: RunRegistry,
+        admission: Admission,
+        scheduler: Scheduler,
+        poller: StorePoller,
+        plan_of: Callable[[RunRecord], Plan],
+    ) -> None:
+        self._runs, self._admission, self._scheduler, self._poller = runs, admission, scheduler, poller
+        self._plan_of = plan_of
 
+    async def cancel(self, run_id: str) -> str:
+        """End a run for good; return the status that was committed first."""
+        while True:
+            head = self._runs.head(run_id)
+            if head.status in (COMPLETED, CANCELLED):
+                return head.status
+            try:
+                active = await self._admission.acquire_to_end(run_id, self._plan_of(head))
+            except RunBusy:
+                await self._request(run_id)
+                await self._poller.wait_next()
+                continue
+            step = self._scheduler.decide(active, CancelRequested(self._scheduler.clock.now_ms()))
+            if step is not None:
+                await self._scheduler.settled(step)
+            if active.error is not None:
+                raise active.error
+            return self._runs.head(run_id).status
 
-async def _accepted(scheduler: Scheduler, keys: Keys, run_id: str, name: str, kept: bytes, more: Sequence[Op]) -> bool:
-    """Put a signal behind the last one of its name; tell whether nobody else was quicker."""
-    store = scheduler.store
-    known_as = store.get(keys.head)
-    if known_as is None or RunRecord.decode(keys.head, known_as).status in (COMPLETED, CANCELLED):
-        raise RunConflict(run_id, "it has ended meanwhile: a run that has ended takes no signal")
-    prefix = keys.signal(name, 0)[:-8]
-    last = next(iter(store.scan(prefix, reverse=True, limit=1)), None)
-    position = 0 if last is None else number_of(last[0]) + 1
-    key = keys.signal(name, position)
-    record = encode_record(key, (name, kept, scheduler.clock.now_ms()))
-    ops: list[Op] = [
-        Check(key, None),
-        Check(keys.head, known_as),
-        Put(key, record),
-        ring(keys.signal_wakeup(name)),
-        *more,
-    ]
-    refused = await scheduler.committer.commit(ops)
-    if refused is None:
-        return True
-    if isinstance(refused, Conflict) and refused.key in (key, keys.head):
-        return False  # another signal took the position, or the run's status changed
-    raise refused
-
-
-def ring(bell: bytes) -> Put:
-    """Return the write of a doorbell, which makes the run's owner, or the engine that wakes the run, look."""
-    return Put(bell, secrets.token_bytes(8))  # never the same twice: a ring that was seen takes away itself alone
-
-
-async def cancelled(runs: Admission, run_id: str, plan_of: Callable[[RunRecord], Plan]) -> str:
-    """End a run for good, here or by its owner; return the status that won."""
-    scheduler, keys = runs.scheduler, Keys(run_id)
-    while True:
-        head = runs.head(run_id)
-        if head.status in (COMPLETED, CANCELLED):
-            return head.status
-        try:
-            live = await runs.hold(run_id, plan_of(head))
-        except RunBusy:
-            await _ask_to_cancel(scheduler, keys)
-            await asyncio.sleep(_LOOK_AGAIN_S)
-            continue
-        step = scheduler.decide(live, CancelRequested(scheduler.clock.now_ms()))
-        if step is not None:
-            await scheduler.settled(step)
-        if live.error is not None:
-            raise live.error
-        return runs.head(run_id).status
-
-
-async def _ask_to_cancel(scheduler: Scheduler, keys: Keys) -> None:
-    """Leave the request for the owner of a run, whoever that is when it is read."""
-    known_as = scheduler.store.get(keys.head)
-    if known_as is None or scheduler.store.get(keys.cancel) is not None:
-        return
-    # A run that has gone meanwhile must not leave its request to another one of its id.
-    alike = (Check(keys.head, known_as), Check(keys.cancel, None))
-    refused = await scheduler.committer.commit([*alike, Put(keys.cancel, PRESENT), ring(keys.wakeup)])
-    if refused is not None and not isinstance(refused, Conflict):  # else it was asked before, or went on
-        raise refused
+    async def _request(self, run_id: str) -> None:
+        """Store the request for the current owner of the run, or for the one that takes it over."""
+        store, keys = self._runs.store, Keys(run_id)
+        record = store.get(keys.head)
+        if record is None or store.get(keys.cancel) is not None:
+            return
+        # If the run was deleted meanwhile, the request must not reach a later run with the same id.
+        unchanged = (Check(keys.head, record), Check(keys.cancel, None))
+        error = await self._scheduler.committer.commit([*unchanged, Put(keys.cancel, PRESENT), ring(keys.wakeup)])
+        if error is not None and not isinstance(error, Conflict):  # a conflict: it was requested before, or changed
+            raise error

@@ -1,74 +1,64 @@
-"""`Engine`: what a user holds. Starts, continues, watches and inspects runs in one store."""
+"""`Engine`: the object that users hold. It starts, continues, watches and inspects runs in one store."""
 
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import AsyncGenerator, Collection, Mapping
-from typing import Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
-from beluga_graph.clock import Clock, check_clock
-from beluga_graph.engine.admission import Admission
-from beluga_graph.engine.approvals import give_answer
-from beluga_graph.engine.cancel import cancelled, send
-from beluga_graph.engine.followers import Followers
-from beluga_graph.engine.fork import prepare_fork
-from beluga_graph.engine.parking import Parking
-from beluga_graph.engine.recovery import Recovery, recovered
-from beluga_graph.engine.requests import StartRequest, check_signal
-from beluga_graph.engine.retention import Forgetting
+from beluga_graph.clock import Clock
+from beluga_graph.engine.host import EngineHost
+from beluga_graph.engine.recovery import Recovery
 from beluga_graph.engine.run import Run, replay_then_follow
-from beluga_graph.engine.serving import served
-from beluga_graph.errors import GraphChanged
 from beluga_graph.events import Event
 from beluga_graph.execution.approval import Answer
-from beluga_graph.execution.attempt import ExecutionResources
-from beluga_graph.execution.thread_pool import DaemonPool
-from beluga_graph.inspection.flow_registry import FlowRegistry
+from beluga_graph.inspection.approvals import Question
+from beluga_graph.inspection.compatibility import JudgedChange
 from beluga_graph.inspection.inspector import Inspector
-from beluga_graph.inspection.views import RunInfo, RunStatus
-from beluga_graph.kernel.triggers import RunForked
+from beluga_graph.inspection.views import RunInfo, RunSnapshot, RunStatus, StepInfo
 from beluga_graph.plan import Compilable, Plan
 from beluga_graph.plan.declared import MISSING
 from beluga_graph.policy import Limits, require_at_least_one
-from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.runtime.outbox_relay import Bus
-from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.runtime.watcher import Watcher
-from beluga_graph.storage.keys import check_run_id
-from beluga_graph.storage.leases import Owner
-from beluga_graph.storage.pruning import cleared, pruned
-from beluga_graph.storage.run_log import History
 from stores import LMDBStore, MemoryStore
 from stores.base import Durability, Store
+
+if TYPE_CHECKING:
+    from beluga_graph.draw.render import Format, Theme
+    from beluga_graph.inspection.comparison import RunComparison
+    from beluga_graph.trace.trace import Trace
 
 __all__ = ["Engine", "Recovery"]
 
 
-class Engine(Inspector):
-    """Drives runs in one store, and tells what can be asked of them.
+class Engine:
+    """Drives runs in one store, and answers questions about them.
 
-    `store` is `None` for memory, a path for an LMDB store there, or a `Store`. `durability` says when a step
-    counts as done:
+    `store` is `None` for memory, a path for an LMDB store, or a `Store`. `durability` defines when a step is done:
 
-    | durability | what a step entails begins    | lost by a crash of the process       | lost by a power loss         |
-    |------------|-------------------------------|--------------------------------------|------------------------------|
-    | `commit`   | after its synced commit       | nothing                              | nothing                      |
-    | `batch`    | at once, ahead of the commit  | at most 50 ms; its nodes run again   | the same                     |
-    | `none`     | after its commit, not synced  | nothing                              | maybe the file: verify tells |
+    | durability | the next work begins          | lost by a crash of the process     | lost by a power loss           |
+    |------------|-------------------------------|------------------------------------|--------------------------------|
+    | `commit`   | after its synced commit       | nothing                            | nothing                        |
+    | `batch`    | at once, ahead of the commit  | at most 50 ms; its nodes run again | the same                       |
+    | `none`     | after its commit, not synced  | nothing                            | maybe the file; see `verify`   |
 
     In every mode, `start`, `signal`, `cancel` and the end of a run wait for their commit.
 
-    Without a store, the engine keeps the 1,000 runs that ended last and those of which a `Run` is in use; it forgets
-    the others, failed ones too. Give it a `MemoryStore()` to keep them all.
+    Without a store, the engine keeps the 1,000 runs that ended last and all runs with a `Run` in use. It deletes the
+    others, failed ones too. Pass a `MemoryStore()` to keep them all.
 
-    `deps` are live resources that nodes see as `ctx.deps`; they are never stored. `max_concurrency` bounds the
-    attempts under way at a time. `bus` (an `EventBus`) is given what nodes publish by `ctx.publish`, and
-    `run.started`, `run.waiting`, `run.completed`, `run.failed` and `run.cancelled`, once each if it is durable;
-    without a bus, what nodes publish is kept in the store for an engine that has one.
+    `deps` are live resources that nodes see as `ctx.deps`; they are never stored. `max_concurrency` limits the
+    attempts under way at a time. `bus` (an `EventBus`) receives the events that nodes publish with `ctx.publish`, and
+    `run.started`, `run.waiting`, `run.completed`, `run.failed` and `run.cancelled`, once each if the bus is durable.
+    Without a bus, published events stay in the store for an engine that has one.
 
-    Use it as `async with Engine(…) as engine`; leaving stops what it drives, without ending the runs: they go on
-    where they were, under any engine on the same store.
+    Leaving the block stops the engine's work but does not end the runs: any engine on the same store can continue
+    them.
+
+    Example:
+        async with Engine("runs.db") as engine:
+            print(await engine.execute(flow, "Ada", run_id="order-7"))
     """
 
     def __init__(
@@ -85,22 +75,17 @@ class Engine(Inspector):
             msg = f"durability {durability!r}: give one of {', '.join(get_args(Durability))}"
             raise ValueError(msg)
         require_at_least_one("max_concurrency", max_concurrency)
-        is_kept_here = store is None
-        self._opened_here = store is None or isinstance(store, str | os.PathLike)
-        if store is None:
-            store = MemoryStore()
-        elif isinstance(store, str | os.PathLike):
-            store = LMDBStore(store, durability=durability)
-        super().__init__(store, FlowRegistry(store))
-        self._pool = DaemonPool()
-        self._owner = Owner(self.store)
-        hands = ExecutionResources(check_clock(clock), self._pool, deps)
-        self._scheduler = Scheduler(self.store, self._owner, durability, hands, max_concurrency)
-        self._scheduler.outbox.serve(bus, self._owner)
-        self._runs = Admission(self.store, self._scheduler, self._owner)
-        self._parking = Parking(self._runs, lambda head: self._flows.find(head.flow))
-        self._forgetting = Forgetting(self._runs) if is_kept_here else None
-        self._is_closed = False
+        opened = _open_store(store, durability)
+        self._host = EngineHost(
+            opened,
+            durability=durability,
+            bus=bus,
+            clock=clock,
+            deps=deps,
+            max_concurrency=max_concurrency,
+            owns_store=opened is not store,
+            is_transient=store is None,
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -109,40 +94,30 @@ class Engine(Inspector):
         await self.close()
 
     async def close(self) -> None:
-        """Stop driving: end tasks, commit what is decided, give every lease back. The runs stay on disk."""
-        self._runs.closed = True
-        await self._parking.close()
-        for live in (lives := list(self._runs.lives.values())):
-            self._scheduler.halt(live)
-        for live in lives:
-            await self._scheduler.rest(live)
-        if self._is_closed:
-            return
-        await self._runs.turned_away()
-        await self._scheduler.committer.drained()
-        await self._scheduler.outbox.close()
-        if self._forgetting is not None:
-            await self._forgetting.close()
-        self._is_closed = True
-        self._scheduler.committer.close()
-        self._pool.close()
-        self._owner.end()
-        if self._opened_here:
-            self.store.close()
+        """Stop all tasks, commit the decided steps, and give every lease back. The runs stay in the store."""
+        await self._host.close()
 
     @property
     def is_closed(self) -> bool:
-        """Whether `close` was called: then no run is begun any more."""
-        return self._runs.closed
+        """Whether `close` was called. A closed engine begins no run."""
+        return self._host.runs.closed
+
+    @property
+    def store(self) -> Store:
+        """The store that holds the runs."""
+        return self._host.store
+
+    @property
+    def inspector(self) -> Inspector:
+        """The read-only queries of this engine, including those that only tools need."""
+        return self._host.inspector
 
     def register(self, flow: Compilable) -> Plan:
         """Make a flow known, so that its runs can be resumed by their id. Raises `GraphError`.
 
         A later flow of the same name replaces the earlier one. The log warns if their graphs differ.
         """
-        plan = self._flows.register(flow)
-        self._scheduler.outbox.learn(plan)
-        return plan
+        return self._host.register(flow)
 
     # Running.
 
@@ -157,16 +132,18 @@ class Engine(Inspector):
         limits: Limits | None = None,
         wait: bool = False,
     ) -> Run:
-        """Start a run, or go on with the one of this id; it is on disk before this returns.
+        """Start a run, or continue the one with this id. The run is in the store when this returns.
 
-        `context` is plain data that every node sees as `ctx.context`, and is stored; the flow names the classes of
-        its values, as those of the input, in annotations or `types=`. `session` names a conversation that an agent
-        goes on with, also in another process; one run at a time has it. `wait` waits for a run that another owner
-        drives instead of raising `RunBusy`. Raises `GraphError`, `NotData`, `LimitReached`, `BadRunId`,
-        `RunConflict`, `GraphChanged`, `StoreError`.
+        `context` is plain data that every node sees as `ctx.context`. It is stored, so the flow must name the classes
+        of its values, like those of the input, in annotations or `types=`. `session` names a conversation that an
+        agent continues, also in another process; one run at a time uses it. With `wait`, this waits for a run that
+        another owner drives instead of raising `RunBusy`. Raises `GraphError`, `NotData`, `LimitReached`,
+        `BadRunId`, `RunConflict`, `GraphChanged`, `StoreError`.
         """
-        live, _ = await self._start(flow, value, run_id, context, session, limits, wait=wait)
-        return self._handle(live)
+        active, _ = await self._host.start(
+            flow, value, run_id=run_id, context=context, session=session, limits=limits, wait=wait
+        )
+        return self._host.handle(active)
 
     async def execute(
         self,
@@ -179,9 +156,9 @@ class Engine(Inspector):
         limits: Limits | None = None,
         wait: bool = False,
     ) -> Any:
-        """Start a run, wait for its end and return its output; raises as `start` and `Run.result` do.
+        """Start a run, wait for its end and return its output. Raises as `start` and `Run.result` do.
 
-        A known id goes on with its run; of a run that completed, the stored output is returned.
+        With a known id it continues that run; if the run has completed, it returns the stored output.
         """
         run = await self.start(flow, value, run_id=run_id, context=context, session=session, limits=limits, wait=wait)
         return await run.result()
@@ -197,22 +174,28 @@ class Engine(Inspector):
         limits: Limits | None = None,
         wait: bool = False,
     ) -> AsyncGenerator[Event, None]:
-        """Start a run and yield its events, live ones too; of a known id, first those that are stored.
+        """Start a run and yield its events, also live ones. With a known id, yield its stored events first.
 
-        The last event is `done`, or `error` and then the exception. Closing the stream early stops the run in
-        this engine and leaves it on disk, to be resumed.
+        The last event is `done`, or `error` and then the exception is raised. Closing the stream early stops the run
+        in this engine; it stays in the store and can be resumed.
+
+        Example:
+            async for event in engine.stream(flow, "Ada"):
+                print(event.type, event.text)
         """
-        watch = Watcher()
+        watcher = Watcher()
         began = False
         try:
-            live, began = await self._start(flow, value, run_id, context, session, limits, wait=wait, watch=watch)
-            run = self._handle(live)
-            async for event in replay_then_follow(live.plan, live.history, watch, 0):
+            active, began = await self._host.start(
+                flow, value, run_id=run_id, context=context, session=session, limits=limits, wait=wait, watcher=watcher
+            )
+            run = self._host.handle(active)
+            async for event in replay_then_follow(active.plan, active.history, watcher, 0):
                 yield event
             await run.result()
         finally:
-            if watch.live is not None:
-                await self._leave(watch.live.run_id, watch, stop=began or watch.began)
+            if watcher.live is not None:
+                await self._host.leave(watcher.live.run_id, watcher, stop=began or watcher.began)
 
     async def resume(
         self,
@@ -222,84 +205,70 @@ class Engine(Inspector):
         limits: Limits | None = None,
         rename: Mapping[str, str] | None = None,
     ) -> Run:
-        """Go on with a run of a flow that this engine knows; a failed node is armed again.
+        """Continue a run of a registered flow. A failed node is tried again.
 
-        `limits` widen or narrow what the run may still do. `rename` names nodes, by their paths, that are called
-        otherwise in the graph now: `{"old": "new"}`. A renamed node keeps its idempotency key where the run
-        stands at it, and what stands in a renamed frame goes with it.
+        `limits` raise or lower the limits of the rest of the run. `rename` maps the old path of a node to its new
+        path in a changed graph: `{"old": "new"}`. A node that the run is at keeps its idempotency key under the new
+        name, and the contents of a renamed frame move with it.
 
-        Raises `RunNotFound`, `RunBusy`, `GraphChanged`, `BadRename`, or `RunError` for a flow that was never
-        registered.
+        Raises `RunNotFound`, `RunBusy`, `GraphChanged`, `BadRename`, or `RunError` if the flow was never registered.
         """
-        self._check_open()
-        plan = self._flows.plan_of(self._runs.head(check_run_id(run_id)))
-        asked = limits.overrides() if limits is not None else None
-        renames = tuple((rename or {}).items())
-        return self._handle(await self._runs.resume(run_id, plan, wait=wait, limits=asked, renames=renames))
+        return await self._host.resume(run_id, wait=wait, limits=limits, rename=rename or {})
 
     async def recover(self, *, max_runs: int | None = None) -> Recovery:
-        """Go on with every unfinished run that nobody owns; tells what it could not take up, and why.
+        """Continue every unfinished run that has no live owner. Runs that cannot be continued are in `skipped`.
 
-        A parked run is not loaded: this engine wakes it when it is due or something is sent to it. `max_runs`
-        bounds the runs with work under way at a time, from now on; the others wait for their turn.
+        A parked run is not loaded: this engine wakes it when it is due or something is sent to it. `max_runs` limits
+        the runs with work under way at a time from now on; other runs wait.
+
+        Example:
+            recovery = await engine.recover()
+            for run_id, error in recovery.skipped.items():
+                print(run_id, error)
         """
-        self._check_open()
-        self._parking.max_runs = require_at_least_one("max_runs", max_runs)
-        return await recovered(
-            self._runs, self._parking, self._flows.plan_of, lambda run_id: Run(self, self._runs.seat(run_id))
-        )
+        return await self._host.recover(require_at_least_one("max_runs", max_runs))
 
     async def serve(self, *, max_runs: int | None = None, grace: float = 10.0) -> None:
-        """Drive every run of the registered flows that needs it, whoever started it, until told to stop.
+        """Drive every run of the registered flows that needs work, until the process is asked to stop.
 
-        What is due, what something was sent to, and what a dead owner left is taken up, at most `max_runs` with
-        work under way at a time. SIGTERM or SIGINT (in the main thread) ends it: nothing more is begun, what is
-        under way has `grace` seconds to finish, and the rest is handed back for others to go on with.
+        It takes runs with a due timer or a new signal, and those that a dead owner left, at most `max_runs` with work
+        under way at a time. SIGTERM or SIGINT (in the main thread) ends it: no more work begins, the work under way
+        has `grace` seconds to finish, and unfinished runs are released for other engines.
         """
-        self._check_open()
-        self._parking.max_runs = require_at_least_one("max_runs", max_runs)
-        await served(self._scheduler, self._parking, grace)
+        await self._host.serve(require_at_least_one("max_runs", max_runs), grace)
 
     async def signal(self, run_id: str, name: str, payload: Any = None) -> None:
-        """Send a signal to a run; on disk when this returns, and delivered once, also if nothing runs now.
+        """Send a signal to a run. It is in the store when this returns, and is delivered once, even if nothing runs.
 
-        Where the flow is registered here and its wait names a type, a payload that does not fit is refused at
-        once, and classes that the flow names may be sent. Raises `RunNotFound`; `RunConflict` for a run that has
-        ended; `BadSignal`; `NotData`.
+        If the flow is registered and its wait names a type, a payload that does not fit is refused at once, and the
+        payload may contain the flow's classes. Raises `RunNotFound`; `RunConflict` for a run that has ended;
+        `BadSignal`; `NotData`.
         """
-        self._check_open()
-        check_signal(run_id, name)
-        head = self._runs.head(check_run_id(run_id))
-        known = self._flows.find(head.flow) is not None
-        await send(self._scheduler, head, self._flows.plan_or_shape(head), name, payload, known=known)
-        self._parking.rung(self._runs.current(run_id), run_id, name)
+        await self._host.signal(run_id, name, payload)
 
     async def answer(
         self, run_id: str, question_id: str, decision: str, value: Any = MISSING, *, reason: str = ""
     ) -> None:
-        """Answer a question of `pending()`: `approve`, `reject`, or `modify` with the value to go on with instead.
+        """Answer a question of `pending()`: `approve`, `reject`, or `modify` with a new value.
 
-        On disk when this returns, and taken once, also if nothing runs now. A rejected step fails with `Rejected`; of
-        a rejected tool call the model is told. Where the flow is registered here, a value that does not fit is refused
-        at once; else the run puts the question anew. Raises `ValueError` for what is no answer, `BadSignal`, `NotData`,
-        `RunNotFound`; `RunConflict` if the question is not pending: it may have been answered.
+        The answer is in the store when this returns, and is taken once, even if nothing runs. A rejected step fails
+        with `Rejected`; a rejected tool call is reported to the model. If the flow is registered, a value that does
+        not fit is refused at once; otherwise the run asks again. Raises `ValueError` for an invalid decision,
+        `BadSignal`, `NotData`, `RunNotFound`; `RunConflict` if the question is not pending, for example because it
+        was answered.
+
+        Example:
+            for question in await engine.pending():
+                await engine.answer(question.run_id, question.id, "approve")
         """
-        self._check_open()
-        head = self._runs.head(check_run_id(run_id))
-        given, known = Answer(decision, value, reason), self._flows.find(head.flow) is not None
-        signal = await give_answer(
-            self._scheduler, head, self._flows.plan_or_shape(head), question_id, given, known=known
-        )
-        self._parking.rung(self._runs.current(run_id), run_id, signal)
+        await self._host.answer(run_id, question_id, Answer(decision, value, reason))
 
     async def cancel(self, run_id: str) -> RunStatus:
-        """End a run for good; return the status that won, which a finished run keeps.
+        """End a run for good; return the status that was committed first. A finished run keeps its status.
 
-        A run that another process drives is ended by that process: the request is on disk, and this waits.
+        If another process drives the run, that process ends it: this stores the request and waits.
         """
-        self._check_open()
-        check_run_id(run_id)
-        return RunStatus(await cancelled(self._runs, run_id, self._flows.plan_or_shape))
+        return await self._host.cancel(run_id)
 
     async def fork(
         self,
@@ -310,91 +279,113 @@ class Engine(Inspector):
         update: Mapping[str, Any] | None = None,
         replace: Mapping[str, Any] | None = None,
     ) -> Run:
-        """Start a new run from where another one was after step `seq`.
+        """Start a new run from the state of another run after step `seq`.
 
-        `replace` sets fields of the graph's state to values, whatever they held: an `append` field has the given
-        items and no others. `update` then goes through the fields' reducers, as `ctx.update` does.
+        `replace` sets fields of the graph's state and discards their old values: an `append` field then holds only the
+        given items. After that, `update` goes through the fields' reducers, as `ctx.update` does.
 
-        Unread signals are copied; timers that are overdue fire. The new run has keys of its own: what its nodes do
-        outside happens again. Raises `RunNotFound`, `RunConflict`, `GraphChanged`, `StateError`.
+        Unread signals are copied; overdue timers fire. The nodes of the new run have idempotency keys of their own, so
+        their effects outside happen again. Raises `RunNotFound`, `RunConflict`, `GraphChanged`, `StateError`.
+
+        Example:
+            again = await engine.fork("order-7", 3, update={"note": "second try"})
         """
-        self._check_open()
-        plan = self._flows.plan_of(self._runs.head(check_run_id(run_id)))
-        new_id = check_run_id(run_id_new) if run_id_new is not None else secrets.token_hex(16)
-        await cleared(self._scheduler.committer, new_id)
-        snapshot, history, ops = prepare_fork(
-            self.store, plan, run_id, seq, new_id, update=update or {}, replace=replace or {}
-        )
-        trigger = RunForked(self._scheduler.clock.now_ms(), run_id, seq)
-        return self._handle(await self._runs.fork(plan, (snapshot, history, ops, trigger)))
+        return await self._host.fork(run_id, seq, run_id_new, update or {}, replace or {})
 
     async def prune(
         self, *, older_than: float = 0.0, status: Collection[str] = ("completed", "cancelled"), dry_run: bool = False
     ) -> tuple[RunInfo, ...]:
         """Delete all records of the runs that have had one of these statuses for `older_than` seconds; return them.
 
-        `failed` may be named, too. Left are sessions; runs that somebody is just taking up; what is damaged, which the
-        log tells; and runs of which a message is still to be published: open an engine with the bus first. A crash
-        leaves nothing that the next call would not finish. `dry_run` only tells. Raises `ValueError` for a status of
-        runs that go on: cancel them first.
+        `status` may also include `failed`. It keeps sessions, runs that are just being taken over, damaged runs
+        (which the log reports), and runs with a message still to be published: open an engine with the bus first.
+        After a crash, the next call finishes the deletion. `dry_run` only returns the runs. Raises `ValueError` for
+        the status of an unfinished run: cancel such runs first.
         """
-        self._check_open()
-        return await pruned(self._runs, older_than, status, dry_run=dry_run)
+        return await self._host.prune(older_than, status, dry_run=dry_run)
 
-    # What handles ask for.
+    # Reading.
 
-    async def ended(self, seat: Followers) -> ActiveRun:
-        """Wait for a run's end, here or in another process; return it as it is then."""
-        return await self._parking.ended(seat, self._flows.plan_or_shape(self._runs.head(seat.run_id)))
+    async def status(self, run_id: str) -> RunStatus:
+        """Return the stored status of a run. Raises `RunNotFound`."""
+        return await self._host.inspector.status(run_id)
 
-    def watched(self, seat: Followers, watch: Watcher) -> tuple[Plan, History]:
-        """Let a watch see a run from now on; return what reads the steps before."""
-        return self._parking.watch(seat, watch, self._flows.plan_or_shape(self._runs.head(seat.run_id)))
+    async def runs(self) -> list[RunInfo]:
+        """Return all runs of the store, in an unspecified but stable order."""
+        return await self._host.inspector.runs()
 
-    # What the verbs share.
+    async def history(self, run_id: str) -> list[StepInfo]:
+        """Return the committed steps of a run, in order. Raises `RunNotFound`, `DamagedRecord`."""
+        return await self._host.inspector.history(run_id)
 
-    async def _start(
+    async def snapshot(self, run_id: str, seq: int | None = None) -> RunSnapshot:
+        """Return a run as of step `seq`, the last by default. Raises `RunNotFound`, `DamagedRecord`."""
+        return await self._host.inspector.snapshot(run_id, seq)
+
+    async def draw(
         self,
-        flow: Compilable,
-        value: Any,
-        run_id: str | None,
-        context: Any,
-        session: str | None,
-        limits: Limits | None,
+        run_id: str,
         *,
-        wait: bool,
-        watch: Watcher | None = None,
-    ) -> tuple[ActiveRun, bool]:
-        self._check_open()
-        known = self._flows.find(getattr(flow, "name", ""))
-        plan = self.register(flow)
-        name = secrets.token_hex(16) if run_id is None else check_run_id(run_id)
-        await cleared(self._scheduler.committer, name)
-        try:
-            return await self._runs.start(
-                name, StartRequest(plan, value, context, limits, session), wait=wait, watch=watch
-            )
-        except GraphChanged:  # the run goes on with the graph that is known
-            if known is not None:
-                self._flows.restore(known)
-            raise
+        format: Format | Literal["html"] = "svg",  # noqa: A002 - the face's word
+        depth: int | None = None,
+        seq: int | None = None,
+        theme: Theme = "auto",
+    ) -> str:
+        """Draw a run over its graph: visited nodes, how often and for how long they ran, and the nodes that wait.
 
-    def _handle(self, live: ActiveRun) -> Run:
-        return Run(self, self._runs.seat(live.run_id, live))
+        Draws step `seq`, the last by default; `depth` and `theme` as for a flow. Works without the flow's code.
+        Raises `RunNotFound`, `DamagedRecord`; `ValueError` for an unknown format, depth or theme.
+        """
+        return await self._host.inspector.draw(run_id, format=format, depth=depth, seq=seq, theme=theme)
 
-    async def _leave(self, run_id: str, watch: Watcher, *, stop: bool) -> None:
-        """End a stream: take its watch away, and stop the run if the stream began it."""
-        self._runs.seat(run_id).detach(watch)
-        if stop:
-            self._parking.disown(run_id)
-            await self._parking.woken()  # it may be just being woken
-        live = self._runs.current(run_id)
-        if live is not None:
-            live.detach(watch)
-            if stop:
-                await self._scheduler.rest(live)
-                self._parking.disown(run_id)  # it may have been just being parked
+    async def trail(self, run_id: str, seq: int | None = None) -> Trace:
+        """Return each visit of a node and each edge taken, up to step `seq` or the last one.
 
-    def _check_open(self) -> None:
-        self._runs.check_open()
-        self._scheduler.outbox.begin()
+        Raises `RunNotFound`, `DamagedRecord`.
+        """
+        return await self._host.inspector.trail(run_id, seq)
+
+    async def html(self, run_id: str) -> str:
+        """Return a page that replays a run: one HTML file that needs no other file and no network.
+
+        It shows the graph with a scrubber over all steps, values and state at each step, a timeline, the events and
+        a search, as of the last committed step. The same run gives the same bytes. A value is cut after 4,000
+        characters; beyond 6 million characters in total the page omits values and says so. Works without the flow's
+        code. Raises `RunNotFound`, `DamagedRecord`.
+        """
+        return await self._host.inspector.html(run_id)
+
+    async def compare(self, first: str, second: str) -> RunComparison:
+        """Compare two runs as of their last steps: where their paths diverge, and the results of each.
+
+        It compares best a run with its fork (their history before the fork is the same) or two runs of one flow.
+        Works without the flow's code. Raises `RunNotFound`, `DamagedRecord`.
+        """
+        return await self._host.inspector.compare(first, second)
+
+    async def difference(
+        self, run_id: str, flow: Compilable | None = None, *, rename: Mapping[str, str] | None = None
+    ) -> tuple[JudgedChange, ...]:
+        """Return the changes from a run's graph to a flow, the registered one by default, each with its effect.
+
+        A run continues with a flow if every change is `safe` for it. Raises `RunNotFound`, `RunConflict` for another
+        flow, `BadRename`.
+        """
+        return await self._host.inspector.difference(run_id, flow, rename=rename)
+
+    async def check(self, flow: Compilable) -> dict[str, tuple[JudgedChange, ...]]:
+        """Return the changes in a flow that would stop its unfinished and failed runs, by run id.
+
+        Call it before you deploy a flow: a run that is not in the result continues. Raises `DamagedRecord`.
+        """
+        return await self._host.inspector.check(flow)
+
+    async def pending(self) -> list[Question]:
+        """Return the questions that runs ask people, the oldest first. Raises `DamagedRecord`."""
+        return await self._host.inspector.pending()
+
+
+def _open_store(store: Store | str | os.PathLike[str] | None, durability: Durability) -> Store:
+    if store is None:
+        return MemoryStore()
+    return LMDBStore(store, durability=durability) if isinstance(store, str | os.PathLike) else store

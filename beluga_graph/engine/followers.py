@@ -1,7 +1,7 @@
-"""Seats: runs as the handles of this process know them, while they are driven here, parked, or elsewhere.
+"""Followers: the handles and watchers that this process has of one run, wherever the run is driven.
 
-A run that waits leaves nothing in memory but who waits for it. Those sit here until it is live again, or
-until the store says that it went on in another process.
+A parked run uses no memory except for its followers. They wait here until this engine drives the run again, or the
+store shows that it continued in another process.
 """
 
 from __future__ import annotations
@@ -16,74 +16,80 @@ __all__ = ["Followers"]
 
 
 class Followers:
-    """Where the handles of one run find it."""
+    """The handles, watchers and waiting callers of one run.
 
-    __slots__ = ("__weakref__", "_turns", "live", "run_id", "watches")
+    Attributes:
+        run_id: The id of the run.
+        run: The run as this engine drives it or last saw it end; `None` while it is parked or driven elsewhere.
+        watchers: Watchers of a run that this engine does not drive.
+    """
+
+    __slots__ = ("__weakref__", "_waiters", "run", "run_id", "watchers")
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        self.live: ActiveRun | None = None  # as it was last driven or ended here; none while it is parked or elsewhere
-        self.watches: list[Watcher] = []  # of those who watch a run that is not live here
-        self._turns: list[asyncio.Future[None]] = []
+        self.run: ActiveRun | None = None
+        self.watchers: list[Watcher] = []
+        self._waiters: list[asyncio.Future[None]] = []
 
     @property
-    def awaited(self) -> bool:
-        """Whether anybody waits for a run that is not live here."""
-        return self.live is None and bool(self.watches or self._turns)
+    def is_waiting(self) -> bool:
+        """Whether a watcher or a caller waits for a run that this engine does not drive."""
+        return self.run is None and bool(self.watchers or self._waiters)
 
-    def taken(self, live: ActiveRun) -> None:
-        """The run is driven here again: show watchers what they missed, and all that follows."""
-        if self.live is not None and self.live.parted:
-            self.left()
-        for watch in self.watches:
-            watch.skip(live.committed)
-            live.attach(watch)
-        self.watches.clear()
-        self.turned(live)
+    def on_active(self, run: ActiveRun) -> None:
+        """Attach the watchers to a run that this engine drives again. They first read the steps that they missed."""
+        if self.run is not None and self.run.parted:
+            self.on_released()
+        for watcher in self.watchers:
+            watcher.skip(run.committed)
+            run.attach(watcher)
+        self.watchers.clear()
+        self.notify(run)
 
-    def left(self) -> None:
-        """The run is let go of, and goes on later or elsewhere."""
-        if self.live is not None:
-            for watch in self.live.watches:
-                watch.since = self.live.committed
-                self.watches.append(watch)
-            self.live.watches.clear()
-            self.live = None
+    def on_released(self) -> None:
+        """Keep the watchers of a run that was released and continues later or elsewhere."""
+        if self.run is not None:
+            for watcher in self.run.watches:
+                watcher.since = self.run.committed
+                self.watchers.append(watcher)
+            self.run.watches.clear()
+            self.run = None
 
-    def turned(self, live: ActiveRun) -> None:
-        """The run is here, or has ended: tell those who wait."""
-        self.live = live
-        for turn in self._turns:
-            if not turn.done():
-                turn.set_result(None)
-        if live.done.done():
+    def notify(self, run: ActiveRun) -> None:
+        """Wake the callers of `wait_active`: this engine drives the run, or the run has ended."""
+        self.run = run
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        if run.done.done():
             self.close()
 
-    def failed(self, error: Exception) -> None:
-        """The run cannot be followed any more: tell those who wait."""
-        for turn in self._turns:
-            if not turn.done():
-                turn.set_exception(error)
+    def fail(self, error: Exception) -> None:
+        """Raise `error` in the callers of `wait_active` and close the watchers: the run cannot be followed."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
         self.close()
 
     def close(self) -> None:
-        """Tell watchers that nothing will follow."""
-        for watch in self.watches:
-            watch.close()
-        self.watches.clear()
+        """Close all watchers: no event will follow."""
+        for watcher in self.watchers:
+            watcher.close()
+        self.watchers.clear()
 
-    def detach(self, watch: Watcher) -> None:
-        """Let a watch see no more."""
-        if self.live is not None:
-            self.live.detach(watch)
+    def detach(self, watcher: Watcher) -> None:
+        """Show a watcher no more events."""
+        if self.run is not None:
+            self.run.detach(watcher)
         with suppress(ValueError):
-            self.watches.remove(watch)
+            self.watchers.remove(watcher)
 
-    async def turn(self) -> None:
-        """Return once the run is live here or has ended. Raises what keeps it from that."""
-        future = asyncio.get_running_loop().create_future()
-        self._turns.append(future)
+    async def wait_active(self) -> None:
+        """Wait until this engine drives the run or the run has ended. Raises the error given to `fail`."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
         try:
-            await future
+            await waiter
         finally:
-            self._turns.remove(future)
+            self._waiters.remove(waiter)

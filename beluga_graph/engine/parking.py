@@ -1,10 +1,10 @@
-"""Parking: a run that waits costs no task and no memory, and is woken when something happens to it.
+"""Parking: a waiting run uses no task and no memory, and wakes when it is due or something is sent to it.
 
-A run with nothing to do but wait gives its lease back: only its records remain, and its name in the engine that
-had it. A timer that comes due wakes it, a sender that rings its doorbell, or a resume. Waking it takes the lease.
+A run that can only wait gives its lease back. Its records remain in the store, and its key in the engine that parked
+it. It wakes when a timer is due, a sender rings its doorbell, or it is resumed. Waking a run takes its lease again.
 
-An engine wakes the runs that it has parked itself, or taken up by `recover`. One that serves wakes all runs
-of the flows that it knows, and takes over what dead owners left.
+An engine wakes the runs that it has parked itself or got from `recover`. An engine that serves also wakes all other
+runs of its flows and takes over the runs of dead owners.
 """
 
 from __future__ import annotations
@@ -18,27 +18,25 @@ from functools import partial
 from typing import NamedTuple
 
 from beluga_graph.engine.admission import Admission
-from beluga_graph.engine.followers import Followers
-from beluga_graph.engine.note import Note
-from beluga_graph.errors import BelugaError, RunBusy, RunError
+from beluga_graph.engine.registry import RunRegistry
+from beluga_graph.engine.store_poller import StorePoller
+from beluga_graph.errors import BelugaError, RunBusy
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING
 from beluga_graph.kernel.triggers import CancelRequested
 from beluga_graph.plan import Plan
 from beluga_graph.runtime.active_run import ActiveRun
-from beluga_graph.runtime.watcher import Watcher
+from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.storage.keys import Keys, Prefix, run_of
 from beluga_graph.storage.records import RunRecord, encode_record
-from beluga_graph.storage.run_index import abandoned, overdue
-from beluga_graph.storage.run_log import History, last_seq
-from stores.base import Check, Conflict, Delete, Put, StoreError
+from beluga_graph.storage.run_log import History
+from stores.base import Check, Conflict, Delete, Op, Put, StoreError
 
 __all__ = ["NEVER_MS", "Parking"]
 
 NEVER_MS = 1 << 62
-_LOOK_S = 0.08  # between two looks for what other processes did
-_SOON_MS = 1_000  # a run that is due within this is not worth parking
-_TRY_AGAIN_S = 2.0  # between two tries to take up what others have, or left
-_WAKING_MOST = 64  # at a time
+_SOON_MS = 1_000  # parking is not worth its commits for a run that is due within this time
+_TRY_AGAIN_S = 2.0  # between two attempts to wake a run that could not be woken
+_WAKING_MAX = 64  # runs that are being woken at a time
 
 _log = logging.getLogger("beluga_graph.engine.parking")
 
@@ -49,299 +47,236 @@ class _Due(NamedTuple):
 
 
 class Parking:
-    """The runs of one engine that wait, and those who wait for them."""
+    """Parks the waiting runs of one engine and wakes them. Runs are named by their keys here.
 
-    def __init__(self, runs: Admission, plan_of: Callable[[RunRecord], Plan | None]) -> None:
-        self._runs = runs
-        self._context = copy_context()  # not that of whoever happens to make a run wake
-        self._store, self._scheduler = runs.store, runs.scheduler
-        self._plan_of = plan_of
+    Attributes:
+        max_runs: How many runs may have work under way at a time; `None` for no bound.
+        serving: Whether this engine wakes all runs of its flows and not only those that it watches.
+        holds_back: Whether waking is suspended for now.
+    """
+
+    def __init__(
+        self,
+        runs: RunRegistry,
+        admission: Admission,
+        scheduler: Scheduler,
+        poller: StorePoller,
+        find_plan: Callable[[str], Plan | None],
+    ) -> None:
+        self._runs, self._admission, self._scheduler, self._poller = runs, admission, scheduler, poller
+        self._store, self._find_plan = runs.store, find_plan
+        self._context = copy_context()  # woken runs must not inherit the variables of the caller that wakes them
         self.max_runs: int | None = None
-        self._mine: dict[bytes, int] = {}  # parked runs that this engine wakes, by key: when they are due
-        self._dues: list[_Due] = []  # a heap; of runs that are mine no more, some are left in it
+        self.serving = False
+        self.holds_back = False
+        self._watched: dict[bytes, int] = {}  # parked runs that this engine wakes, and when they are due
+        self._dues: list[_Due] = []  # a heap; may contain runs that are not watched any more
         self._disarm: Callable[[], None] | None = None
-        self._followed: set[Followers] = set()
-        self._wanted: dict[bytes, None] = {}  # to be woken, the oldest first
+        self._queue: dict[bytes, None] = {}  # runs to wake, the oldest request first
         self._waking: dict[bytes, asyncio.Task[None]] = {}
-        self._refused: dict[bytes, float] = {}  # runs that could not be taken up, and when to try again
-        self._looking: asyncio.TimerHandle | None = None
-        self._serving = False
-        self._left_at = 0.0  # when to look again for what dead owners left
+        self._refused: dict[bytes, float] = {}  # runs that could not be woken, and when to try again
         self._closed = False
-        self.holds_back = False  # for a while, nothing is woken
-        runs.scheduler.on_driven = self.keep_looking
-        runs.on_gone.append(self._gone)
+        runs.on_added.append(poller.start)
+        runs.on_removed.append(self._on_removed)
+        poller.register(self)
 
-    # What is known of parked runs.
+    # Watching parked runs.
 
-    def adopt(self, run: bytes, due_ms: int) -> None:
-        """Wake a run from now on when it is due, or something is sent to it."""
-        self._mine[run] = due_ms
+    def watch_run(self, run: bytes, due_ms: int) -> None:
+        """Wake this run when it is due or something is sent to it."""
+        self._watched[run] = due_ms
         if due_ms < NEVER_MS:
             heapq.heappush(self._dues, _Due(due_ms, run))
             self._arm()
-        self.keep_looking()
+        self._poller.start()
 
-    def disown(self, run_id: str) -> None:
-        """Wake a run no more."""
+    def unwatch_run(self, run_id: str) -> None:
+        """Do not wake this run any more."""
         run = Keys(run_id).run
-        self._mine.pop(run, None)
-        self._wanted.pop(run, None)
+        self._watched.pop(run, None)
+        self._queue.pop(run, None)
 
-    def rung(self, live: ActiveRun | None, run_id: str, signal: str) -> None:
-        """Look at once for a signal that this engine has just accepted."""
-        keys = Keys(run_id)
-        if live is not None and not live.resting:
+    def on_signal(self, run_id: str, signal: str) -> None:
+        """Deliver a signal that this engine has just accepted, without waiting for the next look at the store."""
+        keys, active = Keys(run_id), self._runs.current(run_id)
+        if active is not None and not active.resting:
             bell = keys.signal_wakeup(signal)
-            if (ring := self._store.get(bell)) is not None:
+            ring = self._store.get(bell)
+            if ring is not None:
                 self._silence(bell, ring)
-            self._scheduler.inbox.look_for(live, signal)
-        elif keys.run in self._mine:
-            self._want(keys.run)
-            self._pump()
+            self._scheduler.inbox.look_for(active, signal)
+        elif keys.run in self._watched:
+            self.enqueue(keys.run)
+            self.wake_next()
         elif (
-            live is None
+            active is None
             and keys.run not in self._waking
             and self._runs.head(run_id).status in (COMPLETED, CANCELLED)  # it ended meanwhile
         ):
             self._scheduler.committer.give(History(self._store, run_id).silenced())
 
-    def watch(self, seat: Followers, watch: Watcher, plan: Plan) -> tuple[Plan, History]:
-        """Show a watch all that is committed from now on; return what reads the steps before."""
-        live = self._runs.latest(seat, plan)
-        if live is not None:
-            live.attach(watch)
-            return live.plan, live.history
-        watch.since = last_seq(self._store, seat.run_id)
-        if self._closed:
-            watch.close()
-        else:
-            seat.watches.append(watch)
-            self.follow(seat)
-        return plan, History(self._store, seat.run_id)
+    # What the poller calls.
 
-    def follow(self, seat: Followers) -> None:
-        """See to it that those who wait for a run that is not live here are told of what happens to it."""
-        self._followed.add(seat)
-        self.keep_looking()
+    @property
+    def is_needed(self) -> bool:
+        """Whether another process may send something to a run of this engine."""
+        return bool(self._runs.active or self._watched or self._queue)
 
-    async def ended(self, seat: Followers, plan: Plan) -> ActiveRun:
-        """Wait until a run has ended, here or elsewhere, or is stopped here; return it as it is then."""
-        while True:
-            live = self._runs.latest(seat, plan)
-            if live is not None:
-                await asyncio.shield(live.done)
-                if not live.parted:
-                    return live
-                seat.left()
-                continue
-            if self._closed:
-                raise RunError(seat.run_id, "the engine is closed: make a new one on the same store")
-            self.follow(seat)
-            await seat.turn()
-
-    # Looking.
-
-    def keep_looking(self, pause_s: float | None = None) -> None:
-        """Look now and then, as long as a run is driven or followed: another process may send to it."""
-        if self._looking is None and not self._closed:
-            self._looking = asyncio.get_running_loop().call_later(pause_s or _LOOK_S, self._look)
-
-    def _look(self) -> None:
-        self._looking = None
+    def look(self) -> None:
+        """Park idle runs, answer doorbells, and wake runs."""
         self._refused = {run: at for run, at in self._refused.items() if at > asyncio.get_running_loop().time()}
-        try:
-            self._park_idle()
-            self._answer_bells()
-            self._follow_seats()
-            if self._serving:
-                self._look_for_work()
-            self._pump()
-        except Exception as error:  # noqa: BLE001 - the store is gone: everybody who waits is told
-            self._tell_all(error)
-            if self._serving:  # it may pass, and nobody else would begin to look again
-                _log.warning("serving looks again in a while: %s: %s", type(error).__name__, error)
-                self.keep_looking(_TRY_AGAIN_S)
-            return
-        if self._runs.lives or self._mine or self._followed or self._wanted or self._serving:
-            self.keep_looking()
+        self._park_idle()
+        self._answer_bells()
+        self.wake_next()
 
-    def _tell_all(self, error: Exception) -> None:
-        for live in list(self._runs.lives.values()):
-            if live.snapshot.status == WAITING:
-                self._scheduler.abandon(live, error)
-        for seat in self._followed:
-            seat.failed(error)
-        self._followed.clear()
+    def on_look_failed(self, error: Exception) -> None:
+        """Stop the runs that can only wait: nothing could reach them."""
+        for active in list(self._runs.active.values()):
+            if active.snapshot.status == WAITING:
+                self._scheduler.abandon(active, error)
 
     def _park_idle(self) -> None:
         """Park the runs that have had nothing to do since the last look."""
-        for live in list(self._runs.lives.values()):
-            run = live.snapshot
-            if run.status != WAITING or live.done.done() or live.resting:
+        for active in list(self._runs.active.values()):
+            run = active.snapshot
+            if run.status != WAITING or active.done.done() or active.resting:
                 continue
-            if live.idle != run.seq or live.committed != run.seq or live.hands:
-                live.idle = run.seq
+            if active.idle != run.seq or active.committed != run.seq or active.hands:
+                active.idle = run.seq
                 continue
-            due = min(run.timers.values(), default=NEVER_MS)
-            if due > self._scheduler.clock.now_ms() + _SOON_MS:
-                self._park(live, due)
+            due_ms = min(run.timers.values(), default=NEVER_MS)
+            if due_ms > self._scheduler.clock.now_ms() + _SOON_MS:
+                self._park(active, due_ms)
 
-    def _park(self, live: ActiveRun, due: int) -> None:
-        """Give the lease back, unless something was sent meanwhile that the run waits for."""
-        run, keys = live.snapshot, live.history.keys
-        live.resting = True
-        live.stop_work()
-        ops = [*live.freed(), Check(keys.cancel, None)]
+    def _park(self, active: ActiveRun, due_ms: int) -> None:
+        """Give the lease back, unless a signal or a cancel request for the run has arrived meanwhile."""
+        run, keys = active.snapshot, active.history.keys
+        active.resting = True
+        active.stop_work()
+        ops = [*active.freed(), Check(keys.cancel, None)]
         ops += [Check(keys.signal(name, run.inbox.get(name, 0)), None) for name in run.waits]
-        ops += [Delete(keys.open), Put(keys.parked, encode_record(keys.parked, due))]
-        self._scheduler.committer.put(Note(self, live, ops, due))
+        ops += [Delete(keys.open), Put(keys.parked, encode_record(keys.parked, due_ms))]
+        self._scheduler.committer.put(_ParkCommit(self, active, ops, due_ms))
 
-    def parked(self, live: ActiveRun, due: int) -> None:
-        """A run's lease was given back: only its name is left here."""
-        live.part()
-        self.adopt(live.history.keys.run, due)
+    def on_parked(self, active: ActiveRun, due_ms: int) -> None:
+        """Release a run whose lease was given back."""
+        active.part()
+        self.watch_run(active.history.keys.run, due_ms)
 
-    def kept(self, live: ActiveRun, error: Exception) -> None:
-        """A run could not be parked: something was sent to it, or it was lost to another owner."""
+    def on_park_rejected(self, active: ActiveRun, error: Exception) -> None:
+        """Wake a run again to which something was sent, or stop one that another owner has taken."""
         if not isinstance(error, Conflict):
-            self._scheduler.refused(live, error)
+            self._scheduler.refused(active, error)
             return
-        self._scheduler.let_go(live)
-        self.adopt(live.history.keys.run, 0)
+        self._scheduler.let_go(active)
+        self.watch_run(active.history.keys.run, 0)
 
     def _answer_bells(self) -> None:
-        lives: dict[bytes, ActiveRun] | None = None
+        by_key: dict[bytes, ActiveRun] | None = None
         for key, ring in self._store.scan(Prefix.WAKEUP):
             run = run_of(key)
-            if lives is None:
-                lives = {live.history.keys.run: live for live in self._runs.lives.values()}
-            live = lives.get(run)
-            if live is None:
-                if self._serving or run in self._mine:
-                    self._want(run)
-            elif live.lease.owner and not live.resting and not live.done.done():  # else it is about to be over
+            if by_key is None:
+                by_key = {active.history.keys.run: active for active in self._runs.active.values()}
+            active = by_key.get(run)
+            if active is None:
+                if self.serving or run in self._watched:
+                    self.enqueue(run)
+            elif active.lease.owner and not active.resting and not active.done.done():  # it is not about to end
                 self._silence(key, ring)
-                self._look_behind(live, key)
+                self._answer_bell(active, key)
 
     def _silence(self, bell: bytes, ring: bytes) -> None:
-        """Take away a ring before what it was for is looked for; one that comes meanwhile stays."""
+        """Delete a ring before its signal is looked for. A ring that arrives meanwhile remains."""
         self._scheduler.committer.give([Check(bell, ring), Delete(bell)])
 
-    def _look_behind(self, live: ActiveRun, bell: bytes) -> None:
-        if bell != live.history.keys.wakeup:
-            self._scheduler.inbox.look_behind(live, bell)
-        elif self._store.get(live.history.keys.cancel) is not None:
-            self._scheduler.decide(live, CancelRequested(self._scheduler.clock.now_ms()))
+    def _answer_bell(self, active: ActiveRun, bell: bytes) -> None:
+        if bell != active.history.keys.wakeup:
+            self._scheduler.inbox.look_behind(active, bell)
+        elif self._store.get(active.history.keys.cancel) is not None:
+            self._scheduler.decide(active, CancelRequested(self._scheduler.clock.now_ms()))
         else:
-            self._scheduler.inbox.look_for_all(live)
-
-    def _follow_seats(self) -> None:
-        for seat in list(self._followed):
-            if not seat.awaited:
-                self._followed.discard(seat)
-                continue
-            try:
-                self._follow(seat)
-            except (BelugaError, StoreError) as error:
-                self._followed.discard(seat)
-                seat.failed(error)
-
-    def _follow(self, seat: Followers) -> None:
-        """Show the watchers of a run what other owners have committed; tell those who wait that it has ended."""
-        head = self._runs.head(seat.run_id)
-        plan = self._plan_of(head)
-        assert plan is not None  # a handle was given out, so its flow is known
-        last = last_seq(self._store, seat.run_id) if seat.watches else 0
-        for watch in seat.watches:
-            watch.skip(last)
-        if head.status in (COMPLETED, FAILED, CANCELLED):
-            live = self._runs.latest(seat, plan)
-            if live is not None:
-                seat.turned(live)
-
-    # Serving.
-
-    @property
-    def serving(self) -> bool:
-        """Whether this engine wakes all runs of its flows, not its own alone."""
-        return self._serving
-
-    @serving.setter
-    def serving(self, serving: bool) -> None:
-        self._serving, self._left_at = serving, 0.0
-        self._refused.clear()
-        self._wanted = {run: None for run in self._wanted if serving or run in self._mine}
-        if serving:
-            self.keep_looking()
-
-    def _look_for_work(self) -> None:
-        """Want what is due, and, now and then, what dead owners left."""
-        for run in overdue(self._store, self._scheduler.clock.now_ms()):
-            self._want(run)
-        now_s = asyncio.get_running_loop().time()
-        if now_s < self._left_at:
-            return
-        self._left_at = now_s + _TRY_AGAIN_S
-        driven = {live.history.keys.run for live in self._runs.lives.values()}
-        for run in abandoned(self._store, self._runs.owner, driven):
-            self._want(run)
+            self._scheduler.inbox.look_for_all(active)
 
     # Waking.
 
+    def start_serving(self) -> None:
+        """Wake also the runs that this engine does not watch."""
+        self.serving = True
+        self._refused.clear()
+        self._poller.start()
+
+    def stop_serving(self) -> None:
+        """Wake only the runs that this engine watches."""
+        self.serving = False
+        self._refused.clear()
+        self._queue = {run: None for run in self._queue if run in self._watched}
+
+    def enqueue(self, run: bytes) -> None:
+        """Wake this run as soon as there is room, unless it could not be woken a moment ago."""
+        if run not in self._waking and run not in self._refused:
+            self._queue[run] = None
+            self._poller.start()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more run may have work under way."""
+        return self.max_runs is None or self._count_running() + len(self._waking) < self.max_runs
+
+    def wake_next(self) -> None:
+        """Wake queued runs, the oldest request first, as far as there is room."""
+        if not self._queue or self._closed or self.holds_back:
+            return
+        room = _WAKING_MAX if self.max_runs is None else min(_WAKING_MAX, self.max_runs - self._count_running())
+        while self._queue and len(self._waking) < room:
+            run = next(iter(self._queue))
+            del self._queue[run]
+            watched = self._watched.pop(run, None) is not None
+            wake = self._wake(run, watched=watched)
+            task = self._waking[run] = asyncio.get_running_loop().create_task(wake, context=self._context.copy())
+            task.add_done_callback(partial(self._on_woken, run))
+
+    async def wait_woken(self) -> None:
+        """Wait until each run that is being woken is active or was refused."""
+        if self._waking:
+            await asyncio.wait(list(self._waking.values()))
+
+    async def close(self) -> None:
+        """Stop waking runs."""
+        self._closed = True
+        if self._disarm is not None:
+            self._disarm()
+        await self.wait_woken()
+
+    def _count_running(self) -> int:
+        return sum(active.snapshot.status == RUNNING for active in self._runs.active.values())
+
     def _arm(self) -> None:
-        """Be called when the next of the own runs is due."""
-        while self._dues and self._mine.get(self._dues[0].run) != self._dues[0].at_ms:
+        """Set a timer for the watched run that is due next."""
+        while self._dues and self._watched.get(self._dues[0].run) != self._dues[0].at_ms:
             heapq.heappop(self._dues)
         if self._disarm is not None:
             self._disarm()
             self._disarm = None
         if self._dues and not self._closed:
-            self._disarm = self._scheduler.clock.call_at(self._dues[0].at_ms, self._fire)
+            self._disarm = self._scheduler.clock.call_at(self._dues[0].at_ms, self._on_due)
 
-    def _fire(self) -> None:
+    def _on_due(self) -> None:
         self._disarm = None
         now = self._scheduler.clock.now_ms()
         while self._dues and self._dues[0].at_ms <= now:
             due = heapq.heappop(self._dues)
-            if self._mine.get(due.run) == due.at_ms:
-                self._refused.pop(due.run, None)  # its own time has come, also if it was refused before
-                self._want(due.run)
+            if self._watched.get(due.run) == due.at_ms:
+                self._refused.pop(due.run, None)  # its own time has come, even if it was refused before
+                self.enqueue(due.run)
         self._arm()
-        self._pump()
+        self.wake_next()
 
-    def _want(self, run: bytes) -> None:
-        if run not in self._waking and run not in self._refused:
-            self._wanted[run] = None
-            self.keep_looking()
-
-    @property
-    def has_room(self) -> bool:
-        """Whether one more run may have work under way."""
-        return self.max_runs is None or self._running() + len(self._waking) < self.max_runs
-
-    def _running(self) -> int:
-        return sum(live.snapshot.status == RUNNING for live in self._runs.lives.values())
-
-    def _pump(self) -> None:
-        """Wake what is wanted, as far as there is room."""
-        if not self._wanted or self._closed or self.holds_back:
-            return
-        room = _WAKING_MOST if self.max_runs is None else min(_WAKING_MOST, self.max_runs - self._running())
-        while self._wanted and len(self._waking) < room:
-            run = next(iter(self._wanted))
-            del self._wanted[run]
-            mine = self._mine.pop(run, None) is not None
-            wake = asyncio.get_running_loop().create_task(self._wake(run, mine=mine), context=self._context.copy())
-            task = self._waking[run] = wake
-            task.add_done_callback(partial(self._woken, run))
-
-    def _woken(self, run: bytes, _: asyncio.Task[None]) -> None:
+    def _on_woken(self, run: bytes, _: asyncio.Task[None]) -> None:
         self._waking.pop(run, None)
-        self._pump()
+        self.wake_next()
 
-    async def _wake(self, run: bytes, *, mine: bool) -> None:
-        """Take a run up again. What keeps it from that is told to those who wait for it, or to the log."""
+    async def _wake(self, run: bytes, *, watched: bool) -> None:
+        """Resume a run. If that fails, notify its followers, log the error, or try again later."""
         key = Prefix.RUN + run
         blob = self._store.get(key)
         if blob is None:
@@ -350,51 +285,54 @@ class Parking:
         try:
             head = RunRecord.decode(key, blob)
             run_id = head.run_id
-            plan = self._plan_of(head)
+            plan = self._find_plan(head.flow)
             if head.status in (COMPLETED, FAILED, CANCELLED):
                 self._scheduler.committer.give(History(self._store, run_id).silenced())
             elif plan is None or self._runs.current(run_id) is not None:
-                self._later(run)
+                self._refuse(run)
             else:
-                await self._runs.resume(run_id, plan, revive=False)
+                await self._admission.resume(run_id, plan, revive=False)
         except RunBusy:  # another owner was quicker
-            self._later(run, again=mine)  # it may die, or park the run and go
+            self._refuse(run, try_again=watched)  # it may die, or park the run
         except (BelugaError, StoreError) as error:
-            self._later(run, again=mine and isinstance(error, StoreError))  # which may pass
+            self._refuse(run, try_again=watched and isinstance(error, StoreError))  # a store's error may pass
             if not self._closed:
                 _log.warning("a parked run was not woken: %s", error)
-                self._runs.seat(run_id).failed(error)
+                self._runs.followers(run_id).fail(error)
 
-    def _later(self, run: bytes, *, again: bool = False) -> None:
+    def _refuse(self, run: bytes, *, try_again: bool = False) -> None:
+        """Do not wake a run for a while. With `try_again`, watch it and wake it after that."""
         self._refused[run] = asyncio.get_running_loop().time() + _TRY_AGAIN_S
-        if again:
-            self.adopt(run, self._scheduler.clock.now_ms() + round(_TRY_AGAIN_S * 1000))
+        if try_again:
+            self.watch_run(run, self._scheduler.clock.now_ms() + round(_TRY_AGAIN_S * 1000))
 
-    def _gone(self, live: ActiveRun) -> None:
-        """A run is not driven here any more: there is room for another."""
-        if not live.parted:
-            self._mine.pop(live.history.keys.run, None)
-        else:
-            seat = self._runs.seat(live.run_id)
-            if seat.awaited:
-                self.follow(seat)
-        if self._wanted:
-            asyncio.get_running_loop().call_soon(self._pump)
+    def _on_removed(self, active: ActiveRun) -> None:
+        """Use the room that a run leaves."""
+        if not active.parted:
+            self._watched.pop(active.history.keys.run, None)
+        if self._queue:
+            asyncio.get_running_loop().call_soon(self.wake_next)
 
-    async def woken(self) -> None:
-        """Return once what is just being woken is here, or was refused."""
-        if self._waking:
-            await asyncio.wait(list(self._waking.values()))
 
-    async def close(self) -> None:
-        """Look and wake no more."""
-        self._closed = True
-        if self._looking is not None:
-            self._looking.cancel()
-        if self._disarm is not None:
-            self._disarm()
-        await self.woken()
-        error = "the engine was closed before the run's end: make a new one on the same store"
-        for seat in self._followed:
-            seat.failed(RunError(seat.run_id, error))
-        self._followed.clear()
+class _ParkCommit:
+    """The commit in which a run is parked, after all of the run's steps."""
+
+    line = None
+    seq = 0
+
+    def __init__(self, parking: Parking, active: ActiveRun, ops: list[Op], due_ms: int) -> None:
+        self._parking, self._active, self._due_ms = parking, active, due_ms
+        self.ops = ops
+
+    @property
+    def alive(self) -> bool:
+        """Whether this engine still drives the run."""
+        return self._active.error is None and not self._active.done.done()
+
+    def released(self) -> None:
+        """The lease was given back."""
+        self._parking.on_parked(self._active, self._due_ms)
+
+    def refused(self, error: Exception) -> None:
+        """Something was sent to the run, or another owner has it."""
+        self._parking.on_park_rejected(self._active, error)

@@ -1,4 +1,4 @@
-"""Recovery: every unfinished run that nobody owns goes on."""
+"""Recovery: continue every unfinished run that has no live owner."""
 
 from __future__ import annotations
 
@@ -8,21 +8,28 @@ from typing import overload
 
 from beluga_graph.engine.admission import Admission
 from beluga_graph.engine.parking import Parking
+from beluga_graph.engine.registry import RunRegistry
 from beluga_graph.engine.run import Run
 from beluga_graph.errors import BelugaError, RunBusy
 from beluga_graph.plan import Plan
 from beluga_graph.storage.keys import Prefix, run_of
+from beluga_graph.storage.leases import Owner
 from beluga_graph.storage.pace import Pace
 from beluga_graph.storage.records import RunRecord, decode_record
 from beluga_graph.storage.run_index import is_driven_elsewhere, unfinished
 from stores.base import StoreError
 
-__all__ = ["Recovery", "recovered"]
+__all__ = ["Recovery", "recover"]
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery(Sequence[Run]):
-    """The runs that `recover` goes on with, and what it could not take up, with the reason."""
+    """The runs that `Engine.recover` continues, as a sequence of handles.
+
+    Attributes:
+        runs: The handles, also of parked runs, which are woken later.
+        skipped: The error of each run that could not be continued, by run id.
+    """
 
     runs: tuple[Run, ...]
     skipped: dict[str, Exception] = field(default_factory=dict)
@@ -38,10 +45,15 @@ class Recovery(Sequence[Run]):
         return len(self.runs)
 
 
-async def recovered(
-    runs: Admission, parking: Parking, plan_of: Callable[[RunRecord], Plan], handle: Callable[[str], Run]
+async def recover(
+    runs: RunRegistry,
+    admission: Admission,
+    parking: Parking,
+    owner: Owner,
+    plan_of: Callable[[RunRecord], Plan],
+    handle_of: Callable[[str], Run],
 ) -> Recovery:
-    """Go on with every unfinished run that nobody owns; tell what could not be taken up, and why."""
+    """Continue every unfinished run that has no live owner. Errors are returned in `skipped`, not raised."""
     found: list[Run] = []
     skipped: dict[str, Exception] = {}
     pace = Pace()
@@ -53,30 +65,32 @@ async def recovered(
             continue
         try:
             head = RunRecord.decode(head_key, blob)
-        except BelugaError as error:  # its id is in what cannot be read
+        except BelugaError as error:  # the id is part of the damaged record
             skipped[run_of(key).hex()] = error
             continue
         try:
-            await _taken_up(runs, parking, head, plan_of(head), key)
+            await _recover_run(runs, admission, parking, owner, head, plan_of(head), key)
         except (BelugaError, StoreError) as error:
             skipped[head.run_id] = error
         else:
-            found.append(handle(head.run_id))
+            found.append(handle_of(head.run_id))
     return Recovery(tuple(found), skipped)
 
 
-async def _taken_up(runs: Admission, parking: Parking, head: RunRecord, plan: Plan, key: bytes) -> None:
-    """Go on with a run now, or see to it that it is woken. Raises what `resume` raises."""
+async def _recover_run(
+    runs: RunRegistry, admission: Admission, parking: Parking, owner: Owner, head: RunRecord, plan: Plan, key: bytes
+) -> None:
+    """Resume a run now, or watch it so that it is woken later. Raises what `resume` raises."""
     if runs.current(head.run_id) is not None:
         return
     if key[:1] == Prefix.PARKED and head.plan == plan.fingerprint:
         parked = runs.store.get(key)
         if parked is not None:
-            parking.adopt(run_of(key), decode_record(key, parked))
+            parking.watch_run(run_of(key), decode_record(key, parked))
             return
     if parking.has_room:
-        await runs.resume(head.run_id, plan, revive=False)
+        await admission.resume(head.run_id, plan, revive=False)
         return
-    if is_driven_elsewhere(runs.store, run_of(key), runs.owner):
+    if is_driven_elsewhere(runs.store, run_of(key), owner):
         raise RunBusy(head.run_id, "another owner drives it")
-    parking.adopt(run_of(key), 0)
+    parking.watch_run(run_of(key), 0)

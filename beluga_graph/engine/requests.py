@@ -1,4 +1,4 @@
-"""What is given from outside: the inputs of runs and the payloads of signals, checked and encoded at the door."""
+"""Requests: the inputs of runs and the payloads of signals, checked and encoded when they enter the engine."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from beluga_graph.policy import Limits
 from beluga_graph.storage.records import RunRecord
 from beluga_graph.storage.run_log import History
 
-__all__ = ["StartRequest", "check_payload", "check_same", "check_signal", "put_away"]
+__all__ = ["StartRequest", "check_payload", "check_same", "check_signal", "encode_values"]
 
 
 class StartRequest(NamedTuple):
-    """What somebody wants to run."""
+    """The arguments of a call that starts a run."""
 
     plan: Plan
     value: Any
@@ -26,24 +26,24 @@ class StartRequest(NamedTuple):
     session: str | None = None
 
 
-def put_away(
-    plan: Plan, history: History, *values: Any, allowed: int | None = None
+def encode_values(
+    plan: Plan, history: History, *values: Any, limit: int | None = None
 ) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
-    """Encode values from outside; return what stands for each, and the large ones.
+    """Encode values from outside. Return each value or the reference to it, and the references with large values.
 
-    A run may be `allowed` fewer bytes than its graph. Raises `NotData`, `LimitReached`.
+    `limit` is the run's own bound in bytes, if it is lower than its graph's. Raises `NotData`, `LimitReached`.
     """
-    kept, blobs = [], []
+    references, blobs = [], []
     for value in values:
-        encoded = plan.encode(value, allowed)
-        kept.append(history.put_away(encoded))
-        if kept[-1] is not encoded:
-            blobs.append((kept[-1], encoded))
-    return kept, blobs
+        encoded = plan.encode(value, limit)
+        references.append(history.put_away(encoded))
+        if references[-1] is not encoded:
+            blobs.append((references[-1], encoded))
+    return references, blobs
 
 
 def check_signal(run_id: str, name: str) -> None:
-    """Refuse what can be no signal's name, and an answer: a question is answered once, and only if it was asked."""
+    """Raise `BadSignal` for an invalid name, and for the name of an answer, which only `Engine.answer` may send."""
     if not isinstance(name, str) or is_blank(name):
         raise BadSignal(run_id, f"{name!r:.100} is no name of a signal: give a text that can be seen")
     if is_answer(name):
@@ -52,26 +52,26 @@ def check_signal(run_id: str, name: str) -> None:
 
 
 def check_payload(plan: Plan, run_id: str, signal: str, payload: Any) -> None:
-    """Refuse a payload that the wait for it would not take, as far as the plan tells. Raises `BadSignal`."""
-    wanted = plan.waits.get(signal)
-    if wanted is None:
+    """Raise `BadSignal` for a payload that does not fit the type that the plan's wait names, if it names one."""
+    expected = plan.waits.get(signal)
+    if expected is None:
         return
     from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - only typed waits need it
 
     try:
-        TypeAdapter(wanted).validate_python(payload)
+        TypeAdapter(expected).validate_python(payload)
     except ValidationError as error:
         raise BadSignal(run_id, f"the payload of signal {signal!r} does not fit its wait: {error}") from error
 
 
-def check_same(head: RunRecord, snapshot: Snapshot, history: History, wanted: StartRequest | None) -> None:
-    """Refuse an id that belongs to another flow or another input. Raises `RunConflict`."""
-    if wanted is None:
+def check_same(head: RunRecord, snapshot: Snapshot, history: History, request: StartRequest | None) -> None:
+    """Raise `RunConflict` if a run belongs to another flow or has another input than a request to start it."""
+    if request is None:
         return
-    if head.flow != wanted.plan.name:
-        message = f"the id belongs to a run of flow {head.flow!r}, not {wanted.plan.name!r}: choose another id"
+    if head.flow != request.plan.name:
+        message = f"the id belongs to a run of flow {head.flow!r}, not {request.plan.name!r}: choose another id"
         raise RunConflict(head.run_id, message)
-    values, _ = put_away(wanted.plan, history, wanted.value)
+    values, _ = encode_values(request.plan, history, request.value)
     if values[0] != snapshot.input:
         message = "the id belongs to a run with another input: choose another id, or resume it by its id"
         raise RunConflict(head.run_id, message)

@@ -46,10 +46,10 @@ class RunHost(Protocol):
     async def draw(self, run_id: str, *, depth: int | None = None, theme: Theme = "auto") -> str:
         """Draw the run as an SVG document."""
 
-    async def ended(self, seat: Followers) -> ActiveRun:
+    async def wait_ended(self, followers: Followers) -> ActiveRun:
         """Wait for the run's end, here or in another process; return the run as it is then."""
 
-    def watched(self, seat: Followers, watch: Watcher) -> tuple[Plan, History]:
+    def watch(self, followers: Followers, watcher: Watcher) -> tuple[Plan, History]:
         """Show a watcher the run's events from now on; return what reads the steps before."""
 
 
@@ -68,12 +68,12 @@ class Run:
         id: the run's id.
     """
 
-    __slots__ = ("_host", "_seat", "id")
+    __slots__ = ("_followers", "_host", "id")
 
-    def __init__(self, host: RunHost, seat: Followers) -> None:
+    def __init__(self, host: RunHost, followers: Followers) -> None:
         self._host = host
-        self._seat = seat
-        self.id = seat.run_id
+        self._followers = followers
+        self.id = followers.run_id
 
     async def result(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - the face's word
         """Wait for the end and return the output.
@@ -103,12 +103,12 @@ class Run:
         A reader that lags far behind loses live events, never stored ones; a `lagged` event marks the loss.
         """
         watch = Watcher()
-        plan, history = self._host.watched(self._seat, watch)
+        plan, history = self._host.watch(self._followers, watch)
         try:
             async for event in replay_then_follow(plan, history, watch, after):
                 yield event
         finally:
-            self._seat.detach(watch)
+            self._followers.detach(watch)
 
     async def svg(self, *, depth: int | None = None, theme: Theme = "auto") -> str:
         """Draw the run as an SVG document, as `Engine.draw` does, as of its last committed step."""
@@ -130,7 +130,7 @@ class Run:
 
     async def _ended(self, seconds: float | None) -> ActiveRun:
         async with asyncio.timeout(seconds):
-            live = await self._host.ended(self._seat)
+            live = await self._host.wait_ended(self._followers)
         if live.error is not None:
             raise live.error
         return live
@@ -138,7 +138,7 @@ class Run:
     @property
     def _known(self) -> str:
         """The status that this process knows, without reading the store."""
-        live = self._seat.live
+        live = self._followers.run
         return live.snapshot.status if live is not None else RunStatus.waiting
 
     def __repr__(self) -> str:

@@ -1,59 +1,101 @@
-"""Serving: an engine that drives whatever its flows need, until it is told to stop, and then loses nothing."""
+"""Serving: an engine drives every run of its flows that needs work, until it is stopped, and then loses nothing."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from beluga_graph.engine.parking import Parking
+from beluga_graph.engine.registry import RunRegistry
+from beluga_graph.engine.store_poller import StorePoller
 from beluga_graph.runtime.scheduler import Scheduler
+from beluga_graph.storage.run_index import abandoned, overdue
 
-__all__ = ["served"]
+__all__ = ["Serving"]
 
-_STOPPING = (signal.SIGTERM, signal.SIGINT)
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_TRY_AGAIN_S = 2.0  # between two looks for the runs of dead owners, and after the store could not be read
 
-
-async def served(scheduler: Scheduler, parking: Parking, grace_s: float) -> None:
-    """Take up every run that needs it until the process is told to stop; then finish or hand back."""
-    stop = asyncio.Event()
-    with _told(stop.set):
-        parking.serving = True
-        try:
-            await stop.wait()
-        finally:
-            parking.serving = False
-        parking.holds_back = True
-        try:
-            await parking.woken()  # or it would be left running
-            await _handed_back(scheduler, grace_s)
-        finally:
-            parking.holds_back = False
+_log = logging.getLogger("beluga_graph.engine.serving")
 
 
-async def _handed_back(scheduler: Scheduler, grace_s: float) -> None:
-    """Begin nothing more, let attempts finish for a while, and give every lease back."""
-    lives = [live for live in scheduler.lives.values() if not live.done.done()]
-    for live in lives:
-        live.resting = True
-    tasks = [hand.task for live in lives for hand in live.hands.values()]
-    if tasks:
-        await asyncio.wait(tasks, timeout=grace_s)
-    for live in lives:
-        await scheduler.rest(live)
+class Serving:
+    """Finds the runs in a store that need work, and has them woken while `serve` is under way."""
+
+    def __init__(self, runs: RunRegistry, scheduler: Scheduler, parking: Parking, poller: StorePoller) -> None:
+        self._runs, self._scheduler, self._parking, self._poller = runs, scheduler, parking, poller
+        self._look_for_abandoned_at = 0.0
+        poller.register(self)
+
+    async def serve(self, grace_s: float) -> None:
+        """Wake every run that needs work until the process is asked to stop; then finish work or release the runs."""
+        stop = asyncio.Event()
+        with _stop_signals(stop.set):
+            self._look_for_abandoned_at = 0.0
+            self._parking.start_serving()
+            try:
+                await stop.wait()
+            finally:
+                self._parking.stop_serving()
+            self._parking.holds_back = True
+            try:
+                await self._parking.wait_woken()  # a run that is woken later would not be released
+                await self._release_all(grace_s)
+            finally:
+                self._parking.holds_back = False
+
+    async def _release_all(self, grace_s: float) -> None:
+        """Begin nothing more, give the attempts under way time to finish, and give every lease back."""
+        active = [run for run in self._runs.active.values() if not run.done.done()]
+        for run in active:
+            run.resting = True
+        tasks = [hand.task for run in active for hand in run.hands.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace_s)
+        for run in active:
+            await self._scheduler.rest(run)
+
+    # What the poller calls.
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether this engine serves."""
+        return self._parking.serving
+
+    def look(self) -> None:
+        """Wake the runs with an overdue timer and, every two seconds, those of dead owners."""
+        if not self._parking.serving:
+            return
+        for run in overdue(self._runs.store, self._scheduler.clock.now_ms()):
+            self._parking.enqueue(run)
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._look_for_abandoned_at:
+            self._look_for_abandoned_at = now_s + _TRY_AGAIN_S
+            driven = {run.history.keys.run for run in self._runs.active.values()}
+            for run in abandoned(self._runs.store, self._scheduler.owner, driven):
+                self._parking.enqueue(run)
+        self._parking.wake_next()
+
+    def on_look_failed(self, error: Exception) -> None:
+        """Look again after two seconds: the error may pass, and nothing else would begin to look again."""
+        if self._parking.serving:
+            _log.warning("serving looks again in a while: %s: %s", type(error).__name__, error)
+            self._poller.start(_TRY_AGAIN_S)
 
 
 @contextmanager
-def _told(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` when the process is asked to end. Only the main thread can be asked."""
+def _stop_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` when the process gets SIGTERM or SIGINT. Only the main thread can handle signals."""
     loop = asyncio.get_running_loop()
-    asked = _STOPPING if threading.current_thread() is threading.main_thread() else ()
-    for number in asked:
+    numbers = _STOP_SIGNALS if threading.current_thread() is threading.main_thread() else ()
+    for number in numbers:
         loop.add_signal_handler(number, stop)
     try:
         yield
     finally:
-        for number in asked:
+        for number in numbers:
             loop.remove_signal_handler(number)

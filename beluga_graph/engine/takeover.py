@@ -1,15 +1,15 @@
-"""Taking a run over: the lease, what has to be said in the commit that takes it, and what may not have changed.
+"""Take a run over: find its lease free, and take it in the commit that records what happened to the run.
 
-The order matters. Who holds the lease is read first, then the run; the commit demands that both are still as
-they were read. So nobody who is alive can lose a run to somebody who looked too early.
+The order matters. The owner of the lease is read first, then the run. The commit requires that both are unchanged.
+So an engine that read too early cannot take a run from a live owner.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from typing import NamedTuple
 
+from beluga_graph.engine.registry import RunRegistry
+from beluga_graph.engine.store_poller import StorePoller
 from beluga_graph.errors import RunBusy, RunConflict, RunNotFound
 from beluga_graph.inspection.compatibility import adopted_renames, has_changed
 from beluga_graph.kernel.snapshot import FAILED
@@ -24,56 +24,61 @@ from beluga_graph.storage.records import PRESENT
 from beluga_graph.storage.run_log import shape_op
 from stores.base import Check, Conflict, Delete, Op, Put, Store
 
-__all__ = ["Held", "free_lease", "take", "what_to_say", "why_not_begun"]
-
-_LOOK_AGAIN_S = 0.05  # while waiting for a run that another owner has
+__all__ = ["FreeLease", "start_error", "take", "takeover_triggers", "wait_free_lease"]
 
 
-class Held(NamedTuple):
-    """A lease that nobody alive holds, as it was read."""
+class FreeLease(NamedTuple):
+    """A lease that no live owner holds, as it was read.
+
+    Attributes:
+        lease: The lease; its owner is empty if it was given back.
+        record: Its stored record, if there is one.
+        dead: The check that its former owner has not come back. A frozen process may wake up and renew its record.
+    """
 
     lease: Lease
     record: bytes | None
     dead: Check | None = None
-    """That its owner, if there was one, has not come back: a frozen process may wake up and renew its record."""
 
 
-async def free_lease(store: Store, owner: Owner, run_id: str, check_open: Callable[[], None], *, wait: bool) -> Held:
-    """Return the lease of a run once nobody else alive holds it. Raises `RunBusy` unless `wait`."""
-    keys = Keys(run_id)
+async def wait_free_lease(
+    runs: RunRegistry, owner: Owner, poller: StorePoller, run_id: str, *, wait: bool
+) -> FreeLease:
+    """Return the lease of a run once no other live owner holds it. Raises `RunBusy` unless `wait`."""
+    store, keys = runs.store, Keys(run_id)
     while True:
-        check_open()  # the engine may be closed while this waits
+        runs.check_open()  # the engine may be closed during the wait
         record = store.get(keys.lease)
         lease = Lease(b"", 0) if record is None else Lease.decode(keys.lease, record)
         dead = None
         if lease.owner not in (b"", owner.id):
             key = Prefix.OWNER + lease.owner
-            dead = Check(key, store.get(key))  # read before it is judged
+            dead = Check(key, store.get(key))  # read before the owner is judged
         if not is_held_elsewhere(store, lease, owner):
-            return Held(lease, record, dead)
+            return FreeLease(lease, record, dead)
         if not wait:
             raise RunBusy(run_id, "another owner drives it: wait for it (wait=True), or end that process")
-        await asyncio.sleep(_LOOK_AGAIN_S)
+        await poller.wait_next()
 
 
-def what_to_say(
-    live: ActiveRun, held: Held, store: Store, now_ms: int, limits: dict[str, int] | None, renames: Renames = ()
+def takeover_triggers(
+    active: ActiveRun, held: FreeLease, store: Store, now_ms: int, limits: dict[str, int] | None, renames: Renames = ()
 ) -> list[Trigger]:
-    """Return what happened to a run that is taken over. Raises `GraphChanged`, `BadRename`."""
-    run = live.snapshot
+    """Return the triggers that a take-over applies to a run. Raises `GraphChanged`, `BadRename`."""
+    run = active.snapshot
     found: list[Trigger] = []
-    if held.lease.owner and run.status != FAILED and (counts := counted(live.plan.shape, run)):
+    if held.lease.owner and run.status != FAILED and (counts := counted(active.plan.shape, run)):
         found.append(RunTakenOver(now_ms, counts))
-    renames = adopted_renames(run, live.plan, store, renames)
-    if has_changed(run, live.plan, store, renames):
-        found.append(PlanAdopted(live.plan.fingerprint, now_ms, renames))
+    renames = adopted_renames(run, active.plan, store, renames)
+    if has_changed(run, active.plan, store, renames):
+        found.append(PlanAdopted(active.plan.fingerprint, now_ms, renames))
     if run.status == FAILED or limits:
         found.append(RunResumed(now_ms, tuple((limits or {}).items())))
     return found
 
 
-def why_not_begun(run_id: str, error: Exception) -> Exception:
-    """Return what to raise for a new run whose first commit was refused with `error`."""
+def start_error(run_id: str, error: Exception) -> Exception:
+    """Return the error to raise for a new run whose first commit was rejected with `error`."""
     cause = error.__cause__
     kind = cause.key[:1] if isinstance(cause, Conflict) else b""
     if kind == Prefix.SESSION:
@@ -85,30 +90,30 @@ def why_not_begun(run_id: str, error: Exception) -> Exception:
     return error
 
 
-async def take(scheduler: Scheduler, live: ActiveRun, held: Held, triggers: list[Trigger]) -> None:
-    """Take the lease in the commit of the first thing that has to be said; begin no work.
+async def take(scheduler: Scheduler, active: ActiveRun, held: FreeLease, triggers: list[Trigger]) -> None:
+    """Take the lease in the commit of the first trigger; begin no work.
 
-    A lease or a run that is not as it was read leaves a `LeaseLost` in `live.error`, and nothing written.
+    If the lease or the run has changed since it was read, nothing is written and `active.error` is a `LeaseLost`.
     """
-    run, keys = live.snapshot, live.history.keys
+    run, keys = active.snapshot, active.history.keys
     ops: list[Op] = [
         *([held.dead] if held.dead is not None else []),
         Check(keys.lease, held.record),
         Check(keys.step(run.seq + 1), None),
-        Put(keys.lease, live.lease.encode(keys.lease)),
+        Put(keys.lease, active.lease.encode(keys.lease)),
         Put(keys.open, PRESENT),
         Delete(keys.parked),
-        *live.history.silenced(),  # what was sent before this is looked for after it
+        *active.history.silenced(),  # signals sent before this commit are looked for after it
     ]
-    if run.plan != live.plan.fingerprint:
-        ops += shape_op(scheduler.store, live.plan.shape)
+    if run.plan != active.plan.fingerprint:
+        ops += shape_op(scheduler.store, active.plan.shape)
     for trigger in triggers:
-        step = scheduler.decide(live, trigger, more=ops)
+        step = scheduler.decide(active, trigger, more=ops)
         if step is not None:
             ops = []
             await scheduler.settled(step)
     if ops:
-        await scheduler.commit(live, ops)
-    if held.lease.owner and triggers and live.error is None:
-        scheduler.fail_interrupted(live)
+        await scheduler.commit(active, ops)
+    if held.lease.owner and triggers and active.error is None:
+        scheduler.fail_interrupted(active)
         await scheduler.committer.drained()

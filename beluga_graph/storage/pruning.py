@@ -15,20 +15,19 @@ stay, too; a failed run that has one gives it back.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from secrets import token_bytes
 from typing import NamedTuple, TypeVar
 
 from beluga_graph.codec import DamagedRecord
-from beluga_graph.engine.admission import Admission
 from beluga_graph.errors import RunNotFound
 from beluga_graph.inspection.reading import info_of
 from beluga_graph.inspection.views import RunInfo, RunStatus
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
 from beluga_graph.storage.committer import Committer
 from beluga_graph.storage.keys import Keys, Prefix, marked_digest, run_of
-from beluga_graph.storage.leases import Lease, owner_is_alive
+from beluga_graph.storage.leases import Lease, Owner, owner_is_alive
 from beluga_graph.storage.pace import Pace
 from beluga_graph.storage.records import RunRecord, encode_record
 from beluga_graph.storage.run_log import rebuild
@@ -72,20 +71,20 @@ class _Burial(NamedTuple):
 
 
 async def pruned(
-    runs: Admission, older_than_s: float, status: Collection[str], *, dry_run: bool
+    committer: Committer, owner: Owner, older_than_s: float, status: Collection[str], *, now_ms: int, dry_run: bool
 ) -> tuple[RunInfo, ...]:
     """Take out the runs that have had one of these statuses for so long; see `Engine.prune`."""
     _check(older_than_s, status)
-    committer, store = runs.scheduler.committer, runs.store
-    latest = runs.scheduler.clock.now_ms() - round(older_than_s * 1000)
+    store = committer.store
+    latest = now_ms - round(older_than_s * 1000)
     found = [head for head in await _heads(store) if head.status in status and head.updated_ms <= latest]
     if dry_run:
-        return await _free(runs, found)
+        return await _free(store, owner, found)
     await _finish(committer)
     timers = await _timers(store, {Keys(head.run_id).run for head in found})
     gone: list[RunInfo] = []
     for some in _batches(found, _RUNS_AT_ONCE):
-        burials = [burial for head in some if _is_free(runs, head) and (burial := _burial(store, head, timers))]
+        burials = [burial for head in some if _is_free(store, owner, head) and (burial := _burial(store, head, timers))]
         refused = await committer.commit_all([burial.ops for burial in burials])
         buried = [burial for burial, error in zip(burials, refused, strict=True) if _was_done(error)]
         await _sweep(committer, [burial.grave for burial in buried])
@@ -94,13 +93,15 @@ async def pruned(
     return tuple(gone)
 
 
-async def forgotten(runs: Admission, run_ids: Iterable[str]) -> list[str]:
+async def forgotten(
+    committer: Committer, owner: Owner, run_ids: Iterable[str], *, is_held: Callable[[str], bool], has_bus: bool
+) -> list[str]:
     """Take out runs that have ended, of a store that nobody else sees; return those that are gone.
 
     Each is checked and buried in one go, so that nobody can take hold of it between the two. What it still has to
     publish keeps it, if there is a bus.
     """
-    store, committer = runs.store, runs.scheduler.committer
+    store = committer.store
     graves: list[_Grave] = []
     gone: list[str] = []
     pace = Pace()
@@ -109,7 +110,11 @@ async def forgotten(runs: Admission, run_ids: Iterable[str]) -> list[str]:
         record = store.get(key)
         if record is None:
             gone.append(run_id)
-        elif _may_be_forgotten(runs, head := RunRecord.decode(key, record)):
+        elif (
+            (head := RunRecord.decode(key, record)).status in _PRUNABLE
+            and not is_held(run_id)
+            and (not has_bus or _is_free(store, owner, head))
+        ):
             burial = _burial(store, head, {})
             if burial is not None:
                 store.commit(*burial.ops)
@@ -120,12 +125,6 @@ async def forgotten(runs: Admission, run_ids: Iterable[str]) -> list[str]:
         await _sweep(committer, some)
     await _bury_values(committer)
     return gone
-
-
-def _may_be_forgotten(runs: Admission, head: RunRecord) -> bool:
-    if head.status not in _PRUNABLE or runs.is_held(head.run_id):
-        return False
-    return not runs.scheduler.outbox.has_bus or _is_free(runs, head)
 
 
 async def cleared(committer: Committer, run_id: str) -> None:
@@ -161,27 +160,27 @@ async def _heads(store: Store) -> list[RunRecord]:
     return found
 
 
-async def _free(runs: Admission, heads: Iterable[RunRecord]) -> tuple[RunInfo, ...]:
+async def _free(store: Store, owner: Owner, heads: Iterable[RunRecord]) -> tuple[RunInfo, ...]:
     found, pace = [], Pace()
     for head in heads:
-        if _is_free(runs, head):
+        if _is_free(store, owner, head):
             found.append(info_of(head))
         await pace.turn()
     return tuple(found)
 
 
-def _is_free(runs: Admission, head: RunRecord) -> bool:
+def _is_free(store: Store, owner: Owner, head: RunRecord) -> bool:
     """Tell whether nobody has the run, and nothing of it is still to be published."""
     keys = Keys(head.run_id)
-    if next(iter(runs.store.scan(keys.messages, limit=1)), None) is not None:
+    if next(iter(store.scan(keys.messages, limit=1)), None) is not None:
         return False
-    record = runs.store.get(keys.lease)
+    record = store.get(keys.lease)
     try:
-        owner = Lease.decode(keys.lease, record).owner if record is not None else b""
+        holder = Lease.decode(keys.lease, record).owner if record is not None else b""
     except DamagedRecord as error:
         _log.warning("run %r was left: %s", head.run_id, error)
         return False
-    return owner == b"" or not owner_is_alive(runs.store, owner, runs.owner.now_ms())
+    return holder == b"" or not owner_is_alive(store, holder, owner.now_ms())
 
 
 # Burying.

@@ -364,7 +364,7 @@ async def test_a_run_that_is_refused_does_not_make_the_others_wait(monkeypatch: 
     async with Engine(store, bus=bus) as engine:
         for name in ("bad", "r", "s"):
             await engine.execute(chain("flow", tell), 1, run_id=name)
-            await until(lambda: left(store) == 4 and engine._scheduler.outbox._task is None)
+            await until(lambda: left(store) == 4 and engine._host.scheduler.outbox._task is None)
     assert (bus.asked, len(bus.taken)) == (1, 8)
 
 
@@ -411,7 +411,7 @@ async def test_an_idle_engine_gives_away_what_another_one_has_left(
     monkeypatch.setattr(outbox_module, "_LOOK_S", 0.02)
     async with EventBus(tmp_path) as bus, Engine(tmp_path, bus=bus) as idle:
         await idle.recover()
-        await until(lambda: idle._scheduler.outbox._task is None)  # it has looked, and found nothing
+        await until(lambda: idle._host.scheduler.outbox._task is None)  # it has looked, and found nothing
         async with Engine(tmp_path) as other:
             await other.execute(chain("flow", tell), 1, run_id="r")
         assert left(idle.store) == 2

@@ -162,7 +162,7 @@ async def _known_runs(engine: Engine, prefix: str) -> None:
         talker = Agent("talker", model=ScriptedModel(lambda request: "m" * LARGE))
         await engine.execute(talker, text, session=f"{prefix}chat")
     await (await engine.fork(f"{prefix}done", 40, run_id_new=f"{prefix}fork")).result()
-    while engine._runs.current(parked.id) is not None:  # noqa: ASYNC110  # that it is parked is not announced
+    while engine._host.runs.current(parked.id) is not None:  # noqa: ASYNC110  # that it is parked is not announced
         await asyncio.sleep(0.01)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from crash_flows import FLOWS, INPUT, PATIENT, RUN_ID, Effects
 
 import beluga_graph.engine.parking
+import beluga_graph.engine.store_poller
 import stores.environment
 from beluga_graph import Engine, RunConflict, RunFailed
 from stores import LMDBStore
@@ -55,7 +56,7 @@ class DyingTransaction:
 async def parked(engine: Engine) -> None:
     """Return once the run waits for its signal and nothing of it is left here."""
     while (tokens := (await engine.snapshot(RUN_ID)).tokens) and (  # noqa: ASYNC110  # nothing announces it
-        tokens[0].state != "wait" or engine._runs.lives
+        tokens[0].state != "wait" or engine._host.runs.active
     ):
         await asyncio.sleep(0.002)
 
@@ -63,7 +64,7 @@ async def parked(engine: Engine) -> None:
 async def walk(job: dict) -> object:
     folder = Path(job["folder"])
     if job["flow"] == "parks":
-        beluga_graph.engine.parking._LOOK_S, beluga_graph.engine.parking._SOON_MS = 0.004, 0
+        beluga_graph.engine.store_poller.INTERVAL_S, beluga_graph.engine.parking._SOON_MS = 0.004, 0
     effects = Effects(folder / "effects", pause=job["pause"], point=job["point"], count=job["count"])
     stores.environment.apply = lambda txn, ops: apply(DyingTransaction(txn, effects), ops)
     store = LMDBStore(folder / "store", durability=job["durability"])

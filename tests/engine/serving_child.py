@@ -42,7 +42,7 @@ async def main(folder: Path, grace: float) -> None:
         engine.register(served_flow(folder))
         serving = asyncio.create_task(engine.serve(grace=grace))
         for word, holds in (("serving", True), ("stopping", False)):
-            while engine._parking.serving is not holds:  # noqa: ASYNC110  # neither is announced
+            while engine._host.parking.serving is not holds:  # noqa: ASYNC110  # neither is announced
                 await asyncio.sleep(0.001)
             print(word, flush=True)
         await serving

@@ -19,7 +19,7 @@ EVENTS, STORED = 50, 10
 
 @pytest.fixture
 def few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beluga_graph.engine.retention, "ENDED_MOST", KEPT)
+    monkeypatch.setattr(beluga_graph.engine.retention, "ENDED_MAX", KEPT)
     monkeypatch.setattr(beluga_graph.engine.retention, "_AT_ONCE", AT_ONCE)
 
 
@@ -52,13 +52,13 @@ async def test_an_engine_without_a_store_keeps_no_more_records_after_many_runs_t
                 await (await engine.start(chain(node), number)).outcome()
             await until(lambda: len(list(engine.store.scan(b"H"))) <= KEPT + 2 * AT_ONCE and no_more(engine))
             sizes.append(records(engine) / len(list(engine.store.scan(b"H"))))
-        assert len(engine._forgetting._ended) <= KEPT + 2 * AT_ONCE
+        assert len(engine._host.retention._ended) <= KEPT + 2 * AT_ONCE
         assert len(await engine.runs()) >= KEPT
     assert sizes[1] <= 1.2 * sizes[0]
 
 
 def no_more(engine: Engine) -> bool:
-    return engine._forgetting._task is None
+    return engine._host.retention._task is None
 
 
 @pytest.mark.usefixtures("few_runs")
@@ -120,7 +120,7 @@ def talking(nodes: int, words: int) -> Graph:
 
 
 def queued(engine: Engine) -> Iterator[int]:
-    for live in engine._runs.lives.values():
+    for live in engine._host.runs.active.values():
         for watch in live.watches:
             yield len(watch._events)
 
@@ -136,7 +136,7 @@ async def test_a_watcher_that_lags_sees_every_stored_event_once_and_is_told_how_
     async with Engine() as engine:
         stream = engine.stream(talking(nodes, words), 0, run_id="r")
         seen = [await anext(stream)]
-        while engine._runs.current("r") is not None:
+        while engine._host.runs.current("r") is not None:
             most = max([most, *queued(engine)])
             await asyncio.sleep(0)
         seen += [event async for event in stream]
@@ -169,7 +169,7 @@ async def test_a_step_with_more_events_than_a_queue_holds_is_seen_whole() -> Non
     async with Engine() as engine:
         stream = engine.stream(g, 0, run_id="r")
         seen = [await anext(stream)]
-        await until(lambda: engine._runs.head("r").status == "waiting")
+        await until(lambda: engine._host.runs.head("r").status == "waiting")
         seen += [await anext(stream) for _ in range(2)]
         for _ in range(3 * STORED):
             await engine.signal("r", "go", 1)

@@ -155,7 +155,7 @@ async def test_the_difference_is_told_before_a_flow_is_put_to_use() -> None:
                 await run.signal("go", name)
                 await run.result(60)
         other = await engine.start(waiting("other"), 1, run_id="other")
-        await until(lambda: other._seat.live.snapshot.waits)
+        await until(lambda: other._followers.run.snapshot.waits)
         changed = waiting(default=3)
         found = JudgedChange(
             change=PlanChange(node="w", what="default", before=None, after=b"\x03"),
@@ -176,7 +176,7 @@ async def test_the_type_of_a_payload_counts_also_where_the_wait_has_a_default() 
     disk = MemoryStore()
     async with Engine(WrappedStore(disk)) as engine:
         run = await engine.start(waiting(type=int, default=3), 1, run_id=RUN)
-        await until(lambda: run._seat.live.snapshot.waits)
+        await until(lambda: run._followers.run.snapshot.waits)
         (found,) = (await engine.check(waiting(type=str, default=3)))[RUN]
         assert str(found.change) == "node 'w': payload was 'int' and is 'str'"
 
@@ -229,7 +229,7 @@ async def test_a_retrying_frame_is_renamed_between_its_tries() -> None:
 
     async with Engine(WrappedStore(disk)) as engine:
         run = await engine.start(flow("old"), 1, run_id=RUN)
-        await until(lambda: run._seat.live.snapshot.timers)
+        await until(lambda: run._followers.run.snapshot.timers)
     healthy.append(1)
     async with Engine(WrappedStore(disk)) as engine:
         engine.register(flow("new"))
@@ -286,7 +286,9 @@ async def test_an_agent_that_is_renamed_goes_on_and_old_events_tell_its_old_name
     async with Engine(WrappedStore(disk)) as engine:
         await engine.start(flow("old"), "weather?", run_id=RUN)
         await until(
-            lambda: any(token.node == "desk/old.look" for token in engine._runs.lives[RUN].snapshot.tokens.values())
+            lambda: any(
+                token.node == "desk/old.look" for token in engine._host.runs.active[RUN].snapshot.tokens.values()
+            )
         )
     gate.set()
     async with Engine(WrappedStore(disk)) as engine:
@@ -323,7 +325,7 @@ async def test_a_state_s_past_is_told_as_it_was() -> None:
 
     async with Engine(WrappedStore(disk)) as engine:
         run = await engine.start(flow(Log, 0), 1, run_id=RUN)
-        await until(lambda: run._seat.live.snapshot.waits)
+        await until(lambda: run._followers.run.snapshot.waits)
         found = await engine.difference(RUN, flow(Kept, 1))
         assert [str(one) for one in found if not one.safe] == [
             "the graph: state field 'gone' is gone: the run holds it"

@@ -124,7 +124,7 @@ async def test_a_step_out_of_order_stops_the_run_and_leaves_what_is_on_disk_whol
     async with Engine(store, durability=durability, deps=deps) as engine:
         run = await engine.start(then_waits("plain", beside=False), 1, run_id="r")
         await deps["runs"].wait()
-        live = engine._runs.current("r")
+        live = engine._host.runs.current("r")
         assert live is not None
         live.line.seq -= 1  # as if a step had been lost on the way
         go_on.set()

@@ -16,7 +16,7 @@ from test_ownership import Other, wait_until
 import beluga_graph
 import beluga_graph.storage.leases
 from beluga_graph import END, START, Engine, Graph, LeaseLost, RunBusy
-from beluga_graph.engine.takeover import free_lease
+from beluga_graph.engine.takeover import wait_free_lease
 from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.storage.keys import Keys
 from beluga_graph.storage.leases import Lease, Owner
@@ -116,14 +116,14 @@ async def test_after_a_pause_an_owner_looks_whether_its_lease_is_still_its_own(
             if taken:
                 engine.store.commit(Put(key, Lease(b"another", 2).encode(key)))
             if renewed == "before the look":  # by the thread that renews, say
-                engine._owner.renew()
+                engine._host.owner.renew()
 
         if taken:
             with pytest.raises(LeaseLost):
                 await engine.execute(stepping(sleep, seen), 1, run_id=RUN_ID)
         else:
             assert await engine.execute(stepping(sleep, seen), 1, run_id=RUN_ID) == 1
-            assert engine._owner.term is not None
+            assert engine._host.owner.term is not None
     assert seen == (["first"] if taken else ["first", "second"])
 
 
@@ -135,7 +135,7 @@ async def test_a_run_begins_nothing_after_a_pause_if_the_lease_cannot_be_renewed
 
         def sleep() -> None:
             pause.s += 3600
-            monkeypatch.setattr(engine._owner, "renew", refuse)
+            monkeypatch.setattr(engine._host.owner, "renew", refuse)
 
         with pytest.raises(StoreFull):
             await engine.execute(stepping(sleep, seen), 1, run_id=RUN_ID)
@@ -155,14 +155,14 @@ async def test_an_owner_that_renews_in_the_moment_in_which_it_is_found_dead_keep
         other.register(stepping(lambda: None, []))
 
         async def too_late(*args, **kwargs):
-            held = await free_lease(*args, **kwargs)
-            owner._owner.renew()
+            held = await wait_free_lease(*args, **kwargs)
+            owner._host.owner.renew()
             return held
 
         async def attack() -> None:
             pause.s += 3600
             with monkeypatch.context() as patched:
-                patched.setattr("beluga_graph.engine.admission.free_lease", too_late)
+                patched.setattr("beluga_graph.engine.admission.wait_free_lease", too_late)
                 with pytest.raises(RunBusy):
                     await other.resume(RUN_ID)
 
@@ -209,7 +209,7 @@ async def test_a_pause_in_the_middle_of_a_look_makes_another_look(
 ) -> None:
     pause, seen, key = Pause(monkeypatch), [], Keys(RUN_ID).lease
     async with Engine(tmp_path / "store", durability="batch") as engine:
-        scheduler = engine._scheduler
+        scheduler = engine._host.scheduler
         commit = scheduler.commit
 
         async def freeze_behind(live: ActiveRun, ops: list[Op]) -> None:

@@ -124,10 +124,10 @@ async def interrupted(limits: Limits, of_run: bool) -> None:
     while True:
         async with Engine(store) as engine:
             run = await engine.start(flow, 1, run_id="r", limits=limits if of_run else None)
-            live = engine._runs.current("r")
+            live = engine._host.runs.current("r")
             assert live is not None
-            engine._scheduler.decide(live, RunTakenOver(0))
-            engine._scheduler.fail_interrupted(live)
+            engine._host.scheduler.decide(live, RunTakenOver(0))
+            engine._host.scheduler.fail_interrupted(live)
             if live.snapshot.status == "failed":
                 await run.result()
 

@@ -10,6 +10,7 @@ import pytest
 from wrapped_store import RUN, WrappedStore, until
 
 import beluga_graph.engine.parking
+import beluga_graph.engine.store_poller
 from beluga_graph import (
     END,
     START,
@@ -36,7 +37,7 @@ HOUR = 3600
 
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beluga_graph.engine.parking, "_LOOK_S", 0.005)
+    monkeypatch.setattr(beluga_graph.engine.store_poller, "INTERVAL_S", 0.005)
 
 
 def asking(name: str = "asking") -> Workflow:
@@ -45,7 +46,7 @@ def asking(name: str = "asking") -> Workflow:
 
 async def parked(engine: Engine, count: int = 1) -> None:
     """Return once nothing is left of the engine's runs but their names."""
-    await until(lambda: not engine._runs.lives and len(engine._parking._mine) == count)
+    await until(lambda: not engine._host.runs.active and len(engine._host.parking._watched) == count)
 
 
 async def test_a_parked_run_leaves_no_task_no_live_run_and_no_lease() -> None:
@@ -55,7 +56,7 @@ async def test_a_parked_run_leaves_no_task_no_live_run_and_no_lease() -> None:
         run = await engine.start(asking(), 1, run_id=RUN)
         await parked(engine)
         assert len(asyncio.all_tasks()) == before
-        assert run._seat.live is None
+        assert run._followers.run is None
         async with Engine(disk) as other:  # it is free for whoever wants it
             other.register(asking())
             assert (await other.resume(RUN)).id == RUN
@@ -85,7 +86,7 @@ async def test_who_waits_here_is_told_when_the_run_goes_on_in_another_engine() -
         watching = asyncio.create_task(_collected(run))
         waiting = asyncio.create_task(run.result(60))
         await parked(here)
-        here._parking.disown(RUN)  # so that the other one is the quicker
+        here._host.parking.unwatch_run(RUN)  # so that the other one is the quicker
         there.register(asking())
         await there.resume(RUN)
         await there.signal(RUN, "go", "yes")
@@ -203,7 +204,7 @@ async def test_a_parked_run_is_cancelled_from_anywhere(where: str) -> None:
         run = await here.start(asking(), 1, run_id=RUN)
         await parked(here)
         if where == "nowhere":
-            here._parking.disown(RUN)
+            here._host.parking.unwatch_run(RUN)
         assert await (here if where == "here" else there).cancel(RUN) is RunStatus.cancelled
         assert await there.cancel(RUN) is RunStatus.cancelled
         with pytest.raises(RunCancelled):
@@ -248,7 +249,7 @@ async def test_closing_the_engine_tells_those_who_wait_and_leaves_the_run() -> N
     async with Engine(WrappedStore(disk)) as engine:
         engine.register(asking())
         (again,) = await engine.recover()
-        assert engine._runs.lives == {}, "a parked run is not loaded"
+        assert engine._host.runs.active == {}, "a parked run is not loaded"
         await again.signal("go", 1)
         assert await again.result(60) == ("after", 1)
 
@@ -342,7 +343,7 @@ async def test_a_thousand_unread_signals_do_not_slow_the_steps_of_their_run() ->
 async def test_who_begins_to_watch_in_the_very_moment_of_parking_sees_the_end() -> None:
     async with Engine() as engine:
         run = await engine.start(asking(), 1, run_id=RUN)
-        live = run._seat.live
+        live = run._followers.run
         assert live is not None
         await live.done  # it is let go of, and nobody has taken note of it yet
         watching = asyncio.create_task(_collected(run))
@@ -361,10 +362,10 @@ async def test_a_run_that_another_owner_had_when_it_was_due_is_woken_later(monke
         await parked(first)
         async with Engine(disk, clock=VirtualClock()) as other:
             other.register(flow)
-            monkeypatch.setattr(other._parking, "_park_idle", lambda: None)
+            monkeypatch.setattr(other._host.parking, "_park_idle", lambda: None)
             await other.resume(RUN)
             await clock.advance(HOUR)
-            await until(lambda: bool(first._parking._refused))
+            await until(lambda: bool(first._host.parking._refused))
         await clock.advance(1)  # the next try
         await until(lambda: disk.get(Keys(RUN).parked) is not None)
         await run.signal("go", 7)
@@ -378,8 +379,8 @@ async def test_a_run_that_was_resumed_while_it_was_being_woken_is_woken_again(mo
         run = await engine.start(flow, 1, run_id=RUN)
         await parked(engine)
         await engine.resume(RUN)
-        await engine._parking._wake(Keys(RUN).run, mine=False)  # it is here already
-        assert engine._parking._refused
+        await engine._host.parking._wake(Keys(RUN).run, watched=False)  # it is here already
+        assert engine._host.parking._refused
         await parked(engine)
         await run.signal("one", 1)
         await run.signal("two", 2)
@@ -391,7 +392,7 @@ async def test_a_run_that_a_busy_store_kept_from_being_woken_is_woken_later(monk
     async with Engine(MemoryStore()) as engine:
         await engine.start(asking(), 1, run_id=RUN)
         await parked(engine)
-        resume, tries = engine._runs.resume, []
+        resume, tries = engine._host.admission.resume, []
 
         async def busy_once(*args: Any, **kwargs: Any) -> Any:
             tries.append(1)
@@ -399,9 +400,9 @@ async def test_a_run_that_a_busy_store_kept_from_being_woken_is_woken_later(monk
                 raise StoreBusy("path", 5.0)
             return await resume(*args, **kwargs)
 
-        monkeypatch.setattr(engine._runs, "resume", busy_once)
+        monkeypatch.setattr(engine._host.admission, "resume", busy_once)
         await engine.signal(RUN, "go", 7)
-        await until(lambda: engine._runs.head(RUN).status == "completed")
+        await until(lambda: engine._host.runs.head(RUN).status == "completed")
 
 
 async def test_a_run_that_is_being_parked_when_its_stream_is_closed_stays_on_disk() -> None:
@@ -412,11 +413,11 @@ async def test_a_run_that_is_being_parked_when_its_stream_is_closed_stays_on_dis
         async for event in events:
             if event.type == "waiting":
                 break
-        live = engine._runs.lives[RUN]
-        engine._parking._park(live, min(live.snapshot.timers.values()))
+        live = engine._host.runs.active[RUN]
+        engine._host.parking._park(live, min(live.snapshot.timers.values()))
         await events.aclose()
-        assert not engine._parking._mine
+        assert not engine._host.parking._watched
         await clock.advance(2 * HOUR)
-        await engine._parking.woken()
-        assert not engine._runs.lives
+        await engine._host.parking.wait_woken()
+        assert not engine._host.runs.active
     assert not ran

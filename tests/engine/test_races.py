@@ -417,7 +417,7 @@ async def test_a_stream_that_is_cancelled_while_it_starts_leaves_no_run_going(sl
         with pytest.raises(asyncio.CancelledError):
             await using
         await engine.execute(chain(body, name="other"), 1)  # behind whatever was still on its way
-        assert (len(ran), engine._runs.lives) == (1, {})
+        assert (len(ran), engine._host.runs.active) == (1, {})
 
 
 async def test_a_node_that_cancels_its_own_task_stops_its_run_which_can_be_resumed() -> None:
@@ -455,7 +455,7 @@ async def test_a_store_that_fails_outside_of_a_commit_ends_the_run_with_its_erro
         run = await engine.start(waits(1), 1, run_id=RUN)
         store.is_gone = True
         await sender.signal(RUN, "s", 1)
-        await asyncio.wait_for(asyncio.shield(run._seat.live.done), 60)
+        await asyncio.wait_for(asyncio.shield(run._followers.run.done), 60)
         store.is_gone = False
         with pytest.raises(StoreFull, match="no address space"):
             await run.result(60)
@@ -511,7 +511,7 @@ async def test_what_comes_between_a_failure_and_its_commit_leaves_the_failure_to
     fails = asyncio.Event()
     async with Engine(MemoryStore(), deps=fails) as engine:
         run = await engine.start(failing(), 1, run_id=RUN)
-        scheduler = engine._scheduler
+        scheduler = engine._host.scheduler
         live, put, looks = scheduler.lives[RUN], scheduler.committer.put, []
 
         def put_beside(entry: Any, **_: Any) -> None:
@@ -525,7 +525,7 @@ async def test_what_comes_between_a_failure_and_its_commit_leaves_the_failure_to
             else:
                 keys = live.history.keys
                 engine.store.commit(Put(keys.cancel, b"\x01"), Put(keys.wakeup, b"ring"))
-                engine._parking._answer_bells()
+                engine._host.parking._answer_bells()
 
         monkeypatch.setattr(scheduler.committer, "put", put_beside)
         monkeypatch.setattr(scheduler.committer, "put", put_beside)

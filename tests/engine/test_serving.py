@@ -14,7 +14,8 @@ import serving_child
 from serving_child import served_flow
 from wrapped_store import WrappedStore, until
 
-import beluga_graph.engine.parking
+import beluga_graph.engine.serving
+import beluga_graph.engine.store_poller
 from beluga_graph import Engine, RunStatus, Workflow, sleep, step, wait_signal
 from beluga_graph.storage.keys import Keys
 from beluga_graph.testing import VirtualClock
@@ -67,7 +68,7 @@ async def test_a_process_that_serves_takes_up_what_others_left_and_what_is_sent_
 
 
 def _status(engine: Engine, run_id: str) -> str:
-    return engine._runs.head(run_id).status
+    return engine._host.runs.head(run_id).status
 
 
 async def test_a_process_that_is_killed_is_replaced_by_another_that_serves(tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ async def test_who_has_no_time_left_hands_back_what_is_under_way(tmp_path: Path)
 
 @pytest.fixture
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beluga_graph.engine.parking, "_LOOK_S", 0.005)
+    monkeypatch.setattr(beluga_graph.engine.store_poller, "INTERVAL_S", 0.005)
 
 
 @pytest.mark.usefixtures("quick_looks")
@@ -170,7 +171,7 @@ async def test_what_recover_cannot_begin_at_once_goes_on_by_and_by() -> None:
         engine.register(flow)
         recovery = await engine.recover(max_runs=2)
         assert len(recovery) == 10
-        assert len(engine._runs.lives) == 2
+        assert len(engine._host.runs.active) == 2
         gate.set()
         assert sorted([await run.result(60) for run in recovery]) == list(range(10))
 
@@ -181,13 +182,13 @@ async def test_due_timers_of_runs_that_nobody_has_are_fired_by_who_serves() -> N
     flow = Workflow("napping", sleep("nap", HOUR))
     async with Engine(WrappedStore(disk), clock=clock) as engine:
         await engine.start(flow, 5, run_id="r")
-        await until(lambda: not engine._runs.lives)
+        await until(lambda: not engine._host.runs.active)
     async with Engine(WrappedStore(disk), clock=clock) as server:
         server.register(flow)
         task = asyncio.create_task(server.serve())
         await asyncio.sleep(0.05)
         assert await server.status("r") is RunStatus.waiting
-        assert server._runs.lives == {}
+        assert server._host.runs.active == {}
         await clock.advance(HOUR)
         await until(lambda: _status(server, "r") == "completed")
         task.cancel()
@@ -200,7 +201,7 @@ async def test_runs_of_flows_that_the_server_does_not_know_are_left_alone() -> N
     disk, clock = MemoryStore(), VirtualClock()
     async with Engine(WrappedStore(disk), clock=clock) as engine:
         await engine.start(Workflow("other", sleep("nap", HOUR)), 5, run_id="r")
-        await until(lambda: not engine._runs.lives)
+        await until(lambda: not engine._host.runs.active)
     clock.set(clock.now_ms() + 2 * HOUR * 1000)
     async with Engine(WrappedStore(disk), clock=clock) as server:
         task = asyncio.create_task(server.serve())
@@ -231,12 +232,12 @@ async def test_what_waits_for_its_turn_is_not_begun_once_serving_is_told_to_stop
         server = asyncio.create_task(engine.serve(max_runs=1))
         await until(lambda: len(begun) == 1)
         os.kill(os.getpid(), signal.SIGTERM)
-        await until(lambda: not engine._parking.serving)
+        await until(lambda: not engine._host.parking.serving)
         gate.set()  # what is under way ends, and makes room
         await server
         await asyncio.sleep(0.05)
         assert len(begun) == 1
-        assert not engine._runs.lives
+        assert not engine._host.runs.active
 
 
 @pytest.mark.usefixtures("quick_looks")
@@ -257,7 +258,7 @@ async def test_a_damaged_lease_does_not_keep_other_runs_from_being_served() -> N
 
 @pytest.mark.usefixtures("quick_looks")
 async def test_serving_goes_on_after_a_passing_trouble_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beluga_graph.engine.parking, "_TRY_AGAIN_S", 0.01)
+    monkeypatch.setattr(beluga_graph.engine.serving, "_TRY_AGAIN_S", 0.01)
     disk, flow = MemoryStore(), Workflow("asking", wait_signal("go"))
     async with Engine(disk) as engine:
         await engine.start(flow, 1, run_id="r")
@@ -270,7 +271,7 @@ async def test_serving_goes_on_after_a_passing_trouble_of_the_store(monkeypatch:
     async with Engine(disk) as sender, Engine(disk) as engine:
         engine.register(flow)
         with monkeypatch.context() as trouble:
-            trouble.setattr(engine._parking, "_answer_bells", fails)
+            trouble.setattr(engine._host.parking, "_answer_bells", fails)
             server = asyncio.create_task(engine.serve())
             await until(lambda: failed)
         await sender.signal("r", "go", 7)

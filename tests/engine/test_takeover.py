@@ -105,7 +105,7 @@ async def test_a_run_that_went_on_while_it_was_read_is_read_again(read: str, sto
         else:
             plan = stepping(calls).plan()
             armed.append(True)
-            await engine._runs.resume(RUN, plan)
+            await engine._host.admission.resume(RUN, plan)
             run = await engine.resume(RUN)
         assert await run.result(60) == 1
         assert not armed

@@ -96,7 +96,7 @@ async def waiting(engine: Engine, width: int) -> None:
 @pytest.fixture
 def no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no look fall into what is counted: how many do is a matter of the machine's speed."""
-    monkeypatch.setattr("beluga_graph.engine.parking._LOOK_S", 3_600.0)
+    monkeypatch.setattr("beluga_graph.engine.store_poller.INTERVAL_S", 3_600.0)
 
 
 @pytest.mark.usefixtures("no_looks")
@@ -141,7 +141,7 @@ async def test_a_look_for_what_was_sent_reads_what_was_sent_and_not_all_that_is_
     answered = 5
     async with Engine(store) as engine, Engine(store) as other:
         await waiting(engine, width)
-        live = engine._runs.current("r")
+        live = engine._host.runs.current("r")
         assert live is not None
         questions = await engine.pending()
         store.reads.clear()
@@ -162,7 +162,7 @@ async def test_a_run_that_ends_leaves_no_ring_of_any_of_its_signals() -> None:
         for name in ("early", "late", "go"):
             await run.signal(name, 1)
         await run.result()
-        await engine._scheduler.committer.drained()
+        await engine._host.scheduler.committer.drained()
         assert list(store.scan(b"D")) == []
 
 
@@ -180,7 +180,7 @@ async def test_a_ring_that_an_earlier_release_has_left_is_looked_for_everywhere(
 
 
 async def _all_asked(engine: Engine) -> None:
-    while engine._runs.head("r").status != "waiting":  # noqa: ASYNC110 - nobody announces it
+    while engine._host.runs.head("r").status != "waiting":  # noqa: ASYNC110 - nobody announces it
         await asyncio.sleep(0)
 
 

@@ -31,7 +31,7 @@ from beluga_graph import (
     step,
     wait_signal,
 )
-from beluga_graph.engine.cancel import send
+from beluga_graph.engine.signals import send
 from beluga_graph.storage.keys import Keys
 from beluga_graph.testing import VirtualClock
 from stores import MemoryStore
@@ -404,11 +404,11 @@ async def test_a_signal_that_is_no_answer_does_no_harm() -> None:
     async with Engine() as engine:
         run = await engine.start(paying(Counted()), Order(amount=5), run_id=RUN)
         question = await only(engine)
-        head, name = engine._runs.head(RUN), f"approval:{question.id}"
+        head, name = engine._host.runs.head(RUN), f"approval:{question.id}"
         with pytest.raises(BadSignal, match="is the name of an answer"):
             await engine.signal(RUN, name, {"decision": "approve"})
-        await send(engine._scheduler, head, engine._flows.plan_of(head), name, ["approve"], known=True)
-        engine._parking.rung(engine._runs.current(RUN), RUN, name)
+        await send(engine._host.scheduler, head, engine._host.flows.plan_of(head), name, ["approve"], known=True)
+        engine._host.parking.on_signal(RUN, name)
         events = [event async for event in _until_asked_twice(run)]
         assert [event.error for event in events if event.type == "retry"] == [
             "the payload ['approve'] is no answer: it has a decision, and perhaps a value and a reason"

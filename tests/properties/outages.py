@@ -12,7 +12,7 @@ from graphs import Spec, build
 from simulation import RUN_ID, Crash, Disk, Tape, payload_of
 
 from beluga_graph import Context, Engine, Outcome, Run, RunConflict, RunNotFound
-from beluga_graph.engine.cancel import send
+from beluga_graph.engine.signals import send
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
 from beluga_graph.storage.keys import Keys
@@ -158,16 +158,16 @@ class Machine:
                 await run.signal(names[self.tape.choose(len(names))], 5)
 
     async def _signalled(self, run: Run) -> bool:
-        live = self.engine._runs.current(run.id)
+        live = self.engine._host.runs.current(run.id)
         for name in live.snapshot.waits if live is not None else ():
             position = live.snapshot.inbox.get(name, 0) if live is not None else 0
             if self.disk.store.get(Keys(run.id).signal(name, position)) is None:
                 payload = payload_of(name, position)
                 if is_answer(name):  # also before the question is on disk, which `Engine.answer` refuses
-                    head = self.engine._runs.head(run.id)
-                    plan = self.engine._flows.plan_or_shape(head)
-                    await send(self.engine._scheduler, head, plan, name, payload, known=True)
-                    self.engine._parking.rung(self.engine._runs.current(run.id), run.id, name)
+                    head = self.engine._host.runs.head(run.id)
+                    plan = self.engine._host.flows.plan_or_shape(head)
+                    await send(self.engine._host.scheduler, head, plan, name, payload, known=True)
+                    self.engine._host.parking.on_signal(run.id, name)
                 else:
                     await run.signal(name, payload)
                 return True

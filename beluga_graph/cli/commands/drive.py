@@ -107,7 +107,7 @@ async def _until_it_ends_or_waits(
     ending = asyncio.ensure_future(run.outcome())
     try:
         while not (await asyncio.wait({ending}, timeout=_POLL_S))[0]:
-            if (waits := await engine.waits(run.id)) is not None:
+            if (waits := await engine.inspector.waits(run.id)) is not None:
                 return waits
         return await ending
     finally:

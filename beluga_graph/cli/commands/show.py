@@ -49,7 +49,7 @@ def show(
     async def look(engine: beluga_graph.Engine) -> tuple[beluga_graph.RunInfo, beluga_graph.RunSnapshot, RunTree]:
         snapshot = await engine.snapshot(run)
         info = next(info for info in await engine.runs() if info.run_id == run)
-        return info, snapshot, await engine.tree(run, depth=depth, unfolded=unfolded)
+        return info, snapshot, await engine.inspector.tree(run, depth=depth, unfolded=unfolded)
 
     info, snapshot, tree = with_engine(store, look)
     if json:

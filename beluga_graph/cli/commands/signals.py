@@ -109,7 +109,7 @@ def signal(
         if loaded is not None:
             engine.register(loaded)
         await engine.signal(run, name, value)
-        shape = await engine.shape(run)
+        shape = await engine.inspector.shape(run)
         return {node.signal for node in shape.nodes.values() if node.signal is not None}
 
     awaited = with_engine(store, call)

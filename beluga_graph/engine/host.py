@@ -1,0 +1,262 @@
+"""The host: the parts of one engine, put together, and the verbs that its handles use."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from beluga_graph.clock import Clock, check_clock
+from beluga_graph.engine.admission import Admission
+from beluga_graph.engine.approvals import give_answer
+from beluga_graph.engine.cancel import Canceller
+from beluga_graph.engine.followers import Followers
+from beluga_graph.engine.following import FollowedRuns
+from beluga_graph.engine.fork import prepare_fork
+from beluga_graph.engine.parking import Parking
+from beluga_graph.engine.recovery import Recovery, recover
+from beluga_graph.engine.registry import RunRegistry
+from beluga_graph.engine.requests import StartRequest, check_signal
+from beluga_graph.engine.retention import Retention
+from beluga_graph.engine.run import Run
+from beluga_graph.engine.serving import Serving
+from beluga_graph.engine.signals import send
+from beluga_graph.engine.store_poller import StorePoller
+from beluga_graph.errors import GraphChanged
+from beluga_graph.execution.approval import Answer
+from beluga_graph.execution.attempt import ExecutionResources
+from beluga_graph.execution.thread_pool import DaemonPool
+from beluga_graph.inspection.flow_registry import FlowRegistry
+from beluga_graph.inspection.inspector import Inspector
+from beluga_graph.inspection.views import RunInfo, RunStatus
+from beluga_graph.kernel.triggers import RunForked
+from beluga_graph.plan import Compilable, Plan
+from beluga_graph.policy import Limits
+from beluga_graph.runtime.active_run import ActiveRun
+from beluga_graph.runtime.outbox_relay import Bus
+from beluga_graph.runtime.scheduler import Scheduler
+from beluga_graph.runtime.watcher import Watcher
+from beluga_graph.storage.keys import check_run_id
+from beluga_graph.storage.leases import Owner
+from beluga_graph.storage.pruning import cleared, pruned
+from beluga_graph.storage.records import RunRecord
+from beluga_graph.storage.run_log import History
+from stores.base import Durability, Store
+
+if TYPE_CHECKING:
+    from beluga_graph.draw.render import Theme
+
+__all__ = ["EngineHost"]
+
+
+class EngineHost:
+    """Builds the parts of one engine and closes them.
+
+    It implements `RunHost` for the engine's handles.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        durability: Durability,
+        bus: Bus | None,
+        clock: Clock | None,
+        deps: Any,
+        max_concurrency: int | None,
+        owns_store: bool,
+        is_transient: bool,
+    ) -> None:
+        """Build an engine on `store`.
+
+        With `owns_store`, `close` closes the store. With `is_transient`, runs that have ended are deleted after a
+        while.
+        """
+        self.store = store
+        self._owns_store = owns_store
+        self.flows = FlowRegistry(store)
+        self.inspector = Inspector(store, self.flows)
+        self._pool = DaemonPool()
+        self.owner = Owner(store)
+        resources = ExecutionResources(check_clock(clock), self._pool, deps)
+        self.scheduler = Scheduler(store, self.owner, durability, resources, max_concurrency)
+        self.scheduler.outbox.serve(bus, self.owner)
+        self.runs = RunRegistry(store, self.scheduler.lives)
+        self.poller = StorePoller()
+        self.admission = Admission(self.runs, self.scheduler, self.poller)
+        self.parking = Parking(self.runs, self.admission, self.scheduler, self.poller, self.flows.find)
+        self.followed = FollowedRuns(self.runs, self.poller, self.flows.plan_or_shape)
+        self.serving = Serving(self.runs, self.scheduler, self.parking, self.poller)
+        self.canceller = Canceller(self.runs, self.admission, self.scheduler, self.poller, self.flows.plan_or_shape)
+        self.retention = Retention(self.runs, self.scheduler) if is_transient else None
+        self._is_closed = False
+
+    async def close(self) -> None:
+        """Stop all tasks, commit the decided steps, and give every lease back. The runs stay in the store."""
+        self.runs.closed = True
+        self.poller.close()
+        await self.parking.close()
+        self.followed.close()
+        active = list(self.runs.active.values())
+        for run in active:
+            self.scheduler.halt(run)
+        for run in active:
+            await self.scheduler.rest(run)
+        if self._is_closed:
+            return
+        await self.runs.drain()
+        await self.scheduler.committer.drained()
+        await self.scheduler.outbox.close()
+        if self.retention is not None:
+            await self.retention.close()
+        self._is_closed = True
+        self.scheduler.committer.close()
+        self._pool.close()
+        self.owner.end()
+        if self._owns_store:
+            self.store.close()
+
+    def begin(self) -> None:
+        """Begin to publish messages that other engines left in the store. Raises `RunError` if the engine is closed."""
+        self.runs.check_open()
+        self.scheduler.outbox.begin()
+
+    def register(self, flow: Compilable) -> Plan:
+        """Remember the plan of a flow, and its classes for the bus. Raises `GraphError`."""
+        plan = self.flows.register(flow)
+        self.scheduler.outbox.learn(plan)
+        return plan
+
+    async def start(
+        self,
+        flow: Compilable,
+        value: Any,
+        *,
+        run_id: str | None,
+        context: Any,
+        session: str | None,
+        limits: Limits | None,
+        wait: bool,
+        watcher: Watcher | None = None,
+    ) -> tuple[ActiveRun, bool]:
+        """Start a run or continue the one with this id. Return it, and whether this call began to drive it."""
+        self.begin()
+        known = self.flows.find(getattr(flow, "name", ""))
+        plan = self.register(flow)
+        run_id = secrets.token_hex(16) if run_id is None else check_run_id(run_id)
+        await cleared(self.scheduler.committer, run_id)
+        try:
+            request = StartRequest(plan, value, context, limits, session)
+            return await self.admission.start(run_id, request, wait=wait, watcher=watcher)
+        except GraphChanged:  # the run goes on with the graph that is known
+            if known is not None:
+                self.flows.restore(known)
+            raise
+
+    async def resume(self, run_id: str, *, wait: bool, limits: Limits | None, rename: Mapping[str, str]) -> Run:
+        """Continue a run of a registered flow; see `Engine.resume`."""
+        self.begin()
+        plan = self._registered_plan(run_id)
+        overrides = limits.overrides() if limits is not None else None
+        renames = tuple(rename.items())
+        return self.handle(await self.admission.resume(run_id, plan, wait=wait, limits=overrides, renames=renames))
+
+    async def fork(
+        self, run_id: str, seq: int, new_id: str | None, update: Mapping[str, Any], replace: Mapping[str, Any]
+    ) -> Run:
+        """Start a new run from the state of another one; see `Engine.fork`."""
+        self.begin()
+        plan = self._registered_plan(run_id)
+        new_id = check_run_id(new_id) if new_id is not None else secrets.token_hex(16)
+        await cleared(self.scheduler.committer, new_id)
+        snapshot, history, ops = prepare_fork(self.store, plan, run_id, seq, new_id, update=update, replace=replace)
+        trigger = RunForked(self.scheduler.clock.now_ms(), run_id, seq)
+        return self.handle(await self.admission.fork(plan, (snapshot, history, ops, trigger)))
+
+    async def recover(self, max_runs: int | None) -> Recovery:
+        """Continue every unfinished run that has no live owner; see `Engine.recover`."""
+        self.begin()
+        self.parking.max_runs = max_runs
+        return await recover(
+            self.runs,
+            self.admission,
+            self.parking,
+            self.owner,
+            self.flows.plan_of,
+            lambda run_id: Run(self, self.runs.followers(run_id)),
+        )
+
+    async def serve(self, max_runs: int | None, grace_s: float) -> None:
+        """Drive every run that needs work until the process is asked to stop; see `Engine.serve`."""
+        self.begin()
+        self.parking.max_runs = max_runs
+        await self.serving.serve(grace_s)
+
+    async def prune(self, older_than_s: float, status: Collection[str], *, dry_run: bool) -> tuple[RunInfo, ...]:
+        """Delete the records of runs that have ended; see `Engine.prune`."""
+        self.begin()
+        now_ms = self.scheduler.clock.now_ms()
+        return await pruned(self.scheduler.committer, self.owner, older_than_s, status, now_ms=now_ms, dry_run=dry_run)
+
+    def handle(self, run: ActiveRun) -> Run:
+        """Return a handle on a run that this engine drives or has driven."""
+        return Run(self, self.runs.followers(run.run_id, run))
+
+    async def leave(self, run_id: str, watcher: Watcher, *, stop: bool) -> None:
+        """Detach the watcher of a stream that was closed. With `stop`, release the run, too."""
+        self.runs.followers(run_id).detach(watcher)
+        if stop:
+            self.parking.unwatch_run(run_id)
+            await self.parking.wait_woken()  # the run may be being woken
+        active = self.runs.current(run_id)
+        if active is not None:
+            active.detach(watcher)
+            if stop:
+                await self.scheduler.rest(active)
+                self.parking.unwatch_run(run_id)  # it may have been parked meanwhile
+
+    async def answer(self, run_id: str, question_id: str, answer: Answer) -> None:
+        """Answer a pending question; see `Engine.answer`."""
+        self.begin()
+        head, plan, known = self._recipient(run_id)
+        signal = await give_answer(self.scheduler, head, plan, question_id, answer, known=known)
+        self.parking.on_signal(run_id, signal)
+
+    # What handles use.
+
+    async def status(self, run_id: str) -> RunStatus:
+        """Return the stored status of a run."""
+        return await self.inspector.status(run_id)
+
+    async def signal(self, run_id: str, name: str, payload: Any = None) -> None:
+        """Send a signal to a run; see `Engine.signal`."""
+        self.begin()
+        check_signal(run_id, name)
+        head, plan, known = self._recipient(run_id)
+        await send(self.scheduler, head, plan, name, payload, known=known)
+        self.parking.on_signal(run_id, name)
+
+    async def cancel(self, run_id: str) -> RunStatus:
+        """End a run for good; see `Engine.cancel`."""
+        self.begin()
+        return RunStatus(await self.canceller.cancel(check_run_id(run_id)))
+
+    async def draw(self, run_id: str, *, depth: int | None = None, theme: Theme = "auto") -> str:
+        """Draw a run as an SVG document."""
+        return await self.inspector.draw(run_id, depth=depth, theme=theme)
+
+    async def wait_ended(self, followers: Followers) -> ActiveRun:
+        """Wait until a run has ended, here or elsewhere; return its final state."""
+        return await self.followed.wait_ended(followers)
+
+    def watch(self, followers: Followers, watcher: Watcher) -> tuple[Plan, History]:
+        """Show a watcher each step that is committed from now on. Return the plan and history of the earlier steps."""
+        return self.followed.watch(followers, watcher)
+
+    def _registered_plan(self, run_id: str) -> Plan:
+        return self.flows.plan_of(self.runs.head(check_run_id(run_id)))
+
+    def _recipient(self, run_id: str) -> tuple[RunRecord, Plan, bool]:
+        """Return a run that something is sent to, its plan, and whether the plan has the user's code."""
+        head = self.runs.head(check_run_id(run_id))
+        return head, self.flows.plan_or_shape(head), self.flows.find(head.flow) is not None

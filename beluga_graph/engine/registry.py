@@ -1,0 +1,141 @@
+"""The runs that one engine drives and the followers of their handles, by run id."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable
+
+from beluga_graph.engine.followers import Followers
+from beluga_graph.errors import RunError
+from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
+from beluga_graph.plan import Plan
+from beluga_graph.runtime.active_run import ActiveRun
+from beluga_graph.storage.leases import Lease
+from beluga_graph.storage.records import RunRecord
+from beluga_graph.storage.run_log import one_look, read_head, rebuild
+from stores.base import Store
+
+__all__ = ["RunRegistry"]
+
+
+class RunRegistry:
+    """Keeps the runs that this engine drives, and the followers of runs that have a handle in use.
+
+    Attributes:
+        active: The runs that are driven here, by id.
+        closed: Set by the engine when it closes. No run is begun afterwards.
+        on_added: Called when this engine begins to drive a run.
+        on_removed: Called with each run that this engine stops driving.
+    """
+
+    def __init__(self, store: Store, active: dict[str, ActiveRun]) -> None:
+        self.store = store
+        self.active = active
+        self.closed = False
+        self.on_added: list[Callable[[], None]] = []
+        self.on_removed: list[Callable[[ActiveRun], None]] = []
+        self._followers: weakref.WeakValueDictionary[str, Followers] = weakref.WeakValueDictionary()
+        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+
+    # Runs.
+
+    def head(self, run_id: str) -> RunRecord:
+        """Return the stored record of a run. Raises `RunNotFound`."""
+        return read_head(self.store, run_id)
+
+    def current(self, run_id: str) -> ActiveRun | None:
+        """Return the run if this engine drives it now."""
+        run = self.active.get(run_id)
+        return run if run is not None and not run.done.done() else None
+
+    async def wait_stable(self, run_id: str) -> ActiveRun | None:
+        """Return the run if this engine drives it and continues to; wait while it is ending or being released."""
+        while (run := self.current(run_id)) is not None:
+            if not run.resting and run.snapshot.status not in (COMPLETED, FAILED, CANCELLED):
+                return run
+            await asyncio.shield(run.done)
+        return None
+
+    def add(self, run: ActiveRun) -> None:
+        """Register a run that this engine drives from now on. It is removed when the run is done."""
+        self.active[run.run_id] = run
+        followers = self._followers.get(run.run_id)
+        if followers is not None:
+            followers.on_active(run)
+        for on_added in self.on_added:
+            on_added()
+        run.done.add_done_callback(lambda _: self._remove(run))
+
+    def _remove(self, run: ActiveRun) -> None:
+        if self.active.get(run.run_id) is run:
+            del self.active[run.run_id]
+        followers = self._followers.get(run.run_id)
+        if followers is not None and followers.run is run and run.parted:
+            followers.on_released()
+        for on_removed in self.on_removed:
+            on_removed(run)
+
+    # Followers.
+
+    def followers(self, run_id: str, run: ActiveRun | None = None) -> Followers:
+        """Return the followers of a run. `run` is its last known state if this engine does not drive it any more."""
+        found = self._followers.get(run_id)
+        if found is None:
+            found = self._followers[run_id] = Followers(run_id)
+        current = self.current(run_id)
+        if current is not None or run is not None:
+            found.run = current or run
+        return found
+
+    def is_held(self, run_id: str) -> bool:
+        """Return whether a handle of the run is in use, or this engine drives the run."""
+        return run_id in self._followers or run_id in self.active
+
+    def latest(self, followers: Followers, plan: Plan) -> ActiveRun | None:
+        """Return the run if this engine drives it, or its final state if it has ended.
+
+        Returns `None` for a run that continues elsewhere or is parked. `plan` decodes a run that this engine has not
+        seen yet.
+        """
+        current, known = self.current(followers.run_id), followers.run
+        if current is not None:
+            followers.run = current
+            return current
+        if known is not None and known.parted:  # it was released a moment ago
+            followers.on_released()
+            known = None
+        if known is not None:
+            if not known.done.done() or (known.snapshot.ended and known.error is None):
+                return known
+            plan = known.plan
+        elif self.head(followers.run_id).status not in (COMPLETED, FAILED, CANCELLED):
+            return None
+        with one_look(self.store, followers.run_id):
+            snapshot, history = rebuild(self.store, followers.run_id)
+            head = self.head(followers.run_id)
+        if known is not None and snapshot.seq <= known.committed:
+            return known
+        followers.run = ActiveRun(plan, snapshot, history, head, Lease(b"", 0))
+        followers.run.finish()
+        return followers.run
+
+    # Entry.
+
+    def check_open(self) -> None:
+        """Raise `RunError` if the engine is closed."""
+        if self.closed:
+            raise RunError("", "the engine is closed: make a new one on the same store")
+
+    def run_lock(self, run_id: str) -> asyncio.Lock:
+        """Return the lock that is held while a run is started, continued or taken over."""
+        lock = self._locks.get(run_id)
+        if lock is None:
+            lock = self._locks[run_id] = asyncio.Lock()
+        return lock
+
+    async def drain(self) -> None:
+        """Wait until no run is being admitted. Call it after `closed` is set: an admission then releases its run."""
+        for lock in list(self._locks.values()):
+            async with lock:
+                pass
