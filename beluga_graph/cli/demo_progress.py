@@ -1,19 +1,19 @@
-"""Progress: what a person sees of a demo run while it goes on; a bar on a terminal, plain lines elsewhere."""
+"""The progress of a demo run: a bar on a terminal, plain lines in a file or a pipe."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from beluga_graph import Event
 from beluga_graph.cli.terminal_text import one_line
 
-__all__ = ["Display", "Done", "Walked", "display_on", "ends_a_document"]
+__all__ = ["Counts", "Display"]
 
 _STAGES = {
     "ingest": "taking the list",
@@ -23,151 +23,78 @@ _STAGES = {
     "tighten": "summing up",
     "publish": "writing the report",
 }
-_READING = "reading"
-_LINES = 10  # about how many lines the reading of all documents takes where there is no bar
-
-
-def ends_a_document(event: Event) -> bool:
-    """Tell whether an event is the last of a document's branch."""
-    return event.type == "node_finished" and event.node in ("document", "unreadable")
+_LINES = 10  # about this many lines, without a bar, for the reading of all documents
 
 
 @dataclass(slots=True)
-class Done:
-    """How much of a run is on disk."""
+class Counts:
+    """Events of a run that are on disk, counted."""
 
     documents: int = 0
     nodes: int = 0
     retries: int = 0
     steps: int = 0
 
-    def see(self, event: Event) -> None:
-        """Count a stored event."""
-        self.documents += ends_a_document(event)
+    def add(self, event: Event) -> bool:
+        """Count an event; return whether it finished a document."""
+        is_document = event.type == "node_finished" and event.node in ("document", "unreadable")
+        self.documents += is_document
         self.nodes += event.type == "node_finished"
         self.retries += event.type == "retry"
         self.steps = max(self.steps, event.seq or 0)
+        return is_document
 
 
-class Walked:
-    """A run under way: what was done before this process, and what this process has done."""
+class Display:
+    """Shows a run in progress. Used as a context manager."""
 
-    def __init__(self, documents: int, before: Done) -> None:
-        self.documents = documents
+    def __init__(self, console: Console, documents: int, before: Counts) -> None:
         self.before = before
-        self.here = Done()
-        self.usage: dict[str, int] = {}  # of the whole run, once it has ended
-        self.stage = ""
-        self.stage_is_new = False
-
-    @property
-    def documents_done(self) -> int:
-        """Documents that are done, whoever did them."""
-        return self.before.documents + self.here.documents
-
-    def see(self, event: Event) -> None:
-        """Take an event in."""
-        self.here.see(event)
-        if event.type in ("node_started", "node_finished"):
-            stage = _STAGES.get(event.node, _READING)
-            self.stage_is_new, self.stage = stage != self.stage, stage
-        else:
-            self.stage_is_new = False
-
-
-class Display(Protocol):
-    """Shows a run under way. Used as a context."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-    def show(self, walked: Walked, event: Event) -> None:
-        """Show what an event has changed."""
-        ...
-
-
-def display_on(console: Console, documents: int) -> Display:
-    """Return the display that fits where the output goes."""
-    fancy = console.is_terminal and not console.is_dumb_terminal
-    return _Bar(console, documents) if fancy else _Lines(console)
-
-
-class _Bar:
-    """One line at the foot of the terminal."""
-
-    def __init__(self, console: Console, documents: int) -> None:
+        """Work of earlier processes."""
+        self.here = Counts()
+        """Work of this process."""
         self._console = console
-        self._progress = Progress(
+        self._documents = documents
+        self._stage = ""
+        self._has_bar = console.is_terminal and not console.is_dumb_terminal
+        self._bar = Progress(
             TextColumn("{task.description:<18}"),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TextColumn("documents, {task.fields[nodes]} nodes{task.fields[retries]}"),
             TimeElapsedColumn(),
             console=console,
+            disable=not self._has_bar,
         )
-        self._documents = documents
-        self._task: TaskID | None = None
+        self._task = self._bar.add_task("", total=documents, visible=False, nodes=0, retries="")
 
     def __enter__(self) -> Self:
-        self._progress.start()
-        # The bar hides the cursor, and a process that is killed would leave it hidden.
-        self._console.show_cursor()
+        self._bar.start()
+        if self._has_bar:  # the bar hides the cursor, and a killed process could not show it again
+            self._console.show_cursor()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._bar.stop()
 
-    def show(self, walked: Walked, event: Event) -> None:
-        """Move the bar; a retry gets a line of its own above it."""
-        nodes = walked.before.nodes + walked.here.nodes
-        retries = f", {walked.here.retries} retries" if walked.here.retries else ""
-        if self._task is None:
-            self._task = self._progress.add_task(walked.stage, total=self._documents, nodes=nodes, retries=retries)
-        self._progress.update(
-            self._task,
-            completed=walked.documents_done,
-            description=walked.stage,
-            nodes=nodes,
-            retries=retries,
-        )
+    def show(self, event: Event) -> None:
+        """Show the effect of an event."""
+        is_document = self.here.add(event)
+        done, nodes = self.before.documents + self.here.documents, self.before.nodes + self.here.nodes
+        if event.type in ("node_started", "node_finished"):
+            stage = _STAGES.get(event.node, "reading")
+            if stage != self._stage and not self._has_bar:
+                self._console.print(f"{stage} …")
+            self._stage = stage
+        if self._has_bar:
+            retries = f", {self.here.retries} retries" if self.here.retries else ""
+            self._bar.update(
+                self._task, completed=done, description=self._stage, visible=True, nodes=nodes, retries=retries
+            )
+        elif is_document and (done % max(1, self._documents // _LINES) == 0 or done == self._documents):
+            self._console.print(f"{done} of {self._documents} documents, {nodes} nodes finished")
         if event.type == "retry":
-            self._console.print(_retry(event))
-
-
-class _Lines:
-    """A line now and then, for files, pipes and terminals that cannot move the cursor."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
-
-    def show(self, walked: Walked, event: Event) -> None:
-        """Print what is worth a line."""
-        nodes = walked.before.nodes + walked.here.nodes
-        if walked.stage_is_new:
-            self._console.print(f"{walked.stage} …")
-        if ends_a_document(event):
-            every = max(1, walked.documents // _LINES)
-            if walked.documents_done % every == 0 or walked.documents_done == walked.documents:
-                self._console.print(f"{walked.documents_done} of {walked.documents} documents, {nodes} nodes finished")
-        if event.type == "retry":
-            self._console.print(_retry(event))
-
-
-def _retry(event: Event) -> Text:
-    return Text(
-        f"retry: {event.node}, attempt {event.attempt} failed: {one_line(event.error)}; "
-        f"again in {event.delay_s or 0:g} s"
-    )
+            failed = f"retry: {event.node}, attempt {event.attempt} failed: {one_line(event.error)}"
+            self._console.print(Text(f"{failed}; again in {event.delay_s or 0:g} s"))

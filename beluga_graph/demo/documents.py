@@ -1,57 +1,31 @@
-"""Documents: which files of a folder are read, and what a run is told of them."""
+"""The documents of a folder: the input of a run."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["CODE", "MARKER", "PROSE", "Document", "Job", "Listing", "Skipped", "Task", "list_documents"]
+__all__ = ["MARKER", "Document", "Job", "Listing", "list_documents"]
 
-PROSE = frozenset((".adoc", ".markdown", ".md", ".org", ".rst", ".tex", ".text", ".txt"))
-CODE = frozenset(
-    [
-        ".c",
-        ".cc",
-        ".cfg",
-        ".cpp",
-        ".css",
-        ".go",
-        ".h",
-        ".hpp",
-        ".ini",
-        ".java",
-        ".js",
-        ".jsx",
-        ".kt",
-        ".lua",
-        ".php",
-        ".pl",
-        ".py",
-        ".pyi",
-        ".rb",
-        ".rs",
-        ".scala",
-        ".sh",
-        ".sql",
-        ".swift",
-        ".toml",
-        ".ts",
-        ".tsx",
-        ".yaml",
-        ".yml",
-    ]
+_PROSE = frozenset([".adoc", ".markdown", ".md", ".org", ".rst", ".tex", ".text", ".txt"])
+_CODE = frozenset(
+    """
+    .c .cc .cfg .cpp .css .go .h .hpp .ini .java .js .jsx .kt .lua .php .pl .py .pyi .rb .rs .scala .sh .sql .swift
+    .toml .ts .tsx .yaml .yml
+    """.split()  # noqa: SIM905 - thirty suffixes read better as text
 )
-_NAMES_OF_PROSE = frozenset(("authors", "changelog", "changes", "copying", "license", "notice", "readme"))
-_FOLDERS_PASSED_OVER = frozenset(("__pycache__", "build", "dist", "node_modules", "site-packages", "venv"))
+_PROSE_WITHOUT_SUFFIX = frozenset(["authors", "changelog", "changes", "copying", "license", "notice", "readme"])
+_IGNORED_FOLDERS = frozenset(["__pycache__", "build", "dist", "node_modules", "site-packages", "venv"])
 
 MARKER = "<!-- Written by `beluga-graph demo`. -->"
-"""First line of every report: a report is never a document of a later run, and nothing else is overwritten."""
+"""First line of every report: reports are never read as documents, and no other file is overwritten."""
 
-BYTES_MAX = 1 << 20  # a larger file is data, more likely than a document
-DOCUMENTS_MAX = 2_000
+_BYTES_MAX = 1 << 20  # a larger file is probably data
+_DOCUMENTS_MAX = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,97 +44,69 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The input of a run: one folder's documents."""
+    """The input of a run: the documents of one folder."""
 
     folder: str
     documents: tuple[Document, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What one branch of the run is given."""
-
-    folder: str
-    document: Document
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A file that is no document, and why."""
-
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """What is in a folder now."""
+class Listing(NamedTuple):
+    """The documents of a folder, and the files that are none, each with the reason."""
 
     job: Job
-    skipped: tuple[Skipped, ...]
+    skipped: dict[str, str]
 
 
-def list_documents(folder: Path, *, without: Collection[Path] = ()) -> Listing:
+def list_documents(folder: Path) -> Listing:
     """Return the documents under a folder, sorted by path. Raises `OSError` if the folder cannot be read.
 
-    Hidden files and folders, links, caches and folders that hold a store are passed over; files that look
-    like documents and are not (binary, huge, no text) are told. `without` are files to leave out.
+    Ignores hidden files and folders, links, caches, stores and earlier reports. Other files that are not documents
+    (binary, huge, of an unknown kind) are listed as skipped.
     """
     root = folder.resolve()
-    os.scandir(root).close()  # a folder that cannot be read is an error here; one below it is passed over
-    left_out = {path.resolve() for path in without}
+    os.scandir(root).close()  # a folder that cannot be read is an error here; below, it is ignored
     documents: list[Document] = []
-    skipped: list[Skipped] = []
+    skipped: dict[str, str] = {}
     for path in sorted(_files(root), key=lambda path: path.relative_to(root).parts):
-        if path in left_out:
-            continue
-        found = _look(root, path)
-        if isinstance(found, Skipped):
-            skipped.append(found)
+        name = path.relative_to(root).as_posix()
+        found = _document(path, name)
+        if isinstance(found, str):
+            skipped[name] = found
         elif found is not None:
             documents.append(found)
-    skipped += [Skipped(document.path, _TOO_MANY) for document in documents[DOCUMENTS_MAX:]]
-    return Listing(Job(str(root), tuple(documents[:DOCUMENTS_MAX])), tuple(skipped))
-
-
-_TOO_MANY = f"more than {DOCUMENTS_MAX:,} documents"
+    skipped |= {document.path: f"more than {_DOCUMENTS_MAX:,} documents" for document in documents[_DOCUMENTS_MAX:]}
+    return Listing(Job(str(root), tuple(documents[:_DOCUMENTS_MAX])), skipped)
 
 
 def _files(root: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(root):
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and name not in _FOLDERS_PASSED_OVER and not name.endswith(".lmdb")
-        ]
+        folders[:] = [name for name in folders if name not in _IGNORED_FOLDERS and not name.endswith(".lmdb")]
+        folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             path = Path(folder, name)
             if not name.startswith(".") and not path.is_symlink() and path.is_file():
                 yield path
 
 
-def _look(root: Path, path: Path) -> Document | Skipped | None:
-    """Return the file as a document; why it is none; or nothing, for a report of an earlier run."""
-    shown = path.relative_to(root).as_posix()
-    if not shown.isprintable():
-        return Skipped(shown, "its name is no plain text")
-    suffix, stem = path.suffix.lower(), path.stem.lower()
-    kind = "code" if suffix in CODE else "prose"
-    if kind == "prose" and suffix not in PROSE and not (suffix == "" and stem in _NAMES_OF_PROSE):
-        return Skipped(shown, "not a kind of text that is known")
+def _document(path: Path, name: str) -> Document | str | None:
+    """Return the file as a document; or the reason why it is not one; or `None` for a report of an earlier run."""
+    if not name.isprintable():
+        return "its name is not plain text"
+    suffix = path.suffix.lower()
+    is_code = suffix in _CODE
+    if not (is_code or suffix in _PROSE or (not suffix and path.stem.lower() in _PROSE_WITHOUT_SUFFIX)):
+        return "not a known kind of text"
     try:
-        size = path.stat().st_size
-        if size > BYTES_MAX:
-            return Skipped(shown, f"huge: {size:,} bytes")
+        if (size := path.stat().st_size) > _BYTES_MAX:
+            return f"huge: {size:,} bytes"
         content = path.read_bytes()
+        content.decode()
     except OSError as error:
-        return Skipped(shown, f"cannot be read: {error.strerror}")
+        return f"cannot be read: {error.strerror}"
+    except UnicodeDecodeError:
+        return "binary" if b"\0" in content else "not UTF-8"
     if content.startswith(MARKER.encode()):
         return None
     if b"\0" in content:
-        return Skipped(shown, "binary")
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError:
-        return Skipped(shown, "not UTF-8")
-    return Document(shown, kind, len(content), sha256(content).hexdigest())
+        return "binary"
+    return Document(name, "code" if is_code else "prose", len(content), sha256(content).hexdigest())

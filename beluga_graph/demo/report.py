@@ -1,36 +1,24 @@
-"""The report: Markdown out of what a run found, and how it gets to its place on disk."""
+"""The report as Markdown, and its file."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from beluga_graph.demo.documents import MARKER
 from beluga_graph.demo.texts import minutes_of
+from beluga_graph.demo.values import Row
 
-__all__ = ["Report", "Row", "is_ours", "render", "write_report"]
+__all__ = ["Report", "is_ours", "render", "write_report"]
 
-_MEANS_SOMETHING = re.compile(r"([\\`*_\[\]<>|~&#])")
-_SHOWN = 40  # hosts or broken links; the rest is counted
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One document in the report's table."""
-
-    path: str
-    kind: str
-    title: str
-    headings: int
-    words: int
-    urls: int
-    relative: int
-    broken: int
+_MARKUP = re.compile(r"([\\`*_\[\]<>|~&#])")
+_LINES_MAX = 40  # of hosts or broken links; the rest is counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,48 +34,36 @@ class Report:
     """SHA-256 of the report, in hexadecimal."""
 
 
-def render(
-    *,
-    folder: str,
-    words: int,
-    sentences: int,
-    kinds: Mapping[str, int],
-    longest: tuple[int, str],
-    keywords: Sequence[str],
-    summary: Sequence[str],
-    summaries: Mapping[str, str],
-    rows: Sequence[Row],
-    telling: Mapping[str, Sequence[str]],
-    hosts: Sequence[str],
-    broken: Sequence[str],
-    unread: Sequence[str],
-    notes: Sequence[str],
-) -> str:
-    """Return the report. No time, no machine and no absolute path is in it: equal findings, equal bytes."""
-    shares = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items())) or "none"
+def render(folder: str, state: Any, summary: Iterable[str]) -> str:
+    """Return the report of a `Corpus`. It names no time, machine or absolute path: equal findings, equal bytes."""
+    kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(state.kinds.items())) or "none"
+    longest, path = state.longest
     parts = [
         MARKER,
-        f"# What is in {_shown(folder) or 'the root folder'}",
-        f"{len(rows)} documents ({shares}), {words:,} words in {sentences:,} sentences, "
-        f"{minutes_of(words):,} min to read."
-        + (f" The longest is {_shown(longest[1])} with {longest[0]:,} words." if longest[1] else ""),
+        f"# What is in {_escape(folder) or 'the root folder'}",
+        f"{len(state.rows)} documents ({kinds}), {state.words:,} words in {state.sentences:,} sentences, "
+        f"{minutes_of(state.words):,} min to read."
+        + (f" The longest is {_escape(path)} with {longest:,} words." if path else ""),
         "## In short",
-        _shown(" ".join(summary)) or "No sentence of the documents lends itself to a summary.",
-        "Keywords: " + (", ".join(keywords) or "none") + ".",
+        _escape(" ".join(summary)) or "No sentence of the documents lends itself to a summary.",
+        "Keywords: " + (", ".join(state.keywords) or "none") + ".",
         "## Documents",
         "| document | kind | title | headings | words | minutes | links | keywords |\n"
-        "|---|---|---|---:|---:|---:|---:|---|\n" + "\n".join(_line(row, telling.get(row.path, ())) for row in rows),
-        *_summaries(summaries),
-        *_section("Links that lead nowhere", broken),
-        *_section("Documents that could not be read", unread),
-        *_section("Hosts linked to", hosts),
-        *_section("How this came about", notes),
+        "|---|---|---|---:|---:|---:|---:|---|\n"
+        + "\n".join(_table_row(row, state.telling.get(row.path, ())) for row in state.rows),
     ]
+    if state.summaries:
+        lines = (f"- **{_escape(path)}**: {_escape(text)}" for path, text in sorted(state.summaries.items()))
+        parts += ["## In a sentence each", "\n".join(lines)]
+    parts += _section("Links that lead nowhere", state.broken)
+    parts += _section("Documents that could not be read", state.unread)
+    parts += _section("Hosts linked to", sorted(state.hosts))
+    parts += _section("How this came about", state.notes)
     return "\n\n".join(parts) + "\n"
 
 
 def write_report(path: Path, text: str, name: str) -> None:
-    """Put the report in its place, whole or not at all. `name` tells concurrent writers apart."""
+    """Write the report's file completely or not at all. Writers of different runs have different names."""
     content = text.encode()
     with contextlib.suppress(FileNotFoundError):
         if path.read_bytes() == content:
@@ -101,7 +77,7 @@ def write_report(path: Path, text: str, name: str) -> None:
 
 
 def is_ours(path: Path) -> bool:
-    """Tell whether a file may be written over: it is a report of the demo, or is not there. Raises `OSError`."""
+    """Return whether a file may be overwritten: it is a report, or does not exist. Raises `OSError`."""
     try:
         with path.open("rb") as file:
             return file.read(len(MARKER)) == MARKER.encode()
@@ -109,37 +85,21 @@ def is_ours(path: Path) -> bool:
         return True
 
 
-def _line(row: Row, terms: Sequence[str]) -> str:
-    links = str(row.urls + row.relative) + (f" ({row.broken} broken)" if row.broken else "")
-    cells = (
-        _shown(row.path),
-        row.kind,
-        _shown(row.title),
-        row.headings,
-        f"{row.words:,}",
-        minutes_of(row.words),
-        links,
-        ", ".join(terms),
-    )
-    return "| " + " | ".join(map(str, cells)) + " |"
+def _table_row(row: Row, terms: Sequence[str]) -> str:
+    links = f"{row.urls + row.relative}" + (f" ({row.broken} broken)" if row.broken else "")
+    facts = f"{row.headings} | {row.words:,} | {minutes_of(row.words)} | {links}"
+    return f"| {_escape(row.path)} | {row.kind} | {_escape(row.title)} | {facts} | {', '.join(terms)} |"
 
 
 def _section(heading: str, lines: Sequence[str]) -> list[str]:
     if not lines:
         return []
-    shown = [f"- {_shown(line)}" for line in lines[:_SHOWN]]
-    if len(lines) > _SHOWN:
-        shown.append(f"- and {len(lines) - _SHOWN:,} more")
+    shown = [f"- {_escape(line)}" for line in lines[:_LINES_MAX]]
+    if len(lines) > _LINES_MAX:
+        shown.append(f"- and {len(lines) - _LINES_MAX:,} more")
     return [f"## {heading}", "\n".join(shown)]
 
 
-def _summaries(summaries: Mapping[str, str]) -> list[str]:
-    if not summaries:
-        return []
-    lines = (f"- **{_shown(path)}**: {_shown(text)}" for path, text in sorted(summaries.items()))
-    return ["## In a sentence each", "\n".join(lines)]
-
-
-def _shown(text: str) -> str:
-    """Return text that Markdown takes literally."""
-    return _MEANS_SOMETHING.sub(r"\\\1", text)
+def _escape(text: str) -> str:
+    """Return text that Markdown shows literally."""
+    return _MARKUP.sub(r"\\\1", text)

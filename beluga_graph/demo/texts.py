@@ -1,6 +1,6 @@
-"""Texts: what can be read out of a document. Pure functions; the same text gives the same answer.
+"""Outlines, words, sentences, keywords and links of a text. Pure functions: equal texts give equal answers.
 
-Patterns are chosen to be linear in the length of the text: documents are whatever a folder holds.
+All patterns take time linear in the length of the text, because a folder may contain hostile files.
 """
 
 from __future__ import annotations
@@ -10,19 +10,8 @@ from collections import Counter
 from dataclasses import dataclass
 from math import log
 
-__all__ = [
-    "Outline",
-    "Sentence",
-    "candidate",
-    "code_outline",
-    "frequent",
-    "links_of",
-    "minutes_of",
-    "prose_outline",
-    "sentences_of",
-    "tf_idf",
-    "words_of",
-]
+__all__ = ["Outline", "Sentence", "candidate", "code_outline", "frequent", "links_of", "minutes_of", "prose_outline"]
+__all__ += ["sentences_of", "tf_idf", "words_of"]
 
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"'“(]?[A-Z])")
@@ -58,18 +47,18 @@ _STOPWORDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A sentence that may stand in a summary."""
+    """A sentence that a summary may contain."""
 
     text: str
     path: str
     words: int
     terms: tuple[str, ...]
-    """Its words that are no stopwords, each once, in order."""
+    """Its words without stopwords, the most frequent first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What a text is made of."""
+    """The structure of a text."""
 
     title: str
     headings: tuple[str, ...]
@@ -77,7 +66,7 @@ class Outline:
 
 
 def prose_outline(text: str, fallback: str) -> Outline:
-    """Return the outline of Markdown, reStructuredText or plain text; blocks of code are left out."""
+    """Return the outline of Markdown, reStructuredText or plain text, without its blocks of code."""
     headings: list[str] = []
     blocks: list[list[str]] = [[]]
     fenced = False
@@ -101,7 +90,7 @@ def prose_outline(text: str, fallback: str) -> Outline:
 
 
 def code_outline(text: str, fallback: str) -> Outline:
-    """Return the outline of source code: what it defines, and its docstrings and comments as paragraphs."""
+    """Return the outline of source code: its definitions as headings, docstrings and comments as paragraphs."""
     names = [match[1] for line in text.splitlines() if (match := _DEFINED.match(line))]
     blocks: list[list[str]] = [
         block.splitlines() for match in _QUOTED.finditer(text) for block in (match[1] or match[2] or "").split("\n\n")
@@ -144,13 +133,13 @@ def minutes_of(words: int) -> int:
 
 
 def frequent(words: list[str], most: int) -> dict[str, int]:
-    """Return the most frequent words that say something, with their counts; ties by alphabet."""
+    """Return the most frequent words and their counts, without stopwords; ties in alphabetical order."""
     counts = Counter(word for word in words if len(word) > 2 and word not in _STOPWORDS)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:most])
 
 
 def candidate(sentence: str, path: str) -> Sentence | None:
-    """Return a sentence as one for a summary; `None` if it is a fragment, a list or a monster."""
+    """Return a sentence that a summary may contain; `None` for a fragment, a list or an overlong sentence."""
     words = words_of(sentence)
     if not 8 <= len(words) <= 40 or not sentence[:1].isupper() or sentence[-1] not in ".!?":
         return None
@@ -165,7 +154,7 @@ def links_of(text: str) -> tuple[list[str], list[str]]:
 
 
 def tf_idf(terms: dict[str, int], in_documents: dict[str, int], documents: int) -> dict[str, float]:
-    """Return how much each term tells a document from the others, the most telling first; ties by alphabet."""
+    """Return how well each term distinguishes a document, the best first; ties in alphabetical order."""
     total = sum(terms.values()) or 1
     weights = {
         term: round(count / total * log((1 + documents) / in_documents.get(term, 1)), 9)

@@ -1,4 +1,4 @@
-"""What the nodes of the pipeline hand on, and the state in which it adds up."""
+"""The values that nodes of the pipeline pass on, and the state that they update."""
 
 from __future__ import annotations
 
@@ -10,42 +10,15 @@ from typing import Annotated
 from pydantic import BaseModel
 
 from beluga_graph import add, append, maximum, merge, union
-from beluga_graph.demo.documents import Task
-from beluga_graph.demo.report import Row
+from beluga_graph.demo.documents import Document
 from beluga_graph.demo.texts import Outline, Sentence
 
-__all__ = ["Corpus", "Counts", "Desk", "Draft", "Links", "Parsed", "Read", "Source", "Terms"]
-
-
-def tally(current: dict[str, int], update: dict[str, int]) -> dict[str, int]:
-    """Add up counts by key: a reducer of the demo's own."""
-    return dict(Counter(current) + Counter(update))
-
-
-class Corpus(BaseModel):
-    """The state: what the branches find out adds up here, each field in its own way."""
-
-    documents: Annotated[int, add] = 0
-    words: Annotated[int, add] = 0
-    sentences: Annotated[int, add] = 0
-    kinds: Annotated[dict[str, int], tally] = {}
-    in_documents: Annotated[dict[str, int], tally] = {}  # term -> how many documents have it
-    longest: Annotated[tuple[int, str], maximum] = (0, "")
-    hosts: Annotated[set[str], union] = set()
-    broken: Annotated[list[str], append] = []
-    unread: Annotated[list[str], append] = []
-    rows: Annotated[list[Row], append] = []
-    telling: Annotated[dict[str, list[str]], merge] = {}  # path -> its keywords by tf-idf
-    keywords: list[str] = []  # of the corpus
-    turns: Annotated[int, add] = 0
-    notes: Annotated[list[str], append] = []
-    summaries: Annotated[dict[str, str], merge] = {}  # path -> what an agent says of it
-    report: str = ""
+__all__ = ["Corpus", "Desk", "Draft", "Parsed", "Row", "Source", "Terms"]
 
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What this process lends to a run. Nothing of it is stored."""
+    """The dependencies of a run in this process. They are not stored."""
 
     report: Path
     pause_s: float = 0.0
@@ -54,62 +27,49 @@ class Desk:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A document that was read."""
+    """A document and its text."""
 
-    task: Task
+    document: Document
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A document whose structure is known."""
+    """A document and its structure."""
 
-    task: Task
+    document: Document
     outline: Outline
-    links: tuple[list[str], list[str]]
-    """URLs, and relative targets."""
+    urls: list[str]
+    targets: list[str]
+    """Targets of relative links."""
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """What a document is, and how long."""
+class Terms:
+    """The subject of a document: its frequent words, and sentences that contain many of them."""
+
+    path: str
+    counts: dict[str, int]
+    candidates: tuple[Sentence, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One document in the report's table."""
 
     path: str
     kind: str
     title: str
     headings: int
     words: int
-    sentences: int
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a document is about."""
-
-    counts: dict[str, int]
-    candidates: tuple[Sentence, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Links:
-    """Where a document leads."""
-
-    urls: int
-    relative: int
-    broken: int
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """What one branch found out."""
-
-    path: str
-    terms: Terms
+    urls: int = 0
+    relative: int = 0
+    broken: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A summary on its way. `chosen` and `left` are sentences, the best first."""
+    """A summary in progress. `chosen` and `left` are sentences, the best first."""
 
     chosen: tuple[Sentence, ...]
     left: tuple[Sentence, ...]
@@ -123,5 +83,31 @@ class Draft:
 
     @property
     def covered(self) -> set[str]:
-        """The corpus's keywords that the summary mentions."""
+        """Keywords of the corpus that the summary mentions."""
         return {term for sentence in self.chosen for term in sentence.terms} & set(self.keywords)
+
+
+def add_counts(current: dict[str, int], update: dict[str, int]) -> dict[str, int]:
+    """Add up counts by key: a custom reducer."""
+    return dict(Counter(current) + Counter(update))
+
+
+class Corpus(BaseModel):
+    """The state: the findings of all branches, each field combined by its reducer."""
+
+    documents: Annotated[int, add] = 0
+    words: Annotated[int, add] = 0
+    sentences: Annotated[int, add] = 0
+    kinds: Annotated[dict[str, int], add_counts] = {}
+    in_documents: Annotated[dict[str, int], add_counts] = {}  # term -> number of documents that contain it
+    longest: Annotated[tuple[int, str], maximum] = (0, "")
+    hosts: Annotated[set[str], union] = set()
+    broken: Annotated[list[str], append] = []
+    unread: Annotated[list[str], append] = []
+    rows: Annotated[list[Row], append] = []
+    telling: Annotated[dict[str, list[str]], merge] = {}  # path -> the document's keywords by tf-idf
+    keywords: list[str] = []  # of the corpus
+    turns: Annotated[int, add] = 0
+    notes: Annotated[list[str], append] = []
+    summaries: Annotated[dict[str, str], merge] = {}  # path -> an agent's sentence
+    report: str = ""

@@ -65,7 +65,7 @@ def test_what_is_no_document_is_skipped_and_told(place: Place) -> None:
     assert "skipped: binary.txt (binary)" in output
     assert "skipped: huge.txt (huge: 1,500,000 bytes)" in output
     assert "skipped: latin.txt (not UTF-8)" in output
-    assert "skipped: picture.png (not a kind of text that is known)" in output
+    assert "skipped: picture.png (not a known kind of text)" in output
     assert "hidden" not in output.lower()
     assert "link.md" not in output
 
@@ -77,7 +77,7 @@ def test_a_finished_run_is_told_in_a_line_and_nothing_runs(place: Place) -> None
     assert again.exit_code == 0
     assert re.search(
         rf"run {run_id(first)} is finished: 9 documents, [\d,]+ words, \d+ steps; report {place.report}\n"
-        "nothing was run; the same command with --fresh starts anew\n",
+        "nothing was run; the same command with --fresh starts a new run\n",
         again.output,
     )
     assert invoke("history", run_id(first), "--store", place.store, "--json").output == steps
@@ -94,7 +94,7 @@ def test_a_report_that_is_gone_is_written_again_from_the_store(place: Place) -> 
 def test_a_report_that_somebody_changed_is_left_as_it_is(place: Place) -> None:
     place.demo()
     place.report.write_text(place.report.read_text() + "My own words.\n")
-    assert "is not its report any more, and is left as it is" in place.demo().output
+    assert "was changed since, and is left as it is" in place.demo().output
     assert place.report.read_text().endswith("My own words.\n")
 
 
@@ -192,7 +192,7 @@ def test_a_file_that_is_no_report_is_never_written_over(place: Place) -> None:
     place.report.write_text("My diary\n")
     result = place.demo()
     assert result.exit_code == 2
-    assert "is no report of this demo" in " ".join(result.output.split())
+    assert "is not a report of this demo" in " ".join(result.output.split())
     assert place.report.read_text() == "My diary\n"
     assert not place.store.exists()
 
