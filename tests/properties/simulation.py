@@ -203,6 +203,7 @@ class Simulation:
         self.prefixes: list[list[Stored]] = []  # what was on disk after each crash
         self._hands = ExecutionResources(SystemClock(), DaemonPool(), None)
         self.stopped: Callable[[Simulation], bool] = lambda _: False
+        self.seen_by_attempt: Callable[[Snapshot, str], Snapshot] = lambda run, _: run
 
     async def whole(self, value: Any) -> Snapshot:
         """Walk the run to where nothing is left to do, over every crash; return it as it is then."""
@@ -258,7 +259,8 @@ class Simulation:
         raise AssertionError(f"no end after {STEPS_MAX} steps")
 
     def _attempt(self, item: RunNode) -> Attempt:
-        return Attempt(self.plan, self.run, self.run.tokens[item.token], self.history, self._hands, None)
+        run = self.seen_by_attempt(self.run, item.token)
+        return Attempt(self.plan, run, run.tokens[item.token], self.history, self._hands, None)
 
     def _trigger(self, item: Work, ended: AttemptResult | None) -> Trigger:
         if ended is not None:
