@@ -286,7 +286,7 @@ class EventBus:
         for subscription in self._subscriptions:
             subscription.note()
         await asyncio.sleep(0)  # those that idle write down how far they have come
-        await self._log.committer.drained()
+        await self._log.committer.drain()
         handled = min((found.position for found in self._subscriptions), default=self._log.tail())
         return await self._log.prune(self._clock.now_ms() - round(older_than * 1000), handled)
 

@@ -90,7 +90,7 @@ class Log:
         """Return once all that was given to `append` is settled, and write no more."""
         if self._writer is not None:
             await asyncio.wait([self._writer])
-        await self.committer.drained()
+        await self.committer.drain()
         self.committer.close()
 
     async def _write(self) -> None:

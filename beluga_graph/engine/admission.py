@@ -130,7 +130,7 @@ class Admission:
             held = await wait_free_lease(self._runs, self._owner, self._poller, run_id, wait=wait)
             active = load(held)
             triggers = prepare(active, held)
-            if active.done.done():
+            if active.is_over:
                 return active, False
             if await self._take(active, held, triggers):  # else another owner was quicker
                 self._runs.add(active)
@@ -139,11 +139,12 @@ class Admission:
     def _inactive(
         self, plan: Plan, snapshot: Snapshot, history: History, head: RunRecord, held: FreeLease
     ) -> ActiveRun:
-        """Return a loaded run under the next epoch. It rests until its lease is taken, or is done if it has ended."""
-        active = ActiveRun(plan, snapshot, history, head, Lease(self._owner.id, held.lease.epoch + 1))
+        """Return a loaded run under the next epoch. It is halted until its lease is taken, or over if it has ended."""
+        lease = Lease(self._owner.id, held.lease.epoch + 1)
+        active = self._scheduler.activate(plan, snapshot, history, head, lease)
         if snapshot.ended:
             active.finish()
-        active.resting = True
+        active.halt()
         return active
 
     async def _begin_ownership(self) -> None:
@@ -174,10 +175,10 @@ class Admission:
     async def _begin(self, active: ActiveRun) -> None:
         """Begin a run's work, unless the engine was closed meanwhile."""
         if self._runs.closed:
-            await self._scheduler.rest(active)
+            await self._scheduler.halt(active)
             self._runs.check_open()
         try:
-            active.resting = False
+            active.drive()
             if self._store.get(active.history.keys.cancel) is not None:  # requested while no engine drove the run
                 self._scheduler.decide(active, CancelRequested(self._scheduler.clock.now_ms()))
             else:
@@ -234,9 +235,10 @@ class Admission:
             created_ms=now,
             updated_ms=now,
         )
-        active = ActiveRun(plan, snapshot, history, head, Lease(self._owner.id, 1))
+        active = self._scheduler.activate(plan, snapshot, history, head, Lease(self._owner.id, 1))
         active.term = self._owner.term
-        active.resting = resting
+        if resting:
+            active.halt()
         if watcher is not None:
             active.attach(watcher, began=True)
         shape: list[Op] = [] if plan.fingerprint in self._shapes else shape_op(self._store, plan.shape)
@@ -253,7 +255,7 @@ class Admission:
         self._runs.add(active)
         step = self._scheduler.decide(active, trigger, more=first)
         assert step is not None
-        await self._scheduler.settled(step)
+        await self._scheduler.wait_for(step)
         if active.error is not None:
             cause = active.error.__cause__
             if isinstance(cause, Conflict) and cause.key == keys.head:
@@ -261,7 +263,7 @@ class Admission:
             raise start_error(snapshot.run_id, active.error)
         self._shapes.add(plan.fingerprint)
         if self._runs.closed:
-            await self._scheduler.rest(active)
+            await self._scheduler.halt(active)
         return active
 
     # Continuing.
@@ -277,7 +279,7 @@ class Admission:
         )
         if is_acquired:
             await self._begin(active)
-        elif not active.done.done():  # this engine drives it
+        elif not active.is_over:  # this engine drives it
             _attach(active, how)
         return active, is_acquired
 
@@ -300,7 +302,7 @@ class Admission:
             raise RunConflict(active.run_id, "it has failed meanwhile: resume it to try again")
         if how.watcher is not None:
             active.attach(how.watcher)
-        if active.done.done():
+        if active.is_over:
             return []
         request, limits = how.request, how.limits
         if request is not None and request.limits is not None:

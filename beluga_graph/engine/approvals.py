@@ -10,7 +10,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from beluga_graph.engine.signals import send
 from beluga_graph.errors import RunConflict
 from beluga_graph.events import decode_value
 from beluga_graph.execution.approval import Answer, check_modified_value, why_not_pending
@@ -44,7 +43,7 @@ async def give_answer(
     signal = answer_signal(question)
     along = (Check(key, record), Delete(key))
     try:
-        await send(scheduler, head, plan, signal, answer.payload(), known=known, along=along)
+        await scheduler.inbox.send(head, plan, signal, answer.payload(), known=known, along=along)
     except Conflict as error:
         raise _conflict(store, head, question) from error
     return signal

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from beluga_graph.engine.admission import Admission
 from beluga_graph.engine.registry import RunRegistry
-from beluga_graph.engine.signals import ring
 from beluga_graph.engine.store_poller import StorePoller
 from beluga_graph.errors import RunBusy
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED
 from beluga_graph.kernel.triggers import CancelRequested
 from beluga_graph.plan import Plan
 from beluga_graph.runtime.scheduler import Scheduler
+from beluga_graph.runtime.signals import wakeup_op
 from beluga_graph.storage.keys import Keys
 from beluga_graph.storage.records import PRESENT, RunRecord
 from stores.base import Check, Conflict, Put
@@ -48,7 +48,7 @@ class Canceller:
                 continue
             step = self._scheduler.decide(active, CancelRequested(self._scheduler.clock.now_ms()))
             if step is not None:
-                await self._scheduler.settled(step)
+                await self._scheduler.wait_for(step)
             if active.error is not None:
                 raise active.error
             return self._runs.head(run_id).status
@@ -61,6 +61,6 @@ class Canceller:
             return
         # If the run was deleted meanwhile, the request must not reach a later run with the same id.
         unchanged = (Check(keys.head, record), Check(keys.cancel, None))
-        error = await self._scheduler.committer.commit([*unchanged, Put(keys.cancel, PRESENT), ring(keys.wakeup)])
+        error = await self._scheduler.committer.commit([*unchanged, Put(keys.cancel, PRESENT), wakeup_op(keys.wakeup)])
         if error is not None and not isinstance(error, Conflict):  # a conflict: it was requested before, or changed
             raise error

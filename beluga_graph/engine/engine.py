@@ -194,8 +194,8 @@ class Engine:
                 yield event
             await run.result()
         finally:
-            if watcher.live is not None:
-                await self._host.leave(watcher.live.run_id, watcher, stop=began or watcher.began)
+            if watcher.run_id is not None:
+                await self._host.leave(watcher.run_id, watcher, stop=began or watcher.began)
 
     async def resume(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from beluga_graph.runtime.active_run import ActiveRun
+from beluga_graph.runtime.active_run import RELEASED, ActiveRun
 from beluga_graph.runtime.watcher import Watcher
 
 __all__ = ["Followers"]
@@ -39,7 +39,7 @@ class Followers:
 
     def on_active(self, run: ActiveRun) -> None:
         """Attach the watchers to a run that this engine drives again. They first read the steps that they missed."""
-        if self.run is not None and self.run.parted:
+        if self.run is not None and self.run.state == RELEASED:
             self.on_released()
         for watcher in self.watchers:
             watcher.skip(run.committed)
@@ -50,10 +50,10 @@ class Followers:
     def on_released(self) -> None:
         """Keep the watchers of a run that was released and continues later or elsewhere."""
         if self.run is not None:
-            for watcher in self.run.watches:
+            for watcher in self.run.watchers:
                 watcher.since = self.run.committed
                 self.watchers.append(watcher)
-            self.run.watches.clear()
+            self.run.watchers.clear()
             self.run = None
 
     def notify(self, run: ActiveRun) -> None:
@@ -62,7 +62,7 @@ class Followers:
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        if run.done.done():
+        if run.is_over:
             self.close()
 
     def fail(self, error: Exception) -> None:

@@ -11,7 +11,7 @@ from beluga_graph.engine.store_poller import StorePoller
 from beluga_graph.errors import BelugaError, RunError
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
 from beluga_graph.plan import Plan
-from beluga_graph.runtime.active_run import ActiveRun
+from beluga_graph.runtime.active_run import RELEASED, ActiveRun
 from beluga_graph.runtime.watcher import Watcher
 from beluga_graph.storage.records import RunRecord
 from beluga_graph.storage.run_log import History, last_seq
@@ -40,7 +40,7 @@ class FollowedRuns:
             run = self._runs.latest(followers, plan)
             if run is not None:
                 await asyncio.shield(run.done)
-                if not run.parted:
+                if run.state != RELEASED:
                     return run
                 followers.on_released()
                 continue
@@ -116,7 +116,7 @@ class FollowedRuns:
 
     def _on_removed(self, run: ActiveRun) -> None:
         """Follow a run that was released and still has waiting followers."""
-        if run.parted:
+        if run.state == RELEASED:
             followers = self._runs.followers(run.run_id)
             if followers.is_waiting:
                 self.follow(followers)

@@ -16,11 +16,10 @@ from beluga_graph.engine.fork import prepare_fork
 from beluga_graph.engine.parking import Parking
 from beluga_graph.engine.recovery import Recovery, recover
 from beluga_graph.engine.registry import RunRegistry
-from beluga_graph.engine.requests import StartRequest, check_signal
+from beluga_graph.engine.requests import StartRequest
 from beluga_graph.engine.retention import Retention
 from beluga_graph.engine.run import Run
 from beluga_graph.engine.serving import Serving
-from beluga_graph.engine.signals import send
 from beluga_graph.engine.store_poller import StorePoller
 from beluga_graph.errors import GraphChanged
 from beluga_graph.execution.approval import Answer
@@ -99,13 +98,13 @@ class EngineHost:
         self.followed.close()
         active = list(self.runs.active.values())
         for run in active:
-            self.scheduler.halt(run)
+            self.scheduler.stop_work(run)
         for run in active:
-            await self.scheduler.rest(run)
+            await self.scheduler.halt(run)
         if self._is_closed:
             return
         await self.runs.drain()
-        await self.scheduler.committer.drained()
+        await self.scheduler.committer.drain()
         await self.scheduler.outbox.close()
         if self.retention is not None:
             await self.retention.close()
@@ -212,7 +211,7 @@ class EngineHost:
         if active is not None:
             active.detach(watcher)
             if stop:
-                await self.scheduler.rest(active)
+                await self.scheduler.halt(active)
                 self.parking.unwatch_run(run_id)  # it may have been parked meanwhile
 
     async def answer(self, run_id: str, question_id: str, answer: Answer) -> None:
@@ -231,9 +230,9 @@ class EngineHost:
     async def signal(self, run_id: str, name: str, payload: Any = None) -> None:
         """Send a signal to a run; see `Engine.signal`."""
         self.begin()
-        check_signal(run_id, name)
+        self.scheduler.inbox.check_name(run_id, name)
         head, plan, known = self._recipient(run_id)
-        await send(self.scheduler, head, plan, name, payload, known=known)
+        await self.scheduler.inbox.send(head, plan, name, payload, known=known)
         self.parking.on_signal(run_id, name)
 
     async def cancel(self, run_id: str) -> RunStatus:

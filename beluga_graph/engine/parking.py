@@ -24,12 +24,13 @@ from beluga_graph.errors import BelugaError, RunBusy
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING
 from beluga_graph.kernel.triggers import CancelRequested
 from beluga_graph.plan import Plan
-from beluga_graph.runtime.active_run import ActiveRun
+from beluga_graph.runtime.active_run import DRIVING, HALTED, RELEASED, ActiveRun
 from beluga_graph.runtime.scheduler import Scheduler
+from beluga_graph.storage.committer import Commit
 from beluga_graph.storage.keys import Keys, Prefix, run_of
 from beluga_graph.storage.records import RunRecord, encode_record
 from beluga_graph.storage.run_log import History
-from stores.base import Check, Conflict, Delete, Op, Put, StoreError
+from stores.base import Check, Conflict, Delete, Put, StoreError
 
 __all__ = ["NEVER_MS", "Parking"]
 
@@ -75,6 +76,7 @@ class Parking:
         self._queue: dict[bytes, None] = {}  # runs to wake, the oldest request first
         self._waking: dict[bytes, asyncio.Task[None]] = {}
         self._refused: dict[bytes, float] = {}  # runs that could not be woken, and when to try again
+        self._idle: dict[str, int] = {}  # the step at which a run was last seen with nothing to do
         self._closed = False
         runs.on_added.append(poller.start)
         runs.on_removed.append(self._on_removed)
@@ -99,7 +101,7 @@ class Parking:
     def on_signal(self, run_id: str, signal: str) -> None:
         """Deliver a signal that this engine has just accepted, without waiting for the next look at the store."""
         keys, active = Keys(run_id), self._runs.current(run_id)
-        if active is not None and not active.resting:
+        if active is not None and active.state != HALTED:
             bell = keys.signal_wakeup(signal)
             ring = self._store.get(bell)
             if ring is not None:
@@ -139,10 +141,10 @@ class Parking:
         """Park the runs that have had nothing to do since the last look."""
         for active in list(self._runs.active.values()):
             run = active.snapshot
-            if run.status != WAITING or active.done.done() or active.resting:
+            if run.status != WAITING or active.state != DRIVING:
                 continue
-            if active.idle != run.seq or active.committed != run.seq or active.hands:
-                active.idle = run.seq
+            if self._idle.get(active.run_id) != run.seq or active.committed != run.seq or active.tasks:
+                self._idle[active.run_id] = run.seq
                 continue
             due_ms = min(run.timers.values(), default=NEVER_MS)
             if due_ms > self._scheduler.clock.now_ms() + _SOON_MS:
@@ -151,24 +153,30 @@ class Parking:
     def _park(self, active: ActiveRun, due_ms: int) -> None:
         """Give the lease back, unless a signal or a cancel request for the run has arrived meanwhile."""
         run, keys = active.snapshot, active.history.keys
-        active.resting = True
+        active.halt()
         active.stop_work()
-        ops = [*active.freed(), Check(keys.cancel, None)]
+        ops = [*active.release_ops(), Check(keys.cancel, None)]
         ops += [Check(keys.signal(name, run.inbox.get(name, 0)), None) for name in run.waits]
         ops += [Delete(keys.open), Put(keys.parked, encode_record(keys.parked, due_ms))]
-        self._scheduler.committer.put(_ParkCommit(self, active, ops, due_ms))
+        park = Commit(
+            ops,
+            is_valid=lambda: active.error is None and not active.is_over,
+            on_committed=partial(self.on_parked, active, due_ms),
+            on_rejected=partial(self.on_park_rejected, active),
+        )
+        self._scheduler.committer.put(park)
 
     def on_parked(self, active: ActiveRun, due_ms: int) -> None:
         """Release a run whose lease was given back."""
-        active.part()
+        active.release()
         self.watch_run(active.history.keys.run, due_ms)
 
     def on_park_rejected(self, active: ActiveRun, error: Exception) -> None:
         """Wake a run again to which something was sent, or stop one that another owner has taken."""
         if not isinstance(error, Conflict):
-            self._scheduler.refused(active, error)
+            self._scheduler.on_rejected(active, error)
             return
-        self._scheduler.let_go(active)
+        self._scheduler.release_lease(active)
         self.watch_run(active.history.keys.run, 0)
 
     def _answer_bells(self) -> None:
@@ -181,7 +189,7 @@ class Parking:
             if active is None:
                 if self.serving or run in self._watched:
                     self.enqueue(run)
-            elif active.lease.owner and not active.resting and not active.done.done():  # it is not about to end
+            elif active.lease.owner and active.state == DRIVING:  # it is not about to end
                 self._silence(key, ring)
                 self._answer_bell(active, key)
 
@@ -308,31 +316,8 @@ class Parking:
 
     def _on_removed(self, active: ActiveRun) -> None:
         """Use the room that a run leaves."""
-        if not active.parted:
+        self._idle.pop(active.run_id, None)
+        if active.state != RELEASED:
             self._watched.pop(active.history.keys.run, None)
         if self._queue:
             asyncio.get_running_loop().call_soon(self.wake_next)
-
-
-class _ParkCommit:
-    """The commit in which a run is parked, after all of the run's steps."""
-
-    line = None
-    seq = 0
-
-    def __init__(self, parking: Parking, active: ActiveRun, ops: list[Op], due_ms: int) -> None:
-        self._parking, self._active, self._due_ms = parking, active, due_ms
-        self.ops = ops
-
-    @property
-    def alive(self) -> bool:
-        """Whether this engine still drives the run."""
-        return self._active.error is None and not self._active.done.done()
-
-    def released(self) -> None:
-        """The lease was given back."""
-        self._parking.on_parked(self._active, self._due_ms)
-
-    def refused(self, error: Exception) -> None:
-        """Something was sent to the run, or another owner has it."""
-        self._parking.on_park_rejected(self._active, error)

@@ -10,7 +10,7 @@ from beluga_graph.engine.followers import Followers
 from beluga_graph.errors import RunError
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
 from beluga_graph.plan import Plan
-from beluga_graph.runtime.active_run import ActiveRun
+from beluga_graph.runtime.active_run import HALTED, RELEASED, ActiveRun
 from beluga_graph.storage.leases import Lease
 from beluga_graph.storage.records import RunRecord
 from beluga_graph.storage.run_log import one_look, read_head, rebuild
@@ -47,12 +47,12 @@ class RunRegistry:
     def current(self, run_id: str) -> ActiveRun | None:
         """Return the run if this engine drives it now."""
         run = self.active.get(run_id)
-        return run if run is not None and not run.done.done() else None
+        return run if run is not None and not run.is_over else None
 
     async def wait_stable(self, run_id: str) -> ActiveRun | None:
         """Return the run if this engine drives it and continues to; wait while it is ending or being released."""
         while (run := self.current(run_id)) is not None:
-            if not run.resting and run.snapshot.status not in (COMPLETED, FAILED, CANCELLED):
+            if run.state != HALTED and run.snapshot.status not in (COMPLETED, FAILED, CANCELLED):
                 return run
             await asyncio.shield(run.done)
         return None
@@ -71,7 +71,7 @@ class RunRegistry:
         if self.active.get(run.run_id) is run:
             del self.active[run.run_id]
         followers = self._followers.get(run.run_id)
-        if followers is not None and followers.run is run and run.parted:
+        if followers is not None and followers.run is run and run.state == RELEASED:
             followers.on_released()
         for on_removed in self.on_removed:
             on_removed(run)
@@ -102,11 +102,11 @@ class RunRegistry:
         if current is not None:
             followers.run = current
             return current
-        if known is not None and known.parted:  # it was released a moment ago
+        if known is not None and known.state == RELEASED:  # it was released a moment ago
             followers.on_released()
             known = None
         if known is not None:
-            if not known.done.done() or (known.snapshot.ended and known.error is None):
+            if not known.is_over or (known.snapshot.ended and known.error is None):
                 return known
             plan = known.plan
         elif self.head(followers.run_id).status not in (COMPLETED, FAILED, CANCELLED):

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from beluga_graph.errors import BadSignal, RunConflict
-from beluga_graph.kernel.names import is_blank
-from beluga_graph.kernel.rules import is_answer
+from beluga_graph.errors import RunConflict
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.plan import Plan
 from beluga_graph.policy import Limits
 from beluga_graph.storage.records import RunRecord
 from beluga_graph.storage.run_log import History
 
-__all__ = ["StartRequest", "check_payload", "check_same", "check_signal", "encode_values"]
+__all__ = ["StartRequest", "check_same", "encode_values"]
 
 
 class StartRequest(NamedTuple):
@@ -40,28 +38,6 @@ def encode_values(
         if references[-1] is not encoded:
             blobs.append((references[-1], encoded))
     return references, blobs
-
-
-def check_signal(run_id: str, name: str) -> None:
-    """Raise `BadSignal` for an invalid name, and for the name of an answer, which only `Engine.answer` may send."""
-    if not isinstance(name, str) or is_blank(name):
-        raise BadSignal(run_id, f"{name!r:.100} is no name of a signal: give a text that can be seen")
-    if is_answer(name):
-        message = f"{name!r:.100} is the name of an answer: give it by engine.answer(…), to a question of pending()"
-        raise BadSignal(run_id, message)
-
-
-def check_payload(plan: Plan, run_id: str, signal: str, payload: Any) -> None:
-    """Raise `BadSignal` for a payload that does not fit the type that the plan's wait names, if it names one."""
-    expected = plan.waits.get(signal)
-    if expected is None:
-        return
-    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - only typed waits need it
-
-    try:
-        TypeAdapter(expected).validate_python(payload)
-    except ValidationError as error:
-        raise BadSignal(run_id, f"the payload of signal {signal!r} does not fit its wait: {error}") from error
 
 
 def check_same(head: RunRecord, snapshot: Snapshot, history: History, request: StartRequest | None) -> None:

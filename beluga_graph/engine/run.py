@@ -171,8 +171,8 @@ async def _read(
     seq, index = seen
     if seq >= until and index == _ALL:
         return
-    if watch.live is not None:  # its graph may differ from the one that it had when the watch began
-        plan, history = watch.live.plan, watch.live.history
+    if watch.source is not None:  # its graph may differ from the one that it had when the watch began
+        plan, history = watch.source
     pace = Pace()
     try:
         for event in read_events(plan, history, seq if index == _ALL else seq - 1, until):

@@ -50,14 +50,14 @@ class Serving:
 
     async def _release_all(self, grace_s: float) -> None:
         """Begin nothing more, give the attempts under way time to finish, and give every lease back."""
-        active = [run for run in self._runs.active.values() if not run.done.done()]
+        active = [run for run in self._runs.active.values() if not run.is_over]
         for run in active:
-            run.resting = True
-        tasks = [hand.task for run in active for hand in run.hands.values()]
+            run.halt()
+        tasks = [task.task for run in active for task in run.tasks.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=grace_s)
         for run in active:
-            await self._scheduler.rest(run)
+            await self._scheduler.halt(run)
 
     # What the poller calls.
 

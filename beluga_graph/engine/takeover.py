@@ -12,12 +12,12 @@ from beluga_graph.engine.registry import RunRegistry
 from beluga_graph.engine.store_poller import StorePoller
 from beluga_graph.errors import RunBusy, RunConflict, RunNotFound
 from beluga_graph.inspection.compatibility import adopted_renames, has_changed
+from beluga_graph.kernel.interruptions import count_interruptions
 from beluga_graph.kernel.snapshot import FAILED
 from beluga_graph.kernel.triggers import PlanAdopted, RunResumed, RunTakenOver, Trigger
 from beluga_graph.kernel.types import Renames
 from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.runtime.scheduler import Scheduler
-from beluga_graph.runtime.trials import counted
 from beluga_graph.storage.keys import Keys, Prefix
 from beluga_graph.storage.leases import Lease, Owner, is_held_elsewhere
 from beluga_graph.storage.records import PRESENT
@@ -67,7 +67,7 @@ def takeover_triggers(
     """Return the triggers that a take-over applies to a run. Raises `GraphChanged`, `BadRename`."""
     run = active.snapshot
     found: list[Trigger] = []
-    if held.lease.owner and run.status != FAILED and (counts := counted(active.plan.shape, run)):
+    if held.lease.owner and run.status != FAILED and (counts := count_interruptions(active.plan.shape, run)):
         found.append(RunTakenOver(now_ms, counts))
     renames = adopted_renames(run, active.plan, store, renames)
     if has_changed(run, active.plan, store, renames):
@@ -111,9 +111,9 @@ async def take(scheduler: Scheduler, active: ActiveRun, held: FreeLease, trigger
         step = scheduler.decide(active, trigger, more=ops)
         if step is not None:
             ops = []
-            await scheduler.settled(step)
+            await scheduler.wait_for(step)
     if ops:
         await scheduler.commit(active, ops)
     if held.lease.owner and triggers and active.error is None:
-        scheduler.fail_interrupted(active)
-        await scheduler.committer.drained()
+        active.walker.fail_interrupted()
+        await scheduler.committer.drain()

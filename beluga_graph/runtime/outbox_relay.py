@@ -97,7 +97,7 @@ class Outbox:
             return []
         return status_ops(live.history.keys, live.snapshot, live.plan.name, trigger, before, at, live.head.created_ms)
 
-    def released(self, ops: Sequence[Op]) -> None:
+    def on_committed(self, ops: Sequence[Op]) -> None:
         """A step is on disk: give away what it publishes."""
         if self.bus is not None and any(type(op) is Put and op.key[:1] == Prefix.OUTBOX for op in ops):
             self._ring()

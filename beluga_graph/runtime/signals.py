@@ -1,75 +1,161 @@
-"""Inboxes: signals that were accepted for runs, and how they reach the waits of those that are driven here."""
+"""The mailbox of signals: how a signal is checked, accepted into a run's inbox, and delivered to the run's waits.
+
+A sender checks the signal and stores it behind the last one of its name, wherever the run is driven. The same commit
+writes a wakeup record, so that the run's owner looks for the signal, or the engine that wakes the run. The owner
+delivers: the walker serves unread signals to the oldest waits, each once and in order.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import weakref
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from beluga_graph.kernel.triggers import SignalReceived
+from beluga_graph.clock import Clock
+from beluga_graph.errors import BadSignal, NotData, RunConflict
+from beluga_graph.kernel.names import is_blank
+from beluga_graph.kernel.rules import is_answer
+from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED
+from beluga_graph.plan import Plan
 from beluga_graph.runtime.active_run import ActiveRun
-from beluga_graph.storage.keys import Prefix
-from beluga_graph.storage.records import decode_record
+from beluga_graph.storage.committer import Committer
+from beluga_graph.storage.keys import Keys, Prefix, number_of
+from beluga_graph.storage.records import RunRecord, decode_record, encode_record
+from beluga_graph.storage.run_log import History
+from stores.base import Check, Conflict, Op, Put, Store
 
-if TYPE_CHECKING:
-    from beluga_graph.runtime.scheduler import Scheduler
-
-__all__ = ["Inbox"]
+__all__ = ["Inbox", "wakeup_op"]
 
 
 class Inbox:
-    """Serves unread signals to the oldest waits of their runs, each once and in order."""
+    """Sends signals to runs of one store, and delivers those for the runs that are driven here."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
-        self._scheduler = scheduler
-        self._serving = False
-        self._doors: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+    def __init__(
+        self, store: Store, committer: Committer, clock: Clock, abandon: Callable[[ActiveRun, Exception], None]
+    ) -> None:
+        self._store, self._committer, self._clock, self._abandon = store, committer, clock, abandon
+        self._is_serving = False
+        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
-    def door(self, run_id: str) -> asyncio.Lock:
-        """Return what lets the senders of this engine to one run in by turns, so that they keep their order."""
-        door = self._doors.get(run_id)
-        if door is None:
-            door = self._doors[run_id] = asyncio.Lock()
-        return door
+    # Sending.
+
+    @staticmethod
+    def check_name(run_id: str, name: str) -> None:
+        """Refuse a text that cannot name a signal, and the name of an answer: only `Engine.answer` gives those.
+
+        Raises `BadSignal`.
+        """
+        if not isinstance(name, str) or is_blank(name):
+            raise BadSignal(run_id, f"{name!r:.100} is no name of a signal: give a text that can be seen")
+        if is_answer(name):
+            message = f"{name!r:.100} is the name of an answer: give it by engine.answer(…), to a question of pending()"
+            raise BadSignal(run_id, message)
+
+    async def send(
+        self, head: RunRecord, plan: Plan, name: str, payload: Any, *, known: bool, along: Sequence[Op] = ()
+    ) -> None:
+        """Put a signal into a run's inbox, behind those of its name; on disk when this returns.
+
+        `known` says that `plan` has the user's code; `along` are operations that belong to the same commit. Raises
+        `RunConflict`, `BadSignal`, `NotData`, and `Conflict` if a check among `along` does not hold.
+        """
+        run_id = head.run_id
+        if head.status in (COMPLETED, CANCELLED):
+            raise RunConflict(run_id, f"it is {head.status}: a run that has ended takes no signal")
+        _check_payload(plan, run_id, name, payload)
+        history = History(self._store, run_id)
+        try:
+            encoded = plan.encode(payload)
+        except NotData as error:
+            if known:
+                raise
+            reason = f"{error.reason}; and make the flow known here by engine.register(flow) before you send"
+            raise NotData(error.path, error.type_name, error.shown, reason) from None
+        stored = history.put_away(encoded)
+        blobs = [] if stored is encoded else [(stored, encoded)]
+        more = [*history.blob_ops(blobs), *along]
+        async with self._lock(run_id):  # so that the senders of this engine keep their order
+            while not await self._accept(run_id, name, stored, more):
+                pass
+
+    async def _accept(self, run_id: str, name: str, stored: bytes, more: Sequence[Op]) -> bool:
+        """Put a signal behind the last one of its name; return `False` if another sender was quicker."""
+        keys = Keys(run_id)
+        record = self._store.get(keys.head)
+        if record is None or RunRecord.decode(keys.head, record).status in (COMPLETED, CANCELLED):
+            raise RunConflict(run_id, "it has ended meanwhile: a run that has ended takes no signal")
+        prefix = keys.signal(name, 0)[:-8]
+        last = next(iter(self._store.scan(prefix, reverse=True, limit=1)), None)
+        position = 0 if last is None else number_of(last[0]) + 1
+        key = keys.signal(name, position)
+        signal = encode_record(key, (name, stored, self._clock.now_ms()))
+        ops: list[Op] = [
+            Check(key, None),
+            Check(keys.head, record),
+            Put(key, signal),
+            wakeup_op(keys.signal_wakeup(name)),
+            *more,
+        ]
+        rejected = await self._committer.commit(ops)
+        if rejected is None:
+            return True
+        if isinstance(rejected, Conflict) and rejected.key in (key, keys.head):
+            return False  # another signal took the position, or the run's status changed
+        raise rejected
+
+    def _lock(self, run_id: str) -> asyncio.Lock:
+        lock = self._locks.get(run_id)
+        if lock is None:
+            lock = self._locks[run_id] = asyncio.Lock()
+        return lock
+
+    # Delivering.
 
     def look_for(self, live: ActiveRun, signal: str) -> None:
-        """Serve unread signals of a name to a run's waits. What cannot be read stops that run, and is told."""
-        if self._serving:  # from within a look: one after the other, or a thousand signals are a thousand frames
+        """Deliver unread signals of a name to a run's waits. A record that cannot be read stops only that run."""
+        if self._is_serving:  # called from within a delivery: a thousand signals must not be a thousand nested calls
             asyncio.get_running_loop().call_soon(self.look_for, live, signal)
             return
-        self._serving = True
+        self._is_serving = True
         try:
-            self.serve(live, signal)
+            live.walker.serve(signal)
         except Exception as error:  # noqa: BLE001 - only this run stops
-            self._scheduler.abandon(live, error)
+            self._abandon(live, error)
         finally:
-            self._serving = False
+            self._is_serving = False
 
-    def look_behind(self, live: ActiveRun, bell: bytes) -> None:
-        """Serve unread signals of the one name that a doorbell was rung for. What cannot be read stops that run."""
+    def look_behind(self, live: ActiveRun, wakeup: bytes) -> None:
+        """Deliver unread signals of the one name that a wakeup record is for."""
         try:
-            last = next(iter(self._scheduler.store.scan(Prefix.SIGNAL + bell[1:], reverse=True, limit=1)), None)
+            last = next(iter(self._store.scan(Prefix.SIGNAL + wakeup[1:], reverse=True, limit=1)), None)
             signal = decode_record(*last)[0] if last is not None else None
         except Exception as error:  # noqa: BLE001 - only this run stops
-            self._scheduler.abandon(live, error)
+            self._abandon(live, error)
             return
         if signal is not None:
             self.look_for(live, signal)
 
     def look_for_all(self, live: ActiveRun) -> None:
-        """Serve unread signals of every name that a run waits for: what a release before this one rang for."""
+        """Deliver unread signals of every name that a run waits for, as an earlier release asked by one wakeup."""
         for signal in list(live.snapshot.waits):
             self.look_for(live, signal)
 
-    def serve(self, live: ActiveRun, signal: str) -> None:
-        """Decide on each unread signal of a name that a wait is there for. Raises `DamagedRecord`."""
-        while signal in live.snapshot.waits and not live.resting and not live.done.done():
-            position = live.snapshot.inbox.get(signal, 0)
-            key = live.history.keys.signal(signal, position)
-            blob = self._scheduler.store.get(key)
-            if blob is None:
-                return
-            _, payload, _ = decode_record(key, blob)
-            now = self._scheduler.clock.now_ms()
-            if self._scheduler.decide(live, SignalReceived(signal, position, payload, now)) is None:
-                return
+
+def wakeup_op(key: bytes) -> Put:
+    """Return the write of a wakeup record: the run's owner, or the engine that wakes the run, looks at the run then."""
+    return Put(key, secrets.token_bytes(8))  # never the same twice: the engine deletes exactly the one that it saw
+
+
+def _check_payload(plan: Plan, run_id: str, signal: str, payload: Any) -> None:
+    """Refuse a payload that the wait for it would not take, as far as the plan knows. Raises `BadSignal`."""
+    wanted = plan.waits.get(signal)
+    if wanted is None:
+        return
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - only typed waits need it
+
+    try:
+        TypeAdapter(wanted).validate_python(payload)
+    except ValidationError as error:
+        raise BadSignal(run_id, f"the payload of signal {signal!r} does not fit its wait: {error}") from error

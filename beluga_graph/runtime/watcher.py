@@ -1,24 +1,22 @@
-"""A watch: what one watcher of a run has still to see. Its queue is bounded, whatever the watcher does.
+"""A watcher: the queue of events that one reader of a run has still to see. It is bounded, however slow the reader is.
 
-Stored events can be read again at any time, so a queue that is full leaves a gap for them, and the watcher reads
-the store there. Live events that find no room are lost: the gap counts them.
+Stored events can be read again at any time, so a full queue leaves a gap for them, and the reader reads the store
+there. Live events that find no room are lost. The gap counts them.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
 
 from beluga_graph.events import Event
-
-if TYPE_CHECKING:
-    from beluga_graph.runtime.active_run import ActiveRun
+from beluga_graph.plan import Plan
+from beluga_graph.storage.run_log import History
 
 __all__ = ["EVENTS_MOST", "STORED_MOST", "Gap", "Watcher"]
 
 EVENTS_MOST = 10_000  # in a queue, before live ones are lost
-STORED_MOST = 1_000  # in a queue; each holds what its node returned
+STORED_MOST = 1_000  # in a queue; each holds the output of its node
 
 
 class Gap:
@@ -32,18 +30,24 @@ class Gap:
 
 
 class Watcher:
-    """One watcher's queue of events."""
+    """One reader's queue of events."""
 
-    __slots__ = ("_closed", "_events", "_stored", "_waiter", "began", "live", "since")
+    __slots__ = ("_closed", "_events", "_stored", "_waiter", "began", "run_id", "since", "source")
 
     def __init__(self) -> None:
         self._events: deque[Event | Gap] = deque()
         self._stored = 0  # how many of them are stored events
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
-        self.since = 0  # what was committed before is read from the store instead
-        self.live: ActiveRun | None = None  # what it is attached to
-        self.began = False  # whether the run began with this watch
+        self.since = 0  # steps that were committed before are read from the store instead
+        self.run_id: str | None = None  # of the run that it is attached to
+        self.source: tuple[Plan, History] | None = None  # reads that run's stored events, by the graph that it runs
+        self.began = False  # whether the run began with this watcher
+
+    def attach(self, run_id: str, plan: Plan, history: History, *, since: int, began: bool) -> None:
+        """Watch a run from the step after `since` on."""
+        self.run_id, self.source = run_id, (plan, history)
+        self.since, self.began = since, began
 
     def put(self, event: Event) -> None:
         """Add an event, or leave it out if there is no room."""
@@ -67,16 +71,16 @@ class Watcher:
             self._wake()
 
     def open(self) -> None:
-        """Say that events will follow, also after a close: a take-over that was refused is tried again."""
+        """Expect more events, also after `close`: a take-over that was refused is tried again."""
         self._closed = False
 
     def close(self) -> None:
-        """Say that no event will follow."""
+        """Expect no more events: `get` returns `None` once the queue is empty."""
         self._closed = True
         self._wake()
 
     async def get(self) -> Event | Gap | None:
-        """Return the next event, or the gap that is there instead; `None` once there will be none."""
+        """Return the next event, or the gap in its place. Returns `None` when no event will follow."""
         while not self._events:
             if self._closed:
                 return None

@@ -12,12 +12,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Protocol
 
 from beluga_graph.errors import RunError
 from stores.base import Check, Conflict, Durability, Op, Put, Store, StoreError, StoreFull
 
-__all__ = ["Committer", "Entry", "Line"]
+__all__ = ["Commit", "Committer", "Entry", "Line"]
 
 BATCH_STEPS = 4096  # of one transaction
 BATCH_BYTES = 16 * 1024 * 1024
@@ -30,7 +31,7 @@ _SMALL = 64  # steps of a commit that takes about as long as its sync
 
 
 class Line:
-    """The steps of one run, in the order of their `seq`: the committer accepts only the next one."""
+    """The steps of one run, in the order of their `seq`. The committer accepts only the next one."""
 
     __slots__ = ("run_id", "seq")
 
@@ -39,7 +40,7 @@ class Line:
         self.seq = seq  # the last step that was put, or that was on disk before
 
     def accept(self, seq: int) -> None:
-        """Take note of a step that is put. Raises `RunError` for any but the next one: a gap could not be read."""
+        """Note a step that is put. Raises `RunError` for any but the next one: a gap could not be read back."""
         if seq != self.seq + 1:
             message = f"step {seq} was to be committed after step {self.seq}, a defect of the engine: resume the run"
             raise RunError(self.run_id, message)
@@ -47,7 +48,7 @@ class Line:
 
 
 class Entry(Protocol):
-    """What waits for a commit: operations that belong together, and what happens after."""
+    """Operations that are committed together or not at all, and the callbacks for both outcomes."""
 
     @property
     def line(self) -> Line | None:
@@ -65,17 +66,44 @@ class Entry(Protocol):
         ...
 
     @property
-    def alive(self) -> bool:
-        """Whether nothing before this entry was refused: only a prefix of a run's steps is ever committed."""
+    def is_valid(self) -> bool:
+        """Whether no entry that this one builds on was rejected: only a prefix of a run's steps is ever committed."""
         ...
 
-    def released(self) -> None:
-        """The commit is on disk."""
+    def on_committed(self) -> None:
+        """Called when the entry is on disk."""
         ...
 
-    def refused(self, error: Exception) -> None:
-        """Nothing of this entry was written, nor ever will be."""
+    def on_rejected(self, error: Exception) -> None:
+        """Called when nothing of the entry was written: it never will be."""
         ...
+
+
+class Commit:
+    """An entry that is not a step of a run, such as a lease that is taken or given back."""
+
+    __slots__ = ("_is_valid", "on_committed", "on_rejected", "ops")
+
+    line = None
+    seq = 0
+
+    def __init__(
+        self,
+        ops: Sequence[Op],
+        *,
+        is_valid: Callable[[], bool] | None = None,
+        on_committed: Callable[[], None] | None = None,
+        on_rejected: Callable[[Exception], None] | None = None,
+    ) -> None:
+        self.ops = ops
+        self._is_valid = is_valid
+        self.on_committed = on_committed or _do_nothing
+        self.on_rejected = on_rejected or _ignore
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the operations are still to be committed."""
+        return self._is_valid is None or self._is_valid()
 
 
 class Committer:
@@ -126,7 +154,7 @@ class Committer:
             apart = bool(self._queue) and (self._slow_count > _SLOW_MANY or self.store.shared)
         except Exception as error:  # noqa: BLE001 - the store is gone: everybody who waits is told
             while self._queue:
-                self._queue.popleft().refused(error)
+                self._queue.popleft().on_rejected(error)
             return
         if apart:
             self._writing = asyncio.get_running_loop().create_task(self._write_apart())
@@ -136,27 +164,28 @@ class Committer:
                 self._commit_one(self._queue.popleft())
                 continue
             batch, ops = self._batch()
-            self._settle(batch, self._timed(ops, len(batch)))
+            self._report(batch, self._timed(ops, len(batch)))
 
     async def commit(self, ops: Sequence[Op]) -> Exception | None:
-        """Commit operations that belong to no run that is driven here; return the error if they were refused."""
-        alone = _Alone(ops)
-        self.put(alone)
-        return await alone.settled
+        """Commit operations that belong to no run that is driven here; return the error if they were rejected."""
+        return await self._put_awaited(ops)
 
     async def commit_all(self, entries: Sequence[Sequence[Op]]) -> list[Exception | None]:
-        """Commit several, each for itself, in as few transactions as may be; return the error of each, as `commit`."""
-        waiting = [_Alone(ops) for ops in entries]
-        for alone in waiting:
-            self.put(alone)
-        return [await alone.settled for alone in waiting]
+        """Commit several entries in as few transactions as possible; return the error of each, as `commit` does."""
+        waiting = [self._put_awaited(ops) for ops in entries]
+        return [await settled for settled in waiting]
 
     def give(self, ops: Sequence[Op]) -> None:
-        """Commit operations that nobody waits for; if they are refused, nothing is lost."""
-        self.put(_Alone(ops))
+        """Commit operations without waiting. If they are rejected, nothing is lost."""
+        self.put(Commit(ops))
 
-    async def drained(self) -> None:
-        """Return when everything that is queued now is settled; what comes later is not waited for."""
+    def _put_awaited(self, ops: Sequence[Op]) -> asyncio.Future[Exception | None]:
+        settled: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        self.put(Commit(ops, on_committed=partial(_settle, settled), on_rejected=partial(_settle, settled)))
+        return settled
+
+    async def drain(self) -> None:
+        """Return when everything that is queued now is committed or rejected. Later entries are not waited for."""
         await self.commit(())
 
     def close(self) -> None:
@@ -171,7 +200,7 @@ class Committer:
         try:
             while self._queue:
                 batch, ops = self._batch()
-                self._settle(batch, await loop.run_in_executor(self._writer, self._timed, ops, len(batch)))
+                self._report(batch, await loop.run_in_executor(self._writer, self._timed, ops, len(batch)))
         finally:
             self._writing = None
 
@@ -203,26 +232,26 @@ class Committer:
             if batch and any(type(op) is Check and op.key in written for op in self._queue[0].ops):
                 break  # a store checks before it writes: this entry has to meet what the batch writes
             entry = self._queue.popleft()
-            if entry.alive:
+            if entry.is_valid:
                 if self._queue:
                     written.update(op.key for op in entry.ops if type(op) is not Check)
                 batch.append(entry)
                 ops += entry.ops
                 size += sum(len(op.value) for op in entry.ops if type(op) is Put)
             else:
-                entry.refused(_DROPPED)
+                entry.on_rejected(_DROPPED)
         return batch, ops
 
-    def _settle(self, batch: list[Entry], error: Exception | None) -> None:
+    def _report(self, batch: list[Entry], error: Exception | None) -> None:
         if error is None:
             for entry in batch:
-                entry.released()
+                entry.on_committed()
             return
         if isinstance(error, Conflict | StoreFull) and len(batch) > 1:
             self._one_by_one(batch)
             return
         for entry in batch:
-            entry.refused(error)
+            entry.on_rejected(error)
 
     def _one_by_one(self, batch: list[Entry]) -> None:
         """A check failed, or a write found no room: drop what it concerns, commit the others."""
@@ -230,36 +259,27 @@ class Committer:
             self._commit_one(entry)
 
     def _commit_one(self, entry: Entry) -> None:
-        if not entry.alive:
-            entry.refused(_DROPPED)
+        if not entry.is_valid:
+            entry.on_rejected(_DROPPED)
             return
         error = self._timed(entry.ops, 1)
         if error is None:
-            entry.released()
+            entry.on_committed()
         else:
-            entry.refused(error)
+            entry.on_rejected(error)
 
 
-class _Alone:
-    """An entry that nothing depends on."""
+def _do_nothing() -> None:
+    """Default `on_committed` callback."""
 
-    line = None
-    seq = 0
-    alive = True
 
-    def __init__(self, ops: Sequence[Op]) -> None:
-        self.ops = ops
-        self.settled: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+def _ignore(error: Exception) -> None:
+    """Default `on_rejected` callback."""
 
-    def released(self) -> None:
-        """It is on disk."""
-        if not self.settled.done():
-            self.settled.set_result(None)
 
-    def refused(self, error: Exception) -> None:
-        """It is not, and this is why."""
-        if not self.settled.done():
-            self.settled.set_result(error)
+def _settle(settled: asyncio.Future[Exception | None], error: Exception | None = None) -> None:
+    if not settled.done():  # the caller that waited may have been cancelled
+        settled.set_result(error)
 
 
 def _attempt(commit: Callable[..., None], ops: Sequence[Op]) -> Exception | None:

@@ -20,17 +20,17 @@ DURABILITIES: tuple[Durability, ...] = ("commit", "batch", "none")
 class Numbered:
     """A step of a run, as the committer sees it."""
 
-    alive = True
+    is_valid = True
 
     def __init__(self, line: Line, seq: int) -> None:
         self.line, self.seq = line, seq
         self.ops: Sequence[Op] = (Put(b"%s %d" % (line.run_id.encode(), seq), b""),)
         self.error: Exception | None = None
 
-    def released(self) -> None:
+    def on_committed(self) -> None:
         """Nothing waits for it."""
 
-    def refused(self, error: Exception) -> None:
+    def on_rejected(self, error: Exception) -> None:
         """Keep the error."""
         self.error = error
 
@@ -54,7 +54,7 @@ async def test_steps_of_a_run_out_of_their_order_are_refused(order: tuple[int, .
         else:
             with pytest.raises(RunError, match=f"run 'r': step {seq} was to be committed after step {line.seq}"):
                 committer.put(Numbered(line, seq), urgent=urgent, last=last)
-    await committer.drained()
+    await committer.drain()
     assert len(accepted) < 3
     assert stored(store) == [b"other %d" % place for place in (1, 2, 3)] + [b"r %d" % seq for seq in accepted]
 
@@ -64,7 +64,7 @@ async def test_a_step_is_not_accepted_twice() -> None:
     committer.put(Numbered(line, 1))
     with pytest.raises(RunError, match="step 1 was to be committed after step 1"):
         committer.put(Numbered(line, 1))
-    await committer.drained()
+    await committer.drain()
 
 
 def then_waits(kind: str, *, beside: bool) -> Graph:

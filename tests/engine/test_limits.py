@@ -127,7 +127,7 @@ async def interrupted(limits: Limits, of_run: bool) -> None:
             live = engine._host.runs.current("r")
             assert live is not None
             engine._host.scheduler.decide(live, RunTakenOver(0))
-            engine._host.scheduler.fail_interrupted(live)
+            live.walker.fail_interrupted()
             if live.snapshot.status == "failed":
                 await run.result()
 

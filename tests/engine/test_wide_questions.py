@@ -162,7 +162,7 @@ async def test_a_run_that_ends_leaves_no_ring_of_any_of_its_signals() -> None:
         for name in ("early", "late", "go"):
             await run.signal(name, 1)
         await run.result()
-        await engine._host.scheduler.committer.drained()
+        await engine._host.scheduler.committer.drain()
         assert list(store.scan(b"D")) == []
 
 

@@ -31,7 +31,6 @@ from beluga_graph import (
     step,
     wait_signal,
 )
-from beluga_graph.engine.signals import send
 from beluga_graph.storage.keys import Keys
 from beluga_graph.testing import VirtualClock
 from stores import MemoryStore
@@ -407,7 +406,7 @@ async def test_a_signal_that_is_no_answer_does_no_harm() -> None:
         head, name = engine._host.runs.head(RUN), f"approval:{question.id}"
         with pytest.raises(BadSignal, match="is the name of an answer"):
             await engine.signal(RUN, name, {"decision": "approve"})
-        await send(engine._host.scheduler, head, engine._host.flows.plan_of(head), name, ["approve"], known=True)
+        await engine._host.scheduler.inbox.send(head, engine._host.flows.plan_of(head), name, ["approve"], known=True)
         engine._host.parking.on_signal(RUN, name)
         events = [event async for event in _until_asked_twice(run)]
         assert [event.error for event in events if event.type == "retry"] == [

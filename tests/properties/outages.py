@@ -12,7 +12,6 @@ from graphs import Spec, build
 from simulation import RUN_ID, Crash, Disk, Tape, payload_of
 
 from beluga_graph import Context, Engine, Outcome, Run, RunConflict, RunNotFound
-from beluga_graph.engine.signals import send
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
 from beluga_graph.storage.keys import Keys
@@ -166,7 +165,7 @@ class Machine:
                 if is_answer(name):  # also before the question is on disk, which `Engine.answer` refuses
                     head = self.engine._host.runs.head(run.id)
                     plan = self.engine._host.flows.plan_or_shape(head)
-                    await send(self.engine._host.scheduler, head, plan, name, payload, known=True)
+                    await self.engine._host.scheduler.inbox.send(head, plan, name, payload, known=True)
                     self.engine._host.parking.on_signal(run.id, name)
                 else:
                     await run.signal(name, payload)

@@ -1,7 +1,7 @@
 """A driver of plans without an event loop of its own: it picks what happens next from a tape, and dies on schedule.
 
-It walks a plan with `advance`, `apply`, `changes` and `work`, makes attempts with the real executor and writes
-each step with the real history to a store in memory. A crash throws away everything but the store's content.
+It walks a plan with the walker of every driver, makes attempts with the real executor and writes each step with the
+real history to a store in memory. A crash throws away everything but the store's content.
 """
 
 from __future__ import annotations
@@ -23,20 +23,11 @@ from beluga_graph.execution.executor import run_attempt
 from beluga_graph.execution.result import AttemptResult
 from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.kernel.rules import is_answer
-from beluga_graph.kernel.snapshot import FAILED, RUN, Snapshot
-from beluga_graph.kernel.transition import advance
-from beluga_graph.kernel.triggers import (
-    ArmTimer,
-    RunNode,
-    RunStarted,
-    RunTakenOver,
-    SignalReceived,
-    TimerFired,
-    Trigger,
-    Work,
-)
-from beluga_graph.kernel.types import Patch
-from beluga_graph.kernel.work import WorkChange, diff_work, list_work
+from beluga_graph.kernel.snapshot import FAILED, RUN, Snapshot, Token
+from beluga_graph.kernel.triggers import ArmTimer, AwaitSignal, RunNode, RunStarted, RunTakenOver, Trigger, Work
+from beluga_graph.kernel.types import Patch, Value
+from beluga_graph.kernel.walker import Walker
+from beluga_graph.kernel.work import WorkChange, list_work
 from beluga_graph.plan import Plan
 from beluga_graph.storage.keys import Keys
 from beluga_graph.storage.records import decode_record
@@ -122,6 +113,7 @@ class Disk:
     commits: int = 0
     over: set[tuple[str, int]] = field(default_factory=set)  # token and attempt of each node step on disk
     finished: set[str] = field(default_factory=set)  # tokens whose node is committed
+    accepted: dict[str, int] = field(default_factory=dict)  # per signal name: how many are in the inbox
     executions: list[Execution] = field(default_factory=list)
     again: list[Execution] = field(default_factory=list)  # bodies called though their step was on disk
     _since: int = 0
@@ -186,20 +178,33 @@ class Observation:
 Observer = Callable[[Observation], None]
 
 
+@dataclass
+class Step:
+    """A step of a simulated run, before its commit."""
+
+    trigger: Trigger
+    patch: Patch
+    before: list[Work]
+    ops: list[Op]
+
+
+Origin = tuple[AttemptResult | None, Sequence[Op]]
+
+
 class Simulation:
-    """One run of a plan in one world."""
+    """One run of a plan in one world. It is the driver of its walker."""
 
     def __init__(self, plan: Plan, disk: Disk, tape: Tape, observer: Observer | None = None) -> None:
         self.plan = plan
         self.disk = disk
         self.tape = tape
         self.observer = observer
-        self.now = 1000
+        self.time = 1000
         self.run: Snapshot
         self.history: History
-        self.todo: dict[
-            Work, AttemptResult | None
-        ] = {}  # what the run must be doing; an attempt that ended is held back
+        self.walker: Walker[Origin, Step]
+        # Work that the run must be doing; the result of an attempt that ended and is held back.
+        self.todo: dict[Work, AttemptResult | None] = {}
         self.prefixes: list[list[Stored]] = []  # what was on disk after each crash
         self._hands = ExecutionResources(SystemClock(), DaemonPool(), None)
         self.stopped: Callable[[Simulation], bool] = lambda _: False
@@ -220,13 +225,18 @@ class Simulation:
                 return self.run
 
     def _create(self, value: Any) -> None:
-        run = self.run = Snapshot(
-            run_id=RUN_ID, plan=self.plan.fingerprint, started_ms=self.now, value=self.plan.codec.encode(value)
+        run = Snapshot(
+            run_id=RUN_ID, plan=self.plan.fingerprint, started_ms=self.time, value=self.plan.codec.encode(value)
         )
-        self.history = History(self.disk.store, RUN_ID)
-        self.todo = {}
+        self._walk(run, History(self.disk.store, RUN_ID))
         first = self.history.snapshot_ops(run, force=True)
-        self.decide(RunStarted(self.now), more=first)
+        self.decide(RunStarted(self.time), more=first)
+
+    def _walk(self, run: Snapshot, history: History) -> None:
+        """Begin a life with nothing to do."""
+        self.run, self.history = run, history
+        self.walker = Walker(self.plan.shape, run, self)
+        self.todo = {}
 
     def rebuild(self) -> bool:
         """Begin a new life with what is on disk; tell whether the run is."""
@@ -234,11 +244,11 @@ class Simulation:
             return False
         while True:
             self.prefixes.append(list(read_steps(self.disk.store, RUN_ID)))
-            self.run, self.history = rebuild(self.disk.store, RUN_ID)
-            self.todo = dict.fromkeys(list_work(self.plan.shape, self.run))
+            self._walk(*rebuild(self.disk.store, RUN_ID))
             try:
                 if self.run.status != FAILED and any(t.state == RUN for t in self.run.tokens.values()):
-                    self.decide(RunTakenOver(self.now))
+                    self.decide(RunTakenOver(self.time))
+                self.walker.begin(self.walker.fire_overdue())
             except Crash:
                 continue
             return True
@@ -249,60 +259,84 @@ class Simulation:
             if not self.todo or self.stopped(self):
                 return
             item = list(self.todo)[self.tape.choose(len(self.todo))]
-            ended = self.todo[item]
-            if ended is None and type(item) is RunNode:
-                ended = await run_attempt(self._attempt(item))
-                if self.tape.choose(3) == 2 and item in self.todo:
-                    self.todo[item] = ended  # it is done, and told later
-                    continue
-            self.decide(self._trigger(item, ended), ended)
+            if isinstance(item, ArmTimer):
+                self.time = max(self.time, item.due)
+                self.walker.fire_timer(item.timer, item.due)
+            elif isinstance(item, AwaitSignal):
+                self.disk.accepted[item.signal] = self.run.inbox.get(item.signal, 0) + 1
+                self.walker.serve(item.signal)
+            else:
+                await self._run(item)
         raise AssertionError(f"no end after {STEPS_MAX} steps")
+
+    async def _run(self, item: RunNode) -> None:
+        """Make an attempt, or decide on one that was made before."""
+        result = self.todo[item]
+        if result is None:
+            result = await run_attempt(self._attempt(item))
+            if self.tape.choose(3) == 2 and item in self.todo:
+                self.todo[item] = result  # it is done, and told later
+                return
+        self.decide(result.trigger._replace(at=self.time), result)
 
     def _attempt(self, item: RunNode) -> Attempt:
         run = self.seen_by_attempt(self.run, item.token)
         return Attempt(self.plan, run, run.tokens[item.token], self.history, self._hands, None)
 
-    def _trigger(self, item: Work, ended: AttemptResult | None) -> Trigger:
-        if ended is not None:
-            return ended.trigger._replace(at=self.now)
-        if isinstance(item, ArmTimer):
-            self.now = max(self.now, item.due)
-            return TimerFired(item.timer, item.due, self.now)
-        assert not isinstance(item, RunNode)
-        position = self.run.inbox.get(item.signal, 0)
-        value = self.plan.codec.encode(payload_of(item.signal, position))
-        return SignalReceived(item.signal, position, value, self.now)
-
-    def decide(self, trigger: Trigger, ended: AttemptResult | None = None, more: Sequence[Op] = ()) -> bool:
+    def decide(self, trigger: Trigger, result: AttemptResult | None = None, more: Sequence[Op] = ()) -> bool:
         """Let a trigger change the run and commit the step; tell whether it did."""
-        run, shape = self.run, self.plan.shape
-        self.now += 1
-        patch = advance(shape, run, trigger)
-        if not patch.ops:
-            return False
-        before = list_work(shape, run)
-        ops = [*more, *self.history.step_ops(run, trigger, patch, ended, self.now, 0)]
-        run.apply(patch)
-        ops += self.history.snapshot_ops(run)
-        change = diff_work(shape, run, patch)
+        return self.walker.decide(trigger, (result, more)) is not None
+
+    # What the walker asks of its driver.
+
+    @property
+    def is_halted(self) -> bool:
+        return False
+
+    def now(self) -> int:
+        return self.time
+
+    def write(self, trigger: Trigger, patch: Patch, origin: Origin | None) -> Step:
+        result, more = origin or (None, ())
+        self.time += 1
+        ops = [*more, *self.history.step_ops(self.run, trigger, patch, result, self.time, 0)]
+        return Step(trigger, patch, list_work(self.plan.shape, self.run), ops)
+
+    def commit(self, step: Step, change: WorkChange) -> None:
+        ops = [*step.ops, *self.history.snapshot_ops(self.run)]
         self.disk.commit(ops)
         self.history.committed(ops)
-        self._go_on(change)
+        self.walker.release(step, change)
         if self.observer is not None:
-            self.observer(Observation(self, trigger, patch, change, before))
-        return True
+            self.observer(Observation(self, step.trigger, step.patch, change, step.before))
 
-    def _go_on(self, change: WorkChange) -> None:
-        """Change what is to do as a live run does: by what the patch ended and began, never by looking at all."""
-        if change.whole:
-            self.todo = {}
-        ended = {("token", token) for token in change.tokens} | {("timer", timer) for timer in change.timers}
-        self.todo = {item: held for item, held in self.todo.items() if _name_of(item) not in ended}
-        self.todo.update(dict.fromkeys(change.new))
+    def run_node(self, token: Token, step: Step | None) -> None:
+        self.todo.setdefault(RunNode(token.name, token.attempt))
 
+    def stop_node(self, token: str, step: Step) -> None:
+        for item in list(self.todo):
+            if not isinstance(item, ArmTimer) and item.token == token:
+                del self.todo[item]
 
-def _name_of(item: Work) -> tuple[str, str]:
-    return ("timer", item.timer) if isinstance(item, ArmTimer) else ("token", item.token)
+    def arm(self, timer: str, due: int) -> None:
+        self.disarm(timer)
+        self.todo[ArmTimer(timer, due)] = None
+
+    def disarm(self, timer: str) -> None:
+        for item in list(self.todo):
+            if isinstance(item, ArmTimer) and item.timer == timer:
+                del self.todo[item]
+
+    def await_signal(self, token: str, signal: str) -> None:
+        self.todo.setdefault(AwaitSignal(token, signal))
+
+    def stop_all(self) -> None:
+        self.todo = {}
+
+    def read_signal(self, signal: str, position: int) -> Value | None:
+        if position >= self.disk.accepted.get(signal, 0):
+            return None
+        return self.plan.codec.encode(payload_of(signal, position))
 
 
 @dataclass(frozen=True)

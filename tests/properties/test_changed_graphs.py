@@ -48,9 +48,9 @@ def go_on(before: Simulation, plan: Plan, tape: list[int], renames: Renames = ()
     store = before.disk.store
     run, history = rebuild(store, RUN_ID)
     todo = list_work(before.plan.shape, run)
-    trigger = PlanAdopted(plan.fingerprint, before.now, renames)
+    trigger = PlanAdopted(plan.fingerprint, before.time, renames)
     patch = advance(plan.shape, run, trigger)
-    ops = history.step_ops(run, trigger, patch, None, before.now, 0)
+    ops = history.step_ops(run, trigger, patch, None, before.time, 0)
     status = run.status
     run.apply(patch)
     assert run.status == status

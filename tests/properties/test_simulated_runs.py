@@ -269,7 +269,7 @@ def test_a_cancelled_run_stays_cancelled_and_does_nothing_more(
     disk.schedule = []
     held = [ended for ended in simulation.todo.values() if ended is not None]
     ended = simulation.run.status == COMPLETED
-    assert simulation.decide(CancelRequested(simulation.now)) is not ended
+    assert simulation.decide(CancelRequested(simulation.time)) is not ended
     assert simulation.run.status == (COMPLETED if ended else CANCELLED)
     late = [CancelRequested(5), RunResumed(5), *(one.trigger for one in held)]
     late += [TimerFired(timer, due, due) for timer, due in simulation.run.timers.items()]
@@ -296,7 +296,7 @@ def test_a_resume_repeats_only_what_failed_or_was_stopped_under_the_same_key(
         broken = {token.name: token for token in simulation.run.tokens.values() if token.state == FAILED_TOKEN}
         finished = set(disk.finished)
         assert simulation.rebuild()
-        simulation.decide(RunResumed(simulation.now))
+        simulation.decide(RunResumed(simulation.time))
         for name, token in broken.items():
             armed = simulation.run.tokens.get(name)
             assert armed is None or armed.attempt == token.attempt + 1

@@ -1,0 +1,211 @@
+"""The driver of one run in this process: asyncio tasks, a clock's timers and the store's commits, as the walker asks.
+
+Where durability is "batch", a step's work begins before its commit. With every other durability it begins after it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Protocol
+
+from beluga_graph.clock import Clock
+from beluga_graph.events import stored_events
+from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, Token
+from beluga_graph.kernel.triggers import Trigger
+from beluga_graph.kernel.types import Patch, Value
+from beluga_graph.kernel.work import WorkChange
+from beluga_graph.runtime.active_run import DRIVING, ActiveRun
+from beluga_graph.runtime.node_task import InFlight
+from beluga_graph.runtime.outbox_relay import Outbox
+from beluga_graph.runtime.signals import Inbox
+from beluga_graph.runtime.step import Origin, Step
+from beluga_graph.storage.committer import Committer
+from beluga_graph.storage.leases import Lease
+from beluga_graph.storage.records import PRESENT, decode_record
+from beluga_graph.storage.sessions import end_ops
+from stores.base import Delete, Op, Put
+
+__all__ = ["Host", "RunDriver"]
+
+_NO_ORIGIN: Origin = (None, None, ())
+
+
+class Host(Protocol):
+    """The scheduler, as the drivers of its runs share it."""
+
+    clock: Clock
+    committer: Committer
+    outbox: Outbox
+    inbox: Inbox
+    in_flight: InFlight
+    goes_ahead: bool
+    """Whether work begins before the commit of the step that led to it."""
+
+    def spawn(self, live: ActiveRun, token: str) -> None:
+        """Begin a task that makes the attempt at a token and goes on from there."""
+        ...
+
+    def abandon(self, live: ActiveRun, error: Exception) -> None:
+        """Stop driving a run because of an error."""
+        ...
+
+    def on_rejected(self, live: ActiveRun, error: Exception) -> None:
+        """Stop driving a run whose commit was rejected."""
+        ...
+
+
+class RunDriver:
+    """Satisfies the walker's `Driver` and the step's `StepOwner` for one active run."""
+
+    __slots__ = ("_host", "_live")
+
+    def __init__(self, host: Host, live: ActiveRun) -> None:
+        self._host, self._live = host, live
+
+    @property
+    def is_halted(self) -> bool:
+        """Whether no work of the run may begin."""
+        return self._live.state != DRIVING
+
+    @property
+    def error(self) -> Exception | None:
+        """Why the run is not driven any more, if something went wrong."""
+        return self._live.error
+
+    def now(self) -> int:
+        """Return the clock's time in milliseconds."""
+        return self._host.clock.now_ms()
+
+    # From a trigger to a commit.
+
+    def write(self, trigger: Trigger, patch: Patch, origin: Origin | None) -> Step:
+        """Collect what the store needs of a step while the run is still as it was before."""
+        live, run = self._live, self._live.snapshot
+        origin = origin or _NO_ORIGIN
+        result, _, more = origin
+        at = self._host.clock.now_ms()
+        ops: list[Op] = [*more] if more else [live.claim]
+        ops += live.history.step_ops(run, trigger, patch, result, at, live.head.created_ms)
+        return Step(self, live.line, run.seq + 1, trigger, patch, ops, origin, at, run.status)
+
+    def commit(self, step: Step, change: WorkChange) -> None:
+        """Queue a step for its commit; begin its work at once where work goes ahead."""
+        live, host, ops = self._live, self._host, step.ops
+        run = live.snapshot
+        step.change = change
+        if run.status != step.status_before or run.plan != live.head.plan:
+            ops += self._status_ops(step.at_ms)
+        ops += host.outbox.status_ops(live, step.trigger, step.status_before, step.at_ms)
+        ops += live.history.snapshot_ops(run)
+        result, task, more = step.origin
+        if result is not None and result.error is not None and run.status == FAILED:
+            live.cause = result.error
+        if host.goes_ahead and not change.whole and not more:
+            step.is_released = True
+            # Queue it before its work begins: a signal that this finds is a step of its own, and comes after it.
+            host.committer.put(step, urgent=False)
+            live.walker.release(step, change)
+        else:
+            host.committer.put(step, last=task is not None and host.in_flight.count == 0)
+
+    def _status_ops(self, at_ms: int) -> list[Op]:
+        """Return the writes of head and index. A run that has ended or failed gives its lease back."""
+        live, run, keys = self._live, self._live.snapshot, self._live.history.keys
+        live.head = replace(live.head, status=run.status, updated_ms=at_ms, plan=run.plan)
+        ops: list[Op] = [Put(keys.head, live.head.encode(keys.head))]
+        if run.ended:
+            ops += end_ops(live.history, live.plan.codec, run)
+            ops += [*live.history.silenced(), Delete(keys.cancel)]
+        if run.status in (COMPLETED, FAILED, CANCELLED):
+            live.lease = Lease(b"", live.lease.epoch)
+            ops += [Delete(keys.open), Put(keys.lease, live.lease.encode(keys.lease))]
+        else:
+            ops.append(Put(keys.open, PRESENT))
+        return ops
+
+    # After the commit.
+
+    def on_step_committed(self, step: Step) -> None:
+        """Show a step's events and begin its work; finish the run if this was its last step."""
+        live, change = self._live, step.change
+        live.committed = step.seq
+        live.history.committed(step.ops)
+        self._host.outbox.on_committed(step.ops)
+        try:
+            if live.watchers:
+                nodes, patch = live.plan.shape.nodes, step.patch
+                for event in stored_events(live.run_id, step.seq, patch.events, patch.values, live.decode, nodes):
+                    live.show(event)
+            if not step.is_released and live.error is None:
+                live.walker.release(step, change)
+        except Exception as error:  # noqa: BLE001 - what the step needs cannot be read: only this run stops
+            self._host.abandon(live, error)
+        if change.whole and not change.new and step.seq == live.snapshot.seq:
+            live.finish()
+
+    def on_step_rejected(self, error: Exception) -> None:
+        """Stop the run with the error."""
+        self._host.on_rejected(self._live, error)
+
+    # Work.
+
+    def run_node(self, token: Token, step: Step | None) -> None:
+        """Begin an attempt, in the task that finished the node before it if there is one."""
+        live = self._live
+        if token.name in live.tasks:
+            return
+        if step is not None and (task := step.free_task) is not None:
+            step.next_token = token.name
+            live.tasks[token.name] = task
+            task.enter()
+        else:
+            self._host.spawn(live, token.name)
+
+    def stop_node(self, token: str, step: Step) -> None:
+        """Stop the task at a token, unless it is the one that made the step."""
+        task = self._live.tasks.pop(token, None)
+        if task is not None and task is not step.origin[1]:
+            task.stop()
+
+    def arm(self, timer: str, due: int) -> None:
+        """Call the walker at a time of the clock."""
+        self.disarm(timer)
+        self._live.timers[timer] = self._host.clock.call_at(due, partial(self._on_due, timer, due))
+
+    def disarm(self, timer: str) -> None:
+        """Take a call back, if there is one."""
+        disarm = self._live.timers.pop(timer, None)
+        if disarm is not None:
+            disarm()
+
+    def await_signal(self, token: str, signal: str) -> None:  # noqa: ARG002 - the inbox serves the oldest wait
+        """Serve unread signals of a name."""
+        self._host.inbox.look_for(self._live, signal)
+
+    def stop_all(self) -> None:
+        """Stop every task but the one that calls, and every timer."""
+        self._live.stop_work()
+
+    def read_signal(self, signal: str, position: int) -> Value | None:
+        """Read a payload from the inbox; none while the run is halted, or over. Raises `DamagedRecord`."""
+        live = self._live
+        if live.state != DRIVING:
+            return None
+        key = live.history.keys.signal(signal, position)
+        blob = live.history.store.get(key)
+        if blob is None:
+            return None
+        _, payload, _ = decode_record(key, blob)
+        value: Value = payload
+        return value
+
+    def _on_due(self, timer: str, due: int) -> None:
+        live = self._live
+        live.timers.pop(timer, None)
+        if live.is_over:
+            return
+        try:
+            live.walker.fire_timer(timer, due)
+        except Exception as error:  # noqa: BLE001 - a defect of the engine stops the run, with this error
+            self._host.abandon(live, error)

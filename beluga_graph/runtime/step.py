@@ -1,0 +1,125 @@
+"""A step on its way to the store, with the work that waits for its commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
+
+from beluga_graph.execution.result import AttemptResult
+from beluga_graph.kernel.triggers import RunNode, Trigger
+from beluga_graph.kernel.types import Patch
+from beluga_graph.kernel.work import WorkChange
+from beluga_graph.runtime.node_task import NodeTask
+from beluga_graph.storage.committer import Line
+from stores.base import Op
+
+__all__ = ["Origin", "Step", "StepOwner"]
+
+Origin: TypeAlias = tuple[AttemptResult | None, NodeTask | None, Sequence[Op]]
+"""How a trigger came about: the attempt that it ends, the task that made the attempt and may go on with the next node,
+and operations of the same commit, such as a lease that is taken over. A plain tuple, because each step makes one."""
+
+
+class StepOwner(Protocol):
+    """The driver of a step's run, as the step needs it."""
+
+    @property
+    def error(self) -> Exception | None:
+        """Why the run is not driven any more, if something went wrong: its later steps are dropped then."""
+        ...
+
+    def on_step_committed(self, step: Step) -> None:
+        """Called when the step is on disk."""
+        ...
+
+    def on_step_rejected(self, error: Exception) -> None:
+        """Called when the step was not written: it never will be."""
+        ...
+
+
+class Step:
+    """One decided step. It satisfies `Entry`, the protocol of the committer."""
+
+    __slots__ = (
+        "_owner",
+        "_settled",
+        "at_ms",
+        "change",
+        "is_committed",
+        "is_released",
+        "line",
+        "next_token",
+        "ops",
+        "origin",
+        "patch",
+        "seq",
+        "status_before",
+        "trigger",
+    )
+
+    change: WorkChange  # of the run's work; known once the patch is applied
+
+    def __init__(
+        self,
+        owner: StepOwner,
+        line: Line,
+        seq: int,
+        trigger: Trigger,
+        patch: Patch,
+        ops: list[Op],
+        origin: Origin,
+        at_ms: int,
+        status_before: str,
+    ) -> None:
+        self._owner = owner
+        self.line: Line | None = line
+        self.seq = seq
+        self.trigger = trigger
+        self.patch = patch
+        self.ops = ops
+        self.origin = origin
+        self.at_ms = at_ms
+        self.status_before = status_before  # of the run
+        self.next_token: str | None = None  # where the task behind the step goes on
+        self.is_released = False  # its work has begun, ahead of its commit
+        self.is_committed = False
+        self._settled: asyncio.Future[None] | None = None
+
+    @property
+    def begins_node(self) -> bool:
+        """Whether the step begins a node, with which the task behind it may go on."""
+        return any(type(item) is RunNode for item in self.change.new)
+
+    @property
+    def free_task(self) -> NodeTask | None:
+        """The task behind this step, if it is there to go on with a node."""
+        if self.next_token is not None or (self._settled is not None and self._settled.cancelled()):
+            return None
+        return self.origin[1]
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether no earlier step of the run was rejected."""
+        return self._owner.error is None
+
+    def on_committed(self) -> None:
+        """Show the step's events and begin its work."""
+        self.is_committed = True
+        self._owner.on_step_committed(self)
+        self._settle()
+
+    def on_rejected(self, error: Exception) -> None:
+        """Stop the run with the error: the step was not written."""
+        self._owner.on_step_rejected(error)
+        self._settle()
+
+    async def wait_settled(self) -> None:
+        """Return once the step is committed or rejected. One task may wait."""
+        if not self.is_committed and self.is_valid:
+            self._settled = asyncio.get_running_loop().create_future()
+            await self._settled
+
+    def _settle(self) -> None:
+        if self._settled is not None and not self._settled.done():
+            self._settled.set_result(None)
