@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from beluga_graph.bus.event import ObservedEdge
 from beluga_graph.codec import DamagedRecord
-from beluga_graph.draw.formats.mermaid import escaped
+from beluga_graph.draw.formats.mermaid import escape_label
 from beluga_graph.storage.keys import Prefix, hash16
 from beluga_graph.storage.records import decode_record, encode_record
 from stores.base import Op, Put, Store, StoreError
@@ -66,7 +66,7 @@ def drawn(edges: Iterable[ObservedEdge]) -> str:
         if subscriber:
             arrows[f"    {middle} --> {subscribers.setdefault(subscriber, f's{len(subscribers)}')}"] = None
     lines = ["flowchart LR"]
-    lines += [f'    {name}["{escaped(label or "(no name)")}"]' for label, name in publishers.items()]
-    lines += [f'    {name}(["{escaped(label)}"])' for label, name in topics.items()]
-    lines += [f'    {name}["{escaped(label)}"]' for label, name in subscribers.items()]
+    lines += [f'    {name}["{escape_label(label or "(no name)")}"]' for label, name in publishers.items()]
+    lines += [f'    {name}(["{escape_label(label)}"])' for label, name in topics.items()]
+    lines += [f'    {name}["{escape_label(label)}"]' for label, name in subscribers.items()]
     return "\n".join([*lines, *arrows]) + "\n"

@@ -12,10 +12,10 @@ from rich.tree import Tree
 from beluga_graph.cli.summaries import summarize
 from beluga_graph.cli.terminal_text import brief, local_time, to_printable
 from beluga_graph.codec.to_json import to_json
-from beluga_graph.draw.text import clipped, shown_duration, shown_number
+from beluga_graph.draw.text import clip, format_duration, format_number
 from beluga_graph.draw.theme import STATUS_SIGNS
 from beluga_graph.kernel.rules import is_answer
-from beluga_graph.trace.tree import QUEUED, Branch, Folded, Item, VisitItem
+from beluga_graph.trace.tree import QUEUED, TreeBranch, TreeFold, TreeItem, TreeVisit
 
 if TYPE_CHECKING:
     from beluga_graph.inspection.run_tree import RunTree
@@ -46,13 +46,13 @@ def tree_data(tree: RunTree) -> list[Any]:
     return [_item_data(tree, item) for item in tree.items]
 
 
-def _item_data(tree: RunTree, item: Item) -> dict[str, Any]:
-    if isinstance(item, Folded):
+def _item_data(tree: RunTree, item: TreeItem) -> dict[str, Any]:
+    if isinstance(item, TreeFold):
         return {"folded": item.count, "statuses": dict(item.statuses)}
     found = {
         field.name: to_json(getattr(item, field.name)) for field in dataclasses.fields(item) if field.name != "inside"
     }
-    if isinstance(item, VisitItem):
+    if isinstance(item, TreeVisit):
         output, error = tree.results.get(item.name, (None, ""))
         found |= {"output": to_json(output), "error": error}
     return {**found, "inside": [_item_data(tree, part) for part in item.inside]}
@@ -61,7 +61,7 @@ def _item_data(tree: RunTree, item: Item) -> dict[str, Any]:
 def render_tree(tree: RunTree, status: str, *, ascii_only: bool) -> Tree:
     """Return a tree as a terminal shows it, headed by the run's status and duration."""
     head = Text.assemble(
-        ("visits", "italic"), f" of {to_printable(tree.run_id)}, {status}: {shown_duration(tree.took_ms)}"
+        ("visits", "italic"), f" of {to_printable(tree.run_id)}, {status}: {format_duration(tree.took_ms)}"
     )
     shown = Tree(head, guide_style="bright_black")
     _Renderer(tree, ascii_only=ascii_only).grow(shown, tree.items)
@@ -75,28 +75,28 @@ class _Renderer:
         self._tree = tree
         self._ascii_only = ascii_only
 
-    def grow(self, parent: Tree, items: Sequence[Item]) -> None:
+    def grow(self, parent: Tree, items: Sequence[TreeItem]) -> None:
         for item in items:
-            if isinstance(item, Folded):
+            if isinstance(item, TreeFold):
                 parent.add(Text(f"… {item.count:,} more: {_counts(item.statuses)}", style="bright_black"))
-            elif isinstance(item, VisitItem):
+            elif isinstance(item, TreeVisit):
                 self.grow(parent.add(self._visit_line(item)), _shown_below(item))
-            elif len(item.inside) == 1 and isinstance(only := item.inside[0], VisitItem):
+            elif len(item.inside) == 1 and isinstance(only := item.inside[0], TreeVisit):
                 self.grow(parent.add(self._visit_line(only, f"[{item.branch}] ")), _shown_below(only))
             else:
                 self.grow(parent.add(self._branch_line(item)), item.inside)
 
-    def _visit_line(self, visit: VisitItem, prefix: str = "") -> Text:
+    def _visit_line(self, visit: TreeVisit, prefix: str = "") -> Text:
         line = self._signed(visit.status, f"{prefix}{_name(visit.local)}")
         so_far = " so far" if visit.status in _UNFINISHED else ""
         parts = []
         if visit.branches:  # for a fork, branches that ended before the fork are unknown
             parts.append(_branches(visit.branches))
-        parts.append(f"{shown_duration(visit.duration_ms)}{so_far}")
+        parts.append(f"{format_duration(visit.duration_ms)}{so_far}")
         if visit.attempts > 1:
             parts.append(f"{visit.attempts} attempts")
         if tokens := token_count(visit.usage):
-            parts.append(f"{shown_number(tokens)} tokens")
+            parts.append(f"{format_number(tokens)} tokens")
         line.append("  " + ", ".join(parts), style="bright_black")
         for part in _waits(visit):
             line.append(f"  {part}", style="yellow")
@@ -107,10 +107,10 @@ class _Renderer:
             line.append(f"  {'->' if self._ascii_only else '→'} {summarize(output, _WIDTH_MAX)}")
         return line
 
-    def _branch_line(self, branch: Branch) -> Text:
+    def _branch_line(self, branch: TreeBranch) -> Text:
         line = self._signed(branch.status, f"[{branch.branch}]")
         if branch.inside:
-            line.append(f"  {shown_duration(branch.duration_ms)}", style="bright_black")
+            line.append(f"  {format_duration(branch.duration_ms)}", style="bright_black")
         return line
 
     def _signed(self, status: str, name: str) -> Text:
@@ -119,14 +119,14 @@ class _Renderer:
         return Text.assemble((sign, style), f" {name}", ("" if status == "done" else f" {status}", style))
 
 
-def _shown_below(visit: VisitItem) -> tuple[Item, ...]:
+def _shown_below(visit: TreeVisit) -> tuple[TreeItem, ...]:
     """Return the items below a visit, unless its own line already counts them all."""
-    only_counted = visit.branches is not None and all(isinstance(item, Folded) for item in visit.inside)
+    only_counted = visit.branches is not None and all(isinstance(item, TreeFold) for item in visit.inside)
     return () if only_counted else visit.inside
 
 
 def _name(text: str) -> str:
-    return to_printable(clipped(text, _WIDTH_MAX))
+    return to_printable(clip(text, _WIDTH_MAX))
 
 
 def _branches(statuses: Mapping[str, int]) -> str:
@@ -139,7 +139,7 @@ def _counts(statuses: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {status}" for status, count in statuses.items())
 
 
-def _waits(visit: VisitItem) -> list[str]:
+def _waits(visit: TreeVisit) -> list[str]:
     found = []
     if visit.signal:
         found.append("asks a person" if is_answer(visit.signal) else f"awaits signal {_name(visit.signal)}")

@@ -1,14 +1,13 @@
-"""Drawing: a flow, or what a run of it did, in any format. Knows shapes and committed steps, and no store.
+"""Drawing: a flow, or a run over its flow, in any format. Works on shapes and traces, without a store.
 
-formats   drawn(): one format, by name
-display   what a notebook shows
+render    render(): one format, by name
+display   notebook displays
+formats/  svg, mermaid, dot, ascii, networkx; each escapes text for its own syntax
+page/     the HTML page on which a run can be replayed
+layout/   the positions of boxes, lines and labels
+overlay   the statistics of a run, by box and line of a picture
+picture   the boxes and lines of a flow
 sketch    the picture of a graph that does not compile
-svg  mermaid  dot  ascii  page/  export     a picture, each escaping for itself
-theme  text                                 how kinds and states look; how wide text is, what of it can be shown
-layout    where everything stands, frame by frame
-    layered  order  ranks                   one level: bands and routes; crossings and places; ranks and ways
-overlay   a run laid over a picture
-replay  values  tree                        a run step by step as JSON; as a tree of visits
-trail  marks                                the fold over steps that all of these ask
-picture   boxes and lines: what there is to draw of a shape
+theme     words, signs, icons and colours
+text      the width of text, and the characters that can be shown
 """

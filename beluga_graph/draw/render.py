@@ -1,41 +1,41 @@
-"""The formats that a flow, or a run of it, can be drawn in, by name."""
+"""Rendering a flow, or a run of it, in a format chosen by name."""
 
 from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-from beluga_graph.draw.formats.ascii import ascii_art
-from beluga_graph.draw.formats.dot import dot
-from beluga_graph.draw.formats.mermaid import mermaid
-from beluga_graph.draw.formats.svg import svg
-from beluga_graph.draw.overlay import overlay_of
-from beluga_graph.draw.picture import picture
+from beluga_graph.draw.formats.ascii import render_ascii
+from beluga_graph.draw.formats.dot import render_dot
+from beluga_graph.draw.formats.mermaid import render_mermaid
+from beluga_graph.draw.formats.svg import render_svg
+from beluga_graph.draw.overlay import build_overlay
+from beluga_graph.draw.picture import build_picture
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.trace.trace import Trace
 
-__all__ = ["FORMATS", "Format", "Theme", "drawn"]
+__all__ = ["FORMATS", "Format", "Theme", "render"]
 
 Format: TypeAlias = Literal["svg", "mermaid", "dot", "ascii"]
 Theme: TypeAlias = Literal["auto", "light", "dark"]
 FORMATS: tuple[str, ...] = get_args(Format)
 
 
-def drawn(
-    shape: Shape, form: Format, *, depth: int | None = None, trail: Trace | None = None, theme: Theme = "auto"
+def render(
+    shape: Shape, form: Format, *, depth: int | None = None, trace: Trace | None = None, theme: Theme = "auto"
 ) -> str:
-    """Return a drawing: of a flow, or with a trail of its run. Frames deeper than `depth` are folded.
+    """Render a flow, or with a trace a run of it. Frames deeper than `depth` are folded.
 
-    Raises `ValueError` for a format, a depth or a theme that there is not.
+    `theme` applies to `svg` only. Raises `ValueError` for an unknown format or theme, or a negative depth.
     """
-    shown = picture(shape, depth)
-    overlay = None if trail is None else overlay_of(trail, shown)
+    picture = build_picture(shape, depth)
+    overlay = None if trace is None else build_overlay(trace, picture)
     if form == "svg":
-        return svg(shown, overlay, theme=theme)
+        return render_svg(picture, overlay, theme=theme)
     if form == "mermaid":
-        return mermaid(shown, overlay)
+        return render_mermaid(picture, overlay)
     if form == "dot":
-        return dot(shown, overlay)
+        return render_dot(picture, overlay)
     if form == "ascii":
-        return ascii_art(shown, overlay)
+        return render_ascii(picture, overlay)
     msg = f"there is no format {form!r}: give one of {', '.join(FORMATS)}"
     raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""How kinds and states look: words, icons and colours, in one place for every format that has any."""
+"""The look of node kinds, line kinds and statuses: words, signs, icons and colours, shared by all formats."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = [
     "STATUS_SIGNS",
     "STATUS_WORDS",
     "UNREACHED",
-    "forms",
-    "rules",
-    "style",
+    "write_colour_rules",
+    "write_shape_rules",
+    "write_style",
 ]
 
 KIND_WORDS = {
@@ -52,7 +52,7 @@ STATUS_WORDS = {
 }
 UNREACHED = "never reached"
 
-# In signs, of a terminal or beside a colour.
+# Signs, for terminals and beside colours.
 LINE_SIGNS = {"plain": "", "branch": "+", "conditional": "?", "handoff": "=>", "error": "!"}
 STATUS_SIGNS = {
     "": "·",
@@ -66,7 +66,7 @@ STATUS_SIGNS = {
 }
 STATUS_KEY = ", ".join(f"{STATUS_SIGNS[status]} {word}" for status, word in STATUS_WORDS.items())
 
-# Strokes in a square of 16.
+# SVG paths in a square of 16 by 16.
 ICONS = {
     "function": "M11 3.2c-3.4-.8-2.6 3-3.2 5.2S7 13.6 4.4 12.8M5 7.6h5.4",
     "agent": "M3.5 6.5h9v6h-9zM8 6.5V4M8 3.4v.2M6.2 9.3v.4M9.8 9.3v.4",
@@ -153,18 +153,18 @@ FONT = "system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif"
 
 _SURFACES = ("page", "card", "frame")
 FORCED = {name: "Canvas" if name in _SURFACES or name.endswith("-back") else "CanvasText" for name in LIGHT}
-"""What a reader who forces colours of their own has chosen for surfaces, and for what is on them."""
+"""Palette for readers whose browser forces colours: their own colours for surfaces and for marks on them."""
 
 _KINDS = ("function", "agent", "tool", "fan_out", "join", "wait", "timer", "handoff", "choice")
 _LINES = ("error", "conditional", "branch", "handoff")
 
-# What a page that holds a drawing may have set for all text within.
+# Resets the text properties that a page around the drawing may have set.
 _ROOT = (
     f"font:normal 400 13px {FONT};letter-spacing:normal;word-spacing:normal;"
     "text-transform:none;text-anchor:start;direction:ltr"
 )
-# Rules are pairs of selectors and declarations. These hold in any colours.
-_FORMS = [
+# Pairs of selectors and declarations. These rules hold in any palette.
+_SHAPE_RULES = [
     (".page,.plate,.dot,.tip,.label,.head,.fault,.note,.badge,.route,.key,.sign", "stroke:none;stroke-dasharray:none"),
     (".label,.head", "font-size:13px;font-weight:600"),
     (".note,.badge,.route,.key,.sign", "font-size:11px"),
@@ -185,11 +185,11 @@ _FORMS = [
 ]
 
 
-def rules(colour: Callable[[str], str], scope: str = "", prefix: str = "") -> str:
-    """Return the rules that colour a drawing; `colour` says how a colour is named.
+def write_colour_rules(colour: Callable[[str], str], scope: str = "", prefix: str = "") -> str:
+    """Return the CSS rules that colour a drawing; `colour` maps the name of a colour to CSS.
 
-    They hold within what the selector `scope` finds, for classes that begin with `prefix`. What a run never reached
-    is paler and thinner than the rest, but its text keeps a contrast of 4.5 and its lines one of 3.
+    The rules apply below the selector `scope`, to classes that begin with `prefix`. Parts that a run never reached are
+    paler and thinner, but their text keeps a contrast of 4.5 and their lines a contrast of 3.
     """
     c = colour
     found = [
@@ -207,15 +207,15 @@ def rules(colour: Callable[[str], str], scope: str = "", prefix: str = "") -> st
     for kind in _KINDS:
         found += [(f".k-{kind}>.body,.k-{kind}>.icon", f"stroke:{c(kind)}")]
     for kind in _LINES:
-        found += _of_line(f".w-{kind}", c(kind), route=True)
+        found += _list_line_rules(f".w-{kind}", c(kind), route=True)
     found += [
         (".run .node>.body", f"stroke:{c('line')}"),
         (".run .node>.label,.run .wire>.route", f"fill:{c('soft')}"),
-        *_of_line(".run .wire", c("line")),
-        *_of_line(".run .wire.taken", c("ink")),
+        *_list_line_rules(".run .wire", c("line")),
+        *_list_line_rules(".run .wire.taken", c("ink")),
     ]
     for kind in _LINES:
-        found += _of_line(f".run .w-{kind}.taken", c(kind), route=True)
+        found += _list_line_rules(f".run .w-{kind}.taken", c(kind), route=True)
     for status in STATUS_WORDS:
         back = c(f"{status}-back" if status != "stopped" else "dropped-back")
         node = f".run .s-{status}"
@@ -224,20 +224,20 @@ def rules(colour: Callable[[str], str], scope: str = "", prefix: str = "") -> st
             (f"{node}>.label", f"fill:{c('ink')}"),
             (f"{node}>.badge,{node}>.sign,.key.s-{status}", f"fill:{c(status)}"),
         ]
-    return _written(found, scope, prefix)
+    return _write_rules(found, scope, prefix)
 
 
-def _of_line(line: str, colour: str, *, route: bool = False) -> list[tuple[str, str]]:
+def _list_line_rules(line: str, colour: str, *, route: bool = False) -> list[tuple[str, str]]:
     filled = f"{line}>.tip,{line}>.route" if route else f"{line}>.tip"
     return [(f"{line}>.way", f"stroke:{colour}"), (filled, f"fill:{colour}")]
 
 
-def forms(scope: str = "", prefix: str = "") -> str:
-    """Return the rules of a drawing that hold in any colours, as `rules` returns the others."""
-    return _written(_FORMS, scope, prefix)
+def write_shape_rules(scope: str = "", prefix: str = "") -> str:
+    """Return the CSS rules of a drawing that hold in any palette; `scope` and `prefix` as in `write_colour_rules`."""
+    return _write_rules(_SHAPE_RULES, scope, prefix)
 
 
-def _written(found: Iterable[tuple[str, str]], scope: str, prefix: str) -> str:
+def _write_rules(found: Iterable[tuple[str, str]], scope: str, prefix: str) -> str:
     lines = []
     for selectors, declared in found:
         named = selectors.replace(".", f".{prefix}").split(",")
@@ -245,21 +245,22 @@ def _written(found: Iterable[tuple[str, str]], scope: str, prefix: str) -> str:
     return "\n".join(lines)
 
 
-def style(theme: str, scope: str, prefix: str) -> str:
-    """Return a drawing's own style: `light`, `dark`, or `auto` for what the reader prefers. Raises `ValueError`.
+def write_style(theme: str, scope: str, prefix: str) -> str:
+    """Return the style sheet of a drawing: `light`, `dark`, or `auto` for the reader's preference.
 
-    Colours that the reader forces win over all of these; on paper `auto` is light.
+    Colours that the reader's browser forces take precedence over every theme. On paper, `auto` is light. Raises
+    `ValueError` for another theme.
     """
     palettes: Mapping[str, Mapping[str, str]] = {"auto": LIGHT, "light": LIGHT, "dark": DARK}
     if theme not in palettes:
         msg = f"there is no theme {theme!r}: give 'light', 'dark', or 'auto' for what the reader prefers"
         raise ValueError(msg)
 
-    def coloured(palette: Mapping[str, str]) -> str:
-        return rules(palette.__getitem__, scope, prefix)
+    def write_palette(palette: Mapping[str, str]) -> str:
+        return write_colour_rules(palette.__getitem__, scope, prefix)
 
-    parts = [f"{scope}{{{_ROOT}}}", forms(scope, prefix), coloured(palettes[theme])]
+    parts = [f"{scope}{{{_ROOT}}}", write_shape_rules(scope, prefix), write_palette(palettes[theme])]
     if theme == "auto":
-        parts.append(f"@media screen and (prefers-color-scheme:dark){{\n{coloured(DARK)}\n}}")
-    parts.append(f"@media (forced-colors:active){{\n{scope}{{forced-color-adjust:none}}\n{coloured(FORCED)}\n}}")
+        parts.append(f"@media screen and (prefers-color-scheme:dark){{\n{write_palette(DARK)}\n}}")
+    parts.append(f"@media (forced-colors:active){{\n{scope}{{forced-color-adjust:none}}\n{write_palette(FORCED)}\n}}")
     return "\n".join(parts)

@@ -60,9 +60,9 @@ class Flow:
 
     def html(self) -> str:
         """Return a page with the flow's drawing, to zoom, fold and search: one HTML file that needs nothing else."""
-        from beluga_graph.draw.page import page  # noqa: PLC0415 - drawing is loaded when one draws
+        from beluga_graph.draw.page import render_page  # noqa: PLC0415 - drawing is loaded when one draws
 
-        return page(self.plan().shape)
+        return render_page(self.plan().shape)
 
     def to_networkx(self) -> MultiDiGraph[str]:
         """Return the flow as a `networkx.MultiDiGraph`: nodes by path, with their shape's fields as attributes."""
@@ -75,14 +75,14 @@ class Flow:
 
         A graph that does not compile yet is drawn as far as it was declared, with the fault above it.
         """
-        from beluga_graph.draw.display import flow_bundle  # noqa: PLC0415 - drawing is loaded when one draws
+        from beluga_graph.draw.display import render_flow  # noqa: PLC0415 - drawing is loaded when one draws
 
-        return flow_bundle(self)
+        return render_flow(self)
 
     def _drawn(self, form: Format, depth: int | None, theme: Theme = "auto") -> str:
-        from beluga_graph.draw.render import drawn  # noqa: PLC0415 - drawing is loaded when one draws
+        from beluga_graph.draw.render import render  # noqa: PLC0415 - drawing is loaded when one draws
 
-        return drawn(self.plan().shape, form, depth=depth, theme=theme)
+        return render(self.plan().shape, form, depth=depth, theme=theme)
 
     async def invoke(self, value: Any, **options: Any) -> Any:
         """Run the flow on an engine in memory and return its output; `options` as in `Engine.execute`."""

@@ -188,9 +188,9 @@ def comparison_of(store: Store, heads: tuple[RunRecord, RunRecord], plans: tuple
 def _run(
     head: RunRecord, walk: Walk, shown: RunSnapshot, source: tuple[str, int | None] | None, lost: tuple[str, int] | None
 ) -> ComparedRun:
-    marks = [walk.trail.mark(node) for node in _reached(walk)]
-    opens = {span.node for span in walk.trail.spans.values() if span.opens}
-    busy = [walk.trail.mark(node).busy_ms for node in _reached(walk) if node not in opens]
+    marks = [walk.trail.summarize(node) for node in _reached(walk)]
+    opens = {span.node for span in walk.trail.visits.values() if span.opens}
+    busy = [walk.trail.summarize(node).busy_ms for node in _reached(walk) if node not in opens]
     return ComparedRun(
         run_id=head.run_id,
         flow=head.flow,
@@ -210,7 +210,7 @@ def _run(
 
 
 def _reached(walk: Walk) -> dict[str, None]:
-    return dict.fromkeys(span.node for span in walk.trail.spans.values())
+    return dict.fromkeys(span.node for span in walk.trail.visits.values())
 
 
 def _parting(walk: Walk, other: Walk) -> Divergence | None:
@@ -240,7 +240,7 @@ def _since(walk: Walk, standing: frozenset[str]) -> int:
 
 def _nodes(first: Walk, second: Walk) -> Iterator[ComparedNode]:
     for node in {**_reached(first), **_reached(second)}:
-        one, other = first.trail.mark(node), second.trail.mark(node)
+        one, other = first.trail.summarize(node), second.trail.summarize(node)
         yield ComparedNode(
             node=node,
             visits=(one.visits, other.visits),
@@ -258,7 +258,7 @@ def _outputs(store: Store, walks: tuple[Walk, Walk], plans: tuple[Plan, Plan]) -
             continue
         values = decoded(plans[0], history, told.value), decoded(plans[1], history, said.value)
         if told.error != said.error or not same(*values):
-            node = walks[0].trail.spans[name].node if name in walks[0].trail.spans else ""
+            node = walks[0].trail.visits[name].node if name in walks[0].trail.visits else ""
             yield ComparedValue(name=name, node=node, values=values, errors=(told.error, said.error))
 
 

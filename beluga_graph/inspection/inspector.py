@@ -68,7 +68,7 @@ class Inspector:
         As of step `seq`, the last by default; `depth` and `theme` as for a flow. Needs none of the flow's code.
         Raises `RunNotFound`, `DamagedRecord`; `ValueError` for a format, depth or theme that there is not.
         """
-        from beluga_graph.draw.render import drawn  # noqa: PLC0415 - drawing is loaded when one draws
+        from beluga_graph.draw.render import render  # noqa: PLC0415 - drawing is loaded when one draws
 
         if format == "html":
             if (depth, seq, theme) != (None, None, "auto"):
@@ -78,7 +78,7 @@ class Inspector:
         with one_look(self.store, check_run_id(run_id)):
             head = read_head(self.store, run_id)
             trail = trail_of(self.store, head, stored_plan(self.store, head).shape, seq, keep=False)
-        return drawn(trail.shape, format, depth=depth, trail=trail, theme=theme)
+        return render(trail.shape, format, depth=depth, trace=trail, theme=theme)
 
     async def trail(self, run_id: str, seq: int | None = None) -> Trace:
         """Return what a run did up to step `seq`, the last by default: each visit of a node, each edge taken.
@@ -122,12 +122,12 @@ class Inspector:
         past 6 million in all values are left out and said to be. Needs none of the flow's code.
         Raises `RunNotFound`, `DamagedRecord`.
         """
-        from beluga_graph.draw.page import page  # noqa: PLC0415 - drawing is loaded when one draws
+        from beluga_graph.draw.page import render_page  # noqa: PLC0415 - drawing is loaded when one draws
 
         with one_look(self.store, check_run_id(run_id)):
             head = read_head(self.store, run_id)
             plan = stored_plan(self.store, head)
-            return page(plan.shape, *replay_of(self.store, head, plan))
+            return render_page(plan.shape, *replay_of(self.store, head, plan))
 
     async def compare(self, first: str, second: str) -> RunComparison:
         """Compare two runs as of their last steps: where their paths part, and what came of each.

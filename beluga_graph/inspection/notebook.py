@@ -7,9 +7,9 @@ up to a bound, and the display itself reports an error.
 from __future__ import annotations
 
 from beluga_graph.codec.safe_repr import to_printable
-from beluga_graph.draw.display import bundle, fault_of, status_text, table
-from beluga_graph.draw.overlay import overlay_of
-from beluga_graph.draw.picture import picture
+from beluga_graph.draw.display import format_fault, format_status, render_bundle, render_table
+from beluga_graph.draw.overlay import build_overlay
+from beluga_graph.draw.picture import build_picture
 from beluga_graph.inspection.reading import info_of, stored_plan, trail_of
 from beluga_graph.inspection.views import info_rows
 from beluga_graph.storage.records import RunRecord
@@ -34,17 +34,17 @@ def run_bundle(store: Store, run_id: str, known: str) -> dict[str, str]:
             return _table_bundle([*info_rows(info_of(head)), ("drawing", why)])
         return _drawing_bundle(store, head)
     except Exception as fault:  # noqa: BLE001 - the display reports it
-        return _table_bundle([("run", run_id), ("status", status_text(known)), ("!", fault_of(fault))])
+        return _table_bundle([("run", run_id), ("status", format_status(known)), ("!", format_fault(fault))])
 
 
 def _drawing_bundle(store: Store, head: RunRecord) -> dict[str, str]:
     trail = trail_of(store, head, stored_plan(store, head).shape, None, keep=False)
-    shown = picture(trail.shape)
-    return bundle(shown, overlay_of(trail, shown))
+    picture = build_picture(trail.shape)
+    return render_bundle(picture, build_overlay(trail, picture))
 
 
 def _table_bundle(rows: list[tuple[str, str]]) -> dict[str, str]:
     return {
-        "text/html": table(rows),
+        "text/html": render_table(rows),
         "text/plain": "\n".join(f"{name}: {to_printable(text)}" for name, text in rows),
     }

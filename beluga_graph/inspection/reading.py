@@ -118,7 +118,7 @@ def replay_of(store: Store, head: RunRecord, plan: Plan) -> tuple[Replay, list[D
 
     with folding(head.run_id):
         replay = Replay(plan.shape, begun, decode, items)
-        return replay, [replay.step(step, events) for step, events in _told(store, head, plan)]
+        return replay, [replay.apply(step, events) for step, events in _told(store, head, plan)]
 
 
 def trail_of(store: Store, head: RunRecord, shape: Shape, seq: int | None, *, keep: bool = True) -> Trace:
@@ -132,7 +132,7 @@ def trail_of(store: Store, head: RunRecord, shape: Shape, seq: int | None, *, ke
     with folding(head.run_id):
         trail = Trace(shape, begun, keep=keep)
         for step in read_steps(store, head.run_id, until=seq):
-            trail.step(step)
+            trail.apply(step)
     if seq is not None and trail.run.seq != seq:
         raise RunNotFound(head.run_id, f"it has no step {seq}: its last is {trail.run.seq}")
     return trail

@@ -62,11 +62,11 @@ class Walk:
         self.told: dict[str, Told] = {}
         """By structural name of the visit, in the order in which they told something first."""
         self.begun_ms: int | None = None
-        self.standing = frozenset(trail.spans)
+        self.standing = frozenset(trail.visits)
         """What was under way before: tokens and scopes of a fork whose source is gone."""
-        self._begun = set(trail.spans)
+        self._begun = set(trail.visits)
         self._gap_ms = 0  # between a source's step and its fork; it is nobody's time
-        self.facts += [Fact(trail.run.run_id, 0, span.name, span.node, BEGINS, "") for span in trail.spans.values()]
+        self.facts += [Fact(trail.run.run_id, 0, visit.name, visit.node, BEGINS, "") for visit in trail.visits.values()]
 
     @property
     def took_ms(self) -> int:
@@ -77,7 +77,7 @@ class Walk:
         """Take the next step; it is told as that of `run_id`."""
         if step.trigger == _FORKED and self.begun_ms is not None:
             self._gap_ms = step.at_ms - self.trail.at_ms
-        self.trail.step(replace(step, seq=self.trail.run.seq + 1, at_ms=step.at_ms - self._gap_ms))
+        self.trail.apply(replace(step, seq=self.trail.run.seq + 1, at_ms=step.at_ms - self._gap_ms))
         self.begun_ms = self.trail.at_ms if self.begun_ms is None else self.begun_ms
         if step.trigger == _FORKED:  # it does again what its source had under way
             return

@@ -10,7 +10,7 @@ from typing import Any
 from beluga_graph.inspection.reading import stored_plan, trail_of
 from beluga_graph.inspection.run_path import results_of
 from beluga_graph.storage.records import RunRecord
-from beluga_graph.trace.tree import Item, tree_of, visits_in
+from beluga_graph.trace.tree import TreeItem, build_tree, iter_visits
 from stores.base import Store
 
 __all__ = ["RunTree", "read_run_tree"]
@@ -23,7 +23,7 @@ class RunTree:
     run_id: str
     took_ms: int
     """From the first visit to the last committed step."""
-    items: tuple[Item, ...]
+    items: tuple[TreeItem, ...]
     results: Mapping[str, tuple[Any, str]]
     """Output and error of each visit in the tree that has ended, by the visit's name."""
 
@@ -33,7 +33,7 @@ def read_run_tree(store: Store, head: RunRecord, *, depth: int | None, unfolded:
     plan = stored_plan(store, head)
     trail = trail_of(store, head, plan.shape, None)
     now_ms = None if trail.run.ended else int(time.time() * 1000)
-    items = tree_of(trail, depth=depth, unfolded=unfolded, at_ms=now_ms)
-    names = {visit.name for visit in visits_in(items)}
-    begun_ms = min((span.begun_ms for span in trail.spans.values()), default=trail.at_ms)
+    items = build_tree(trail, depth=depth, unfolded=unfolded, at_ms=now_ms)
+    names = {visit.name for visit in iter_visits(items)}
+    begun_ms = min((visit.begun_ms for visit in trail.visits.values()), default=trail.at_ms)
     return RunTree(head.run_id, trail.at_ms - begun_ms, items, results_of(store, head, plan, names))

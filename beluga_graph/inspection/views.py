@@ -82,9 +82,9 @@ class RunInfo:
     updated_ms: int
 
     def _repr_html_(self) -> str:
-        from beluga_graph.draw.display import table  # noqa: PLC0415 - drawing is loaded when it is needed
+        from beluga_graph.draw.display import render_table  # noqa: PLC0415 - drawing is loaded when it is needed
 
-        return table(info_rows(self))
+        return render_table(info_rows(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,42 +161,42 @@ class RunSnapshot:
     plan: str
 
     def _repr_html_(self) -> str:
-        from beluga_graph.draw.display import table  # noqa: PLC0415 - drawing is loaded when it is needed
+        from beluga_graph.draw.display import render_table  # noqa: PLC0415 - drawing is loaded when it is needed
 
-        return table(snapshot_rows(self))
+        return render_table(snapshot_rows(self))
 
 
 def info_rows(info: RunInfo) -> list[tuple[str, str]]:
     """Return the rows of a table about a run: names and texts."""
-    from beluga_graph.draw.display import status_text, time_text  # noqa: PLC0415 - loaded when it is needed
+    from beluga_graph.draw.display import format_status, format_time  # noqa: PLC0415 - loaded when it is needed
 
     return [
         ("run", info.run_id),
         ("flow", info.flow),
-        ("status", status_text(info.status)),
-        ("created", time_text(info.created_ms)),
-        ("updated", time_text(info.updated_ms)),
+        ("status", format_status(info.status)),
+        ("created", format_time(info.created_ms)),
+        ("updated", format_time(info.updated_ms)),
     ]
 
 
 def snapshot_rows(snapshot: RunSnapshot) -> Iterator[tuple[str, str]]:
     """Yield the rows of a table about a snapshot: values are shortened, and only the first tokens and timers shown."""
-    from beluga_graph.draw.display import status_text, time_text, value_text  # noqa: PLC0415 - loaded when needed
+    from beluga_graph.draw.display import format_clipped_value, format_status, format_time  # noqa: PLC0415 - loaded when needed
 
     yield "run", snapshot.run_id
-    yield "status", status_text(snapshot.status)
+    yield "status", format_status(snapshot.status)
     yield "step", f"{snapshot.seq:,}, {snapshot.steps:,} nodes finished"
-    yield "input", value_text(snapshot.input)
+    yield "input", format_clipped_value(snapshot.input)
     if snapshot.output is not None:
-        yield "output", value_text(snapshot.output)
+        yield "output", format_clipped_value(snapshot.output)
     if snapshot.failure is not None:
-        yield "failure", value_text(snapshot.failure)
+        yield "failure", format_clipped_value(snapshot.failure)
     for name, value in snapshot.state.items():
-        yield f"state.{name}", value_text(value)
+        yield f"state.{name}", format_clipped_value(value)
     for token in snapshot.tokens[:ROWS_MAX]:
         attempt = f", attempt {token.attempt}" if token.attempt > 1 else ""
-        yield token.name, f"{token.state}{attempt}: {value_text(token.value)}"
+        yield token.name, f"{token.state}{attempt}: {format_clipped_value(token.value)}"
     if len(snapshot.tokens) > ROWS_MAX:
         yield "…", f"{len(snapshot.tokens) - ROWS_MAX:,} more tokens"
     for timer, due_ms in list(snapshot.timers.items())[:ROWS_MAX]:
-        yield f"timer {timer}", time_text(due_ms)
+        yield f"timer {timer}", format_time(due_ms)

@@ -1,1 +1,1 @@
-"""Trace: what a run did, as a fold over its committed steps."""
+"""The trace of a run: its visits, the edges that it took, and statistics, from its committed steps."""

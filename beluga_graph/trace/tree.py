@@ -1,7 +1,7 @@
-"""The visits of a run as a tree: each under the frame or the branch that it stands in, in the order they began.
+"""The visits of a run as a tree: each below the frame or the branch that contains it, in the order in which they began.
 
-What is long is folded: of many visits in a row, and of many branches, the first and the last are shown, and of the
-others those that failed or have not ended; the rest is counted.
+Long rows are folded: of many visits in a row, and of many branches, the tree shows the first, the last, and some of
+those that failed or have not ended. It counts the others.
 """
 
 from __future__ import annotations
@@ -10,223 +10,250 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from beluga_graph.kernel.shape import FRAME
 from beluga_graph.kernel.snapshot import FAILED as FAILED_RUN
+from beluga_graph.trace.edges import is_frame
 from beluga_graph.trace.trace import Trace
+from beluga_graph.trace.visit_table import find_opener
 from beluga_graph.trace.visits import DONE, FAILED, RETRYING, RUNNING, STOPPED, WAITING, Visit
 
-__all__ = ["MOST", "MOST_BRANCHES", "QUEUED", "Branch", "Folded", "Item", "VisitItem", "tree_of", "visits_in"]
+__all__ = [
+    "BRANCHES_MAX",
+    "QUEUED",
+    "VISITS_MAX",
+    "TreeBranch",
+    "TreeFold",
+    "TreeItem",
+    "TreeVisit",
+    "build_tree",
+    "iter_visits",
+]
 
-MOST = 12  # visits in a row that are shown without `unfolded`
-MOST_BRANCHES = 6
-QUEUED = "queued"  # a branch that waits for a free place
+VISITS_MAX = 12  # visits in a row that are shown without `unfolded`
+BRANCHES_MAX = 6  # branches of a fan-out that are shown without `unfolded`
+QUEUED = "queued"  # the status of a branch that waits for `max_concurrency`
 
-_LAST = 1  # of the items that are shown when some are folded; half of them are kept for those that are not done
+_LAST = 1  # items shown at the end of a folded row
 _LASTING = (RUNNING, RETRYING, WAITING)
-_OPEN = (FAILED, *_LASTING, STOPPED)  # what a branch is while something in it has not ended
+_OPEN = (FAILED, *_LASTING, STOPPED)  # precedence of statuses for a branch that has open visits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Folded:
-    """Items that are not shown: how many, and how many of each status."""
+class TreeFold:
+    """Items of a row that are not shown."""
 
     count: int
+    """Number of items."""
     statuses: dict[str, int]
+    """Number of items by status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Branch:
-    """One branch of a fan-out, and the visits in it."""
+class TreeBranch:
+    """One branch of a fan-out, with its visits."""
 
     branch: int
+    """Number of the branch, from 0."""
     status: str
-    """That of its last visit, as of a span; `queued` if it has not begun."""
+    """Status of its last visit, or of an open one; `queued` if the branch has not begun."""
     duration_ms: int
-    inside: tuple[Item, ...]
+    """Time from the begin of its first visit to the last end."""
+    inside: tuple[TreeItem, ...]
+    """The visits of the branch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VisitItem:
-    """One visit of a node, and what is in the frame or the branches that it opened."""
+class TreeVisit:
+    """One visit of a node, with the visits in the frame or the branches that it opened."""
 
     name: str
-    """Structural name: the same wherever the run goes on."""
+    """Structural name: the same in every process that continues the run."""
     local: str
     """The name within its place, without the number of a first visit."""
     node: str
+    """Path of the node."""
     status: str
-    """As of a span."""
+    """A status of a visit."""
     begun_seq: int
+    """Step in which the visit began."""
     begun_ms: int
+    """Clock time at which the visit began."""
     ended_seq: int | None
+    """Step in which the visit ended."""
     ended_ms: int | None
+    """Clock time at which the visit ended."""
     duration_ms: int
-    """From its begin to its end; of one that goes on, so far."""
+    """Time from begin to end, or until now if the visit has not ended."""
     busy_ms: int
-    """Of that, in attempts."""
+    """The part of `duration_ms` that was spent in attempts."""
     attempts: int
+    """Attempts made so far."""
     usage: dict[str, int] = field(default_factory=dict)
+    """Sums that the node reported, such as model tokens, by name."""
     signal: str = ""
+    """Name of the signal that the visit waits for."""
     due_ms: int | None = None
+    """Clock time at which the timer that the visit waits for fires."""
     branches: dict[str, int] | None = None
-    """Of a fan-out that has opened: its branches by status."""
-    inside: tuple[Item, ...] = ()
+    """Number of branches by status, for a fan-out that has opened."""
+    inside: tuple[TreeItem, ...] = ()
+    """The visits in a frame, or the branches of a fan-out."""
 
 
-Item: TypeAlias = VisitItem | Branch | Folded
+TreeItem: TypeAlias = TreeVisit | TreeBranch | TreeFold
 
 
-def tree_of(
-    trail: Trace, *, depth: int | None = None, unfolded: bool = False, at_ms: int | None = None
-) -> tuple[Item, ...]:
-    """Return the visits of a run as a tree; what is in frames and fan-outs deeper than `depth` is counted only.
+def build_tree(
+    trace: Trace, *, depth: int | None = None, unfolded: bool = False, at_ms: int | None = None
+) -> tuple[TreeItem, ...]:
+    """Return the visits of a run as a tree.
 
-    `at_ms` is what counts as now for visits that go on: the last step, by default. Raises `ValueError` for a
-    negative depth.
+    Below `depth` levels of frames and fan-outs, visits are counted, not listed. With `unfolded` long rows are listed
+    in full. `at_ms` is the current time for visits that have not ended, by default the time of the last step. Raises
+    `ValueError` for a negative depth.
     """
     if depth is not None and depth < 0:
         msg = f"depth {depth}: give 0 for the outermost visits alone, or more"
         raise ValueError(msg)
-    return _Tree(trail, at_ms, unfolded=unfolded).inside("", depth)
+    return _TreeBuilder(trace, at_ms, unfolded=unfolded).build_place("", depth)
 
 
-def visits_in(items: Sequence[Item]) -> Iterator[VisitItem]:
+def iter_visits(items: Sequence[TreeItem]) -> Iterator[TreeVisit]:
     """Yield all visits of a tree that are not folded."""
     for item in items:
-        if isinstance(item, VisitItem):
+        if isinstance(item, TreeVisit):
             yield item
-        if not isinstance(item, Folded):
-            yield from visits_in(item.inside)
+        if not isinstance(item, TreeFold):
+            yield from iter_visits(item.inside)
 
 
-class _Tree:
-    """Spans by the place that they stand in, and branches by what opened them."""
-
-    def __init__(self, trail: Trace, at_ms: int | None, *, unfolded: bool) -> None:
-        self._trail = trail
+class _TreeBuilder:
+    def __init__(self, trace: Trace, at_ms: int | None, *, unfolded: bool) -> None:
+        self._trace = trace
         self._unfolded = unfolded
-        self._at_ms = max(trail.at_ms, at_ms or 0)
-        self._spans: dict[str, list[Visit]] = {}
-        self._places: dict[str, dict[int, str]] = {}
-        for span in trail.spans.values():
-            self._spans.setdefault(span.place, []).append(span)
-        for place in self._spans:
+        self._at_ms = max(trace.at_ms, at_ms or 0)
+        self._visits: dict[str, list[Visit]] = {}  # by place
+        self._places: dict[str, dict[int, str]] = {}  # by opener and number of the branch
+        for visit in trace.visits.values():
+            self._visits.setdefault(visit.place, []).append(visit)
+        for place in self._visits:
             if place:
-                cut = place.rindex("[")
-                self._places.setdefault(place[:cut], {})[int(place[cut + 1 : -2])] = place
-        self._held_up = self._with_failed() if trail.run.status == FAILED_RUN else None
+                opener = find_opener(place)
+                self._places.setdefault(opener, {})[int(place[len(opener) + 1 : -2])] = place
+        self._openers_of_failed = self._find_openers_of_failed() if trace.run.status == FAILED_RUN else None
 
-    def _with_failed(self) -> set[str]:
-        """Return the frames and fan-outs in which a visit failed the run."""
+    def _find_openers_of_failed(self) -> set[str]:
+        """Return the frames and fan-outs around the visits that failed the run."""
         found: set[str] = set()
-        for span in self._trail.spans.values():
-            place = span.place if span.ended_seq is None and span.status == FAILED else ""
-            while place and (name := place[: place.rindex("[")]) not in found:
+        for visit in self._trace.visits.values():
+            place = visit.place if visit.ended_seq is None and visit.status == FAILED else ""
+            while place and (name := find_opener(place)) not in found:
                 found.add(name)
-                place = self._trail.spans[name].place
+                place = self._trace.visits[name].place
         return found
 
-    def _now(self, span: Visit) -> str:
-        """Return the status of a visit; of a run that failed no frame and no fan-out runs, though none is closed."""
-        if self._held_up is None or span.status != RUNNING:
-            return span.status
-        return FAILED if span.name in self._held_up else STOPPED
+    def _status(self, visit: Visit) -> str:
+        """Return the status of a visit. In a failed run, frames and fan-outs are still open, but do not run."""
+        if self._openers_of_failed is None or visit.status != RUNNING:
+            return visit.status
+        return FAILED if visit.name in self._openers_of_failed else STOPPED
 
-    def inside(self, place: str, depth: int | None) -> tuple[Item, ...]:
-        """Return the visits of one place."""
-        spans = self._spans.get(place, [])
-        return self._some([self._now(span) for span in spans], lambda index: self._visit(spans[index], depth), MOST)
+    def build_place(self, place: str, depth: int | None) -> tuple[TreeItem, ...]:
+        visits = self._visits.get(place, [])
+        statuses = [self._status(visit) for visit in visits]
+        return self._build_row(statuses, lambda index: self._build_visit(visits[index], depth), VISITS_MAX)
 
-    def _visit(self, span: Visit, depth: int | None) -> VisitItem:
-        inside: tuple[Item, ...] = ()
+    def _build_visit(self, visit: Visit, depth: int | None) -> TreeVisit:
+        inside: tuple[TreeItem, ...] = ()
         branches: dict[str, int] | None = None
-        if span.name in self._places or span.opens:
-            if self._is_frame(span):
-                inside = self._frame(f"{span.name}[0]/", depth)
+        if visit.name in self._places or visit.opens:
+            if is_frame(self._trace.shape, visit.node):
+                inside = self._build_frame(f"{visit.name}[0]/", depth)
             else:
-                branches, inside = self._fan_out(span, depth)
-        return VisitItem(
-            name=span.name,
-            local=span.name[len(span.place) :].removesuffix("#1"),
-            node=span.node,
-            status=self._now(span),
-            begun_seq=span.begun_seq,
-            begun_ms=span.begun_ms,
-            ended_seq=span.ended_seq,
-            ended_ms=span.ended_ms,
-            duration_ms=self._until(span) - span.begun_ms,
-            busy_ms=span.busy_ms + (self._until(span) - span.since_ms if span.status == RUNNING else 0),
-            attempts=span.attempts,
-            usage=dict(span.usage),
-            signal=span.signal,
-            due_ms=span.due_ms,
+                branches, inside = self._build_fan_out(visit, depth)
+        end_ms = self._end_ms(visit)
+        return TreeVisit(
+            name=visit.name,
+            local=visit.name[len(visit.place) :].removesuffix("#1"),
+            node=visit.node,
+            status=self._status(visit),
+            begun_seq=visit.begun_seq,
+            begun_ms=visit.begun_ms,
+            ended_seq=visit.ended_seq,
+            ended_ms=visit.ended_ms,
+            duration_ms=end_ms - visit.begun_ms,
+            busy_ms=visit.busy_ms + (end_ms - visit.since_ms if visit.status == RUNNING else 0),
+            attempts=visit.attempts,
+            usage=dict(visit.usage),
+            signal=visit.signal,
+            due_ms=visit.due_ms,
             branches=branches,
             inside=inside,
         )
 
-    def _is_frame(self, span: Visit) -> bool:
-        shape = self._trail.shape.nodes.get(span.node)
-        return shape is not None and shape.kind == FRAME
-
-    def _frame(self, place: str, depth: int | None) -> tuple[Item, ...]:
+    def _build_frame(self, place: str, depth: int | None) -> tuple[TreeItem, ...]:
         if depth != 0:
-            return self.inside(place, None if depth is None else depth - 1)
-        statuses = [self._now(span) for span in self._spans.get(place, ())]
-        return (_folded(statuses),) if statuses else ()
+            return self.build_place(place, None if depth is None else depth - 1)
+        statuses = [self._status(visit) for visit in self._visits.get(place, ())]
+        return (_fold(statuses),) if statuses else ()
 
-    def _fan_out(self, span: Visit, depth: int | None) -> tuple[dict[str, int], tuple[Item, ...]]:
-        scope = self._trail.run.scopes.get(span.name)
-        places = self._places.get(span.name, {})
+    def _build_fan_out(self, visit: Visit, depth: int | None) -> tuple[dict[str, int], tuple[TreeItem, ...]]:
+        scope = self._trace.run.scopes.get(visit.name)
+        places = self._places.get(visit.name, {})
         numbers = sorted({*places, *(scope.queue if scope is not None else ())})
-        statuses = [self._status(places.get(number)) for number in numbers]
-        counts = _folded(statuses)
+        statuses = [self._branch_status(places.get(number)) for number in numbers]
+        counts = _fold(statuses)
         if depth == 0:
             return counts.statuses, (counts,) if numbers else ()
         below = None if depth is None else depth - 1
-        return counts.statuses, self._some(
+        return counts.statuses, self._build_row(
             statuses,
-            lambda index: self._branch(numbers[index], statuses[index], places.get(numbers[index]), below),
-            MOST_BRANCHES,
+            lambda index: self._build_branch(numbers[index], statuses[index], places.get(numbers[index]), below),
+            BRANCHES_MAX,
         )
 
-    def _branch(self, number: int, status: str, place: str | None, depth: int | None) -> Branch:
-        spans = self._spans.get(place, []) if place is not None else []
-        duration = max(map(self._until, spans)) - spans[0].begun_ms if spans else 0
-        inside = self.inside(place, depth) if place is not None else ()
-        return Branch(branch=number, status=status, duration_ms=duration, inside=inside)
+    def _build_branch(self, number: int, status: str, place: str | None, depth: int | None) -> TreeBranch:
+        visits = self._visits.get(place, []) if place is not None else []
+        duration = max(map(self._end_ms, visits)) - visits[0].begun_ms if visits else 0
+        inside = self.build_place(place, depth) if place is not None else ()
+        return TreeBranch(branch=number, status=status, duration_ms=duration, inside=inside)
 
-    def _status(self, place: str | None) -> str:
+    def _branch_status(self, place: str | None) -> str:
         if place is None:
             return QUEUED
-        spans = self._spans[place]
-        lasting = {self._now(span) for span in spans if span.ended_seq is None}
-        return next((status for status in _OPEN if status in lasting), spans[-1].status)
+        visits = self._visits[place]
+        lasting = {self._status(visit) for visit in visits if visit.ended_seq is None}
+        return next((status for status in _OPEN if status in lasting), visits[-1].status)
 
-    def _until(self, span: Visit) -> int:
-        if span.ended_ms is not None:
-            return span.ended_ms
-        return self._at_ms if self._now(span) in _LASTING else self._trail.at_ms
+    def _end_ms(self, visit: Visit) -> int:
+        """Return when a visit ended, or the current time if it goes on."""
+        if visit.ended_ms is not None:
+            return visit.ended_ms
+        return self._at_ms if self._status(visit) in _LASTING else self._trace.at_ms
 
-    def _some(self, statuses: list[str], make: Callable[[int], VisitItem | Branch], most: int) -> tuple[Item, ...]:
-        """Return the items in a row, made one by one, and what is folded between them."""
+    def _build_row(
+        self, statuses: list[str], build: Callable[[int], TreeVisit | TreeBranch], most: int
+    ) -> tuple[TreeItem, ...]:
+        """Return the items of a row, built by index, with a fold in place of each gap."""
         if self._unfolded or len(statuses) <= most:
-            return tuple(map(make, range(len(statuses))))
-        shown = _chosen(statuses, most)
-        found: list[Item] = []
+            return tuple(map(build, range(len(statuses))))
+        found: list[TreeItem] = []
         after = 0
-        for index in (*shown, len(statuses)):
-            if index - after == 1:  # to show it takes no more room than to count it
-                found.append(make(after))
+        for index in (*_choose_shown(statuses, most), len(statuses)):
+            if index - after == 1:  # a single item takes no more room than a fold
+                found.append(build(after))
             elif index > after:
-                found.append(_folded(statuses[after:index]))
+                found.append(_fold(statuses[after:index]))
             if index < len(statuses):
-                found.append(make(index))
+                found.append(build(index))
             after = index + 1
         return tuple(found)
 
 
-def _chosen(statuses: list[str], most: int) -> list[int]:
-    """Return which items are shown: the first, the last, and the first of those that are not done."""
+def _choose_shown(statuses: list[str], most: int) -> list[int]:
+    """Return the indices of the items to show: the first ones, the last, and the first ones that are not done.
+
+    Half of the room is reserved for items that are not done.
+    """
     kept = most // 2
     first = most - _LAST - kept
     last = len(statuses) - _LAST
@@ -234,8 +261,8 @@ def _chosen(statuses: list[str], most: int) -> list[int]:
     return [*range(first), *notable[:kept], *range(last, len(statuses))]
 
 
-def _folded(statuses: Sequence[str]) -> Folded:
+def _fold(statuses: Sequence[str]) -> TreeFold:
     counts: dict[str, int] = {}
     for status in statuses:
         counts[status] = counts.get(status, 0) + 1
-    return Folded(count=len(statuses), statuses=counts)
+    return TreeFold(count=len(statuses), statuses=counts)

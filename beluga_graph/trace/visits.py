@@ -1,4 +1,4 @@
-"""What happened at a node: the visits that it had, and the sum over them."""
+"""Visits of nodes, and the statistics of one node over all of its visits."""
 
 from __future__ import annotations
 
@@ -8,61 +8,86 @@ __all__ = ["DONE", "DROPPED", "FAILED", "RETRYING", "RUNNING", "STOPPED", "WAITI
 
 RUNNING, RETRYING, WAITING = "running", "retrying", "waiting"
 DONE, FAILED, DROPPED, STOPPED = "done", "failed", "dropped", "stopped"
-_FIRST = (FAILED, RUNNING, RETRYING, WAITING, STOPPED)  # what is shown of a node that is in several states
+_PRECEDENCE = (FAILED, RUNNING, RETRYING, WAITING, STOPPED)  # the status of a node whose visits differ in status
 
 
 @dataclass(slots=True, kw_only=True)
 class Visit:
-    """One visit of a node: from the step that stood a token there to the one that took it away."""
+    """One visit of a node: from the step that put a token on the node to the step that removed it."""
 
     name: str
     """Structural name of the token, and of the scope or frame that it opened."""
     node: str
+    """Path of the node."""
     place: str
+    """Name of the place that holds the token."""
     begun_seq: int
+    """Step in which the visit began."""
     begun_ms: int
+    """Clock time at which the visit began."""
     since_ms: int
-    """When it began what it does now."""
+    """Clock time at which the current status began."""
     status: str = RUNNING
-    """`running`, `retrying`, `waiting`; `failed` for good, `stopped` as the run failed elsewhere, `dropped`, `done`."""
+    """`running`, `retrying` or `waiting`; `done`, `failed` for good or `dropped`; `stopped` if another node's failure
+    ended the run."""
     ended_seq: int | None = None
+    """Step in which the visit ended."""
     ended_ms: int | None = None
+    """Clock time at which the visit ended."""
     attempts: int = 1
+    """Attempts made so far."""
     busy_ms: int = 0
-    """In attempts, without the pauses between them; of a frame or a fan-out, until what it opened was closed."""
+    """Time in attempts, without the pauses between them. A frame or fan-out is busy until its scope is closed."""
     due_ms: int | None = None
-    """When the timer of a token that sleeps, waits or pauses fires."""
+    """Clock time at which the timer of a token that sleeps, waits or pauses fires."""
     signal: str = ""
-    """What it waits for."""
+    """Name of the signal that the visit waits for."""
     opens: bool = False
+    """Whether the visit opened a frame or a fan-out."""
     usage: dict[str, int] = field(default_factory=dict)
+    """Sums that the node reported, such as model tokens, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStats:
-    """What happened at one node so far, over all its visits."""
+    """Statistics of one node over all of its visits so far."""
 
     status: str = ""
-    """As of a span; `""` for a node that was never reached."""
+    """A status of a visit; `""` if the node was never reached."""
     visits: int = 0
+    """Number of visits."""
     attempts: int = 0
+    """Number of attempts over all visits."""
     busy_ms: int = 0
+    """Time in attempts."""
     waited_ms: int = 0
-    """For signals and timers; of waits that have ended."""
+    """Time in waits for signals and timers that have ended."""
     now: int = 0
     """Visits that have not ended."""
     clocks: int = 0
-    """Visits that run: `busy_ms` grows by so many milliseconds in one."""
+    """Visits that are running: each adds one millisecond to `busy_ms` per millisecond."""
     usage: dict[str, int] = field(default_factory=dict)
+    """Sums that the node reported, such as model tokens, by name."""
     signal: str = ""
-    """What the first of its visits that wait is waiting for."""
+    """Name of the signal that the first waiting visit waits for."""
     due_ms: int | None = None
+    """Clock time at which the timer of the first waiting visit fires."""
 
 
 class Counter:
-    """The sum over the visits of one node, kept as they change; each change costs the same however many there are."""
+    """Running statistics of one node. An update costs the same however many visits there are."""
 
-    __slots__ = ("_busy_ms", "_last", "_since", "_states", "_waiting", "attempts", "usage", "visits", "waited_ms")
+    __slots__ = (
+        "_busy_ms",
+        "_last_status",
+        "_running_since",
+        "_statuses",
+        "_waiting",
+        "attempts",
+        "usage",
+        "visits",
+        "waited_ms",
+    )
 
     def __init__(self) -> None:
         self.visits = 0
@@ -70,59 +95,58 @@ class Counter:
         self.usage: dict[str, int] = {}
         self.waited_ms = 0
         self._busy_ms = 0
-        self._since = 0  # summed over the visits that run
-        self._states: dict[str, int] = {}  # of visits that have not ended
+        self._running_since = 0  # sum of `since_ms` over the running visits
+        self._statuses: dict[str, int] = {}  # of visits that have not ended
         self._waiting: dict[str, Visit] = {}
-        self._last = ""
+        self._last_status = ""
 
-    def add(self, span: Visit) -> None:
-        """Count a visit in, as it is now."""
-        self._states[span.status] = self._states.get(span.status, 0) + 1
-        if span.status == RUNNING:
-            self._since += span.since_ms
-        elif span.status in (WAITING, RETRYING):
-            self._waiting[span.name] = span
+    def add(self, visit: Visit) -> None:
+        """Add a visit in its current status."""
+        self._statuses[visit.status] = self._statuses.get(visit.status, 0) + 1
+        if visit.status == RUNNING:
+            self._running_since += visit.since_ms
+        elif visit.status in (WAITING, RETRYING):
+            self._waiting[visit.name] = visit
 
-    def remove(self, span: Visit) -> None:
-        """Count a visit out, before it changes."""
-        self._states[span.status] -= 1
-        if span.status == RUNNING:
-            self._since -= span.since_ms
-        self._waiting.pop(span.name, None)
+    def remove(self, visit: Visit) -> None:
+        """Remove a visit. Must be called before the status of the visit changes."""
+        self._statuses[visit.status] -= 1
+        if visit.status == RUNNING:
+            self._running_since -= visit.since_ms
+        self._waiting.pop(visit.name, None)
 
-    def ended(self, status: str) -> None:
-        """Take note of how the last visit ended."""
-        self._last = status
+    def record_end(self, status: str) -> None:
+        """Record the status in which a visit ended."""
+        self._last_status = status
 
-    def give(self, span: Visit, other: Counter) -> None:
-        """Hand a visit that is counted out, and all that it did, to the node that it is of from now on."""
-        for tally, sign in ((self, -1), (other, 1)):
-            tally.visits += sign
-            tally.attempts += sign * span.attempts
-            tally.busy(sign * span.busy_ms)
-            for what, amount in span.usage.items():
-                tally.usage[what] = tally.usage.get(what, 0) + sign * amount
-            tally.usage = {what: amount for what, amount in tally.usage.items() if amount}
+    def transfer(self, visit: Visit, other: Counter) -> None:
+        """Move the attempts, times and usage of a visit to the counter of another node. Remove the visit before."""
+        for counter, sign in ((self, -1), (other, 1)):
+            counter.visits += sign
+            counter.attempts += sign * visit.attempts
+            counter.add_busy(sign * visit.busy_ms)
+            for name, amount in visit.usage.items():
+                counter.usage[name] = counter.usage.get(name, 0) + sign * amount
+            counter.usage = {name: amount for name, amount in counter.usage.items() if amount}
 
-    def busy(self, milliseconds: int) -> None:
-        """Add time in which a visit was at work."""
+    def add_busy(self, milliseconds: int) -> None:
+        """Add the time that a visit spent in an attempt."""
         self._busy_ms += milliseconds
 
-    def mark(self, at_ms: int, inside: dict[str, int] | None) -> NodeStats:
-        """Return the sum as of a time; `inside` are the states of what stands in an open frame or fan-out."""
-        states = dict(self._states)
-        running = states.get(RUNNING, 0)
+    def summarize(self, at_ms: int, inside: dict[str, int] | None) -> NodeStats:
+        """Return the statistics as of a time; `inside` counts the tokens in an open frame or fan-out by status."""
+        statuses = dict(self._statuses)
+        running = statuses.get(RUNNING, 0)
         if inside is not None and running:
-            states[RUNNING] = inside.get(RUNNING, 0) or (0 if any(inside.values()) else running)
-            states.update({state: count for state, count in inside.items() if state != RUNNING and count})
-        now = sum(self._states.values())
+            statuses[RUNNING] = inside.get(RUNNING, 0) or (0 if any(inside.values()) else running)
+            statuses.update({status: count for status, count in inside.items() if status != RUNNING and count})
         first = next(iter(self._waiting.values()), None)
         return NodeStats(
-            status=next((state for state in _FIRST if states.get(state)), self._last),
+            status=next((status for status in _PRECEDENCE if statuses.get(status)), self._last_status),
             visits=self.visits,
             attempts=self.attempts,
-            busy_ms=self._busy_ms + running * at_ms - self._since,
-            now=now,
+            busy_ms=self._busy_ms + running * at_ms - self._running_since,
+            now=sum(self._statuses.values()),
             clocks=running,
             waited_ms=self.waited_ms,
             usage=dict(self.usage),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from itertools import count
 
 from beluga_graph.draw.overlay import Overlay
-from beluga_graph.draw.picture import BEGIN, BEGIN_KIND, END_KIND, Box, Line, Picture, inner_point
+from beluga_graph.draw.picture import BEGIN_KIND, END_KIND, Box, Line, Picture
 from beluga_graph.draw.theme import KIND_WORDS, LINE_WORDS, STATUS_SIGNS
 from beluga_graph.kernel.shape import END, FRAME
+from beluga_graph.trace.edges import BEGIN, name_point
 from beluga_graph.trace.visits import NodeStats
 
 __all__ = ["board"]
@@ -19,19 +20,19 @@ def board() -> tuple[Picture, Overlay]:
     """Return the picture, and a run laid over it."""
     boxes: list[Box] = []
     lines: list[Line] = []
-    marks: dict[str, NodeStats] = {}
+    stats: dict[str, NodeStats] = {}
     number = count()
 
     def point(kind: str, frame: str, path: str) -> Box:
-        name = inner_point(path, BEGIN if kind == BEGIN_KIND else END)
+        name = name_point(path, BEGIN if kind == BEGIN_KIND else END)
         return Box(id=f"{frame or 'n'}{kind}", name=name, label=kind.upper(), kind=kind, frame=frame)
 
     def node(kind: str, status: str, frame: str = "", path: str = "") -> Box:
         label = f"{kind} {status}"
         box = Box(
-            id=f"n{next(number)}", name=inner_point(path, label), label=label, kind=kind, frame=frame, note="a note"
+            id=f"n{next(number)}", name=name_point(path, label), label=label, kind=kind, frame=frame, note="a note"
         )
-        marks[box.name] = NodeStats(status=status, visits=bool(status), attempts=1, busy_ms=850)
+        stats[box.name] = NodeStats(status=status, visits=bool(status), attempts=1, busy_ms=850)
         return box
 
     def lead(source: Box, target: Box, kind: str) -> None:
@@ -61,6 +62,6 @@ def board() -> tuple[Picture, Overlay]:
     boxes.append(point(END_KIND, "", ""))
     for box in rows[-1]:
         lead(box, boxes[-1], "plain")
-    taken = {line.id: 1 + index % 2 for index, line in enumerate(lines) if index % 3}
+    counts = {line.id: 1 + index % 2 for index, line in enumerate(lines) if index % 3}
     shown = Picture(name="board", boxes=tuple(boxes), lines=tuple(lines))
-    return shown, Overlay(run_id="r", status="running", seq=3, marks=marks, taken=taken)
+    return shown, Overlay(run_id="r", status="running", seq=3, stats=stats, counts=counts)

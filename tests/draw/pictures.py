@@ -7,9 +7,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from beluga_graph.draw.picture import BEGIN, Box, Line, Picture, inner_point
+from beluga_graph.draw.picture import Box, Line, Picture
 from beluga_graph.draw.theme import KIND_WORDS
 from beluga_graph.kernel.shape import END, FRAME
+from beluga_graph.trace.edges import BEGIN, name_point
 
 __all__ = ["HOSTILE", "labels", "pictures"]
 
@@ -65,8 +66,8 @@ def pictures(draw: Callable[[st.SearchStrategy[Any]], Any], text: st.SearchStrat
 
     def level(frame: str, path: str, deep: int) -> None:
         owner = frame or "n"
-        begin = Box(id=f"{owner}start", name=inner_point(path, BEGIN), label="START", kind="start", frame=frame)
-        end = Box(id=f"{owner}end", name=inner_point(path, END), label="END", kind="end", frame=frame)
+        begin = Box(id=f"{owner}start", name=name_point(path, BEGIN), label="START", kind="start", frame=frame)
+        end = Box(id=f"{owner}end", name=name_point(path, END), label="END", kind="end", frame=frame)
         boxes.append(begin)
         here = [begin]
         for _ in range(draw(st.integers(1, 6))):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from pictures import pictures
 
-from beluga_graph.draw.formats.ascii import ascii_art
+from beluga_graph.draw.formats.ascii import render_ascii
 from beluga_graph.draw.picture import Picture
 from beluga_graph.draw.text import clean
 from beluga_graph.draw.theme import LINE_SIGNS
@@ -133,7 +133,7 @@ def test_every_edge_can_be_read_from_the_signs_alone(picture: Picture) -> None:
     )
     lines = tuple(replace(line, label=str(len(line.label))) for line in picture.lines)
     known = replace(picture, boxes=boxes, lines=lines)
-    text = ascii_art(known)
+    text = render_ascii(known)
     body = grid_of(text.split("\n")[0]).index("●")
     read: Counter[Edge] = Counter()
     for (source, target, words), count in traced(text).items():

@@ -14,7 +14,7 @@ from pictures import HOSTILE
 from pydantic import BaseModel
 
 from beluga_graph import END, START, Engine, Graph, GraphError, RunInfo, RunStatus, Workflow, step
-from beluga_graph.draw.text import clean, clipped
+from beluga_graph.draw.text import clean, clip
 from beluga_graph.flows.flow import Flow
 from beluga_graph.inspection.notebook import STEPS_MAX
 from beluga_graph.inspection.views import ROWS_MAX, RunSnapshot, TokenInfo
@@ -169,7 +169,7 @@ def test_hostile_names_of_a_half_built_graph_are_text(name: str) -> None:
     except GraphError:
         return
     shown = g._repr_mimebundle_()
-    assert clipped(clean(name), 34) in texts_of(shown["image/svg+xml"])
+    assert clip(clean(name), 34) in texts_of(shown["image/svg+xml"])
 
 
 # Runs.

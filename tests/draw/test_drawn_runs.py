@@ -61,7 +61,7 @@ async def parked(run: Run) -> None:
 
 async def marks(engine: Engine, run_id: str, *nodes: str) -> list[NodeStats]:
     trail = await engine.trail(run_id)
-    return [trail.mark(node) for node in nodes]
+    return [trail.summarize(node) for node in nodes]
 
 
 async def test_a_failed_run_shows_what_failed_and_what_was_stopped_and_goes_on_after_a_resume() -> None:
@@ -105,7 +105,7 @@ async def test_a_run_is_drawn_as_of_any_step() -> None:
         await run.signal("paid", "yes")
         await run.result()
         last = (await engine.history("r"))[-1].seq
-        statuses = [(await engine.trail("r", seq)).mark("charge").status for seq in range(1, last + 1)]
+        statuses = [(await engine.trail("r", seq)).summarize("charge").status for seq in range(1, last + 1)]
         assert statuses[:2] == ["running", "retrying"]
         assert statuses[-1] == "done"
         assert "↻ charge" in await engine.draw("r", format="ascii", seq=2)

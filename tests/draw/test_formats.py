@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from pictures import HOSTILE, pictures
 from playwright.sync_api import Browser, Page
 
-from beluga_graph.draw.formats.dot import dot
-from beluga_graph.draw.formats.mermaid import mermaid
-from beluga_graph.draw.formats.svg import svg
+from beluga_graph.draw.formats.dot import render_dot
+from beluga_graph.draw.formats.mermaid import render_mermaid
+from beluga_graph.draw.formats.svg import render_svg
 from beluga_graph.draw.overlay import Overlay
 from beluga_graph.draw.picture import Picture
-from beluga_graph.draw.text import clean, clipped
+from beluga_graph.draw.text import clean, clip
 from beluga_graph.draw.theme import KIND_WORDS
 from beluga_graph.kernel.shape import FRAME
 from beluga_graph.trace.visits import DONE, FAILED, RUNNING, WAITING, NodeStats
@@ -40,15 +40,15 @@ def overlays(draw: Any, picture: Picture) -> Overlay | None:
     """Return a run laid over a picture, or none."""
     if draw(st.booleans()):
         return None
-    marks = {}
+    stats = {}
     for box in picture.boxes:
         if box.kind in KIND_WORDS:
             status = draw(st.sampled_from(["", DONE, FAILED, RUNNING, WAITING]))
-            marks[box.name] = NodeStats(
+            stats[box.name] = NodeStats(
                 status=status, visits=bool(status) * 2, attempts=3, busy_ms=1234, signal="x" * 9
             )
-    taken = {line.id: draw(st.integers(1, 3)) for line in picture.lines if draw(st.booleans())}
-    return Overlay(run_id=draw(st.sampled_from(HOSTILE)), status="running", seq=3, marks=marks, taken=taken)
+    counts = {line.id: draw(st.integers(1, 3)) for line in picture.lines if draw(st.booleans())}
+    return Overlay(run_id=draw(st.sampled_from(HOSTILE)), status="running", seq=3, stats=stats, counts=counts)
 
 
 drawn = pictures().flatmap(lambda picture: st.tuples(st.just(picture), overlays(picture)))
@@ -63,7 +63,7 @@ def test_svg_is_xml_with_a_group_for_each_box_and_line_and_nothing_alive(
     given_: tuple[Picture, Overlay | None],
 ) -> None:
     picture, overlay = given_
-    text = svg(picture, overlay)
+    text = render_svg(picture, overlay)
     root = ET.fromstring(text)
     assert {element.tag.removeprefix(SVG) for element in root.iter()} <= TAGS
     assert {name for element in root.iter() for name in element.attrib} <= ATTRIBUTES
@@ -74,11 +74,11 @@ def test_svg_is_xml_with_a_group_for_each_box_and_line_and_nothing_alive(
     for box in picture.boxes:
         if box.kind in KIND_WORDS:
             assert any(clean(box.name) in title for title in told)
-            assert shown_texts[clipped(clean(box.label), 34)]
+            assert shown_texts[clip(clean(box.label), 34)]
     style = next(root.iter(f"{SVG}style")).text or ""
     assert "url" not in style
     assert "@import" not in style
-    assert svg(picture, overlay) == text
+    assert render_svg(picture, overlay) == text
 
 
 # Graphviz.
@@ -94,7 +94,7 @@ def read_dot(graphviz: str, text: str) -> dict[str, Any]:
 
 def shown(*texts: str) -> list[str]:
     """Return the lines that a label shows."""
-    return [clipped(clean(text), 80) for text in texts if text]
+    return [clip(clean(text), 80) for text in texts if text]
 
 
 def of_dot(label: str) -> list[str]:
@@ -108,11 +108,11 @@ def of_dot(label: str) -> list[str]:
 @given(drawn)
 def test_graphviz_reads_exactly_the_boxes_and_lines(graphviz: str, given_: tuple[Picture, Overlay | None]) -> None:
     picture, overlay = given_
-    found = read_dot(graphviz, dot(picture, overlay))
+    found = read_dot(graphviz, render_dot(picture, overlay))
     frames = {box.id for box in picture.boxes if box.kind == FRAME and not box.folded}
     objects = {item["name"]: item for item in found["objects"]}
     assert objects.keys() == {f"cluster_{box.id}" if box.id in frames else box.id for box in picture.boxes}
-    badges = {} if overlay is None else {box.name: overlay.signed(box.name) for box in picture.boxes}
+    badges = {} if overlay is None else {box.name: overlay.format_signed_badge(box.name) for box in picture.boxes}
     for box in picture.boxes:
         if box.kind in KIND_WORDS:
             item = objects[f"cluster_{box.id}" if box.id in frames else box.id]
@@ -120,10 +120,10 @@ def test_graphviz_reads_exactly_the_boxes_and_lines(graphviz: str, given_: tuple
     names = [item["name"] for item in found["objects"]]
     edges = {edge["id"]: (names[edge["tail"]], names[edge["head"]]) for edge in found.get("edges", ())}
     assert edges == {line.id: ends(line.source, line.target, frames) for line in picture.lines}
-    counts = {} if overlay is None else overlay.counts()
+    counts = {} if overlay is None else overlay.format_counts()
     said = {edge["id"]: of_dot(edge.get("label", "")) for edge in found["edges"]}
     for line in picture.lines:
-        assert said[line.id] == [clipped(clean(f"{line.label} {counts.get(line.id, '')}".strip()), 80)] or not clean(
+        assert said[line.id] == [clip(clean(f"{line.label} {counts.get(line.id, '')}".strip()), 80)] or not clean(
             line.label
         )
 
@@ -175,13 +175,13 @@ def test_mermaid_reads_exactly_the_boxes_and_lines(
     read_mermaid: Callable[[str], dict[str, Any]], given_: tuple[Picture, Overlay | None]
 ) -> None:
     picture, overlay = given_
-    found = read_mermaid(mermaid(picture, overlay))
+    found = read_mermaid(render_mermaid(picture, overlay))
     frames = {box.id for box in picture.boxes if box.kind == FRAME and not box.folded}
     assert sorted(found["vertices"]) == sorted(box.id for box in picture.boxes if box.id not in frames)
     assert sorted(found["frames"]) == sorted(frames)
     assert found["edges"] == [list(ends(line.source, line.target, frames)) for line in picture.lines]
     assert found["alive"] == 0
-    badges = {} if overlay is None else {box.name: overlay.signed(box.name) for box in picture.boxes}
+    badges = {} if overlay is None else {box.name: overlay.format_signed_badge(box.name) for box in picture.boxes}
     for box in picture.boxes:
         if box.kind in KIND_WORDS and box.id not in frames:
             expected = [text.strip() for text in shown(box.label, box.note, badges.get(box.name, ""))]

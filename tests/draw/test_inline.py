@@ -10,7 +10,7 @@ from board import board
 from playwright.sync_api import Browser
 
 from beluga_graph.demo.pipeline import pipeline
-from beluga_graph.draw.formats.svg import svg
+from beluga_graph.draw.formats.svg import render_svg
 
 PAGE_TEXT = """<div class="page"><p class="card"><span class="label">mine</span> <b class="note badge head key">too</b>
 <i class="wire taken run node frame body drawing legend route plate dot ring icon way tip sign fault">and</i>
@@ -43,8 +43,8 @@ LOOKS = """(within) => [...document.querySelectorAll(`${within} *`)]
 def drawings() -> list[str]:
     """Return drawings of one run in two themes, and of a flow."""
     picture, overlay = board()
-    drawn = [svg(picture, overlay, theme=theme) for theme in ("light", "dark")]
-    return [*drawn, pipeline.svg(theme="dark"), svg(picture, fault="it is not whole")]
+    drawn = [render_svg(picture, overlay, theme=theme) for theme in ("light", "dark")]
+    return [*drawn, pipeline.svg(theme="dark"), render_svg(picture, fault="it is not whole")]
 
 
 def looks(in_browser: Any, html: str, *within: str) -> list[list[str]]:

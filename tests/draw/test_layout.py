@@ -16,9 +16,9 @@ from playwright.sync_api import Browser
 
 from beluga_graph import END, START, Graph
 from beluga_graph.demo.pipeline import pipeline
-from beluga_graph.draw.layout.layout import Card, Layout, Wire, layout
+from beluga_graph.draw.layout.layout import Card, Layout, Wire, lay_out
 from beluga_graph.draw.picture import Picture
-from beluga_graph.draw.text import width_of
+from beluga_graph.draw.text import measure_width
 from beluga_graph.flows.flow import Flow
 from beluga_graph.kernel.shape import FRAME
 
@@ -32,7 +32,7 @@ def rect(card: Card) -> Rect:
 
 def plate(wire: Wire) -> Rect:
     """Return what a wire's label covers."""
-    width = width_of(wire.label, 11)
+    width = measure_width(wire.label, 11)
     return wire.at[0] - width / 2, wire.at[1] - 7, wire.at[0] + width / 2, wire.at[1] + 7
 
 
@@ -104,8 +104,8 @@ def check(placed: Layout, picture: Picture) -> None:
 def test_nothing_is_covered_and_no_line_runs_through_a_node_or_a_label(picture: Picture) -> None:
     badges = {box.name: "12 attempts · 3 min 2 s" for box in picture.boxes[::2] if box.kind not in ("start", "end")}
     counts = {line.id: "x7" for line in picture.lines[::3]}
-    check(layout(picture, badges, counts), picture)
-    check(layout(picture), picture)
+    check(lay_out(picture, badges, counts), picture)
+    check(lay_out(picture), picture)
 
 
 def test_the_line_of_a_loop_ends_on_top_of_its_node() -> None:
@@ -115,7 +115,7 @@ def test_the_line_of_a_loop_ends_on_top_of_its_node() -> None:
     g.edge(START, "a")
     g.edge("a", "b")
     g.branch("b", lambda value: "on", {"again": "a", "self": "b", "on": END})
-    placed = layout(drawing(g))
+    placed = lay_out(drawing(g))
     cards = {card.box.name: card for card in placed.cards}
     for wire in placed.wires:
         card = cards[wire.line.ends[1]]
@@ -125,9 +125,9 @@ def test_the_line_of_a_loop_ends_on_top_of_its_node() -> None:
 
 
 def drawing(flow: Flow, depth: int | None = None) -> Picture:
-    from beluga_graph.draw.picture import picture  # noqa: PLC0415 - beside the fixture of this name
+    from beluga_graph.draw.picture import build_picture  # noqa: PLC0415 - beside the fixture of this name
 
-    return picture(flow.plan().shape, depth)
+    return build_picture(flow.plan().shape, depth)
 
 
 def large(count: int) -> Graph:
@@ -199,6 +199,6 @@ def test_a_folded_frame_is_one_card() -> None:
     outer = Graph("outer")
     outer.edge(START, outer.add(inner))
     outer.edge("inner", END)
-    kinds = [(card.box.kind, card.box.folded) for card in layout(drawing(outer, 0)).cards]
+    kinds = [(card.box.kind, card.box.folded) for card in lay_out(drawing(outer, 0)).cards]
     assert kinds == [("start", False), (FRAME, True), ("end", False)]
-    assert len(layout(drawing(outer)).cards) == 6
+    assert len(lay_out(drawing(outer)).cards) == 6

@@ -8,10 +8,10 @@ from playwright.sync_api import Page, expect
 from runs_to_show import HOSTILE, failed_page, hostile_page, long_page, nested_flow, report, report_page
 
 from beluga_graph.codec.safe_repr import to_printable
-from beluga_graph.draw.overlay import Overlay, overlay_of
+from beluga_graph.draw.overlay import Overlay, build_overlay
 from beluga_graph.draw.page import page as drawn_page
 from beluga_graph.draw.page.replay import Replay
-from beluga_graph.draw.picture import Picture, picture
+from beluga_graph.draw.picture import Picture, build_picture
 from beluga_graph.inspection.reading import stored_plan, trail_of
 from beluga_graph.storage.run_log import read_head, rebuild
 from beluga_graph.testing import VirtualClock
@@ -43,16 +43,16 @@ def at(page: Page, step: int) -> None:
 
 
 def told(overlay: Overlay, shown: Picture) -> list[dict[str, Any]]:
-    badges, counts = overlay.badges(), overlay.counts()
+    badges, counts = overlay.format_badges(), overlay.format_counts()
     nodes = {
-        box.id: [overlay.marks[box.name].status, badges[box.name]] for box in shown.boxes if box.name in overlay.marks
+        box.id: [overlay.stats[box.name].status, badges[box.name]] for box in shown.boxes if box.name in overlay.stats
     }
     wires = {
         line.id: " ".join(
             part for part in ("" if line.kind == "error" else line.label, counts.get(line.id, "")) if part
         )
         for line in shown.lines
-        if line.id in overlay.taken
+        if line.id in overlay.counts
     }
     return [nodes, wires]
 
@@ -70,7 +70,7 @@ def test_scrubbing_shows_what_the_drawing_of_each_step_shows(
     for step in [*forth, *back, last, 1, last // 2]:
         scrub(page, step)
         trail = trail_of(store, head, shape, step)
-        assert page.evaluate(DRAWN) == told(overlay_of(trail, picture(shape)), picture(shape)), step
+        assert page.evaluate(DRAWN) == told(build_overlay(trail, build_picture(shape)), build_picture(shape)), step
         assert page.inner_text("#status") == trail.run.status
 
 
@@ -94,8 +94,8 @@ def test_folded_sub_flows_show_the_run_too(shown: Show) -> None:
     expect(page.locator("#fold [aria-pressed=true]")).to_have_text("folded")
     for step in (8, 22):
         scrub(page, step)
-        small = picture(shape, 0)
-        assert page.evaluate(DRAWN) == told(overlay_of(trail_of(store, head, shape, step), small), small)
+        small = build_picture(shape, 0)
+        assert page.evaluate(DRAWN) == told(build_overlay(trail_of(store, head, shape, step), small), small)
     nodes_folded = page.locator("svg.graph:not([hidden]) .node").count()
     page.keyboard.press("]")
     assert page.locator("svg.graph:not([hidden]) .node").count() > nodes_folded

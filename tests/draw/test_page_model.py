@@ -16,10 +16,10 @@ from runs_to_show import failed_page, hostile_page, long_page, nested_flow, page
 from beluga_graph import END, START, Engine, Graph
 from beluga_graph.codec.safe_repr import to_printable
 from beluga_graph.codec.to_json import to_json
-from beluga_graph.draw.overlay import overlay_of
-from beluga_graph.draw.page.values import ALL_SIGNS, MOST_SIGNS, Texts, shown_value
-from beluga_graph.draw.picture import picture
-from beluga_graph.draw.text import shown_duration
+from beluga_graph.draw.overlay import build_overlay
+from beluga_graph.draw.page.values import TABLE_LENGTH_MAX, TEXT_LENGTH_MAX, Texts, format_value
+from beluga_graph.draw.picture import build_picture
+from beluga_graph.draw.text import format_duration
 from beluga_graph.inspection.reading import replay_of, stored_plan, trail_of
 from beluga_graph.storage.run_log import read_head
 from beluga_graph.testing import VirtualClock
@@ -56,29 +56,29 @@ def test_the_deltas_of_a_run_tell_at_each_step_what_its_drawing_shows() -> None:
     head = read_head(store, "report-7")
     plan = stored_plan(store, head)
     replay, steps = replay_of(store, head, plan)
-    shown = picture(plan.shape)
+    shown = build_picture(plan.shape)
     names = {box.id: box.name for box in shown.boxes}
     marks: dict[str, dict[str, Any]] = {}
     taken: dict[str, int] = {}
     assert len(steps) > 15
-    for step in [replay.head()["begin"], *steps]:
+    for step in [replay.build_head()["begin"], *steps]:
         marks.update({names[box]: mark for box, mark in step.get("marks", {}).items()})
         taken.update(step.get("taken", {}))
         if not step["seq"]:
             continue
-        overlay = overlay_of(trail_of(store, head, plan.shape, step["seq"]), shown)
-        assert taken == overlay.taken
+        overlay = build_overlay(trail_of(store, head, plan.shape, step["seq"]), shown)
+        assert taken == overlay.counts
         assert {name: mark["status"] for name, mark in marks.items()} == {
-            name: mark.status for name, mark in overlay.marks.items() if mark.visits
+            name: mark.status for name, mark in overlay.stats.items() if mark.visits
         }
-        badges = {name: badge for name, badge in overlay.badges().items() if badge}
+        badges = {name: badge for name, badge in overlay.format_badges().items() if badge}
         assert {name: badge_at(mark, step["at"]) for name, mark in marks.items()} == badges
 
 
 def badge_at(mark: dict[str, Any], at: int) -> str:
     """Do what the page does."""
     busy = mark["busy"] + mark.get("clocks", 0) * at
-    time = [shown_duration(busy)] if busy or not (mark.get("now") or mark.get("waited")) else []
+    time = [format_duration(busy)] if busy or not (mark.get("now") or mark.get("waited")) else []
     return " · ".join([*mark.get("before", []), *time, *mark.get("after", [])]) or mark["status"]
 
 
@@ -195,16 +195,19 @@ def test_a_run_that_went_on_with_a_changed_graph_is_told_to_its_end() -> None:
 
 
 def test_a_value_is_cut_and_says_so() -> None:
-    assert json.loads(shown_value("x" * 5000)) == "x" * MOST_SIGNS + " … (cut: 5,000 characters)"
-    assert len(shown_value(["y" * 100] * 1000)) < MOST_SIGNS + 50
-    assert '"hex": "bdd4' in shown_value(10**6000)
+    assert json.loads(format_value("x" * 5000)) == "x" * TEXT_LENGTH_MAX + " … (cut: 5,000 characters)"
+    assert len(format_value(["y" * 100] * 1000)) < TEXT_LENGTH_MAX + 50
+    assert '"hex": "bdd4' in format_value(10**6000)
 
 
 def test_values_beyond_what_a_page_holds_are_left_out_and_said_to_be() -> None:
     texts = Texts()
-    many = [texts.text(f"{number:04d}" * (MOST_SIGNS // 4)) for number in range(ALL_SIGNS // MOST_SIGNS + 50)]
-    table = texts.taken()
-    assert sum(map(len, table)) < ALL_SIGNS + 100
+    many = [
+        texts.text(f"{number:04d}" * (TEXT_LENGTH_MAX // 4))
+        for number in range(TABLE_LENGTH_MAX // TEXT_LENGTH_MAX + 50)
+    ]
+    table = texts.take_new()
+    assert sum(map(len, table)) < TABLE_LENGTH_MAX + 100
     assert len(set(many)) == len(table)
     assert "holds no more" in table[many[-1]]
 
@@ -218,7 +221,7 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_what_is_not_cut_is_the_json_of_its_value(value: Any) -> None:
-    text = shown_value(value)
+    text = format_value(value)
     if "(cut: " not in text:
         assert json.loads(text) == (to_printable(value, "\n\t") if isinstance(value, str) else to_json(value))
     assert text.replace("\n", "").isprintable()

@@ -17,13 +17,13 @@ from playwright.sync_api import Page, expect
 from runs_to_show import failed_page, hostile_page, long_page, nested_flow, report_page
 
 from beluga_graph.codec.safe_repr import to_printable
-from beluga_graph.draw.formats.ascii import ascii_art
-from beluga_graph.draw.formats.dot import dot
-from beluga_graph.draw.formats.mermaid import mermaid
-from beluga_graph.draw.formats.svg import svg
-from beluga_graph.draw.layout.layout import layout
+from beluga_graph.draw.formats.ascii import render_ascii
+from beluga_graph.draw.formats.dot import render_dot
+from beluga_graph.draw.formats.mermaid import render_mermaid
+from beluga_graph.draw.formats.svg import render_svg
+from beluga_graph.draw.layout.layout import lay_out
 from beluga_graph.draw.overlay import Overlay
-from beluga_graph.draw.page.values import Texts, shown_value
+from beluga_graph.draw.page.values import Texts, format_value
 from beluga_graph.draw.picture import Box, Line, Picture
 from beluga_graph.draw.text import clean
 from beluga_graph.draw.theme import DARK, FORCED, LIGHT, STATUS_SIGNS, STATUS_WORDS
@@ -115,7 +115,7 @@ def too_pale(found: list[list[Any]]) -> list[list[Any]]:
 @pytest.mark.parametrize("has_run", [True, False])
 def test_text_and_lines_of_a_drawing_have_contrast_in_every_status(in_browser: Any, theme: str, has_run: bool) -> None:
     picture, overlay = board()
-    drawn = svg(picture, overlay if has_run else None, theme=theme, fault="it is not whole")
+    drawn = render_svg(picture, overlay if has_run else None, theme=theme, fault="it is not whole")
 
     def look(browser: Any) -> list[list[Any]]:
         page = browser.new_page(viewport={"width": 3200, "height": 2000})
@@ -196,8 +196,8 @@ def test_text_of_a_page_has_contrast_at_any_step(shown: Show, make: Callable[[],
 
 def test_every_format_says_a_status_by_the_same_sign(graphviz: str) -> None:
     picture, overlay = board()
-    named = {box.id: overlay.marks[box.name].status for box in picture.boxes if box.name in overlay.marks}
-    drawn = ET.fromstring(svg(picture, overlay))
+    named = {box.id: overlay.stats[box.name].status for box in picture.boxes if box.name in overlay.stats}
+    drawn = ET.fromstring(render_svg(picture, overlay))
     signs = {}
     for group in drawn.iter():
         if group.get("data-id") in named:
@@ -207,14 +207,16 @@ def test_every_format_says_a_status_by_the_same_sign(graphviz: str) -> None:
     assert signs == {box: [STATUS_SIGNS[status]] for box, status in named.items()}
     legend = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
     assert {*STATUS_WORDS.values(), "never reached"} <= set(legend)
-    art = ascii_art(picture, overlay)
+    art = render_ascii(picture, overlay)
     for status in STATUSES:
         assert f"{STATUS_SIGNS[status]} function {status}".rstrip() in art
     for status, sign in STATUS_SIGNS.items():
         count = list(named.values()).count(status) if status else 0
-        assert dot(picture, overlay).count(f"{sign} 850 ms") == count
-        assert mermaid(picture, overlay).count(f"#{ord(sign)}; 850 ms".replace("#45;", "-")) == count
-    done = subprocess.run([graphviz, "-Tsvg"], input=dot(picture, overlay).encode(), capture_output=True, check=True)
+        assert render_dot(picture, overlay).count(f"{sign} 850 ms") == count
+        assert render_mermaid(picture, overlay).count(f"#{ord(sign)}; 850 ms".replace("#45;", "-")) == count
+    done = subprocess.run(
+        [graphviz, "-Tsvg"], input=render_dot(picture, overlay).encode(), capture_output=True, check=True
+    )
     fonts = {text.get("font-family") for text in ET.fromstring(done.stdout).iter("{http://www.w3.org/2000/svg}text")}
     assert len(fonts) == 1, "also of clusters"
     assert "Helvetica" in str(fonts)
@@ -327,7 +329,7 @@ def test_a_drawing_yields_to_forced_colours(in_browser: Any, theme: str) -> None
 
     def look(browser: Any) -> list[str]:
         page = browser.new_page(forced_colors="active")
-        page.set_content(f"<!DOCTYPE html><meta charset=utf-8>{svg(picture, overlay, theme=theme)}")
+        page.set_content(f"<!DOCTYPE html><meta charset=utf-8>{render_svg(picture, overlay, theme=theme)}")
         found: list[str] = page.evaluate(f"{USED}('svg')")
         assert set(found) == set(page.evaluate(SYSTEM)[:2])
         page.close()
@@ -379,17 +381,21 @@ def test_no_character_of_a_name_or_a_value_acts_unseen_in_any_format(text: str) 
     )
     line = Line(id="e0", source="n0", target="nend", kind="conditional", label=text, ends=(text, "$end"))
     picture = Picture(name=text, boxes=boxes, lines=(line,))
-    overlay = Overlay(run_id=text, status="running", seq=1, marks={text: NodeStats()})
-    for form in (svg(picture, overlay, fault=text), dot(picture, overlay), ascii_art(picture, overlay, fault=text)):
+    overlay = Overlay(run_id=text, status="running", seq=1, stats={text: NodeStats()})
+    for form in (
+        render_svg(picture, overlay, fault=text),
+        render_dot(picture, overlay),
+        render_ascii(picture, overlay, fault=text),
+    ):
         assert prints(form)
-    assert prints(mermaid(picture, overlay).replace("#8288;", ""))
-    assert not re.search(r"#(8234|8235|8236|8237|8238|8294|8295|8296|8297);", mermaid(picture, overlay))
+    assert prints(render_mermaid(picture, overlay).replace("#8288;", ""))
+    assert not re.search(r"#(8234|8235|8236|8237|8238|8294|8295|8296|8297);", render_mermaid(picture, overlay))
     texts = Texts()
     texts.text(text)
     for value in (text, [text], {text: {"x": text}}):
         texts.value(value)
-        assert prints(shown_value(value))
-    assert all(map(prints, texts.taken()))
-    assert layout(picture).width > 0
+        assert prints(format_value(value))
+    assert all(map(prints, texts.take_new()))
+    assert lay_out(picture).width > 0
     for sign in text:
         assert sign.isspace() or to_printable(sign) in clean(text), "nothing is left out"

@@ -5,7 +5,7 @@ import pytest
 from beluga_graph import Agent, Engine, tool
 from beluga_graph.cli.tree_view import walked
 from beluga_graph.testing import ScriptedModel, ToolCall
-from beluga_graph.trace.tree import visits_in
+from beluga_graph.trace.tree import iter_visits
 
 
 @tool
@@ -27,7 +27,7 @@ async def test_the_error_of_a_failed_tool_is_told_at_its_visit(times: int) -> No
         await engine.execute(asking("Rome"), "go", run_id="good")
         tree = walked(engine.store, "bad", depth=None, unfolded=True)
         found = await engine.compare("bad", "good")
-    name = next(visit.name for visit in visits_in(tree.items) if visit.node.endswith("look_up"))
+    name = next(visit.name for visit in iter_visits(tree.items) if visit.node.endswith("look_up"))
     error = f"LookupError: no map of {('Atlantis' * times)[:10]}"
     assert tree.results[name] == (None, error)
     assert [(value.errors, value.values) for value in found.outputs if value.name == name] == [

@@ -60,7 +60,7 @@ Look = Callable[[Engine], Awaitable[Any]]
 
 async def told(engine: Engine) -> Any:
     trail = await engine.trail(RUN)
-    return [(span.name, span.status, span.ended_seq) for span in trail.spans.values()], trail.taken
+    return [(span.name, span.status, span.ended_seq) for span in trail.visits.values()], trail.edge_counts
 
 
 async def events(engine: Engine) -> list[Any]:

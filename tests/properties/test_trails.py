@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulation import RUN_ID, Disk, Simulation, Tape, crashes, tapes
 
-from beluga_graph.draw.picture import BEGIN, edge_of, picture
+from beluga_graph.draw.picture import build_picture
 from beluga_graph.kernel.shape import END, FRAME, JOIN, Shape
 from beluga_graph.kernel.snapshot import COMPLETED
 from beluga_graph.storage.run_log import read_steps, rebuild
+from beluga_graph.trace.edges import BEGIN
 from beluga_graph.trace.trace import Trace
 from beluga_graph.trace.visits import RUNNING
 
@@ -30,14 +31,14 @@ def walked(spec: Spec, tape: list[int], schedule: Crashes) -> tuple[Shape, Trace
     trail = Trace(simulation.plan.shape, begun)
     light = Trace(simulation.plan.shape, rebuild(disk.store, RUN_ID, 0)[0], keep=False)
     for step in read_steps(disk.store, RUN_ID):
-        changed = trail.step(step)
-        assert light.step(step) == changed
-        assert light.taken == trail.taken
-        assert all(light.mark(node) == trail.mark(node) for node in changed.nodes)
-        standing = {span.name for span in trail.spans.values() if span.ended_seq is None}
+        changed = trail.apply(step)
+        assert light.apply(step) == changed
+        assert light.edge_counts == trail.edge_counts
+        assert all(light.summarize(node) == trail.summarize(node) for node in changed.nodes)
+        standing = {span.name for span in trail.visits.values() if span.ended_seq is None}
         assert standing == trail.run.tokens.keys() | trail.run.scopes.keys()
-        assert light.spans.keys() == standing
-        assert set(changed.spans) <= trail.spans.keys()
+        assert light.visits.keys() == standing
+        assert set(changed.visits) <= trail.visits.keys()
     return simulation.plan.shape, trail
 
 
@@ -47,17 +48,17 @@ def test_a_trail_takes_only_edges_that_are_drawn_and_each_visit_comes_by_one(
     spec: Spec, tape: list[int], schedule: Crashes
 ) -> None:
     shape, trail = walked(spec, tape, schedule)
-    drawn = {edge_of(line) for line in picture(shape).lines}
-    assert {edge for edge in trail.taken if edge not in drawn and edge[0] != edge[1]} == set()
+    drawn = {line.edge for line in build_picture(shape).lines}
+    assert {edge for edge in trail.edge_counts if edge not in drawn and edge[0] != edge[1]} == set()
     came: Counter[str] = Counter()
-    for (_, target, _), count in trail.taken.items():
+    for (_, target, _), count in trail.edge_counts.items():
         came[target] += count
     for node in shape.nodes.values():
-        visits = trail.mark(node.name).visits
+        visits = trail.summarize(node.name).visits
         if node.kind == JOIN or (node.kind == FRAME and node.retry is not None):
             continue
         assert came[node.name] >= visits if node.kind == FRAME else came[node.name] == visits, node.name
-    assert trail.taken[BEGIN, shape.entry, ""] >= 1
+    assert trail.edge_counts[BEGIN, shape.entry, ""] >= 1
     assert came[END] == (trail.run.status == COMPLETED)
 
 
@@ -66,8 +67,8 @@ def test_a_trail_takes_only_edges_that_are_drawn_and_each_visit_comes_by_one(
 def test_the_sums_kept_step_by_step_are_those_over_all_visits(spec: Spec, tape: list[int], schedule: Crashes) -> None:
     shape, trail = walked(spec, tape, schedule)
     for node in shape.nodes:
-        spans = [span for span in trail.spans.values() if span.node == node]
-        mark = trail.mark(node)
+        spans = [span for span in trail.visits.values() if span.node == node]
+        mark = trail.summarize(node)
         assert mark.visits == len(spans)
         assert mark.attempts == sum(span.attempts for span in spans)
         assert mark.now == sum(span.ended_seq is None for span in spans)
@@ -77,4 +78,4 @@ def test_the_sums_kept_step_by_step_are_those_over_all_visits(spec: Spec, tape: 
         if not mark.now and spans:
             assert mark.status in {span.status for span in spans}
     if trail.run.status == COMPLETED:
-        assert all(span.status in ("done", "failed", "dropped") for span in trail.spans.values())
+        assert all(span.status in ("done", "failed", "dropped") for span in trail.visits.values())

@@ -16,7 +16,7 @@ from beluga_graph.cli.summaries import summarize, summarize_pair
 from beluga_graph.cli.terminal_text import brief, to_printable
 from beluga_graph.cli.tree_view import token_count
 from beluga_graph.codec.to_json import to_json
-from beluga_graph.draw.text import clipped, shown_duration
+from beluga_graph.draw.text import clip, format_duration
 
 if TYPE_CHECKING:
     from beluga_graph import ComparedRun, ComparedValue, Divergence, RunComparison
@@ -97,8 +97,8 @@ def _side_by_side(found: RunComparison) -> Table:
         ("status", lambda run: run.status.value),
         ("last step", lambda run: f"{run.seq:,}"),
         ("nodes finished", lambda run: f"{run.steps:,}"),
-        ("took", lambda run: shown_duration(run.took_ms)),
-        ("at work", lambda run: shown_duration(run.busy_ms)),
+        ("took", lambda run: format_duration(run.took_ms)),
+        ("at work", lambda run: format_duration(run.busy_ms)),
         ("attempts", lambda run: f"{run.attempts:,}"),
         ("tokens", lambda run: f"{token_count(run.usage):,}"),
         ("output", lambda run: _summary(run.output)),
@@ -145,7 +145,7 @@ def _print_nodes(found: RunComparison, rows_max: int | None) -> None:
             _pair(node.visits),
             _pair(node.attempts),
             _pair(used) if any(used) else "",
-            _pair(node.busy_ms, shown_duration),
+            _pair(node.busy_ms, format_duration),
         )
     console().print(table)
     _print_rest(len(nodes), rows_max)
@@ -181,7 +181,7 @@ def _differences(value: ComparedValue) -> Iterator[tuple[str, tuple[Text, Text]]
             Text("(nothing)" if part is ABSENT else word) for part, word in zip((first, second), shown, strict=True)
         ]
         name = value.name if number == 0 else "  "
-        yield f"{name}{clipped(path, 60)}", (cells[0], cells[1])
+        yield f"{name}{clip(path, 60)}", (cells[0], cells[1])
     if len(places) > _PLACES_MAX:
         yield "  and more", (Text(""), Text(""))
 

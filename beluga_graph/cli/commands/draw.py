@@ -204,7 +204,9 @@ def _draw_run(
 
 def _facts_of(run_id: str, trail: Trace) -> dict[str, Any]:
     shape = trail.shape
-    nodes = [{"name": node.name, "kind": node.kind, **to_json(trail.mark(node.name))} for node in shape.nodes.values()]
+    nodes = [
+        {"name": node.name, "kind": node.kind, **to_json(trail.summarize(node.name))} for node in shape.nodes.values()
+    ]
     known = {"run_id": run_id, "status": trail.run.status, "step": trail.run.seq}
     return {**known, "flow": shape.name, "plan": shape.fingerprint, "nodes": nodes}
 

@@ -1,1 +1,1 @@
-"""Formats."""
+"""Formats of a picture: SVG, Mermaid, DOT, ASCII; and of a shape: networkx."""

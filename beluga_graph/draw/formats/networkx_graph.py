@@ -1,4 +1,4 @@
-"""A shape as a networkx graph, for analysis with other tools."""
+"""The networkx format: a shape as a graph for analysis with other tools."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ __all__ = ["to_networkx"]
 def to_networkx(shape: Shape) -> MultiDiGraph[str]:
     """Return the shape as a directed multigraph over node paths, with `START` and `END`.
 
-    Nodes carry `kind`, `frame`, `input_type` and `output_type`; edges carry `kind` (plain, conditional,
-    handoff, error, branch, enter, leave) and, where there is one, `route`. A frame leads to its entry by
-    `enter`; what leaves a frame leads to the frame's own successors by `leave`.
+    Nodes have the attributes `kind`, `frame`, `input_type` and `output_type`. Edges have the attributes `kind` (plain,
+    conditional, handoff, error, branch, enter, leave) and `route`, which is `None` without a route. An edge of kind
+    `enter` goes from a frame to its entry node; an edge that ends a frame goes to the successors of the frame, with
+    the kind `leave`.
     """
-    import networkx as nx  # noqa: PLC0415 - its import costs more than a start of the engine
+    import networkx as nx  # noqa: PLC0415 - importing it takes longer than starting an engine
 
     graph: MultiDiGraph[str] = nx.MultiDiGraph(name=shape.name)
     graph.add_node("START", kind="start")
@@ -34,14 +35,14 @@ def to_networkx(shape: Shape) -> MultiDiGraph[str]:
     graph.add_node("END", kind="end")
     graph.add_edge("START", shape.entry, kind="plain")
     for node in shape.nodes.values():
-        for target, kind, route in _edges(node):
-            for end in _ends(shape, node, target):
+        for target, kind, route in _list_edges(node):
+            for end in _resolve_target(shape, node, target):
                 through = "leave" if target == END and node.frame else kind
                 graph.add_edge(node.name, end, kind=through, route=route)
     return graph
 
 
-def _edges(node: NodeShape) -> list[tuple[str, str, object]]:
+def _list_edges(node: NodeShape) -> list[tuple[str, str, object]]:
     edges: list[tuple[str, str, object]] = [(target, "branch", None) for target in node.branches]
     if node.entry is not None:
         edges.append((node.entry, "enter", None))
@@ -53,8 +54,8 @@ def _edges(node: NodeShape) -> list[tuple[str, str, object]]:
     return edges
 
 
-def _ends(shape: Shape, node: NodeShape, target: str) -> list[str]:
-    """Return the paths that an edge really leads to: END of a frame is what the frame itself leads to."""
+def _resolve_target(shape: Shape, node: NodeShape, target: str) -> list[str]:
+    """Return the final targets of an edge: END of a frame stands for the successor of the frame."""
     frame = node.frame
     while target == END:
         if not frame:

@@ -1,8 +1,8 @@
-"""An order in each rank with few crossings, and places along it that pull neighbours over one another.
+"""The order of items in each rank, with few crossings, and their horizontal positions, close to their neighbours.
 
-The order is found by sweeps that sort each rank by the mean place of its neighbours; the best of all sweeps is kept.
-Coordinates minimise the squared distance to where neighbours pull, under the distances that must be kept: an isotonic
-regression, solved exactly for each rank by pooling adjacent violators.
+Sweeps sort each rank by the mean position of its neighbours; the best result of all sweeps is used. Positions minimise
+the squared distance to the neighbours' positions, subject to minimum gaps: an isotonic regression, solved exactly for
+each rank by pooling adjacent violators.
 """
 
 from __future__ import annotations
@@ -12,38 +12,38 @@ from itertools import pairwise
 
 from beluga_graph.draw.layout.ranks import Items
 
-__all__ = ["ordered", "placed"]
+__all__ = ["order_ranks", "place_items"]
 
 _SWEEPS = 12
 _ROUNDS = 14
-_STRAIGHT, _LOOSE = 8.0, 0.2  # pull along a long line, and of what nothing pulls
-_EDGE = 1e-3  # what keeps an item just to the right of its node
+_STRAIGHT, _LOOSE = 8.0, 0.2  # weights: along a long line; of an item without neighbours, to stay where it is
+_EDGE = 1e-3  # keeps an item just to the right of its node
 
 
-def ordered(items: Items) -> list[list[int]]:
+def order_ranks(items: Items) -> list[list[int]]:
     """Return each rank's items from left to right."""
     layers: list[list[int]] = [[] for _ in range(max(items.rank) + 1)]
-    for item in _as_met(items):
+    for item in _walk_items(items):
         layers[items.rank[item]].append(item)
-    best, fewest = [list(layer) for layer in layers], _crossings(items, layers)
+    best, fewest = [list(layer) for layer in layers], _count_crossings(items, layers)
     place = [0.0] * len(items.rank)
     for sweep in range(_SWEEPS):
         if not fewest:
             break
         down = sweep % 2 == 0
         for layer in layers:
-            _number(layer, place)
+            _number_items(layer, place)
         for layer in layers if down else reversed(layers):
-            _sort(layer, items.up if down else items.down, items, place)
-            _number(layer, place)
-        crossings = _crossings(items, layers)
+            _sort_rank(layer, items.up if down else items.down, items, place)
+            _number_items(layer, place)
+        crossings = _count_crossings(items, layers)
         if crossings < fewest:
             best, fewest = [list(layer) for layer in layers], crossings
     return best
 
 
-def _as_met(items: Items) -> list[int]:
-    """Return all items as a walk down from the first meets them, what stands beside a node right after it."""
+def _walk_items(items: Items) -> list[int]:
+    """Return all items in the order of a walk down from the first; items beside a node follow the node at once."""
     beside: dict[int, list[int]] = {}
     for item, node in items.beside.items():
         if items.rank[item] == items.rank[node]:
@@ -61,12 +61,12 @@ def _as_met(items: Items) -> list[int]:
     return list(met)
 
 
-def _number(layer: Sequence[int], place: list[float]) -> None:
+def _number_items(layer: Sequence[int], place: list[float]) -> None:
     for number, item in enumerate(layer):
         place[item] = float(number)
 
 
-def _sort(layer: list[int], neighbours: Sequence[Sequence[int]], items: Items, place: list[float]) -> None:
+def _sort_rank(layer: list[int], neighbours: Sequence[Sequence[int]], items: Items, place: list[float]) -> None:
     pulled: dict[int, float] = {}
     for item in layer:
         near = neighbours[item]
@@ -78,8 +78,8 @@ def _sort(layer: list[int], neighbours: Sequence[Sequence[int]], items: Items, p
     layer.sort(key=lambda item: pulled[item])
 
 
-def _crossings(items: Items, layers: Sequence[Sequence[int]]) -> int:
-    """Count crossings between adjacent ranks: inversions, by a binary indexed tree."""
+def _count_crossings(items: Items, layers: Sequence[Sequence[int]]) -> int:
+    """Count the crossings between adjacent ranks, as inversions, with a binary indexed tree."""
     total = 0
     for upper, lower in pairwise(layers):
         place = {item: number for number, item in enumerate(lower, 1)}
@@ -102,8 +102,8 @@ def _crossings(items: Items, layers: Sequence[Sequence[int]]) -> int:
     return total
 
 
-def placed(items: Items, layers: Sequence[Sequence[int]], gap: float) -> list[float]:
-    """Return the middle of each item, from 0 to the right; neighbours in a rank are at least `gap` apart."""
+def place_items(items: Items, layers: Sequence[Sequence[int]], gap: float) -> list[float]:
+    """Return the horizontal middle of each item; 0 is the left edge. Neighbours in a rank are `gap` or more apart."""
     x = [0.0] * len(items.rank)
     for layer in layers:
         at = 0.0
@@ -113,14 +113,14 @@ def placed(items: Items, layers: Sequence[Sequence[int]], gap: float) -> list[fl
     for number in range(_ROUNDS):
         down = number % 2 == 0
         for layer in layers if down else reversed(layers):
-            _settle(layer, items, x, gap, both=number >= 4, down=down)
+            _settle_rank(layer, items, x, gap, both=number >= 4, down=down)
     _straighten(items, layers, x, gap)
     least = min(x[item] - items.size[item][0] / 2 for item in range(len(x)))
     return [round(at - least, 1) for at in x]
 
 
 def _straighten(items: Items, layers: Sequence[Sequence[int]], x: list[float], gap: float) -> None:
-    """Give what a line passes one place after the other for as long as there is room: no bend without a need."""
+    """Move the items of each line to one position as far as there is room, so that it bends only where it must."""
     left: dict[int, int] = {}
     right: dict[int, int] = {}
     for layer in layers:
@@ -135,10 +135,10 @@ def _straighten(items: Items, layers: Sequence[Sequence[int]], x: list[float], g
             high = x[right[item]] - (items.size[right[item]][0] + items.size[item][0]) / 2 - gap
         return low, high
 
-    for way in sorted(items.ways, key=lambda way: -len(way.items)):
+    for path in sorted(items.paths, key=lambda path: -len(path.items)):
         straight: list[int] = []
         low, high = float("-inf"), float("inf")
-        for item in (*way.items, None):
+        for item in (*path.items, None):
             least, most = (1.0, 0.0) if item is None else room(item)
             if straight and max(low, least) > min(high, most):
                 mean = sum(x[passed] for passed in straight) / len(straight)
@@ -152,9 +152,9 @@ def _straighten(items: Items, layers: Sequence[Sequence[int]], x: list[float], g
                 low, high = max(low, least), min(high, most)
 
 
-def _settle(layer: Sequence[int], items: Items, x: list[float], gap: float, *, both: bool, down: bool) -> None:
-    """Move a rank's items to where their neighbours pull, as far as they leave each other room."""
-    offset, pools = 0.0, []  # a pool: sum of weights, weighted sum of places, how many items
+def _settle_rank(layer: Sequence[int], items: Items, x: list[float], gap: float, *, both: bool, down: bool) -> None:
+    """Move the items of a rank towards their neighbours, as far as the minimum gaps allow."""
+    offset, pools = 0.0, []  # a pool: sum of weights, weighted sum of positions, number of items
     offsets = []
     last: int | None = None
     for item in layer:
@@ -162,7 +162,7 @@ def _settle(layer: Sequence[int], items: Items, x: list[float], gap: float, *, b
             offset += (items.size[last][0] + items.size[item][0]) / 2 + gap
         last = item
         offsets.append(offset)
-        weight, pull = _pull(item, items, x, gap, both=both, down=down)
+        weight, pull = _find_pull(item, items, x, gap, both=both, down=down)
         pools.append([weight, weight * (pull - offset), 1])
         while len(pools) > 1 and pools[-2][1] * pools[-1][0] > pools[-1][1] * pools[-2][0]:
             weight, moment, count = pools.pop()
@@ -176,8 +176,8 @@ def _settle(layer: Sequence[int], items: Items, x: list[float], gap: float, *, b
             number += 1
 
 
-def _pull(item: int, items: Items, x: list[float], gap: float, *, both: bool, down: bool) -> tuple[float, float]:
-    """Return how strongly an item is pulled, and where to. What long lines pass keeps them straight."""
+def _find_pull(item: int, items: Items, x: list[float], gap: float, *, both: bool, down: bool) -> tuple[float, float]:
+    """Return the weight and the position of the pull on an item. The items of a long line pull each other straight."""
     up, below = items.up[item], items.down[item]
     near = [*up, *below] if both else (up if down else below)
     node = items.beside.get(item)

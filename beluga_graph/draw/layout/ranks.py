@@ -1,9 +1,9 @@
-"""Nodes on ranks: which edges lead back, how far down each node stands, and what an edge passes on its way.
+"""Ranks: how far down each node is, which edges go back, and which ranks an edge passes.
 
-The layered drawing of Sugiyama, Tagawa and Toda (1981): ranks, then an order in each rank, then coordinates. Nodes
-stand on even ranks; odd ranks hold labels. Long edges with one target share a trunk, so a row of nodes that all lead
-to the end costs one line and not one each. An edge that leads back goes up beside the nodes, from under its source
-to above its target.
+The layered drawing of Sugiyama, Tagawa and Toda (1981): ranks, then an order in each rank, then coordinates. Nodes are
+on even ranks, labels on odd ranks. Long edges with the same target share a trunk, so that a row of nodes with edges to
+the end needs one line, not one line each. An edge that goes back runs up beside the nodes, from below its source to
+above its target.
 """
 
 from __future__ import annotations
@@ -13,43 +13,54 @@ from dataclasses import dataclass, field
 
 from beluga_graph.draw.picture import Picture
 
-__all__ = ["Items", "Link", "Way", "back_lines", "items_of"]
+__all__ = ["EdgePath", "Items", "Link", "find_back_lines", "rank_nodes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """An edge to lay out: indices of its nodes, the size of its label, and what may share a trunk."""
+    """An edge to lay out."""
 
     source: int
+    """Index of a node."""
     target: int
+    """Index of a node."""
     label: tuple[float, float] = (0.0, 0.0)
+    """Width and height of the label."""
     group: str = ""
+    """Edges of one group may share a trunk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """What an edge passes between its nodes, in order; the first is where its label stands."""
+class EdgePath:
+    """The items that an edge passes between its nodes."""
 
     items: tuple[int, ...]
+    """Indices of items, in order. The first one holds the label."""
     back: bool
+    """Whether the edge goes back."""
 
 
 @dataclass(slots=True)
 class Items:
-    """What stands on ranks: the nodes first, then what edges pass. Neighbours are on the next rank up or down."""
+    """The items on ranks: first the nodes, then the points that edges pass."""
 
     nodes: int
-    """How many of the items are nodes."""
+    """Number of items that are nodes."""
     size: list[tuple[float, float]]
+    """Width and height, by item."""
     rank: list[int]
+    """Rank, by item."""
     up: list[list[int]] = field(default_factory=list)
+    """Neighbours on the rank above, by item."""
     down: list[list[int]] = field(default_factory=list)
+    """Neighbours on the rank below, by item."""
     beside: dict[int, int] = field(default_factory=dict)
-    """Of the ends of an edge that leads back: the node to stand beside."""
-    ways: list[Way] = field(default_factory=list)
+    """The node to keep close to, by item at an end of an edge that goes back."""
+    paths: list[EdgePath] = field(default_factory=list)
+    """The paths of the edges, in order of the edges."""
 
     def add(self, rank: int, size: tuple[float, float]) -> int:
-        """Add something that an edge passes."""
+        """Add a point that an edge passes; return its index."""
         self.size.append(size)
         self.rank.append(rank)
         self.up.append([])
@@ -63,33 +74,36 @@ class Items:
             self.up[below].append(above)
 
 
-def back_lines(picture: Picture) -> set[str]:
-    """Return the ids of the lines that lead back, each told within its own frame."""
+def find_back_lines(picture: Picture) -> set[str]:
+    """Return the ids of the lines that go back within their frame, to close a loop."""
     found: set[str] = set()
     for frame in dict.fromkeys(box.frame for box in picture.boxes):
-        boxes = picture.inside(frame)
+        boxes = picture.list_boxes(frame)
         number = {box.id: index for index, box in enumerate(boxes)}
         lines = [line for line in picture.lines if line.source in number]
         links = [Link(source=number[line.source], target=number[line.target]) for line in lines]
-        back = _leads_back(len(boxes), links)
+        back = _find_back_edges(len(boxes), links)
         found |= {line.id for line, is_back in zip(lines, back, strict=True) if is_back}
     return found
 
 
-def items_of(sizes: Sequence[tuple[float, float]], links: Sequence[Link], thin: float) -> Items:
-    """Put nodes on ranks, the first node on top, and add what their edges pass. `thin` is the width of a bare line."""
-    back = _leads_back(len(sizes), links)
-    ranks = _ranks(len(sizes), links, back)
+def rank_nodes(sizes: Sequence[tuple[float, float]], links: Sequence[Link], thin: float) -> Items:
+    """Assign nodes to ranks, with the first node on top, and add the points that their edges pass.
+
+    `thin` is the width reserved for a line without a label.
+    """
+    back = _find_back_edges(len(sizes), links)
+    ranks = _assign_ranks(len(sizes), links, back)
     items = Items(len(sizes), list(sizes), [2 * rank for rank in ranks], [[] for _ in sizes], [[] for _ in sizes])
     trunks: dict[tuple[int, str, bool], dict[int, int]] = {}
-    for link, leads_back in zip(links, back, strict=True):
-        trunk = trunks.setdefault((link.target, link.group, leads_back), {})
-        add = _way_back if leads_back else _way_down
-        items.ways.append(add(items, link, trunk, thin))
+    for link, is_back in zip(links, back, strict=True):
+        trunk = trunks.setdefault((link.target, link.group, is_back), {})
+        add = _add_path_back if is_back else _add_path_down
+        items.paths.append(add(items, link, trunk, thin))
     return items
 
 
-def _way_down(items: Items, link: Link, trunk: dict[int, int], thin: float) -> Way:
+def _add_path_down(items: Items, link: Link, trunk: dict[int, int], thin: float) -> EdgePath:
     first = items.add(items.rank[link.source] + 1, (max(thin, link.label[0]), link.label[1]))
     items.join(link.source, first)
     passed = [first]
@@ -99,10 +113,10 @@ def _way_down(items: Items, link: Link, trunk: dict[int, int], thin: float) -> W
         items.join(passed[-1], trunk[rank])
         passed.append(trunk[rank])
     items.join(passed[-1], link.target)
-    return Way(items=tuple(passed), back=False)
+    return EdgePath(items=tuple(passed), back=False)
 
 
-def _way_back(items: Items, link: Link, trunk: dict[int, int], thin: float) -> Way:
+def _add_path_back(items: Items, link: Link, trunk: dict[int, int], thin: float) -> EdgePath:
     first = items.add(items.rank[link.source], (max(thin, link.label[0]), link.label[1]))
     items.beside[first] = link.source
     passed = [first]
@@ -112,16 +126,16 @@ def _way_back(items: Items, link: Link, trunk: dict[int, int], thin: float) -> W
             items.beside[trunk[rank]] = link.target
         items.join(trunk[rank], passed[-1])
         passed.append(trunk[rank])
-    return Way(items=tuple(passed), back=True)
+    return EdgePath(items=tuple(passed), back=True)
 
 
-def _leads_back(count: int, links: Sequence[Link]) -> list[bool]:
-    """Return for each edge whether it closes a loop: walked from the first node, in the order of declaration."""
+def _find_back_edges(count: int, links: Sequence[Link]) -> list[bool]:
+    """Return whether each edge closes a loop, in a depth-first walk from the first node, in order of declaration."""
     out: list[list[int]] = [[] for _ in range(count)]
     for number, link in enumerate(links):
         out[link.source].append(number)
     back = [link.source == link.target for link in links]
-    state = [0] * count  # 1: on the way that is walked; 2: done
+    state = [0] * count  # 1: on the current path; 2: done
     for root in range(count):
         if state[root]:
             continue
@@ -143,12 +157,12 @@ def _leads_back(count: int, links: Sequence[Link]) -> list[bool]:
     return back
 
 
-def _ranks(count: int, links: Sequence[Link], back: Sequence[bool]) -> list[int]:
-    """Return how far down each node stands: as far as the longest way to it."""
+def _assign_ranks(count: int, links: Sequence[Link], back: Sequence[bool]) -> list[int]:
+    """Return the rank of each node: the length of the longest path to it."""
     out: list[list[int]] = [[] for _ in range(count)]
     missing = [0] * count
-    for link, leads_back in zip(links, back, strict=True):
-        if not leads_back:
+    for link, is_back in zip(links, back, strict=True):
+        if not is_back:
             out[link.source].append(link.target)
             missing[link.target] += 1
     ranks = [0] * count

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from beluga_graph import END, START, Engine, Graph
-from beluga_graph.draw.picture import edge_of, picture
+from beluga_graph.draw.picture import build_picture
 
 
 def hollow(name: str, inside: str = "") -> Graph:
@@ -50,9 +50,9 @@ async def way(flow: Graph) -> set[tuple[str, str, str]]:
     async with Engine() as engine:
         run = await engine.start(flow, 0)
         await run.result()
-        taken = (await engine.trail(run.id)).taken
+        taken = (await engine.trail(run.id)).edge_counts
     assert set(taken.values()) == {1}
-    assert set(taken) <= {edge_of(line) for line in picture(flow.plan().shape).lines}
+    assert set(taken) <= {line.edge for line in build_picture(flow.plan().shape).lines}
     return {edge for edge in taken if "first" in edge[:2] or "second" in edge[:2] or edge[0] == "one"} - {
         ("$start", "first", ""),
         ("second", "$end", ""),
@@ -96,6 +96,6 @@ def test_an_error_edge_at_a_join_is_drawn_as_taken() -> None:
         async with Engine() as engine:
             run = await engine.start(g, 0)
             await run.result()
-            return (await engine.trail(run.id)).taken
+            return (await engine.trail(run.id)).edge_counts
 
     assert ("merge", "handler", "error") in asyncio.run(taken())

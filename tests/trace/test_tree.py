@@ -9,7 +9,7 @@ from walked_runs import choosing, looping, names, spreading, trail_in, waiting
 
 from beluga_graph import END, START, Engine, Graph, RunFailed
 from beluga_graph.trace.trace import Trace
-from beluga_graph.trace.tree import Branch, Folded, Item, VisitItem, tree_of, visits_in
+from beluga_graph.trace.tree import TreeBranch, TreeFold, TreeItem, TreeVisit, build_tree, iter_visits
 
 
 async def trail_after(flow: Any, value: Any) -> Trace:
@@ -18,14 +18,14 @@ async def trail_after(flow: Any, value: Any) -> Trace:
         return await trail_in(engine, "r")
 
 
-def counted(items: tuple[Item, ...]) -> int:
+def counted(items: tuple[TreeItem, ...]) -> int:
     """Return how many items stand in a row, folded ones too."""
-    return sum(item.count if isinstance(item, Folded) else 1 for item in items)
+    return sum(item.count if isinstance(item, TreeFold) else 1 for item in items)
 
 
 async def test_a_visit_stands_under_its_frame_and_its_branch() -> None:
     trail = await trail_after(spreading, 2)
-    assert names(tree_of(trail)) == [
+    assert names(build_tree(trail)) == [
         "width",
         ["each", [[0, [["inside", ["check"]]]], [1, [["inside", ["check"]]]]]],
         "all",
@@ -34,46 +34,46 @@ async def test_a_visit_stands_under_its_frame_and_its_branch() -> None:
 
 async def test_every_visit_is_in_the_unfolded_tree_once() -> None:
     trail = await trail_after(spreading, 40)
-    found = Counter(visit.name for visit in visits_in(tree_of(trail, unfolded=True)))
-    assert found == Counter(list(trail.spans))
+    found = Counter(visit.name for visit in iter_visits(build_tree(trail, unfolded=True)))
+    assert found == Counter(list(trail.visits))
 
 
 async def test_a_long_loop_is_folded_in_its_middle() -> None:
-    tree = tree_of(await trail_after(looping, 1_000))
+    tree = build_tree(await trail_after(looping, 1_000))
     assert names(tree)[:3] == ["turn", "turn#2", "turn#3"]
     assert names(tree)[-1] == "turn#1000"
-    folded = [item for item in tree if isinstance(item, Folded)]
-    assert folded == [Folded(count=994, statuses={"done": 994})]
+    folded = [item for item in tree if isinstance(item, TreeFold)]
+    assert folded == [TreeFold(count=994, statuses={"done": 994})]
     assert counted(tree) == 1_000
 
 
 async def test_of_a_wide_fan_out_what_failed_is_shown_and_the_rest_counted() -> None:
-    tree = tree_of(await trail_after(spreading, 1_000))
+    tree = build_tree(await trail_after(spreading, 1_000))
     each = tree[1]
-    assert isinstance(each, VisitItem)
+    assert isinstance(each, TreeVisit)
     assert each.branches == {"done": 900, "failed": 100}
     assert counted(each.inside) == 1_000
-    shown = [item for item in each.inside if isinstance(item, Branch)]
+    shown = [item for item in each.inside if isinstance(item, TreeBranch)]
     assert [branch.branch for branch in shown if branch.status == "failed"] == [3, 13, 23]
     statuses = Counter[str]()
     for item in each.inside:
-        statuses.update(item.statuses if isinstance(item, Folded) else {item.status: 1})
+        statuses.update(item.statuses if isinstance(item, TreeFold) else {item.status: 1})
     assert statuses == each.branches
 
 
 async def test_what_is_deeper_than_the_depth_is_counted_only() -> None:
     trail = await trail_after(spreading, 20)
-    assert names(tree_of(trail, depth=0)) == ["width", ["each", [20]], "all"]
-    inside = tree_of(trail, depth=1)[1]
-    assert isinstance(inside, VisitItem)
+    assert names(build_tree(trail, depth=0)) == ["width", ["each", [20]], "all"]
+    inside = build_tree(trail, depth=1)[1]
+    assert isinstance(inside, TreeVisit)
     assert names(inside.inside)[0] == [0, [["inside", [1]]]]
     with pytest.raises(ValueError, match="depth -1"):
-        tree_of(trail, depth=-1)
+        build_tree(trail, depth=-1)
 
 
 async def test_attempts_and_times_add_up() -> None:
     trail = await trail_after(spreading, 8)
-    visits = {visit.name: visit for visit in visits_in(tree_of(trail, unfolded=True))}
+    visits = {visit.name: visit for visit in iter_visits(build_tree(trail, unfolded=True))}
     retried = visits["each#1[7]/inside#1[0]/check#1"]
     assert (retried.attempts, retried.status) == (2, "done")
     assert retried.busy_ms <= retried.duration_ms <= visits["each#1"].duration_ms
@@ -86,7 +86,7 @@ async def test_what_waits_grows_with_the_clock_and_tells_for_what() -> None:
         while await run.status() != "waiting":
             await engine.snapshot("r")
         trail = await trail_in(engine, "r")
-    visits = {visit.node: visit for visit in visits_in(tree_of(trail, at_ms=trail.at_ms + 5_000))}
+    visits = {visit.node: visit for visit in iter_visits(build_tree(trail, at_ms=trail.at_ms + 5_000))}
     assert (visits["answer"].status, visits["answer"].signal) == ("waiting", "the [red]word")
     assert visits["answer"].duration_ms >= 5_000
     assert visits["answer"].busy_ms == 0
@@ -99,10 +99,10 @@ async def test_branches_that_have_no_place_yet_are_queued() -> None:
         await engine.execute(spreading, 9, run_id="r")
         steps = await engine.history("r")
         opened = next(step.seq for step in steps if any(op[0] == "open" and op[2] == "each" for op in step.ops))
-        each = tree_of(await trail_in(engine, "r", opened))[-1]
-    assert isinstance(each, VisitItem)
+        each = build_tree(await trail_in(engine, "r", opened))[-1]
+    assert isinstance(each, TreeVisit)
     assert each.branches == {"running": 4, "queued": 5}
-    assert [item.status for item in each.inside if isinstance(item, Branch)][-1] == "queued"
+    assert [item.status for item in each.inside if isinstance(item, TreeBranch)][-1] == "queued"
 
 
 async def test_a_forks_visits_begin_at_the_fork() -> None:
@@ -112,8 +112,8 @@ async def test_a_forks_visits_begin_at_the_fork() -> None:
         await fork.result()
         trail = await trail_in(engine, "f")
     steps = trail.at_ms
-    assert names(tree_of(trail)) == ["weigh", "left"]
-    assert all(0 <= visit.duration_ms <= steps - visit.begun_ms for visit in visits_in(tree_of(trail)))
+    assert names(build_tree(trail)) == ["weigh", "left"]
+    assert all(0 <= visit.duration_ms <= steps - visit.begun_ms for visit in iter_visits(build_tree(trail)))
 
 
 async def test_in_a_run_that_failed_nothing_is_said_to_run() -> None:
@@ -140,7 +140,7 @@ async def test_in_a_run_that_failed_nothing_is_said_to_run() -> None:
         with pytest.raises(RunFailed):
             await run.result()
         trail = await trail_in(engine, "r")
-    found = list(visits_in(tree_of(trail, at_ms=trail.at_ms + 5_000)))
+    found = list(iter_visits(build_tree(trail, at_ms=trail.at_ms + 5_000)))
     assert [(visit.node, visit.status) for visit in found] == [
         ("split", "failed"),
         ("bad", "failed"),

@@ -31,7 +31,7 @@ async def marks() -> list[dict[str, NodeStats]]:
 
     async def look(engine: Engine) -> None:
         trail = await engine.trail("renamed")
-        found.append({name: trail.mark(name) for name in names})
+        found.append({name: trail.summarize(name) for name in names})
 
     async with Engine(store, clock=clock) as engine:
         run = await engine.start(framed("old", "wait"), "x", run_id="renamed")
