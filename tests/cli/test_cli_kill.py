@@ -126,7 +126,7 @@ def test_a_run_that_another_process_drives_is_busy(tmp_path: Path) -> None:
         second = spawn(*command)
         output, _ = second.communicate()
         assert second.returncode == 4, output
-        assert "another process is working on it: wait until that has ended, or stop it" in output
+        assert "another process is working on it: wait until it ends, or stop it" in output
         assert "Traceback" not in output
     finally:
         first.kill()
