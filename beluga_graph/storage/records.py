@@ -11,12 +11,16 @@ from typing import Any, Final
 
 from beluga_graph.codec import DamagedRecord, seal, unseal
 from beluga_graph.storage.forms import fits
-from beluga_graph.storage.keys import hash16
+from beluga_graph.storage.keys import Prefix, hash16
 
-__all__ = ["PRESENT", "RunRecord", "decode_record", "encode_record"]
+__all__ = ["PRESENT", "PRESENT_KINDS", "RunRecord", "decode_record", "encode_record"]
 
 PRESENT: Final = b"\x01"
 """Value of an index entry: the key says everything."""
+PRESENT_KINDS: Final = frozenset(
+    (Prefix.OPEN, Prefix.TIMER, Prefix.CANCEL, Prefix.MARK_BY_VALUE, Prefix.MARK_BY_RUN, Prefix.CORRELATION)
+)
+"""Kinds whose value is `PRESENT`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

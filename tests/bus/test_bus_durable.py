@@ -13,7 +13,7 @@ import pytest
 
 from beluga_graph import BusError, BusEvent, EventBus
 from beluga_graph.bus import subscription as bus_subscription
-from beluga_graph.cli.commands.verify import check
+from beluga_graph.storage.verify import verify_store
 from beluga_graph.testing import VirtualClock
 from stores import LMDBStore, MemoryStore
 from stores.base import Put
@@ -230,7 +230,7 @@ async def test_a_damaged_event_is_told_and_passed_by(tmp_path: Path) -> None:
         assert (heard, subscription.errors) == ([0, 2], 1)
         (letter,) = await bus.dead_letters()
         assert (letter.position, letter.event, letter.error[:13]) == (2, None, "DamagedRecord")
-        assert [damage.where for damage in check(store).damage] == [key.hex()]
+        assert [damage.where for damage in verify_store(store).damage] == [key.hex()]
     store.close()
 
 
@@ -247,7 +247,7 @@ async def test_verify_reads_every_record_of_a_bus(tmp_path: Path) -> None:
         for _ in range(20):
             await clock.advance(1)
         await bus.drain()
-    checked = check(store)
+    checked = verify_store(store)
     assert checked.damage == ()
     assert checked.records == {
         "bus cursors": 1,

@@ -13,7 +13,7 @@ import pytest
 
 from beluga_graph import BusClosed, BusEvent, EventBus
 from beluga_graph.bus import log as bus_log
-from beluga_graph.cli.commands.verify import check
+from beluga_graph.storage.verify import verify_store
 from beluga_graph.testing import VirtualClock
 from stores import LMDBStore, MemoryStore
 from stores.base import Put, Store, StoreError
@@ -58,7 +58,7 @@ async def test_old_and_handled_events_go_with_all_that_points_to_them(store: Sto
         assert (await bus.publish("a", 601)).position == 602
         await bus.drain()
         assert heard == list(range(602))
-    assert check(store).damage == ()
+    assert verify_store(store).damage == ()
     store.close()
 
 
@@ -145,7 +145,7 @@ async def test_dead_letters_go_with_their_event(store: Store) -> None:
         assert counts(store, "x") == [4]
         assert await bus.prune(older_than=0) == 1
         assert [letter.position for letter in await bus.dead_letters()] == [2, 2]
-    assert check(store).damage == ()
+    assert verify_store(store).damage == ()
     store.close()
 
 
@@ -185,7 +185,7 @@ async def test_a_damaged_event_stays_and_keeps_nothing_else_back(tmp_path: Path)
         key = b"e" + (2).to_bytes(8, "big")
         store.commit(Put(key, b"damage"))
         assert await bus.prune(older_than=0) == 2
-        assert [damage.where for damage in check(store).damage] == [key.hex()]
+        assert [damage.where for damage in verify_store(store).damage] == [key.hex()]
     store.close()
 
 
@@ -226,7 +226,7 @@ async def test_a_kill_in_the_middle_leaves_nothing_that_the_next_call_does_not_f
     events, *others = counts(store)
     assert 1 < events < 1000
     assert others == [events, events, 0]
-    assert check(store).damage == ()
+    assert verify_store(store).damage == ()
     async with EventBus(store) as bus:
         assert await bus.prune(older_than=0) == events - 1
     assert counts(store) == [1, 1, 1, 0]

@@ -21,10 +21,10 @@ from beluga_graph import (
     RunFailed,
     RunStatus,
 )
-from beluga_graph.cli.commands.verify import check
 from beluga_graph.codec import Registry
 from beluga_graph.runtime import outbox_relay as outbox_module
 from beluga_graph.storage.outbox_records import Message
+from beluga_graph.storage.verify import verify_store
 from stores import MemoryStore
 from stores.base import Put
 
@@ -134,8 +134,8 @@ async def test_without_a_bus_messages_are_kept_for_an_engine_that_has_one() -> N
         for name in ("r", "s"):
             await engine.execute(chain("flow", tell), 1, run_id=name)
     assert left(store) == 4
-    assert check(store).damage == ()
-    assert check(store).records["messages to publish"] == 4
+    assert verify_store(store).damage == ()
+    assert verify_store(store).records["messages to publish"] == 4
     async with Engine(store) as engine:
         await engine.execute(chain("flow", tell), 1, run_id="t")
     async with EventBus() as bus:

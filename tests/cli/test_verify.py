@@ -18,10 +18,11 @@ import verifying_child
 from healthy_stores import fill
 
 from beluga_graph import END, START, Engine, Graph, RunFailed
-from beluga_graph.cli.commands.verify import check, check_path
+from beluga_graph.cli.commands.verify import check_path
 from beluga_graph.storage.keys import Keys, hash16
 from beluga_graph.storage.records import decode_record, encode_record
 from beluga_graph.storage.run_log import rebuild
+from beluga_graph.storage.verify import verify_store
 from stores import Delete, LMDBStore, MemoryStore, Put
 
 PAGE = 4096
@@ -311,7 +312,7 @@ async def test_a_sound_store_is_called_sound(tmp_path: Path, seed: int) -> None:
     """Whatever was done in it, and at each of the moments between."""
 
     def look(engine: Any) -> None:
-        assert check(engine.store).damage == ()
+        assert verify_store(engine.store).damage == ()
 
     await fill(tmp_path / "store", seed=seed, look=look)
     assert check_path(tmp_path / "store").damage == ()
@@ -373,4 +374,4 @@ async def test_a_store_of_a_release_whose_places_did_not_know_their_item_is_soun
     if resumed:
         async with Engine(store) as engine:
             assert await engine.execute(graph, list(range(150)), run_id="r") == list(range(150))
-    assert check(store).damage == ()
+    assert verify_store(store).damage == ()

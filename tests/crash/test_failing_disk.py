@@ -14,7 +14,7 @@ from failing_disk import build, environment, left
 from failing_disk_child import NODES
 
 from beluga_graph import Engine
-from beluga_graph.cli.commands.verify import check
+from beluga_graph.storage.verify import verify_store
 from stores import LMDBStore
 
 FAULTS = ["meta", "sync"]
@@ -88,4 +88,4 @@ async def test_a_process_that_serves_goes_on_by_itself(library: Path, tmp_path: 
     assert sorted(set(ran(tmp_path))) == list(range(NODES))
     assert all(ran(tmp_path).count(number) == 1 for number in range(NODES) if number != 2)
     with closing(LMDBStore(tmp_path / "store")) as store:
-        assert check(store).damage == ()
+        assert verify_store(store).damage == ()

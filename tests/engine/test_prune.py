@@ -14,8 +14,8 @@ from pruned_flows import LARGE, failing, go_through, rich, waits
 from wrapped_store import PATIENCE_S, WrappedStore, until
 
 from beluga_graph import END, START, Agent, Engine, Graph, RunFailed, RunNotFound, RunStatus
-from beluga_graph.cli.commands.verify import check
 from beluga_graph.storage.keys import Keys
+from beluga_graph.storage.verify import verify_store
 from beluga_graph.testing import ScriptedModel, VirtualClock
 from stores import Check, Delete, LMDBStore, MemoryStore, Put
 from stores.base import Op, Store
@@ -98,7 +98,7 @@ async def test_age_and_status_say_what_goes() -> None:
         assert await pruned(status=("completed",)) == {"new-done"}
         assert await pruned(status=("completed", "failed", "cancelled")) == {"new-cancelled", "new-failed"}
         assert {run.run_id for run in await engine.runs()} == {"old-waiting", "new-waiting"}
-        assert check(engine.store).damage == ()
+        assert verify_store(engine.store).damage == ()
 
 
 def double() -> Graph:
@@ -174,7 +174,7 @@ async def test_a_fork_and_a_session_keep_the_large_values_that_they_share_with_a
         assert [message.text for message in model.requests[-1].messages] == [LARGE + "?", LARGE, "again"]
         await engine.prune()
         assert kinds(engine.store) == "VW", "the session's own"
-        assert check(engine.store).damage == ()
+        assert verify_store(engine.store).damage == ()
 
 
 async def test_a_failed_run_gives_its_session_back() -> None:
@@ -226,10 +226,10 @@ async def test_wherever_a_prune_dies_the_next_one_finishes() -> None:
         if not died:
             break
         async with Engine(disk) as engine:
-            assert check(disk).damage == ()
+            assert verify_store(disk).damage == ()
             await engine.prune()
             assert records(disk) == expected
-            assert check(disk).damage == ()
+            assert verify_store(disk).damage == ()
             await engine.recover()
             await engine.signal("c", "go")
             engine.register(rich())
@@ -249,9 +249,9 @@ async def test_wherever_a_prune_dies_a_new_run_of_the_id_is_whole() -> None:
                 await run.signal("go")
                 assert await run.result(timeout=60) == "new 2"
                 assert [step.seq for step in await engine.history("a")] == [1, 2, 3, 4]
-            assert check(disk).damage == ()
+            assert verify_store(disk).damage == ()
             await engine.prune()
-            assert check(disk).damage == ()
+            assert verify_store(disk).damage == ()
     assert commits >= 4
 
 
@@ -307,7 +307,7 @@ async def test_a_sweeper_that_wakes_late_does_not_touch_a_new_run_of_the_id() ->
             await engine.prune()
             assert await engine.status("a") == RunStatus.completed
             assert (await engine.snapshot("a")).output == "a 2"
-        assert check(disk).damage == ()
+        assert verify_store(disk).damage == ()
 
 
 async def test_a_run_that_goes_on_before_its_burial_is_left_alone() -> None:
@@ -385,7 +385,7 @@ async def test_a_prune_that_is_killed_at_any_commit_is_finished_by_the_next(tmp_
         assert process.stdout is not None
         said, _ = process.communicate(timeout=60)
         store = LMDBStore(folder)
-        assert check(store).damage == ()
+        assert verify_store(store).damage == ()
         if process.returncode == 0:
             assert said.strip() == ("0" if commits > 2 else "2")
             break
@@ -413,5 +413,5 @@ async def test_beside_a_busy_engine_in_another_process_nothing_is_damaged_and_no
         gone += len(await engine.prune())
         assert gone == int(number) + 1
         assert records(engine.store) == set()
-        assert check(engine.store).damage == ()
+        assert verify_store(engine.store).damage == ()
     process.stdout.close()

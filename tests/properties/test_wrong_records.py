@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from recorded_store import CALLS, opened, recorded
 
 from beluga_graph import BelugaError
-from beluga_graph.cli.commands.verify import check
 from beluga_graph.codec import DamagedRecord, unseal
 from beluga_graph.kernel import snapshot
 from beluga_graph.storage import forms
 from beluga_graph.storage.forms import fits
 from beluga_graph.storage.keys import KINDS
 from beluga_graph.storage.records import decode_record, encode_record
+from beluga_graph.storage.verify import verify_store
 
 SEALED = "HLONSCVPIZYGBQEJedcxo"  # the other kinds hold a mark
 
@@ -125,5 +125,5 @@ async def all_calls(damaged: dict[bytes, bytes]) -> None:
             except Exception as error:
                 error.add_note(f"call {number}")
                 raise
-        check(at.engine.store)
+        verify_store(at.engine.store)
     assert not unforeseen

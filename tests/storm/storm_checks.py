@@ -11,7 +11,7 @@ from storm_flows import TOPIC, Effects, Run, answer_to, flow_of, payload_of
 from storm_processes import Round
 
 from beluga_graph import BelugaError, Context, Engine, EventBus, StepInfo
-from beluga_graph.cli.commands.verify import check
+from beluga_graph.storage.verify import verify_store
 from stores import LMDBStore
 
 __all__ = ["violations"]
@@ -26,7 +26,7 @@ async def violations(round_: Round) -> list[str]:
     found = list(_defects(round_))
     store = LMDBStore(round_.store, durability=round_.durability)
     try:
-        found += [f"verify: {damage.where}: {damage.detail}" for damage in check(store).damage]
+        found += [f"verify: {damage.where}: {damage.detail}" for damage in verify_store(store).damage]
         starts = _starts(round_)
         async with EventBus(store) as bus, Engine(store, durability=round_.durability, bus=bus) as engine:
             await engine.recover()  # what the last process had committed and not yet published
