@@ -63,6 +63,7 @@ class StorePoller:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         self._release_waiters()
 
     def _poll(self) -> None:
