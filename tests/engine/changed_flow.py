@@ -1,7 +1,7 @@
-"""One flow under two sets of names, and a program that walks it until it is killed.
+"""A flow with two sets of node names, and a program that runs it until it is killed.
 
-Run as a program it takes one JSON object: `folder`, `stop` (the node, by its first name, that never ends),
-`names` (what nodes are called, by their first names) and `rename` (what the run is to be resumed with, if at all).
+As a program it takes one JSON object: `folder`, `stop` (the original name of the node that never ends), `names`
+(current node names by original name) and `rename` (the argument of `resume`, if the run is to be resumed).
 """
 
 import asyncio
@@ -28,7 +28,7 @@ NEW = {
 
 
 def shop(folder: Path, stop: str = "", names: dict[str, str] | None = None) -> Graph:
-    """Return the flow; what its nodes do is to write down their key, and at `stop` not to end."""
+    """Return the flow. Each node records its idempotency key; the node `stop` never ends."""
     called = names or {name: name for name in NEW}
 
     async def happen(ctx: Context, node: str) -> None:
@@ -50,7 +50,7 @@ def shop(folder: Path, stop: str = "", names: dict[str, str] | None = None) -> G
         return [value + 1, value]
 
     async def pack(ctx: Context, value: int) -> int:
-        if value % 2 == 0:  # the other one is done
+        if value % 2 == 0:  # the other branch is finished
             await happen(ctx, "pack")
         return value
 
@@ -65,7 +65,7 @@ def shop(folder: Path, stop: str = "", names: dict[str, str] | None = None) -> G
     first = g.node(name=called["order"])(order)
     each = g.node(name=called["pack"])(pack)
     joined = g.join(called["packed"], sum)
-    # One branch at a time: the first is on disk before the second begins, so a kill always finds it done.
+    # One branch at a time: the first is committed before the second begins, so it is always finished at the kill.
     opened = g.fan_out(called["split"], to=each, over=split, join=joined, max_concurrency=1)
     one, two = inside.node(name=called["label"])(label), inside.node(name=called["send"])(send)
     inside.edge(START, one)

@@ -1,4 +1,4 @@
-"""Small flows that several test files of the engine walk."""
+"""Small flows that several test files of the engine share."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -9,7 +9,7 @@ __all__ = ["chain", "follow", "waiting"]
 
 
 def chain(*bodies: Callable[..., Any], name: str = "chain", **options: Any) -> Graph:
-    """Return a flow of one node after another: `n0`, `n1`, …"""
+    """Return a chain of nodes: `n0`, `n1`, …"""
     g = Graph(name)
     names = [f"n{i}" for i in range(len(bodies))]
     for node, body in zip(names, bodies, strict=True):
@@ -20,7 +20,7 @@ def chain(*bodies: Callable[..., Any], name: str = "chain", **options: Any) -> G
 
 
 def waiting(name: str = "waiting", **options: Any) -> Graph:
-    """Return a flow that waits for the signal `go` and gives its payload."""
+    """Return a flow that waits for the signal `go` and returns its payload."""
     g = Graph(name)
     g.node(name="before")(lambda value: value)
     g.wait("w", "go", **options)
@@ -31,6 +31,6 @@ def waiting(name: str = "waiting", **options: Any) -> Graph:
 
 
 async def follow(events: AsyncIterator[Event], seen: list[Event]) -> None:
-    """Add events to `seen` as they come: what was seen counts also if an error follows."""
+    """Append events to `seen` as they arrive, so that they are available even if an error follows."""
     async for event in events:
         seen.append(event)  # noqa: PERF401  # one by one, see above

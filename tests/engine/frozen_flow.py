@@ -1,7 +1,7 @@
-"""Flows in which a process freezes itself beside work that has not begun, and a program that walks one.
+"""Flows in which a process freezes itself before other work begins, and a program that runs one.
 
-Run as a program it takes one JSON object: `store`, `effects` (a file), `kind`, `durability`, `lease_s`. It says what
-happened on its standard output, a line each.
+As a program it takes one JSON object: `store`, `effects` (a file), `kind`, `durability`, `lease_s`. It reports each
+event on a line of its standard output.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ THREADS = 32  # of an engine
 
 
 class Outside:
-    """What the nodes reach: a file of effects, and a way to freeze once."""
+    """The resources of the nodes: a file of effects, and a way to freeze once."""
 
     def __init__(self, effects: Path, store: OneAtATime | None = None) -> None:
         self._effects, self._store = effects, store
@@ -43,13 +43,13 @@ class Outside:
 
     def freeze(self) -> None:
         if self._store is not None and not self.woken.is_set():
-            with self._store.turn:  # no other thread may be inside a commit now
+            with self._store.turn:  # no other thread may be inside a commit here
                 os.kill(os.getpid(), signal.SIGSTOP)
             self.woken.set()
 
 
 def chain() -> Graph:
-    """Return nodes one after another, of which the second freezes."""
+    """Return a chain of nodes; the second one freezes."""
     g = Graph("chain")
     names = ["first", "second", "third", "fourth"]
 
@@ -69,7 +69,7 @@ def chain() -> Graph:
 
 
 def threads() -> Graph:
-    """Return more sync branches than there are threads; the one in the last thread freezes."""
+    """Return more sync branches than threads; the branch in the last thread freezes."""
 
     def work(ctx: Context, value: int) -> int:
         if ctx.deps.happen(f"branch {value}") == THREADS:
@@ -81,7 +81,7 @@ def threads() -> Graph:
 
 
 def slots() -> Graph:
-    """Return more async branches than the engine makes at a time; the second one freezes."""
+    """Return more async branches than the engine runs at a time; the second one freezes."""
 
     async def work(ctx: Context, value: int) -> int:
         if ctx.deps.happen(f"branch {value}") == 2:
@@ -103,7 +103,7 @@ def fan_out(work: Any, width: int) -> Graph:
 
 
 def tools() -> Agent:
-    """Return an agent that calls a tool which freezes, and then another one."""
+    """Return an agent that calls a tool that freezes, and then another tool."""
 
     @tool
     async def freeze(ctx: Context) -> str:

@@ -1,7 +1,7 @@
-"""A flow of three nodes and a program that walks it, for the tests of ownership.
+"""A flow of three nodes and a program that runs it, for the tests of ownership.
 
-Run as a program it takes one JSON object: `store`, `effects`, `stop` (where to freeze itself: `""`, `"node"` or
-`"commit"`), `lease_s`. It says what happened on its standard output, a line each.
+As a program it takes one JSON object: `store`, `effects`, `stop` (where the process freezes: `""`, `"node"` or
+`"commit"`), `lease_s`. It reports each event on a line of its standard output.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ RUN_ID = "owned"
 
 @dataclass
 class Outside:
-    """What the nodes reach: a file of effects, a gate, a way to freeze."""
+    """The resources of the nodes: a file of effects, a gate, a way to freeze."""
 
     folder: Path
     stop: str = ""
@@ -54,7 +54,7 @@ def flow() -> Graph:
     async def gate(ctx, value):
         ctx.deps.happen(ctx)
         if ctx.deps.stop == "node":
-            with ctx.deps.store.turn:  # no other thread may be inside a commit now
+            with ctx.deps.store.turn:  # no other thread may be inside a commit here
                 os.kill(os.getpid(), signal.SIGSTOP)
             return value + 1
         while not ctx.deps.open:  # noqa: ASYNC110  # what is waited for is another process
@@ -74,7 +74,7 @@ def flow() -> Graph:
 
 
 class OneAtATime:
-    """A store whose process can be frozen surely outside of a commit."""
+    """A store whose process is never frozen inside a commit."""
 
     def __init__(self, inner: LMDBStore) -> None:
         self._inner, self.turn = inner, threading.Lock()
@@ -88,7 +88,7 @@ class OneAtATime:
 
 
 class FreezingTransaction:
-    """An LMDB transaction in which the process freezes when everything is written."""
+    """An LMDB transaction that freezes the process after the last write."""
 
     def __init__(self, inner) -> None:
         self._inner = inner

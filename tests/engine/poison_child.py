@@ -1,7 +1,8 @@
-"""Flows with a node that kills its process each time, beside nodes that do no harm, and a program that walks them.
+"""Flows with a node that kills its process each time among harmless nodes, and a program that runs them.
 
-Run as a program it takes one JSON object: `store`, `flows` (names, one run each) and `deaths` (kill the process, as
-from outside, once so many nodes have begun; 0 for never). If it lives, it prints the outputs as a JSON list.
+As a program it takes one JSON object: `store`, `flows` (names, one run each) and `deaths` (the number of begun nodes
+after which the process is killed as if from outside; 0 for never). If it survives, it prints the outputs as a JSON
+list.
 """
 
 import asyncio
@@ -14,11 +15,11 @@ from typing import Any
 
 from beluga_graph import END, START, Context, Engine, Failure, Graph, RunStatus
 
-VISITS = 200  # of the node that goes on and on
+VISITS = 200  # of the node that never stops
 
 
 class Deps:
-    """What nodes share within one process."""
+    """State that the nodes of one process share."""
 
     def __init__(self, deaths: int) -> None:
         self.deaths = deaths
@@ -45,7 +46,7 @@ async def poison(ctx: Context, value: Any) -> Any:
 
 async def slow(ctx: Context, value: Any) -> str:
     await ctx.deps.begin()
-    await asyncio.sleep(0.05)  # longer than the other takes to die
+    await asyncio.sleep(0.05)  # longer than the other node needs to kill the process
     return "slow"
 
 
@@ -66,17 +67,17 @@ def shown(results: list[Any]) -> list[str]:
 
 
 def beside() -> Graph:
-    """Return a poison between nodes that never end before it kills them."""
+    """Return a poisonous node among nodes that never end before it kills the process."""
     return collected("slow0", "poison", "slow1", "slow2")
 
 
 def harmless() -> Graph:
-    """Return branches that do no harm."""
+    """Return harmless branches."""
     return collected("slow0", "slow1", "slow2", "slow3")
 
 
 def counting() -> Graph:
-    """Return a poison beside a node that is finished again and again."""
+    """Return a poisonous node beside a node that finishes in every process."""
     g = Graph("counting")
 
     async def count(ctx: Context, value: int) -> int:
@@ -121,7 +122,9 @@ async def main() -> None:
         for name in job["flows"]:
             engine.register(FLOWS[name]())
         await engine.recover()
-        failed = {info.run_id for info in await engine.runs() if info.status is RunStatus.failed}  # not to be revived
+        failed = {
+            info.run_id for info in await engine.runs() if info.status is RunStatus.failed
+        }  # it must not be resumed
         runs = [await engine.start(FLOWS[name](), 0, run_id=name) for name in job["flows"] if name not in failed]
         outputs = {run.id: await run.result() for run in runs}
     print(json.dumps([outputs.get(name, "failed") for name in job["flows"]]), flush=True)

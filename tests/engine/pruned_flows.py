@@ -1,6 +1,6 @@
-"""Flows for the tests of pruning, and a program that works beside one who prunes.
+"""Flows for the tests of pruning, and a program that works while another process prunes.
 
-As a program it takes a job, `beside` or `prune`, and the store's folder. It says a line when it is ready and one
+As a program it takes a job, `beside` or `prune`, and the store's folder. It prints a line when it is ready and one
 when it is done.
 """
 
@@ -85,14 +85,14 @@ class Dying:
 
 
 async def go_through(engine: Engine, run_id: str, value: str) -> None:
-    """Take one run of `rich` to its end."""
+    """Run `rich` once to its end."""
     run = await engine.start(rich(), value, run_id=run_id)
     await run.signal("go", LARGE + "payload")
     await run.result(timeout=60)
 
 
 async def beside(folder: Path) -> None:
-    """Go through runs of a few ids over and over, some of which somebody deletes between two of them."""
+    """Run flows under a few ids again and again, while another process deletes some of the runs."""
     async with Engine(folder) as engine:
         print("ready", flush=True)
         number = 0

@@ -1,4 +1,4 @@
-"""A process that recovers what it finds in a store, and a flow whose nodes write down who ran them."""
+"""A process that recovers the runs in a store, and a flow whose nodes record the process that ran them."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ __all__ = ["flow"]
 
 
 def flow(folder: Path) -> Graph:
-    """Return a flow of two nodes; `last` ends once there is a file `open`."""
+    """Return a flow of two nodes; `last` ends when the file `open` exists."""
     g = Graph("recovered")
 
     def note(ctx: Context, node: str) -> None:

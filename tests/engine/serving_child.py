@@ -1,4 +1,4 @@
-"""A process that serves the flow of the tests of serving, and says what it does, a line each."""
+"""A process that serves the flow of the tests of serving, and prints a line for each event."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ __all__ = ["served_flow"]
 
 
 def served_flow(folder: Path) -> Workflow:
-    """Return a flow of which each step notes who ran it; `gate` ends once there is a file `open`."""
+    """Return a flow whose steps record the process that ran them; `gate` ends when the file `open` exists."""
 
     def note(ctx: Context) -> None:
         with (folder / "log").open("a") as log:
@@ -42,7 +42,7 @@ async def main(folder: Path, grace: float) -> None:
         engine.register(served_flow(folder))
         serving = asyncio.create_task(engine.serve(grace=grace))
         for word, holds in (("serving", True), ("stopping", False)):
-            while engine._host.parking.serving is not holds:  # noqa: ASYNC110  # neither is announced
+            while engine._host.parking.serving is not holds:  # noqa: ASYNC110  # no event announces it
                 await asyncio.sleep(0.001)
             print(word, flush=True)
         await serving

@@ -1,4 +1,4 @@
-"""An append field is a list in all but that it cannot be changed: whatever is done with it, wherever it goes."""
+"""An append field behaves like a list in every use, except that it cannot be changed."""
 
 import asyncio
 import bisect
@@ -53,7 +53,7 @@ NESTED: list[Any] = [3, {"a": [1, {"b": 2}]}, [1, [2]], (1, [2]), {"a": 1}]
 OF_MODELS: list[Any] = [3, Lines(lines=[1]), [Lines(lines=[2])], Held([3]), {"a": Lines(lines=[4])}]
 KINDS = {"scalars": ITEMS, "dicts and lists": NESTED, "models": OF_MODELS}
 
-# What reads the memory of a list past its methods: of dicts and lists it sees what all attempts share.
+# Functions that read the memory of a list and bypass its methods. They see dicts and lists that attempts share.
 RAW = ("concat", "list.__add__", "adapters", "pydantic any")
 
 
@@ -152,7 +152,7 @@ USES: dict[str, Callable[[list[int]], Any]] = {
 
 
 def outcome(use: Callable[[Any], Any], items: list[int]) -> Any:
-    """Return what a use gives, with the types of all that is in it; of an exception its type."""
+    """Return the result of a use with the types of its contents, or the type of its exception."""
     try:
         found = use(items)
     except Exception as error:  # noqa: BLE001 - compared with what a plain list raises
@@ -172,7 +172,7 @@ def types_in(found: Any) -> Any:
 
 
 async def seen_in(place: str, look: Callable[[Any, Any], Any], items: list[Any] = ITEMS) -> Any:
-    """Return what `look(ctx, value)` gives where an append field holds the items, in one of several ways."""
+    """Return the result of `look(ctx, value)` with an append field that got the items in one of several ways."""
     g = Graph("looking", state=Log)
     if place != "own items":
         g.node(name="look")(look)
@@ -215,7 +215,7 @@ PLACES = ["committed", "own items", "in a branch", "in a sub-flow"]
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("items", KINDS.values(), ids=KINDS)
-async def test_what_a_list_offers_without_changing_an_append_field_offers_too(place: str, items: list[Any]) -> None:
+async def test_an_append_field_offers_all_reading_operations_of_a_list(place: str, items: list[Any]) -> None:
     wrong = {}
 
     def look(ctx, value):
@@ -230,7 +230,7 @@ async def test_what_a_list_offers_without_changing_an_append_field_offers_too(pl
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("use", USES)
-async def test_each_use_is_as_good_when_it_is_the_first(place: str, use: str) -> None:
+async def test_each_use_gives_the_same_result_when_it_is_the_first(place: str, use: str) -> None:
     def look(ctx, value):
         assert same_outcome(use, ctx.state.log, NESTED)
 
@@ -251,7 +251,7 @@ async def test_each_use_is_as_good_when_it_is_the_first(place: str, use: str) ->
     ],
     ids=["itself", "nested", "tuple", "dataclass", "model", "unchecked model", "in instances"],
 )
-async def test_an_append_field_is_a_value_wherever_it_is_put(place: str, put: Callable[[Any], Any]) -> None:
+async def test_an_append_field_is_a_value_in_every_position(place: str, put: Callable[[Any], Any]) -> None:
     found = await seen_in(place, lambda ctx, value: put(ctx.state.log))
     assert found == put(list(ITEMS))
     assert types_in(found) == types_in(put(list(ITEMS)))
@@ -338,7 +338,7 @@ async def test_the_state_as_a_value_is_an_instance_of_its_model(put: Callable[[A
     assert found == put(Log(log=ITEMS))
 
 
-async def test_a_state_without_all_its_values_is_no_value_and_says_why() -> None:
+async def test_a_state_with_missing_values_is_refused_as_a_value_with_the_reason() -> None:
     class Half(BaseModel):
         log: Annotated[list[int], append] = []
         needed: int
@@ -352,7 +352,7 @@ async def test_a_state_without_all_its_values_is_no_value_and_says_why() -> None
             await engine.execute(g, 1)
 
 
-# What it costs.
+# Costs.
 
 
 class Counting(MemoryStore):
@@ -403,7 +403,7 @@ LOOKS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
-async def test_a_step_that_looks_reads_and_decodes_only_the_items_that_are_new(
+async def test_a_step_that_reads_the_field_decodes_only_its_new_items(
     look: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded, decode = Counter[int](), Codec.decode
@@ -423,14 +423,14 @@ async def test_a_step_that_looks_reads_and_decodes_only_the_items_that_are_new(
     assert decoded[400] <= 8 * decoded[50] <= 8 * 50 * 15
 
 
-async def test_a_step_that_does_not_look_at_the_field_reads_none_of_it() -> None:
+async def test_a_step_that_does_not_use_the_field_reads_none_of_it() -> None:
     store = Counting()
     async with Engine(store) as engine:
         await engine.execute(growing(300, lambda ctx: ctx.state), 0)
     assert store.read == 0
 
 
-async def test_what_a_node_changes_in_an_item_changes_nothing_but_its_own_copy() -> None:
+async def test_a_node_that_changes_an_item_changes_only_its_own_copy() -> None:
     seen = []
 
     def spoil(ctx):
@@ -454,7 +454,7 @@ READERS_OF_MEMORY: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("read", READERS_OF_MEMORY.values(), ids=READERS_OF_MEMORY)
-async def test_what_reads_the_memory_of_the_list_cannot_change_what_others_see(read: Callable[[Any], Any]) -> None:
+async def test_code_that_reads_the_memory_of_the_list_cannot_change_other_copies(read: Callable[[Any], Any]) -> None:
     def spoil(ctx, value):
         found = read(ctx.state.log)
         assert found == NESTED

@@ -1,4 +1,4 @@
-"""Graphs that are wrong: the error's class and its whole message, which names the place, the rule and the way out."""
+"""Invalid graphs: the class and the whole message of the error, which names the place, the rule and the way out."""
 
 from collections.abc import Callable
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Values that are not data, ids that are none, damaged records, a store that refuses: never a wrong result."""
+"""Values that are not data, invalid ids, damaged records, a store that fails: never a wrong result."""
 
 import asyncio
 import random
@@ -31,7 +31,7 @@ from stores import LMDBStore, MemoryStore, Put, StoreError, StoreFull
 
 
 class Unknown:
-    """A class that no flow has registered."""
+    """A class that no flow registers."""
 
     def __repr__(self) -> str:
         return "<Unknown>"
@@ -130,7 +130,7 @@ async def test_a_value_that_is_not_data_fails_its_node_and_names_the_path(
 
 
 @pytest.mark.parametrize("route", ["y", threading.Lock(), Unknown(), None, 1.5, True])
-async def test_a_chooser_that_gives_no_route_fails_its_node(route: Any) -> None:
+async def test_a_chooser_that_returns_no_route_fails_its_node(route: Any) -> None:
     async with Engine() as engine:
         with pytest.raises(RunFailed, match=r"chose the route .*, which its branch does not have: 'x'") as caught:
             await engine.execute(choosing(lambda value: route), 1)
@@ -161,7 +161,7 @@ def divide_by_zero(value: Any) -> Any:
     ],
     ids=["chooser", "reducer", "output"],
 )
-async def test_what_no_attempt_can_mend_is_not_tried_again(flow: Graph, message: str) -> None:
+async def test_a_failure_that_no_attempt_can_fix_is_not_retried(flow: Graph, message: str) -> None:
     async with Engine() as engine:
         with pytest.raises(RunFailed) as caught:
             await engine.execute(flow, 1)
@@ -175,7 +175,7 @@ async def test_what_no_attempt_can_mend_is_not_tried_again(flow: Graph, message:
 @pytest.mark.parametrize(
     "run_id", ["", "x" * 10_000, "../../x", "a\0b", "a\nb", ".", "..", "a/b", "a\\b", "\ud800", 5, b"x", [1]]
 )
-async def test_a_run_id_that_cannot_be_one_is_refused_at_every_door(run_id: Any) -> None:
+async def test_an_invalid_run_id_is_refused_by_every_method(run_id: Any) -> None:
     async with Engine() as engine:
         doors = [
             lambda: engine.start(one_node(same), 1, run_id=run_id),
@@ -203,7 +203,7 @@ async def test_an_id_belongs_to_one_flow_and_one_input() -> None:
             await engine.fork("r", 1, run_id_new="r")
 
 
-async def test_an_unknown_run_is_not_found_at_every_door() -> None:
+async def test_an_unknown_run_is_not_found_by_any_method() -> None:
     async with Engine() as engine:
         engine.register(one_node(same))
         doors = [
@@ -221,7 +221,7 @@ async def test_an_unknown_run_is_not_found_at_every_door() -> None:
 
 
 @pytest.mark.parametrize("seq", [-1, 99, 1 << 70])
-async def test_a_step_that_is_not_there_is_not_found(seq: int) -> None:
+async def test_a_step_that_does_not_exist_is_not_found(seq: int) -> None:
     async with Engine() as engine:
         await engine.execute(one_node(same), 1, run_id="r")
         with pytest.raises(RunNotFound, match=f"it has no step {seq}"):
@@ -270,7 +270,7 @@ def everything() -> Graph:
 
 
 async def interrupted() -> dict[bytes, bytes]:
-    """Return the records of a run that waits and has an unread signal."""
+    """Return the records of a waiting run with an unread signal."""
     store = MemoryStore()
     async with Engine(store) as engine:
         run = await engine.start(everything(), 5, run_id="r")
@@ -283,7 +283,7 @@ async def interrupted() -> dict[bytes, bytes]:
 
 
 async def what_comes_of(records: dict[bytes, bytes]) -> list[Any]:
-    """Look at a run in every way and bring it to its end; return what was seen, errors by the name of their class."""
+    """Query a run in every way and finish it; return the results, errors as the names of their classes."""
     store = MemoryStore()
     store.commit(*(Put(key, value) for key, value in records.items()))
     seen: list[Any] = []
@@ -330,7 +330,7 @@ async def test_a_damaged_record_is_reported_and_never_half_read() -> None:
             seen = await what_comes_of({**records, key: bytes(damaged)})
             for right, found in zip(whole, seen, strict=True):
                 assert isinstance(found, type) or found == right or found == [], (key, place, found)
-            if key[:1] in (b"A", b"T", b"D", b"W", b"X"):  # indexes: that they are there is all they say
+            if key[:1] in (b"A", b"T", b"D", b"W", b"X"):  # indexes: their values are never read
                 assert seen == whole
 
 
@@ -363,7 +363,7 @@ class FullStore:
 
 
 @pytest.mark.parametrize("durability", ["commit", "batch", "none"])
-async def test_a_run_stops_with_the_stores_refusal_and_reported_only_what_is_on_disk(
+async def test_a_run_stops_with_the_stores_error_and_has_reported_only_committed_steps(
     tmp_path: Path, durability: Any
 ) -> None:
     refused = 0
@@ -388,7 +388,7 @@ async def test_a_run_stops_with_the_stores_refusal_and_reported_only_what_is_on_
     assert refused >= 2
 
 
-async def test_cancel_and_signal_of_a_run_on_a_full_store_tell_so() -> None:
+async def test_cancel_and_signal_raise_the_error_of_a_full_store() -> None:
     inner = MemoryStore()
     g = Graph("g")
     g.wait("w", "go")
@@ -407,7 +407,7 @@ async def test_cancel_and_signal_of_a_run_on_a_full_store_tell_so() -> None:
                 await run.result()
 
 
-async def test_one_damaged_run_does_not_keep_the_others_from_being_recovered() -> None:
+async def test_one_damaged_run_does_not_prevent_the_recovery_of_others() -> None:
     records = await interrupted()
     store = MemoryStore()
     store.commit(*(Put(key, value) for key, value in records.items()))
@@ -429,6 +429,6 @@ async def test_one_damaged_run_does_not_keep_the_others_from_being_recovered() -
         ({"max_concurrency": 0}, "max_concurrency=0: give at least 1"),
     ],
 )
-def test_an_engine_refuses_what_cannot_be_meant(options: Any, text: str) -> None:
+def test_an_engine_refuses_options_that_make_no_sense(options: Any, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         Engine(**options)

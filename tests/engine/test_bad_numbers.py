@@ -1,4 +1,4 @@
-"""Options that are stored with a run are of the type that is stored, or refused: what was stored can be read."""
+"""Options that are stored with a run have the stored type or are refused, so that every stored run can be read."""
 
 import enum
 import time
@@ -97,7 +97,7 @@ MAKERS: dict[str, Callable[[Any], Flow]] = {
 
 
 @pytest.mark.parametrize("what", MAKERS)
-def test_an_option_is_refused_where_it_is_given_or_can_be_read_from_the_store(what: str) -> None:
+def test_an_option_is_refused_when_it_is_given_or_can_be_read_from_the_store(what: str) -> None:
     taken = 0
     for value in ODD:
         try:
@@ -139,8 +139,8 @@ def test_a_clock_gives_whole_milliseconds_since_the_epoch(now: Any) -> None:
     VirtualClock(int(time.time() * 1000))
 
 
-async def test_a_run_of_which_limits_were_stored_as_they_were_given_goes_on() -> None:
-    """As earlier releases stored them."""
+async def test_a_run_whose_limits_were_stored_unconverted_continues() -> None:
+    """Limits as earlier releases stored them."""
     store, works = MemoryStore(), False
 
     def shaky(value: int) -> int:

@@ -1,4 +1,4 @@
-"""What an engine keeps in memory is bounded: runs that have ended, and what a slow watcher has still to see."""
+"""The memory of an engine is bounded: the runs that have ended, and the queue of a slow watcher."""
 
 import asyncio
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ def records(engine: Engine) -> int:
 
 @pytest.mark.usefixtures("few_runs")
 @pytest.mark.parametrize("node", [large, failing])
-async def test_an_engine_without_a_store_keeps_no_more_records_after_many_runs_than_after_some(node: Any) -> None:
+async def test_the_records_of_an_engine_without_a_store_do_not_grow_with_its_runs(node: Any) -> None:
     sizes = []
     async with Engine() as engine:
         for count in (2 * KEPT, 4 * KEPT):
@@ -62,7 +62,7 @@ def no_more(engine: Engine) -> bool:
 
 
 @pytest.mark.usefixtures("few_runs")
-async def test_a_run_that_a_handle_holds_is_kept_and_forgotten_once_nobody_holds_it() -> None:
+async def test_a_run_is_kept_while_a_handle_is_in_use_and_deleted_afterwards() -> None:
     async with Engine() as engine:
         held = await engine.start(chain(large), 7, run_id="held")
         broken = await engine.start(chain(failing), 7, run_id="broken")
@@ -84,7 +84,7 @@ async def test_a_run_that_a_handle_holds_is_kept_and_forgotten_once_nobody_holds
 
 
 @pytest.mark.usefixtures("few_runs")
-async def test_a_store_that_was_given_keeps_every_run() -> None:
+async def test_a_store_that_the_caller_passes_keeps_every_run() -> None:
     async with Engine(MemoryStore()) as engine:
         for number in range(3 * KEPT):
             await engine.execute(chain(large), number)
@@ -92,7 +92,7 @@ async def test_a_store_that_was_given_keeps_every_run() -> None:
 
 
 @pytest.mark.usefixtures("few_runs")
-async def test_a_run_that_has_not_ended_is_never_forgotten() -> None:
+async def test_an_unfinished_run_is_never_deleted() -> None:
     g = Graph("waits")
     g.wait("w", "go")
     g.edge(START, "w")
@@ -131,7 +131,7 @@ def stored(events: list[Event]) -> list[Event]:
 
 @pytest.mark.usefixtures("short_queues")
 @pytest.mark.parametrize("words", [0, 1, 30])
-async def test_a_watcher_that_lags_sees_every_stored_event_once_and_is_told_how_much_text_it_lost(words: int) -> None:
+async def test_a_watcher_that_lags_sees_every_stored_event_once_and_the_number_of_lost_texts(words: int) -> None:
     nodes, most = 40, 0
     async with Engine() as engine:
         stream = engine.stream(talking(nodes, words), 0, run_id="r")
@@ -159,7 +159,7 @@ async def test_a_watcher_that_keeps_up_loses_nothing() -> None:
 
 
 @pytest.mark.usefixtures("short_queues")
-async def test_a_step_with_more_events_than_a_queue_holds_is_seen_whole() -> None:
+async def test_a_step_with_more_events_than_a_queue_holds_is_seen_in_full() -> None:
     g = Graph("wide")
     g.wait("w", "go", timeout=3600)
     g.fan_out("out", to="w", over=lambda value: range(3 * STORED), join="in")
@@ -180,7 +180,7 @@ async def test_a_step_with_more_events_than_a_queue_holds_is_seen_whole() -> Non
 
 @pytest.mark.usefixtures("short_queues")
 @pytest.mark.parametrize("after", [0, 3, 17])
-async def test_a_late_watcher_that_lags_begins_where_it_asked_to(after: int) -> None:
+async def test_a_late_watcher_that_lags_begins_at_the_step_it_asked_for(after: int) -> None:
     async with Engine() as engine:
         run = await engine.start(talking(40, 5), 0, run_id="r")
         events = run.events(after=after)

@@ -1,4 +1,4 @@
-"""Living with changed code: what a run stands on, what it is renamed to, and what is told of its past."""
+"""Changed code: which changes a run accepts, how its nodes are renamed, and how its past is shown."""
 
 import asyncio
 import json
@@ -48,7 +48,7 @@ PATHS = {
 
 
 def killed(folder: Path, stop: str, names: dict[str, str] | None, rename: dict[str, str] | None) -> None:
-    """Walk the flow in a process that is killed where it stops."""
+    """Run the flow in a process that is killed at the node that never ends."""
     root = Path(beluga_graph.__file__).parent.parent
     job = json.dumps({"folder": str(folder), "stop": stop, "names": names, "rename": rename})
     command = [sys.executable, changed_flow.__file__, job]
@@ -60,7 +60,7 @@ def killed(folder: Path, stop: str, names: dict[str, str] | None, rename: dict[s
 
 
 async def told(folder: Path, flow: Graph | None) -> tuple[list[Any], list[Any]]:
-    """Return the history and all snapshots as an engine sees it that knows this flow, or none."""
+    """Return the history and all snapshots as an engine reads them, with this flow registered or without."""
     async with Engine(folder / "store") as engine:
         if flow is not None:
             engine.register(flow)
@@ -69,12 +69,12 @@ async def told(folder: Path, flow: Graph | None) -> tuple[list[Any], list[Any]]:
 
 
 @pytest.mark.parametrize("stop", ["order", "split", "pack", "label", "send", WAITING])
-async def test_a_run_that_was_killed_goes_on_with_other_names_and_the_same_keys(tmp_path: Path, stop: str) -> None:
+async def test_a_killed_run_continues_under_new_names_with_the_same_keys(tmp_path: Path, stop: str) -> None:
     killed(tmp_path, stop, None, None)
     killed(tmp_path, stop, NEW, PATHS)
     async with Engine(tmp_path / "store") as engine:
         engine.register(shop(tmp_path, names=NEW))
-        run = await engine.resume(RUN, rename=PATHS)  # which a second time means nothing
+        run = await engine.resume(RUN, rename=PATHS)  # renaming a second time has no effect
         await engine.signal(RUN, "ok", "thanks")
         assert await run.result(60) == "thanks"
         assert [event.type async for event in run.events()][-1] == "done"
@@ -86,18 +86,18 @@ async def test_a_run_that_was_killed_goes_on_with_other_names_and_the_same_keys(
         {stop: 3} if stop in keys else {}
     )
     assert all(len(set(all_of)) == 1 for all_of in keys.values())
-    if stop in keys:  # it stood there, so its key is made of the old name
+    if stop in keys:  # the run was at this node, so its key contains the old name
         assert keys[stop][0].rpartition("/")[2].removeprefix("r:") == f"{stop}#1"
     by_nobody = await told(tmp_path, None)
     assert by_nobody == await told(tmp_path, shop(tmp_path)) == await told(tmp_path, shop(tmp_path, names=NEW))
     nodes = [event.node for step in by_nobody[0] for event in step.events]
     (path,) = [path for path in PATHS if path.rpartition("/")[2] == stop]
-    if stop != WAITING:  # the run finished the node under its new name; the branch that was done has the old one
+    if stop != WAITING:  # the node finished under its new name; the branch that had finished before keeps the old name
         assert PATHS[path] in nodes
         assert nodes.count(path) == (1 if stop == "pack" else 0)
 
 
-async def test_who_goes_back_to_the_old_graph_is_refused_and_may_rename_back(tmp_path: Path) -> None:
+async def test_a_return_to_the_old_graph_is_refused_unless_it_renames_back(tmp_path: Path) -> None:
     killed(tmp_path, "label", None, None)
     killed(tmp_path, "label", NEW, PATHS)
     async with Engine(tmp_path / "store") as engine:
@@ -110,10 +110,10 @@ async def test_who_goes_back_to_the_old_graph_is_refused_and_may_rename_back(tmp
         assert await run.result(60) == 1
 
 
-# Asking before.
+# Checking before a deployment.
 
 
-async def test_a_refusal_tells_the_difference_and_a_rename_that_would_do() -> None:
+async def test_a_refusal_shows_the_difference_and_a_rename_that_helps() -> None:
     disk, gate = MemoryStore(), asyncio.Event()
 
     async def body(value: int) -> int:
@@ -146,7 +146,7 @@ async def test_a_refusal_tells_the_difference_and_a_rename_that_would_do() -> No
         assert await run.result(60) == 1
 
 
-async def test_the_difference_is_told_before_a_flow_is_put_to_use() -> None:
+async def test_a_flow_can_be_checked_before_it_is_deployed() -> None:
     disk = MemoryStore()
     async with Engine(WrappedStore(disk)) as engine:
         for name in ("parked", "failed", "completed"):
@@ -172,7 +172,7 @@ async def test_the_difference_is_told_before_a_flow_is_put_to_use() -> None:
             await engine.difference("parked", changed, rename={"nowhere": "w"})
 
 
-async def test_the_type_of_a_payload_counts_also_where_the_wait_has_a_default() -> None:
+async def test_the_type_of_a_payload_matters_even_if_the_wait_has_a_default() -> None:
     disk = MemoryStore()
     async with Engine(WrappedStore(disk)) as engine:
         run = await engine.start(waiting(type=int, default=3), 1, run_id=RUN)
@@ -238,7 +238,7 @@ async def test_a_retrying_frame_is_renamed_between_its_tries() -> None:
     assert keys == ["r:old#1[0]/x#1", "r:old#2[0]/x#1"]
 
 
-async def test_a_run_that_is_driven_here_is_not_renamed_under_way() -> None:
+async def test_a_run_that_this_engine_drives_is_not_renamed() -> None:
     async with Engine() as engine:
         await engine.start(waiting(), 1, run_id=RUN)
         changed = Graph("waiting")
@@ -262,7 +262,7 @@ class Kept(BaseModel):
     kept: int = 0
 
 
-async def test_an_agent_that_is_renamed_goes_on_and_old_events_tell_its_old_name() -> None:
+async def test_a_renamed_agent_continues_and_old_events_keep_its_old_name() -> None:
     disk, gate = MemoryStore(), asyncio.Event()
 
     def flow(name: str) -> Graph:
@@ -307,7 +307,7 @@ async def test_an_agent_that_is_renamed_goes_on_and_old_events_tell_its_old_name
         assert [(event.node, event.agent) for event in stored] == [(event.node, event.agent) for event in events]
 
 
-async def test_a_state_s_past_is_told_as_it_was() -> None:
+async def test_past_states_are_shown_with_their_own_fields() -> None:
     disk = MemoryStore()
 
     def flow(model: type[BaseModel], nodes: int) -> Graph:
@@ -338,7 +338,7 @@ async def test_a_state_s_past_is_told_as_it_was() -> None:
 
 
 def two(first: str, second: str = "", *, prompt: str = "") -> Graph:
-    """Return a flow of a wait and a node; another `second` makes it another graph of the same name."""
+    """Return a flow of a wait and a node. Another `second` makes another graph of the same name."""
     g = Graph("two")
     g.wait(first, "go")
     g.edge(START, first)
@@ -363,7 +363,7 @@ async def started(engine: Engine, how: str, flow: Graph) -> None:
 
 @pytest.mark.parametrize("changed", [two("wait", "other"), two("other")], ids=["ahead of the run", "where it stands"])
 @pytest.mark.parametrize("how", ["start", "execute", "stream"])
-async def test_another_graph_is_refused_for_a_run_that_goes_on_here(how: str, changed: Graph) -> None:
+async def test_another_graph_is_refused_for_a_run_that_this_engine_drives(how: str, changed: Graph) -> None:
     async with Engine() as engine:
         run = await engine.start(two("wait"), 1, run_id=RUN)
         with pytest.raises(GraphChanged, match="this engine drives it with another graph of this name:\n") as refused:
@@ -371,12 +371,12 @@ async def test_another_graph_is_refused_for_a_run_that_goes_on_here(how: str, ch
         assert refused.value.is_driven
         assert any("'other'" in line for line in refused.value.difference)
         assert str(pickle.loads(pickle.dumps(refused.value))) == str(refused.value)
-        followed = await engine.resume(RUN)  # with the graph that it goes on with
+        followed = await engine.resume(RUN)  # with the graph that it continues with
         await run.signal("go", "gone")
         assert await followed.result(10) == "gone"
 
 
-async def test_a_graph_that_differs_in_its_code_alone_follows_a_run_that_goes_on_here() -> None:
+async def test_a_graph_that_differs_only_in_code_attaches_to_a_run_that_this_engine_drives() -> None:
     async with Engine() as engine:
         run = await engine.start(two("wait"), 1, run_id=RUN)
         same = await engine.start(two("wait", prompt="!"), 1, run_id=RUN)
@@ -384,7 +384,7 @@ async def test_a_graph_that_differs_in_its_code_alone_follows_a_run_that_goes_on
         assert await same.result(10) == "gone"
 
 
-async def test_a_start_that_meets_another_graph_in_the_same_moment_is_refused() -> None:
+async def test_a_simultaneous_start_with_another_graph_is_refused() -> None:
     async with Engine() as engine:
         starts = [engine.start(flow, 1, run_id=RUN) for flow in (two("wait"), two("wait", "other"))]
         run, refused = await asyncio.gather(*starts, return_exceptions=True)
@@ -395,7 +395,7 @@ async def test_a_start_that_meets_another_graph_in_the_same_moment_is_refused() 
 
 
 @pytest.mark.parametrize(("changed", "warns"), [(two("wait", "other"), True), (two("wait", prompt="!"), False)])
-async def test_the_log_warns_of_another_graph_under_a_known_name(
+async def test_the_log_warns_when_a_known_name_gets_another_graph(
     changed: Graph, warns: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Engine() as engine:

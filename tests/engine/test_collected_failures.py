@@ -1,4 +1,4 @@
-"""A failure that a join collects tells which branch it was, and what that branch was given."""
+"""A failure that a join collects names its branch and the item of that branch."""
 
 import asyncio
 from pathlib import Path
@@ -14,14 +14,14 @@ ITEMS = [{"n": n, "text": "x" * (9_000 if n % 2 else 1)} for n in range(6)]
 
 
 def last_part(item: dict[str, Any]) -> int:
-    """Fail in the branch's last node, which does not get the item."""
+    """Fail in the last node of the branch, which does not get the item."""
     if item["n"] % 3:
         raise ValueError(f"no {item['n']}")
     return item["n"]
 
 
 def collecting(*, frame: bool = False, nested: bool = False, chain: bool = False, most: int | None = None) -> Graph:
-    """Return a flow with a branch per item, whose failures a join collects."""
+    """Return a flow with a branch per item and a join that collects failures."""
     g = Graph("collecting")
 
     @g.node
@@ -69,14 +69,14 @@ def assert_told(results: list[Any]) -> None:
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("chain", [False, True])
 @pytest.mark.parametrize("frame", [False, True])
-async def test_a_collected_failure_tells_its_branch_and_item(
+async def test_a_collected_failure_names_its_branch_and_item(
     frame: bool, chain: bool, nested: bool, most: int | None
 ) -> None:
     async with Engine() as engine:
         assert_told(await engine.execute(collecting(frame=frame, chain=chain, nested=nested, most=most), 1))
 
 
-async def test_a_branch_of_a_fan_out_to_targets_began_with_the_value_of_all() -> None:
+async def test_the_item_of_a_branch_with_its_own_target_is_the_shared_value() -> None:
     def refuse(value: Any) -> None:
         raise ValueError("no")
 
@@ -88,7 +88,7 @@ async def test_a_branch_of_a_fan_out_to_targets_began_with_the_value_of_all() ->
     assert (results["refusing"].branch, results["refusing"].item) == (0, {"a": 1})
 
 
-async def test_a_failure_that_no_join_collected_tells_no_branch() -> None:
+async def test_a_failure_that_no_join_collected_names_no_branch() -> None:
     g = Graph("g")
     g.node(name="n")(last_part)
     g.node(name="handle")(lambda failure: [failure.branch, failure.item, failure.input])
@@ -99,7 +99,7 @@ async def test_a_failure_that_no_join_collected_tells_no_branch() -> None:
     assert await g.invoke({"n": 1}) == [None, None, {"n": 1}]
 
 
-async def test_a_run_that_went_on_in_another_process_tells_the_same(tmp_path: Path) -> None:
+async def test_a_run_that_continued_in_another_process_names_the_same_branch(tmp_path: Path) -> None:
     stop = asyncio.Event()
 
     def flow(wait: bool) -> Graph:
@@ -126,7 +126,7 @@ async def test_a_run_that_went_on_in_another_process_tells_the_same(tmp_path: Pa
         assert_told(await (await engine.resume("r")).result())
 
 
-def test_a_snapshot_that_was_stored_without_items_is_read() -> None:
+def test_a_snapshot_that_was_stored_without_items_can_be_read() -> None:
     run = Snapshot(run_id="r", plan="p", started_ms=0, value=b"\x01")
     plain = run.to_plain()
     older = {**plain, "places": {name: parts[:7] for name, parts in plain["places"].items()}}

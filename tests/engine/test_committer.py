@@ -42,7 +42,7 @@ def stored(store: MemoryStore) -> list[bytes]:
 @pytest.mark.parametrize("urgent", [True, False])
 @pytest.mark.parametrize("last", [True, False])
 @pytest.mark.parametrize("order", [order for order in itertools.permutations([3, 4, 5]) if order != (3, 4, 5)])
-async def test_steps_of_a_run_out_of_their_order_are_refused(order: tuple[int, ...], last: bool, urgent: bool) -> None:
+async def test_steps_that_are_out_of_order_are_refused(order: tuple[int, ...], last: bool, urgent: bool) -> None:
     store, line, other = MemoryStore(), Line("r", 2), Line("other", 0)
     committer = Committer(store, "batch")
     accepted = []
@@ -103,7 +103,7 @@ def then_waits(kind: str, *, beside: bool) -> Graph:
 @pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside others"])
 @pytest.mark.parametrize("kind", ["plain", "typed", "default"])
 @pytest.mark.parametrize("durability", DURABILITIES)
-async def test_signals_that_were_sent_before_a_run_waits_for_them_are_delivered(
+async def test_signals_that_are_sent_before_the_wait_are_delivered(
     durability: Durability, kind: str, beside: bool
 ) -> None:
     store, deps = MemoryStore(), {"runs": asyncio.Event(), "go on": asyncio.Event()}
@@ -118,7 +118,7 @@ async def test_signals_that_were_sent_before_a_run_waits_for_them_are_delivered(
 
 
 @pytest.mark.parametrize("durability", DURABILITIES)
-async def test_a_step_out_of_order_stops_the_run_and_leaves_what_is_on_disk_whole(durability: Durability) -> None:
+async def test_a_step_out_of_order_stops_the_run_and_damages_nothing_on_disk(durability: Durability) -> None:
     store, go_on = MemoryStore(), asyncio.Event()
     deps = {"runs": asyncio.Event(), "go on": go_on}
     async with Engine(store, durability=durability, deps=deps) as engine:

@@ -83,7 +83,7 @@ def wide(width: int) -> Graph:
 
 
 @pytest.mark.parametrize("turns", [100, 5_000])
-async def test_a_turn_stores_what_it_said_and_little_more(turns: int) -> None:
+async def test_a_turn_stores_its_messages_and_little_more(turns: int) -> None:
     store = CountingStore()
     async with Engine(store) as engine:
         assert await engine.execute(talking(turns), 0, run_id="r") == turns
@@ -123,7 +123,7 @@ async def test_a_wide_fan_out_of_instant_nodes_is_few_commits() -> None:
     assert store.commits < 30
 
 
-async def test_a_step_has_as_many_operations_after_a_long_past_as_at_first() -> None:
+async def test_a_step_has_as_many_operations_after_a_long_history_as_at_first() -> None:
     async with Engine(MemoryStore()) as engine:
         await engine.execute(talking(1_000), 0, run_id="r")
         counts = [len(step.ops) for step in await engine.history("r")]
@@ -163,7 +163,7 @@ async def test_a_resume_reads_little_more_than_the_snapshot_and_the_steps_since(
         assert store.bytes_read < allowed
 
 
-async def test_what_one_pass_of_the_loop_brings_is_one_commit_over_many_runs() -> None:
+async def test_steps_of_many_runs_in_one_pass_of_the_loop_are_one_commit() -> None:
     store = CountingStore()
     async with Engine(store) as engine:
         g = wide(1)
@@ -171,7 +171,7 @@ async def test_what_one_pass_of_the_loop_brings_is_one_commit_over_many_runs() -
     assert store.commits < 60
 
 
-def test_the_scheduler_gives_way_to_others_under_nodes_that_never_wait() -> None:
+def test_nodes_that_never_wait_do_not_block_the_loop() -> None:
     turns = 0
 
     async def walk() -> None:

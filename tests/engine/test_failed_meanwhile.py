@@ -1,4 +1,4 @@
-"""A run that fails while another engine is about to take it up stays failed: only a resume tries it again."""
+"""A run that fails while another engine is about to wake it stays failed: only a resume tries it again."""
 
 import asyncio
 
@@ -10,14 +10,14 @@ from stores import MemoryStore
 
 
 class Broken:
-    """Stands in for the event that a node waits for."""
+    """A replacement for the event that a node waits for."""
 
     async def wait(self) -> None:
         raise ValueError
 
 
 @pytest.mark.parametrize("how", ["recover", "serve"])
-async def test_a_run_that_fails_while_it_is_taken_up_is_not_tried_again(how: str) -> None:
+async def test_a_run_that_fails_while_it_is_being_resumed_is_not_tried_again(how: str) -> None:
     disk, calls = MemoryStore(), []
     await park(disk)
     held = Held(owns)
@@ -27,7 +27,7 @@ async def test_a_run_that_fails_while_it_is_taken_up_is_not_tried_again(how: str
         quick.register(stepping(calls))
         late.register(stepping(calls))
         taking_up = asyncio.create_task(late.recover() if how == "recover" else late.serve())
-        await held.reached()  # it has seen that nobody owns the run, and has not read it
+        await held.reached()  # it has seen that the run has no owner, and has not read the run yet
         with pytest.raises(RunFailed):
             await (await quick.resume(RUN)).result(60)
         held.let_go()

@@ -1,4 +1,4 @@
-"""What a fork changes of the state that it begins with."""
+"""A fork changes the state that it begins with."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -90,7 +90,7 @@ LARGE = "x" * 20_000
     ],
 )
 @pytest.mark.parametrize("durable", [False, True])
-async def test_a_fork_replaces_fields_whatever_their_reducers_and_updates_on_top(
+async def test_a_fork_replaces_fields_regardless_of_their_reducers_and_then_updates(
     tmp_path: Path, replace: Any, update: Any, changed: dict[str, Any], durable: bool
 ) -> None:
     store = LMDBStore(tmp_path) if durable else MemoryStore()
@@ -107,7 +107,7 @@ async def test_a_fork_replaces_fields_whatever_their_reducers_and_updates_on_top
     assert len(items) == len(wanted.log) + len(wanted.bare) - ("log" not in replace), "no item is left behind"
 
 
-async def test_a_fork_may_be_given_what_was_read_from_the_state() -> None:
+async def test_a_fork_accepts_values_that_were_read_from_the_state() -> None:
     async with Engine() as engine:
         await engine.execute(flow(), 1, run_id="r")
         state = (await engine.snapshot("r", 2)).state
@@ -126,7 +126,7 @@ async def test_a_fork_may_be_given_what_was_read_from_the_state() -> None:
         ({"needed": object()}, StateError),
     ],
 )
-async def test_what_a_field_cannot_be_is_refused_and_nothing_is_forked(replace: Any, error: type[Exception]) -> None:
+async def test_an_invalid_field_value_is_refused_and_nothing_is_forked(replace: Any, error: type[Exception]) -> None:
     async with Engine() as engine:
         await engine.execute(flow(), 1, run_id="r")
         with pytest.raises((error, NotData)):

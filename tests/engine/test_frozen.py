@@ -1,4 +1,4 @@
-"""A process that was frozen for longer than its lease begins nothing, when it wakes, of what others have finished."""
+"""A process that was frozen for longer than its lease begins no node that another process has finished."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ LEASE_S = 0.4
 
 @contextmanager
 def frozen(tmp_path: Path, kind: str, durability: str) -> Iterator[Other]:
-    """Start another process, and wait until it has frozen itself."""
+    """Start another process and wait until it has frozen itself."""
     job = {
         "store": str(tmp_path / "store"),
         "effects": str(tmp_path / "effects"),
@@ -52,7 +52,7 @@ def frozen(tmp_path: Path, kind: str, durability: str) -> Iterator[Other]:
 
 @pytest.mark.parametrize("durability", ["commit", "batch", "none"])
 @pytest.mark.parametrize("kind", list(FLOWS))
-async def test_an_owner_that_wakes_begins_nothing_that_another_one_has_finished(
+async def test_an_owner_that_wakes_up_begins_no_node_that_another_owner_has_finished(
     kind: str, durability: str, tmp_path: Path
 ) -> None:
     effects = tmp_path / "effects"
@@ -68,7 +68,7 @@ async def test_an_owner_that_wakes_begins_nothing_that_another_one_has_finished(
 
 
 class Pause:
-    """The clocks of an owner, which a test sets forward as if the process had been frozen."""
+    """The clocks of an owner. A test sets them forward as if the process had been frozen."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.s = 0.0
@@ -79,11 +79,11 @@ class Pause:
         monkeypatch.setattr(
             beluga_graph.storage.leases.SystemClock, "now_ms", lambda clock: now_ms(clock) + round(self.s * 1000)
         )
-        monkeypatch.setattr(beluga_graph.storage.leases, "RENEW_S", 600.0)  # no renewal but those that the test sees
+        monkeypatch.setattr(beluga_graph.storage.leases, "RENEW_S", 600.0)  # only the renewals that the test makes
 
 
 def stepping(then: Callable[[], None], seen: list[str]) -> Graph:
-    """Return a flow of two nodes; while the first one runs, something happens."""
+    """Return a flow of two nodes that calls a function while the first one runs."""
     g = Graph("g")
 
     @g.node
@@ -105,7 +105,7 @@ def stepping(then: Callable[[], None], seen: list[str]) -> Graph:
 
 @pytest.mark.parametrize("renewed", ["before the look", "by the look"])
 @pytest.mark.parametrize("taken", [True, False])
-async def test_after_a_pause_an_owner_looks_whether_its_lease_is_still_its_own(
+async def test_after_a_pause_an_owner_checks_that_it_still_holds_its_lease(
     taken: bool, renewed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pause, seen, key = Pause(monkeypatch), [], Keys(RUN_ID).lease
@@ -115,7 +115,7 @@ async def test_after_a_pause_an_owner_looks_whether_its_lease_is_still_its_own(
             pause.s += 3600
             if taken:
                 engine.store.commit(Put(key, Lease(b"another", 2).encode(key)))
-            if renewed == "before the look":  # by the thread that renews, say
+            if renewed == "before the look":  # for example by the renewing thread
                 engine._host.owner.renew()
 
         if taken:
@@ -146,7 +146,7 @@ def refuse() -> None:
     raise StoreFull("store", "no room")
 
 
-async def test_an_owner_that_renews_in_the_moment_in_which_it_is_found_dead_keeps_its_run(
+async def test_an_owner_that_renews_while_it_is_judged_dead_keeps_its_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pause, seen = Pause(monkeypatch), []
@@ -204,7 +204,7 @@ def test_the_term_of_an_owner_lasts_while_its_record_is_valid(tmp_path: Path, mo
     store.close()
 
 
-async def test_a_pause_in_the_middle_of_a_look_makes_another_look(
+async def test_a_pause_during_a_check_makes_the_owner_check_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pause, seen, key = Pause(monkeypatch), [], Keys(RUN_ID).lease

@@ -1,4 +1,4 @@
-"""Which node is to blame when process after process ends: one that kills them, never one that ran beside it."""
+"""When processes die again and again, the node that kills them fails, and never a node that ran beside it."""
 
 import asyncio
 import json
@@ -20,11 +20,11 @@ from beluga_graph.storage.run_log import rebuild
 from stores import MemoryStore, Put
 
 GUILTY = "Interrupted: 6 processes ended while the node ran; max_interruptions is 5"
-IN_COMPANY = 3  # deaths after which a node runs apart from others like it
+IN_COMPANY = 3  # deaths after which a node runs alone among its kind
 
 
 def life(tmp_path: Path, *flows: str, deaths: int = 0) -> Any:
-    """Walk the flows in a process; return their outputs, or `None` if it was killed."""
+    """Run the flows in a process; return their outputs, or `None` if it was killed."""
     job = json.dumps({"store": str(tmp_path / "store"), "flows": flows, "deaths": deaths})
     command = [sys.executable, poison_child.__file__, job]
     env = {"PYTHONPATH": str(Path(beluga_graph.__file__).parent.parent)}
@@ -33,22 +33,22 @@ def life(tmp_path: Path, *flows: str, deaths: int = 0) -> Any:
 
 
 def lives(tmp_path: Path, *flows: str) -> tuple[int, Any]:
-    """Walk the flows in process after process; return how many were killed, and the outputs."""
+    """Run the flows in one process after another; return how many were killed, and the outputs."""
     for deaths in range(30):
         if (outputs := life(tmp_path, *flows)) is not None:
             return deaths, outputs
     raise AssertionError("the processes are killed over and over")
 
 
-def test_a_poisonous_node_alone_is_to_blame_beside_nodes_that_never_end_before_it_kills_them(tmp_path: Path) -> None:
+def test_only_the_poisonous_node_is_blamed_among_nodes_that_it_always_kills(tmp_path: Path) -> None:
     assert lives(tmp_path, "beside") == (6, [["slow", GUILTY, "slow", "slow"]])
 
 
-def test_a_poisonous_node_is_found_beside_nodes_that_finish_in_every_life(tmp_path: Path) -> None:
+def test_a_poisonous_node_is_found_among_nodes_that_finish_in_every_process(tmp_path: Path) -> None:
     assert lives(tmp_path, "counting") == (6, [[GUILTY, poison_child.VISITS]])
 
 
-def test_a_poisonous_node_is_not_to_fail_the_other_runs_of_its_engine(tmp_path: Path) -> None:
+def test_a_poisonous_node_does_not_fail_the_other_runs_of_its_engine(tmp_path: Path) -> None:
     assert lives(tmp_path, "slow0", "poison", "slow1") == (6, ["slow", "failed", "slow"])
 
 
@@ -56,12 +56,12 @@ def test_six_kills_from_outside_fail_none_of_the_nodes_that_were_running(tmp_pat
     for _ in range(IN_COMPANY):
         assert life(tmp_path, "harmless", deaths=4) is None
     for _ in range(6 - IN_COMPANY):
-        assert life(tmp_path, "harmless", deaths=1) is None  # now they are begun one at a time
+        assert life(tmp_path, "harmless", deaths=1) is None  # from now on they begin one at a time
     assert life(tmp_path, "harmless") == [["slow"] * 4]
 
 
 def dead(store: MemoryStore, *run_ids: str) -> None:
-    """Let it seem as if the owner of runs, which an engine has just stopped, had died."""
+    """Make the owner of runs that an engine has just stopped look dead."""
     for run_id in run_ids:
         key = Keys(run_id).lease
         blob = store.get(key)
@@ -70,7 +70,7 @@ def dead(store: MemoryStore, *run_ids: str) -> None:
 
 
 def one(name: str, begun: list[str], limit: int = 5) -> Graph:
-    """Return a flow of one node, which waits for an event of its name in `deps`."""
+    """Return a flow of one node that waits for an event of its name in `deps`."""
     g = Graph(name, limits=Limits(max_interruptions=limit))
 
     @g.node
@@ -170,7 +170,7 @@ async def test_a_node_that_waits_for_its_place_is_not_on_trial_yet() -> None:
         suspect = await engine.start(one("suspect", begun), 1, run_id="suspect")
         for _ in range(50):
             await asyncio.sleep(0)
-        # A process that ended now would count against the other node, which has the only place.
+        # If the process died now, the interruption would count for the other node, which has the only slot.
         assert [token.interruptions for token in rebuild(store, "suspect")[0].tokens.values()] == [IN_COMPANY]
         assert begun == ["new"]
         for event in deps.values():

@@ -1,4 +1,4 @@
-"""Passing a limit raises `LimitReached`, which calls the limit by the name that it has in `Limits`."""
+"""Exceeding a limit raises `LimitReached` with the name that the limit has in `Limits`."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -93,7 +93,7 @@ def publishing(ctx, value):
 
 
 def passing(make: Callable[[Limits | None], Graph]) -> Callable[[Limits, bool], Awaitable[None]]:
-    """Return what passes a limit of the graph, or of the run."""
+    """Return a flow that exceeds a limit of the graph or of the run."""
 
     async def passed(limits: Limits, of_run: bool) -> None:
         await execute(make(None if of_run else limits), limits if of_run else None)
@@ -114,7 +114,7 @@ async def given_as_context(limits: Limits, of_run: bool) -> None:
 
 
 async def interrupted(limits: Limits, of_run: bool) -> None:
-    """Drive a run again and again whose owner dies while its node runs."""
+    """Simulate the death of a run's owner while its node runs, again and again."""
     store = MemoryStore()
 
     async def slow(value):
@@ -146,7 +146,7 @@ WAYS: dict[str, tuple[Limits, Callable[[Limits, bool], Awaitable[None]]]] = {
 }
 
 
-def test_every_limit_is_passed_here() -> None:
+def test_every_limit_is_exceeded_by_a_test_here() -> None:
     assert {field.name for field in fields(Limits)} == {name.partition(",")[0] for name in WAYS}
 
 
@@ -160,7 +160,7 @@ async def assert_named(name: str, passed: Awaitable[None]) -> None:
 
 @pytest.mark.parametrize("of_run", [False, True], ids=["of the graph", "of the run"])
 @pytest.mark.parametrize("name", WAYS)
-async def test_an_error_calls_a_limit_by_its_public_name(name: str, of_run: bool) -> None:
+async def test_an_error_names_a_limit_by_its_public_name(name: str, of_run: bool) -> None:
     limits, passed = WAYS[name]
     await assert_named(name.partition(",")[0], passed(limits, of_run))
 
@@ -173,5 +173,5 @@ async def test_a_signal_that_is_too_large_for_its_graph_is_refused_by_the_name_o
             await engine.signal("r", "go", BIG)
 
 
-def test_interrupted_is_a_limit_that_was_reached() -> None:
+def test_interrupted_is_raised_when_a_limit_is_reached() -> None:
     assert issubclass(Interrupted, LimitReached)

@@ -1,4 +1,4 @@
-"""What looks at a run while it is deleted sees it whole, or says that it is gone: never that it is damaged."""
+"""A query of a run that is being deleted returns the whole run or `RunNotFound`, and never reports damage."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from stores import Check, Delete, MemoryStore, Put
 from stores.base import Op
 
 RUN, FORK = "a", "f"
-BEFORE_THE_END = 3  # a step of the run at which a fork can begin
+BEFORE_THE_END = 3  # a step that a fork can begin from
 
 
 async def disk_of_runs() -> MemoryStore:
-    """Return a disk with a run of every kind of record, a fork of it, and a failed run."""
+    """Return a store with a run that has every kind of record, a fork of it, and a failed run."""
     disk = MemoryStore()
     async with Engine(disk) as engine:
         await go_through(engine, RUN, RUN)
@@ -39,14 +39,14 @@ def copy_of(disk: MemoryStore) -> MemoryStore:
 
 
 async def commits_of_a_prune(disk: MemoryStore, again: bool) -> list[tuple[Op, ...]]:
-    """Return what a prune of all runs commits, in order; and, if `again`, what a new run of the same id does then."""
+    """Return the commits of a prune of all runs, in order, and with `again` those of a new run of the same id."""
     commits: list[tuple[Op, ...]] = []
 
     def note(ops: Sequence[Op]) -> None:
         commits.append(tuple(op for op in ops if type(op) is not Check and op.key[:1] != b"O"))
 
     copy = copy_of(disk)
-    copy.commit(Delete(Keys(FORK).head))  # the fork stays, with its marks on what it shares
+    copy.commit(Delete(Keys(FORK).head))  # the fork stays, with its marks on shared values
     async with Engine(WrappedStore(copy, before=note)) as engine:
         gone = await engine.prune(status=("completed", "failed"))
         assert {info.run_id for info in gone} == {RUN, "failed"}
@@ -82,7 +82,7 @@ async def fork(engine: Engine) -> Any:
 async def start(engine: Engine) -> Any:
     try:
         run = await engine.start(rich(), RUN, run_id=RUN)
-    except RunConflict as error:  # the old one is just being deleted
+    except RunConflict as error:  # the old run is being deleted
         raise RunNotFound(RUN, str(error)) from error
     if await run.status() in (RunStatus.running, RunStatus.waiting):
         raise RunNotFound(RUN, "so a new one was started")
@@ -111,7 +111,7 @@ LOOKS: dict[str, Look] = {
 
 
 class Beside:
-    """Makes commits of another process after the n-th read: all at once, or one more after each later read."""
+    """Makes another process's commits after the n-th read: all at once, or one after each later read."""
 
     def __init__(self, disk: MemoryStore, commits: Sequence[tuple[Op, ...]], after: int, *, at_once: bool) -> None:
         self._disk, self._left, self._after, self._at_once = disk, list(commits), after, at_once
@@ -126,7 +126,7 @@ class Beside:
 
 
 async def seen(disk: MemoryStore, look: Look, beside: Beside | None) -> Any:
-    """Return what a look at a copy of the disk gives, or the error that it raises."""
+    """Return the result of a query on a copy of the store, or its error."""
     async with Engine(WrappedStore(disk, reading=beside)) as engine:
         engine.register(rich())
         engine.register(failing())
@@ -140,7 +140,7 @@ async def seen(disk: MemoryStore, look: Look, beside: Beside | None) -> Any:
 @pytest.mark.parametrize("name", LOOKS)
 async def test_a_run_that_is_deleted_during_a_look_is_whole_or_gone(name: str, *, again: bool) -> None:
     disk = await disk_of_runs()
-    commits = await commits_of_a_prune(disk, again and name != "start")  # which would begin that run itself
+    commits = await commits_of_a_prune(disk, again and name != "start")  # the query would begin that run itself
     look = LOOKS[name]
     whole = await seen(copy_of(disk), look, None)
     assert not isinstance(whole, RunNotFound)
@@ -178,7 +178,7 @@ async def test_a_fork_is_compared_with_what_is_left_when_its_source_is_deleted_m
     assert alone > 0
 
 
-async def test_what_lists_many_runs_passes_by_those_that_are_deleted_meanwhile() -> None:
+async def test_queries_over_many_runs_skip_runs_that_are_deleted_meanwhile() -> None:
     disk = await disk_of_runs()
     commits = await commits_of_a_prune(disk, again=False)
     for after in range(1, 40):
@@ -190,7 +190,7 @@ async def test_what_lists_many_runs_passes_by_those_that_are_deleted_meanwhile()
 
 
 @pytest.mark.parametrize("kind", [b"C", b"V", b"S"])
-async def test_what_is_missing_of_a_run_that_is_there_is_damage(kind: bytes) -> None:
+async def test_a_missing_record_of_an_existing_run_is_damage(kind: bytes) -> None:
     disk = await disk_of_runs()
     of_the_run = kind if kind == b"V" else kind + Keys(RUN).run
     disk.commit(*(Delete(key) for key, _ in list(disk.scan(of_the_run))[:1]))

@@ -1,4 +1,4 @@
-"""A look at many records gives the loop its turns, and is right about what changes meanwhile."""
+"""A query over many records lets the loop run in between, and is correct about changes in that time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -14,11 +14,11 @@ from stores import MemoryStore
 from stores.base import Delete, Put
 
 MANY = 2_000
-OVERHEAD = 40  # reads of one slice beside its records
+OVERHEAD = 40  # reads of one slice besides its records
 
 
 class Sliced(MemoryStore):
-    """Notes how many records were read between two turns of the loop, at most."""
+    """Records the largest number of reads between two turns of the loop."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ ASKS = Workflow("asks", wait_signal("go", timeout=3600))
 
 
 async def fill(store: MemoryStore) -> None:
-    """Leave many runs that have ended, many that are parked, and one with many steps."""
+    """Store many ended runs, many parked runs, and one run with many steps."""
     async with Engine(store) as engine:
         await engine.execute(counting(1), 0, run_id="ended")
         await engine.execute(counting(MANY), 0, run_id="long")
@@ -64,7 +64,7 @@ async def fill(store: MemoryStore) -> None:
 
 
 def _copy(store: MemoryStore, name: str) -> None:
-    """Make copies of a run under other ids, with as much of it as a look needs."""
+    """Copy the records of a run that a query reads to other ids."""
     source = Keys(name)
     head = RunRecord.decode(source.head, store.get(source.head) or b"")
     for number in range(MANY):
@@ -125,7 +125,7 @@ async def test_a_long_look_reads_a_slice_at_a_time_and_gives_the_loop_its_turn(l
     assert store.most <= (16 if look == "prune" else 4) * SLICE_RECORDS
 
 
-async def test_a_history_that_is_pruned_while_it_is_read_is_not_found_and_neither_cut_nor_damaged(
+async def test_a_history_that_is_pruned_while_it_is_read_is_not_found_instead_of_cut_or_damaged(
     filled: MemoryStore,
 ) -> None:
     store = MemoryStore()
@@ -135,14 +135,12 @@ async def test_a_history_that_is_pruned_while_it_is_read_is_not_found_and_neithe
         await asyncio.sleep(0)
         keys = Keys("long")
         steps = [Delete(key) for key, _ in store.scan(keys.step(0)[:-8])]
-        store.commit(
-            Delete(keys.head), Delete(keys.first_snapshot), *steps
-        )  # as a prune does, in its first commit and its next
+        store.commit(Delete(keys.head), Delete(keys.first_snapshot), *steps)  # like the first two commits of a prune
         with pytest.raises(RunNotFound):
             await reading
 
 
-async def test_a_history_ends_where_the_run_was_when_it_was_asked_for() -> None:
+async def test_a_history_ends_at_the_last_step_when_it_was_requested() -> None:
     gate = asyncio.Event()
     g = Graph("going", limits=Limits(max_visits=100_000))
 
@@ -162,7 +160,7 @@ async def test_a_history_ends_where_the_run_was_when_it_was_asked_for() -> None:
         await engine.cancel("r")
 
 
-async def test_a_run_that_begins_while_runs_are_listed_takes_none_of_them_away(filled: MemoryStore) -> None:
+async def test_a_run_that_begins_while_runs_are_listed_hides_no_other_run(filled: MemoryStore) -> None:
     store = MemoryStore()
     store.commit(*(Put(key, value) for key, value in filled.scan(b"")))
     async with Engine(store) as engine:

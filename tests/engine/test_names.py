@@ -1,4 +1,4 @@
-"""What is not seen is no name, wherever a name is given."""
+"""An invisible name is refused by every function that takes a name."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -135,14 +135,14 @@ async def at(door: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("door", DOORS)
-async def test_a_name_of_which_nothing_is_seen_is_refused(door: str) -> None:
+async def test_an_invisible_name_is_refused(door: str) -> None:
     for name in BLANKS:
         with pytest.raises(BelugaError):
             await at(door, name)
 
 
 @pytest.mark.parametrize("door", DOORS)
-async def test_a_name_of_which_something_is_seen_is_taken(door: str) -> None:
+async def test_a_visible_name_is_accepted(door: str) -> None:
     for name in SEEN:
         await at(door, name)
 
@@ -153,6 +153,6 @@ def test_a_tool_has_a_name_that_every_provider_can_carry() -> None:
             tool(name=name)(same)
 
 
-def test_start_is_no_name() -> None:
+def test_start_is_reserved_as_a_name() -> None:
     with pytest.raises(BelugaError):
         Graph(START.name)

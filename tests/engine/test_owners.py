@@ -1,4 +1,4 @@
-"""Owners: what their records can do, and cannot, whatever they hold; and when an owner is over."""
+"""Owners: the harm that odd records must not do, and how an owner ends."""
 
 import asyncio
 import fcntl
@@ -39,13 +39,13 @@ async def passing(value: int) -> int:
 
 
 def owned_by(owner: bytes, *records: tuple[bytes, bytes]) -> list[Op]:
-    """Return the writes of an owner's records, and of its lease of the run."""
+    """Return the writes of an owner's record and of its lease on the run."""
     lease = Keys(RUN).lease
     return [*(Put(key, blob) for key, blob in records), Put(lease, Lease(owner, 5).encode(lease))]
 
 
 async def left_waiting(store: Store) -> None:
-    """Leave a run on disk that nobody drives."""
+    """Store a run that has no owner."""
     async with Engine(store) as engine:
         await engine.start(waiting(), 1, run_id=RUN)
 
@@ -62,7 +62,7 @@ def victims(tmp_path: Path) -> list[Path]:
 
 
 def named_files(victims: Sequence[Path]) -> list[str]:
-    """Return what a stored name could be, to lead somewhere else."""
+    """Return stored names that would point to another file."""
     elsewhere = str(victims[0])
     return [
         elsewhere,
@@ -114,7 +114,7 @@ ODD: dict[str, Callable[[], tuple[bytes, bytes]]] = {
 
 @pytest.mark.parametrize("case", ODD)
 @pytest.mark.parametrize("lmdb", [True, False], ids=["lmdb", "without a folder"])
-async def test_an_odd_record_keeps_no_engine_from_starting_and_no_run_from_going_on(
+async def test_an_odd_owner_record_stops_neither_engines_nor_runs(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, case: str, lmdb: bool
 ) -> None:
     store: Any = LMDBStore(tmp_path / "store") if lmdb else Far(MemoryStore())
@@ -127,11 +127,11 @@ async def test_an_odd_record_keeps_no_engine_from_starting_and_no_run_from_going
             await run.signal("go", 7)
             assert await run.result(timeout=10) == 7
     assert any("a record of an owner is left alone" in record.message for record in caplog.records)
-    assert store.get(key) == blob  # for `verify` to report
+    assert store.get(key) == blob  # `verify` reports it
     store.close()
 
 
-async def test_an_owner_of_a_folder_lives_by_the_lock_that_its_id_names(tmp_path: Path) -> None:
+async def test_an_owner_with_a_folder_lives_while_the_lock_named_by_its_id_holds(tmp_path: Path) -> None:
     store = LMDBStore(tmp_path / "store")
     await left_waiting(store)
     store.commit(*owned_by(ID, (KEY, encode_record(KEY, (HERE, "owner-of-another-name.lock", now_ms() + 60_000)))))
@@ -154,13 +154,13 @@ async def test_an_owner_of_a_folder_lives_by_the_lock_that_its_id_names(tmp_path
 
 
 class Far(WrappedStore):
-    """A store that other machines see, and so one without lock files."""
+    """A store that other machines share, without lock files."""
 
     private = False
 
 
 class Refusing(Far):
-    """Takes no removal of an owner's record."""
+    """A store that refuses to delete an owner's record."""
 
     def commit(self, *ops: Op) -> None:
         if any(type(op) is Delete and op.key[:1] == b"O" for op in ops):
@@ -194,7 +194,7 @@ async def test_an_owner_renews_its_record_in_a_store_without_a_folder() -> None:
 
 @pytest.mark.usefixtures("short_leases")
 @pytest.mark.parametrize("private", [True, False])
-async def test_an_owner_whose_record_could_not_be_removed_is_over_all_the_same(*, private: bool) -> None:
+async def test_an_owner_ends_even_if_its_record_cannot_be_removed(*, private: bool) -> None:
     disk = MemoryStore()
     store = Refusing(disk)
     store.private = private
@@ -203,7 +203,7 @@ async def test_an_owner_whose_record_could_not_be_removed_is_over_all_the_same(*
         lease = disk.get(Keys(RUN).lease)
         assert lease is not None
     assert len(list(disk.scan(b"O"))) == 1
-    disk.commit(Put(Keys(RUN).lease, lease))  # nor could the lease be given back
+    disk.commit(Put(Keys(RUN).lease, lease))  # the lease could not be given back either
     there: Any = Far(disk)
     there.private = private
     async with Engine(there, deps=(gate := asyncio.Event())) as engine, asyncio.timeout(10):

@@ -35,7 +35,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 class Other:
-    """Another process that walks the flow."""
+    """Another process that runs the flow."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -139,7 +139,7 @@ async def test_a_dead_process_of_this_machine_is_taken_over_without_waiting_for_
             assert await engine.execute(flow(), 0, run_id=RUN_ID) == 3
 
 
-async def test_a_clean_close_hands_the_lease_back_at_once(tmp_path: Path) -> None:
+async def test_a_clean_close_gives_the_lease_back_at_once(tmp_path: Path) -> None:
     outside = Outside(tmp_path)
     store = LMDBStore(tmp_path / "store")
     async with Engine(store, deps=outside) as first, Engine(store, deps=outside) as second:
@@ -152,13 +152,13 @@ async def test_a_clean_close_hands_the_lease_back_at_once(tmp_path: Path) -> Non
         outside.folder.joinpath("open").touch()
         assert await second.execute(flow(), 0, run_id=RUN_ID) == 3
         triggers = [step.trigger for step in await second.history(RUN_ID)]
-        assert "RunTakenOver" not in triggers  # nobody was interrupted
+        assert "RunTakenOver" not in triggers  # no node was interrupted
         assert await second.status(RUN_ID) is RunStatus.completed
     store.close()
 
 
 async def died_at(store: MemoryStore, engine_count: int) -> None:
-    """Leave a run whose node was running at the death of so many owners, and once more."""
+    """Store a run whose node was interrupted as often as allowed, and once more."""
     key = Keys(RUN_ID).lease
     for _ in range(engine_count):
         async with Engine(store) as engine:
@@ -181,7 +181,7 @@ async def test_a_run_that_would_be_interrupted_too_often_can_still_be_cancelled(
         assert await engine.status(RUN_ID) is RunStatus.cancelled
 
 
-async def test_an_owner_that_lost_its_lease_says_so_at_every_call() -> None:
+async def test_an_owner_that_lost_its_lease_raises_lease_lost_in_every_call() -> None:
     store, key = MemoryStore(), Keys(RUN_ID).lease
     async with Engine(store) as engine:
         run = await engine.start(chain(for_ever), 0, run_id=RUN_ID)
@@ -194,14 +194,14 @@ async def test_an_owner_that_lost_its_lease_says_so_at_every_call() -> None:
         assert await engine.status(RUN_ID) is RunStatus.running
 
 
-async def test_two_that_look_for_a_dead_owner_at_once_both_find_it_dead(tmp_path: Path) -> None:
+async def test_two_processes_that_check_a_dead_owner_at_once_both_find_it_dead(tmp_path: Path) -> None:
     with other(tmp_path, lease_s=LONG_S) as owner:
         assert owner.hear() == "started"
         owner.process.kill()
         owner.process.wait()
     (tmp_path / "open").touch()
     (lock,) = (tmp_path / "store").glob("owner-*.lock")
-    looking = os.open(lock, os.O_RDWR)  # as another process does that looks at the same moment
+    looking = os.open(lock, os.O_RDWR)  # like another process that checks at the same moment
     fcntl.flock(looking, fcntl.LOCK_SH | fcntl.LOCK_NB)
     async with Engine(tmp_path / "store", deps=Outside(tmp_path)) as engine:
         assert await engine.execute(flow(), 0, run_id=RUN_ID) == 3

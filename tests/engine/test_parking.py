@@ -1,4 +1,4 @@
-"""A run that waits costs nothing, and nothing that happens to it is lost, whoever is there when it happens."""
+"""A waiting run costs nothing, and no event for it is lost, whichever engines exist at that time."""
 
 import asyncio
 import gc
@@ -45,7 +45,7 @@ def asking(name: str = "asking") -> Workflow:
 
 
 async def parked(engine: Engine, count: int = 1) -> None:
-    """Return once nothing is left of the engine's runs but their names."""
+    """Wait until only the keys of the engine's runs are left in memory."""
     await until(lambda: not engine._host.runs.active and len(engine._host.parking._watched) == count)
 
 
@@ -57,12 +57,12 @@ async def test_a_parked_run_leaves_no_task_no_live_run_and_no_lease() -> None:
         await parked(engine)
         assert len(asyncio.all_tasks()) == before
         assert run._followers.run is None
-        async with Engine(disk) as other:  # it is free for whoever wants it
+        async with Engine(disk) as other:  # any engine may take it
             other.register(asking())
             assert (await other.resume(RUN)).id == RUN
 
 
-async def test_who_waits_for_a_parked_run_gets_its_output_and_who_watches_it_sees_every_event_once() -> None:
+async def test_callers_waiting_for_a_parked_run_get_its_output_and_watchers_see_every_event_once() -> None:
     async with Engine() as engine:
         run = await engine.start(asking(), 1, run_id=RUN)
         watching = asyncio.create_task(_collected(run))
@@ -79,14 +79,14 @@ async def _collected(run: Any) -> list[tuple[Any, ...]]:
     return [(event.type, event.node, event.seq) async for event in run.events() if event.seq is not None]
 
 
-async def test_who_waits_here_is_told_when_the_run_goes_on_in_another_engine() -> None:
+async def test_a_waiting_caller_is_notified_when_the_run_ends_in_another_engine() -> None:
     disk = MemoryStore()
     async with Engine(WrappedStore(disk)) as here, Engine(WrappedStore(disk)) as there:
         run = await here.start(asking(), 1, run_id=RUN)
         watching = asyncio.create_task(_collected(run))
         waiting = asyncio.create_task(run.result(60))
         await parked(here)
-        here._host.parking.unwatch_run(RUN)  # so that the other one is the quicker
+        here._host.parking.unwatch_run(RUN)  # so that the other engine is quicker
         there.register(asking())
         await there.resume(RUN)
         await there.signal(RUN, "go", "yes")
@@ -104,7 +104,7 @@ async def test_a_signal_from_another_engine_wakes_a_parked_run() -> None:
         assert [key for key, _ in disk.scan(b"D")] == []
 
 
-async def test_a_signal_that_comes_while_the_run_is_being_parked_is_not_overlooked() -> None:
+async def test_a_signal_that_arrives_while_the_run_is_being_parked_is_delivered() -> None:
     disk = MemoryStore()
     sent = []
 
@@ -121,7 +121,7 @@ async def test_a_signal_that_comes_while_the_run_is_being_parked_is_not_overlook
     assert sent
 
 
-async def test_a_parked_pause_ends_at_its_time_and_not_before() -> None:
+async def test_a_parked_timer_fires_at_its_time_and_not_before() -> None:
     clock = VirtualClock()
     flow = Workflow("napping", sleep("nap", HOUR), step("after", lambda v: v), sleep("again", HOUR))
     async with Engine(clock=clock) as engine:
@@ -157,7 +157,7 @@ async def test_a_clock_that_is_set_fires_no_timer_early_and_none_twice(jump_s: i
         assert fired[0] >= due
 
 
-async def test_a_retry_waits_parked_and_counts_on() -> None:
+async def test_a_run_is_parked_while_it_waits_for_a_retry_and_its_attempts_count_on() -> None:
     clock, tries = VirtualClock(), []
 
     def flaky(value: int) -> int:
@@ -235,7 +235,7 @@ async def test_a_run_that_another_engine_is_running_ends_when_it_is_cancelled_fr
     assert disk.get(Keys(RUN).cancel) is None
 
 
-async def test_closing_the_engine_tells_those_who_wait_and_leaves_the_run() -> None:
+async def test_closing_the_engine_raises_in_waiting_callers_and_keeps_the_run() -> None:
     disk = MemoryStore()
     async with Engine(WrappedStore(disk)) as engine:
         run = await engine.start(asking(), 1, run_id=RUN)
@@ -254,7 +254,7 @@ async def test_closing_the_engine_tells_those_who_wait_and_leaves_the_run() -> N
         assert await again.result(60) == ("after", 1)
 
 
-async def test_a_stream_that_is_closed_while_the_run_is_parked_leaves_it_alone() -> None:
+async def test_closing_a_stream_of_a_parked_run_does_not_change_the_run() -> None:
     disk = MemoryStore()
     async with Engine(WrappedStore(disk)) as engine, Engine(WrappedStore(disk)) as other:
         events = engine.stream(asking(), 1, run_id=RUN)
@@ -282,14 +282,14 @@ async def test_a_handle_on_a_parked_run_holds_none_of_its_data() -> None:
 
 
 class Counting(WrappedStore):
-    """Counts what is asked of a disk, by the first letter of the keys."""
+    """Counts the reads of a store by the first letter of the key."""
 
     def __init__(self, disk: MemoryStore) -> None:
         self.counts: Counter[str] = Counter()
         super().__init__(disk, reading=lambda key: self.count("read", key), before=self.written)
 
     def count(self, verb: str, key: bytes) -> None:
-        if key[:1] not in b"DTAG":  # what a look at the clock's pace asks, however often
+        if key[:1] not in b"DTAG":  # reads of the look loop, which runs at the clock's pace
             self.counts[verb + key[:1].decode("latin-1")] += 1
 
     def written(self, ops: Any) -> None:
@@ -302,7 +302,7 @@ class Counting(WrappedStore):
             yield key, value
 
 
-async def test_waking_one_of_many_parked_runs_asks_the_store_for_no_more_than_waking_one_of_few() -> None:
+async def test_waking_a_parked_run_reads_the_same_number_of_records_among_many_as_among_few() -> None:
     async def woken(many: int) -> Counter[str]:
         disk = MemoryStore()
         async with Engine(WrappedStore(disk)) as engine:
@@ -334,18 +334,18 @@ async def test_a_thousand_unread_signals_do_not_slow_the_steps_of_their_run() ->
             store.counts.clear()
             await run.signal("go", 1)
             assert await run.result(60) == 1
-        del store.counts["readH"]  # a look that falls into the time reads one more
+        del store.counts["readH"]  # a look that happens meanwhile reads one more
         return store.counts
 
     assert await walked(0) == await walked(1000)
 
 
-async def test_who_begins_to_watch_in_the_very_moment_of_parking_sees_the_end() -> None:
+async def test_a_watcher_that_begins_while_the_run_is_being_parked_sees_the_end() -> None:
     async with Engine() as engine:
         run = await engine.start(asking(), 1, run_id=RUN)
         live = run._followers.run
         assert live is not None
-        await live.done  # it is let go of, and nobody has taken note of it yet
+        await live.done  # it is released, and no callback has run yet
         watching = asyncio.create_task(_collected(run))
         await asyncio.sleep(0)
         await engine.signal(RUN, "go", 1)
@@ -353,7 +353,7 @@ async def test_who_begins_to_watch_in_the_very_moment_of_parking_sees_the_end() 
         assert (await watching)[-1][0] == "done"
 
 
-async def test_a_run_that_another_owner_had_when_it_was_due_is_woken_later(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_run_that_another_owner_drives_when_it_is_due_is_woken_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beluga_graph.engine.parking, "_TRY_AGAIN_S", 0.05)
     disk, clock = MemoryStore(), VirtualClock()
     flow = Workflow("late", sleep("pause", HOUR), wait_signal("go"))
@@ -366,7 +366,7 @@ async def test_a_run_that_another_owner_had_when_it_was_due_is_woken_later(monke
             await other.resume(RUN)
             await clock.advance(HOUR)
             await until(lambda: bool(first._host.parking._refused))
-        await clock.advance(1)  # the next try
+        await clock.advance(1)  # the next attempt
         await until(lambda: disk.get(Keys(RUN).parked) is not None)
         await run.signal("go", 7)
         assert await run.result(timeout=60) == 7
@@ -379,7 +379,7 @@ async def test_a_run_that_was_resumed_while_it_was_being_woken_is_woken_again(mo
         run = await engine.start(flow, 1, run_id=RUN)
         await parked(engine)
         await engine.resume(RUN)
-        await engine._host.parking._wake(Keys(RUN).run, watched=False)  # it is here already
+        await engine._host.parking._wake(Keys(RUN).run, watched=False)  # this engine drives it already
         assert engine._host.parking._refused
         await parked(engine)
         await run.signal("one", 1)
@@ -387,7 +387,7 @@ async def test_a_run_that_was_resumed_while_it_was_being_woken_is_woken_again(mo
         assert await run.result(timeout=60) == 2
 
 
-async def test_a_run_that_a_busy_store_kept_from_being_woken_is_woken_later(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_run_that_a_busy_store_did_not_let_wake_is_woken_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beluga_graph.engine.parking, "_TRY_AGAIN_S", 0.05)
     async with Engine(MemoryStore()) as engine:
         await engine.start(asking(), 1, run_id=RUN)

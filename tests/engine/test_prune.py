@@ -1,4 +1,4 @@
-"""Pruning: what goes, what stays, and that neither a crash nor a neighbour makes it less than whole."""
+"""Pruning: which records are deleted, which stay, and that crashes and other processes do no damage."""
 
 import asyncio
 import os
@@ -24,11 +24,11 @@ PROGRAM = str(Path(__file__).with_name("pruned_flows.py"))
 
 
 class Dies(Exception):
-    """The process is gone: nothing of it is committed any more."""
+    """The process has died: it commits nothing more."""
 
 
 class Mortal:
-    """Lets so many commits pass, and none after."""
+    """A store that accepts some commits and none afterwards."""
 
     def __init__(self, commits: int) -> None:
         self.left = commits
@@ -41,7 +41,7 @@ class Mortal:
 
 
 def records(store: Store) -> set[bytes]:
-    """Return the keys that a run, or a value of one, has in a store; of a timer's, all but when it is due."""
+    """Return the keys of runs and values in a store; without the due time of timers."""
     keys = [key for key, _ in store.scan(b"") if key[:1] not in (b"O", b"P", b"Z", b"Y")]
     return {key[:1] + key[9:] if key[:1] == b"T" else key for key in keys}
 
@@ -73,7 +73,7 @@ async def test_a_pruned_run_leaves_no_record_and_is_not_found() -> None:
         assert await engine.prune() == ()
 
 
-async def test_age_and_status_say_what_goes() -> None:
+async def test_age_and_status_select_the_runs_to_prune() -> None:
     clock = VirtualClock()
     async with Engine(clock=clock) as engine:
 
@@ -120,7 +120,7 @@ def double() -> Graph:
         ({"older_than": float("nan")}, "older_than=nan: give seconds"),
     ],
 )
-async def test_what_cannot_be_meant_is_refused(options: Any, message: str) -> None:
+async def test_arguments_that_make_no_sense_are_refused(options: Any, message: str) -> None:
     async with Engine() as engine:
         with pytest.raises(ValueError, match=message):
             await engine.prune(**options)
@@ -201,7 +201,7 @@ async def test_an_id_can_be_used_again() -> None:
 
 
 async def left(commits: int) -> tuple[MemoryStore, bool]:
-    """Prune two of three runs that share a value, and die after so many commits; tell whether it came to that."""
+    """Prune two of three runs that share a value and die after some commits; return whether it died."""
     disk = MemoryStore()
     async with Engine(WrappedStore(disk)) as engine:
         await succeed(engine, "a", "b")
@@ -216,7 +216,7 @@ async def left(commits: int) -> tuple[MemoryStore, bool]:
     return disk, False
 
 
-async def test_wherever_a_prune_dies_the_next_one_finishes() -> None:
+async def test_a_prune_that_dies_at_any_commit_is_finished_by_the_next() -> None:
     whole, died = await left(1000)
     assert not died
     expected, commits = records(whole), 0
@@ -238,7 +238,7 @@ async def test_wherever_a_prune_dies_the_next_one_finishes() -> None:
     assert commits >= 4
 
 
-async def test_wherever_a_prune_dies_a_new_run_of_the_id_is_whole() -> None:
+async def test_a_new_run_of_the_same_id_is_whole_after_a_prune_died_at_any_commit() -> None:
     for commits in range(1000):
         disk, died = await left(commits)
         if not died:
@@ -256,7 +256,7 @@ async def test_wherever_a_prune_dies_a_new_run_of_the_id_is_whole() -> None:
 
 
 class Meddling:
-    """Calls something once, right before the first commit that fits."""
+    """Calls a function once, just before the first matching commit."""
 
     def __init__(self, fits: Any, call: Any) -> None:
         self._fits, self._calls = fits, [call]
@@ -266,7 +266,7 @@ class Meddling:
             self._calls.pop()()
 
 
-async def test_a_value_that_is_referred_to_anew_while_it_is_doomed_stays() -> None:
+async def test_a_value_that_gets_a_new_reference_before_its_deletion_stays() -> None:
     disk = MemoryStore()
     async with Engine(WrappedStore(disk)) as other:
         await other.execute(same(), LARGE, run_id="a")
@@ -285,7 +285,7 @@ async def test_a_value_that_is_referred_to_anew_while_it_is_doomed_stays() -> No
         assert kinds(disk) == "VWX"
 
 
-async def test_a_sweeper_that_wakes_late_does_not_touch_a_new_run_of_the_id() -> None:
+async def test_a_late_deletion_does_not_touch_a_new_run_of_the_same_id() -> None:
     disk = MemoryStore()
     async with Engine(WrappedStore(disk)) as other:
         await succeed(other, "a")
@@ -294,7 +294,7 @@ async def test_a_sweeper_that_wakes_late_does_not_touch_a_new_run_of_the_id() ->
             await succeed(elsewhere, "a")
 
         def begin_anew() -> None:
-            """Sweep as another process would, and put a new run there."""
+            """Finish the deletion like another process, and start a new run of the same id."""
             tombstone = Keys("a").tombstone
             old = [key for key in records(disk) if key[:1] in b"SNCIXW"]
             disk.commit(*map(Delete, old), Delete(tombstone))
@@ -310,7 +310,7 @@ async def test_a_sweeper_that_wakes_late_does_not_touch_a_new_run_of_the_id() ->
         assert verify_store(disk).damage == ()
 
 
-async def test_a_run_that_goes_on_before_its_burial_is_left_alone() -> None:
+async def test_a_run_that_continues_before_its_deletion_is_kept() -> None:
     disk = MemoryStore()
     async with Engine(WrappedStore(disk)) as other:
         await fail(other, "a")
@@ -345,7 +345,9 @@ async def test_a_fork_of_a_run_that_is_pruned_meanwhile_is_refused() -> None:
 
 
 @pytest.mark.parametrize("part", ["head", "lease"])
-async def test_what_is_damaged_keeps_only_its_own_run(part: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_damaged_record_keeps_only_its_own_run_from_being_pruned(
+    part: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with Engine() as engine:
         for run_id in ("a", "b", "c"):
             await engine.execute(double(), 1, run_id=run_id)
@@ -376,7 +378,7 @@ def spawn(*job: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
-async def test_a_prune_that_is_killed_at_any_commit_is_finished_by_the_next(tmp_path: Path) -> None:
+async def test_a_prune_in_a_process_that_is_killed_at_any_commit_is_finished_by_the_next(tmp_path: Path) -> None:
     folder = tmp_path / "store"
     async with Engine(folder) as engine:
         await succeed(engine, "a", "b")
@@ -395,7 +397,7 @@ async def test_a_prune_that_is_killed_at_any_commit_is_finished_by_the_next(tmp_
     store.close()
 
 
-async def test_beside_a_busy_engine_in_another_process_nothing_is_damaged_and_nothing_is_left(tmp_path: Path) -> None:
+async def test_pruning_beside_a_busy_engine_in_another_process_damages_and_leaves_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "store"
     process = spawn("beside", folder)
     assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""What happens at the same moment: signals, forks, ends, deadlines, outages and closes that meet each other."""
+"""Races between signals, forks, ends, deadlines, outages and closes."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ MANY = 400
 
 
 def waits(count: int) -> Graph:
-    """Return a flow of one wait for `s` after another."""
+    """Return a chain of waits for `s`."""
     g = Graph("waits")
     names = [f"w{i}" for i in range(count)]
     for name in names:
@@ -47,7 +47,7 @@ def waits(count: int) -> Graph:
 
 
 def two_waits(**second: Any) -> Graph:
-    """Return a flow that waits for `s` twice at a time."""
+    """Return a flow that waits for `s` in two branches at a time."""
     g = Graph("two_waits")
     g.wait("w0", "s")
     g.wait("w1", "s", **second)
@@ -83,7 +83,7 @@ async def test_a_large_signal_that_meets_a_conflict_keeps_its_value() -> None:
     disk, key = MemoryStore(), Keys(RUN).signal("s", 0)
 
     def quicker(ops: Any) -> None:
-        if any(op.key == key for op in ops) and disk.get(key) is None:  # another process takes the position
+        if any(op.key == key for op in ops) and disk.get(key) is None:  # another process takes the position first
             disk.commit(Put(key, encode_record(key, ("s", Codec().encode("other"), 0))))
 
     async with Engine(WrappedStore(disk, before=quicker)) as engine:
@@ -107,7 +107,7 @@ async def test_accepted_signals_beat_the_timeouts_of_every_wait() -> None:
 
 
 @pytest.mark.parametrize("durability", ["commit", "batch"])
-async def test_many_queued_signals_are_delivered_however_deep_that_would_be(durability: Any) -> None:
+async def test_many_queued_signals_are_delivered_without_deep_recursion(durability: Any) -> None:
     disk, flow = MemoryStore(), waits(MANY)
     async with Engine(WrappedStore(disk)) as engine:
         await engine.start(flow, 1, run_id=RUN)
@@ -119,7 +119,7 @@ async def test_many_queued_signals_are_delivered_however_deep_that_would_be(dura
         assert await (await engine.resume(RUN)).result(60) == MANY - 1
 
 
-async def test_nothing_rings_for_a_run_that_has_ended() -> None:
+async def test_an_ended_run_has_no_doorbell_records() -> None:
     disk = MemoryStore()
     async with Engine(WrappedStore(disk)) as engine:
         run = await engine.start(waits(1), 1, run_id=RUN)
@@ -131,7 +131,7 @@ async def test_nothing_rings_for_a_run_that_has_ended() -> None:
 
 
 @pytest.mark.parametrize("first", ["fork", "start"])
-async def test_an_id_that_is_forked_to_and_wanted_by_somebody_else_gets_one_run(first: str) -> None:
+async def test_a_fork_and_a_start_that_race_for_an_id_make_one_run(first: str) -> None:
     calls: list[str] = []
 
     async def note(ctx: Context, value: int) -> int:
@@ -189,7 +189,7 @@ async def test_a_fork_fires_overdue_deadlines_before_it_runs_nodes() -> None:
         ("fails", True, RunStatus.cancelled),
     ],
 )
-async def test_a_cancel_that_meets_an_end_in_flight_tells_what_is_on_disk(
+async def test_a_cancel_that_meets_an_end_in_flight_returns_the_stored_status(
     node: str, refused: bool, status: RunStatus
 ) -> None:
     async def body(value: int) -> int:
@@ -211,7 +211,7 @@ async def test_a_cancel_that_meets_an_end_in_flight_tells_what_is_on_disk(
         assert (await run.outcome(5)).status is status
 
 
-async def test_close_and_resume_return_while_other_runs_go_on() -> None:
+async def test_close_and_resume_return_while_other_runs_are_active() -> None:
     disk, stopped = MemoryStore(), threading.Event()
     async with Engine(WrappedStore(disk)) as engine:
         await engine.start(waits(1), 1, run_id="parked")
@@ -229,7 +229,7 @@ async def test_close_and_resume_return_while_other_runs_go_on() -> None:
 
 
 def wide(work: Any, **options: Any) -> Graph:
-    """Return a flow with eight branches more than an engine has threads."""
+    """Return a flow with eight more branches than an engine has threads."""
     g = Graph("wide")
     g.node(name="work", **options)(work)
     g.fan_out("fan", "work", over=lambda _: range(POOL + 8), join="j")
@@ -239,7 +239,7 @@ def wide(work: Any, **options: Any) -> Graph:
     return g
 
 
-async def test_a_queued_call_that_nobody_waits_for_never_begins() -> None:
+async def test_a_queued_call_without_a_waiting_caller_never_begins() -> None:
     ran, let_go = [], threading.Event()
 
     def work(value: int) -> int:
@@ -252,7 +252,7 @@ async def test_a_queued_call_that_nobody_waits_for_never_begins() -> None:
         await until(lambda: len(ran) == POOL)
         assert await run.cancel() is RunStatus.cancelled
         let_go.set()
-        assert await engine.execute(chain(lambda value: value), 1) == 1  # queued behind the calls of the other
+        assert await engine.execute(chain(lambda value: value), 1) == 1  # queued behind the calls of the other run
     assert len(ran) == POOL
 
 
@@ -279,11 +279,11 @@ async def test_the_time_of_an_attempt_begins_with_its_function_not_with_its_wait
     async with Engine(clock=clock) as engine:
         run = await engine.start(wide(wrapped(work), timeout=10), 1)
         await until(lambda: len(ran) == POOL)
-        await clock.advance(9)  # as long as any may take, but for one second
+        await clock.advance(9)  # the timeout less one second
         for value in ran[:8]:
             turns[value].set()
         await until(lambda: len(ran) == POOL + 8)
-        await clock.advance(9)  # the first ones have timed out, those that had to wait have not
+        await clock.advance(9)  # the first calls have timed out; the queued ones have not
         for turn in turns:
             turn.set()
         results = await run.result(10)
@@ -292,7 +292,7 @@ async def test_the_time_of_an_attempt_begins_with_its_function_not_with_its_wait
     assert [results[value] for value in ran[POOL:]] == ran[POOL:]
 
 
-async def test_a_call_that_waits_for_a_thread_whose_call_timed_out_begins_when_that_ends() -> None:
+async def test_a_call_that_waits_for_the_thread_of_a_timed_out_call_begins_when_that_call_ends() -> None:
     ran, let_go, clock = [], threading.Event(), VirtualClock()
 
     def work(value: int) -> int:
@@ -323,11 +323,11 @@ async def test_a_queued_call_of_a_cancelled_run_never_begins() -> None:
         await until(lambda: len(ran) == POOL)
         assert await run.cancel() is RunStatus.cancelled
         let_go.set()
-        assert await engine.execute(chain(lambda value: value), 1) == 1  # queued behind the calls of the other
+        assert await engine.execute(chain(lambda value: value), 1) == 1  # queued behind the calls of the other run
     assert len(ran) == POOL
 
 
-async def test_a_wait_for_a_thread_can_be_cancelled_also_in_the_moment_in_which_it_ends() -> None:
+async def test_a_wait_for_a_thread_can_be_cancelled_even_at_the_moment_it_ends() -> None:
     pool = DaemonPool(1)
     assert pool.take()
     first, second, third = (asyncio.create_task(pool.wait()) for _ in range(3))
@@ -335,7 +335,7 @@ async def test_a_wait_for_a_thread_can_be_cancelled_also_in_the_moment_in_which_
     first.cancel()
     await asyncio.sleep(0)
     pool.give_back()
-    second.cancel()  # it was given the thread, and does not know it yet
+    second.cancel()  # it has the thread, but the waiting task has not run yet
     await asyncio.wait_for(third, 10)
     assert first.cancelled()
     assert second.cancelled()
@@ -354,7 +354,7 @@ async def test_a_close_during_the_clean_up_of_a_timed_out_attempt_does_not_fail_
                 await asyncio.Event().wait()
             finally:
                 cleaning.set()
-                await asyncio.Event().wait()  # closes a connection, say
+                await asyncio.Event().wait()  # for example, it closes a connection
         return value
 
     flow = chain(body, timeout=10)
@@ -369,7 +369,7 @@ async def test_a_close_during_the_clean_up_of_a_timed_out_attempt_does_not_fail_
         assert await (await engine.resume(RUN)).result(60) == 1
 
 
-async def test_a_run_is_taken_up_while_its_stream_is_still_closing() -> None:
+async def test_a_run_can_be_resumed_while_its_stream_is_still_closing() -> None:
     calls, cleaned = Counter[str](), asyncio.Event()
 
     async def body(value: int) -> int:
@@ -396,7 +396,7 @@ async def test_a_run_is_taken_up_while_its_stream_is_still_closing() -> None:
 
 
 @pytest.mark.parametrize("slow", [owns, steps])
-async def test_a_stream_that_is_cancelled_while_it_starts_leaves_no_run_going(slow: Any) -> None:
+async def test_a_stream_that_is_cancelled_while_it_starts_leaves_no_active_run(slow: Any) -> None:
     disk, held, ran = MemoryStore(), Held(slow), []
 
     async def body(value: int) -> int:
@@ -416,7 +416,7 @@ async def test_a_stream_that_is_cancelled_while_it_starts_leaves_no_run_going(sl
         held.let_go()
         with pytest.raises(asyncio.CancelledError):
             await using
-        await engine.execute(chain(body, name="other"), 1)  # behind whatever was still on its way
+        await engine.execute(chain(body, name="other"), 1)  # after everything that was queued
         assert (len(ran), engine._host.runs.active) == (1, {})
 
 
@@ -440,7 +440,7 @@ async def test_a_node_that_cancels_its_own_task_stops_its_run_which_can_be_resum
 
 
 @pytest.mark.parametrize("where", ["shared", "get", "scan"])
-async def test_a_store_that_fails_outside_of_a_commit_ends_the_run_with_its_error(where: str) -> None:
+async def test_a_store_that_fails_outside_of_a_commit_stops_the_run_with_its_error(where: str) -> None:
     class Gone(WrappedStore):
         is_gone = False
 
@@ -474,7 +474,7 @@ async def test_the_limits_of_a_run_override_only_what_they_name() -> None:
             await engine.execute(flow, 0, limits=Limits(max_visits=8))
 
 
-async def test_a_resume_widens_the_limits_it_names_and_keeps_the_others() -> None:
+async def test_a_resume_raises_the_limits_that_it_names_and_keeps_the_others() -> None:
     never = threading.Event()
     async with Engine() as engine:
         flow = counting(never, limits=Limits(max_visits=50))
@@ -491,7 +491,7 @@ async def test_a_resume_widens_the_limits_it_names_and_keeps_the_others() -> Non
 
 
 def failing() -> Graph:
-    """Return a flow of one node, which fails once its event is set."""
+    """Return a flow of one node that fails when its event is set."""
 
     async def fail(ctx: Context, value: int) -> int:
         await ctx.deps.wait()
@@ -505,7 +505,7 @@ def failing() -> Graph:
 
 
 @pytest.mark.parametrize("meanwhile", ["a node looks at the lease", "the doorbell is rung to cancel"])
-async def test_what_comes_between_a_failure_and_its_commit_leaves_the_failure_to_be_told(
+async def test_a_trigger_between_a_failure_and_its_commit_does_not_hide_the_failure(
     meanwhile: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fails = asyncio.Event()
@@ -515,7 +515,7 @@ async def test_what_comes_between_a_failure_and_its_commit_leaves_the_failure_to
         live, put, looks = scheduler.lives[RUN], scheduler.committer.put, []
 
         def put_beside(entry: Any, **_: Any) -> None:
-            """Put the step, and have something else come in the same pass of the loop."""
+            """Put the step, and make another trigger arrive in the same pass of the loop."""
             monkeypatch.setattr(scheduler.committer, "put", put)
             put(entry)
             if meanwhile == "a node looks at the lease":

@@ -1,4 +1,4 @@
-"""How updates of one field become its value: one by one where that can be, combined where branches are joined."""
+"""Updates of a field become its value: one by one in a sequence, combined when branches join."""
 
 from typing import Annotated, Any
 
@@ -9,7 +9,7 @@ from beluga_graph import END, START, Engine, Graph, RunFailed, StateConflict, ad
 
 
 def listed(current: Any, new: Any) -> list[Any]:
-    """Natural, and not associative: takes a list and one more item."""
+    """A natural reducer that is not associative: it takes a list and one more item."""
     return [*current, new]
 
 
@@ -43,7 +43,7 @@ AFTER = Kept(
 
 
 def nodes_that_update(split: list[list[dict[str, Any]]], *, look: bool = False) -> Graph:
-    """Return a graph with a node for each list of updates, made one after the other."""
+    """Return a graph with one node in sequence for each list of updates."""
     g = Graph("kept", state=Kept)
     previous: Any = START
 
@@ -70,7 +70,7 @@ def nodes_that_update(split: list[list[dict[str, Any]]], *, look: bool = False) 
 
 @pytest.mark.parametrize("look", [False, True], ids=["", "and look between"])
 @pytest.mark.parametrize("sizes", [[3], [1, 2], [2, 1], [1, 1, 1]], ids=str)
-async def test_updates_of_one_field_are_applied_one_by_one_however_they_fall_into_nodes(
+async def test_updates_of_one_field_are_applied_one_by_one_regardless_of_their_nodes(
     sizes: list[int], look: bool
 ) -> None:
     left = list(EVERYTHING)
@@ -80,7 +80,7 @@ async def test_updates_of_one_field_are_applied_one_by_one_however_they_fall_int
 
 
 def branches_that_update(split: dict[str, list[list[dict[str, Any]]]], *, within: bool = False) -> Graph:
-    """Return a graph with a branch for each key, each with a node for each list of updates."""
+    """Return a graph with one branch per key, and in it one node for each list of updates."""
     g = Graph("kept", state=Kept)
     for branch, nodes in split.items():
         for number, updates in enumerate(nodes):
@@ -133,7 +133,7 @@ async def test_an_associative_reducer_gives_the_same_in_branches_as_outside(node
     ],
     ids=["one node", "two nodes", "two branches"],
 )
-async def test_where_branches_need_an_associative_reducer_the_error_says_so_and_names_field_and_nodes(
+async def test_a_missing_associative_reducer_is_an_error_that_names_the_field_and_the_nodes(
     split: Any, within: bool, origins: str
 ) -> None:
     def refusing(current: Any, new: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Failing attempts: which are made again, when, how often; and how long one may take."""
+"""Failed attempts: which are retried, when and how often; and how long an attempt may take."""
 
 import asyncio
 import gc
@@ -15,7 +15,7 @@ from stores import MemoryStore
 
 
 class Failing:
-    """A node that raises one error after another, and then gives its input."""
+    """A node that raises some errors in turn, and then returns its input."""
 
     def __init__(self, *errors: BaseException) -> None:
         self.errors = list(errors)
@@ -65,7 +65,7 @@ async def test_the_last_failure_counts() -> None:
         (Retry(initial=0, retry_on=(BaseException,)), asyncio.CancelledError("x"), 2),
     ],
 )
-async def test_a_policy_names_what_is_tried_again(policy: Retry, error: BaseException, attempts: int) -> None:
+async def test_a_policy_names_the_errors_that_are_retried(policy: Retry, error: BaseException, attempts: int) -> None:
     node = Failing(error)
     async with Engine() as engine:
         run = await engine.start(chain(node, retry=policy), 1)
@@ -91,7 +91,7 @@ async def test_pauses_grow_up_to_their_maximum() -> None:
         assert await run.result(timeout=60) == 1
 
 
-async def test_attempts_count_over_engines_and_a_resume_gives_all_of_them_again() -> None:
+async def test_attempts_count_across_engines_and_a_resume_allows_all_of_them_again() -> None:
     store, clock = MemoryStore(), VirtualClock()
     node = Failing(*(ValueError() for _ in range(4)))
     flow = chain(node, retry=Retry(attempts=3, initial=10, factor=1))
@@ -100,7 +100,7 @@ async def test_attempts_count_over_engines_and_a_resume_gives_all_of_them_again(
         await clock.advance(1)
     async with Engine(store, clock=clock) as engine:
         run = await engine.start(flow, 1, run_id="r")
-        assert node.attempts == [1]  # the pause goes on where it was
+        assert node.attempts == [1]  # the pause continues where it was
         await clock.advance(30)
         assert (await run.outcome(timeout=60)).status is RunStatus.failed
         assert node.attempts == [1, 2, 3]
@@ -176,7 +176,7 @@ async def test_an_async_attempt_that_takes_too_long_is_ended_and_counts_as_a_fai
         assert isinstance(caught.value.__cause__, Timeout)
 
 
-async def test_a_sync_attempt_that_takes_too_long_fails_and_its_late_result_counts_for_nothing() -> None:
+async def test_a_sync_attempt_that_takes_too_long_fails_and_its_late_result_is_ignored() -> None:
     clock, begun, let_go = VirtualClock(), threading.Event(), threading.Event()
 
     def slow(ctx, value):
@@ -213,7 +213,7 @@ async def test_a_node_that_ends_just_in_time_keeps_its_result() -> None:
         assert await run.result() == "cleaned up"
 
 
-# Whatever a node may raise.
+# Every exception that a node may raise.
 
 
 class Unusual(BaseException):
@@ -232,7 +232,7 @@ class Unusual(BaseException):
     ],
 )
 @pytest.mark.parametrize("sync", [False, True])
-async def test_whatever_a_node_raises_fails_the_run_and_nothing_else(
+async def test_any_exception_of_a_node_fails_its_run_and_nothing_else(
     error: BaseException, text: str, sync: bool
 ) -> None:
     async def in_the_loop(value):
@@ -271,4 +271,4 @@ def test_a_node_that_exits_ends_the_program_and_not_the_run(sync: bool) -> None:
     assert caught.value.code == 3
     leave = False
     assert asyncio.run(walk()) == 1
-    gc.collect()  # the task that held the exit goes now, not in the middle of another test
+    gc.collect()  # collect the task that held the exception now, not during another test

@@ -1,4 +1,4 @@
-"""What one can do with a run: start, continue, watch, signal, cancel, fork, inspect."""
+"""The verbs of a run: start, continue, watch, signal, cancel, fork, inspect."""
 
 import asyncio
 from collections import Counter
@@ -34,7 +34,7 @@ from stores import MemoryStore
 
 
 class Switch:
-    """A node that fails until it is mended, and counts its calls."""
+    """A node that fails until it is fixed, and counts its calls."""
 
     def __init__(self) -> None:
         self.mended = False
@@ -71,7 +71,7 @@ async def test_a_started_run_is_on_disk_before_its_id_is_returned(tmp_path: Path
         assert [info.run_id for info in await engine.runs()] == [run.id]
 
 
-async def test_a_known_id_gives_the_stored_output_and_runs_nothing() -> None:
+async def test_a_known_id_returns_the_stored_output_and_runs_nothing() -> None:
     switch = Switch()
     switch.mended = True
     store = MemoryStore()
@@ -98,7 +98,7 @@ async def test_callers_at_the_same_time_share_one_run() -> None:
 
 
 @pytest.mark.parametrize("again", ["execute", "resume"])
-async def test_a_failed_run_goes_on_at_the_node_that_failed(again: str) -> None:
+async def test_a_failed_run_continues_at_the_node_that_failed(again: str) -> None:
     switch = Switch()
     async with Engine() as engine:
         with pytest.raises(RunFailed) as caught:
@@ -115,7 +115,7 @@ async def test_a_failed_run_goes_on_at_the_node_that_failed(again: str) -> None:
     assert switch.calls == {"first": 1, "second": 2}
 
 
-async def test_a_handle_tells_what_is_on_disk_also_after_a_resume_by_another_handle() -> None:
+async def test_a_handle_reports_the_stored_run_even_after_a_resume_by_another_handle() -> None:
     switch = Switch()
     async with Engine() as engine:
         run = await engine.start(switch.flow(), 1, run_id="r")
@@ -141,7 +141,7 @@ async def test_a_stored_failure_is_raised_again_by_an_engine_that_did_not_see_it
     assert switch.calls["second"] == 2
 
 
-async def test_resume_needs_a_flow_that_is_known() -> None:
+async def test_resume_needs_a_registered_flow() -> None:
     store = MemoryStore()
     async with Engine(store) as engine:
         await engine.start(waiting(), 1, run_id="r")
@@ -153,7 +153,7 @@ async def test_resume_needs_a_flow_that_is_known() -> None:
         )
 
 
-async def test_recover_takes_up_all_that_is_open_and_tells_what_it_cannot() -> None:
+async def test_recover_continues_all_unfinished_runs_and_reports_the_others() -> None:
     store = MemoryStore()
     async with Engine(store) as engine:
         for name in ("a", "b"):
@@ -173,7 +173,7 @@ async def test_recover_takes_up_all_that_is_open_and_tells_what_it_cannot() -> N
         assert [await run.result() for run in recovery] == [run.id for run in recovery]
 
 
-async def test_a_closed_engine_says_so() -> None:
+async def test_a_closed_engine_raises_an_error_that_says_so() -> None:
     engine = Engine(MemoryStore())
     await engine.start(waiting(), 1, run_id="r")
     await engine.close()
@@ -184,11 +184,11 @@ async def test_a_closed_engine_says_so() -> None:
         await engine.resume("r")
 
 
-def test_run_sync_gives_the_output_in_plain_code() -> None:
+def test_run_sync_returns_the_output_in_plain_code() -> None:
     assert run_sync(chain(lambda value: value + 1, lambda value: value * 2), 3) == 8
 
 
-async def test_invoke_gives_what_execute_gives_at_any_nesting() -> None:
+async def test_invoke_returns_the_same_as_execute_at_any_nesting() -> None:
     inner = chain(lambda value: value + 1, name="inner")
     outer = Graph("outer")
     outer.edge(START, outer.add(inner))
@@ -199,7 +199,7 @@ async def test_invoke_gives_what_execute_gives_at_any_nesting() -> None:
 # Signals and timers.
 
 
-async def test_a_signal_that_comes_before_the_wait_begins_is_not_lost() -> None:
+async def test_a_signal_that_arrives_before_the_wait_begins_is_not_lost() -> None:
     gate = asyncio.Event()
 
     async def before(value):
@@ -218,7 +218,7 @@ async def test_a_signal_that_comes_before_the_wait_begins_is_not_lost() -> None:
         assert await run.result(timeout=60) == "early"
 
 
-async def test_a_signal_to_a_run_that_nobody_drives_is_delivered_once_it_goes_on() -> None:
+async def test_a_signal_to_an_inactive_run_is_delivered_when_it_continues() -> None:
     store = MemoryStore()
     async with Engine(store) as engine:
         await engine.start(waiting(), 1, run_id="r")
@@ -228,7 +228,7 @@ async def test_a_signal_to_a_run_that_nobody_drives_is_delivered_once_it_goes_on
         assert await engine.execute(waiting(), 1, run_id="r") == {"n": 1}
 
 
-async def test_signals_are_delivered_in_the_order_in_which_they_came_each_once() -> None:
+async def test_signals_are_delivered_in_order_each_once() -> None:
     g = Graph("g")
     g.wait("one", "go")
     g.node(name="keep")(lambda value: [value])
@@ -255,7 +255,7 @@ async def test_a_payload_of_another_type_is_refused_where_the_flow_is_known() ->
         assert await run.result(timeout=60) == 42
 
 
-async def test_a_payload_of_another_type_from_where_the_flow_is_unknown_fails_the_wait_and_a_resume_waits_again(
+async def test_a_payload_of_another_type_from_an_engine_without_the_flow_fails_the_wait_and_a_resume_waits_again(
     tmp_path: Path,
 ) -> None:
     async with Engine(tmp_path / "store") as engine, Engine(tmp_path / "store") as stranger:
@@ -394,7 +394,7 @@ async def test_a_result_that_takes_too_long_does_not_touch_the_run() -> None:
         assert await run.result(timeout=60) == 5
 
 
-async def test_an_outcome_tells_of_a_failure_and_raises_nothing() -> None:
+async def test_an_outcome_returns_a_failure_and_raises_nothing() -> None:
     async with Engine() as engine:
         outcome = await (await engine.start(Switch().flow(), 1)).outcome()
         assert (outcome.status, outcome.output, outcome.steps) == (RunStatus.failed, None, 1)
@@ -415,7 +415,7 @@ async def test_leaving_the_engine_stops_a_run_without_ending_it() -> None:
         assert await engine.status("r") in (RunStatus.waiting, RunStatus.running)
 
 
-# Looking.
+# Reading.
 
 
 class Tally(BaseModel):
@@ -481,7 +481,7 @@ async def test_runs_lists_every_run_with_its_flow_and_status() -> None:
 # Forks.
 
 
-async def test_a_fork_goes_on_from_its_step_with_keys_of_its_own() -> None:
+async def test_a_fork_continues_from_its_step_with_keys_of_its_own() -> None:
     keys = []
 
     def note(ctx: Context, value: int) -> int:
@@ -585,7 +585,7 @@ async def test_a_value_that_a_node_changes_is_its_own_copy() -> None:
     assert given == ["in"]
 
 
-async def test_the_engine_bounds_the_attempts_under_way() -> None:
+async def test_the_engine_limits_the_attempts_under_way() -> None:
     now = most = 0
 
     async def busy(value):
@@ -614,7 +614,7 @@ async def test_the_engine_bounds_the_attempts_under_way() -> None:
         (Limits(max_steps=5), "the run made 5 steps"),
     ],
 )
-async def test_a_loop_that_passes_a_limit_fails_and_names_it(limits: Limits, text: str) -> None:
+async def test_a_loop_that_exceeds_a_limit_fails_and_names_it(limits: Limits, text: str) -> None:
     g = Graph("g")
     g.node(name="n0")(lambda value: value + 1)
     g.edge(START, "n0")
@@ -625,7 +625,7 @@ async def test_a_loop_that_passes_a_limit_fails_and_names_it(limits: Limits, tex
         assert caught.value.cause.type == LimitReached.__name__
 
 
-async def test_a_run_that_fails_as_it_comes_to_a_timer_is_not_in_the_index_of_timers_until_it_is_resumed() -> None:
+async def test_a_run_that_fails_when_it_reaches_a_timer_is_not_in_the_timer_index_until_it_is_resumed() -> None:
     g = Graph("pausing")
     g.node(name="n0")(lambda value: value)
     g.timer("pause", 0.05)

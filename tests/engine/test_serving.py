@@ -1,4 +1,4 @@
-"""Who serves drives what its flows need, whoever began it, and loses nothing when it is told to stop or killed."""
+"""A server drives all runs of its flows, also those of other processes, and loses nothing when stopped or killed."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ HOUR = 3600
 
 @contextmanager
 def serving(folder: Path, grace: float = 10.0) -> Iterator["subprocess.Popen[str]"]:
-    """Serve in a process of its own, which is ended in any case."""
+    """Serve in another process that is ended in any case."""
     command = [sys.executable, serving_child.__file__, str(folder), str(grace)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -39,7 +39,7 @@ def serving(folder: Path, grace: float = 10.0) -> Iterator["subprocess.Popen[str
 
 
 def log(folder: Path, node: str) -> list[str]:
-    """Return who has run a node, by process id."""
+    """Return the process ids that have run a node."""
     if not (folder / "log").exists():
         return []
     lines = [line.split() for line in (folder / "log").read_text().splitlines()]
@@ -47,13 +47,13 @@ def log(folder: Path, node: str) -> list[str]:
 
 
 async def started(folder: Path, run_id: str) -> None:
-    """Start a run in this process, and leave it to others after its first step."""
+    """Start a run in this process, and release it after its first step."""
     async with Engine(folder / "store") as engine:
         await engine.start(served_flow(folder), 1, run_id=run_id)
         await until(lambda: _status(engine, run_id) == "waiting")
 
 
-async def test_a_process_that_serves_takes_up_what_others_left_and_what_is_sent_to_it(tmp_path: Path) -> None:
+async def test_a_serving_process_continues_abandoned_runs_and_runs_that_get_a_signal(tmp_path: Path) -> None:
     (tmp_path / "open").touch()
     await started(tmp_path, "r")
     with serving(tmp_path) as server:
@@ -71,7 +71,7 @@ def _status(engine: Engine, run_id: str) -> str:
     return engine._host.runs.head(run_id).status
 
 
-async def test_a_process_that_is_killed_is_replaced_by_another_that_serves(tmp_path: Path) -> None:
+async def test_a_killed_process_is_replaced_by_another_serving_process(tmp_path: Path) -> None:
     await started(tmp_path, "r")
     async with Engine(tmp_path / "store") as engine:
         engine.register(served_flow(tmp_path))
@@ -87,7 +87,7 @@ async def test_a_process_that_is_killed_is_replaced_by_another_that_serves(tmp_p
         assert len(log(tmp_path, "last")) == 1
 
 
-async def test_who_is_told_to_stop_finishes_what_is_under_way_and_begins_nothing_more(tmp_path: Path) -> None:
+async def test_a_stopped_server_finishes_the_work_under_way_and_begins_no_more(tmp_path: Path) -> None:
     await started(tmp_path, "r")
     async with Engine(tmp_path / "store") as engine:
         engine.register(served_flow(tmp_path))
@@ -106,7 +106,7 @@ async def test_who_is_told_to_stop_finishes_what_is_under_way_and_begins_nothing
     assert len(log(tmp_path, "gate")) == 1, "it was finished and committed"
 
 
-async def test_who_has_no_time_left_hands_back_what_is_under_way(tmp_path: Path) -> None:
+async def test_a_stopped_server_releases_work_that_exceeds_its_grace_period(tmp_path: Path) -> None:
     await started(tmp_path, "r")
     async with Engine(tmp_path / "store") as engine:
         engine.register(served_flow(tmp_path))
@@ -155,7 +155,7 @@ async def test_no_more_runs_are_under_way_than_allowed() -> None:
 
 
 @pytest.mark.usefixtures("quick_looks")
-async def test_what_recover_cannot_begin_at_once_goes_on_by_and_by() -> None:
+async def test_runs_beyond_the_limit_of_recover_continue_when_there_is_room() -> None:
     disk = MemoryStore()
     gate = asyncio.Event()
 
@@ -177,7 +177,7 @@ async def test_what_recover_cannot_begin_at_once_goes_on_by_and_by() -> None:
 
 
 @pytest.mark.usefixtures("quick_looks")
-async def test_due_timers_of_runs_that_nobody_has_are_fired_by_who_serves() -> None:
+async def test_a_server_fires_due_timers_of_runs_without_an_owner() -> None:
     disk, clock = MemoryStore(), VirtualClock()
     flow = Workflow("napping", sleep("nap", HOUR))
     async with Engine(WrappedStore(disk), clock=clock) as engine:
@@ -213,7 +213,7 @@ async def test_runs_of_flows_that_the_server_does_not_know_are_left_alone() -> N
 
 
 @pytest.mark.usefixtures("quick_looks")
-async def test_what_waits_for_its_turn_is_not_begun_once_serving_is_told_to_stop() -> None:
+async def test_queued_runs_do_not_begin_after_serving_is_stopped() -> None:
     disk, begun, gate = MemoryStore(), [], asyncio.Event()
 
     async def work(value: int) -> int:
@@ -233,7 +233,7 @@ async def test_what_waits_for_its_turn_is_not_begun_once_serving_is_told_to_stop
         await until(lambda: len(begun) == 1)
         os.kill(os.getpid(), signal.SIGTERM)
         await until(lambda: not engine._host.parking.serving)
-        gate.set()  # what is under way ends, and makes room
+        gate.set()  # the work under way ends and makes room
         await server
         await asyncio.sleep(0.05)
         assert len(begun) == 1
@@ -241,7 +241,7 @@ async def test_what_waits_for_its_turn_is_not_begun_once_serving_is_told_to_stop
 
 
 @pytest.mark.usefixtures("quick_looks")
-async def test_a_damaged_lease_does_not_keep_other_runs_from_being_served() -> None:
+async def test_a_damaged_lease_does_not_prevent_other_runs_from_being_served() -> None:
     disk, flow = MemoryStore(), Workflow("asking", wait_signal("go"))
     for run_id in ("bad", "good"):
         async with Engine(disk) as engine:
@@ -257,7 +257,7 @@ async def test_a_damaged_lease_does_not_keep_other_runs_from_being_served() -> N
 
 
 @pytest.mark.usefixtures("quick_looks")
-async def test_serving_goes_on_after_a_passing_trouble_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_serving_continues_after_a_temporary_error_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beluga_graph.engine.serving, "_TRY_AGAIN_S", 0.01)
     disk, flow = MemoryStore(), Workflow("asking", wait_signal("go"))
     async with Engine(disk) as engine:

@@ -1,4 +1,4 @@
-"""What watchers see: stored events are on disk and replayed, live ones are not; the last one tells the end."""
+"""Events for watchers: stored events are replayed, live events are not, and the last event is the end."""
 
 import asyncio
 import dataclasses
@@ -56,7 +56,7 @@ async def test_a_stream_shows_what_happens_and_ends_with_done() -> None:
         assert {event.run_id for event in events} == {"r"}
 
 
-async def test_what_was_streamed_is_what_is_replayed() -> None:
+async def test_a_replay_equals_the_stream() -> None:
     store = MemoryStore()
     async with Engine(store) as engine:
         events = stored(await collect(engine.stream(chain(speak, speak), 1, run_id="r")))
@@ -142,7 +142,7 @@ async def test_a_stream_that_is_closed_early_leaves_no_task(face: str) -> None:
         assert asyncio.all_tasks() == before
 
 
-async def test_a_run_whose_stream_was_closed_goes_on_when_it_is_resumed() -> None:
+async def test_a_run_whose_stream_was_closed_continues_when_it_is_resumed() -> None:
     gate = asyncio.Event()
     calls = []
 
@@ -167,7 +167,7 @@ async def test_a_run_whose_stream_was_closed_goes_on_when_it_is_resumed() -> Non
     assert calls in (["first", "second"], ["first", "second", "second"])
 
 
-async def test_a_stream_of_a_failed_run_whose_graph_has_changed_goes_on_to_its_end() -> None:
+async def test_a_stream_of_a_failed_run_with_a_changed_graph_continues_to_its_end() -> None:
     def fail(value):
         raise ValueError("broken")
 
@@ -229,7 +229,7 @@ async def test_an_event_is_not_assigned_field_by_field_through_its_guard_and_yet
                 delattr(event, field.name)
 
 
-def test_an_event_is_the_same_however_it_was_made() -> None:
+def test_an_event_does_not_depend_on_how_it_was_made() -> None:
     given = {"type": "text", "run_id": "r", "node": "n", "attempt": 2, "text": "hello"}
     made = make_event(**given)
     assert made == Event(**given)

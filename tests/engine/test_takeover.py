@@ -1,4 +1,4 @@
-"""Who takes a run over takes it from nobody who is alive, as it is on disk, wholly or not at all."""
+"""A take-over never takes a run from a live owner, uses the stored run, and succeeds completely or not at all."""
 
 import asyncio
 import subprocess
@@ -29,7 +29,7 @@ def waiting() -> Graph:
 
 
 @pytest.mark.parametrize("slow", [owns, takes])
-async def test_who_is_slow_to_take_a_run_does_not_take_it_from_who_was_quicker(slow: Fits) -> None:
+async def test_a_slow_take_over_does_not_take_a_run_from_a_quicker_owner(slow: Fits) -> None:
     disk, calls = MemoryStore(), []
     await park(disk)
     gate, held = asyncio.Event(), Held(slow)
@@ -52,7 +52,7 @@ async def test_who_is_slow_to_take_a_run_does_not_take_it_from_who_was_quicker(s
 
 
 @pytest.mark.parametrize("slow", [owns, takes])
-async def test_who_is_slow_to_cancel_a_run_has_it_ended_by_who_was_quicker(slow: Fits) -> None:
+async def test_a_slow_cancel_lets_the_quicker_owner_end_the_run(slow: Fits) -> None:
     disk, calls = MemoryStore(), []
     await park(disk)
     held = Held(slow)
@@ -74,7 +74,7 @@ async def test_who_is_slow_to_cancel_a_run_has_it_ended_by_who_was_quicker(slow:
 
 @pytest.mark.parametrize("stops_at", ["b", "nowhere"])
 @pytest.mark.parametrize("read", ["lease", "head", "steps"])
-async def test_a_run_that_went_on_while_it_was_read_is_read_again(read: str, stops_at: str) -> None:
+async def test_a_run_that_continued_while_it_was_read_is_read_again(read: str, stops_at: str) -> None:
     disk, calls = MemoryStore(), []
     await park(disk)
     keys = Keys(RUN)
@@ -99,7 +99,7 @@ async def test_a_run_that_went_on_while_it_was_read_is_read_again(read: str, sto
     armed: list[bool] = []
     async with Engine(WrappedStore(disk, reading=between)) as engine:
         engine.register(stepping(calls))
-        if read == "head":  # which `resume` itself reads, too
+        if read == "head":  # `resume` itself reads it, too
             armed.append(True)
             run = await engine.resume(RUN)
         else:
@@ -113,7 +113,7 @@ async def test_a_run_that_went_on_while_it_was_read_is_read_again(read: str, sto
 
 
 def recovered_by_two(folder: Path) -> list[tuple[list[str], list[str]]]:
-    """Let two processes recover at the same moment; return what each took, and what it did not."""
+    """Let two processes recover at the same moment; return the runs that each took and those that it skipped."""
     root = Path(beluga_graph.__file__).parent.parent
     command = [sys.executable, recovering_child.__file__, str(folder)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": {"PYTHONPATH": str(root)}}
@@ -139,7 +139,7 @@ async def test_two_processes_that_recover_at_once_share_the_runs_and_run_each_no
         for name in names:
             await engine.start(recovering_child.flow(tmp_path), 1, run_id=name)
     (mine, skipped), (others, also_skipped) = recovered_by_two(tmp_path)
-    assert sorted([*mine, *others]) == sorted(names)  # each by one of them
+    assert sorted([*mine, *others]) == sorted(names)  # each in one of them
     assert skipped == [f"{name}:RunBusy" for name in sorted(others, key=lambda name: Keys(name).run)]
     assert also_skipped == [f"{name}:RunBusy" for name in sorted(mine, key=lambda name: Keys(name).run)]
     ran = Counter(tuple(line.split()[:2]) for line in (tmp_path / "log").read_text().splitlines())
@@ -148,7 +148,7 @@ async def test_two_processes_that_recover_at_once_share_the_runs_and_run_each_no
         assert {info.run_id: info.status for info in await engine.runs()} == dict.fromkeys(names, "completed")
 
 
-async def test_an_owner_whose_record_was_refused_is_made_known_at_the_next_call() -> None:
+async def test_an_owner_whose_record_was_refused_is_stored_at_the_next_call() -> None:
     disk, calls, gate = MemoryStore(), [], asyncio.Event()
     owner = Engine(WrappedStore(disk, before=Refused(owns, StoreBusy("x", 5))), deps={"a": gate})
     async with owner, Engine(WrappedStore(disk)) as other:
@@ -163,7 +163,7 @@ async def test_an_owner_whose_record_was_refused_is_made_known_at_the_next_call(
     assert calls == ["a", "b", "c"]
 
 
-async def test_no_run_begins_before_its_owner_is_known() -> None:
+async def test_no_run_begins_before_its_owner_is_stored() -> None:
     disk, calls, gate, held = MemoryStore(), [], asyncio.Event(), Held(owns)
     owner = Engine(WrappedStore(disk, shared=True, before=held), deps={"a": gate})
     async with owner, Engine(WrappedStore(disk)) as other:
@@ -186,7 +186,7 @@ async def test_no_run_begins_before_its_owner_is_known() -> None:
 @pytest.mark.parametrize("next_one", ["same", "other"])
 @pytest.mark.parametrize("how", ["refused", "cancelled"])
 @pytest.mark.parametrize("what", [owns, takes])
-async def test_a_take_over_that_is_broken_off_leaves_nothing_behind(what: Fits, how: str, next_one: str) -> None:
+async def test_a_cancelled_take_over_leaves_nothing_behind(what: Fits, how: str, next_one: str) -> None:
     disk, calls = MemoryStore(), []
     await park(disk)
     held = Held(what)
@@ -245,7 +245,7 @@ async def test_a_resume_that_is_cancelled_while_overdue_timers_fire_leaves_nothi
 
 
 @pytest.mark.parametrize("slow", [owns, takes])
-async def test_a_signal_that_comes_during_a_take_over_is_delivered(slow: Fits) -> None:
+async def test_a_signal_that_arrives_during_a_take_over_is_delivered(slow: Fits) -> None:
     disk, held = MemoryStore(), Held(slow)
     async with Engine(WrappedStore(disk)) as engine:
         await engine.start(waiting(), 1, run_id=RUN)
@@ -261,7 +261,7 @@ async def test_a_signal_that_comes_during_a_take_over_is_delivered(slow: Fits) -
         assert await run.result(60) == "hello"
 
 
-async def test_recover_tells_what_it_could_not_take_and_takes_it_the_next_time() -> None:
+async def test_recover_reports_a_run_that_it_could_not_take_and_takes_it_the_next_time() -> None:
     disk = MemoryStore()
     async with Engine(WrappedStore(disk)) as engine:
         for i in range(5):
@@ -313,7 +313,9 @@ async def test_a_close_that_was_cut_short_is_finished_by_the_next() -> None:
 
 
 @pytest.mark.parametrize("verb", ["start", "resume"])
-async def test_who_waits_for_a_run_of_another_owner_is_told_that_its_engine_closes(tmp_path: Path, verb: str) -> None:
+async def test_a_caller_waiting_for_another_owners_run_gets_an_error_when_the_engine_closes(
+    tmp_path: Path, verb: str
+) -> None:
     calls, gate = [], asyncio.Event()
     flow = stepping(calls)
     async with Engine(tmp_path, deps={"a": gate}) as owner:
@@ -323,7 +325,7 @@ async def test_who_waits_for_a_run_of_another_owner_is_told_that_its_engine_clos
         opened = asyncio.create_task(
             engine.start(flow, 1, run_id=RUN, wait=True) if verb == "start" else engine.resume(RUN, wait=True)
         )
-        await until(lambda: len(list(owner.store.scan(b"O"))) == 2)  # it looks for the lease from now on
+        await until(lambda: len(list(owner.store.scan(b"O"))) == 2)  # from now on it checks the lease
         await engine.close()
         with pytest.raises(RunError, match="the engine is closed"):
             async with asyncio.timeout(60):
@@ -335,7 +337,7 @@ async def test_who_waits_for_a_run_of_another_owner_is_told_that_its_engine_clos
 
 
 @pytest.mark.parametrize("next_one", ["same", "other"])
-async def test_a_handle_tells_what_is_on_disk_after_a_refused_step_and_a_resume(next_one: str) -> None:
+async def test_a_handle_reports_the_stored_run_after_a_refused_step_and_a_resume(next_one: str) -> None:
     disk, calls, gate = MemoryStore(), [], asyncio.Event()
     first = Engine(WrappedStore(disk), deps={"b": gate})
     async with first, Engine(WrappedStore(disk)) as second:
@@ -357,7 +359,7 @@ async def test_a_handle_tells_what_is_on_disk_after_a_refused_step_and_a_resume(
 
 @pytest.mark.parametrize("verb", ["start", "resume", "cancel"])
 @pytest.mark.parametrize("slow", [owns, takes])
-async def test_an_engine_that_closes_while_it_takes_a_run_leaves_it_to_the_next(slow: Fits, verb: str) -> None:
+async def test_an_engine_that_closes_during_a_take_over_leaves_the_run_to_the_next(slow: Fits, verb: str) -> None:
     disk, calls, held = MemoryStore(), [], Held(slow)
     await park(disk)
     engine = Engine(WrappedStore(disk, shared=True, before=held))
@@ -373,7 +375,7 @@ async def test_an_engine_that_closes_while_it_takes_a_run_leaves_it_to_the_next(
     if slow is takes:
         await asyncio.sleep(0)
     else:
-        held.let_go()  # the owner's record is written first, so that it can be removed
+        held.let_go()  # the owner's record is written first, so there is something to remove
     held.let_go()
     async with asyncio.timeout(60):
         await closing

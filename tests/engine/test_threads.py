@@ -1,4 +1,4 @@
-"""Where nodes run: sync ones in threads of the engine's own, async ones on the loop, each in a context of its own."""
+"""Sync nodes run in the engine's threads, async nodes on the loop, and each has its own context."""
 
 import asyncio
 import contextvars
@@ -30,7 +30,7 @@ async def test_sync_nodes_run_in_daemon_threads_and_async_ones_on_the_loop() -> 
     assert threads["sync"].name.startswith("beluga-graph")
 
 
-async def test_sync_nodes_run_beside_each_other() -> None:
+async def test_sync_nodes_run_at_the_same_time() -> None:
     together = threading.Barrier(8)
 
     def meet(value):
@@ -46,7 +46,7 @@ async def test_sync_nodes_run_beside_each_other() -> None:
     assert await g.invoke(None) == 28
 
 
-async def test_a_sync_node_does_not_keep_the_loop() -> None:
+async def test_a_sync_node_does_not_block_the_loop() -> None:
     let_go = threading.Event()
 
     async def turn() -> None:
@@ -103,7 +103,7 @@ async def test_context_variables_do_not_leak_from_node_to_node(first: str) -> No
     assert VARIABLE.get() == "outside"
 
 
-async def test_nodes_see_the_context_variables_of_whoever_started_the_run() -> None:
+async def test_nodes_see_the_context_variables_of_the_caller_that_started_the_run() -> None:
     def look(value):
         return VARIABLE.get()
 
@@ -152,7 +152,7 @@ async def test_runs_whose_commits_are_shared_do_not_share_variables() -> None:
     assert seen == {"a": {"a"}, "b": {"b"}}
 
 
-async def test_threads_that_the_system_refuses_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_threads_that_the_system_cannot_start_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -167,7 +167,7 @@ async def test_threads_that_the_system_refuses_do_not_count(monkeypatch: pytest.
     await asyncio.sleep(0)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
-        second = asyncio.create_task(pool.run(int))  # waits for the thread that there is
+        second = asyncio.create_task(pool.run(int))  # it waits for the existing thread
         await asyncio.sleep(0)
     blocked.set()
     assert await asyncio.wait_for(asyncio.gather(first, second), 60) == [True, 0]

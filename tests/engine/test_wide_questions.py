@@ -1,4 +1,4 @@
-"""What a fan-out to many questions costs for each of them, in counts: it may not grow with how many there are."""
+"""The cost of each question in a fan-out, in counts: it must not grow with the number of questions."""
 
 import asyncio
 import sys
@@ -25,7 +25,7 @@ MOST = 1.2
 
 
 class Lines:
-    """Counts the lines of the library that run: a loop within a loop shows, whatever it does."""
+    """Counts the executed lines of the library, so that any nested loop shows."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -46,7 +46,7 @@ class Lines:
 
 
 class Read(MemoryStore):
-    """Counts the records that are read, by kind, and the operations that are committed."""
+    """Counts the records that are read, by kind, and the committed operations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ async def waiting(engine: Engine, width: int) -> None:
 
 @pytest.fixture
 def no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no look fall into what is counted: how many do is a matter of the machine's speed."""
+    """Prevent looks during the count: their number depends on the machine's speed."""
     monkeypatch.setattr("beluga_graph.engine.store_poller.INTERVAL_S", 3_600.0)
 
 
@@ -133,10 +133,10 @@ async def test_a_question_costs_as_much_to_answer_among_a_thousand_as_among_a_hu
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("here", [True, False])
-async def test_a_look_for_what_was_sent_reads_what_was_sent_and_not_all_that_is_waited_for(
+async def test_a_look_for_new_signals_reads_only_the_signals_that_were_sent(
     width: int, *, here: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Parking, "_park_idle", lambda _: None)  # or a slow test would count a wake
+    monkeypatch.setattr(Parking, "_park_idle", lambda _: None)  # otherwise a slow test would count a wake-up
     store = Read()
     answered = 5
     async with Engine(store) as engine, Engine(store) as other:
@@ -151,7 +151,7 @@ async def test_a_look_for_what_was_sent_reads_what_was_sent_and_not_all_that_is_
         assert store.reads[b"I"] <= 6 * answered
 
 
-async def test_a_run_that_ends_leaves_no_ring_of_any_of_its_signals() -> None:
+async def test_an_ended_run_leaves_no_doorbell_record_of_any_signal() -> None:
     g = Graph("one")
     g.wait("go", "go")
     g.edge(START, "go")
@@ -166,7 +166,7 @@ async def test_a_run_that_ends_leaves_no_ring_of_any_of_its_signals() -> None:
         assert list(store.scan(b"D")) == []
 
 
-async def test_a_ring_that_an_earlier_release_has_left_is_looked_for_everywhere() -> None:
+async def test_a_doorbell_record_of_an_earlier_release_makes_the_engine_check_every_signal() -> None:
     g = Graph("one")
     g.wait("go", "go")
     g.edge(START, "go")
@@ -180,12 +180,12 @@ async def test_a_ring_that_an_earlier_release_has_left_is_looked_for_everywhere(
 
 
 async def _all_asked(engine: Engine) -> None:
-    while engine._host.runs.head("r").status != "waiting":  # noqa: ASYNC110 - nobody announces it
+    while engine._host.runs.head("r").status != "waiting":  # noqa: ASYNC110 - no event announces it
         await asyncio.sleep(0)
 
 
 async def _left_by_an_earlier_release(store: MemoryStore) -> None:
-    """Put a signal into an inbox, with the one bell that a run had."""
+    """Store a signal with the single doorbell record of earlier releases."""
     keys = Keys("r")
     key = keys.signal("go", 0)
     store.commit(Put(key, encode_record(key, ("go", encode(7, Registry()), 0))), Put(keys.wakeup, bytes(8)))

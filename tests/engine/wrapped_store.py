@@ -1,4 +1,4 @@
-"""A disk that several engines share, and commits that wait or are refused exactly where a test says so."""
+"""A store that several engines share, with commits that wait or fail exactly where a test needs it."""
 
 import asyncio
 import threading
@@ -20,7 +20,7 @@ Fits = Callable[[Sequence[Op]], bool]
 
 
 class WrappedStore:
-    """One engine's way to a disk in memory. `shared` makes the engine commit in its writer thread."""
+    """One engine's access to a store in memory. `shared` makes the engine commit in its writer thread."""
 
     private = True
     folder: Path | None = None
@@ -36,7 +36,7 @@ class WrappedStore:
         self.disk = disk
         self.shared = shared
         self.before = before
-        self.reading = reading  # called with each key and prefix, after it was read
+        self.reading = reading  # called with each key and prefix after the read
 
     def get(self, key: bytes) -> bytes | None:
         found = self.disk.get(key)
@@ -56,7 +56,7 @@ class WrappedStore:
         self.disk.commit(*ops)
 
     def close(self) -> None:
-        """Leave the disk as it is."""
+        """Keep the underlying store open."""
 
 
 def _puts(ops: Sequence[Op], kind: bytes) -> bool:
@@ -64,27 +64,27 @@ def _puts(ops: Sequence[Op], kind: bytes) -> bool:
 
 
 def owns(ops: Sequence[Op]) -> bool:
-    """Tell whether a commit makes an owner known."""
+    """Return whether a commit writes an owner's record."""
     return _puts(ops, b"O")
 
 
 def takes(ops: Sequence[Op]) -> bool:
-    """Tell whether a commit writes a lease."""
+    """Return whether a commit writes a lease."""
     return _puts(ops, b"L")
 
 
 def steps(ops: Sequence[Op]) -> bool:
-    """Tell whether a commit writes a step."""
+    """Return whether a commit writes a step."""
     return _puts(ops, b"S")
 
 
 def ends(ops: Sequence[Op]) -> bool:
-    """Tell whether a commit ends a run, or lets it fail."""
+    """Return whether a commit ends or fails a run."""
     return any(type(op) is Delete and op.key[:1] == b"A" for op in ops)
 
 
 class Held:
-    """The first commit that fits waits, in its thread, until it is let go."""
+    """The first matching commit waits in its thread until it is released."""
 
     def __init__(self, fits: Fits, error: Exception | None = None) -> None:
         self._fits, self._error = fits, error
@@ -105,7 +105,7 @@ class Held:
 
 
 class Refused:
-    """The first commit that fits is refused."""
+    """The first matching commit is refused."""
 
     def __init__(self, fits: Fits, error: Exception) -> None:
         self._fits = fits
@@ -117,7 +117,7 @@ class Refused:
 
 
 async def until(holds: Callable[[], Any]) -> None:
-    """Return once something holds that nobody announces."""
+    """Wait until a condition holds that no event announces."""
     end = time.monotonic() + PATIENCE_S
     while not holds():
         assert time.monotonic() < end, "what the test waits for never came"
@@ -125,7 +125,7 @@ async def until(holds: Callable[[], Any]) -> None:
 
 
 def stepping(calls: list[str]) -> Graph:
-    """Return a flow of `a`, `b` and `c`, each of which says that it began, and waits for its event in `deps`."""
+    """Return a flow of `a`, `b` and `c`. Each records that it began, and waits for its event in `deps`."""
     g = Graph("stepping")
 
     def node(name: str) -> None:
@@ -144,7 +144,7 @@ def stepping(calls: list[str]) -> Graph:
 
 
 async def park(disk: MemoryStore) -> None:
-    """Leave a run on disk that stands at `a`, and that nobody owns."""
+    """Store a run that is at node `a` and has no owner."""
     calls: list[str] = []
     async with Engine(WrappedStore(disk), deps={"a": asyncio.Event()}) as engine:
         await engine.start(stepping(calls), 1, run_id=RUN)
