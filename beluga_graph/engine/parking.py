@@ -1,7 +1,7 @@
 """Parking: a waiting run uses no task and no memory, and wakes when it is due or something is sent to it.
 
 A run that can only wait gives its lease back. Its records remain in the store, and its key in the engine that parked
-it. It wakes when a timer is due, a sender rings its doorbell, or it is resumed. Waking a run takes its lease again.
+it. It wakes when a timer is due, a sender writes its wakeup record, or it is resumed. Waking takes its lease again.
 
 An engine wakes the runs that it has parked itself or got from `recover`. An engine that serves also wakes all other
 runs of its flows and takes over the runs of dead owners.
@@ -102,10 +102,10 @@ class Parking:
         """Deliver a signal that this engine has just accepted, without waiting for the next look at the store."""
         keys, active = Keys(run_id), self._runs.current(run_id)
         if active is not None and active.state != HALTED:
-            bell = keys.signal_wakeup(signal)
-            ring = self._store.get(bell)
-            if ring is not None:
-                self._silence(bell, ring)
+            key = keys.signal_wakeup(signal)
+            wakeup = self._store.get(key)
+            if wakeup is not None:
+                self._delete_wakeup(key, wakeup)
             self._scheduler.inbox.look_for(active, signal)
         elif keys.run in self._watched:
             self.enqueue(keys.run)
@@ -125,10 +125,10 @@ class Parking:
         return bool(self._runs.active or self._watched or self._queue)
 
     def look(self) -> None:
-        """Park idle runs, answer doorbells, and wake runs."""
+        """Park idle runs, answer wakeup records, and wake runs."""
         self._refused = {run: at for run, at in self._refused.items() if at > asyncio.get_running_loop().time()}
         self._park_idle()
-        self._answer_bells()
+        self._answer_wakeups()
         self.wake_next()
 
     def on_look_failed(self, error: Exception) -> None:
@@ -179,9 +179,9 @@ class Parking:
         self._scheduler.release_lease(active)
         self.watch_run(active.history.keys.run, 0)
 
-    def _answer_bells(self) -> None:
+    def _answer_wakeups(self) -> None:
         by_key: dict[bytes, ActiveRun] | None = None
-        for key, ring in self._store.scan(Prefix.WAKEUP):
+        for key, wakeup in self._store.scan(Prefix.WAKEUP):
             run = run_of(key)
             if by_key is None:
                 by_key = {active.history.keys.run: active for active in self._runs.active.values()}
@@ -190,16 +190,16 @@ class Parking:
                 if self.serving or run in self._watched:
                     self.enqueue(run)
             elif active.lease.owner and active.state == DRIVING:  # it is not about to end
-                self._silence(key, ring)
-                self._answer_bell(active, key)
+                self._delete_wakeup(key, wakeup)
+                self._answer_wakeup(active, key)
 
-    def _silence(self, bell: bytes, ring: bytes) -> None:
-        """Delete a ring before its signal is looked for. A ring that arrives meanwhile remains."""
-        self._scheduler.committer.give([Check(bell, ring), Delete(bell)])
+    def _delete_wakeup(self, key: bytes, wakeup: bytes) -> None:
+        """Delete a wakeup record before its signal is looked for. A record that is written after that remains."""
+        self._scheduler.committer.give([Check(key, wakeup), Delete(key)])
 
-    def _answer_bell(self, active: ActiveRun, bell: bytes) -> None:
-        if bell != active.history.keys.wakeup:
-            self._scheduler.inbox.look_behind(active, bell)
+    def _answer_wakeup(self, active: ActiveRun, key: bytes) -> None:
+        if key != active.history.keys.wakeup:
+            self._scheduler.inbox.look_behind(active, key)
         elif self._store.get(active.history.keys.cancel) is not None:
             self._scheduler.decide(active, CancelRequested(self._scheduler.clock.now_ms()))
         else:

@@ -271,7 +271,7 @@ async def test_serving_continues_after_a_temporary_error_of_the_store(monkeypatc
     async with Engine(disk) as sender, Engine(disk) as engine:
         engine.register(flow)
         with monkeypatch.context() as trouble:
-            trouble.setattr(engine._host.parking, "_answer_bells", fails)
+            trouble.setattr(engine._host.parking, "_answer_wakeups", fails)
             server = asyncio.create_task(engine.serve())
             await until(lambda: failed)
         await sender.signal("r", "go", 7)
