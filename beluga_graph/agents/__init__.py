@@ -1,15 +1,16 @@
 """Agents: flows in which a model decides.
 
-persona         Persona: who an agent is
-docstrings      what a docstring says of parameters
-output          Output: what an answer must be
-tools           Tool: functions that a model may call
-handoffs        Handoff: edges that the model chooses
-conversation    the state of an agent call
-calls           the node of a tool call; how results get to model and watchers
-transfers       the nodes of a handoff
-turn            the nodes of a turn: the model's answer, the fan-out over its calls, their join
-agent           Agent: all of it as a flow
+persona           Persona: role, goal and backstory
+docstring_params  descriptions of parameters in docstrings
+output_type       OutputType: the schema and the validation of answers
+tools             Tool: functions that a model may call
+handoffs          Handoff: edges that the model chooses
+conversation      the state of an agent call
+tool_calls        the node of a tool call; its result for the model and for watchers
+handoff_nodes     the nodes of a handoff
+model_turn        the nodes of a turn: the model's answer, the fan-out over its calls, their join
+compile           the nodes and edges of one agent
+agent             Agent: all of it as a flow
 """
 
 from beluga_graph.agents.agent import Agent

@@ -7,46 +7,55 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from beluga_graph.agents.compile import conversation_handoffs, declare_member
 from beluga_graph.agents.conversation import Conversation
-from beluga_graph.agents.handoff_nodes import AGAIN, lending, transfer
 from beluga_graph.agents.handoffs import Handoff, handoff_to
-from beluga_graph.agents.model_turn import ANSWER, CALLS, Turn
-from beluga_graph.agents.output_type import Output
+from beluga_graph.agents.output_type import OutputType
 from beluga_graph.agents.persona import Persona
-from beluga_graph.agents.tool_calls import approval_of, revision_of, tool_body
 from beluga_graph.agents.tools import Tool, as_tool
-from beluga_graph.errors import BadName, DelegationCycle, DuplicateNode, ModelError, ToolError
+from beluga_graph.errors import BadName, DelegationCycle, DuplicateNode
 from beluga_graph.execution.context import Context, inside
 from beluga_graph.flows.checks import check_name, checked_types
 from beluga_graph.flows.flow import Flow
 from beluga_graph.models.base import Model, resolve
 from beluga_graph.models.messages import ToolCall
-from beluga_graph.plan.declared import END, START, Branch, Declared, DeclaredNode
-from beluga_graph.policy import Retry
+from beluga_graph.plan.declared import START, Branch, Declared
 
 __all__ = ["Agent"]
 
-MODEL_RETRY = Retry(attempts=5, initial=0.5, factor=2.0, maximum=30.0, jitter=0.2, retry_on=(ModelError,))
-MAX_TURNS = 10  # the default of an agent and of `Limits`
+MAX_TURNS = 10  # the default of an agent, and of `Limits`
 OUTPUT_RETRIES = 3
 
-_declaring: ContextVar[tuple[Agent, ...]] = ContextVar("declaring", default=())  # agents, those that delegate first
+# The agents that are being declared, each of which delegates to the next.
+_declaring: ContextVar[tuple[Agent, ...]] = ContextVar("declaring", default=())
 
 
 class Agent(Flow):
-    """An agent: a model with a persona, tools, handoffs to other agents, and children to delegate to.
+    """A model with a persona, tools, handoffs to other agents, and children to which it delegates.
 
-    `model` is a `Model` or `"openai:NAME"` / `"anthropic:NAME"`. `instructions` are a str or a function of
-    `ctx`. `tools` are functions or `Tool`s. `handoffs` are agents or `handoff_to(…)`, or a function that returns
-    them, so that two agents can name each other. `children` are flows; a transfer to a child is a delegation:
-    it returns, and several in one turn run in parallel. `max_turns` bounds the model turns of one call; an agent
-    that keeps the default follows `Limits(max_turns=…)`. With an `output_type` the answer is JSON of that type,
-    validated, and asked for again, at most 3 times in a row, if it does not fit. `settings` go to the provider
-    as they are.
+    Each model turn, tool call and handoff is a step of the run. An answer that was committed is never requested again.
 
-    The input is text; a dict is told as a section per key, anything else as JSON. `types` are the classes of an
-    input, or of the run's `context=`, that no tool's annotation names, as in a `Graph`. The output is the answer's
-    text, or an `output_type`.
+    ```python
+    triage = Agent("triage", model="openai:gpt-5", tools=[lookup], handoffs=[billing, support])
+    answer = await engine.execute(triage, "I was charged twice", run_id="ticket-7", session="customer-42")
+    ```
+
+    The input is text; a dict becomes one section per key, any other value JSON. The output is the text of the answer,
+    or an instance of `output_type`.
+
+    Attributes:
+        name: The name of the agent and of its node; letters, digits, `_` and `-`.
+        model: A `Model`, or `"openai:NAME"` or `"anthropic:NAME"`.
+        persona: Role, goal and backstory: the beginning of the system prompt.
+        instructions: The rest of the system prompt: a str, or a function `f()` or `f(ctx)`, sync or async.
+        tools: Functions or `Tool`s that the model may call; the calls of one turn run in parallel.
+        handoffs: Agents or `handoff_to(…)`, or a function that returns them, so that two agents can name each other.
+        children: Flows. A transfer to a child is a delegation: it returns, and several in one turn run in parallel.
+        max_turns: The limit of model turns of one call. With the default, 10, `Limits(max_turns=…)` decides.
+        output_type: A type. The answer is JSON of this type; an answer that does not fit is requested again, at most
+            3 times in a row.
+        settings: Options that are sent to the provider unchanged.
+        types: Classes of the input, or of the run's `context=`, that the annotations of tools do not name.
     """
 
     def __init__(
@@ -77,35 +86,35 @@ class Agent(Flow):
         self.children = tuple(children)
         self.max_turns = max_turns
         self.output_type = output_type
-        self.output = None if output_type in (None, str) else Output(output_type)
+        self.output = None if output_type in (None, str) else OutputType(output_type)
         self.output_retries = OUTPUT_RETRIES
         self.settings = dict(settings or {})
         self.types = checked_types(f"agent {name!r}", types)
 
     @property
     def handoffs(self) -> tuple[Handoff, ...]:
-        """The agent's handoffs, resolved; a child without one of its own gets one."""
+        """The resolved handoffs. A child without a handoff of its own gets one."""
         given = self._handoffs() if callable(self._handoffs) else self._handoffs
         found = [handoff if isinstance(handoff, Handoff) else handoff_to(handoff) for handoff in given]
         named = {id(handoff.target) for handoff in found}
         return (*found, *(handoff_to(child) for child in self.children if id(child) not in named))
 
     def turns_allowed(self, limit: int) -> int:
-        """Return how many model turns a call may have, where `limit` is in force for the run."""
+        """Return the number of model turns that one call may have, given the `limit` of the run."""
         return limit if self.max_turns == MAX_TURNS else self.max_turns
 
     def declare(self) -> Declared:
-        """Return the agent as a graph: itself and every agent it can hand over to, in one frame."""
+        """Return the agent as a graph: this agent and every agent that can get the conversation, in one frame."""
         with _delegated(self):
             circle = _circle(self)
             outputs = tuple(member.output_type for member in circle.values() if member.output is not None)
             named = tuple(annotation for member in circle.values() for annotation in member.types)
             graph = Declared(self.name, state=Conversation, types=(ToolCall, *outputs, *named))
             for member in circle.values():
-                _declare_member(graph, member)
+                declare_member(graph, member)
         if len(circle) == 1:
             graph.edges.append((START.name, self.name))
-        else:  # a session may go on with another agent than the first
+        else:  # a session may continue with another agent than the first
             names = frozenset(circle)
             graph.branches[START.name] = Branch(_active(self.name, names), {name: name for name in circle})
         return graph
@@ -113,7 +122,7 @@ class Agent(Flow):
 
 @contextmanager
 def _delegated(agent: Agent) -> Iterator[None]:
-    """Declare an agent within those that delegate to it. Raises `DelegationCycle` if it is one of them."""
+    """Declare an agent inside the agents that delegate to it. Raises `DelegationCycle` if it is one of them."""
     above = _declaring.get()
     if agent in above:
         path = " -> ".join(one.name for one in (*above[above.index(agent) :], agent))
@@ -126,16 +135,16 @@ def _delegated(agent: Agent) -> Iterator[None]:
 
 
 def _circle(agent: Agent) -> dict[str, Agent]:
-    """Return all agents that a conversation can be handed to, by name, the first one first."""
+    """Return all agents that can get the conversation, by name, `agent` first. Raises `BadName`, `DuplicateNode`."""
     found = {agent.name: agent}
     todo = [agent]
     while todo:
         member = todo.pop(0)
-        for made in _transfers(member):
+        for made in conversation_handoffs(member):
             target = made.target
             if not isinstance(target, Agent):
-                rule = f"it hands over to {target.name!r}, which is no agent and so has no turn to take"
-                raise BadName(agent.name, f"agent {member.name!r}", rule, "put it among the children, to delegate to")
+                rule = f"it hands over to {target.name!r}, which is not an agent, so it cannot take a turn"
+                raise BadName(agent.name, f"agent {member.name!r}", rule, "put it in children=, to delegate to it")
             if target.name not in found:
                 todo.append(target)
             if found.setdefault(target.name, target) is not target:
@@ -145,114 +154,11 @@ def _circle(agent: Agent) -> dict[str, Agent]:
 
 
 def _active(first: str, names: frozenset[str]) -> Callable[..., Any]:
-    def active(ctx: Context, value: Any) -> str:
-        """Return the agent that a session was left with, else the first."""
+    def choose_active(ctx: Context, value: Any) -> str:
+        """Return the agent that was active at the end of the session's last run, or the first agent."""
         del value
         session = inside(ctx).session
-        left_with = session.active if session is not None else ""
-        return left_with if left_with in names else first
+        active = session.active if session is not None else ""
+        return active if active in names else first
 
-    return active
-
-
-def _declare_member(graph: Declared, agent: Agent) -> None:
-    """Add one agent's nodes and edges to its conversation's graph."""
-    name, calls, results = agent.name, f"{agent.name}:calls", f"{agent.name}:results"
-    tools, transfers = _offers(agent)
-    children = {id(child) for child in agent.children}
-    order = [*tools, *(tool for tool, made in transfers.items() if id(made.target) in children)]
-    turn = Turn(agent, tools, transfers, {tool: place for place, tool in enumerate(order)})
-    _add(graph, DeclaredNode(name=name, kind="agent", body=turn.think, retry=MODEL_RETRY, agent=name))
-    outward = {}
-    for tool, made in transfers.items():
-        if tool not in turn.places:
-            node = outward[tool] = f"{name}.{tool}"
-            _add(graph, DeclaredNode(name=node, kind="handoff", body=transfer(name, made), agent=name))
-            graph.branches[node] = Branch(taken, {tool: made.target.name, AGAIN: name}, {tool: "handoff"})
-    routes: dict[Any, str] = {ANSWER: END.name, AGAIN: name}
-    if order:
-        routes[CALLS] = calls
-        to = tuple(_declare_call(graph, turn, tool, results) for tool in order)
-        over = turn.branches
-        _add(
-            graph,
-            DeclaredNode(name=calls, kind="fan_out", to=to, over=over, routed=True, join=results, agent=name),
-        )
-        _add(graph, DeclaredNode(name=results, kind="join", body=turn.join, collect=True, agent=name))
-        graph.branches[results] = Branch(taken, {AGAIN: name, **outward})
-    graph.branches[name] = Branch(taken, {**routes, **outward})
-
-
-def _declare_call(graph: Declared, turn: Turn, tool: str, results: str) -> str:
-    """Add what makes the calls of a tool: its node, or a child's frame. Return where a branch begins."""
-    name, node = turn.agent.name, f"{turn.agent.name}.{tool}"
-    graph.edges.append((node, results))
-    if tool in turn.tools:
-        found = turn.tools[tool]
-        call = DeclaredNode(
-            name=node,
-            kind="tool",
-            body=tool_body(found),
-            retry=found.retry,
-            timeout=found.timeout,
-            agent=name,
-            requires_approval=approval_of(found),
-            revise=revision_of(found),
-        )
-        _add(graph, call)
-        return node
-    made = turn.transfers[tool]
-    flow = made.target.declare()
-    _add(graph, DeclaredNode(name=node, kind="frame", flow=flow, timeout=flow.timeout))
-    if made.on_handoff is None and made.input_filter is None:
-        return node
-    before = f"{node}:handoff"
-    _add(graph, DeclaredNode(name=before, kind="handoff", body=lending(made), agent=name))
-    graph.edges.append((before, node))
-    return before
-
-
-def _add(graph: Declared, node: DeclaredNode) -> None:
-    if node.name in graph.nodes:
-        raise DuplicateNode(graph.name, f"node {node.name!r}", "two agents have one of this name", "rename one agent")
-    graph.nodes[node.name] = node
-
-
-def _offers(agent: Agent) -> tuple[dict[str, Tool], dict[str, Handoff]]:
-    """Return an agent's tools and transfers by name.
-
-    Raises `DuplicateNode`, `BadName` for the name of an agent, `ToolError` for a tool without a schema.
-    """
-    tools: dict[str, Tool] = {}
-    transfers: dict[str, Handoff] = {}
-    offers: list[Tool | Handoff] = [*agent.tools, *agent.handoffs]
-    for offered in offers:
-        name = offered.spec.name if isinstance(offered, Tool) else _transfer_name(agent, offered)
-        if name in tools or name in transfers:
-            rule = f"two of its tools and transfers are called {name!r}"
-            raise DuplicateNode(agent.name, f"agent {agent.name!r}", rule, "rename one")
-        if isinstance(offered, Tool):
-            tools[name] = offered
-        else:
-            transfers[name] = offered
-    return tools, transfers
-
-
-def _transfer_name(agent: Agent, made: Handoff) -> str:
-    try:
-        return made.tool_name
-    except ToolError as error:
-        way_out = f"rename {made.target.name!r:.100}"
-        raise BadName(agent.name, f"agent {agent.name!r}", str(error), way_out) from error
-
-
-def _transfers(agent: Agent) -> list[Handoff]:
-    """Return an agent's handoffs that give the conversation away: those to its children do not."""
-    children = {id(child) for child in agent.children}
-    return [made for made in agent.handoffs if id(made.target) not in children]
-
-
-def taken(ctx: Context, value: Any) -> Any:
-    """Return the route that the node's body took."""
-    del value
-    return inside(ctx).taken
+    return choose_active

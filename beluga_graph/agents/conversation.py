@@ -1,4 +1,4 @@
-"""The conversation of one agent call: its state, and what the model is sent of it."""
+"""The conversation of one agent call: its state, and the messages that are sent to the model."""
 
 from __future__ import annotations
 
@@ -19,12 +19,21 @@ from beluga_graph.kernel.types import Value
 from beluga_graph.models.messages import Echo, Message, ToolCall
 from beluga_graph.reducers import add, append, merge
 
-__all__ = ["Conversation", "FilteredHistory", "Outcome", "Pending", "as_json", "as_text", "revision_key", "seen"]
+__all__ = [
+    "Conversation",
+    "FilteredHistory",
+    "Outcome",
+    "Pending",
+    "as_json",
+    "as_text",
+    "revision_key",
+    "visible_messages",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one tool call ended, as the model sees it."""
+    """The result of one tool call, as the model sees it."""
 
     text: str
     is_error: bool = False
@@ -36,24 +45,25 @@ class Pending:
 
     calls: tuple[ToolCall, ...]
     settled: dict[int, Outcome]
-    """By position, the calls that nobody has to make: those that were refused."""
+    """The results of refused calls, by position."""
     transfers: tuple[int, ...]
-    """Positions of the transfers, of which one is made once the other calls have ended."""
+    """Positions of the transfers. One of them is made when the other calls have ended."""
     message: Message | None = None
-    """The model's message, if a person may be asked about one of its calls: it joins the conversation with their
-    results, with the arguments that were used. `None`: it is in the conversation already."""
+    """The model's message, if a person may have to approve one of its calls. It joins the conversation with the results
+    and with the arguments that were used. `None`: it is in the conversation already."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilteredHistory:
-    """What is seen of a conversation after an input filter changed it: `base`, then messages from `start` on."""
+    """The visible part of a conversation after an input filter: `base`, then the messages from `start` on."""
 
     base: tuple[Message, ...]
     start: int
 
 
 def forgotten(current: Any, update: Any) -> dict[str, Any]:
-    """Return nothing: a branch's update, which is read where it lies, ends with the branch."""
+    """Return an empty dict: the update is visible inside its branch only, and ends with it."""
+    # The name of a reducer is part of stored graphs: do not rename this function.
     del current, update
     return {}
 
@@ -72,26 +82,25 @@ class Conversation(BaseModel):
     turns: Annotated[dict[str, int], merge] = {}
     handoffs: Annotated[int, add] = 0
     asked_again: int = 0
-    """How often in a row an answer did not fit the output type."""
+    """The number of answers in a row that did not fit the output type."""
     context: Annotated[dict[str, Any], merge] = {}
-    """What input filters have added to `ctx.context`."""
+    """The values that input filters added to `ctx.context`."""
     revised: Annotated[dict[str, str], merge] = {}
-    """The arguments that a person gave calls instead of the model's; see `revision_key`."""
+    """The arguments of calls that a person changed, by `revision_key`."""
     lent: Annotated[dict[str, Any], forgotten] = {}
-    """In the branch of a delegation: what its input filter has added for the worker."""
+    """In the branch of a delegation: the values that its input filter added for the child."""
 
 
 def revision_key(ctx: Context, call: ToolCall) -> str:
-    """Return what tells a call from all others of the conversation: models give one id in several turns."""
+    """Return a key that is unique in the conversation: models use one call id in several turns."""
     return f"{len(ctx.state.messages)}:{call.id}"
 
 
-def seen(ctx: Context) -> tuple[Message, ...]:
-    """Return the messages that the next model call is sent: the session's, then this call's.
+def visible_messages(ctx: Context) -> tuple[Message, ...]:
+    """Return the messages for the next model call: those of the session, then those of this agent call.
 
-    What is on record never changes, so each message is decoded once by an engine: else a turn would pay for the
-    length of the conversation, and a run for that of its session. What a message holds that could be changed is
-    copied for each call.
+    Stored messages never change, so an engine decodes each one once. Otherwise a turn would cost the length of the
+    conversation, and a run the length of its session. Mutable parts of a message are copied for each call.
     """
     attempt, state = inside(ctx), ctx.state
     known = _Known.of(attempt)
@@ -105,11 +114,11 @@ def seen(ctx: Context) -> tuple[Message, ...]:
 
 
 class _Row:
-    """Messages, decoded once. Whoever asks for them gets those that could be changed as copies."""
+    """Messages that are decoded once. `fresh` copies the messages that could be changed."""
 
     def __init__(self, messages: Iterable[Message] = ()) -> None:
         self._messages: list[Message] = []
-        self._loose: list[int] = []  # positions of messages that hold something that could be changed
+        self._loose: list[int] = []  # positions of messages with mutable parts
         for message in messages:
             self.add(message)
 
@@ -122,7 +131,7 @@ class _Row:
         self._messages.append(message)
 
     def fresh(self, length: int | None = None) -> list[Message]:
-        """Return the first `length` messages, all by default. Its cost is that of a list and of what is copied."""
+        """Return the first `length` messages, by default all. Only messages with mutable parts are copied."""
         found = self._messages[:length]
         for position in takewhile(lambda position: position < len(found), self._loose):
             message = found[position]
@@ -132,7 +141,7 @@ class _Row:
 
 
 class _Known:
-    """What is known of the conversation before one agent call."""
+    """The decoded part of the conversation of one agent call."""
 
     def __init__(self) -> None:
         self.own = _Row()
@@ -149,12 +158,15 @@ class _Known:
         return known
 
     def take(self, attempt: Attempt, length: int) -> None:
-        """Take up the messages that were committed since."""
+        """Decode the messages that were committed since the last call."""
         for item in attempt.items(attempt.token.place, "messages", len(self.own), length):
             self.own.add(attempt.decode(item))
 
     def of_view(self, state: Any, stored: Value) -> tuple[list[Message], int]:
-        """Return the view that a filter left, and where the call's own begin; `stored` tells one from another."""
+        """Return the messages of an input filter, and the position from which own messages follow.
+
+        `stored` identifies the result of the filter.
+        """
         if self._view is None or self._view[0] != stored:
             found: FilteredHistory = state.view
             self._view = (stored, _Row(found.base), found.start)
@@ -162,7 +174,7 @@ class _Known:
 
 
 def _of_session(attempt: Attempt) -> list[Message]:
-    """Return the messages that the run's session began with. Those of earlier runs are known to the engine."""
+    """Return the messages that the session had when the run began. The engine keeps decoded ones between runs."""
     session = attempt.session
     if session is None:
         return []
@@ -177,7 +189,7 @@ def _of_session(attempt: Attempt) -> list[Message]:
 
 
 def _copied(value: Any) -> Any:
-    """Return a copy of what a message holds. What a provider sent is JSON, for which `deepcopy` is slow."""
+    """Return a copy of a part of a message. Parts from a provider are JSON, for which `deepcopy` is slow."""
     kind = type(value)
     if value is None or kind in (str, int, float, bool, bytes):
         return value
@@ -191,7 +203,7 @@ def _copied(value: Any) -> Any:
 
 
 def as_text(value: Any) -> str:
-    """Return a value as an agent is told it: text as it is, a dict as a section per key, all else as JSON."""
+    """Return a value as text for an agent: text unchanged, a dict as one section per key, any other value as JSON."""
     if isinstance(value, str):
         return value
     if isinstance(value, Failure):
@@ -202,7 +214,7 @@ def as_text(value: Any) -> str:
 
 
 def as_json(value: Any) -> str:
-    """Return a value as a tool's result is told: text as it is, all else as JSON."""
+    """Return a value as the text of a tool's result: text unchanged, any other value as JSON."""
     if isinstance(value, str):
         return value
     if isinstance(value, BaseModel):

@@ -1,4 +1,4 @@
-"""What a docstring says of parameters, in the form of Google (`Args:`) or of Sphinx (`:param name:`)."""
+"""Descriptions of parameters in docstrings, in the style of Google (`Args:`) or Sphinx (`:param name:`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ENTRY = re.compile(r"\*{0,2}(\w+)(?: ?\([^)\n]*\))?:[ \t]*(.*)")
 
 
 def parameter_texts(docstring: str) -> dict[str, str]:
-    """Return what a docstring, without its indentation, says of each parameter; nothing for other forms."""
+    """Return the description of each parameter in a docstring without indentation. Other styles give an empty dict."""
     found = {name: _one_line(text) for name, text in _SPHINX.findall(docstring)}
     section = _SECTION.search(docstring)
     if section is None:

@@ -1,4 +1,4 @@
-"""The nodes of a handoff: one that gives the conversation away, one that lends a task to a child."""
+"""The nodes of a handoff: one that gives the conversation away, one that delegates a task to a child."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from beluga_graph.agents.conversation import FilteredHistory, Outcome, seen
+from beluga_graph.agents.conversation import FilteredHistory, Outcome, visible_messages
 from beluga_graph.agents.handoffs import Handoff, HandoffInput
-from beluga_graph.agents.tool_calls import answer_of, called, show_result
+from beluga_graph.agents.tool_calls import answer_of, call_back, emit_result
 from beluga_graph.agents.tools import parse_arguments
 from beluga_graph.errors import LimitReached, ModelError, ToolError
 from beluga_graph.execution.context import Context, inside
 from beluga_graph.models.conversation import check_conversation
 from beluga_graph.models.messages import Message, ToolCall
 
-__all__ = ["AGAIN", "lending", "transfer"]
+__all__ = ["AGAIN", "delegate", "transfer"]
 
 AGAIN = "again"
 
 
 def transfer(source: str, made: Handoff) -> Callable[..., Any]:
-    """Return the body of a handoff node: makes the transfer, or refuses it and leads back to the model."""
+    """Return the body of a handoff node. It makes the transfer, or refuses it and goes back to the model."""
     target, tool = made.target.name, made.tool_name
 
     async def hand_over(ctx: Context, call: ToolCall) -> None:
@@ -32,13 +32,13 @@ def transfer(source: str, made: Handoff) -> Callable[..., Any]:
         refused = await _refused(ctx, made)
         outcome = refused or Outcome(f"transferred to {target}" + (f": {message}" if message else ""))
         ctx.update(messages=answer_of(call, outcome))
-        show_result(ctx, call, outcome)
+        emit_result(ctx, call, outcome)
         if refused is not None:
             inside(ctx).take(AGAIN)
             return
         ctx.update(handoffs=1, active=target)
         if made.input_filter is not None:
-            history = seen(ctx)
+            history = visible_messages(ctx)
             filtered = await _filtered(made, HandoffInput(message, history, _context_of(ctx)))
             base = _base_of(tool, filtered, message)
             if base != history:
@@ -51,10 +51,10 @@ def transfer(source: str, made: Handoff) -> Callable[..., Any]:
     return hand_over
 
 
-def lending(made: Handoff) -> Callable[..., Any]:
-    """Return the body of the node before a child: runs the callbacks of the delegation; gives the task on."""
+def delegate(made: Handoff) -> Callable[..., Any]:
+    """Return the body of the node before a child. It calls the callbacks of the delegation and passes the task on."""
 
-    async def lend(ctx: Context, task: str) -> str:
+    async def hand_task(ctx: Context, task: str) -> str:
         refused = await _refused(ctx, made)
         if refused is not None:
             raise ToolError(refused.text)
@@ -64,16 +64,16 @@ def lending(made: Handoff) -> Callable[..., Any]:
         ctx.update(lent=dict(filtered.context))
         return filtered.message
 
-    lend.__doc__ = f"Lend a task to {made.target.name}."
-    return lend
+    hand_task.__doc__ = f"Delegate a task to {made.target.name}."
+    return hand_task
 
 
 async def _refused(ctx: Context, made: Handoff) -> Outcome | None:
     if made.on_handoff is None:
         return None
     try:
-        await called(made.on_handoff, ctx)
-    except Exception as error:  # noqa: BLE001 - a callback that raises refuses the transfer, and the model is told
+        await call_back(made.on_handoff, ctx)
+    except Exception as error:  # noqa: BLE001 - the exception of a callback refuses the transfer, and the model gets its text
         return Outcome(f"not transferred: {type(error).__name__}: {error}", is_error=True)
     return None
 
@@ -90,14 +90,16 @@ async def _filtered(made: Handoff, given: HandoffInput) -> HandoffInput:
 
 
 def _base_of(tool: str, filtered: HandoffInput, message: str) -> tuple[Message, ...]:
-    """Return what the target sees; a message that the filter wrote, or that is all there is, is said to it."""
+    """Return the messages that the target sees, with the message of the filter if it is new or the only one."""
     base = tuple(filtered.history)
     if filtered.message and (filtered.message != message or not base):
         base = (*base, Message(role="user", content=filtered.message))
     try:
         check_conversation(base)
     except ModelError as error:
-        raise ToolError(f"the input_filter of {tool} returned a history that no model can be sent: {error}") from error
+        raise ToolError(
+            f"the input_filter of {tool} returned a history that cannot be sent to a model: {error}"
+        ) from error
     return base
 
 

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from beluga_graph.agents.tools import check_tool_name
+from beluga_graph.flows.flow import Flow
 from beluga_graph.models.messages import Message, ToolSpec
-
-if TYPE_CHECKING:
-    from beluga_graph.agents.agent import Agent
-    from beluga_graph.flows.flow import Flow
 
 __all__ = ["Handoff", "HandoffInput", "handoff_to", "transfer_name"]
 
 
 @dataclass(frozen=True, slots=True)
 class HandoffInput:
-    """What an `input_filter` gets and returns: what the target will see."""
+    """The input and output of an `input_filter`: the part of a conversation that the target of a handoff sees.
+
+    Attributes:
+        message: The message that the model wrote with the transfer; for a delegation, the task.
+        history: The conversation so far; empty for a delegation. It must stay valid: one result for each tool call.
+        context: Values added to `ctx.context` of the target and of later agents.
+    """
 
     message: str
-    """What the model said with the transfer."""
     history: tuple[Message, ...]
-    """The conversation so far; it must stay valid: each tool call with its one result."""
     context: dict[str, Any] = field(default_factory=dict)
-    """Added to what the target, and those after it, see as `ctx.context`."""
 
 
 InputFilter: TypeAlias = Callable[[HandoffInput], HandoffInput | Awaitable[HandoffInput]]
@@ -33,24 +33,31 @@ InputFilter: TypeAlias = Callable[[HandoffInput], HandoffInput | Awaitable[Hando
 
 @dataclass(frozen=True, slots=True)
 class Handoff:
-    """One transfer that an agent may make, or, to a child, one delegation."""
+    """One transfer that an agent can make, or, if the target is a child, one delegation. `handoff_to` builds it.
 
-    target: Agent | Flow
+    Attributes:
+        target: The agent that gets the conversation, or the child that gets the task.
+        description: The description of the tool for the model; a standard text by default.
+        is_enabled: `f()` or `f(ctx)`, sync or async. The tool is offered if it returns a true value; it is called
+            again when the model calls the tool.
+        on_handoff: `f()` or `f(ctx)`, sync or async. Called at least once when the transfer is made; an exception
+            refuses the transfer, and the model gets its text.
+        input_filter: `f(HandoffInput) -> HandoffInput`, sync or async. Decides what the target sees.
+    """
+
+    target: Flow
     description: str | None = None
     is_enabled: Callable[..., Any] | None = None
-    """`f()` or `f(ctx)`, sync or async: whether the tool is offered now; asked again when it is called."""
     on_handoff: Callable[..., Any] | None = None
-    """`f()` or `f(ctx)`: runs when the transfer is made, at least once; what it raises refuses the transfer."""
     input_filter: InputFilter | None = None
-    """Decides what the target sees; sync or async. A delegation has no history: the message is the task."""
 
     @property
     def tool_name(self) -> str:
-        """The name under which the model sees it."""
+        """The name of the tool, `transfer_to_{name}`."""
         return transfer_name(self.target.name)
 
     def spec(self, *, delegates: bool) -> ToolSpec:
-        """What the model is told."""
+        """Return the tool as it is offered to the model."""
         name = self.target.name
         if delegates:
             text = self.description or f"Delegate a task to {name} and get its result."
@@ -69,17 +76,28 @@ class Handoff:
 
 
 def handoff_to(
-    agent: Agent | Flow,
+    agent: Flow,
     description: str | None = None,
     *,
     is_enabled: Callable[..., Any] | None = None,
     on_handoff: Callable[..., Any] | None = None,
     input_filter: InputFilter | None = None,
 ) -> Handoff:
-    """Let the model hand the conversation to `agent`, or, if that is a child, delegate a task to it."""
+    """Return a handoff: the model hands the conversation to `agent`, or delegates a task to it if it is a child.
+
+    `is_enabled` and `on_handoff` receive the context, or nothing: `f(ctx)` or `f()`. `input_filter` receives a
+    `HandoffInput` and returns one. All three may be async. See the attributes of `Handoff`.
+
+    ```python
+    def only_the_last(given: HandoffInput) -> HandoffInput:
+        return replace(given, history=given.history[-2:])
+
+    triage = Agent("triage", model=model, handoffs=[handoff_to(billing, input_filter=only_the_last)])
+    ```
+    """
     return Handoff(agent, description, is_enabled, on_handoff, input_filter)
 
 
 def transfer_name(name: str) -> str:
-    """Return the tool name for an agent's name, kept verbatim. Raises `ToolError` if no provider carries it."""
+    """Return the name of the tool for an agent's name, unchanged. Raises `ToolError` if providers do not accept it."""
     return check_tool_name(f"transfer_to_{name}")

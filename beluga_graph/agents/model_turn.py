@@ -1,53 +1,81 @@
-"""The nodes of an agent's turn: the model's answer, the fan-out over its calls, and their join.
+"""The nodes of an agent's turn: the answer of the model, the fan-out over its tool calls, and their join.
 
-What a turn decides is on record with its step: the answer, the calls, which of them are refused, which
-transfer wins. Each call is a step of its own; the join puts every result into the conversation, in call
-order, so that each call has exactly one result whatever crashed, failed or was handed on meanwhile.
+The step of a turn records its decisions: the answer, the calls, the refused calls, the chosen transfer. Each call
+is a step of its own. The join adds every result to the conversation, in the order of the calls. So each call has
+exactly one result, whatever crashed, failed or was handed over meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from beluga_graph.agents.conversation import Outcome, Pending, as_text, seen
+from beluga_graph.agents.conversation import Outcome, Pending, as_text, visible_messages
 from beluga_graph.agents.handoff_nodes import AGAIN
 from beluga_graph.agents.handoffs import Handoff
-from beluga_graph.agents.tool_calls import answer_of, as_made, called, identified, outcome_of, show_call, show_result
+from beluga_graph.agents.output_type import OutputType
+from beluga_graph.agents.persona import Persona
+from beluga_graph.agents.tool_calls import (
+    answer_of,
+    call_back,
+    emit_call,
+    emit_result,
+    outcome_of,
+    restore_arguments,
+    with_unique_ids,
+)
 from beluga_graph.agents.tools import Tool, parse_arguments
 from beluga_graph.errors import LimitReached, ModelError, ToolError
 from beluga_graph.events import Failure
 from beluga_graph.execution.context import Context, inside
-from beluga_graph.models.base import ask
+from beluga_graph.models.base import Model, ask
 from beluga_graph.models.messages import Message, Request, ToolCall, ToolSpec, Usage
 
-if TYPE_CHECKING:
-    from beluga_graph.agents.agent import Agent
-
-__all__ = ["ANSWER", "CALLS", "Turn"]
+__all__ = ["ANSWER", "CALLS", "Speaker", "Turn"]
 
 ANSWER, CALLS = "answer", "calls"
 LATE = Outcome("not transferred: an earlier transfer of this turn was made", is_error=True)
 
 
+class Speaker(Protocol):
+    """An agent as its turn reads it."""
+
+    name: str
+    model: Model
+    persona: Persona | None
+    instructions: str | Callable[..., Any] | None
+    output: OutputType | None
+    output_retries: int
+    settings: dict[str, Any]
+
+    def turns_allowed(self, limit: int) -> int:
+        """Return the number of model turns that one call may have, given the `limit` of the run."""
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The code of one agent's nodes."""
+    """The code of one agent's nodes.
 
-    agent: Agent
+    Attributes:
+        agent: The agent that takes the turn.
+        tools: Its tools, by name.
+        transfers: Its handoffs and delegations, by the name of their tool.
+        places: The branch of the fan-out for each tool and for each transfer to a child. Other transfers have none.
+    """
+
+    agent: Speaker
     tools: Mapping[str, Tool]
     transfers: Mapping[str, Handoff]
     places: Mapping[str, int]
-    """Of tools and of transfers to children: where the fan-out leads each. Other transfers have none."""
 
     # The model's turn.
 
     async def think(self, ctx: Context, value: Any) -> Any:
-        """Ask the model once. Returns the answer; a call that transfers; or `None` when other turns follow."""
+        """Ask the model once. Return the answer, a call that transfers, or `None` if other turns follow."""
         state, agent = ctx.state, self.agent
         new: list[Message] = []
-        if not state.turns:  # the first turn of this call, whoever makes it; later ones find all in the state
+        if not state.turns:  # the first turn of this call, of any agent
             new.append(Message(role="user", content=as_text(value)))
         made = state.turns.get(agent.name, 0)
         if made >= agent.turns_allowed(inside(ctx).limit("max_turns")):
@@ -55,13 +83,13 @@ class Turn:
         offered = await self._offered(ctx)
         request = Request(
             system=await self._system(ctx),
-            messages=(*seen(ctx), *new),
+            messages=(*visible_messages(ctx), *new),
             tools=tuple(offered.values()),
             output_schema=agent.output.schema if agent.output is not None else None,
             settings=dict(agent.settings),
         )
         reply = await ask(agent.model, request, ctx.emit_text)
-        calls = identified(reply.message.tool_calls)
+        calls = with_unique_ids(reply.message.tool_calls)
         message = replace(reply.message, role="assistant", tool_calls=calls, agent=agent.name)
         _count(ctx, reply.usage)
         held = message if any(self._may_ask(call) for call in calls) else None
@@ -69,7 +97,7 @@ class Turn:
         ctx.update(messages=said, turns={agent.name: made + 1}, active=agent.name)
         if calls:
             return await self._called(ctx, calls, offered, held)
-        if reply.stop_reason == "pause":  # sent back as it is, the model goes on
+        if reply.stop_reason == "pause":  # the model continues when it gets its own message back
             inside(ctx).take(AGAIN)
             return None
         return self._answered(ctx, message)
@@ -78,16 +106,16 @@ class Turn:
         agent = self.agent
         parts = [agent.persona.prompt()] if agent.persona is not None else []
         if callable(agent.instructions):
-            parts.append(str(await called(agent.instructions, ctx) or ""))
+            parts.append(str(await call_back(agent.instructions, ctx) or ""))
         elif agent.instructions:
             parts.append(agent.instructions)
         return "\n\n".join(part for part in parts if part)
 
     async def _offered(self, ctx: Context) -> dict[str, ToolSpec]:
-        """Return the tools that the model is offered now, by name."""
+        """Return the tools that are offered to the model now, by name."""
         offered = {name: found.spec for name, found in self.tools.items()}
         for name, handoff in self.transfers.items():
-            if handoff.is_enabled is None or await called(handoff.is_enabled, ctx):
+            if handoff.is_enabled is None or await call_back(handoff.is_enabled, ctx):
                 offered[name] = handoff.spec(delegates=name in self.places)
         return offered
 
@@ -110,18 +138,18 @@ class Turn:
         return found
 
     def _may_ask(self, call: ToolCall) -> bool:
-        """Whether a person may be asked about a call, and give it other arguments."""
+        """Return whether a person may have to approve a call, and can change its arguments."""
         found = self.tools.get(call.name)
         return found is not None and found.requires_approval is not False
 
     async def _called(
         self, ctx: Context, calls: tuple[ToolCall, ...], offered: dict[str, ToolSpec], held: Message | None
     ) -> Any:
-        """Decide each call of a turn: made by a branch, refused, or left for after the others as a transfer."""
+        """Decide each call of a turn: made by a branch, refused, or a transfer, which follows the other calls."""
         settled: dict[int, Outcome] = {}
         transfers: list[int] = []
         for position, call in enumerate(calls):
-            show_call(ctx, call)
+            emit_call(ctx, call)
             refused = await self._refused(ctx, call, offered)
             if refused is not None:
                 settled[position] = Outcome(refused, is_error=True)
@@ -137,7 +165,7 @@ class Turn:
         return None
 
     async def _refused(self, ctx: Context, call: ToolCall, offered: dict[str, ToolSpec]) -> str | None:
-        """Return why a call is not made, as the model is told; `None` if it is."""
+        """Return the reason, for the model, why a call is refused; `None` if it is made."""
         if call.name in self.tools:
             return None
         if call.name not in self.transfers:
@@ -148,21 +176,21 @@ class Turn:
             return str(error)
         delegates = call.name in self.places
         if not isinstance(message, str) or (delegates and not message.strip()):
-            return f"{call.name} needs a message: the task as text" if delegates else "the message is no text"
+            return f"{call.name} needs a message: the task as text" if delegates else "the message is not text"
         return await self._disabled(ctx, call.name) if delegates else None
 
     async def _disabled(self, ctx: Context, name: str) -> str | None:
         is_enabled = self.transfers[name].is_enabled
         try:
-            enabled = is_enabled is None or await called(is_enabled, ctx)
-        except Exception as error:  # noqa: BLE001 - the model has answered: that it asked for this must not cost the answer
+            enabled = is_enabled is None or await call_back(is_enabled, ctx)
+        except Exception as error:  # noqa: BLE001 - the model has answered, and this answer must not be lost
             return f"{name} is not available now: {type(error).__name__}: {error}"
         return None if enabled else f"{name} is not available now"
 
     # The calls.
 
     def branches(self, ctx: Context, value: Any) -> list[tuple[int, Any]]:
-        """Return the calls that branches make: where each leads, and what it is given."""
+        """Return the calls that branches make, each as the number of its branch and the input."""
         del value
         pending: Pending = ctx.state.pending
         found: list[tuple[int, Any]] = []
@@ -175,24 +203,26 @@ class Turn:
         return found
 
     async def join(self, ctx: Context, results: list[Any]) -> Any:
-        """Put the results of a turn's calls into the conversation, in call order."""
+        """Add the results of the calls to the conversation, in the order of the calls."""
         pending: Pending = ctx.state.pending
         outcomes = {}
         made = list(pending.calls)
         for position, result in zip(_made(pending), results, strict=True):
             call = pending.calls[position]
             if pending.message is not None and self._may_ask(call):
-                made[position] = as_made(ctx, call, result)
+                made[position] = restore_arguments(ctx, call, result)
             outcomes[position] = outcome_of(call.name, result)
-            if isinstance(result, Failure) or call.name in self.transfers:  # else the tool itself has shown it
-                show_result(ctx, call, outcomes[position])
+            if (
+                isinstance(result, Failure) or call.name in self.transfers
+            ):  # a tool that succeeds emits its result itself
+                emit_result(ctx, call, outcomes[position])
         ctx.update(pending=None)
         if pending.message is not None:
             pending = replace(pending, message=replace(pending.message, tool_calls=tuple(made)))
         return await self._settled(ctx, pending, outcomes)
 
     async def _settled(self, ctx: Context, pending: Pending, outcomes: Mapping[int, Outcome]) -> Any:
-        """Choose the transfer, answer every other call, and go on: to the handoff, or to the next turn."""
+        """Choose the transfer, answer every other call, and continue with the handoff or the next turn."""
         refused = dict(pending.settled)
         winner: int | None = None
         for position in pending.transfers:
@@ -206,7 +236,7 @@ class Turn:
         said = [] if pending.message is None else [pending.message]
         for position, call in enumerate(pending.calls):
             if position in refused:
-                show_result(ctx, call, refused[position])
+                emit_result(ctx, call, refused[position])
             if position != winner:
                 said.append(answer_of(call, refused.get(position) or outcomes[position]))
         ctx.update(messages=said)

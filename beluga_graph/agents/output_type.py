@@ -1,4 +1,4 @@
-"""What an agent's answer must be: a type, told to the model as a schema and held against what it says."""
+"""The output type of an agent: a schema for the model, and the validation of its answer."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from typing import Any
 
 from beluga_graph.errors import ModelError
 
-__all__ = ["Output", "problems"]
+__all__ = ["OutputType", "describe_problems"]
 
 
-class Output:
-    """An output type. One that is no JSON object is asked for as the field `answer` of one: providers want objects."""
+class OutputType:
+    """A type that answers are validated against.
+
+    Providers require a JSON object. Any other type is requested as the field `answer` of an object.
+    """
 
     def __init__(self, annotation: Any) -> None:
         from pydantic import TypeAdapter, create_model  # noqa: PLC0415 - only agents with an output type need it
@@ -23,9 +26,9 @@ class Output:
             self.schema = self._wrapped.model_json_schema()
 
     def parse(self, text: str) -> Any:
-        """Return the validated output. Raises `ModelError` that says what does not fit."""
+        """Return the validated output. Raises `ModelError`, which lists the problems."""
         stripped = text.strip()
-        if stripped.startswith("```"):  # models like to fence what they were asked to give bare
+        if stripped.startswith("```"):  # models often wrap JSON in a code fence
             stripped = stripped.strip("`").removeprefix("json").strip()
         try:
             if self._wrapped is not None:
@@ -35,11 +38,11 @@ class Output:
                     return self._bare.validate_json(stripped)
             return self._bare.validate_json(stripped)
         except ValueError as error:
-            raise ModelError(problems(error)) from error
+            raise ModelError(describe_problems(error)) from error
 
 
-def problems(error: ValueError) -> str:
-    """Return what a validation has found, in one line, without the values."""
+def describe_problems(error: ValueError) -> str:
+    """Return the problems that a validation found, in one line, without the values."""
     listed = getattr(error, "errors", None)
     if not callable(listed):
         return str(error)

@@ -1,4 +1,4 @@
-"""`Persona`: who an agent is, as the beginning of its system prompt."""
+"""`Persona`: the beginning of the system prompt of an agent."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ __all__ = ["Persona"]
 
 @dataclass(frozen=True, slots=True)
 class Persona:
-    """Role, goal and backstory of an agent; what is not given is left out."""
+    """Role, goal and backstory of an agent, as the beginning of its system prompt.
+
+    Attributes:
+        role: Completes "You are ...", with or without an article.
+        goal: Completes "Your goal is to ...".
+        backstory: Sentences that are used unchanged.
+    """
 
     role: str | None = None
     goal: str | None = None
     backstory: str | None = None
 
     def prompt(self) -> str:
-        """Return the persona as text for a model."""
+        """Return the persona as text for a model. Parts that are not set are omitted."""
         lines = []
         if self.role:
             lines.append(f"You are {_with_article(self.role)}.")

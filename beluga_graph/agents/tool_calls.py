@@ -1,4 +1,4 @@
-"""The tool calls of a turn: how one is made, and how its result gets to the model and to watchers."""
+"""The tool calls of a turn: the node of a call, and its result for the model and for watchers."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from beluga_graph.plan.plan import positional, wants_context
 __all__ = [
     "answer_of",
     "approval_of",
-    "as_made",
-    "called",
-    "identified",
+    "call_back",
+    "emit_call",
+    "emit_result",
     "outcome_of",
+    "restore_arguments",
     "revision_of",
-    "show_call",
-    "show_result",
     "tool_body",
+    "with_unique_ids",
 ]
 
-RESULT_BYTES_MAX = 10 * 1024 * 1024  # of one tool result as the model sees it
+RESULT_BYTES_MAX = 10 * 1024 * 1024  # the limit of one tool result for the model
 
 
 def tool_body(found: Tool) -> Callable[..., Any]:
-    """Return the body of a tool node: validates the arguments, calls the function, shows the result.
+    """Return the body of a tool node. It validates the arguments, calls the function and emits the result.
 
-    Where a person gave other arguments than the model, they are kept for the conversation.
+    If a person changed the arguments, they are kept for the conversation.
     """
 
     async def call_tool(ctx: Context, call: ToolCall) -> str:
@@ -52,7 +52,7 @@ def tool_body(found: Tool) -> Callable[..., Any]:
         text = _bounded(found.name, as_json(result))
         if found.requires_approval is not False and call not in ctx.state.pending.calls:
             ctx.update(revised={revision_key(ctx, call): call.arguments})
-        show_result(ctx, call, Outcome(text))
+        emit_result(ctx, call, Outcome(text))
         return text
 
     call_tool.__doc__ = found.description
@@ -60,7 +60,7 @@ def tool_body(found: Tool) -> Callable[..., Any]:
 
 
 def approval_of(found: Tool) -> Approval:
-    """Return what decides whether a person is asked before a call: never about one that cannot be made."""
+    """Return the function that decides whether a person must approve a call; never one with bad arguments."""
     wanted = found.requires_approval
     if wanted is False:
         return False
@@ -69,7 +69,7 @@ def approval_of(found: Tool) -> Approval:
     async def asks(ctx: Context, call: ToolCall) -> Any:
         try:
             arguments = found.parse(call.arguments)
-        except ToolError:  # the call itself will tell the model
+        except ToolError:  # the call itself reports it to the model
             return False
         if decides is None:
             return True
@@ -81,7 +81,7 @@ def approval_of(found: Tool) -> Approval:
 
 
 def revision_of(found: Tool) -> Callable[[ToolCall, Any], ToolCall]:
-    """Return what makes of a call one with the other arguments that a person gave. Raises `ToolError`."""
+    """Return the function that replaces the arguments of a call by those of a person. It raises `ToolError`."""
 
     def revise(call: ToolCall, arguments: Any) -> ToolCall:
         try:
@@ -94,15 +94,15 @@ def revision_of(found: Tool) -> Callable[[ToolCall, Any], ToolCall]:
     return revise
 
 
-def as_made(ctx: Context, call: ToolCall, result: Any) -> ToolCall:
-    """Return a call of a turn with the arguments that it was made with, which a person may have given."""
-    if isinstance(result, Failure) and isinstance(result.input, ToolCall):  # its node kept nothing
+def restore_arguments(ctx: Context, call: ToolCall, result: Any) -> ToolCall:
+    """Return a call with the arguments that were used, which a person may have changed."""
+    if isinstance(result, Failure) and isinstance(result.input, ToolCall):  # a failed node committed no update
         return result.input
     return replace(call, arguments=ctx.state.revised.get(revision_key(ctx, call), call.arguments))
 
 
 def outcome_of(name: str, result: Any) -> Outcome:
-    """Return a branch's result as the model sees it: of a tool, a child, or a failure."""
+    """Return the result of a branch (a tool, a child or a failure) as the model sees it."""
     if isinstance(result, Failure) and result.type == Rejected.__name__:
         return Outcome(f"rejected: {result.message}", is_error=True)
     if isinstance(result, Failure):
@@ -110,11 +110,11 @@ def outcome_of(name: str, result: Any) -> Outcome:
     try:
         return Outcome(_bounded(name, as_text(result)))
     except (ToolError, TypeError, ValueError, RecursionError) as error:
-        return Outcome(f"the result of {name} cannot be told: {error}", is_error=True)
+        return Outcome(f"the result of {name} cannot be shown as text: {error}", is_error=True)
 
 
 def _bounded(name: str, text: str) -> str:
-    # A character is at most four bytes, so a short text need not be encoded to know that it fits.
+    # A character has at most four bytes, so a short text fits without being encoded.
     if len(text) * 4 > RESULT_BYTES_MAX and len(text.encode("utf-8", "surrogatepass")) > RESULT_BYTES_MAX:
         raise ToolError(f"{name} returned more than {RESULT_BYTES_MAX} bytes: return a part of it")
     return text
@@ -125,8 +125,8 @@ def answer_of(call: ToolCall, outcome: Outcome) -> Message:
     return Message(role="tool", content=outcome.text, call_id=call.id, name=call.name, is_error=outcome.is_error)
 
 
-def identified(calls: tuple[ToolCall, ...]) -> tuple[ToolCall, ...]:
-    """Return a turn's calls with an id each of their own, whatever the model gave."""
+def with_unique_ids(calls: tuple[ToolCall, ...]) -> tuple[ToolCall, ...]:
+    """Return the calls of a turn with unique ids; ids that the model repeats or omits are replaced."""
     found: dict[str, ToolCall] = {}
     for number, call in enumerate(calls, 1):
         name = call.id or f"call_{number}"
@@ -136,8 +136,8 @@ def identified(calls: tuple[ToolCall, ...]) -> tuple[ToolCall, ...]:
     return tuple(found.values())
 
 
-def show_call(ctx: Context, call: ToolCall) -> None:
-    """Tell watchers what the model wants called; arguments that are no JSON object are shown as their text."""
+def emit_call(ctx: Context, call: ToolCall) -> None:
+    """Emit a `tool_call` event. Arguments that are not a JSON object are shown as text."""
     try:
         arguments: Any = parse_arguments(call.name, call.arguments)
     except ToolError:
@@ -145,16 +145,16 @@ def show_call(ctx: Context, call: ToolCall) -> None:
     inside(ctx).emit("tool_call", name=call.name, arguments=arguments, call_id=call.id)
 
 
-def show_result(ctx: Context, call: ToolCall, outcome: Outcome) -> None:
-    """Tell watchers how a call ended."""
+def emit_result(ctx: Context, call: ToolCall, outcome: Outcome) -> None:
+    """Emit a `tool_result` event."""
     output, error = ("", outcome.text) if outcome.is_error else (outcome.text, "")
     inside(ctx).emit("tool_result", name=call.name, call_id=call.id, output=output, error=error)
 
 
-async def called(function: Callable[..., Any], ctx: Context) -> Any:
+async def call_back(function: Callable[..., Any], ctx: Context) -> Any:
     """Call a user's callback, `f()` or `f(ctx)`, and await it if it is async.
 
-    A first parameter with a default is the function's own, unless it asks for the context.
+    A first parameter with a default belongs to the function, unless it is annotated as the context.
     """
     parameters = positional(function)
     first = parameters[0] if parameters else None

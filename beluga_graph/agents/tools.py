@@ -1,4 +1,4 @@
-"""Tools: functions that a model may call. Their schema comes from signature and docstring."""
+"""Tools: functions that a model may call. The schema comes from the signature and the docstring."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_type_hints, overload
 from pydantic import ValidationError
 
 from beluga_graph.agents.docstring_params import parameter_texts
-from beluga_graph.agents.output_type import problems
+from beluga_graph.agents.output_type import describe_problems
 from beluga_graph.errors import ToolError
 from beluga_graph.flows.checks import check_approval
 from beluga_graph.models.messages import ToolSpec
@@ -28,7 +28,16 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Tool:
-    """A function with the name, description and schema under which a model may call it."""
+    """A function with the name, description and schema that a model uses to call it. `@tool` makes one.
+
+    Attributes:
+        function: The function itself; calling the tool calls it.
+        name: The name for the model; by default that of the function.
+        description: The description for the model; by default the docstring.
+        retry: The policy for attempts that fail.
+        timeout: The limit of one attempt, in seconds.
+        requires_approval: Whether a person must approve a call, or a function that decides it.
+    """
 
     def __init__(
         self,
@@ -50,7 +59,7 @@ class Tool:
         self.__wrapped__ = function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function itself, outside of any agent."""
+        """Call the function, outside of any agent."""
         return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -58,7 +67,7 @@ class Tool:
 
     @cached_property
     def body(self) -> Body:
-        """How the function is called."""
+        """The way the function is called: sync or async, with or without the context."""
         return Body.of(self.function)
 
     @cached_property
@@ -73,13 +82,13 @@ class Tool:
         for index, parameter in enumerate(parameters):
             if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY):
                 raise ToolError(
-                    f"tool {self.name!r}: parameter {parameter} cannot be given by name: make it a plain one"
+                    f"tool {self.name!r}: parameter {parameter} cannot be passed by name: use a plain parameter"
                 )
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 raise ToolError(f"tool {self.name!r}: {parameter} has no schema: name its parameters")
             name, default = parameter.name, parameter.default
             hint = hints.get(name, Any)
-            # A model's own field names are taken or forbidden where a parameter's are not: `schema`, `_x`.
+            # Pydantic forbids some names that parameters can have, such as `schema` and `_x`.
             hint = Annotated[hints.get(name, Any), Field(alias=name)]
             fields[f"argument_{index}"] = (hint, ... if default is inspect.Parameter.empty else default)
         config = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
@@ -90,14 +99,14 @@ class Tool:
 
     @cached_property
     def spec(self) -> ToolSpec:
-        """What the model is told."""
+        """The tool as it is offered to the model."""
         schema = self.arguments.model_json_schema(schema_generator=_quiet_schema())
         schema.pop("title", None)
-        told = parameter_texts(inspect.getdoc(self.function) or "")
+        described = parameter_texts(inspect.getdoc(self.function) or "")
         for name, part in schema.setdefault("properties", {}).items():
             part.pop("title", None)
-            if name in told:
-                part.setdefault("description", told[name])
+            if name in described:
+                part.setdefault("description", described[name])
         return ToolSpec(name=self.name, description=self.description, parameters=schema)
 
     def parse(self, arguments: str) -> dict[str, Any]:
@@ -106,7 +115,7 @@ class Tool:
         try:
             checked = self.arguments.model_validate(parsed)
         except ValidationError as error:
-            raise ToolError(f"bad arguments for {self.name}: {problems(error)}") from error
+            raise ToolError(f"bad arguments for {self.name}: {describe_problems(error)}") from error
         return {field.alias: getattr(checked, name) for name, field in type(checked).model_fields.items()}
 
     def _parameters(self) -> list[inspect.Parameter]:
@@ -115,7 +124,7 @@ class Tool:
 
 
 def parse_arguments(name: str, arguments: str) -> dict[str, Any]:
-    """Return the JSON object that a model sent. Raises `ToolError`: what is broken is never taken for `{}`."""
+    """Return the JSON object that a model sent. Raises `ToolError`; broken JSON never counts as `{}`."""
     try:
         parsed = json.loads(arguments if arguments.strip() else "{}")
     except (ValueError, RecursionError) as error:
@@ -126,18 +135,18 @@ def parse_arguments(name: str, arguments: str) -> dict[str, Any]:
 
 
 def check_tool_name(name: str) -> str:
-    """Return a name that every provider can carry. Raises `ToolError`."""
+    """Return a name that every provider accepts. Raises `ToolError` for any other."""
     if not _NAME.fullmatch(name):
-        raise ToolError(f"{name!r:.100} is no tool name: 1 to 64 letters, digits, _ or -")
+        raise ToolError(f"{name!r:.100} is not a tool name: use 1 to 64 letters, digits, _ or -")
     return name
 
 
 def _hints(name: str, function: Callable[..., Any], parameters: list[str]) -> dict[str, Any]:
-    """Return the annotations of these parameters alone: the context's may be known to a type checker only."""
+    """Return the annotations of these parameters only: that of the context may be imported for type checkers only."""
     target = inspect.unwrap(function)
     if isinstance(target, functools.partial):
         target = target.func
-    if not inspect.isroutine(target):  # an object that can be called
+    if not inspect.isroutine(target):  # a callable object
         target = type(target).__call__
     target = getattr(target, "__func__", target)
     stated = {key: hint for key, hint in getattr(target, "__annotations__", {}).items() if key in parameters}
@@ -153,7 +162,7 @@ def _quiet_schema() -> Any:
     from pydantic.json_schema import GenerateJsonSchema  # noqa: PLC0415 - loaded when an agent is compiled
 
     class Quiet(GenerateJsonSchema):
-        ignored_warning_kinds = {"non-serializable-default", "skipped-choice"}  # noqa: RUF012 - as pydantic has it
+        ignored_warning_kinds = {"non-serializable-default", "skipped-choice"}  # noqa: RUF012 - as in pydantic
 
     return Quiet
 
@@ -180,14 +189,26 @@ def tool(
     timeout: float | None = None,
     requires_approval: Approval = False,
 ) -> Any:
-    """Make a function a tool. Parameters become the schema, the docstring the description.
+    """Make a function a tool. The parameters become the schema, the docstring becomes the description.
 
-    A first parameter annotated `Context` or named `ctx` gets the context. Sync functions run in a thread. What
-    the tool raises, after `retry`, becomes an error result that the model sees; `timeout` bounds one attempt.
+    A first parameter annotated `Context` or named `ctx` receives the context. Sync functions run in a thread. An
+    exception, after `retry`, becomes an error result that the model sees; `timeout` limits one attempt, in seconds.
 
-    With `requires_approval` a call waits until a person answers `Engine.answer`; a function `(arguments)` or `(ctx,
-    arguments)` that returns a bool decides whether to ask. Of a call that is rejected the model is told; one whose
-    arguments are bad is never asked about.
+    With `requires_approval` a call waits until a person decides with `Engine.answer`. A function `(arguments)` or
+    `(ctx, arguments)` that returns a bool decides whether approval is needed. The model sees a rejection as the
+    result of the call. A call with bad arguments is refused without asking.
+
+    ```python
+    @tool(retry=Retry(attempts=3), requires_approval=lambda arguments: arguments["amount"] > 100)
+    def refund(order: int, amount: float) -> str:
+        '''Pay money back.
+
+        Args:
+            order: The number of the order.
+            amount: Euros.
+        '''
+        return bank.pay(order, amount)
+    ```
     """
 
     def make(function: Callable[..., Any]) -> Tool:
@@ -204,5 +225,5 @@ def tool(
 
 
 def as_tool(given: Tool | Callable[..., Any]) -> Tool:
-    """Return a tool, made from a plain function if need be."""
+    """Return the tool itself, or a tool made from a function."""
     return given if isinstance(given, Tool) else Tool(given)

@@ -190,7 +190,7 @@ async def test_a_message_that_is_no_text_is_refused() -> None:
     front, model = agent("front", calls, "stayed", handoffs=[other])
     assert await front.invoke("hi") == "stayed"
     assert [text for _, text, _ in results(model.requests[1])] == [
-        "the message is no text",
+        "the message is not text",
         (
             "the arguments of transfer_to_other are not JSON: Expecting property name enclosed in double quotes: "
             "line 1 column 2 (char 1)"
@@ -316,7 +316,7 @@ async def test_a_filtered_history_that_no_model_takes_is_refused_where_it_was_ma
 ) -> None:
     other, model = agent("other")
     front, _ = agent("front", ToolCall("transfer_to_other"), handoffs=[handoff_to(other, input_filter=cut)])
-    message = f"the input_filter of transfer_to_other returned a history that no model can be sent: .*{wrong}"
+    message = f"the input_filter of transfer_to_other returned a history that cannot be sent to a model: .*{wrong}"
     with pytest.raises(RunFailed, match=message):
         await front.invoke("hi")
     assert model.requests == []
@@ -459,11 +459,11 @@ def test_bad_names_and_collisions_are_refused_when_the_agent_is_compiled() -> No
 
     spaced = Agent("front", model=model, handoffs=[Agent("tech support", model=model)])
     assert refusal(BadName, spaced) == (
-        "graph 'front', agent 'front': 'transfer_to_tech support' is no tool name: 1 to 64 letters, digits, _ or -; "
-        "rename 'tech support'"
+        "graph 'front', agent 'front': 'transfer_to_tech support' is not a tool name: "
+        "use 1 to 64 letters, digits, _ or -; rename 'tech support'"
     )
     long = Agent("front", model=model, handoffs=[Agent("x" * 53, model=model)])
-    assert "is no tool name" in refusal(BadName, long)
+    assert "is not a tool name" in refusal(BadName, long)
     clash = Agent("front", model=model, tools=[tool(name="transfer_to_other")(fail)], handoffs=[other])
     assert refusal(DuplicateNode, clash) == (
         "graph 'front', agent 'front': two of its tools and transfers are called 'transfer_to_other'; rename one"
@@ -479,8 +479,8 @@ def test_bad_names_and_collisions_are_refused_when_the_agent_is_compiled() -> No
     )
     graph = Graph("steps")
     assert refusal(BadName, Agent("front", model=model, handoffs=[handoff_to(graph)])) == (
-        "graph 'front', agent 'front': it hands over to 'steps', which is no agent and so has no turn to take; "
-        "put it among the children, to delegate to"
+        "graph 'front', agent 'front': it hands over to 'steps', which is not an agent, so it cannot take a turn; "
+        "put it in children=, to delegate to it"
     )
     dotted = Agent("a:calls", model=model, handoffs=[Agent("a", model=model, tools=[fail])])
     assert "two agents have one of this name" in refusal(DuplicateNode, dotted)

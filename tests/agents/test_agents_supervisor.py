@@ -233,7 +233,7 @@ async def test_a_result_that_cannot_be_told_is_an_error_result() -> None:
     assert await Agent("s", model=model, children=[graph]).invoke("go") == "done"
     ((_, text, is_error),) = results(model.requests[1])
     assert is_error
-    assert text.startswith("the result of transfer_to_odd cannot be told: keys must be str")
+    assert text.startswith("the result of transfer_to_odd cannot be shown as text: keys must be str")
 
 
 # Cycles.

@@ -156,7 +156,7 @@ def test_methods_partials_and_callable_objects_are_tools_too() -> None:
 
 @pytest.mark.parametrize("name", ["", "with space", "ümlaut", "x" * 65, "a.b", "<lambda>"])
 def test_a_tool_name_that_no_provider_carries_is_refused_at_construction(name: str) -> None:
-    with pytest.raises(ToolError, match="is no tool name: 1 to 64 letters, digits, _ or -"):
+    with pytest.raises(ToolError, match="is not a tool name: use 1 to 64 letters, digits, _ or -"):
         tool(name=name)(lambda x: x)
 
 
