@@ -1,175 +1,186 @@
-"""What waits at a bus: publishers for room in the queues of those who listen, and drains for everything to be handled.
+"""Backpressure: publishers wait for room in the queues of subscriptions, and drains for all events to be handled.
 
-Every event comes through the door, and is appended to the log right there. Those of one topic, of one publisher
-with a name, and of one call of a handler go through in the order in which they came. Whoever is in front waits for
-the full queues one after the other, without holding a place in any: what is slow keeps nobody from what is not.
+Every event passes through one `PublishQueue`, which appends it to the log. Events of one topic, of one named publisher
+and of one call of a handler keep the order in which they were published. The first of them waits for the full queues
+one after the other and reserves no place in any. So a slow subscription holds up only publishers to its topics.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
+from beluga_graph.bus.delivery import Delivery, HandlerQueue
 from beluga_graph.bus.log import Appended
 from beluga_graph.bus.record import Record
-from beluga_graph.bus.subscription import Delivery, Subscription
 from beluga_graph.errors import BusClosed
 
-__all__ = ["Door", "Drain", "Turn"]
+__all__ = ["Drain", "PendingPublish", "PublishQueue"]
 
 
-class Turn:
+class PendingPublish:
     """An event on its way into the log."""
 
-    __slots__ = ("admitted", "appended", "concerned", "full", "here", "lanes", "record", "waits_at")
+    __slots__ = ("admitted", "appended", "delivery", "ordering_keys", "record", "targets", "unchecked", "waits_at")
 
-    def __init__(self, record: Record, concerned: Sequence[Subscription], here: Delivery | None) -> None:
-        self.record, self.here = record, here
-        self.concerned = tuple(concerned)
-        """Those whose queues it is for."""
-        self.full = deque(concerned)  # those of them of which it does not know that there was room, since it came
-        self.admitted: asyncio.Future[None] | None = None  # what its publisher waits for, if it does
-        self.appended: asyncio.Future[Appended] | None = None
-        """Once it is through the door."""
-        self.waits_at: tuple[Subscription, Subscription | None] | None = None  # whose queue is full, for whose handler
-        # What a handler publishes is behind nothing but that: else it could wait for somebody who waits for it.
-        self.lanes: tuple[Hashable, ...] = (("topic", record.topic), *([record.agent_id] if record.agent_id else ()))
-        if self.publisher is not None:
-            self.lanes = (here,)
+    def __init__(self, record: Record, targets: Sequence[HandlerQueue], delivery: Delivery | None) -> None:
+        self.record, self.delivery = record, delivery
+        self.targets = tuple(targets)  # queues of the subscriptions that have to handle it
+        self.unchecked = deque(targets)  # those whose queue has not yet been seen with room
+        self.admitted: asyncio.Future[None] | None = None  # set while its publisher waits for room
+        self.appended: asyncio.Future[Appended] | None = None  # set once it is given to the log
+        self.waits_at: tuple[HandlerQueue, HandlerQueue | None] | None = None  # the full queue, and the publisher's own
+        # Events published by a handler queue only behind each other. Otherwise two handlers could deadlock.
+        self.ordering_keys: tuple[Hashable, ...] = (delivery,)
+        if self.own_queue is None:
+            self.ordering_keys = (("topic", record.topic), *([record.agent_id] if record.agent_id else ()))
 
     @property
-    def publisher(self) -> Subscription | None:
-        """The subscription whose handler publishes it, and so must not wait for itself."""
-        return self.here.subscription if self.here is not None and self.here.active else None
+    def own_queue(self) -> HandlerQueue | None:
+        """The queue of the handler that publishes this event, and that must not wait for itself."""
+        delivery = self.delivery
+        return delivery.subscriber.queue if delivery is not None and delivery.is_active else None
 
 
-class Door:
-    """Lets events into the log by `append`, when there is room for them."""
+class PublishQueue:
+    """Gives events to the log by `append`, as soon as all queues that they go to have room."""
 
-    def __init__(self, append: Callable[[Turn], asyncio.Future[Appended]]) -> None:
+    def __init__(self, append: Callable[[PendingPublish], asyncio.Future[Appended]]) -> None:
         self._append = append
-        self._lanes: dict[Hashable, deque[Turn]] = {}
-        self._ready: deque[Turn] = deque()  # in front in all of their lanes, and not looked at yet
-        self._is_looking = False
+        self._lanes: dict[Hashable, deque[PendingPublish]] = {}  # by ordering key
+        self._waiting: dict[HandlerQueue, deque[PendingPublish]] = {}  # by the full queue that they wait for
+        self._ready: deque[PendingPublish] = deque()  # heads of their lanes that are still to be looked at
+        self._is_admitting = False
 
-    async def passed(self, turn: Turn) -> Appended:
-        """Append an event when it is its turn; if this is cancelled before, never.
+    async def publish(self, pending: PendingPublish) -> Appended:
+        """Append an event when it is its turn. If this is cancelled before that, the event is never appended.
 
-        Raises `BusClosed`, and what the log raises.
+        Raises `BusClosed`, and errors of the log.
         """
-        for lane in turn.lanes:
-            self._lanes.setdefault(lane, deque()).append(turn)
-        self._look([turn])
-        if turn.appended is None:
-            turn.admitted = asyncio.get_running_loop().create_future()
+        for key in pending.ordering_keys:
+            self._lanes.setdefault(key, deque()).append(pending)
+        self._admit_heads([pending])
+        if pending.appended is None:
+            pending.admitted = asyncio.get_running_loop().create_future()
             try:
-                await turn.admitted
+                await pending.admitted
             finally:
-                if turn.appended is None:
-                    self._call_away(turn)
-                    self._leave(turn)
-        assert turn.appended is not None
-        return await asyncio.shield(turn.appended)  # it will be in the log, whether its publisher waits or not
+                if pending.appended is None:
+                    self._stop_waiting(pending)
+                    self._leave_lanes(pending)
+        assert pending.appended is not None
+        return await asyncio.shield(pending.appended)  # it reaches the log even if its publisher is cancelled
 
-    def moved(self, target: Subscription) -> None:
-        """There may be room in a queue."""
-        while target.waiting and target.has_room:
-            turn = target.waiting[0]
-            self._call_away(turn)
-            self._look([turn])
+    def on_room(self, target: HandlerQueue) -> None:
+        """Admit publishers that wait for a queue which may have room now."""
+        while target.has_room and (waiting := self._waiting.get(target)):
+            pending = waiting[0]
+            self._stop_waiting(pending)
+            self._admit_heads([pending])
+
+    def count_waiting(self, target: HandlerQueue) -> int:
+        """Return how many events wait for room in a queue."""
+        return len(self._waiting.get(target, ()))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no event is on its way into the log."""
+        return not self._lanes and not self._waiting
 
     def close(self) -> None:
-        """Turn away all who wait."""
-        turns = {id(turn): turn for lane in self._lanes.values() for turn in lane}
+        """Raise `BusClosed` in all publishers that wait."""
+        waiting = {id(pending): pending for lane in self._lanes.values() for pending in lane}
         self._lanes.clear()
-        for turn in turns.values():
-            self._call_away(turn)
-            if turn.admitted is not None and not turn.admitted.done():
-                turn.admitted.set_exception(
+        for pending in waiting.values():
+            self._stop_waiting(pending)
+            if pending.admitted is not None and not pending.admitted.done():
+                pending.admitted.set_exception(
                     BusClosed("the bus was closed before there was room: the event is not published")
                 )
 
-    def _look(self, turns: Sequence[Turn]) -> None:
-        """Let in those who are in front, and who come to be so by that, as far as there is room."""
-        self._ready.extend(turns)
-        if self._is_looking:
+    def _admit_heads(self, heads: Sequence[PendingPublish]) -> None:
+        """Admit the heads of all lanes that have room, including those that become heads as others are admitted."""
+        self._ready.extend(heads)
+        if self._is_admitting:
             return
-        self._is_looking = True
+        self._is_admitting = True
         try:
             while self._ready:
-                turn = self._ready.popleft()
-                if self._is_in_front(turn) and turn.waits_at is None and self._has_room(turn):
-                    self._admit(turn)
+                pending = self._ready.popleft()
+                if self._is_head(pending) and pending.waits_at is None and self._has_room(pending):
+                    self._admit(pending)
         finally:
-            self._is_looking = False
+            self._is_admitting = False
 
-    def _is_in_front(self, turn: Turn) -> bool:
-        return turn.appended is None and all(self._lanes[lane][0] is turn for lane in turn.lanes)
+    def _is_head(self, pending: PendingPublish) -> bool:
+        return pending.appended is None and all(self._lanes[key][0] is pending for key in pending.ordering_keys)
 
-    def _has_room(self, turn: Turn) -> bool:
-        """Tell whether each queue has had room for it; else wait at the next one that has not."""
-        while turn.full:
-            target, publisher = turn.full[0], turn.publisher
-            if not target.has_room and not (publisher is not None and target.depends_on(publisher)):
-                target.waiting.append(turn)
-                turn.waits_at = target, publisher
-                if publisher is not None:
-                    publisher.waits_for.append(target)
+    def _has_room(self, pending: PendingPublish) -> bool:
+        """Return whether each target has had room for an event; if not, let it wait for the next one that is full."""
+        while pending.unchecked:
+            target, own = pending.unchecked[0], pending.own_queue
+            if not target.has_room and not (own is not None and target.depends_on(own)):
+                self._waiting.setdefault(target, deque()).append(pending)
+                pending.waits_at = target, own
+                if own is not None:
+                    own.waits_for.append(target)
                 return False
-            turn.full.popleft()
+            pending.unchecked.popleft()
         return True
 
-    def _admit(self, turn: Turn) -> None:
-        for target in turn.concerned:
+    def _admit(self, pending: PendingPublish) -> None:
+        for target in pending.targets:
             target.expected += 1
-        turn.appended = self._append(turn)
-        turn.appended.add_done_callback(lambda _: self._arrived(turn))
-        if turn.admitted is not None and not turn.admitted.done():
-            turn.admitted.set_result(None)
-        self._leave(turn)
+        pending.appended = self._append(pending)
+        pending.appended.add_done_callback(lambda _: self._on_appended(pending))
+        if pending.admitted is not None and not pending.admitted.done():
+            pending.admitted.set_result(None)
+        self._leave_lanes(pending)
 
-    def _arrived(self, turn: Turn) -> None:
-        for target in turn.concerned:
+    def _on_appended(self, pending: PendingPublish) -> None:
+        for target in pending.targets:
             target.expected -= 1
-            self.moved(target)
+            self.on_room(target)
 
-    def _call_away(self, turn: Turn) -> None:
-        """Let it wait at no queue."""
-        if turn.waits_at is None:
+    def _stop_waiting(self, pending: PendingPublish) -> None:
+        if pending.waits_at is None:
             return
-        target, publisher = turn.waits_at
-        turn.waits_at = None
-        target.waiting.remove(turn)
-        if publisher is not None:
-            publisher.waits_for.remove(target)
+        target, own = pending.waits_at
+        pending.waits_at = None
+        waiting = self._waiting[target]
+        waiting.remove(pending)
+        if not waiting:
+            del self._waiting[target]
+        if own is not None:
+            own.waits_for.remove(target)
 
-    def _leave(self, turn: Turn) -> None:
-        """Give up its place in its lanes, and look at those behind it."""
-        for lane in turn.lanes:
-            behind = self._lanes.get(lane)
-            if behind is None:  # closed
+    def _leave_lanes(self, pending: PendingPublish) -> None:
+        """Remove an event from its lanes, and look at the new heads."""
+        for key in pending.ordering_keys:
+            lane = self._lanes.get(key)
+            if lane is None:  # closed
                 continue
-            behind.remove(turn)
-            if behind:
-                self._look([behind[0]])
+            lane.remove(pending)
+            if lane:
+                self._admit_heads([lane[0]])
             else:
-                del self._lanes[lane]
+                del self._lanes[key]
 
 
 class Drain:
-    """Somebody who waits until everything up to a position is handled."""
+    """A call of `EventBus.drain`, which waits until all events up to a position are handled."""
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def look(self, subscriptions: Sequence[Subscription]) -> None:
-        """See whether everything is."""
-        if not self.over.done() and all(found.position >= self.target for found in subscriptions):
+    def check(self, positions: Iterable[int]) -> None:
+        """End the wait if every subscription has reached the target; `positions` are where they are."""
+        if not self.over.done() and all(position >= self.target for position in positions):
             self.over.set_result(None)
 
     def fail(self, error: Exception) -> None:
-        """It never will be."""
+        """End the wait with an error."""
         if not self.over.done():
             self.over.set_exception(error)

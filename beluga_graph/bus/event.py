@@ -1,4 +1,4 @@
-"""What goes over a bus, and what a bus tells of it."""
+"""Events of a bus: what is published, and the records that a bus keeps about events."""
 
 from __future__ import annotations
 
@@ -10,41 +10,59 @@ __all__ = ["BusEvent", "DeadLetter", "ObservedEdge"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BusEvent:
-    """One event. To publish it, its topic is enough: the bus fills in what is empty."""
+    """One event. To publish one, a topic is enough: the bus fills in the fields that are empty.
+
+    Attributes:
+        topic: the topic that it is published to.
+        data: its value, decoded separately for each handler. An instance of a class that the bus does not know is
+            `Unregistered`, and the log reports it once for each topic: make the class known by `EventBus.register`.
+        agent_id: the name of its publisher.
+        id: its id. A bus takes each id once; to publish it again returns the first event.
+        correlation_id: the id of the run, or of the first event, that this event belongs to.
+        causation_id: the id of the event, or the idempotency key of the node, that caused it; empty for a first event.
+        at_ms: when it was published, in milliseconds since the epoch.
+        position: its place in the order of the bus, from 1; `None` before it is published.
+    """
 
     topic: str
     data: Any = None
-    """Decoded afresh for each handler; an instance of a class that the bus does not know is `Unregistered`, which the
-    log says once for each topic: make the class known by `EventBus.register`."""
     agent_id: str = ""
-    """Who published it."""
     id: str = ""
-    """A bus takes an id once: what is published again under it is already there."""
     correlation_id: str = ""
-    """What it belongs to: the id of the run, or of the event that began it all."""
     causation_id: str = ""
-    """What led to it: the id of an event, or the idempotency key of a node; empty for a beginning."""
     at_ms: int = 0
     position: int | None = None
-    """Its place in the bus's order, from 1; none until it is published."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """An event that a named subscription's handler refused each time, and that was passed by."""
+    """An event that the handler of a named subscription failed to handle at every try, and that was then skipped.
+
+    Attributes:
+        subscription: the name of the subscription.
+        position: the position of the event.
+        event: the event; `None` if it cannot be read, or an in-memory bus has forgotten it.
+        error: the type and message of the last error.
+        tries: how often the handler was called with it.
+        at_ms: when it was skipped, in milliseconds since the epoch.
+    """
 
     subscription: str
     position: int
     event: BusEvent | None
-    """None if it cannot be read, or an in-memory bus has forgotten it."""
     error: str
-    """Type and message of the last error."""
     tries: int
     at_ms: int
 
 
 class ObservedEdge(NamedTuple):
-    """That somebody was seen to publish to a topic, and to be heard; nobody yet if `subscriber` is empty."""
+    """A publisher, a topic that it was seen to publish to, and a subscription that was seen to hear it.
+
+    Attributes:
+        publisher: the `agent_id` of the events; empty for events without one.
+        topic: the topic.
+        subscriber: the label of the subscription; empty if no subscription has heard the topic yet.
+    """
 
     publisher: str
     topic: str

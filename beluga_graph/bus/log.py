@@ -1,7 +1,7 @@
-"""The log: every event of a bus in one order, with cursors and dead letters beside it.
+"""The log of a bus: all its events in one order, and the cursors and dead letters of named subscriptions.
 
-It lies in a store, which other processes may have open. A bus in memory has one of its own, which forgets the
-oldest events, but for those that a subscription has still to handle.
+It is kept in a store that other processes may have open, too. The log of a bus in memory forgets the oldest events,
+except those that a subscription still has to handle.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from beluga_graph.bus.event import BusEvent, DeadLetter
 from beluga_graph.bus.record import Record
-from beluga_graph.bus.unregistered import Strangers
+from beluga_graph.bus.unregistered import UnknownClasses
 from beluga_graph.codec import Codec, DamagedRecord, SnapshotError
 from beluga_graph.storage.committer import BATCH_BYTES, Committer
 from beluga_graph.storage.keys import (
@@ -38,14 +38,14 @@ _SLACK = 1_000  # events that a bus in memory forgets at a time
 
 
 class Cursor(NamedTuple):
-    """How far a named subscription has come, and the bytes that say so."""
+    """The position of a named subscription, and the record that holds it."""
 
     position: int
     record: bytes
 
 
 class Appended(NamedTuple):
-    """An event where it lies in the log: what was given, or what lay there already under its id."""
+    """An event in the log: the one that was given, or an earlier one with the same id."""
 
     position: int
     record: Record
@@ -58,15 +58,15 @@ class _Waiting(NamedTuple):
 
 
 class Log:
-    """Appends events, and reads them."""
+    """Appends events to a store and reads them."""
 
     def __init__(self, store: Store, codec: Codec, *, forgets: bool) -> None:
         self.store = store
         self.codec = codec
         self.committer = Committer(store, "commit")
-        self.owed: Callable[[], set[int]] = set  # positions that must not be forgotten yet
-        self.strangers = Strangers()
-        self.grown: Callable[[], None] = lambda: None  # told of every commit, whoever still waits for it
+        self.unhandled: Callable[[], set[int]] = set  # returns the positions that must not be forgotten yet
+        self.unknown_classes = UnknownClasses()
+        self.on_grown: Callable[[], None] = lambda: None  # called after every commit
         self._forgets = forgets
         self._remembered: deque[tuple[int, Record]] = deque()
         self._waiting: deque[_Waiting] = deque()
@@ -75,9 +75,9 @@ class Log:
     # Appending.
 
     def append(self, record: Record) -> asyncio.Future[Appended]:
-        """Append an event, unless one of its id is there; what is there then, on disk, is the future's result.
+        """Append an event, unless the log has one with its id. Return a future of the event that is then on disk.
 
-        Or its exception is a `StoreError`. Events are appended in the order of the calls.
+        The future may fail with `StoreError`. Events are appended in the order of the calls.
         """
         loop = asyncio.get_running_loop()
         appended: asyncio.Future[Appended] = loop.create_future()
@@ -87,7 +87,7 @@ class Log:
         return appended
 
     async def close(self) -> None:
-        """Return once all that was given to `append` is settled, and write no more."""
+        """Wait until all events given to `append` are written or refused, and write no more."""
         if self._writer is not None:
             await asyncio.wait([self._writer])
         await self.committer.drain()
@@ -98,23 +98,23 @@ class Log:
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
                 try:
-                    found = await self._written([waiting.record for waiting in batch])
-                except Exception as error:  # noqa: BLE001 - each publisher is told, whatever it is
+                    found = await self._commit([waiting.record for waiting in batch])
+                except Exception as error:  # noqa: BLE001 - each publisher gets the error
                     for waiting in batch:
                         if not waiting.appended.done():
                             waiting.appended.set_exception(error)
                     continue
-                self.grown()
+                self.on_grown()
                 for waiting, appended in zip(batch, found, strict=True):
                     if not waiting.appended.done():
                         waiting.appended.set_result(appended)
         finally:
             self._writer = None
 
-    async def _written(self, records: Sequence[Record]) -> list[Appended]:
-        """Commit events behind the last one; again, if another process was quicker."""
+    async def _commit(self, records: Sequence[Record]) -> list[Appended]:
+        """Commit events after the last one; try again if another process was faster."""
         while True:
-            found, ops = self._placed(records)
+            found, ops = self._place(records)
             fresh = [(position, record) for position, record, is_new in found if is_new]
             if not fresh:
                 return found
@@ -127,8 +127,8 @@ class Log:
             if not isinstance(refused, Conflict):
                 raise refused
 
-    def _placed(self, records: Sequence[Record]) -> tuple[list[Appended], list[Op]]:
-        """Return where each event will lie, or that of its id lies, and the writes of those that are new."""
+    def _place(self, records: Sequence[Record]) -> tuple[list[Appended], list[Op]]:
+        """Return the place of each event, or of the earlier one with its id, and the writes of the new events."""
         last = self.tail()
         ops: list[Op] = [Check(event_key(last + 1), None)]
         found: list[Appended] = []
@@ -148,50 +148,52 @@ class Log:
         return found, ops
 
     def _known(self, key: bytes, record: Record) -> Appended | None:
-        """Return the event of an id, if there is one: as it was published, unless it cannot be read any more."""
+        """Return the event that was published under an id, if any; `record` stands in for one that is damaged."""
         blob = self.store.get(key)
         if blob is None:
             return None
         position: int = decode_record(key, blob)
         at = event_key(position)
         stored = self.store.get(at)
-        with suppress(DamagedRecord):  # whoever looks for the event is told
+        with suppress(DamagedRecord):  # reading the event reports the damage
             record = _record(at, stored) if stored is not None else record
         return Appended(position, record, is_new=False)
 
     def _forget(self) -> None:
-        """Delete the oldest events, a thousand at a time, but for those that somebody has still to handle."""
+        """Delete the oldest events, a thousand at a time, except those that a subscription still has to handle."""
         if len(self._remembered) < REMEMBERED + _SLACK:
             return
-        owed = self.owed()
+        unhandled = self.unhandled()
         kept: list[tuple[int, Record]] = []
         ops: list[Op] = []
         while len(self._remembered) + len(kept) > REMEMBERED and self._remembered:
             position, record = self._remembered.popleft()
-            if position in owed:
+            if position in unhandled:
                 kept.append((position, record))
                 continue
-            ops += _gone(position, record)
+            ops += _delete_ops(position, record)
         self._remembered.extendleft(reversed(kept))
         self.committer.give(ops)
 
     async def prune(self, latest_ms: int, handled: int) -> int:
-        """Delete the events up to a time that are handled, here up to a position and by each name on the store.
+        """Delete the events up to a time that all subscriptions have handled; return their number.
 
-        An event goes in one commit with all that belongs to it, if it is still there: else its id may by now be that
-        of a new one. The last event stays, for positions go on from it. One that is damaged stays, to be told of.
+        Those of this process have handled the events up to the position `handled`; each named one has its cursor. An
+        event is deleted in one commit with all entries that refer to it, on the condition that it is still there:
+        otherwise its id may belong to a new event by now. The last event stays, because new positions follow it.
+        Damaged events stay, so that they are reported.
         """
         places = {key[1:]: decode_record(key, blob)[1] for key, blob in self.store.scan(Prefix.CURSOR)}
         last = min(handled, self.tail() - 1, *places.values())
         count, position = 0, 0
         while position < last:
-            position, old = self._old(position, last, latest_ms)
-            count += await self._pruned(old, places)
-            await asyncio.sleep(0)  # a log is long, and others want the loop
+            position, old = self._find_old(position, last, latest_ms)
+            count += await self._delete(old, places)
+            await asyncio.sleep(0)  # a log may be long: let other tasks run
         return count
 
-    def _old(self, position: int, last: int, latest_ms: int) -> tuple[int, dict[int, list[Op]]]:
-        """Look at some events after a position; return how far it looked, and what deletes those that are old."""
+    def _find_old(self, position: int, last: int, latest_ms: int) -> tuple[int, dict[int, list[Op]]]:
+        """Read some events after a position; return the last position read, and the deletions of old events."""
         old: dict[int, list[Op]] = {}
         size = 0
         for key, blob in self.store.scan(Prefix.EVENT, start=event_key(position + 1), limit=_BATCH):
@@ -201,14 +203,14 @@ class Log:
             with suppress(DamagedRecord):
                 record = _record(key, blob)
                 if record.at_ms <= latest_ms:
-                    old[position] = [Check(key, blob), *_gone(position, record)]
+                    old[position] = [Check(key, blob), *_delete_ops(position, record)]
                     size += len(blob)
             if size > BATCH_BYTES:
                 break
         return position, old
 
-    async def _pruned(self, old: dict[int, list[Op]], names: Iterable[bytes]) -> int:
-        """Delete events with their dead letters; return how many were still there."""
+    async def _delete(self, old: dict[int, list[Op]], names: Iterable[bytes]) -> int:
+        """Delete events with their dead letters; return how many of them were still there."""
         if not old:
             return 0
         first, last = min(old), max(old)
@@ -237,19 +239,22 @@ class Log:
         return 0 if last is None else number_of(last[0])
 
     def after(self, position: int, most: int) -> Iterator[tuple[int, Record | DamagedRecord]]:
-        """Yield the events after a position, in order; of one that cannot be read, why."""
+        """Yield the events after a position, in order; for a damaged event, the error."""
         for key, blob in self.store.scan(Prefix.EVENT, start=event_key(position + 1), limit=most):
             try:
                 yield number_of(key), _record(key, blob)
             except DamagedRecord as error:
                 yield number_of(key), error
 
-    def event(self, position: int, record: Record, strangers: dict[str, str] | None = None) -> BusEvent:
-        """Return an event with its value decoded afresh; `strangers` as in `Codec.decode`. Raises `SnapshotError`."""
+    def event(self, position: int, record: Record, unknown: dict[str, str] | None = None) -> BusEvent:
+        """Return an event with its own copy of the value. Raises `SnapshotError`.
+
+        The names of unknown classes are added to `unknown`, as `Codec.decode` does.
+        """
         topic, name, agent_id, correlation_id, causation_id, at_ms, value = record
         return BusEvent(
             topic=topic,
-            data=self.codec.decode(value, lenient=True, unregistered=strangers),
+            data=self.codec.decode(value, lenient=True, unregistered=unknown),
             agent_id=agent_id,
             id=name,
             correlation_id=correlation_id,
@@ -272,7 +277,7 @@ class Log:
     # Cursors and dead letters.
 
     def cursor(self, name: str) -> Cursor | None:
-        """Return how far a named subscription has come. Raises `DamagedRecord`."""
+        """Return the cursor of a named subscription. Raises `DamagedRecord`."""
         key = cursor_key(name)
         blob = self.store.get(key)
         if blob is None:
@@ -280,17 +285,17 @@ class Log:
         _, position = decode_record(key, blob)
         return Cursor(position, blob)
 
-    def placed(self, name: str, position: int) -> Cursor:
-        """Give a new named subscription its place, on disk when this returns; keep one that it has."""
-        cursor, ops = self.moved(name, None, position)
+    def create_cursor(self, name: str, position: int) -> Cursor:
+        """Store the cursor of a new named subscription before this returns; return an existing one as it is."""
+        cursor, ops = self.cursor_ops(name, None, position)
         try:
             self.store.commit(*ops)
         except Conflict:
             return self.cursor(name) or cursor
         return cursor
 
-    def moved(self, name: str, before: Cursor | None, position: int) -> tuple[Cursor, list[Op]]:
-        """Return a cursor at another position, and its write if it is still as it was `before`."""
+    def cursor_ops(self, name: str, before: Cursor | None, position: int) -> tuple[Cursor, list[Op]]:
+        """Return a cursor at another position, and its write, on the condition that it is still as `before`."""
         key = cursor_key(name)
         record = encode_record(key, (name, position))
         return Cursor(position, record), [Check(key, before.record if before else None), Put(key, record)]
@@ -312,13 +317,13 @@ class Log:
             )
             try:
                 found.append(replace(letter, event=self._at(position)))
-            except SnapshotError:  # that it cannot be read may be why it is here
+            except SnapshotError:  # perhaps it became a dead letter because it cannot be read
                 found.append(letter)
         return found
 
 
-def _gone(position: int, record: Record) -> list[Op]:
-    """Return what deletes an event and all that points to it."""
+def _delete_ops(position: int, record: Record) -> list[Op]:
+    """Return the deletions of an event and of all entries that refer to it."""
     at = event_key(position)
     return [Delete(at), Delete(event_id_key(record.id)), Delete(correlation_prefix(record.correlation_id) + at[1:])]
 

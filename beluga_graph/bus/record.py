@@ -1,4 +1,4 @@
-"""Records: an event as it lies in the log, and how it comes to be one."""
+"""Records: the form in which the log stores events."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from beluga_graph.codec import Codec, NotData
 from beluga_graph.storage.outbox_records import Message
 from beluga_graph.topics import check_topic
 
-__all__ = ["Record", "recorded", "relayed"]
+__all__ = ["Record", "record_of_event", "record_of_message"]
 
 
 class Record(NamedTuple):
-    """An event as it lies in the log: its value is decoded for those who want it."""
+    """An event as the log stores it. Its value is encoded, and decoded separately for each handler."""
 
     topic: str
     id: str
@@ -25,8 +25,12 @@ class Record(NamedTuple):
     value: bytes
 
 
-def recorded(event: BusEvent, codec: Codec, cause: BusEvent | None, now_ms: int) -> Record:
-    """Return what somebody publishes, complete. Raises `BadTopic`, `NotData`, `TypeError` for a wrong field."""
+def record_of_event(event: BusEvent, codec: Codec, cause: BusEvent | None, now_ms: int) -> Record:
+    """Return the record of an event that is published, with all its fields filled in.
+
+    `cause` is the event whose handler publishes it, if any. Raises `BadTopic`, `NotData`, `TypeError` for a field of
+    the wrong type.
+    """
     check_topic(event.topic)
     for what in ("agent_id", "id", "correlation_id", "causation_id"):
         if not isinstance(getattr(event, what), str):
@@ -46,8 +50,8 @@ def recorded(event: BusEvent, codec: Codec, cause: BusEvent | None, now_ms: int)
     return Record(event.topic, name, event.agent_id, correlation_id, causation_id, event.at_ms or now_ms, value)
 
 
-def relayed(message: Message) -> Record:
-    """Return what an engine's outbox holds, under the id that it has there. Raises `BadTopic`."""
+def record_of_message(message: Message) -> Record:
+    """Return the record of a message of an engine's outbox, under the id that it has there. Raises `BadTopic`."""
     return Record(
         check_topic(message.topic),
         message.event_id,

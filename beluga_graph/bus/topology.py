@@ -1,4 +1,4 @@
-"""The observed graph: no orchestrator knows who speaks to whom, so the bus takes note of it."""
+"""The observed topology: no orchestrator knows which publishers reach which subscriptions, so the bus records it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from beluga_graph.storage.keys import Prefix, hash16
 from beluga_graph.storage.records import decode_record, encode_record
 from stores.base import Op, Put, Store, StoreError
 
-__all__ = ["Topology", "drawn"]
+__all__ = ["Topology", "draw_topology"]
 
 EDGES_MAX = 10_000  # a topic per run must not make the graph, and this memory, grow without end
 
 
 class Topology:
-    """The edges seen, by this process and others on the same store."""
+    """The edges that this process and others with the same store have seen."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -29,9 +29,11 @@ class Topology:
         """Return the write of an edge that was not seen before; none beyond a limit."""
         if edge in self._seen:
             return []
-        if not self._knows_store:  # or the store would take as many again from each process
+        if not self._knows_store:  # otherwise each process could write as many edges again
             self._knows_store = True
-            with suppress(DamagedRecord, StoreError):  # `edges` tells; to publish, this does not matter
+            with suppress(
+                DamagedRecord, StoreError
+            ):  # `edges()` reports the damage; publishing must not fail because of it
                 self._seen |= self._stored()
         if edge in self._seen or len(self._seen) >= EDGES_MAX:
             return []
@@ -41,7 +43,10 @@ class Topology:
         return [Put(key, encode_record(key, tuple(edge)))]
 
     def edges(self) -> list[ObservedEdge]:
-        """Return all edges, sorted; that somebody publishes to nobody only if so. Raises `DamagedRecord`."""
+        """Return all edges, sorted. One without a subscriber is left out if another has its publisher and topic.
+
+        Raises `DamagedRecord`.
+        """
         found = self._seen | self._stored()
         heard = {edge[:2] for edge in found if edge.subscriber}
         return sorted(edge for edge in found if edge.subscriber or edge[:2] not in heard)
@@ -53,8 +58,8 @@ class Topology:
         return found
 
 
-def drawn(edges: Iterable[ObservedEdge]) -> str:
-    """Return edges as a Mermaid flowchart, the same for the same edges. Every label is untrusted, and escaped."""
+def draw_topology(edges: Iterable[ObservedEdge]) -> str:
+    """Return edges as a Mermaid flowchart; equal edges give equal text. Labels are untrusted, so all are escaped."""
     publishers: dict[str, str] = {}
     topics: dict[str, str] = {}
     subscribers: dict[str, str] = {}

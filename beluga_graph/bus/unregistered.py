@@ -1,24 +1,24 @@
-"""Strangers: classes that a bus cannot build instances of, so that its handlers are handed `Unregistered` instead."""
+"""Unknown classes: a bus cannot build instances of them, so handlers get `Unregistered` instead."""
 
 from __future__ import annotations
 
 import logging
 
-__all__ = ["Strangers"]
+__all__ = ["UnknownClasses"]
 
 _LOGGED_MAX = 1_000  # a topic for each run must not make the log, and this memory, grow without end
 
 _log = logging.getLogger("beluga_graph.bus")
 
 
-class Strangers:
-    """Logs each such class once for each topic that events with it have."""
+class UnknownClasses:
+    """Logs each unknown class once for each topic of the events that hold it."""
 
     def __init__(self) -> None:
         self._logged: set[tuple[str, str]] = set()
 
-    def met(self, found: dict[str, str], topic: str, subscription: str) -> None:
-        """Log classes that are new here, by name, with what keeps their instances from being built."""
+    def report(self, found: dict[str, str], topic: str, subscription: str) -> None:
+        """Log the classes that were not logged before. `found` maps names to the reasons, which may be empty."""
         for name, why in found.items():
             if (name, topic) in self._logged or len(self._logged) >= _LOGGED_MAX:
                 continue

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from beluga_graph import BusError, BusEvent, EventBus
-from beluga_graph.bus import subscription as bus_subscription
+from beluga_graph.bus import worker as bus_worker
 from beluga_graph.storage.verify import verify_store
 from beluga_graph.testing import VirtualClock
 from stores import LMDBStore, MemoryStore
@@ -76,7 +76,7 @@ async def test_an_event_whose_handler_did_not_return_comes_again(tmp_path: Path)
 async def test_a_far_behind_cursor_is_moved_past_what_does_not_concern_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bus_subscription, "_FAR", 10)
+    monkeypatch.setattr(bus_worker, "_FAR", 10)
     async with EventBus(tmp_path) as bus:
         bus.subscribe("a", print, name="n")
         await asyncio.gather(*(bus.publish("b") for _ in range(100)))
@@ -275,7 +275,7 @@ async def test_a_store_that_is_closed_under_a_bus_ends_its_subscriptions() -> No
 async def test_a_handler_that_will_not_end_is_left_alone_by_close(
     name: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(bus_subscription, "_CLOSE_S", 0.01)
+    monkeypatch.setattr(bus_worker, "_CLOSE_S", 0.01)
     store, let_go = MemoryStore(), asyncio.Event()
     begun: list[Any] = []
     before = asyncio.all_tasks()

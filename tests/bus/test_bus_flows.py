@@ -184,7 +184,7 @@ async def test_what_cannot_hear_is_refused_at_the_door() -> None:
     async with EventBus() as bus, Engine() as engine:
         with pytest.raises(TypeError, match=r"flow 'deaf' needs an engine to run on: bus\.subscribe\("):
             bus.subscribe("x", flow)
-        with pytest.raises(TypeError, match=r"engine= is for a flow, and .* is none"):
+        with pytest.raises(TypeError, match=r"engine= is for a flow, and .* is not one"):
             bus.subscribe("x", print, engine=engine)
         with pytest.raises(TypeError, match="'deaf' cannot be handed an event: give a function"):
             bus.subscribe("x", "deaf")  # type: ignore[arg-type]

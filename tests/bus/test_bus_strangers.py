@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from beluga_graph import BusEvent, EventBus
-from beluga_graph.bus import unregistered as strangers
+from beluga_graph.bus import unregistered
 from beluga_graph.codec import Unregistered
 from stores import MemoryStore
 
@@ -97,9 +97,9 @@ async def test_looking_at_events_logs_nothing(caplog: pytest.LogCaptureFixture) 
 def test_what_was_logged_is_kept_for_a_bounded_number_of_topics(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(strangers, "_LOGGED_MAX", 3)
-    found = strangers.Strangers()
+    monkeypatch.setattr(unregistered, "_LOGGED_MAX", 3)
+    found = unregistered.UnknownClasses()
     with caplog.at_level(logging.WARNING):
         for number in range(9):
-            found.met({"m:A": ""}, f"run.{number}", "s")
+            found.report({"m:A": ""}, f"run.{number}", "s")
     assert len(warnings(caplog)) == 3
