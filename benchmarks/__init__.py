@@ -1,19 +1,20 @@
-"""Benchmarks: nine workloads on the engine and on what it stands on, side by side in one run.
+"""Benchmarks: nine workloads on the engine and on raw stores and raw asyncio, side by side in one run.
 
     python -m benchmarks --quick                 every workload at small sizes, under a minute
-    python -m benchmarks                         the whole, under a quarter of an hour
+    python -m benchmarks                         every workload in full, under 15 minutes
     python -m benchmarks -w w1,w5 -v commit,lmdb-sync --reps 5
 
 The map:
 
     __main__    the command line
     suite       one fresh process per (variant, workload, size), shuffled over repetitions
-    child       what such a process does; `cold` is the one that measures its own start
+    child       the measurement in such a process; `cold` measures the start of one
     workloads   W1 to W9: sizes, steps, metrics
-    adapters    who runs them: `ours`, `raw_stores`, `raw_asyncio`
-    figures     medians and ratios        bars     what is promised, as ratios
+    adapters    run the workloads: `ours`, `raw_stores`, `raw_asyncio`
+    figures     medians and ratios        bars     the promised limits
     tables      the report on the terminal     charts     growth laws as SVG
-    machine     what the figures were measured on
+    machine     the machine that the figures were measured on
+    parked      the cost of parked runs: a command of its own
 
-Nothing is imported here: a child process must pay for what it measures and for nothing else.
+This module imports nothing, so that a child process measures only its own imports.
 """

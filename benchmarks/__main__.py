@@ -29,7 +29,7 @@ _QUICK_LIMIT_S = 30.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return 1 if something could not be measured."""
+    """Run the command line; return 1 if a measurement failed."""
     given = _parser().parse_args(arguments)
     console = Console()
     if not console.is_terminal:  # a file or a pipe has no width of its own
@@ -76,15 +76,15 @@ def _measured(console: Console, cells: list[Cell], options: Options) -> list[Mea
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=None)
 
-        def tell(done: int, total: int, cell: Cell) -> None:
-            what = f"{cell.workload} {cell.variant} {cell.size:,}"
-            progress.update(task, completed=done, total=total, description=what)
+        def on_cell(done: int, total: int, cell: Cell) -> None:
+            description = f"{cell.workload} {cell.variant} {cell.size:,}"
+            progress.update(task, completed=done, total=total, description=description)
 
-        return measure_all(cells, options, tell)
+        return measure_all(cells, options, on_cell)
 
 
 def _show_probes(console: Console, report: Report) -> None:
-    """Say how the machine was, and whether somebody else was using it."""
+    """Print the speed of the machine, and whether other programs were using it."""
     probes = [one for measured in report.measured.values() for one in measured.probes]
     medians: dict[str, float] = {}
     for name in ("fdatasync_us", "loop_ms", "load"):
@@ -93,7 +93,8 @@ def _show_probes(console: Console, report: Report) -> None:
         console.print(f"probe {name}: {medians[name]} ({seen[0]}-{seen[-1]})", style="dim", highlight=False)
     cores = os.cpu_count() or 1
     if medians["load"] > cores:
-        text = f"the machine was busy (load {medians['load']} on {cores} cores): measure again before you trust this"
+        busy = f"load {medians['load']} on {cores} cores"
+        text = f"the machine was busy ({busy}): measure again before you trust these figures"
         console.print(text, style="yellow", highlight=False)
 
 
@@ -106,17 +107,17 @@ def _charts(console: Console, report: Report, folder: Path) -> list[Path]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    about = "Measure the engine beside what it stands on. Variants: " + "; ".join(
+    about = "Measure the engine beside raw stores and raw asyncio. Variants: " + "; ".join(
         f"{name} ({variant.promise})" for name, variant in VARIANTS.items()
     )
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=about)
     parser.add_argument("--quick", action="store_true", help="small sizes, once each: under a minute")
-    parser.add_argument("-w", dest="workloads", type=_names, help=f"of {', '.join(WORKLOADS)}; default all")
-    parser.add_argument("-v", dest="variants", type=_names, help="default all")
+    parser.add_argument("-w", dest="workloads", type=_names, help=f"workloads, of {', '.join(WORKLOADS)}; default all")
+    parser.add_argument("-v", dest="variants", type=_names, help="variants; default all")
     parser.add_argument("--reps", type=_count, help="repetitions; default 3, with --quick 1")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"), help="folder for the results")
     parser.add_argument("--data", help="folder for the stores; default the system's temporary one")
-    parser.add_argument("--seed", type=int, help="of the order; default a random one, which is printed")
+    parser.add_argument("--seed", type=int, help="seed of the order; default a random one, which is printed")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What an adapter is, and which one runs a variant."""
+"""The protocol of adapters, and the adapter of each variant."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ __all__ = ["Adapter", "adapter_of"]
 
 
 class Adapter(Protocol):
-    """Runs workloads with one variant, in one fresh folder."""
+    """Runs workloads on one variant, in a fresh folder."""
 
     async def open(self) -> None:
-        """Get ready; not timed."""
+        """Open the store or engine; not timed."""
         ...
 
     async def prepare(self, workload: str, name: str, size: int) -> float | None:
-        """Do what the run `name` needs and the clock must not see.
+        """Prepare the run `name`; not timed.
 
-        Returns the bytes of keys and values that the run will write, where that is known beforehand.
+        Return the bytes of keys and values that the run will write, if they are known beforehand.
         """
         ...
 
     async def run(self, workload: str, name: str, size: int) -> None:
-        """Do the workload once, under a name that was not used before. Raises if the result is wrong."""
+        """Run the workload once, under a new name. Raises if the result is wrong."""
         ...
 
     async def settle(self) -> None:
-        """Bring to its place what still lies elsewhere, so that the store's size can be told."""
+        """Write all pending data to the store's own file, so that its size can be measured."""
         ...
 
     async def resume(self, name: str, size: int) -> None:
-        """W4: go on with a run that another process began, from the disk."""
+        """W4: continue a run of another process from the disk."""
         ...
 
     async def close(self) -> None:
-        """Give everything back."""
+        """Release all resources."""
         ...
 
 
 def adapter_of(variant: str, folder: Path) -> Adapter:
-    """Return the adapter of a variant; it imports only what that one needs."""
+    """Return the adapter of a variant, importing only the modules that it needs."""
     if variant in OURS:
         from benchmarks.ours import Ours  # noqa: PLC0415 - see above
 

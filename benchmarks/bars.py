@@ -1,44 +1,19 @@
-"""The bars: what the engine promises in time and bytes, each as a share of its limit.
+"""The bars: the promised limits of time and bytes, and the share of each limit that was measured.
 
-A bar that is a time rather than a ratio is also stated against raw in the same run, since times belong to a
-machine and ratios hardly do.
+A bar that is a time is also compared with the raw variant in the same run: times depend on the machine, ratios
+hardly do.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
+from benchmarks.figures import Bar, Report
 from benchmarks.workloads import FLAT_FROM, WORKLOADS, Cell, raw_beside
 
-if TYPE_CHECKING:
-    from benchmarks.figures import Report
-
-__all__ = ["Bar", "bars_of"]
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """One promise, and what was measured of it; `None` where this run did not measure it."""
-
-    claim: str
-    measured: float | None
-    limit: float
-    unit: str
-    of_limit: float | None
-    """At most 1 if the promise holds."""
-    against_raw: float | None
-    """Times the cost of the raw variant in the same run."""
-    raw: str | None
-
-    @property
-    def holds(self) -> bool | None:
-        """Whether the promise holds; `None` if this run cannot tell."""
-        return None if self.of_limit is None else self.of_limit <= 1
+__all__ = ["bars_of"]
 
 
 def bars_of(report: Report) -> list[Bar]:
-    """Return all promises, with what a report says of them."""
+    """Return all promises with their measurements in a report."""
     chain, wide, many, cold = (Cell(name, WORKLOADS[name].sizes[-1], "commit") for name in ("w1", "w3", "w5", "w7"))
     unsynced, in_memory = Cell("w1", chain.size, "none"), Cell("w1", chain.size, "memory")
     return [
@@ -75,7 +50,7 @@ def _rate(report: Report, claim: str, cell: Cell, limit: float) -> Bar:
 
 
 def _flat(report: Report, claim: str, metric: str, limit: float) -> Bar:
-    """Compare sizes of durability none: its steps wait for no disk, so growth of any kind would show."""
+    """Compare sizes with durability none: its steps do not wait for a disk, which could hide growth."""
     sizes = [cell.size for cell in report.measured if cell.workload == "w9" and cell.variant == "none"]
     largest, base = Cell("w9", max(sizes, default=0), "none"), Cell("w9", FLAT_FROM, "none")
     grown = report.ratio(largest, metric, base) if largest.size > base.size else None

@@ -22,8 +22,8 @@ _PANELS = {
         ("memory_mb", "anonymous memory, MB"),
     ),
 }
-# Ours in colours that also differ in lightness, raw in greys with a dash pattern each. Ours get thinner, and
-# are drawn in this order, so that of lines which lie on each other every one is seen.
+# Our variants have colours that also differ in lightness; raw variants have greys, each with its dash pattern.
+# Our lines get thinner in the order of drawing, so that lines on top of each other all remain visible.
 _LINES: dict[str, dict[str, Any]] = {
     "commit": {"color": "#0b4f9e", "marker": "o", "linewidth": 5.0, "markersize": 9},
     "batch": {"color": "#2fb5a3", "marker": "s", "linewidth": 3.4, "markersize": 7},
@@ -64,7 +64,7 @@ def _draw(report: Report, name: str, folder: Path) -> Path:
             if not any(medians):
                 continue
             (handles[variant],) = axes.plot(sizes, medians, **({"linewidth": 1.5, "markersize": 5} | style))
-            if variant in OURS:  # the ranges of all lines together would be a fog
+            if variant in OURS:  # the ranges of all lines would hide each other
                 axes.fill_between(sizes, low, high, color=style["color"], alpha=0.12, linewidth=0)
         _frame(axes, title, workload.size_means, _sizes(report, name))
     labels = [f"{variant}" if variant in OURS else f"raw {variant}" for variant in handles]
@@ -75,7 +75,7 @@ def _draw(report: Report, name: str, folder: Path) -> Path:
 
 
 def _frame(axes: Any, title: str, size_means: str, sizes: Sequence[int]) -> None:
-    """Give a panel logarithmic axes with plain numbers: on them a growth law is a slope, and flat is flat."""
+    """Give a panel logarithmic axes with plain numbers, on which a growth law is a slope."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415 - see above
 
     axes.set_title(title, loc="left", fontsize=10)
@@ -89,7 +89,7 @@ def _frame(axes: Any, title: str, size_means: str, sizes: Sequence[int]) -> None
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.minorticks_off()
     low, high = axes.get_ylim()
-    if high / low < 20:  # room around what is flat, or noise would fill the panel
+    if high / low < 20:  # add room around a flat line, or noise would fill the panel
         middle = (low * high) ** 0.5
         axes.set_ylim(middle / 20**0.5, middle * 20**0.5)
     axes.grid(visible=True, color="#e6e6e6", linewidth=0.8)

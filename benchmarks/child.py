@@ -22,14 +22,14 @@ from benchmarks.workloads import OURS, VARIANTS, WORKLOADS, Cell
 
 __all__ = ["Figures", "crash", "measure", "resume"]
 
-_PATIENCE_S = 4.0  # after so long no further sample is begun
+_PATIENCE_S = 4.0  # no further sample begins after this time
 _RUN = "crashed"  # W4's run id
 
 Figures = dict[str, list[float]]
 
 
 async def measure(cell: Cell, samples: int, folder: Path) -> Figures:
-    """Do a workload `samples` times and return its figures."""
+    """Run a workload `samples` times and return its figures."""
     workload = WORKLOADS[cell.workload]
     adapter = adapter_of(cell.variant, folder)
     await adapter.open()
@@ -60,7 +60,7 @@ async def measure(cell: Cell, samples: int, folder: Path) -> Figures:
 
 
 async def _timed(adapter: Adapter, cell: Cell, samples: int) -> tuple[list[tuple[float, float]], float]:
-    """Return wall and CPU seconds of each sample, and the bytes that all of them were to write."""
+    """Return wall and CPU seconds of each sample, and the bytes that all samples were to write."""
     times: list[tuple[float, float]] = []
     payload = 0.0
     until = time.perf_counter() + _PATIENCE_S
@@ -76,7 +76,7 @@ async def _timed(adapter: Adapter, cell: Cell, samples: int) -> tuple[list[tuple
 
 
 async def crash(cell: Cell, folder: Path) -> None:
-    """W4, first half: die within the last node execution, as by a power switch on the process."""
+    """W4, first half: kill the process within the last node execution."""
     adapter = adapter_of(cell.variant, folder)
     await adapter.open()
     await adapter.prepare(cell.workload, _RUN, cell.size)
@@ -86,7 +86,7 @@ async def crash(cell: Cell, folder: Path) -> None:
 
 
 async def resume(cell: Cell, folder: Path, spawned: float) -> Figures:
-    """W4, second half: go on, and tell when the node that was interrupted began again."""
+    """W4, second half: continue, and measure when the interrupted node begins again."""
     reached: list[float] = []
     visits.at, visits.reached = cell.size - 1, lambda: reached.append(time.monotonic())
     adapter = adapter_of(cell.variant, folder)
@@ -95,9 +95,9 @@ async def resume(cell: Cell, folder: Path, spawned: float) -> Figures:
     await adapter.resume(_RUN, cell.size)
     await adapter.close()
     figures = {"open_ms": [(reached[0] - began) * 1e3]}
-    if cell.variant in OURS:  # the raw one has imported more than it needs
+    if cell.variant in OURS:  # the raw process imports more than it needs
         figures["spawn_ms"] = [(reached[0] - spawned) * 1e3]
-        figures["again"] = [float(visits.count - 1)]  # the interrupted one has to
+        figures["again"] = [float(visits.count - 1)]  # not counting the interrupted node, which has to run again
     return figures
 
 

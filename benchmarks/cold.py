@@ -1,7 +1,7 @@
-"""W7's process: tells when its first step is on disk, counted from the moment its parent spawned it.
+"""The process of W7: measures the time from its spawn by the parent to its first step on disk.
 
-Run as a file, by path: `cold.py VARIANT FOLDER SPAWNED`, the last being the parent's `time.monotonic()`. It
-imports what a user's program of one node would import, and prints figures by name.
+Run as a file, by path: `cold.py VARIANT FOLDER SPAWNED`; SPAWNED is the parent's `time.monotonic()`. It imports
+the modules that a user's program of one node would import, and prints figures by name.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ def ours(variant: str, folder: Path, spawned: float) -> dict[str, float]:
     async def main() -> float:
         store = None if variant == "memory" else folder / "store"
         durability = "commit" if variant == "memory" else variant
-        async with Engine(store, durability=durability) as engine:  # type: ignore[arg-type]  # it is one
+        async with Engine(store, durability=durability) as engine:  # type: ignore[arg-type]  # the variants are durabilities
             assert await engine.execute(g, 1, run_id="cold") == 2
             return time.monotonic()
 

@@ -1,4 +1,4 @@
-"""Figures out of measurements: medians with their range, ratios within repetitions, and all of it as JSON."""
+"""Figures of measurements: medians with their range, ratios within repetitions, bars, and all as JSON."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bars import Bar
 from benchmarks.machine import describe, package_versions
 from benchmarks.suite import Measured, Options
 from benchmarks.workloads import METRICS, VARIANTS, WORKLOADS, Cell, raw_beside
 
-__all__ = ["Figure", "Report", "write_json"]
+__all__ = ["Bar", "Figure", "Report", "write_json"]
 
 FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A median, its range, and how many samples it is of."""
+    """A median, its range, and the number of samples."""
 
     median: float
     min: float
@@ -30,8 +29,28 @@ class Figure:
     n: int
 
 
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One promise and its measurement; `None` if this run did not measure it."""
+
+    claim: str
+    measured: float | None
+    limit: float
+    unit: str
+    of_limit: float | None
+    """At most 1 if the promise holds."""
+    against_raw: float | None
+    """The cost as a multiple of the raw variant's in the same run."""
+    raw: str | None
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the promise holds; `None` if this run did not measure it."""
+        return None if self.of_limit is None else self.of_limit <= 1
+
+
 class Report:
-    """What a run of the suite found, by cell and metric."""
+    """The results of one run of the suite, by cell and metric."""
 
     def __init__(self, measured: Sequence[Measured]) -> None:
         self.measured = {one.cell: one for one in measured}
@@ -49,7 +68,7 @@ class Report:
         return _figure(ratios) if ratios else None
 
     def against_raw(self, cell: Cell) -> Figure | None:
-        """Return how many times the raw variant's cost this cell has, in the workload's first metric."""
+        """Return this cell's cost as a multiple of the raw variant's, in the workload's first metric."""
         raw = raw_beside(cell)
         if raw is None:
             return None
@@ -71,7 +90,7 @@ def _figure(values: Sequence[float]) -> Figure:
 
 
 def write_json(path: Path, report: Report, bars: Sequence[Bar], options: Options, took_s: float) -> None:
-    """Write everything: what was measured, where, with what, and what is promised."""
+    """Write the results, the machine, the packages, the definitions of the workloads, and the bars."""
     document = {
         "format": FORMAT,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),

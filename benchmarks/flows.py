@@ -1,4 +1,4 @@
-"""The workloads as graphs of ours, and the node bodies that raw asyncio runs too."""
+"""The workloads as graphs, and the node bodies, which raw asyncio runs too."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PAD = "x" * 88
 
 
 class Visits:
-    """Counts node executions of this process; calls `reached` when the one numbered `at` begins."""
+    """Counts node executions of this process; calls `reached` when execution number `at` begins."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -48,18 +48,18 @@ visits = Visits()
 
 
 def first_value() -> dict[str, Any]:
-    """Return what goes into the first node: an int and a string of 100 bytes."""
+    """Return the input of the first node: an int and a string of 100 bytes."""
     return {"n": 0, "s": f"{0:012d}{_PAD}"}
 
 
 def next_value(value: dict[str, Any]) -> dict[str, Any]:
-    """Return what a node makes of its value: both fields change."""
+    """Return the output of a node: both fields of its input change."""
     number = value["n"] + 1
     return {"n": number, "s": f"{number:012d}{_PAD}"}
 
 
 def doubled(number: int) -> int:
-    """Return what a branch makes of its item."""
+    """Return the output of a branch."""
     return number * 2
 
 
@@ -117,7 +117,7 @@ def loop(turns: int) -> Graph:
 
 @cache
 def fan_out() -> Graph:
-    """W3: one branch per item of `range(width)`; the join returns how many arrived."""
+    """W3: one branch per item of `range(width)`; the join returns the number of branches."""
     g = Graph("fan")
 
     @g.node
@@ -180,7 +180,7 @@ def speaker() -> Graph:
 
 @cache
 def counter(steps: int) -> Graph:
-    """W9: one node that leads back to itself."""
+    """W9: one node in a loop."""
     g = Graph("counter", limits=Limits(max_visits=steps + 1, max_steps=steps + 1))
 
     @g.node

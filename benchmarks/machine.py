@@ -1,4 +1,4 @@
-"""The machine: what it is, how fast it is right now, and what this process takes of it."""
+"""The machine: its description, its current speed, and the resources that this process uses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PACKAGES = ("beluga-graph", "lmdb", "msgpack", "pydantic", "rich", "matplotlib"
 
 
 def describe(data: Path) -> dict[str, object]:
-    """Return what the figures were measured on."""
+    """Return a description of the machine."""
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
@@ -40,7 +40,7 @@ def describe(data: Path) -> dict[str, object]:
 
 
 def package_versions() -> dict[str, str | None]:
-    """Return the installed versions of what the figures depend on; `None` for what is not installed."""
+    """Return the installed versions of packages that affect the figures; `None` for a missing package."""
     found: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:
@@ -51,7 +51,7 @@ def package_versions() -> dict[str, str | None]:
 
 
 def probe(data: Path) -> dict[str, float]:
-    """Tell how fast the machine is now: median fdatasync of 200 bytes, and a fixed loop of the CPU."""
+    """Measure the machine now: median fdatasync of 200 bytes, a fixed loop of the CPU, and the load."""
     file, path = tempfile.mkstemp(dir=data)
     times = []
     try:
@@ -75,17 +75,17 @@ def probe(data: Path) -> dict[str, float]:
 
 
 def allocated_bytes(folder: Path) -> int:
-    """Return the blocks that a folder's files take: LMDB's file is sparse, its length means nothing."""
+    """Return the bytes of blocks that a folder's files use. LMDB's file is sparse: its length means nothing."""
     return sum(file.stat().st_blocks * 512 for file in folder.rglob("*") if file.is_file())
 
 
 def written_bytes() -> int:
-    """Return what this process has written to block devices so far; 0 where the system does not tell."""
+    """Return the bytes that this process has written to block devices; 0 if the system does not report it."""
     return _proc_field("/proc/self/io", "write_bytes:")
 
 
 def anonymous_bytes() -> int:
-    """Return this process's anonymous memory: what it holds itself, not the file that LMDB maps."""
+    """Return this process's anonymous memory, which does not include the file that LMDB maps."""
     return _proc_field("/proc/self/smaps_rollup", "Anonymous:") * 1024
 
 
@@ -111,7 +111,7 @@ def _cpu() -> str:
 
 
 def _file_system(folder: Path) -> str:
-    """Return the type of the file system under a folder: figures on tmpfs would say nothing of disks."""
+    """Return the type of the file system under a folder: figures on tmpfs say nothing about disks."""
     try:
         mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
     except OSError:

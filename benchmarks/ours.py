@@ -1,4 +1,4 @@
-"""The workloads on the engine, at each durability, and without a store."""
+"""The workloads on the engine: at each durability, and without a store."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ class Ours:
             await self._engine.close()
 
     async def prepare(self, workload: str, name: str, size: int) -> float | None:
-        """Compile what is compiled once in a program's life."""
+        """Compile the graphs, which a program does once."""
         if workload in ("w1", "w5"):
             self.engine.register(flows.chain(CHAIN_STEPS if workload == "w5" else size))
-        if workload == "w6":  # a value of its own for each run, or the second one would find it stored
+        if workload == "w6":  # each run needs a new value: an equal one would already be stored
             text = random.Random(name).randbytes(size // 2).hex()
             self._blobs[name] = flows.blob_chain(BLOB_STEPS, text)
             self.engine.register(self._blobs[name])
         return None
 
     async def settle(self) -> None:
-        """Nothing lies elsewhere once a run has ended."""
+        """Do nothing: an ended run has no pending data."""
 
     async def run(self, workload: str, name: str, size: int) -> None:
-        """Do the workload once."""
+        """Run the workload once."""
         work = {
             "w1": self.chain,
             "w2": self.loop,

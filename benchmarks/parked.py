@@ -1,8 +1,8 @@
-"""What parked runs cost: `python -m benchmarks.parked --runs 10000`.
+"""The cost of parked runs: `python -m benchmarks.parked --runs 10000`.
 
-One store gets ten parked runs, another one many. Then, each in a fresh process, a recovery of them all, a
-server beside them, and waking one: from within, by its signal; from afar, by another engine's. Memory is what
-the process has of its own (anonymous, from /proc), not the mapped file.
+One store gets ten parked runs, another gets many. Then fresh processes measure a recovery of all runs, a server
+that is idle, and the time to wake a run by a signal, sent by the same engine or by another one. Memory is the
+anonymous memory of the process (from /proc), without the mapped file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FLOW = Workflow("parked", wait_signal("go"), step("last", lambda value: value))
 
 
 def anonymous_mb() -> float:
-    """Return this process's own memory."""
+    """Return this process's anonymous memory."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Anonymous")) / 1024
 
@@ -42,7 +42,7 @@ async def fill(path: str, runs: int) -> dict[str, float]:
 
 
 async def recover(path: str, runs: int) -> dict[str, float]:
-    """Take all of them up, and wake some."""
+    """Recover all runs, and wake some."""
     async with Engine(path) as engine:
         engine.register(FLOW)
         began = time.perf_counter()
@@ -60,7 +60,7 @@ async def recover(path: str, runs: int) -> dict[str, float]:
 
 
 async def serve(path: str, runs: int) -> dict[str, float]:
-    """Serve, at rest and while another engine sends signals."""
+    """Serve while idle, and while another engine sends signals."""
     async with Engine(path) as engine:
         engine.register(FLOW)
         serving = asyncio.create_task(engine.serve())
@@ -86,7 +86,7 @@ PHASES = {"fill": fill, "recover": recover, "serve": serve}
 
 
 def main() -> None:
-    """Measure every phase with few runs and with many, and print a line each."""
+    """Measure every phase with few runs and with many; print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--phase", nargs=3, metavar=("NAME", "PATH", "RUNS"), help=argparse.SUPPRESS)

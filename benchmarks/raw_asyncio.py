@@ -1,4 +1,4 @@
-"""Raw asyncio: the same node bodies, awaited or as tasks; nothing is encoded and nothing is saved."""
+"""Raw asyncio: the same node bodies, awaited or as tasks, without encoding or saving a value."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ async def _branch(number: int) -> int:
 
 
 class Asyncio:
-    """Runs workloads as a program would that has no engine."""
+    """Runs workloads like a program without an engine."""
 
     def __init__(self, *, tasks: bool) -> None:
         self._tasks = tasks
 
     async def open(self) -> None:
-        """Nothing to open."""
+        """Do nothing."""
 
     async def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing."""
 
     async def prepare(self, workload: str, name: str, size: int) -> float | None:
-        """Nothing to prepare."""
+        """Do nothing."""
         del workload, name, size
         return None
 
     async def settle(self) -> None:
-        """Nothing was saved."""
+        """Do nothing."""
 
     async def resume(self, name: str, size: int) -> None:
-        """Nothing was saved."""
+        """Raise: nothing was saved."""
         raise NotImplementedError(f"run {name!r} of {size} steps was not saved")
 
     async def run(self, workload: str, name: str, size: int) -> None:
-        """Do the workload once."""
+        """Run the workload once."""
         del name
         match workload:
             case "w1":

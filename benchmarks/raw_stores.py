@@ -1,7 +1,7 @@
-"""Raw stores: exactly the bytes that the engine commits, in the same transactions, and no engine.
+"""Raw stores: exactly the bytes that the engine commits, in the same transactions, without the engine.
 
-The engine first runs the workload on a store that records what is committed; that recording is replayed
-against the clock. Checks are left out: they write nothing.
+The engine first runs the workload on a store that records its commits; the replay of that recording is timed.
+Checks are omitted: they write nothing.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from stores.memory import MemoryStore
 
 __all__ = ["Lmdb", "Recording", "Replay", "Sqlite"]
 
-RECORDED_STEPS = 1_000  # of W9: longer runs repeat them under new numbers
+RECORDED_STEPS = 1_000  # of W9; longer runs repeat these steps under new numbers
 _COUNTED_FROM = 25  # bytes of a key that ends in a number of eight bytes
 _NUMBER_MAX = 1 << 32
 
 
 class Recording:
-    """A store in memory that keeps each commit's writes."""
+    """A store in memory that records the writes of each commit."""
 
     shared = False
     private = True
@@ -47,7 +47,7 @@ class Recording:
         return self._store.scan(prefix, start=start, reverse=reverse, limit=limit)
 
     def commit(self, *ops: Op) -> None:
-        """Do all of `ops` and remember what they write."""
+        """Apply `ops` and record their writes."""
         self._store.commit(*ops)
         self.commits.append(tuple(op for op in ops if type(op) is not Check))
 
@@ -57,7 +57,7 @@ class Recording:
 
 
 class Raw(Protocol):
-    """A store without anything around it."""
+    """A store without an engine."""
 
     def commit(self, ops: tuple[Op, ...]) -> None:
         """Write all in one transaction."""
@@ -68,7 +68,7 @@ class Raw(Protocol):
         ...
 
     def settle(self) -> None:
-        """Bring all to the store's own file."""
+        """Write all pending data to the store's own file."""
         ...
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ class Lmdb:
             return bytes(cursor.key())
 
     def settle(self) -> None:
-        """All is in one file."""
+        """Do nothing: LMDB has only one file."""
 
     def close(self) -> None:
         """Close it."""
@@ -140,14 +140,14 @@ class Sqlite:
 
 
 class _Track(NamedTuple):
-    """A recording, and how often it is replayed."""
+    """A recording, and the number of its replays."""
 
     commits: list[tuple[Op, ...]]
     rounds: int
 
 
 class Replay:
-    """Runs workloads by writing what the engine would write."""
+    """Runs workloads by replaying the writes of the engine."""
 
     def __init__(self, opener: Callable[[], Raw]) -> None:
         self._opener = opener
@@ -168,7 +168,7 @@ class Replay:
         return self._store
 
     async def prepare(self, workload: str, name: str, size: int) -> float | None:
-        """Record what the engine commits; return its bytes."""
+        """Record the commits of the engine; return their bytes."""
         length = min(size, RECORDED_STEPS) if workload == "w9" else size
         recording = Recording()
         ours = Ours("commit", Path(), recording)
@@ -194,18 +194,18 @@ class Replay:
             visits(size - 1)
 
     async def settle(self) -> None:
-        """Bring all to the store's own file."""
+        """Write all pending data to the store's own file."""
         self._raw.settle()
 
     async def resume(self, name: str, size: int) -> None:
-        """Read the last record: the least that a resume must do."""
+        """Read the last record, the minimum that any resume must do."""
         del name
         self._raw.last_key()
         visits(size - 1)
 
 
 def _moved(op: Op, by: int) -> Op:
-    """Return the operation under the key of a later step."""
+    """Return the operation with the key of a later step."""
     key = op[0]
     number = int.from_bytes(key[-8:], "big")
     if len(key) < _COUNTED_FROM or number > _NUMBER_MAX:

@@ -1,7 +1,7 @@
-"""The suite: every cell in a fresh process on a fresh folder, over and over, in an order that is shuffled.
+"""The suite: every cell in a fresh process and a fresh folder, in several repetitions, in shuffled order.
 
-The variants of one workload and size are measured next to each other, in another order each time, so that
-whatever else the machine is doing hits all of them; ratios are taken within a repetition.
+The variants of one workload and size are measured next to each other, in a different order each time, so that other
+load on the machine affects all of them. Ratios are computed within a repetition.
 """
 
 from __future__ import annotations
@@ -31,38 +31,38 @@ _COLD = Path(__file__).resolve().parent / "cold.py"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to measure."""
+    """Options of the suite."""
 
     data: Path
-    """Where the fresh folders are made."""
+    """Folder for the fresh folders."""
     repetitions: int = 3
     seed: int = 0
     limit_s: float = 180.0
-    """Of one process."""
+    """Time limit of one process."""
     budget_s: float = 720.0
-    """After so long nothing is repeated any more; the first repetition is always whole."""
+    """After this time no further repetition begins; the first one is always complete."""
     quick: bool = False
 
 
 @dataclass(slots=True)
 class Measured:
-    """What was measured of one cell."""
+    """The measurements of one cell."""
 
     cell: Cell
     figures: dict[str, list[list[float]]] = field(default_factory=dict)
-    """By metric, one list of samples per repetition."""
+    """By metric: one list of samples per repetition."""
     repetitions: list[int] = field(default_factory=list)
-    """Which ones the lists belong to."""
+    """Numbers of the repetitions that the lists are of."""
     probes: list[dict[str, float]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
 
 class _Failed(Exception):
-    """A process did not measure what it should."""
+    """A process did not return its measurement."""
 
 
 def order_of(cells: Sequence[Cell], options: Options) -> list[tuple[int, Cell]]:
-    """Return what to measure, in order, as (repetition, cell)."""
+    """Return the (repetition, cell) pairs in the order of measurement."""
     shuffle = random.Random(options.seed).shuffle
     order: list[tuple[int, Cell]] = []
     for repetition in range(options.repetitions):
@@ -76,10 +76,10 @@ def order_of(cells: Sequence[Cell], options: Options) -> list[tuple[int, Cell]]:
     return order
 
 
-def measure_all(cells: Sequence[Cell], options: Options, tell: Callable[[int, int, Cell], None]) -> list[Measured]:
-    """Measure all cells; `tell(done, total, next)` is called before each. What fails is noted, not raised.
+def measure_all(cells: Sequence[Cell], options: Options, on_cell: Callable[[int, int, Cell], None]) -> list[Measured]:
+    """Measure all cells; call `on_cell(done, total, next)` before each. Failures are recorded, not raised.
 
-    After Ctrl-C, as after the budget, what was measured so far is returned.
+    After Ctrl-C, or when the budget is used up, returns the measurements so far.
     """
     found = {cell: Measured(cell) for cell in cells}
     order = order_of(cells, options)
@@ -87,7 +87,7 @@ def measure_all(cells: Sequence[Cell], options: Options, tell: Callable[[int, in
     for done, (repetition, cell) in enumerate(order):
         if repetition and time.monotonic() > until:
             break
-        tell(done, len(order), cell)
+        on_cell(done, len(order), cell)
         try:
             _measure_into(found[cell], repetition, options)
         except KeyboardInterrupt:
@@ -125,7 +125,7 @@ def _measure(cell: Cell, options: Options, folder: Path, *, first: bool) -> dict
 
 
 def _cold(cell: Cell, folder: Path, samples: int, limit_s: float, *, first: bool) -> dict[str, list[float]]:
-    """Start a new process again and again; the very first one, which fills the caches of files, is not counted."""
+    """Start a new process for each sample. The first one only fills the file caches and is not counted."""
     figures: dict[str, list[float]] = {}
     for number in range(samples + first):
         fresh = folder / str(number)
@@ -153,7 +153,7 @@ def _figures(out: str) -> dict[str, list[float]]:
 
 
 def _spawn(arguments: list[str], limit_s: float, ends: int = 0) -> str:
-    """Run Python with the arguments and the time of its birth; return what it prints."""
+    """Run Python with the arguments and the time of its spawn; return its output."""
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, *arguments, repr(time.monotonic())]
     try:

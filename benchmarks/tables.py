@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.bars import Bar
-from benchmarks.figures import Figure, Report
+from benchmarks.figures import Bar, Figure, Report
 from benchmarks.workloads import METRICS, OURS, WORKLOADS, Cell, raw_beside
 
 __all__ = ["bar_table", "show_report", "shown", "workload_table"]
@@ -28,7 +27,7 @@ def show_report(console: Console, report: Report, bars: Sequence[Bar]) -> None:
 
 
 def workload_table(report: Report, name: str, cells: Sequence[Cell]) -> Table:
-    """Return a workload's figures: medians, with the range of the first metric, and the ratio against raw."""
+    """Return a table of medians, with the range of the first metric and the ratio against raw."""
     workload = WORKLOADS[name]
     measured = {metric for cell in cells for metric in report.measured[cell].figures}
     metrics = [metric for metric in workload.metrics if metric in measured]
@@ -52,7 +51,7 @@ def workload_table(report: Report, name: str, cells: Sequence[Cell]) -> Table:
 
 
 def bar_table(bars: Sequence[Bar]) -> Table:
-    """Return the promises, each as a share of its limit."""
+    """Return a table of the promises, each with its share of the limit."""
     table = Table(title="Bars", title_justify="left", title_style="bold")
     for heading in ("promise", "limit", "measured", "of limit", "x raw in this run", ""):
         table.add_column(heading, justify="left" if heading in ("promise", "") else "right")
@@ -70,7 +69,7 @@ def bar_table(bars: Sequence[Bar]) -> Table:
 
 
 def shown(value: float) -> str:
-    """Return a figure with three digits that count."""
+    """Return a figure with three significant digits."""
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"

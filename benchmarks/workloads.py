@@ -1,6 +1,6 @@
-"""The workloads, defined once: what a size means, which sizes are run, what is measured.
+"""The workloads: the meaning of their sizes, the sizes to run, and the metrics.
 
-Node bodies are trivial on purpose, so that all figures are overhead of whoever runs them.
+Node bodies are trivial, so that all figures are overhead of the variant that runs them.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ __all__ = [
     "raw_beside",
 ]
 
-CHAIN_STEPS = 10  # of each of W5's runs
+CHAIN_STEPS = 10  # of each run of W5
 BLOB_STEPS = 50
-FLAT_FROM = 10_000  # W9: from this size on fixed costs no longer show
+FLAT_FROM = 10_000  # W9: from this size on, fixed costs are negligible
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What a figure means."""
+    """The unit and title of a figure."""
 
     unit: str
     title: str
     head: str
-    """Of a table's column."""
+    """Heading of a table's column."""
     more_is_better: bool = False
 
 
@@ -58,11 +58,11 @@ METRICS = {
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """Who runs a workload, and with what promise."""
+    """A way to run a workload, and the durability that it promises."""
 
     promise: str
     beside: str | None = None
-    """The raw variant that it is compared with."""
+    """The raw variant to compare it with."""
     stores: bool = True
 
 
@@ -82,37 +82,37 @@ RAW = {
 }
 VARIANTS = OURS | RAW
 _STORES = ("lmdb-nosync", "lmdb-sync", "sqlite-normal", "sqlite-full")
-_QUICK_RAW = ("lmdb-nosync", "lmdb-sync", "await", "create-task")  # beyond W1, where all are run
+_QUICK_RAW = ("lmdb-nosync", "lmdb-sync", "await", "create-task")  # except in W1, which runs all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """One workload. A size is what `size_means`; a cell larger than `once_above` is run in one repetition only."""
+    """One workload. `size_means` explains its sizes; a cell larger than `once_above` runs in one repetition only."""
 
     title: str
     size_means: str
     sizes: tuple[int, ...]
     quick: tuple[int, ...]
     metrics: tuple[str, ...]
-    """The first one is what ratios are taken of."""
+    """Ratios are computed from the first one."""
     raw: tuple[str, ...]
     steps_per_size: int = 1
     steps_fixed: int | None = None
     samples: int = 1
-    """Timed runs within one process, fewer if they take long."""
+    """Timed runs within one process; fewer if they take long."""
     warm: int | None = None
-    """Size of the run before the timed ones; the cell's own if `None`."""
+    """Size of the untimed first run; the cell's own size if `None`."""
     once_above: int | None = None
     ours: tuple[str, ...] = tuple(OURS)
     limits: tuple[tuple[str, int], ...] = ()
-    """Variants that are not run above some size."""
+    """Largest size of variants that do not run all sizes."""
 
     def steps(self, size: int) -> int:
-        """Return the steps of one run, which figures per step are divided by."""
+        """Return the steps of one run, the divisor of figures per step."""
         return self.steps_fixed if self.steps_fixed is not None else self.steps_per_size * size
 
     def runs_on(self, variant: str, size: int) -> bool:
-        """Tell whether a variant is measured at a size."""
+        """Return whether a variant is measured at a size."""
         known = variant in self.ours or variant in self.raw
         return known and size <= dict(self.limits).get(variant, size)
 
@@ -208,7 +208,7 @@ WORKLOADS = {
         warm=50,
         once_above=10_000,
         limits=(
-            ("memory", 100_000),  # its store is memory, and keeps the whole history
+            ("memory", 100_000),  # its store is in memory and keeps the whole history
             ("commit", 100_000),
             ("lmdb-sync", 100_000),
             ("sqlite-normal", 100_000),
@@ -220,7 +220,7 @@ WORKLOADS = {
 
 @dataclass(frozen=True, slots=True, order=True)
 class Cell:
-    """One figure's place: what is run, how large, by whom."""
+    """One measurement: a workload, a size and a variant."""
 
     workload: str
     size: int
@@ -247,7 +247,7 @@ def cells_of(
 
 
 def raw_beside(cell: Cell) -> Cell | None:
-    """Return the raw cell that one of ours is compared with, if there is one."""
+    """Return the raw cell to compare one of our cells with, if there is one."""
     if cell.variant not in OURS:
         return None
     workload = WORKLOADS[cell.workload]

@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say they do. Counts and shapes only: no test here looks at a time."""
+"""The benchmarks measure the right things. These tests check counts and shapes, never times."""
 
 import json
 from pathlib import Path
@@ -12,19 +12,19 @@ from benchmarks.suite import Measured, Options, measure_all, order_of
 from benchmarks.workloads import METRICS, OURS, RAW, VARIANTS, WORKLOADS, Cell, cells_of, raw_beside
 
 NINE = [f"w{number}" for number in range(1, 10)]
-IN_PROCESS = [name for name in NINE if name not in ("w4", "w7")]  # those two are about processes
+IN_PROCESS = [name for name in NINE if name not in ("w4", "w7")]  # those two measure processes
 TINY = {"w1": 5, "w2": 4, "w3": 3, "w4": 10, "w5": 2, "w6": 20_000, "w7": 1, "w8": 7, "w9": 6}
 
 
-def unsaid(_done: int, _total: int, _cell: Cell) -> None:
-    """Tell nobody."""
+def ignore(_done: int, _total: int, _cell: Cell) -> None:
+    """Do nothing."""
 
 
 @pytest.mark.parametrize(
     ("name", "variant"),
     [(name, variant) for name in IN_PROCESS for variant in VARIANTS if WORKLOADS[name].runs_on(variant, 1)],
 )
-async def test_every_workload_is_run_by_the_adapter_of_each_of_its_variants(
+async def test_every_workload_runs_on_the_adapter_of_each_of_its_variants(
     name: str, variant: str, tmp_path: Path
 ) -> None:
     adapter = adapter_of(variant, tmp_path)
@@ -37,20 +37,20 @@ async def test_every_workload_is_run_by_the_adapter_of_each_of_its_variants(
     assert (payload is not None) == variant.startswith(("lmdb", "sqlite"))
 
 
-def test_there_are_nine_workloads_and_quick_covers_them_all() -> None:
+def test_there_are_nine_workloads_and_quick_runs_all_of_them() -> None:
     assert list(WORKLOADS) == NINE
     assert {cell.workload for cell in cells_of(quick=True)} == set(NINE)
     assert set(VARIANTS) == {*OURS, *RAW}
 
 
-def test_every_cell_of_ours_has_a_raw_one_beside_it_that_is_measured_too() -> None:
+def test_the_raw_cell_of_every_cell_of_ours_is_measured_too() -> None:
     for quick in (True, False):
         cells = set(cells_of(quick=quick))
         without = [cell for cell in cells if cell.variant in OURS and raw_beside(cell) not in cells]
         assert {(cell.workload, cell.variant) for cell in without} <= {("w6", "memory"), ("w9", "batch")}
 
 
-async def test_a_raw_store_holds_what_the_engine_commits(tmp_path: Path) -> None:
+async def test_a_raw_store_writes_the_bytes_that_the_engine_commits(tmp_path: Path) -> None:
     counts = {}
     for steps in (10, 20):
         adapter = adapter_of("lmdb-nosync", tmp_path / str(steps))
@@ -63,7 +63,7 @@ async def test_a_raw_store_holds_what_the_engine_commits(tmp_path: Path) -> None
     assert counts[10] + 10 * 100 < counts[20] < 2 * counts[10]  # each step brings its string of 100 bytes
 
 
-def test_each_repetition_measures_the_same_cells_in_an_order_of_its_own(tmp_path: Path) -> None:
+def test_each_repetition_measures_the_same_cells_in_a_different_order(tmp_path: Path) -> None:
     cells = cells_of(["w1", "w3"])
     order = order_of(cells, Options(data=tmp_path, repetitions=3, seed=5))
     per = [[cell for number, cell in order if number == repetition] for repetition in range(3)]
@@ -72,16 +72,16 @@ def test_each_repetition_measures_the_same_cells_in_an_order_of_its_own(tmp_path
     assert order == order_of(cells, Options(data=tmp_path, repetitions=3, seed=5))
 
 
-def test_a_node_that_was_killed_is_the_only_one_that_runs_again(tmp_path: Path) -> None:
+def test_only_the_killed_node_runs_again(tmp_path: Path) -> None:
     cells = [Cell("w4", TINY["w4"], variant) for variant in ("commit", "none")]
-    for measured in measure_all(cells, Options(data=tmp_path), unsaid):
+    for measured in measure_all(cells, Options(data=tmp_path), ignore):
         assert measured.errors == []
         assert measured.figures["again"] == [[0.0]] * 3
 
 
-def test_a_cell_that_cannot_be_measured_is_told_and_the_others_are_measured(tmp_path: Path) -> None:
+def test_a_cell_that_fails_is_reported_and_the_others_are_measured(tmp_path: Path) -> None:
     cells = [Cell("w7", 1, "await"), Cell("w4", 10, "await")]
-    cold_one, impossible = measure_all(cells, Options(data=tmp_path, repetitions=1, quick=True), unsaid)
+    cold_one, impossible = measure_all(cells, Options(data=tmp_path, repetitions=1, quick=True), ignore)
     assert cold_one.figures["cold_ms"]
     assert impossible.figures == {}
     assert impossible.errors[0].startswith("repetition 0: it ended with 1, not -9: NotImplementedError")
@@ -115,12 +115,12 @@ def test_the_command_writes_figures_with_machine_versions_bars_and_probes(
     assert "W1: a chain of nodes" in capsys.readouterr().out
 
 
-def test_unknown_names_are_refused_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_name_is_refused_with_the_known_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-w", "w10"]) == 2
     assert "'w10': known are w1, w2, w3" in capsys.readouterr().out
 
 
-def test_growth_laws_are_drawn_where_two_sizes_were_measured(tmp_path: Path) -> None:
+def test_growth_is_drawn_for_workloads_with_two_measured_sizes(tmp_path: Path) -> None:
     found = []
     for name, sizes in (("w9", (10, 100)), ("w2", (10,))):
         for size in sizes:
@@ -131,7 +131,7 @@ def test_growth_laws_are_drawn_where_two_sizes_were_measured(tmp_path: Path) -> 
     assert "anonymous memory, MB" in path.read_text()
 
 
-def test_a_bar_is_judged_by_what_this_run_measured() -> None:
+def test_a_bar_is_judged_by_the_measurements_of_this_run() -> None:
     ours, raw = Cell("w1", 200, "commit"), Cell("w1", 200, "lmdb-sync")
     report = figures.Report(
         [
@@ -145,8 +145,8 @@ def test_a_bar_is_judged_by_what_this_run_measured() -> None:
     assert {bar.holds for bar in others} == {None}
 
 
-def test_when_the_time_is_up_nothing_is_repeated_but_all_was_measured_once(tmp_path: Path) -> None:
+def test_without_time_left_each_cell_is_measured_once(tmp_path: Path) -> None:
     cells = [Cell("w1", TINY["w1"], variant) for variant in ("await", "create-task")]
-    for measured in measure_all(cells, Options(data=tmp_path, repetitions=3, budget_s=0), unsaid):
+    for measured in measure_all(cells, Options(data=tmp_path, repetitions=3, budget_s=0), ignore):
         assert measured.repetitions == [0]
         assert len(measured.probes) == 1

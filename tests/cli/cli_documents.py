@@ -1,4 +1,4 @@
-"""A small folder of documents, and the command line as tests call it."""
+"""A small folder of documents, and helpers to call the command line."""
 
 import os
 import random
@@ -18,7 +18,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error",
 
 
 def write_documents(folder: Path, number: int = 24, *, seed: int = 7) -> Path:
-    """Write a folder with prose, code, good and broken links, and some files that are no documents."""
+    """Write a folder with prose, code, good and broken links, and some files that are not documents."""
     folder.mkdir()
     chance = random.Random(seed)
     for index in range(number):
@@ -52,7 +52,7 @@ def invoke(*args: object) -> Result:
 
 
 def spawn(*args: object, program: tuple[str, ...] = ("-m", "beluga_graph"), **options: Any) -> subprocess.Popen[Any]:
-    """Start the command line in a process of its own; its output is a pipe of text."""
+    """Start the command line in another process; its output is a text pipe."""
     command = [sys.executable, *program, *map(str, args)]
     pipes: dict[str, Any] = {
         "stdout": subprocess.PIPE,
@@ -67,13 +67,13 @@ def spawn(*args: object, program: tuple[str, ...] = ("-m", "beluga_graph"), **op
 
 
 def spawn_gated(reads: int, *args: object) -> subprocess.Popen[Any]:
-    """Start the command line; its demo reads so many documents, and goes on when its input is closed."""
+    """Start the command line with a demo that reads this many documents, then waits until its input is closed."""
     child = str(Path(__file__).with_name("cli_gated_child.py"))
     return spawn(*args, program=(child, str(reads)), stdin=subprocess.PIPE)
 
 
 def wait_for(process: subprocess.Popen[str], text: str) -> str:
-    """Read a process's output up to a line with this text; fail if there is none."""
+    """Read a process's output up to a line with this text; fail if there is no such line."""
     seen = ""
     for line in process.stdout or ():
         seen += line

@@ -1,4 +1,4 @@
-"""Flows that the tests of the command line name; each node notes in the folder that is its input what it did."""
+"""Flows for the tests of the command line. Their input is a folder, in which each node logs its work."""
 
 import asyncio
 from pathlib import Path
@@ -57,7 +57,7 @@ failing = Graph("failing")
 
 @failing.node
 async def charge(ctx: Context, folder: str) -> str:
-    """Fail until a test has mended it."""
+    """Fail until a test fixes the cause."""
     note(ctx, folder)
     if not (Path(folder) / "mended").exists():
         raise ValueError("the till is \x1b[31mempty")

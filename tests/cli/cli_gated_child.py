@@ -1,4 +1,4 @@
-"""The command line of which the demo reads so many documents (given first), and waits until its input is closed."""
+"""The command line with a demo that reads N documents (the first argument), then waits until its input is closed."""
 
 import itertools
 import os
@@ -11,7 +11,7 @@ free, reads = int(sys.argv.pop(1)), itertools.count()
 
 
 class Gate:
-    """Stands where the demo finds `time`, which it asks to sleep before each document."""
+    """Replaces `time` in the demo, which sleeps before each document."""
 
     @staticmethod
     def sleep(_: float) -> None:

@@ -1,4 +1,4 @@
-"""The command line, with every document that is read written to the file given first."""
+"""The command line with a demo that logs each document it reads to a file (the first argument)."""
 
 import os
 import sys

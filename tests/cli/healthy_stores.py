@@ -1,4 +1,4 @@
-"""Stores in which everything was done that can be: by a random program, as the engine and the bus leave them."""
+"""Stores as the engine and the bus leave them after a random program that uses every feature."""
 
 import asyncio
 import contextlib
@@ -76,7 +76,7 @@ def rich() -> Graph:
 
 
 def chain() -> Graph:
-    """Return a row of nodes that keep a list of three and a large value, longer than a full snapshot takes."""
+    """Return a chain of nodes with a list of three and a large value in the state, long enough for a full snapshot."""
     graph = Graph("chain", state=Log)
 
     @graph.node
@@ -128,7 +128,7 @@ def failing() -> Graph:
 
 
 def refuse_some(event: BusEvent) -> None:
-    """Make dead letters of some events."""
+    """Turn some events into dead letters."""
     if not event.data["size"] % 2:
         raise ValueError(event.data["size"])
 
@@ -136,7 +136,7 @@ def refuse_some(event: BusEvent) -> None:
 async def fill(
     path: Path, *, seed: int, prefix: str = "", look: Callable[[Engine], None] = lambda _: None, actions: int = 25
 ) -> None:
-    """Make some runs that are always the same, then do at random what can be done with runs, and with a bus."""
+    """Make some fixed runs, then perform random actions on runs and a bus."""
     rng = random.Random(seed)
     async with EventBus(path) as bus, contextlib.AsyncExitStack() as stack:
         bus.subscribe("begun", refuse_some, name="reader")
@@ -198,6 +198,6 @@ async def _act(engine: Engine, bus: EventBus, rng: random.Random, name: str) -> 
 
 
 async def _settled(run: Run) -> Any:
-    """Wait for the end of a run, unless it waits itself."""
+    """Wait until a run ends or waits."""
     while await run.status() == "running":  # noqa: ASYNC110  # that it waits is not announced to a handle
         await asyncio.sleep(0)

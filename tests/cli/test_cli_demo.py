@@ -1,4 +1,4 @@
-"""The demo, run in this process: what it writes, and what it says to whoever starts it again."""
+"""The demo, run in this process: its report, and its output when it is started again."""
 
 import re
 import shutil
@@ -39,7 +39,7 @@ def run_id(result: Result) -> str:
     return found[0]
 
 
-def test_a_first_run_tells_its_way_in_plain_lines_and_writes_the_report(place: Place) -> None:
+def test_a_first_run_reports_progress_in_plain_lines_and_writes_the_report(place: Place) -> None:
     result = place.demo()
     assert result.exit_code == 0, result.output
     assert "\x1b" not in result.output
@@ -60,7 +60,7 @@ def test_a_first_run_tells_its_way_in_plain_lines_and_writes_the_report(place: P
     assert str(place.documents.parent) not in report
 
 
-def test_what_is_no_document_is_skipped_and_told(place: Place) -> None:
+def test_files_that_are_not_documents_are_listed_as_skipped(place: Place) -> None:
     output = place.demo().output
     assert "skipped: binary.txt (binary)" in output
     assert "skipped: huge.txt (huge: 1,500,000 bytes)" in output
@@ -70,7 +70,7 @@ def test_what_is_no_document_is_skipped_and_told(place: Place) -> None:
     assert "link.md" not in output
 
 
-def test_a_finished_run_is_told_in_a_line_and_nothing_runs(place: Place) -> None:
+def test_a_finished_run_is_reported_in_a_line_and_nothing_runs(place: Place) -> None:
     first = place.demo()
     steps = invoke("history", run_id(first), "--store", place.store, "--json").output
     again = place.demo()
@@ -83,7 +83,7 @@ def test_a_finished_run_is_told_in_a_line_and_nothing_runs(place: Place) -> None
     assert invoke("history", run_id(first), "--store", place.store, "--json").output == steps
 
 
-def test_a_report_that_is_gone_is_written_again_from_the_store(place: Place) -> None:
+def test_a_missing_report_is_written_again_from_the_store(place: Place) -> None:
     place.demo()
     text = place.report.read_bytes()
     place.report.unlink()
@@ -91,7 +91,7 @@ def test_a_report_that_is_gone_is_written_again_from_the_store(place: Place) -> 
     assert place.report.read_bytes() == text
 
 
-def test_a_report_that_somebody_changed_is_left_as_it_is(place: Place) -> None:
+def test_a_report_that_the_user_changed_is_left_as_it_is(place: Place) -> None:
     place.demo()
     place.report.write_text(place.report.read_text() + "My own words.\n")
     assert "was changed since, and is left as it is" in place.demo().output
@@ -108,7 +108,7 @@ def test_fresh_starts_a_new_run_with_the_same_report(place: Place) -> None:
     assert f"run {run_id(fresh)} is finished" in place.demo().output
 
 
-def test_changed_documents_are_told_and_start_a_new_run(place: Place) -> None:
+def test_changed_documents_are_reported_and_start_a_new_run(place: Place) -> None:
     first = place.demo()
     (place.documents / "text_00.md").write_text("# Another text\n\nIt is short.\n")
     (place.documents / "text_01.md").unlink()
@@ -131,14 +131,14 @@ def test_an_unfinished_run_whose_documents_changed_is_cancelled(place: Place) ->
     assert "cancelled" in invoke("runs", "--store", place.store).output
 
 
-def test_a_report_in_the_folder_is_no_document_of_the_next_run(place: Place) -> None:
+def test_a_report_in_the_folder_is_not_a_document_of_the_next_run(place: Place) -> None:
     inside = place._replace(report=place.documents / "report.md")
     inside.demo()
     assert "is finished" in inside.demo().output
-    assert "is finished" in place.demo().output, "nor is one that is not this command's output"
+    assert "is finished" in place.demo().output, "a report of another command is not a document either"
 
 
-def test_a_document_that_vanishes_is_tried_again_and_then_left_out(
+def test_the_read_of_a_deleted_document_is_retried_and_then_left_out(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Sleeping:
@@ -155,7 +155,7 @@ def test_a_document_that_vanishes_is_tried_again_and_then_left_out(
     assert "## Documents that could not be read\n\n- text\\_07.md: FileNotFoundError\n" in place.report.read_text()
 
 
-def test_a_document_that_changes_meanwhile_is_left_out(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_document_that_changes_during_the_run_is_left_out(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     class Sleeping:
         @staticmethod
         def sleep(_: float) -> None:
@@ -168,7 +168,7 @@ def test_a_document_that_changes_meanwhile_is_left_out(place: Place, monkeypatch
     assert "text\\_07.md: it changed meanwhile" in place.report.read_text()
 
 
-def test_a_failed_run_is_told_and_the_same_command_tries_again(place: Place) -> None:
+def test_a_failed_run_is_reported_and_the_same_command_tries_again(place: Place) -> None:
     folder = place.report.parent / "out"
     folder.mkdir()
     elsewhere = place._replace(report=folder / "report.md")
@@ -188,7 +188,7 @@ def test_a_failed_run_is_told_and_the_same_command_tries_again(place: Place) -> 
     assert "nodes         1 run by this process" in again.output
 
 
-def test_a_file_that_is_no_report_is_never_written_over(place: Place) -> None:
+def test_a_file_that_is_not_a_report_is_never_overwritten(place: Place) -> None:
     place.report.write_text("My diary\n")
     result = place.demo()
     assert result.exit_code == 2
@@ -225,11 +225,11 @@ def test_a_folder_without_documents_is_refused(tmp_path: Path) -> None:
     assert invoke("demo", tmp_path / "nowhere").exit_code == 2
 
 
-def test_there_are_documents_without_a_folder(tmp_path: Path) -> None:
+def test_without_a_folder_the_projects_own_documents_are_read(tmp_path: Path) -> None:
     assert len(list_documents(own_documents()).job.documents) > 30
 
 
-def test_a_report_is_replaced_as_a_whole(tmp_path: Path) -> None:
+def test_a_report_is_replaced_completely(tmp_path: Path) -> None:
     path = tmp_path / "report.md"
     write_report(path, "one", "run")
     before = path.stat().st_ino
@@ -244,7 +244,7 @@ def sentence(text: str, words: int, *terms: str) -> Sentence:
     return Sentence(text, "a.md", words, terms)
 
 
-def test_the_summary_grows_by_what_is_missing_and_loses_its_weakest() -> None:
+def test_the_summary_gains_missing_keywords_and_loses_its_weakest_sentence() -> None:
     one, two, three = (
         sentence("One.", 60, "whale"),
         sentence("Two.", 60, "whale"),
@@ -260,6 +260,6 @@ def test_the_summary_grows_by_what_is_missing_and_loses_its_weakest() -> None:
     assert tighten(longest).chosen == (three, two)
 
 
-def test_the_summary_is_enough_after_its_turns() -> None:
+def test_the_summary_is_published_after_its_last_turn() -> None:
     assert verdict(Draft((), (sentence("One.", 60),), (), TURNS_MAX)) == "enough"
     assert verdict(Draft((), (), ())) == "good", "nothing is left to add"

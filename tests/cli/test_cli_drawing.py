@@ -1,4 +1,4 @@
-"""`draw`, `show` and `diff`: what a person sees of runs, what a program gets, and how they end."""
+"""`draw`, `show` and `diff`: their text, their JSON, and their exit codes."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ failing.edge(fail, END)
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a store with runs of several ends, a fork, and a run whose id could name a flow."""
+    """Return a store with runs that ended differently, a fork, and a run whose id could name a flow."""
     path = tmp_path_factory.mktemp("drawing") / "store"
 
     async def fill() -> None:
@@ -77,7 +77,7 @@ def as_json(*args: object, code: int = 0) -> Any:
 
 
 def said(*args: object, code: int = 0) -> str:
-    """Return what a command printed, which no stored text may have made speak to the terminal."""
+    """Return the output of a command, in which stored text must not control the terminal."""
     result = invoke(*args)
     assert result.exit_code == code, result.output
     assert result.output.replace("\n", "").isprintable()
@@ -87,7 +87,7 @@ def said(*args: object, code: int = 0) -> str:
 # show
 
 
-def test_show_tells_the_visits_as_a_tree(store: Path) -> None:
+def test_show_prints_the_visits_as_a_tree(store: Path) -> None:
     lines = said("show", "wide-[red]1", "--store", store).splitlines()
     tree = lines[next(at for at, line in enumerate(lines) if line.startswith("visits of wide-[red]1, completed: ")) :]
     assert "400 branches (396 done, 4 failed)" in tree[1]
@@ -109,7 +109,7 @@ def test_show_unfolds_everything_and_stops_at_a_depth(store: Path) -> None:
     assert "job" not in outermost.partition("visits of")[2]
 
 
-def test_show_tells_what_a_visit_waits_for(store: Path) -> None:
+def test_show_names_the_signal_that_a_visit_waits_for(store: Path) -> None:
     line = said("show", "asks-1", "--store", store).rstrip().splitlines()[-1]
     assert line.startswith("└── ◷ word waiting  ")
     assert " so far" in line
@@ -117,7 +117,7 @@ def test_show_tells_what_a_visit_waits_for(store: Path) -> None:
     assert "  due 2" in line
 
 
-def test_show_gives_the_tree_as_data_too(store: Path) -> None:
+def test_the_json_of_show_contains_the_tree(store: Path) -> None:
     found = as_json("show", "wide-[red]1", "--store", store)
     assert {"run_id", "flow", "status", "tokens", "state", "steps", "output"} <= set(found)
     each, join = found["visits"]
@@ -129,7 +129,7 @@ def test_show_gives_the_tree_as_data_too(store: Path) -> None:
     assert len(as_json("show", "wide-[red]1", "--store", store, "--all")["visits"][0]["inside"]) == 400
 
 
-def test_a_terminal_of_ascii_gets_signs_that_it_has(store: Path) -> None:
+def test_a_terminal_with_only_ascii_gets_ascii_signs(store: Path) -> None:
     process = spawn("show", "failed-1", "--store", store, env={**ENVIRONMENT, "PYTHONIOENCODING": "ascii"})
     output, _ = process.communicate()
     assert process.returncode == 0, output
@@ -139,7 +139,7 @@ def test_a_terminal_of_ascii_gets_signs_that_it_has(store: Path) -> None:
 # diff
 
 
-def test_diff_tells_where_a_fork_went_another_way(store: Path) -> None:
+def test_diff_shows_where_a_fork_diverged(store: Path) -> None:
     text = said("diff", "count-1", "fork-1", "--store", store)
     assert "fork-1 was forked from count-1 after step 1\nthe first step is the history of both\n" in text
     assert "the paths are the same" in text
@@ -147,7 +147,7 @@ def test_diff_tells_where_a_fork_went_another_way(store: Path) -> None:
     assert any(line.split()[:2] == ["names", "(nothing)"] for line in text.splitlines())
 
 
-def test_diff_tells_values_apart_and_finds_none_in_the_same_run(store: Path) -> None:
+def test_diff_shows_differing_values_and_none_for_the_same_run(store: Path) -> None:
     text = said("diff", "count-1", "count-2", "--store", store)
     assert any(line.split() == ["one#1", "7", "8"] for line in text.splitlines())
     assert any(line.split() == ["n", "7", "8"] for line in text.splitlines())
@@ -162,7 +162,7 @@ def test_diff_says_that_flows_are_different(store: Path) -> None:
     assert "  wide-[red]1: step 1, each#1 begins\n  failed-1: step 1, fail#1 begins\n" in text
 
 
-def test_diff_gives_the_comparison_as_data(store: Path) -> None:
+def test_the_json_of_diff_contains_the_comparison(store: Path) -> None:
     found = as_json("diff", "count-1", "count-2", "--store", store)
     assert (found["differs"], found["same_flow"], found["same_plan"], found["parts"]) == (
         True,
@@ -195,7 +195,9 @@ def test_a_run_is_drawn_as_of_a_step_without_its_code(store: Path) -> None:
     assert said("draw", "count-1", "--format", "svg", "--theme", "dark", "--store", store) != last
 
 
-def test_what_is_a_run_of_the_store_is_that_run_and_else_a_flow(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_target_is_a_run_of_the_store_if_there_is_one_and_otherwise_a_flow(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent)
     run = as_json("draw", FLOW, "--format", "svg", "--store", store)
     assert (run["run_id"], run["flow"], run["status"]) == (FLOW, "counting", "completed")
@@ -208,7 +210,7 @@ def test_what_is_a_run_of_the_store_is_that_run_and_else_a_flow(store: Path, mon
     assert flow["drawing"] == cli_flows.gated.svg()
 
 
-def test_a_drawing_is_written_whole_in_the_format_of_its_name(store: Path, tmp_path: Path) -> None:
+def test_a_drawing_is_written_completely_in_the_format_of_its_suffix(store: Path, tmp_path: Path) -> None:
     path = tmp_path / "run.SVG"
     assert said("draw", "count-1", "--output", path, "--store", store) == f"svg written to {path}\n"
     assert path.read_text() == said("draw", "count-1", "--format", "svg", "--store", store)
@@ -249,13 +251,13 @@ def test_a_drawing_is_written_whole_in_the_format_of_its_name(store: Path, tmp_p
         (("beluga_graph.demo.pipeline:pipeline", "--step", "1"), 2, "Invalid value for --step: a flow has no steps"),
     ],
 )
-def test_what_cannot_be_drawn_is_told(store: Path, args: tuple[str, ...], code: int, message: str) -> None:
+def test_an_impossible_drawing_is_an_error(store: Path, args: tuple[str, ...], code: int, message: str) -> None:
     result = invoke("draw", *args, "--store", store)
     assert (result.exit_code, result.stdout) == (code, "")
     assert message in " ".join(result.stderr.replace("│", " ").split())
 
 
-def test_a_name_that_can_be_nothing_is_wrong_usage(tmp_path: Path) -> None:
+def test_a_target_that_is_neither_a_run_nor_a_flow_is_wrong_usage(tmp_path: Path) -> None:
     result = invoke("draw", "nobody", "--store", tmp_path / "none")
     assert result.exit_code == 2
     words = " ".join(result.stderr.replace("│", " ").split())
@@ -263,7 +265,7 @@ def test_a_name_that_can_be_nothing_is_wrong_usage(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_a_store_that_cannot_be_read_does_not_keep_a_flow_from_being_drawn(tmp_path: Path) -> None:
+def test_an_unreadable_store_does_not_prevent_drawing_a_flow(tmp_path: Path) -> None:
     (tmp_path / "data.mdb").write_bytes(b"nonsense" * 4096)
     flow = "beluga_graph.demo.pipeline:pipeline"
     assert invoke("draw", flow, "--store", tmp_path).stdout == invoke("draw", flow).stdout
@@ -292,5 +294,5 @@ def test_a_run_and_a_flow_are_written_as_a_page(store: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("form", ["svg", "mermaid", "dot", "ascii"])
 @pytest.mark.parametrize("run", ["wide-[red]1", "failed-1", "asks-1"])
-def test_no_drawing_of_a_run_speaks_to_the_terminal(store: Path, run: str, form: str) -> None:
+def test_no_drawing_of_a_run_controls_the_terminal(store: Path, run: str, form: str) -> None:
     assert said("draw", run, "--format", form, "--store", store)

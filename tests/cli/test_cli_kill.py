@@ -1,4 +1,4 @@
-"""The demo, killed again and again: what was done stays done, and the report is the same to the byte."""
+"""The demo, killed again and again: finished work is not repeated, and the report has the same bytes."""
 
 import asyncio
 import os
@@ -37,9 +37,7 @@ def finished(steps: list[StepInfo]) -> list[str]:
 
 
 @pytest.mark.parametrize("durability", ["commit", "batch"])
-def test_a_run_that_was_killed_ten_times_ends_in_the_report_of_one_that_never_was(
-    tmp_path: Path, durability: str
-) -> None:
+def test_a_run_that_was_killed_ten_times_writes_the_same_report(tmp_path: Path, durability: str) -> None:
     documents = write_documents(tmp_path / "documents", DOCUMENTS)
     by_digest = {sha256(path.read_bytes()).hexdigest(): path.name for path in documents.glob("*_*.*")}
     whole = invoke("demo", documents, "--store", tmp_path / "whole", "--output", tmp_path / "whole.md", "--slow", 0)
@@ -88,14 +86,14 @@ def test_a_run_that_was_killed_ten_times_ends_in_the_report_of_one_that_never_wa
 
 
 def assert_no_second_read(before: list[StepInfo], reads: list[str], by_digest: dict[str, str]) -> None:
-    """No document whose read was on disk before a process began was read by that process."""
+    """Check that a process read no document whose read was on disk before the process began."""
     outputs = [event.output for step in before for event in step.events if event.node == "read"]
     done = {output.fields["document"].fields["path"] for output in outputs}
     again = done & {by_digest[digest] for digest in reads if digest in by_digest}
     assert not again
 
 
-def test_a_killed_process_leaves_the_terminal_its_cursor(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_the_cursor_visible(tmp_path: Path) -> None:
     documents = write_documents(tmp_path / "documents")
     parent, child = pty.openpty()
     command = ("demo", documents, "--store", tmp_path / "store", "--output", tmp_path / "report.md", "--slow", 0.2)
@@ -133,7 +131,7 @@ def test_a_run_that_another_process_drives_is_busy(tmp_path: Path) -> None:
         first.communicate()
 
 
-def test_ctrl_c_stops_and_says_how_to_go_on(tmp_path: Path) -> None:
+def test_ctrl_c_stops_and_explains_how_to_continue(tmp_path: Path) -> None:
     documents = write_documents(tmp_path / "documents")
     command = ("demo", documents, "--store", tmp_path / "store", "--output", tmp_path / "report.md")
     process = spawn_gated(4, *command)

@@ -1,4 +1,4 @@
-"""The commands that look: what they show, what they say as JSON, and how they end."""
+"""The commands that read a store: their text, their JSON, and their exit codes."""
 
 import asyncio
 import json
@@ -83,7 +83,7 @@ def test_runs_lists_every_run(store: Path) -> None:
     assert set(found[0]) == {"run_id", "flow", "status", "created_ms", "updated_ms"}
 
 
-def test_show_tells_status_steps_and_output(store: Path) -> None:
+def test_show_prints_status_steps_and_output(store: Path) -> None:
     above, found_tree, _ = invoke("show", "done-1", "--store", store).output.partition("visits of done-1, completed: ")
     assert found_tree
     facts = dict(line.rstrip().split(maxsplit=1) for line in above.splitlines())
@@ -100,7 +100,7 @@ def test_show_tells_status_steps_and_output(store: Path) -> None:
     assert (found["flow"], found["status"], found["output"], found["tokens"]) == ("simple", "completed", 42, [])
 
 
-def test_show_tells_where_a_run_stands(store: Path) -> None:
+def test_show_lists_the_tokens_of_a_waiting_run(store: Path) -> None:
     output = invoke("show", "waits-[red]1", "--store", store).output
     assert "answer#1" in output
     token = read_json("show", "waits-[red]1", "--store", store)["tokens"][0]
@@ -116,7 +116,7 @@ def test_history_lists_the_steps(store: Path) -> None:
     assert [event["type"] for event in steps[1]["events"]] == ["node_finished", "done"]
 
 
-def test_stored_text_cannot_speak_to_the_terminal(store: Path) -> None:
+def test_stored_text_cannot_control_the_terminal(store: Path) -> None:
     for command in ("show", "history"):
         output = invoke(command, "failed-1", "--store", store).output
         assert output.replace("\n", "").isprintable()
@@ -162,7 +162,7 @@ def test_draw_finds_modules_in_the_current_folder_and_never_in_a_store(tmp_path:
         ),
     ],
 )
-def test_draw_refuses_what_is_no_flow(name: str, code: int, message: str) -> None:
+def test_draw_refuses_a_target_that_is_not_a_flow(name: str, code: int, message: str) -> None:
     result = invoke("draw", name)
     assert result.exit_code == code
     assert message in " ".join(result.stderr.replace("│", " ").split())
@@ -197,7 +197,7 @@ def test_an_unknown_run_is_an_error_of_one_line(store: Path, command: str) -> No
         ("check", "cli_flows:gated"),
     ],
 )
-def test_looking_never_makes_a_store(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_no_command_creates_a_missing_store(tmp_path: Path, command: tuple[str, ...]) -> None:
     result = invoke(*command, "--store", tmp_path / "none")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == f"error: there is no store at {tmp_path / 'none'}: name one with --store PATH\n"
@@ -276,7 +276,7 @@ SEALED = (Keys("done-1").parked, b"Q" + GONE.run + bytes(12), b"E" + GONE.run, b
         (b"\xff", b"nonsense", "is of no kind that is known"),
     ],
 )
-def test_verify_reports_what_no_index_should_hold(tmp_path: Path, key: bytes, value: bytes, message: str) -> None:
+def test_verify_reports_wrong_index_entries(tmp_path: Path, key: bytes, value: bytes, message: str) -> None:
     store = filled(tmp_path / "store")
     store.commit(Put(key, value))
     store.close()
@@ -302,7 +302,7 @@ def test_verify_knows_every_kind_of_record(tmp_path: Path) -> None:
     assert "unknown" not in found["records"]
 
 
-def test_verify_finds_what_is_well_sealed_and_has_not_the_form_of_its_kind(tmp_path: Path) -> None:
+def test_verify_finds_records_with_a_good_checksum_and_a_wrong_form(tmp_path: Path) -> None:
     store = filled(tmp_path / "store")
     keys = [b"E" + GONE.run, b"Q" + Keys("done-1").run + bytes(12), b"O" + bytes(16)]
     store.commit(*(Put(key, encode_record(key, b"anything")) for key in keys))
@@ -323,7 +323,7 @@ def filled(path: Path) -> LMDBStore:
     return LMDBStore(path)
 
 
-def test_verify_tells_of_a_file_that_is_no_store(tmp_path: Path) -> None:
+def test_verify_reports_a_file_that_is_not_a_store(tmp_path: Path) -> None:
     (tmp_path / "data.mdb").write_bytes(b"nonsense" * 4096)
     result = invoke("verify", "--store", tmp_path)
     assert result.exit_code == 1
@@ -331,7 +331,7 @@ def test_verify_tells_of_a_file_that_is_no_store(tmp_path: Path) -> None:
     assert result.stderr.count("\n") == 1
 
 
-def test_help_names_the_exit_codes_and_the_version_is_told() -> None:
+def test_help_names_the_exit_codes_and_version_is_printed() -> None:
     commands = list(get_command(app).commands)
     assert len(commands) == 18
     for command in ("", *commands):

@@ -1,4 +1,4 @@
-"""The commands that act: what they do to runs, how they end, and what they say to people and to programs."""
+"""The commands that act on runs: their effects, exit codes, text and JSON."""
 
 import asyncio
 import json
@@ -24,18 +24,18 @@ PATIENCE_S = 60.0
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """Return the path of a store that nobody has made yet."""
+    """Return the path of a store that does not exist yet."""
     return tmp_path / "store"
 
 
 def begin(store: Path, flow: Flow, value: Any, run_id: str, until: str = "waiting") -> None:
-    """Start a run here and leave it on disk once it has a status, and what it was to do is done."""
+    """Start a run in this process, and leave it on disk once it has a status."""
 
     async def start() -> None:
         async with Engine(store) as engine:
             run = await engine.start(flow, value, run_id=run_id)
             async with asyncio.timeout(PATIENCE_S):
-                while await run.status() != until:  # noqa: ASYNC110  # a status is not announced
+                while await run.status() != until:  # noqa: ASYNC110  # status changes are not announced
                     await asyncio.sleep(0.005)
 
     asyncio.run(start())
@@ -50,7 +50,7 @@ def status(store: Path, run_id: str) -> RunStatus:
 
 
 def said(*args: object, code: int = 0) -> str:
-    """Return what a command printed, on one line."""
+    """Return the output of a command on one line."""
     result = invoke(*args)
     assert result.exit_code == code, result.output
     return " ".join(result.output.split())
@@ -66,7 +66,7 @@ def as_json(*args: object, code: int = 0) -> Any:
 def eventually(holds: Callable[[], Any]) -> None:
     end = time.monotonic() + PATIENCE_S
     while not holds():
-        assert time.monotonic() < end, "what the test waits for never came"
+        assert time.monotonic() < end, "the condition never became true"
         time.sleep(0.01)
 
 
@@ -74,7 +74,7 @@ def log(folder: Path) -> list[str]:
     return (folder / "log").read_text().splitlines() if (folder / "log").exists() else []
 
 
-# Looking, more of it.
+# Listing.
 
 
 def test_runs_are_listed_by_status_and_flow_with_whole_ids(store: Path, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_events_are_listed_after_a_step(store: Path) -> None:
     assert "error: run 'nobody': no such run" in said("events", "nobody", "--store", store, code=1)
 
 
-# Sending.
+# Input for runs.
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_signal_carries_json_or_text(store: Path, tmp_path: Path, args: tuple[
 
 
 @pytest.mark.parametrize("text", ["plain", "{'a': 1}", "NaN", "", "[" * 100_000, '{"a": Infinity}'])
-def test_what_is_not_json_is_told_to_be_none(store: Path, tmp_path: Path, text: str) -> None:
+def test_text_that_is_not_json_is_refused(store: Path, tmp_path: Path, text: str) -> None:
     begin(store, cli_flows.asking, str(tmp_path), "r")
     output = said("signal", "r", "shipped", text, "--store", store, code=2)
     assert "is not JSON" in output
@@ -140,7 +140,7 @@ def test_what_is_not_json_is_told_to_be_none(store: Path, tmp_path: Path, text: 
     assert len(output) < 800
 
 
-def test_a_signal_to_what_is_not_there_or_over_is_refused(store: Path) -> None:
+def test_a_signal_to_a_missing_or_ended_run_is_refused(store: Path) -> None:
     begin(store, cli_flows.counting, 1, "over", "completed")
     assert "a run that has ended takes no signal" in said("signal", "over", "go", "--store", store, code=1)
     assert "no such run in this store" in said("signal", "nobody", "go", "--store", store, code=1)
@@ -167,7 +167,7 @@ def test_a_question_is_listed_and_answered_once(store: Path, tmp_path: Path) -> 
     assert log(tmp_path) == ["r pay"]
 
 
-def test_an_answer_that_modifies_has_a_value_and_no_other_has(store: Path, tmp_path: Path) -> None:
+def test_only_the_decision_modify_takes_a_value(store: Path, tmp_path: Path) -> None:
     begin(store, cli_flows.asking, "/nowhere", "r")
     ask = ("answer", "r", "pay.approval#1")
     assert "modify needs it" in said(*ask, "modify", "--store", store, code=2)
@@ -188,7 +188,7 @@ def test_a_rejected_step_fails_its_run_with_the_reason(store: Path, tmp_path: Pa
     assert "error: run 'r' is failed at node 'pay.approval': Rejected: too dear; fix the cause and resume it" in output
 
 
-def test_cancel_ends_a_run_for_good_and_tells_what_won(store: Path, tmp_path: Path) -> None:
+def test_cancel_ends_a_run_for_good_and_prints_its_final_status(store: Path, tmp_path: Path) -> None:
     begin(store, cli_flows.asking, str(tmp_path), "r")
     begin(store, cli_flows.counting, 1, "over", "completed")
     for _ in range(2):
@@ -200,17 +200,17 @@ def test_cancel_ends_a_run_for_good_and_tells_what_won(store: Path, tmp_path: Pa
 # Driving.
 
 
-def test_resume_goes_on_to_the_end(store: Path, tmp_path: Path) -> None:
+def test_resume_continues_to_the_end(store: Path, tmp_path: Path) -> None:
     begin(store, cli_flows.gated, str(tmp_path), "r", "running")
     (tmp_path / "open").touch()
     command = ("resume", "r", "--flow", "cli_flows:gated", "--store", store)
-    for _ in range(2):  # of one that is over, the same is told
+    for _ in range(2):  # for an ended run, the output is the same
         assert said(*command) == "run 'r' is completed after 2 nodes; its output: gone through"
     outcome = as_json(*command)["outcome"]
     assert (outcome["status"], outcome["output"], outcome["steps"]) == ("completed", "gone through", 2)
 
 
-def test_resume_stops_where_a_run_waits_and_tells_for_what(store: Path, tmp_path: Path) -> None:
+def test_resume_stops_where_a_run_waits_and_names_what_it_waits_for(store: Path, tmp_path: Path) -> None:
     begin(store, cli_flows.asking, str(tmp_path), "asks")
     begin(store, cli_flows.napping, None, "naps")
     command = ("--flow", "cli_flows:asking", "--store", store)
@@ -225,7 +225,7 @@ def test_resume_stops_where_a_run_waits_and_tells_for_what(store: Path, tmp_path
     assert (status(store, "asks"), status(store, "naps")) == ("waiting", "waiting")
 
 
-def test_a_run_that_fails_is_a_3_and_goes_on_once_it_is_mended(store: Path, tmp_path: Path) -> None:
+def test_a_failed_run_exits_with_3_and_continues_once_the_cause_is_fixed(store: Path, tmp_path: Path) -> None:
     begin(store, cli_flows.failing, str(tmp_path), "r", "failed")
     command = ("resume", "r", "--flow", "cli_flows:failing", "--store", store)
     result = invoke(*command)
@@ -237,7 +237,7 @@ def test_a_run_that_fails_is_a_3_and_goes_on_once_it_is_mended(store: Path, tmp_
     assert "its output: charged" in said(*command)
 
 
-def test_resume_refuses_what_it_cannot_do(store: Path, tmp_path: Path) -> None:
+def test_resume_refuses_wrong_flows_and_unknown_runs(store: Path, tmp_path: Path) -> None:
     begin(store, cli_flows.asking, str(tmp_path), "r")
     wrong = said("resume", "r", "--flow", "cli_flows:counting", "--store", store, code=1)
     assert "its flow 'asking' is not known here (known: counting)" in wrong
@@ -248,7 +248,7 @@ def test_resume_refuses_what_it_cannot_do(store: Path, tmp_path: Path) -> None:
     )
 
 
-def test_a_run_that_another_process_drives_is_a_4(store: Path, tmp_path: Path) -> None:
+def test_a_run_that_another_process_drives_exits_with_4(store: Path, tmp_path: Path) -> None:
     begin(store, cli_flows.gated, str(tmp_path), "r", "running")
     (tmp_path / "log").unlink(missing_ok=True)
     with serving(store, "cli_flows:gated"):
@@ -257,7 +257,7 @@ def test_a_run_that_another_process_drives_is_a_4(store: Path, tmp_path: Path) -
         assert "another owner drives it" in output
 
 
-def test_a_fork_goes_on_from_a_step_with_another_state(store: Path) -> None:
+def test_a_fork_continues_from_a_step_with_another_state(store: Path) -> None:
     begin(store, cli_flows.counting, 5, "r", "completed")
     command = ("fork", "r", 2, "--flow", "cli_flows:counting", "--store", store)
     output = said(*command, "--id", "f", "--set", "n=7", "--set", 'names=["a", "b"]')
@@ -276,7 +276,7 @@ def test_a_fork_goes_on_from_a_step_with_another_state(store: Path) -> None:
     assert "fork it from an earlier step" in said("fork", "r", 3, *command[3:], code=1)
 
 
-# Deploying.
+# Checking.
 
 OLD = """
 from beluga_graph import Workflow, step, wait_signal
@@ -284,7 +284,7 @@ flow = Workflow("deployed", wait_signal("go"), step("tell", lambda value: value)
 """
 
 
-def test_check_tells_which_runs_a_changed_flow_would_break(store: Path, tmp_path: Path) -> None:
+def test_check_lists_the_runs_that_a_changed_flow_would_break(store: Path, tmp_path: Path) -> None:
     (tmp_path / "deployed_flow.py").write_text(OLD)
     starting = (
         "import asyncio, sys\nfrom deployed_flow import flow\nfrom beluga_graph import Engine\n"
@@ -317,10 +317,10 @@ def test_check_tells_which_runs_a_changed_flow_would_break(store: Path, tmp_path
     assert "the graph has changed where the run stands" in output
 
 
-# Tending.
+# Maintenance.
 
 
-def test_prune_takes_out_what_has_been_over_for_so_long(store: Path, tmp_path: Path) -> None:
+def test_prune_deletes_runs_that_ended_long_enough_ago(store: Path, tmp_path: Path) -> None:
     begin(store, cli_flows.counting, 1, "done", "completed")
     begin(store, cli_flows.failing, str(tmp_path), "failed", "failed")
     begin(store, cli_flows.asking, str(tmp_path), "asks")
@@ -339,13 +339,13 @@ def test_prune_takes_out_what_has_been_over_for_so_long(store: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("duration", ["7", "d", "-1d", "1 d", "1y", "1d12h", "1e9d", "", "٣d", "nan"])
-def test_what_is_no_duration_is_refused(store: Path, duration: str) -> None:
+def test_text_that_is_not_a_duration_is_refused(store: Path, duration: str) -> None:
     begin(store, cli_flows.counting, 1, "done", "completed")
     output = said("prune", f"--older-than={duration}", "--store", store, code=2)
     assert "give a number and its unit, such as 90s, 15m, 12h, 7d or 2w" in output
 
 
-def test_prune_refuses_runs_that_go_on(store: Path) -> None:
+def test_prune_refuses_unfinished_runs(store: Path) -> None:
     begin(store, cli_flows.counting, 1, "done", "completed")
     output = said("prune", "--status", "waiting", "--store", store, code=2)
     assert "cancel such runs first" in output
@@ -369,7 +369,7 @@ def test_prune_bus_deletes_events_and_no_run(store: Path) -> None:
     assert said("verify", "--store", store).endswith("no damage")
 
 
-def test_compact_gives_room_back_unless_the_store_is_in_use(store: Path, tmp_path: Path) -> None:
+def test_compact_shrinks_the_file_unless_the_store_is_in_use(store: Path, tmp_path: Path) -> None:
     for number in range(20):
         begin(store, cli_flows.counting, number, f"r{number}", "completed")
     said("prune", "--store", store)
@@ -389,7 +389,7 @@ def test_compact_gives_room_back_unless_the_store_is_in_use(store: Path, tmp_pat
 
 @contextmanager
 def serving(store: Path, *flows: str, grace: float = 10.0) -> Iterator["subprocess.Popen[str]"]:
-    """Serve flows in a process of its own, which is ended in any case."""
+    """Serve flows in another process, which is killed at the end."""
     process = spawn("serve", *flows, "--store", store, "--grace", grace, cwd=HERE)
     try:
         wait_for(process, "SIGTERM or Ctrl-C ends it")
@@ -400,7 +400,7 @@ def serving(store: Path, *flows: str, grace: float = 10.0) -> Iterator["subproce
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_who_serves_finishes_what_is_under_way_and_another_process_goes_on(
+def test_a_stopped_server_finishes_running_nodes_and_another_process_continues(
     store: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     begin(store, cli_flows.gated, str(tmp_path), "r", "running")
@@ -411,14 +411,14 @@ def test_who_serves_finishes_what_is_under_way_and_another_process_goes_on(
         (tmp_path / "open").touch()  # so the node ends within the grace
         output, _ = process.communicate(timeout=PATIENCE_S)
         assert (process.returncode, output) == (0, "stopped; every run was handed back\n")
-    # The file may be seen before the signal; then one more node is begun, and finished too.
+    # If the process sees the file before the signal, it begins and finishes one more node.
     assert log(tmp_path) in (done := ["r first begins", "r first ends"], [*done, "r second"])
     with serving(store, "cli_flows:gated"):
         eventually(lambda: status(store, "r") == "completed")
     assert log(tmp_path) == [*done, "r second"]
 
 
-def test_what_does_not_finish_within_the_grace_runs_again_elsewhere(store: Path, tmp_path: Path) -> None:
+def test_a_node_that_exceeds_the_grace_runs_again_elsewhere(store: Path, tmp_path: Path) -> None:
     begin(store, cli_flows.gated, str(tmp_path), "r", "running")
     (tmp_path / "log").unlink(missing_ok=True)
     with serving(store, "cli_flows:gated", grace=0.05) as process:
@@ -444,7 +444,7 @@ def test_a_served_run_is_answered_signalled_and_cancelled_from_another_process(s
         assert said("cancel", "c", "--store", store) == "run 'c' is cancelled"
 
 
-def test_who_serves_makes_the_store_and_says_so_in_json_lines(store: Path) -> None:
+def test_serve_creates_the_store_and_reports_it_in_json_lines(store: Path) -> None:
     process = spawn("serve", "cli_flows:asking", "cli_flows:gated", "--store", store, "--json", cwd=HERE)
     assert process.stdout is not None
     assert json.loads(process.stdout.readline()) == {"event": "ready", "flows": ["asking", "gated"], "new_store": True}
@@ -455,7 +455,7 @@ def test_who_serves_makes_the_store_and_says_so_in_json_lines(store: Path) -> No
     assert process.returncode == 0
 
 
-def test_what_becomes_of_served_runs_is_told_and_given_to_a_bus(store: Path, tmp_path: Path) -> None:
+def test_the_ends_of_served_runs_are_printed_and_published_on_a_bus(store: Path, tmp_path: Path) -> None:
     begin(store, cli_flows.asking, str(tmp_path), "r")
     process = spawn("serve", "cli_flows:asking", "--store", store, "--bus", store, cwd=HERE)
     try:
@@ -477,7 +477,7 @@ def test_what_becomes_of_served_runs_is_told_and_given_to_a_bus(store: Path, tmp
     assert asyncio.run(topics())[-1] == "run.completed"
 
 
-def test_serve_refuses_what_it_cannot_serve(store: Path) -> None:
+def test_serve_refuses_wrong_arguments(store: Path) -> None:
     assert "Missing argument" in said("serve", "--store", store, code=2)
     assert "has no 'nothing'" in said("serve", "cli_flows:nothing", "--store", store, code=1)
     assert "Invalid value for '--max-runs'" in said(

@@ -1,4 +1,4 @@
-"""The commands that sweep a store of dead owners delete no file that a record names."""
+"""Commands that remove the records of dead owners never delete a file that such a record names."""
 
 from pathlib import Path
 

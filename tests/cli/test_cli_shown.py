@@ -1,4 +1,4 @@
-"""Stored data as text and as JSON: nothing is lost that JSON can say, and nothing reaches the terminal raw."""
+"""Stored data as text and as JSON: JSON loses nothing it can express, and nothing reaches the terminal unescaped."""
 
 import json
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ def test_plain_text_prints_and_printable_text_is_plain(text: str) -> None:
     ("text", "shown"),
     [("a\x1b[0m", r"a\x1b[0m"), ("\x9b", r"\x9b"), ("\u2028", r"\u2028"), ("\u202e", r"\u202e"), ("\ud800", r"\ud800")],
 )
-def test_what_does_not_print_is_written_out(text: str, shown: str) -> None:
+def test_characters_that_do_not_print_are_escaped(text: str, shown: str) -> None:
     assert to_printable(text) == shown
 
 
@@ -65,7 +65,7 @@ def test_a_value_as_json(value: object, said: object) -> None:
     assert json.loads(as_json(value)) == said
 
 
-def test_a_number_too_long_to_be_written_in_decimals_is_told_in_hexadecimals() -> None:
+def test_a_number_too_long_for_decimals_is_written_in_hexadecimal() -> None:
     assert json.loads(as_json([2**14_000, -(2**14_000), 2**13_999])) == [
         {"$type": "int", "hex": "1" + "0" * 3_500},
         {"$type": "int", "hex": "-1" + "0" * 3_500},
@@ -75,7 +75,7 @@ def test_a_number_too_long_to_be_written_in_decimals_is_told_in_hexadecimals() -
 
 
 class Whale(BaseModel):
-    """An instance that is known here."""
+    """A class that is known here."""
 
     name: str
     sizes: list[int]
@@ -94,11 +94,11 @@ class Whale(BaseModel):
         (["x" * 10**6] * 10**5, '["' + "x" * 77 + "…"),
     ],
 )
-def test_a_value_at_a_glance_is_its_outline(value: object, shown: str) -> None:
+def test_the_summary_of_a_value_is_its_outline(value: object, shown: str) -> None:
     assert summarize(value) == shown
 
 
-def test_two_long_texts_are_shown_where_they_part() -> None:
+def test_two_long_texts_are_shown_where_they_begin_to_differ() -> None:
     one, other = summarize_pair("a" * 500 + "b" * 100, "a" * 500 + "c" * 100)
     assert one == "…" + "a" * 20 + "b" * 38 + "…"
     assert other == "…" + "a" * 20 + "c" * 38 + "…"
@@ -106,21 +106,21 @@ def test_two_long_texts_are_shown_where_they_part() -> None:
     assert summarize_pair("a" * 100, "a" * 90) == ("…" + "a" * 30, "…" + "a" * 20)
 
 
-def test_a_deep_value_is_cut_and_not_an_error() -> None:
+def test_a_deep_value_is_cut_without_an_error() -> None:
     value: list[object] = []
     for _ in range(900):
         value = [value]
     assert "\\u2026" in as_json(value)
 
 
-def test_an_instance_that_nobody_knows_is_shown_by_its_name() -> None:
+def test_an_instance_of_an_unknown_class_is_shown_by_its_name() -> None:
     stored = Codec(Registry.of(Spot)).encode(Spot(1.0, Color.red))
     found = json.loads(as_json(Codec().decode(stored, lenient=True)))
     assert found["$type"].endswith(":Spot")
     assert found["x"] == 1.0
 
 
-def test_brief_cuts_what_is_long() -> None:
+def test_brief_cuts_long_values() -> None:
     assert brief("x" * 500, 10) == "x" * 9 + "…"
     assert brief({"a": "\x1b"}) == '{"a": "\\u001b"}'
     assert len(brief("\x1b" * 500, 10)) == 10

@@ -1,4 +1,4 @@
-"""What the demo reads out of texts."""
+"""The demo's analysis of texts."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def test_the_outline_of_underlined_headings() -> None:
     assert outline.paragraphs == ("Text.", "More.")
 
 
-def test_a_text_without_headings_has_its_name_as_title() -> None:
+def test_the_title_of_a_text_without_headings_is_its_file_name() -> None:
     assert texts.prose_outline("Only words.", "notes.txt").title == "notes.txt"
     assert texts.prose_outline("", "empty.md") == texts.Outline("empty.md", (), ())
 
@@ -41,12 +41,12 @@ def test_links_are_found_once_and_sorted() -> None:
     assert texts.links_of(text) == (["https://a.org/", "https://b.org/x"], ["a.png", "b.md"])
 
 
-def test_frequent_words_say_something_and_ties_go_by_alphabet() -> None:
+def test_frequent_words_exclude_stopwords_and_break_ties_alphabetically() -> None:
     words = texts.words_of("The whale and the ledger: whale, graph! It's an égalité.")
     assert texts.frequent(words, 3) == {"whale": 2, "graph": 1, "ledger": 1}
 
 
-def test_a_term_that_is_everywhere_tells_least() -> None:
+def test_a_term_of_every_document_weighs_least() -> None:
     weights = texts.tf_idf({"common": 2, "rare": 2}, {"common": 10, "rare": 1}, 10)
     assert list(weights) == ["rare", "common"]
 
@@ -54,7 +54,7 @@ def test_a_term_that_is_everywhere_tells_least() -> None:
 @pytest.mark.parametrize(
     "sentence", ["Too short.", "no capital letter but otherwise long enough to be taken up.", "W " * 50 + "."]
 )
-def test_fragments_are_no_sentences_for_a_summary(sentence: str) -> None:
+def test_fragments_are_not_sentences_for_a_summary(sentence: str) -> None:
     assert texts.candidate(sentence, "a.md") is None
 
 
@@ -62,8 +62,8 @@ def test_fragments_are_no_sentences_for_a_summary(sentence: str) -> None:
     "text",
     ["[" * 200_000, "](" * 100_000, "[a](" * 50_000, '"""' * 100_000, "# " * 200_000, "* " * 200_000, "_" * 400_000],
 )
-def test_a_hostile_text_is_read(text: str) -> None:
-    """Whose work grew with the square of the text would read it for hours."""
+def test_a_hostile_text_is_read_in_linear_time(text: str) -> None:
+    """Quadratic patterns would read these texts for hours."""
     urls, _ = texts.links_of(text)
     assert urls == []
     outlines = texts.prose_outline(text, "a"), texts.code_outline(text, "a")

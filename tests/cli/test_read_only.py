@@ -1,4 +1,4 @@
-"""A store that cannot be written can be looked at: on a read-only mount, and by a user who may only read it."""
+"""A store that cannot be written can be read: on a read-only mount, and by a user without write permission."""
 
 import asyncio
 import os
@@ -35,7 +35,7 @@ def run(arguments, store):
 
 looks, read_only, writable = eval(sys.argv[1]), *sys.argv[2:4]
 for look in looks:
-    run(look, writable)  # so that what is imported late is loaded, which another user may not be allowed to read
+    run(look, writable)  # load late imports now: the other user may not be allowed to read them
 print("=====", flush=True)
 if len(sys.argv) > 4:
     os.setuid(int(sys.argv[4]))
@@ -48,7 +48,7 @@ assert run(["signal", "parked", "go"], read_only) == 1
 
 @pytest.fixture
 def stores() -> Iterator[tuple[Path, Path]]:
-    """Return two stores of one content, the first of them to be looked at, where every user may come."""
+    """Return two stores with equal content, in a folder that every user can enter; tests read the first one."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -67,14 +67,14 @@ def look(stores: tuple[Path, Path], *more: str, before: str = "") -> tuple[str, 
 
 
 @pytest.mark.parametrize("locked", [True, False], ids=["with a lock file", "without one"])
-def test_a_store_on_a_read_only_mount_can_be_looked_at(stores: tuple[Path, Path], locked: bool) -> None:
+def test_a_store_on_a_read_only_mount_can_be_read(stores: tuple[Path, Path], locked: bool) -> None:
     store = stores[0]
     if not locked:
         (store / "lock.mdb").unlink()
     mount = f"mount --bind {store} {store} && mount -o remount,bind,ro {store}"
     probe = ["unshare", "-rm", "sh", "-c", mount]
     if shutil.which("unshare") is None or subprocess.run(probe, capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody mount")
+        pytest.skip("this machine allows no mounts")
     said, errors = look(stores, before=mount)
     assert [line.split()[1] for line in said.splitlines() if line.startswith("looked ")] == [each[0] for each in LOOKS]
     assert "no damage" in said
@@ -82,7 +82,7 @@ def test_a_store_on_a_read_only_mount_can_be_looked_at(stores: tuple[Path, Path]
 
 
 @pytest.mark.parametrize("locked", [True, False], ids=["with a lock file", "without one"])
-def test_a_store_that_a_user_may_only_read_can_be_looked_at(stores: tuple[Path, Path], locked: bool) -> None:
+def test_a_store_without_write_permission_can_be_read(stores: tuple[Path, Path], locked: bool) -> None:
     store = stores[0]
     if not locked:
         (store / "lock.mdb").unlink()

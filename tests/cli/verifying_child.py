@@ -1,4 +1,4 @@
-"""A process that forks for each line it reads, `verify PATH` or `use PATH`, and says how the fork ended."""
+"""A process that forks for each line it reads, `verify PATH` or `use PATH`, and reports how the fork ended."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ def verify(path: str) -> int:
 
 
 def use(path: str) -> int:
-    """Use the store as an engine does: look at all runs, read everything, write, and run a flow."""
+    """Use the store like an engine: list all runs, read every record, write, and run a flow."""
     flow = Graph("used")
     flow.add(lambda value: value, name="node")
     flow.edge(START, "node")
