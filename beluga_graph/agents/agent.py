@@ -15,7 +15,7 @@ from beluga_graph.agents.persona import Persona
 from beluga_graph.agents.tools import Tool, as_tool
 from beluga_graph.errors import BadName, DelegationCycle, DuplicateNode
 from beluga_graph.execution.context import Context, inside
-from beluga_graph.flows.checks import check_name, checked_types
+from beluga_graph.flows.checks import check_name, check_types
 from beluga_graph.flows.flow import Flow
 from beluga_graph.models.base import Model, resolve
 from beluga_graph.models.messages import ToolCall
@@ -89,7 +89,7 @@ class Agent(Flow):
         self.output = None if output_type in (None, str) else OutputType(output_type)
         self.output_retries = OUTPUT_RETRIES
         self.settings = dict(settings or {})
-        self.types = checked_types(f"agent {name!r}", types)
+        self.types = check_types(f"agent {name!r}", types)
 
     @property
     def handoffs(self) -> tuple[Handoff, ...]:

@@ -1,4 +1,4 @@
-"""What can be said of any node: its name, its times, who approves of it."""
+"""Checks of declared nodes that need no other node: names, times, approvals, types."""
 
 from __future__ import annotations
 
@@ -13,61 +13,63 @@ from beluga_graph.kernel.rules import is_answer
 from beluga_graph.plan.declared import END, START, Approval, DeclaredNode
 from beluga_graph.policy import SECONDS_MAX
 
-__all__ = ["check_approval", "check_name", "check_seconds", "check_signal_name", "checked_types"]
+__all__ = ["check_approval", "check_name", "check_seconds", "check_signal_name", "check_types"]
 
 _NAME = re.compile(r"[^/#\[\]$\x00-\x1f\x7f]{1,200}")
 
 
 def check_name(graph: str, name: str) -> None:
-    """Raise `BadName` unless this can be the name of a flow or a node of `graph`."""
+    """Raise `BadName` unless this is a valid name for a flow, or for a node of `graph`."""
     is_good = isinstance(name, str) and _NAME.fullmatch(name) and name not in (START.name, END.name)
     if not is_good or is_blank(name):
         rule = "a name is 1 to 200 characters without / # [ ] $ and control characters, and not START or END"
         if is_good:
-            rule = "nothing of it is seen: it is made of blanks"
+            rule = "it has no visible character"
         raise BadName(graph, f"name {name!r:.100}", rule, "choose another one")
 
 
 def check_signal_name(graph: str, node: DeclaredNode) -> None:
-    """Raise `BadName` for a wait of which the signal has no name, or one that is taken for a person's answer."""
+    """Raise `BadName` if the signal that a node waits for has no name, or the name of a person's answer."""
     if node.kind == "wait" and not node.asks and (not isinstance(node.signal, str) or is_blank(node.signal)):
-        rule = f"it waits for the signal {node.signal!r:.100}, which is no name"
-        raise BadName(graph, f"node {node.name!r}", rule, "give a text that can be seen")
+        rule = f"it waits for the signal {node.signal!r:.100}, which is not a name"
+        raise BadName(graph, f"node {node.name!r}", rule, "give a text with visible characters")
     if is_answer(node.signal):
-        rule = f"it waits for {node.signal!r}, and a signal with such a name is a person's answer"
+        rule = f"it waits for {node.signal!r}, a name that is reserved for a person's answer"
         raise BadName(graph, f"node {node.name!r}", rule, "choose another signal")
 
 
-def check_seconds(where: str, what: str, seconds: float | None) -> None:
-    """Raise `ValueError` unless this can be a time to wait; `TypeError` for what is no number."""
+def check_seconds(where: str, parameter: str, seconds: float | None) -> None:
+    """Raise `ValueError` unless this is `None` or a valid time to wait, and `TypeError` unless it is a number."""
     if seconds is None:
         return
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        msg = f"{where}: {what}={seconds!r:.100}; give a number of seconds"
+        msg = f"{where}: {parameter}={seconds!r:.100}; give a number of seconds"
         raise TypeError(msg)
     if not 0 <= seconds <= SECONDS_MAX:
-        msg = f"{where}: {what}={seconds}; seconds are >= 0, and at most a hundred years"
+        msg = f"{where}: {parameter}={seconds}; seconds are >= 0, and at most a hundred years"
         raise ValueError(msg)
 
 
-def check_approval(where: str, wanted: Approval) -> None:
-    """Raise `TypeError` unless this tells whether a person is asked: a bool, or a function that returns one."""
-    if not isinstance(wanted, bool) and (isinstance(wanted, type) or not callable(wanted)):
-        msg = f"{where}: requires_approval={wanted!r:.100}; give True, or a function that returns a bool"
+def check_approval(where: str, requires_approval: Approval) -> None:
+    """Raise `TypeError` unless this is a bool, or a function that may return one."""
+    if not isinstance(requires_approval, bool) and (
+        isinstance(requires_approval, type) or not callable(requires_approval)
+    ):
+        msg = f"{where}: requires_approval={requires_approval!r:.100}; give True, or a function that returns a bool"
         raise TypeError(msg)
 
 
-def checked_types(where: str, types: Iterable[Any]) -> tuple[Any, ...]:
-    """Return the types that a flow names beside its annotations.
+def check_types(where: str, types: Iterable[Any]) -> tuple[Any, ...]:
+    """Return the types that a flow names in addition to its annotations.
 
-    Raises `TypeError` for one that holds no class whose instances can be stored.
+    Raises `TypeError` for a type that contains no class whose instances can be stored.
     """
     if isinstance(types, type) or not isinstance(types, Iterable):
-        msg = f"{where}: types={types!r:.100}; give a list of them: types=[…]"
+        msg = f"{where}: types={types!r:.100}; give a list of types: types=[…]"
         raise TypeError(msg)
     named = tuple(types)
     for annotation in named:
         if not len(Registry.of(annotation)):
-            msg = f"{where}: types= names {annotation!r:.100}, in which there is no dataclass, pydantic model or Enum"
+            msg = f"{where}: types= names {annotation!r:.100}, which contains no dataclass, pydantic model or Enum"
             raise TypeError(msg)
     return named

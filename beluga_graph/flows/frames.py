@@ -1,4 +1,4 @@
-"""What the patterns share: flows as the frames of a graph."""
+"""Frames: flows as nodes of another flow's graph."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from beluga_graph.flows.flow import Flow
 from beluga_graph.plan.declared import DeclaredNode
 from beluga_graph.policy import Retry
 
-__all__ = ["frame_of", "frames_of"]
+__all__ = ["build_frame", "build_frames"]
 
 
-def frame_of(
+def build_frame(
     flow: Flow, *, name: str | None = None, retry: Retry | None = None, timeout: float | None = None
 ) -> DeclaredNode:
-    """Return a flow as a node. Of its own deadline and `timeout` the shorter one counts."""
+    """Return a flow as a node. The shorter one of `timeout` and the flow's own deadline applies."""
     inside = flow.declare()
     deadlines = [seconds for seconds in (timeout, inside.timeout) if seconds is not None]
     shorter = min(deadlines) if deadlines else None
@@ -25,24 +25,24 @@ def frame_of(
     )
 
 
-def frames_of(name: str, flows: Sequence[Flow], *, own: Sequence[str] = ()) -> list[DeclaredNode]:
-    """Return a frame per flow, in order; `own` are the other nodes of the pattern.
+def build_frames(name: str, flows: Sequence[Flow], *, own: Sequence[str] = ()) -> list[DeclaredNode]:
+    """Return a frame per flow, in order; `own` are the names of the pattern's other nodes.
 
-    A flow that is given again is numbered, `solver`, `solver-2`, past every name that another flow or node has. Raises
-    `DuplicateNode` for two flows of one name, `Unreachable` for no flow.
+    A flow that occurs several times is numbered, as in `solver`, `solver-2`; numbers skip names that are taken. Raises
+    `DuplicateNode` for two different flows of the same name, and `Unreachable` if there are no flows.
     """
     if not flows:
         raise Unreachable(name, f"flow {name!r}", "it has no agents", "give it at least one")
     named: dict[str, Flow] = {}
     for flow in flows:
         if not isinstance(flow, Flow):
-            msg = f"flow {name!r}: {flow!r} is no flow; wrap a function in a Graph"
+            msg = f"flow {name!r}: {flow!r} is not a flow; wrap a function in a Graph"
             raise TypeError(msg)
         if named.setdefault(flow.name, flow) is not flow:
             rule = f"two of its agents are called {flow.name!r}"
             raise DuplicateNode(name, f"flow {name!r}", rule, "rename one")
         if flow.name in own:
-            rule = f"one of its agents is called {flow.name!r}, as a node of its own is"
+            rule = f"one of its agents is called {flow.name!r}, like one of its own nodes"
             raise DuplicateNode(name, f"flow {name!r}", rule, "rename the agent")
     taken = {*own, *named}
     frames: dict[str, DeclaredNode] = {}
@@ -51,5 +51,5 @@ def frames_of(name: str, flows: Sequence[Flow], *, own: Sequence[str] = ()) -> l
         if node in frames:
             node = next(other for number in count(2) if (other := f"{flow.name}-{number}") not in taken)
             taken.add(node)
-        frames[node] = frame_of(flow, name=node)
+        frames[node] = build_frame(flow, name=node)
     return list(frames.values())

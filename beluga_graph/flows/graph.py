@@ -7,9 +7,10 @@ from typing import Any, Literal, TypeVar, overload
 
 from beluga_graph.errors import AmbiguousExit, BadName, DelegationCycle, DuplicateNode
 from beluga_graph.execution.context import Context
-from beluga_graph.flows.checks import check_approval, check_name, check_seconds, check_signal_name, checked_types
+from beluga_graph.flows.checks import check_name, check_seconds, check_signal_name, check_types
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.frames import frame_of
+from beluga_graph.flows.frames import build_frame
+from beluga_graph.flows.node_decorator import NodeDecorator
 from beluga_graph.flows.steps import Part
 from beluga_graph.plan.declared import MISSING, Approval, Branch, Declared, DeclaredNode, Missing, Node, Terminal
 from beluga_graph.policy import Limits, Retry
@@ -20,56 +21,38 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-class NodeDecorator:
-    """What `@g.node(name=…, retry=…, timeout=…)` returns: makes a function a node."""
-
-    def __init__(
-        self,
-        graph: Graph,
-        name: str | None,
-        retry: Retry | None,
-        timeout: float | None,
-        *,
-        requires_approval: Approval = False,
-    ) -> None:
-        self._graph, self._name, self._retry, self._timeout = graph, name, retry, timeout
-        self._requires_approval = requires_approval
-
-    @overload
-    def __call__(self, fn: Callable[[Context, A], Awaitable[B]], /) -> Node[A, B]: ...
-    @overload
-    def __call__(self, fn: Callable[[Context, A], B], /) -> Node[A, B]: ...
-    @overload
-    def __call__(self, fn: Callable[[A], Awaitable[B]], /) -> Node[A, B]: ...
-    @overload
-    def __call__(self, fn: Callable[[A], B], /) -> Node[A, B]: ...
-    @overload
-    def __call__(self, fn: Callable[[], B], /) -> Node[Any, B]: ...
-
-    def __call__(self, fn: Callable[..., Any], /) -> Node[Any, Any]:
-        name = self._name if self._name is not None else str(getattr(fn, "__name__", ""))
-        check_approval(f"node {name!r}", self._requires_approval)
-        node = DeclaredNode(
-            name=name,
-            kind="function",
-            body=fn,
-            retry=self._retry,
-            timeout=self._timeout,
-            requires_approval=self._requires_approval,
-        )
-        self._graph._declare(node)  # noqa: SLF001 - the decorator is a part of the graph's face
-        return Node(self._graph.name, name, fn)
-
-
 class Graph(Flow):
-    """A graph in code. Nodes are functions or other flows; edges carry the value from one to the next.
+    """A graph built in code. Nodes are functions or other flows; edges pass the output of a node on to the next.
 
-    `state` is a pydantic model class whose fields nodes read as `ctx.state` and write by `ctx.update`.
-    `limits` bounds every run of the graph. Building raises `GraphError` as soon as a call is wrong in itself;
-    what needs the whole graph is checked by `plan()`, and so by the first run.
+    Each call raises a `GraphError` at once if it is wrong by itself. `plan()`, and so the first run, checks the whole
+    graph.
 
-    `types` are classes (dataclasses, pydantic models, Enums) of values that no annotation names: of the input, of
-    `context=`, of a payload. Only instances of classes that a flow names can be stored, and read in another process.
+    ```python
+    g = Graph("greeting")
+
+    @g.node
+    async def greet(name: str) -> str:
+        return f"Hello, {name}!"
+
+    g.edge(START, greet)
+    g.edge(greet, END)
+    assert run_sync(g, "Ada") == "Hello, Ada!"
+    ```
+
+    Args:
+        name: The graph's name, unique on an engine: 1 to 200 characters without `/ # [ ] $` and control characters.
+        state: A pydantic model class whose fields nodes read as `ctx.state` and write by `ctx.update`.
+        limits: Bounds of every run of the graph.
+        types: Classes (dataclasses, pydantic models, Enums) of values that no annotation names, such as the input, the
+            `context=` of a run, or the payload of a signal. Only instances of classes that a flow names can be stored,
+            and read in another process.
+
+    Attributes:
+        name: The graph's name.
+
+    Raises:
+        BadName: The name is not valid.
+        TypeError: A type in `types` contains no class whose instances can be stored.
     """
 
     def __init__(
@@ -77,11 +60,11 @@ class Graph(Flow):
     ) -> None:
         check_name(name, name)
         self.name = name
-        named = checked_types(f"graph {name!r}", types)
-        self._declared = Declared(name=name, state=state, limits=limits, types=named)
+        checked = check_types(f"graph {name!r}", types)
+        self._declared = Declared(name=name, state=state, limits=limits, types=checked)
 
     def declare(self) -> Declared:
-        """Return what was declared so far."""
+        """Return the graph as declared so far."""
         return self._declared
 
     # Nodes.
@@ -115,12 +98,20 @@ class Graph(Flow):
         timeout: float | None = None,
         requires_approval: Approval = False,
     ) -> Any:
-        """Make a function a node: `f(value)` or `f(ctx, value)`, async (on the loop) or not (in a thread).
+        """Declare a function as a node. Works as a decorator, with or without arguments.
 
-        `timeout` bounds one attempt, in seconds; `requires_approval` is as in `step`. Raises `DuplicateNode`,
-        `BadName`.
+        Args:
+            fn: A function `()`, `(value)` or `(ctx, value)`, async (runs on the event loop) or sync (runs in a
+                thread).
+            name: The node's name; by default that of the function.
+            retry: The policy for failed attempts; by default the first failure is final.
+            timeout: The longest time of one attempt, in seconds.
+            requires_approval: Whether a person is asked before the node runs, as in `step`.
+
+        Returns the node, to name it in edges. Raises `BadName` or `DuplicateNode` for its name; `TypeError` or
+        `ValueError` for another parameter.
         """
-        decorator = NodeDecorator(self, name, retry, timeout, requires_approval=requires_approval)
+        decorator = NodeDecorator(self.name, self._declare, name, retry, timeout, requires_approval=requires_approval)
         return decorator if fn is None else decorator(fn)
 
     def add(
@@ -131,11 +122,18 @@ class Graph(Flow):
         retry: Retry | None = None,
         timeout: float | None = None,
     ) -> Node[Any, Any]:
-        """Make any flow a node: its input is the node's, its output too. A second use demands a `name`.
+        """Add a flow, a part of a workflow, or a function as a node.
 
-        A flow becomes a frame: its own visit counters and state, one boundary for errors; `retry` begins the
-        whole anew and `timeout` is the deadline of the whole, in seconds. A plain function works as in `node`; a
-        part of a workflow (`step`, `wait_signal`, `sleep`) has its own retry and timeout.
+        A flow becomes a frame, with its own state and visit counters; an error in it is an error of the frame.
+
+        Args:
+            flow: A flow; a part (`step`, `wait_signal`, `sleep`); or a function, as in `node`.
+            name: The node's name; by default that of the flow. A flow that is added twice needs another name.
+            retry: The policy for failures. A retry restarts the whole flow.
+            timeout: The deadline of the whole flow, in seconds.
+
+        Returns the node, to name it in edges. Raises `BadName` or `DuplicateNode` for its name; `DelegationCycle` if
+        the flow contains this graph; `TypeError` if `retry` or `timeout` is given for a part, which has its own.
         """
         function = None
         if isinstance(flow, Part):
@@ -144,11 +142,11 @@ class Graph(Flow):
                 raise TypeError(msg)
             node, function = flow.node(name), flow.__wrapped__
         elif isinstance(flow, Flow):
-            node = frame_of(flow, name=name, retry=retry, timeout=timeout)
+            node = build_frame(flow, name=name, retry=retry, timeout=timeout)
         else:
-            return NodeDecorator(self, name, retry, timeout)(flow)
+            return NodeDecorator(self.name, self._declare, name, retry, timeout)(flow)
         if node.flow is not None and _contains(node.flow, self._declared):
-            rule = "this graph is a part of it, as a sub-flow or as somebody's child"
+            rule = "this graph is a part of it, as a sub-flow or as an agent's child"
             raise DelegationCycle(self.name, f"node {node.name!r}", rule, "add a flow that does not contain it")
         self._declare(node)
         return Node(self.name, node.name, function)
@@ -162,11 +160,24 @@ class Graph(Flow):
         over: Callable[..., Iterable[Any]] | None = None,
         max_concurrency: int | None = None,
     ) -> Node[A, Any]:
-        """Open one branch per target, each with the same value; or, with `over`, one per item of `over(value)`.
+        """Declare a fan-out: one branch per target with the same value or, with `over`, one branch per item.
 
-        `over(value)` or `over(ctx, value)` returns the items, in branch order. Every path from the fan-out
-        must reach its `join`; where no edge leads to the join, each target leads straight to it.
-        `max_concurrency` bounds the branches that run at a time.
+        Every path from the fan-out must reach its join. If no edge goes to the join, each target gets one.
+
+        ```python
+        g.fan_out("each", to=summarize, over=lambda folder: sorted(folder.files), join="merge", max_concurrency=8)
+        g.join("merge", lambda summaries: "\\n".join(summaries))
+        ```
+
+        Args:
+            name: The node's name.
+            to: The nodes in which the branches begin. With `over`, exactly one.
+            join: The join that closes the fan-out; it may be declared later, by name.
+            over: A function `(value)` or `(ctx, value)` that returns the items, in branch order.
+            max_concurrency: The largest number of branches that run at a time; `None` for no limit.
+
+        Returns the node, to name it in edges. Raises `BadName` or `DuplicateNode` for its name; `AmbiguousExit` if
+        there is no target, or more than one with `over`; `ValueError` for `max_concurrency`.
         """
         targets = [to] if isinstance(to, Node | str) else list(to)
         if over is not None and len(targets) != 1:
@@ -174,15 +185,15 @@ class Graph(Flow):
             raise AmbiguousExit(self.name, f"fan-out {name!r}", message, "give one target that takes an item")
         if not targets:
             raise AmbiguousExit(self.name, f"fan-out {name!r}", "it has no target", "give to= at least one node")
-        names = tuple(self._end(target) for target in targets)
+        names = tuple(self._name_end(target) for target in targets)
         self._declare(
             DeclaredNode(
                 name=name,
                 kind="fan_out",
                 to=names,
                 over=over,
-                join=self._end(join),
-                max_concurrency=_at_least_one("max_concurrency", max_concurrency),
+                join=self._name_end(join),
+                max_concurrency=_check_count("max_concurrency", max_concurrency),
             )
         )
         return Node(self.name, name)
@@ -196,17 +207,25 @@ class Graph(Flow):
         timeout: float | None = None,
         on_error: Literal["fail", "collect"] = "fail",
     ) -> Node[Any, Any]:
-        """Close a fan-out: `fn(results)` or `fn(ctx, results)` gets the results in branch order; without it
-        the list is the output.
+        """Declare the join that closes a fan-out.
 
-        `wait=k` fires at the first k successes and drops the rest; failures are tolerated while k can be
-        reached. `timeout` (seconds since the fan-out) fires with what has arrived. `on_error="collect"` puts
-        a `Failure` in the place of a failed branch instead of failing; it tells the `branch` and its `item`.
+        Args:
+            name: The node's name.
+            fn: A function `(results)` or `(ctx, results)`, with the results in branch order. Without it the list of
+                results is the output.
+            wait: `"all"`, or a number k: the join fires at the first k successes and drops the other branches.
+                Failures are tolerated while k successes are still possible.
+            timeout: Seconds since the fan-out after which the join fires with the results that have arrived.
+            on_error: With `"fail"` a failed branch fails the fan-out. With `"collect"` a `Failure`, with the `branch`
+                and its `item`, replaces the result of a failed branch.
+
+        Returns the node, to name it in edges. Raises `BadName` or `DuplicateNode` for its name; `ValueError` for
+        another parameter.
         """
         if on_error not in ("fail", "collect"):
             msg = f"join {name!r}: on_error={on_error!r} is neither 'fail' nor 'collect'"
             raise ValueError(msg)
-        needed = None if wait == "all" else _at_least_one("wait", wait)
+        needed = None if wait == "all" else _check_count("wait", wait)
         self._declare(
             DeclaredNode(name=name, kind="join", body=fn, wait=needed, timeout=timeout, collect=on_error == "collect")
         )
@@ -221,15 +240,31 @@ class Graph(Flow):
         type: Any = None,  # noqa: A002 - the face's word
         default: Any | Missing = MISSING,
     ) -> Node[Any, Any]:
-        """Wait for a signal; its payload is the output, validated against `type` if one is given.
+        """Declare a node that waits for a signal, across restarts if need be. The payload is its output.
 
-        After `timeout` seconds the output is `default`; without a default the node fails with `SignalTimeout`.
+        Args:
+            name: The node's name.
+            signal: The signal's name, as given to `Engine.signal`.
+            timeout: The longest time to wait, in seconds; `None` for no limit.
+            type: The type of the payload. A payload that does not match is refused when it is sent.
+            default: The output after `timeout`. Without a default the node fails with `SignalTimeout`.
+
+        Returns the node, to name it in edges. Raises `BadName` for its name or that of the signal, `DuplicateNode`
+        if its name is taken; `TypeError` or `ValueError` for `timeout`.
         """
         self._declare(DeclaredNode(name=name, kind="wait", signal=signal, timeout=timeout, type=type, default=default))
         return Node(self.name, name)
 
     def timer(self, name: str, seconds: float) -> Node[A, A]:
-        """Pause for `seconds`, also across restarts; passes its input on."""
+        """Declare a node that pauses, and returns its input. The time passes even if no engine runs.
+
+        Args:
+            name: The node's name.
+            seconds: The length of the pause, from 0 to a hundred years.
+
+        Returns the node, to name it in edges. Raises `BadName` or `DuplicateNode` for its name; `TypeError` or
+        `ValueError` for `seconds`.
+        """
         if seconds < 0:
             msg = f"timer {name!r}: {seconds} seconds; a pause is >= 0"
             raise ValueError(msg)
@@ -246,8 +281,15 @@ class Graph(Flow):
     def edge(self, source: Node[Any, Any] | str | Terminal, target: str | Terminal) -> None: ...
 
     def edge(self, source: Node[Any, Any] | str | Terminal, target: Node[Any, Any] | str | Terminal) -> None:
-        """Lead the output of `source` to `target`: `START`, `END`, a node or its name."""
-        self._declared.edges.append((self._end(source), self._end(target)))
+        """Pass the output of a node on to another node.
+
+        Args:
+            source: `START`, a node, or a node's name.
+            target: `END`, a node, or a node's name. The node may be declared later, by name.
+
+        Raises `BadName` for a node of another graph, and `TypeError` for any other object.
+        """
+        self._declared.edges.append((self._name_end(source), self._name_end(target)))
 
     def branch(
         self,
@@ -255,11 +297,24 @@ class Graph(Flow):
         choose: Callable[..., Any],
         routes: Mapping[Any, Node[A, Any] | str | Terminal],
     ) -> None:
-        """Lead the output of `source` along the route that `choose(value)` or `choose(ctx, value)` returns.
+        """Pass the output of a node on along a route that a function chooses.
 
-        What was chosen is on record and never asked again. A route that is not in `routes` fails the node.
+        The chosen route is stored: after a crash it is not chosen again.
+
+        ```python
+        g.branch(review, lambda text: len(text) < 400, {True: publish, False: shorten})
+        ```
+
+        Args:
+            source: `START`, a node, or a node's name.
+            choose: A function `(value)` or `(ctx, value)` that returns the route for the output of `source`. The node
+                fails if it returns a route that is not in `routes`.
+            routes: Targets by route: a text, a whole number or a bool.
+
+        Raises `AmbiguousExit` if `source` has a branch already or there is no route; `BadName` for a route of another
+        type or a node of another graph; `TypeError` for an end that is not one of those above.
         """
-        name = self._end(source)
+        name = self._name_end(source)
         if name in self._declared.branches:
             raise AmbiguousExit(self.name, f"node {name!r}", "it has a branch already", "give it one branch")
         if not routes:
@@ -267,21 +322,25 @@ class Graph(Flow):
         for route in routes:
             if not isinstance(route, str | int):
                 rule = f"its branch has the route {route!r:.100}, and a route is a text, a whole number or a bool"
-                raise BadName(self.name, f"node {name!r}", rule, "let `choose` return such a one")
-        targets = {route: self._end(target) for route, target in routes.items()}
+                raise BadName(self.name, f"node {name!r}", rule, "let `choose` return one of these")
+        targets = {route: self._name_end(target) for route, target in routes.items()}
         self._declared.branches[name] = Branch(choose, targets)
 
     def on_error(self, source: Node[Any, Any] | str, target: Node[Any, Any] | str | Terminal) -> None:
-        """Lead a failure of `source`, after its retries, to `target`, which gets a `Failure`.
+        """Pass a failure of a node, after its last attempt, on to another node, which gets a `Failure`.
 
-        A fan-out as the source handles what fails in its scope; a sub-flow, what fails inside it.
+        Args:
+            source: A node or a node's name. The error edge of a fan-out handles failures in its branches, that of a
+                sub-flow handles failures in the sub-flow.
+            target: `END`, a node, or a node's name.
+
+        Raises `AmbiguousExit` if `source` has an error edge already, `BadName` for a node of another graph, and
+        `TypeError` for an end that is not one of those above.
         """
-        name = self._end(source)
+        name = self._name_end(source)
         if name in self._declared.errors:
             raise AmbiguousExit(self.name, f"node {name!r}", "it has an error edge already", "give it one")
-        self._declared.errors[name] = self._end(target)
-
-    # What the calls above share.
+        self._declared.errors[name] = self._name_end(target)
 
     def _declare(self, node: DeclaredNode) -> None:
         check_name(self.name, node.name)
@@ -293,7 +352,7 @@ class Graph(Flow):
         check_seconds(f"node {node.name!r}", "seconds", node.seconds)
         self._declared.nodes[node.name] = node
 
-    def _end(self, end: Node[Any, Any] | str | Terminal) -> str:
+    def _name_end(self, end: Node[Any, Any] | str | Terminal) -> str:
         if isinstance(end, Terminal):
             return end.name
         if isinstance(end, Node):
@@ -306,7 +365,7 @@ class Graph(Flow):
         name = getattr(end, "__name__", None)
         if name in self._declared.nodes:
             return str(name)
-        msg = f"graph {self.name!r}: {end!r} is no end of an edge: give START, END, a node or a node's name"
+        msg = f"graph {self.name!r}: {end!r} cannot be an end of an edge: give START, END, a node or a node's name"
         raise TypeError(msg)
 
 
@@ -314,7 +373,7 @@ def _contains(whole: Declared, part: Declared) -> bool:
     return whole is part or any(_contains(n.flow, part) for n in whole.nodes.values() if n.flow is not None)
 
 
-def _at_least_one(what: str, count: int | None) -> int | None:
+def _check_count(what: str, count: int | None) -> int | None:
     if count is not None and (type(count) is not int or count < 1):
         msg = f"{what}={count!r}: a whole number of at least 1"
         raise ValueError(msg)

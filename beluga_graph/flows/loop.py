@@ -1,4 +1,4 @@
-"""`LoopAgent`: one flow again and again, until a condition holds or a limit is reached."""
+"""`LoopAgent`: a flow that is repeated until a condition holds or a limit is reached."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from beluga_graph.execution.context import Context, inside
 from beluga_graph.flows.checks import check_name
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.frames import frames_of
+from beluga_graph.flows.frames import build_frames
 from beluga_graph.plan.declared import END, START, Branch, Declared, DeclaredNode
 from beluga_graph.plan.plan import positional, wants_context
 from beluga_graph.reducers import add
@@ -28,12 +28,32 @@ class Passes(BaseModel):
 
 
 class LoopAgent(Flow):
-    """Run a flow until `until(output)` or `until(output, iteration)` is true, at most `max_iterations` times.
+    """A flow that is repeated until a condition holds, at most `max_iterations` times.
 
-    `until` may be async, and may take the context first. The output of a pass is the input of the next;
-    iterations count from 1. Each loop ends with an event `loop_finished`, whose `reason` is `condition` or `limit`; the
-    outcome of a run of the loop itself has the reason, too. Reaching the limit is no failure. Without `until` every
-    pass is made.
+    The output of an iteration is the input of the next one; the output of the last one is the output of the loop.
+    Reaching the limit is not a failure. A loop ends with an event `loop_finished`, whose `reason` is `condition` or
+    `limit`. If the loop is the flow of a run, the run's `Outcome` has the reason, too.
+
+    ```python
+    refine = LoopAgent("refine", writer, max_iterations=5, until=lambda text: len(text) < 400)
+    ```
+
+    Args:
+        name: The flow's name, unique on an engine.
+        agent: The flow to repeat.
+        max_iterations: The largest number of iterations.
+        until: The condition: a function `(output)` or `(output, iteration)`, sync or async, that may take the context
+            first. Iterations count from 1. Without a condition the loop makes `max_iterations` iterations.
+
+    Attributes:
+        name: The flow's name.
+        agent: The flow that is repeated.
+        max_iterations: The largest number of iterations.
+        until: The condition, if any.
+
+    Raises:
+        BadName: The name is not valid.
+        ValueError: `max_iterations` is not a positive whole number.
     """
 
     def __init__(
@@ -49,19 +69,19 @@ class LoopAgent(Flow):
         self.until = until
 
     def declare(self) -> Declared:
-        """Return the flow as a frame, and a choice that leads back to it or out."""
+        """Return the loop as a graph: a frame, and a choice with a route back to it and a route out."""
         graph = Declared(self.name, state=Passes)
         check = f"{self.name}.until"
-        (frame,) = frames_of(self.name, [self.agent], own=(check,))
+        (frame,) = build_frames(self.name, [self.agent], own=(check,))
         graph.nodes[frame.name] = frame
         graph.nodes[check] = DeclaredNode(name=check, kind="choice")
         graph.edges += [(START.name, frame.name), (frame.name, check)]
-        graph.branches[check] = Branch(self._chooser(), {AGAIN: frame.name, DONE: END.name})
+        graph.branches[check] = Branch(self._make_chooser(), {AGAIN: frame.name, DONE: END.name})
         return graph
 
-    def _chooser(self) -> Callable[..., Any]:
-        name, until, most = self.name, self.until, self.max_iterations
-        takes_context, takes_iteration = _wants(until)
+    def _make_chooser(self) -> Callable[..., Any]:
+        name, until, limit = self.name, self.until, self.max_iterations
+        takes_context, takes_iteration = _inspect_condition(until)
 
         async def choose(ctx: Context, output: Any) -> str:
             made = ctx.state.made + 1
@@ -73,22 +93,25 @@ class LoopAgent(Flow):
                     holds = await holds
                 if holds:
                     return _finish(ctx, name, "condition", made)
-            return AGAIN if made < most else _finish(ctx, name, "limit", made)
+            return AGAIN if made < limit else _finish(ctx, name, "limit", made)
 
         return choose
 
 
 def _finish(ctx: Context, name: str, reason: str, iterations: int) -> str:
-    """Put on record why a loop ended, and return the route out of it."""
+    """Record why a loop ended, and return the route out of it."""
     attempt = inside(ctx)
     attempt.emit("loop_finished", name=name, reason=reason, iterations=iterations)
-    if attempt.in_run_itself:  # of a loop within another flow only its own event tells
+    if attempt.in_run_itself:  # a loop within another flow reports the reason by its event only
         attempt.reason = reason
     return DONE
 
 
-def _wants(until: Callable[..., Any] | None) -> tuple[bool, bool]:
-    """Tell whether a condition takes the context, and whether the iteration; a default is its own."""
+def _inspect_condition(until: Callable[..., Any] | None) -> tuple[bool, bool]:
+    """Return whether a condition takes the context, and whether it takes the iteration.
+
+    Parameters with a default are the condition's own.
+    """
     needed = [p for p in positional(until) if p.default is p.empty] if until is not None else []
     takes_context = bool(needed) and wants_context(needed[0])
     return takes_context, len(needed) - takes_context > 1

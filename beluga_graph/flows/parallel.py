@@ -1,4 +1,4 @@
-"""`ParallelAgent`: all flows at once, each with the same input."""
+"""`ParallelAgent`: flows that run at the same time, each with the same input."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from beluga_graph.events import Failure
 from beluga_graph.flows.checks import check_name
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.frames import frames_of
+from beluga_graph.flows.frames import build_frames
 from beluga_graph.plan import Body
 from beluga_graph.plan.declared import END, START, Declared, DeclaredNode
 
@@ -17,12 +17,33 @@ __all__ = ["ParallelAgent"]
 
 
 class ParallelAgent(Flow):
-    """Run flows at once on the same input. The output is a dict by name, in the order of declaration.
+    """A set of flows that run at the same time, on the same input.
 
-    One flow may be given several times, to ask it again and vote: the names are then `solver`, `solver-2` and so on.
-    `aggregate(results)` or `aggregate(ctx, results)` makes something else of that dict. With `on_error="fail"`
-    the first failure ends the others; with `"collect"` a `Failure` stands in the failed one's place.
-    `max_concurrency` bounds how many run at a time.
+    The output is a dict of the flows' outputs by name, in the order in which the flows are given.
+
+    ```python
+    votes = ParallelAgent("votes", [solver] * 3, aggregate=lambda results: max(results.values()))
+    ```
+
+    Args:
+        name: The flow's name, unique on an engine.
+        agents: The flows. A flow may occur several times, for example to vote on its answers; its nodes are then
+            called `solver`, `solver-2` and so on.
+        aggregate: A function `(results)` or `(ctx, results)`, sync or async, that computes the output from the dict.
+        on_error: With `"fail"` the first failure ends the other flows, and the whole. With `"collect"` a `Failure`
+            replaces the output of a flow that failed.
+        max_concurrency: The largest number of flows that run at a time; `None` for no limit.
+
+    Attributes:
+        name: The flow's name.
+        agents: The flows.
+        aggregate: The function that computes the output, if any.
+        on_error: `"fail"` or `"collect"`.
+        max_concurrency: The largest number of flows that run at a time, if there is a limit.
+
+    Raises:
+        BadName: The name is not valid.
+        ValueError: `on_error` or `max_concurrency` is out of range.
     """
 
     def __init__(
@@ -48,10 +69,10 @@ class ParallelAgent(Flow):
         self.max_concurrency = max_concurrency
 
     def declare(self) -> Declared:
-        """Return a fan-out over the flows, closed by a join."""
+        """Return the flow as a graph: a fan-out over the flows, closed by a join."""
         split, merge = f"{self.name}.split", f"{self.name}.merge"
         graph = Declared(self.name, types=(Failure,))
-        frames = frames_of(self.name, self.agents, own=(split, merge))
+        frames = build_frames(self.name, self.agents, own=(split, merge))
         names = tuple(node.name for node in frames)
         graph.nodes[split] = DeclaredNode(
             name=split, kind="fan_out", to=names, join=merge, max_concurrency=self.max_concurrency
@@ -59,31 +80,33 @@ class ParallelAgent(Flow):
         for node in frames:
             graph.nodes[node.name] = node
             graph.edges.append((node.name, merge))
-        body = _merged(names, self.aggregate)
+        body = _make_merge(names, self.aggregate)
         graph.nodes[merge] = DeclaredNode(name=merge, kind="join", body=body, collect=self.on_error == "collect")
         graph.edges += [(START.name, split), (merge, END.name)]
         return graph
 
 
-def _merged(names: tuple[str, ...], aggregate: Callable[..., Any] | None) -> Callable[..., Any]:
-    def by_name(results: list[Any]) -> dict[str, Any]:
+def _make_merge(names: tuple[str, ...], aggregate: Callable[..., Any] | None) -> Callable[..., Any]:
+    def name_results(results: list[Any]) -> dict[str, Any]:
         return dict(zip(names, results, strict=True))
 
     if aggregate is None:
 
         async def merge(results: list[Any]) -> dict[str, Any]:
-            return by_name(results)
+            return name_results(results)
 
         return merge
-    return _with_results(aggregate, by_name)
+    return _wrap_aggregate(aggregate, name_results)
 
 
-def _with_results(aggregate: Callable[..., Any], by_name: Callable[[list[Any]], dict[str, Any]]) -> Callable[..., Any]:
-    """Return a join's function that calls `aggregate` as it wants to be called: with the context or without."""
+def _wrap_aggregate(
+    aggregate: Callable[..., Any], name_results: Callable[[list[Any]], dict[str, Any]]
+) -> Callable[..., Any]:
+    """Return a join's function that calls `aggregate`, with the context if `aggregate` takes one."""
     takes_context = Body.of(aggregate).takes_context
 
     def merge(ctx: Any, results: list[Any]) -> Any:
-        return aggregate(ctx, by_name(results)) if takes_context else aggregate(by_name(results))
+        return aggregate(ctx, name_results(results)) if takes_context else aggregate(name_results(results))
 
     async def merge_async(ctx: Any, results: list[Any]) -> Any:
         return await merge(ctx, results)

@@ -1,4 +1,4 @@
-"""`SequentialAgent`: one flow after the other; each gets the output of the one before, and nothing else."""
+"""`SequentialAgent`: flows in a row, each with the output of the previous one as its input."""
 
 from __future__ import annotations
 
@@ -6,16 +6,32 @@ from collections.abc import Sequence
 
 from beluga_graph.flows.checks import check_name
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.frames import frames_of
+from beluga_graph.flows.frames import build_frames
 from beluga_graph.plan.declared import END, START, Declared
 
 __all__ = ["SequentialAgent"]
 
 
 class SequentialAgent(Flow):
-    """Run flows in a row. The output is the last one's; the first that fails ends the row.
+    """A row of flows. Each gets the output of the previous one, and nothing else.
 
-    One flow may be given several times; its nodes are then called `solver`, `solver-2` and so on.
+    The output of the last flow is the output of the row. The first flow that fails ends the row.
+
+    ```python
+    desk = SequentialAgent("desk", [triage, polish])
+    ```
+
+    Args:
+        name: The flow's name, unique on an engine.
+        agents: The flows, in order: agents, graphs or any others. A flow may occur several times; its nodes are then
+            called `solver`, `solver-2` and so on.
+
+    Attributes:
+        name: The flow's name.
+        agents: The flows, in order.
+
+    Raises:
+        BadName: The name is not valid.
     """
 
     def __init__(self, name: str, agents: Sequence[Flow]) -> None:
@@ -27,7 +43,7 @@ class SequentialAgent(Flow):
         """Return the row as a graph: a chain of frames."""
         graph = Declared(self.name)
         previous = START.name
-        for node in frames_of(self.name, self.agents):
+        for node in build_frames(self.name, self.agents):
             graph.nodes[node.name] = node
             graph.edges.append((previous, node.name))
             previous = node.name

@@ -1,4 +1,4 @@
-"""The parts of a workflow: steps, waits for a signal, pauses. A `Graph` takes them too, by `g.add`."""
+"""The parts of a workflow: steps, waits for a signal, pauses. `Graph.add` accepts them, too."""
 
 from __future__ import annotations
 
@@ -8,33 +8,36 @@ from typing import Any, overload
 
 from beluga_graph.flows.checks import check_approval, check_name, check_seconds
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.frames import frame_of
+from beluga_graph.flows.frames import build_frame
 from beluga_graph.plan.declared import MISSING, Approval, DeclaredNode, Missing
 from beluga_graph.policy import Retry
 
-__all__ = ["Part", "as_part", "sleep", "step", "wait_signal"]
+__all__ = ["Part", "sleep", "step", "to_part", "wait_signal"]
 
 
 class Part:
-    """One part of a workflow: a value that can stand in any number of flows, once in each under its name.
+    """One part of a workflow. It can be used in any number of flows, once in each under its name.
 
-    A part that was made from a function is still callable as that function.
+    A part made from a function can be called like that function.
+
+    Attributes:
+        name: The name of the node that the part becomes.
     """
 
-    __slots__ = ("__wrapped__", "_declared", "name")
+    __slots__ = ("__wrapped__", "_declare", "name")
 
-    def __init__(self, name: str, declared: Callable[[str], DeclaredNode], function: Callable[..., Any] | None) -> None:
+    def __init__(self, name: str, declare: Callable[[str], DeclaredNode], function: Callable[..., Any] | None) -> None:
         check_name(name, name)
         self.name = name
-        self._declared = declared
+        self._declare = declare
         self.__wrapped__ = function
 
     def node(self, name: str | None = None) -> DeclaredNode:
         """Return the part as a node of a graph, under another name if one is given."""
-        return self._declared(self.name if name is None else name)
+        return self._declare(self.name if name is None else name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function behind the part, outside of any run."""
+        """Call the function of the part, outside of any run. Raises `TypeError` if the part has no function."""
         if self.__wrapped__ is None:
             msg = f"part {self.name!r} has no function of its own to call"
             raise TypeError(msg)
@@ -73,24 +76,38 @@ def step(
     timeout: float | None = None,
     requires_approval: Approval = False,
 ) -> Any:
-    """Make a step of a function, `f(value)` or `f(ctx, value)`, or of any flow; also a decorator, with or without a
-    name.
+    """Make a step from a function or a flow. Works as a call and as a decorator, with or without a name.
 
-    `timeout` bounds one attempt, in seconds, and `retry` says when another is made. A flow becomes a frame: an
-    attempt is the whole of it, and `timeout` is its deadline.
+    A step made from a flow is a frame: one attempt is a run of the whole flow.
 
-    With `requires_approval` the step waits, for as long as it takes, until a person answers `Engine.answer`: a
-    function `(value)` or `(ctx, value)` that returns a bool decides whether to ask. The times of the step count from
-    the answer. A step that is rejected fails with `Rejected`.
+    ```python
+    @step("charge", retry=Retry(attempts=5), timeout=30, requires_approval=lambda amount: amount > 100)
+    async def charge(ctx: Context, amount: int) -> str: ...
+    ```
+
+    Args:
+        name: The name of the step; by default that of the function or flow.
+        fn: A function `(value)` or `(ctx, value)`, async (runs on the event loop) or sync (runs in a thread); or a
+            flow.
+        retry: The policy for failed attempts; by default the first failure is final. The step of a flow repeats the
+            whole flow, so `retry_on` and `give_up_on` must be left at their defaults.
+        timeout: The longest time of one attempt, in seconds. For a flow it is the deadline of the whole flow.
+        requires_approval: `True`, or a function `(value)` or `(ctx, value)` that returns a bool: whether the step
+            waits, without a time limit, until a person answers by `Engine.answer`. Attempts and timeout count from the
+            answer. A rejected step fails with `Rejected`.
+
+    Raises:
+        BadName: The name is not valid.
+        TypeError, ValueError: A parameter is not valid.
     """
     if name is not None and not isinstance(name, str):
-        return _step(None, name)
+        return _make_step(None, name)
     if fn is None:
-        return lambda fn: _step(name, fn, retry, timeout, requires_approval=requires_approval)
-    return _step(name, fn, retry, timeout, requires_approval=requires_approval)
+        return lambda fn: _make_step(name, fn, retry, timeout, requires_approval=requires_approval)
+    return _make_step(name, fn, retry, timeout, requires_approval=requires_approval)
 
 
-def _step(
+def _make_step(
     name: str | None,
     fn: Any,
     retry: Retry | None = None,
@@ -98,31 +115,31 @@ def _step(
     *,
     requires_approval: Approval = False,
 ) -> Part:
-    name = _name_of(name, fn)
+    name = _find_name(name, fn)
     where = f"step {name!r}"
     check_seconds(where, "timeout", timeout)
     check_approval(where, requires_approval)
     if retry is not None and not isinstance(retry, Retry):
-        msg = f"{where}: retry={retry!r:.100} is no Retry(…)"
+        msg = f"{where}: retry={retry!r:.100}; give a Retry(…)"
         raise TypeError(msg)
     is_flow = isinstance(fn, Flow)
     if is_flow and retry is not None and (retry.retry_on, retry.give_up_on) != ((Exception,), ()):
-        msg = f"{where}: a whole flow is tried again whatever failed in it: give retry_on and give_up_on to its nodes"
+        msg = f"{where}: any failure repeats the whole flow: give retry_on and give_up_on to its nodes"
         raise ValueError(msg)
 
-    def declared(name: str) -> DeclaredNode:
+    def declare(name: str) -> DeclaredNode:
         if is_flow:
-            node = frame_of(fn, name=name, retry=retry, timeout=timeout)
+            node = build_frame(fn, name=name, retry=retry, timeout=timeout)
         else:
             node = DeclaredNode(name=name, kind="function", body=fn, retry=retry, timeout=timeout)
         node.requires_approval = requires_approval
         return node
 
-    return Part(name, declared, None if is_flow else fn)
+    return Part(name, declare, None if is_flow else fn)
 
 
-def _name_of(name: str | None, fn: Any) -> str:
-    """Return the name of a step. Raises `TypeError` for what can be none."""
+def _find_name(name: str | None, fn: Any) -> str:
+    """Return the name of a step. Raises `TypeError` unless `fn` is a function or a flow."""
     if isinstance(fn, Part):
         msg = f"{fn!r} is a part already: use it as it is"
         raise TypeError(msg)
@@ -130,7 +147,7 @@ def _name_of(name: str | None, fn: Any) -> str:
         return fn.name if name is None else name
     if inspect.isclass(fn) or not callable(fn):
         what = f"step {name!r}: " if name is not None else ""
-        msg = f"{what}{fn!r:.100} is no step: give a function, a flow, step(…), wait_signal(…) or sleep(…)"
+        msg = f"{what}{fn!r:.100} is not a step: give a function, a flow, step(…), wait_signal(…) or sleep(…)"
         raise TypeError(msg)
     found = getattr(fn, "__name__", None) if name is None else name
     if found is None:
@@ -146,30 +163,52 @@ def wait_signal(
     type: Any = None,  # noqa: A002 - the face's word
     default: Any | Missing = MISSING,
 ) -> Part:
-    """Wait for the signal `name`; its payload is the output, validated against `type` if one is given.
+    """Make a part that waits for a signal, across restarts if need be. The payload of the signal is its output.
 
-    After `timeout` seconds the output is `default`; without a default the part fails with `SignalTimeout`.
+    ```python
+    invoice = Workflow("invoice", charge, wait_signal("receipt", type=str, timeout=3600, default="none"))
+    await engine.signal("march", "receipt", "no. 7")
+    ```
+
+    Args:
+        name: The name of the part and of the signal.
+        timeout: The longest time to wait, in seconds; `None` for no limit.
+        type: The type of the payload. A payload that does not match is refused when it is sent.
+        default: The output after `timeout`. Without a default the part fails with `SignalTimeout`.
+
+    Raises:
+        BadName: The name is not valid.
+        TypeError, ValueError: `timeout` is not a valid time, or there is a `default` without a `timeout`.
     """
     check_seconds(f"wait_signal({name!r:.100})", "timeout", timeout)
     if default is not MISSING and timeout is None:
         msg = f"wait_signal({name!r}): default= is the output after a timeout: give timeout= too"
         raise ValueError(msg)
 
-    def declared(node: str) -> DeclaredNode:
+    def declare(node: str) -> DeclaredNode:
         return DeclaredNode(name=node, kind="wait", signal=name, timeout=timeout, type=type, default=default)
 
-    return Part(name, declared, None)
+    return Part(name, declare, None)
 
 
 def sleep(name: str, seconds: float) -> Part:
-    """Pause for `seconds`, also across restarts; passes its input on."""
+    """Make a part that pauses, and returns its input. The time passes even if no engine runs.
+
+    Args:
+        name: The name of the part.
+        seconds: The length of the pause, from 0 to a hundred years.
+
+    Raises:
+        BadName: The name is not valid.
+        TypeError, ValueError: `seconds` is not a valid time.
+    """
     if seconds is None:
-        msg = f"sleep({name!r:.100}): how many seconds?"
+        msg = f"sleep({name!r:.100}): seconds=None; give a number of seconds"
         raise TypeError(msg)
     check_seconds(f"sleep({name!r:.100})", "seconds", seconds)
     return Part(name, lambda node: DeclaredNode(name=node, kind="timer", seconds=seconds), None)
 
 
-def as_part(given: Any) -> Part:
-    """Return a part, made from a plain function or a flow if need be. Raises `TypeError`."""
-    return given if isinstance(given, Part) else _step(None, given)
+def to_part(given: Any) -> Part:
+    """Return a part unchanged, or make a step from a function or a flow. Raises `TypeError` for anything else."""
+    return given if isinstance(given, Part) else _make_step(None, given)

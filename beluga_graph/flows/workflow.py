@@ -1,4 +1,4 @@
-"""`Workflow`: steps in a row, with waits and pauses between them, and one deadline for the whole."""
+"""`Workflow`: steps in a row, with waits and pauses between them, and a deadline for the whole."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from beluga_graph.errors import DuplicateNode, Unreachable
-from beluga_graph.flows.checks import check_name, check_seconds, check_signal_name, checked_types
+from beluga_graph.flows.checks import check_name, check_seconds, check_signal_name, check_types
 from beluga_graph.flows.flow import Flow
-from beluga_graph.flows.steps import Part, as_part
+from beluga_graph.flows.steps import Part, to_part
 from beluga_graph.plan.declared import END, START, Declared
 from beluga_graph.policy import Limits
 
@@ -16,12 +16,37 @@ __all__ = ["Workflow"]
 
 
 class Workflow(Flow):
-    """Run steps in a row; each gets the output of the one before, the first one the workflow's input.
+    """A row of durable steps. Each gets the output of the previous one, the first one the workflow's input.
 
-    A step is a part (`step`, `wait_signal`, `sleep`), a plain function or any flow, under its own name. `timeout`
-    is the deadline of the whole in seconds: it counts from the run's start, also across restarts, and fires
-    before anything is run again. `state` is a pydantic model class and `types` are further classes of values, as in
-    a `Graph`. A workflow does not change once it is made.
+    A workflow is immutable.
+
+    ```python
+    invoice = Workflow("invoice", total, sleep("grace", 3600), charge, wait_signal("receipt", type=str), timeout=86400)
+    ```
+
+    Args:
+        name: The workflow's name, unique on an engine.
+        *steps: Parts (`step`, `wait_signal`, `sleep`), plain functions, or any flows, in order. Each one is a node
+            under its own name.
+        timeout: The deadline of the whole, in seconds. It counts from the run's start, also across restarts, and
+            takes effect before anything is run again.
+        state: A pydantic model class whose fields the steps read as `ctx.state` and write by `ctx.update`.
+        limits: Bounds of every run of the workflow.
+        types: Classes (dataclasses, pydantic models, Enums) of values that no annotation names, as in `Graph`.
+
+    Attributes:
+        name: The workflow's name.
+        parts: The steps as parts, in order.
+        timeout: The deadline of the whole, in seconds, if any.
+        state: The pydantic model class of the state, if any.
+        limits: Bounds of every run, if any.
+        types: The types named in addition to annotations.
+
+    Raises:
+        BadName: The name is not valid.
+        DuplicateNode: Two steps have the same name.
+        Unreachable: There are no steps.
+        TypeError, ValueError: A parameter or a step is not valid.
     """
 
     def __init__(
@@ -38,11 +63,11 @@ class Workflow(Flow):
         if not steps:
             raise Unreachable(name, f"workflow {name!r}", "it has no steps", "give it at least one")
         self.name = name
-        self.parts: Final = tuple(as_part(given) for given in steps)
+        self.parts: Final = tuple(to_part(given) for given in steps)
         self.timeout: Final = timeout
         self.state: Final = state
         self.limits: Final = limits
-        self.types: Final = checked_types(f"workflow {name!r}", types)
+        self.types: Final = check_types(f"workflow {name!r}", types)
         seen: set[str] = set()
         for part in self.parts:
             if part.name in seen:

@@ -163,7 +163,9 @@ def test_the_number_of_a_repeated_flow_is_never_a_name_that_another_has(
     ],
 )
 def test_an_agent_called_as_a_node_of_the_pattern_is_refused(make: Callable[[Flow], Flow], name: str) -> None:
-    with pytest.raises(DuplicateNode, match=f"flow 'p': one of its agents is called '{name}', as a node of its own is"):
+    with pytest.raises(
+        DuplicateNode, match=f"flow 'p': one of its agents is called '{name}', like one of its own nodes"
+    ):
         make(agent(name)).plan()
 
 
@@ -295,7 +297,7 @@ def test_a_pattern_of_nothing_of_namesakes_or_of_no_flow_is_refused(pattern: Cal
         pattern("p", []).plan()
     with pytest.raises(DuplicateNode, match="flow 'p': two of its agents are called 'a'; rename one"):
         pattern("p", [agent("a"), agent("a")]).plan()
-    with pytest.raises(TypeError, match="is no flow; wrap a function in a Graph"):
+    with pytest.raises(TypeError, match="is not a flow; wrap a function in a Graph"):
         pattern("p", [len]).plan()
 
 

@@ -276,7 +276,7 @@ def test_a_graph_that_would_contain_its_own_delegator_is_refused_when_it_is_buil
     with pytest.raises(DelegationCycle) as refused:
         graph.add(SequentialAgent("row", [supervisor]))
     assert str(refused.value) == (
-        "graph 'work', node 'row': this graph is a part of it, as a sub-flow or as somebody's child; "
+        "graph 'work', node 'row': this graph is a part of it, as a sub-flow or as an agent's child; "
         "add a flow that does not contain it"
     )
     with pytest.raises(DelegationCycle):

@@ -16,7 +16,7 @@ RUN_ID = "r"
 
 
 def workflow(folder: Path) -> Workflow:
-    """Return a workflow whose steps leave a line each."""
+    """Return a workflow whose steps each write a line to a file."""
 
     async def note(ctx: Context, value: int) -> int:
         with (folder / "log").open("a") as log:

@@ -1,4 +1,4 @@
-"""Steps that wait for a person: what approve, reject and modify do, and that each answer counts once."""
+"""Steps that wait for a person: the effects of approve, reject and modify, and that each answer counts once."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -44,7 +44,7 @@ class Order(BaseModel):
 
 
 class Counted:
-    """A step's body that counts what it is given."""
+    """A step's body that records its inputs."""
 
     def __init__(self) -> None:
         self.given: list[Any] = []
@@ -62,7 +62,7 @@ def paying(pay: Counted, **options: Any) -> Workflow:
 
 
 async def asked(engine: Engine, count: int = 1) -> list[Question]:
-    """Return the questions of a store once there are so many."""
+    """Return the questions of a store once there are `count` of them."""
     async with asyncio.timeout(60):
         while len(found := await engine.pending()) != count:  # noqa: ASYNC110  # a question is not announced
             await asyncio.sleep(0.001)
@@ -105,7 +105,7 @@ async def test_a_step_that_requires_approval_runs_once_a_person_has_approved() -
     ]
 
 
-async def test_a_modified_value_is_what_the_step_gets_validated_by_its_annotation() -> None:
+async def test_a_modified_value_is_validated_and_becomes_the_input_of_the_step() -> None:
     pay = Counted()
     async with Engine() as engine:
         run = await engine.start(paying(pay), Order(amount=5), run_id=RUN)
@@ -114,7 +114,7 @@ async def test_a_modified_value_is_what_the_step_gets_validated_by_its_annotatio
     assert pay.given == [Order(amount=3, to="bob")]
 
 
-async def test_a_rejected_step_fails_with_the_reason_and_is_never_tried_again() -> None:
+async def test_a_rejected_step_fails_with_the_reason_and_is_never_retried() -> None:
     pay = Counted()
     flow = paying(pay, retry=Retry(attempts=5, initial=0))
     around = Workflow("around", step("whole", flow, retry=Retry(attempts=5, initial=0)))
@@ -218,7 +218,7 @@ async def test_a_function_decides_whether_to_ask_and_is_asked_once(with_context:
     assert calls == [10, 11]
 
 
-async def test_a_function_that_returns_no_bool_fails_the_step() -> None:
+async def test_a_function_that_does_not_return_a_bool_fails_the_step() -> None:
     async with Engine() as engine:
         with pytest.raises(RunFailed, match="chose the route 'yes', which its branch does not have: False, True"):
             await engine.execute(paying(Counted(), requires_approval=lambda order: "yes"), Order(amount=1))
@@ -257,7 +257,7 @@ def paying_all(pay: Counted) -> Graph:
     return g
 
 
-async def test_answers_in_any_order_reach_the_questions_that_they_name() -> None:
+async def test_answers_reach_their_questions_in_any_order() -> None:
     pay = Counted()
     async with Engine() as engine:
         run = await engine.start(paying_all(pay), [1, 2, 3], run_id=RUN)
@@ -269,7 +269,7 @@ async def test_answers_in_any_order_reach_the_questions_that_they_name() -> None
     assert sorted(order.amount for order in pay.given) == [10, 20, 30]
 
 
-async def test_a_question_that_is_dropped_is_pending_no_more() -> None:
+async def test_a_dropped_question_is_no_longer_pending() -> None:
     g = Graph("g")
 
     async def quick(value: int) -> int:
@@ -325,7 +325,7 @@ async def test_a_question_that_is_dropped_is_pending_no_more() -> None:
         ),
     ],
 )
-async def test_what_is_no_answer_is_refused_and_the_question_stays(
+async def test_an_invalid_answer_is_refused_and_the_question_stays(
     answer: Callable[[Engine, str], Awaitable[None]], error: type[Exception], text: str
 ) -> None:
     async with Engine() as engine:
@@ -339,7 +339,7 @@ async def test_what_is_no_answer_is_refused_and_the_question_stays(
         assert await run.result(60) == "paid 5 to ada"
 
 
-async def test_a_second_answer_is_refused_also_before_the_first_has_been_read() -> None:
+async def test_a_second_answer_is_refused_even_before_the_first_has_been_read() -> None:
     store = MemoryStore()
     async with Engine(store) as engine:
         await engine.start(paying(Counted()), Order(amount=5), run_id=RUN)
@@ -356,7 +356,7 @@ async def test_a_second_answer_is_refused_also_before_the_first_has_been_read() 
             await engine.answer(RUN, question.id, "reject")
 
 
-async def test_of_two_answers_at_once_one_counts() -> None:
+async def test_one_of_two_concurrent_answers_counts() -> None:
     async with Engine() as engine:
         run = await engine.start(paying(Counted()), Order(amount=5), run_id=RUN)
         question = await only(engine)
@@ -377,7 +377,7 @@ async def test_another_engine_answers_without_knowing_the_flow() -> None:
         assert await run.result(60) == "paid 6 to ada"
 
 
-async def test_an_answer_that_does_not_fit_is_put_back_to_the_person() -> None:
+async def test_after_an_answer_that_does_not_fit_the_person_is_asked_again() -> None:
     store, pay = MemoryStore(), Counted()
     async with Engine(store) as owner, Engine(store) as other:
         run = await owner.start(paying(pay), Order(amount=5), run_id=RUN)
@@ -399,7 +399,7 @@ async def _until_asked_twice(run: Run) -> AsyncIterator[Event]:
             return
 
 
-async def test_a_signal_that_is_no_answer_does_no_harm() -> None:
+async def test_a_signal_that_is_not_an_answer_is_harmless() -> None:
     async with Engine() as engine:
         run = await engine.start(paying(Counted()), Order(amount=5), run_id=RUN)
         question = await only(engine)
@@ -434,7 +434,7 @@ async def test_an_answer_cannot_be_sent_before_the_question_is_asked() -> None:
 # The index.
 
 
-async def test_questions_of_all_runs_are_pending_the_oldest_first() -> None:
+async def test_pending_returns_the_questions_of_all_runs_oldest_first() -> None:
     clock, store = VirtualClock(), MemoryStore()
     async with Engine(store, clock=clock) as engine:
         for name in ("b", "c", "a"):
@@ -448,7 +448,7 @@ async def test_questions_of_all_runs_are_pending_the_oldest_first() -> None:
         assert [question.run_id for question in await engine.pending()] == ["b", "a"]
 
 
-async def test_a_failed_run_keeps_its_questions_and_an_answer_counts_after_its_resume() -> None:
+async def test_a_failed_run_keeps_its_questions_and_applies_an_answer_after_its_resume() -> None:
     g, fails = Graph("g"), [True]
 
     async def pays(order: Order) -> str:
@@ -493,7 +493,7 @@ async def fork_of(engine: Engine, seq: int) -> Run:
 
 
 @pytest.mark.parametrize("when", ["pending", "answered", "completed"])
-async def test_a_fork_of_a_parked_run_is_asked_anew(when: str) -> None:
+async def test_a_fork_of_a_parked_run_asks_again(when: str) -> None:
     store, pay = MemoryStore(), Counted()
     question = await parked(store, pay)
     async with Engine(store) as engine:
@@ -511,7 +511,7 @@ async def test_a_fork_of_a_parked_run_is_asked_anew(when: str) -> None:
         assert [q.run_id for q in await engine.pending()] == ([RUN] if when == "pending" else [])
 
 
-async def test_a_fork_takes_the_answer_to_what_its_source_was_asked_anew() -> None:
+async def test_a_fork_accepts_the_answer_to_a_question_asked_again_in_its_source() -> None:
     store, pay = MemoryStore(), Counted()
     async with Engine(store) as owner, Engine(store) as other:
         run = await owner.start(paying(pay), Order(amount=5), run_id=RUN)
@@ -523,7 +523,7 @@ async def test_a_fork_takes_the_answer_to_what_its_source_was_asked_anew() -> No
         assert await fork.result(60) == "paid 5 to ada"
 
 
-async def test_a_large_value_is_asked_about_whole() -> None:
+async def test_a_question_contains_a_large_value_in_full() -> None:
     async def same(value: str) -> str:
         return value
 
@@ -582,19 +582,19 @@ def named_like_the_question() -> None:
         Case(
             lambda: Graph("g").wait("w", "approval:x"),
             BadName,
-            "graph 'g', node 'w': it waits for 'approval:x', and a signal with such a name is a person's answer; "
+            "graph 'g', node 'w': it waits for 'approval:x', a name that is reserved for a person's answer; "
             "choose another signal",
         ),
         Case(
             lambda: Workflow("w", wait_signal("approval:x")).plan(),
             BadName,
-            "graph 'w', node 'approval:x': it waits for 'approval:x', and a signal with such a name is a person's "
+            "graph 'w', node 'approval:x': it waits for 'approval:x', a name that is reserved for a person's "
             "answer; choose another signal",
         ),
     ],
     ids=lambda case: case.error.__name__,
 )
-def test_what_cannot_be_meant_is_refused_when_it_is_built(case: Case) -> None:
+def test_an_invalid_approval_is_refused_when_it_is_built(case: Case) -> None:
     with pytest.raises(case.error) as caught:
         case.make()
     assert str(caught.value) == case.text
@@ -625,6 +625,6 @@ def test_a_question_is_drawn() -> None:
     )
 
 
-def test_a_flow_without_questions_has_the_fingerprint_that_it_had() -> None:
+def test_the_fingerprint_of_a_flow_without_questions_is_unchanged() -> None:
     plain = Workflow("w", step("pay", pays)).plan().shape.to_plain()
     assert all("asks" not in node for node in plain["nodes"])

@@ -1,4 +1,4 @@
-"""An answer that was accepted counts once, whoever gave it and whatever was killed right after."""
+"""An accepted answer counts once, whichever process gave it, even if that process is killed right after."""
 
 import asyncio
 import signal
@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 
 
 def child(folder: Path, job: str) -> str | None:
-    """Return what the process said; `None` if it killed itself."""
+    """Return the output of the process; `None` if it killed itself."""
     done = subprocess.run(
         [sys.executable, "-W", "error", str(HERE / "approval_child.py"), str(folder), job],
         capture_output=True,

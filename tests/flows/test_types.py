@@ -1,4 +1,4 @@
-"""`types=` names the classes of values that no annotation names."""
+"""`types=`: classes of values that no annotation names."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -78,13 +78,13 @@ FLOWS: dict[str, Callable[[Any], Flow]] = {
 
 
 @pytest.mark.parametrize("flow", FLOWS.values(), ids=FLOWS)
-async def test_a_flow_takes_an_input_and_a_context_of_the_types_that_it_names(flow: Callable[[Any], Flow]) -> None:
+async def test_a_flow_accepts_an_input_and_a_context_of_the_types_that_it_names(flow: Callable[[Any], Flow]) -> None:
     await flow([Asked, Who]).invoke(ASKED, context=Who("me"))
     await flow([dict[str, list[Asked]], Who | None]).invoke({"a": [ASKED]}, context=[Who("me")])
 
 
 @pytest.mark.parametrize("flow", FLOWS.values(), ids=FLOWS)
-async def test_a_class_that_no_flow_names_is_refused_and_the_error_says_where_to_name_it(
+async def test_a_class_that_no_flow_names_is_refused_with_a_hint_where_to_name_it(
     flow: Callable[[Any], Flow],
 ) -> None:
     for value, context in ((ASKED, {}), (1, Who("me")), ({"deep": [ASKED]}, {})):
@@ -92,7 +92,7 @@ async def test_a_class_that_no_flow_names_is_refused_and_the_error_says_where_to
             await flow([]).invoke(value, context=context)
 
 
-async def test_another_process_goes_on_with_values_of_a_type_that_only_the_flow_names(tmp_path: Path) -> None:
+async def test_another_process_continues_with_values_of_a_type_that_only_the_flow_names(tmp_path: Path) -> None:
     def flow() -> Workflow:
         last = step("last", lambda ctx, value: [value, ctx.input, ctx.context])
         return Workflow("w", wait_signal("go"), last, types=[Asked, Who])
@@ -105,13 +105,13 @@ async def test_another_process_goes_on_with_values_of_a_type_that_only_the_flow_
         assert await (await engine.resume("r")).result() == [[Part()], ASKED, Who("me")]
 
 
-def test_a_flow_that_names_no_types_has_the_fingerprint_that_it_had() -> None:
+def test_the_fingerprint_of_a_flow_without_types_is_unchanged() -> None:
     assert graph([]).plan().fingerprint == graph(()).plan().fingerprint != graph([Who]).plan().fingerprint
     assert "Who" not in str(graph([]).plan().shape.types)
 
 
 @pytest.mark.parametrize("types", [Asked, None, 1, [int], ["Asked"], [dict[str, Any]], [object]])
 @pytest.mark.parametrize("make", [agent, graph, FLOWS["workflow"]], ids=["agent", "graph", "workflow"])
-def test_what_names_no_class_is_refused_when_the_flow_is_made(make: Callable[[Any], Flow], types: Any) -> None:
+def test_types_without_a_class_are_refused_when_the_flow_is_built(make: Callable[[Any], Flow], types: Any) -> None:
     with pytest.raises(TypeError, match="types="):
         make(types)

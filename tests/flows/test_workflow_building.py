@@ -1,4 +1,4 @@
-"""Workflows as values: what can be a part, what is refused, and that a part is a node anywhere."""
+"""Building workflows: the kinds of parts, refused arguments, and parts as nodes of other flows."""
 
 from typing import Any
 
@@ -59,13 +59,13 @@ def test_a_step_is_made_by_a_decorator_with_or_without_a_name() -> None:
     assert run_sync(Workflow("w", bare, other, own_name), 1) == 40
 
 
-def test_a_workflow_is_a_flow_among_flows() -> None:
+def test_a_workflow_can_be_a_node_of_another_flow() -> None:
     one, two = Workflow("one", double), Workflow("two", add_one)
     assert run_sync(SequentialAgent("row", [one, two]), 3) == 7
     assert run_sync(ParallelAgent("both", [one, two]), 3) == {"one": 6, "two": 4}
 
 
-async def test_a_graph_takes_each_part_as_a_node() -> None:
+async def test_a_graph_accepts_every_part_as_a_node() -> None:
     g = Graph("g")
     first = g.add(step("first", double))
     rest = g.add(sleep("rest", 0))
@@ -80,7 +80,7 @@ async def test_a_graph_takes_each_part_as_a_node() -> None:
         assert await run.result(60) == 42
 
 
-def test_one_part_stands_in_many_flows_and_twice_under_another_name() -> None:
+def test_a_part_can_be_used_in_many_flows_and_twice_under_another_name() -> None:
     part = step("part", double)
     g = Graph("g")
     g.edge(START, g.add(part))
@@ -106,7 +106,7 @@ def test_a_workflow_is_drawn() -> None:
     )
 
 
-def test_an_edge_between_steps_is_checked_by_its_types() -> None:
+def test_the_types_of_consecutive_steps_are_checked() -> None:
     def takes_text(value: str) -> str:
         return value
 
@@ -131,20 +131,20 @@ def test_an_edge_between_steps_is_checked_by_its_types() -> None:
         (
             lambda: Workflow("w", "double"),  # type: ignore[arg-type]  # the point
             TypeError,
-            "'double' is no step: give a function, a flow, step(…), wait_signal(…) or sleep(…)",
+            "'double' is not a step: give a function, a flow, step(…), wait_signal(…) or sleep(…)",
         ),
         (
             lambda: Workflow("w", Workflow),
             TypeError,
             (
-                "<class 'beluga_graph.flows.workflow.Workflow'> is no step: give a function, a flow, step(…), "
+                "<class 'beluga_graph.flows.workflow.Workflow'> is not a step: give a function, a flow, step(…), "
                 "wait_signal(…) or sleep(…)"
             ),
         ),
         (
             lambda: step("s", 5),  # type: ignore[call-overload]  # the point
             TypeError,
-            "step 's': 5 is no step: give a function, a flow, step(…), wait_signal(…) or sleep(…)",
+            "step 's': 5 is not a step: give a function, a flow, step(…), wait_signal(…) or sleep(…)",
         ),
         (
             lambda: step("s", sleep("x", 1)),
@@ -159,12 +159,12 @@ def test_an_edge_between_steps_is_checked_by_its_types() -> None:
         (
             lambda: step("s", double, retry=3),  # type: ignore[call-overload]  # the point
             TypeError,
-            "step 's': retry=3 is no Retry(…)",
+            "step 's': retry=3; give a Retry(…)",
         ),
         (
             lambda: step("s", Workflow("in", double), retry=Retry(retry_on=(OSError,))),
             ValueError,
-            "step 's': a whole flow is tried again whatever failed in it: give retry_on and give_up_on to its nodes",
+            "step 's': any failure repeats the whole flow: give retry_on and give_up_on to its nodes",
         ),
         (
             lambda: Workflow("w", double, timeout="5"),  # type: ignore[arg-type]  # the point
@@ -201,7 +201,7 @@ def test_an_edge_between_steps_is_checked_by_its_types() -> None:
         ),
     ],
 )
-def test_what_is_no_workflow_is_refused_when_it_is_built(make: Any, error: type[Exception], text: str) -> None:
+def test_an_invalid_workflow_is_refused_when_it_is_built(make: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error) as caught:
         make()
     assert str(caught.value) == text

@@ -1,4 +1,4 @@
-"""A killed workflow goes on after the last step that is done, and its deadline does not move."""
+"""A killed workflow continues after its last finished step, and its deadline does not move."""
 
 import signal
 import subprocess
@@ -14,7 +14,7 @@ TOO_LATE = (
 
 
 def walk(folder: Path, dies_in: str = "-", late_s: float = 0) -> str | None:
-    """Return what the process said; `None` if it was killed."""
+    """Return the output of the process; `None` if it was killed."""
     done = subprocess.run(
         [sys.executable, "-W", "error", str(HERE / "workflow_child.py"), str(folder), dies_in, str(late_s)],
         capture_output=True,
@@ -40,7 +40,7 @@ def test_no_finished_step_runs_again_after_a_kill(tmp_path: Path, dies_in: str) 
     assert (tmp_path / "log").read_text().split() == expected
 
 
-def test_the_deadline_survives_a_kill_and_fires_before_the_step_runs_again(tmp_path: Path) -> None:
+def test_the_deadline_survives_a_kill_and_takes_effect_before_the_step_runs_again(tmp_path: Path) -> None:
     assert walk(tmp_path, "process") is None
     assert walk(tmp_path, "process", 59) is None
     assert walk(tmp_path, late_s=60) == TOO_LATE

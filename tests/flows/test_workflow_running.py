@@ -58,7 +58,7 @@ async def until_waiting(run: Run) -> None:
             await asyncio.sleep(0)
 
 
-async def test_a_step_is_tried_again_with_growing_capped_pauses() -> None:
+async def test_a_step_is_retried_with_growing_capped_pauses() -> None:
     clock = VirtualClock()
     flaky, attempts = failing(*[OSError(1)] * 4, retry=Retry(attempts=5, initial=1, factor=3, maximum=5))
     async with Engine(clock=clock) as engine:
@@ -69,7 +69,7 @@ async def test_a_step_is_tried_again_with_growing_capped_pauses() -> None:
     assert attempts == [1, 2, 3, 4, 5]
 
 
-async def test_jitter_stays_within_its_share_and_is_the_same_each_time() -> None:
+async def test_jitter_stays_within_its_share_and_is_reproducible() -> None:
     seen = []
     for _ in range(2):
         clock = VirtualClock()
@@ -92,7 +92,7 @@ async def test_jitter_stays_within_its_share_and_is_the_same_each_time() -> None
         (Retry(initial=0, retry_on=(OSError,), give_up_on=(ConnectionError,)), 1),
     ],
 )
-async def test_a_policy_says_which_errors_are_tried_again(policy: Retry, attempts: int) -> None:
+async def test_a_policy_decides_which_errors_are_retried(policy: Retry, attempts: int) -> None:
     flaky, seen = failing(ConnectionError("x"), retry=policy)
     async with Engine() as engine:
         run = await engine.start(Workflow("w", flaky), 7)
@@ -113,7 +113,7 @@ async def test_a_timeout_bounds_each_attempt() -> None:
             await run.result(60)
 
 
-async def test_a_flow_is_tried_again_as_a_whole() -> None:
+async def test_a_flow_is_retried_as_a_whole() -> None:
     before: list[Any] = []
 
     async def noted(value: Any) -> Any:
@@ -128,7 +128,7 @@ async def test_a_flow_is_tried_again_as_a_whole() -> None:
 
 
 @pytest.mark.parametrize(("own", "given", "fails_at"), [(5, None, 5), (None, 5, 5), (5, 50, 5), (50, 5, 5)], ids=str)
-async def test_the_shorter_deadline_of_a_nested_workflow_counts(
+async def test_the_shorter_deadline_of_a_nested_workflow_applies(
     own: float | None, given: float | None, fails_at: float
 ) -> None:
     clock = VirtualClock()
@@ -143,7 +143,7 @@ async def test_the_shorter_deadline_of_a_nested_workflow_counts(
 
 
 @pytest.mark.parametrize("around", ["workflow", "sequential", "graph"])
-async def test_the_deadline_of_a_workflow_counts_in_any_flow(around: str) -> None:
+async def test_the_deadline_of_a_workflow_applies_in_any_flow(around: str) -> None:
     clock = VirtualClock()
     inner = Workflow("inner", forever, timeout=5)
     graph = Graph("graph")
@@ -157,14 +157,14 @@ async def test_the_deadline_of_a_workflow_counts_in_any_flow(around: str) -> Non
             await run.result(60)
 
 
-async def test_the_payload_of_a_signal_goes_on() -> None:
+async def test_the_payload_of_a_signal_is_the_input_of_the_next_step() -> None:
     async with Engine() as engine:
         run = await engine.start(Workflow("w", same, wait_signal("go", type=int), step("last", same)), 1)
         await run.signal("go", 5)
         assert await run.result(60) == 5
 
 
-async def test_a_wait_runs_out_to_its_default_or_to_a_failure() -> None:
+async def test_a_wait_times_out_with_its_default_or_with_a_failure() -> None:
     clock = VirtualClock()
     async with Engine(clock=clock) as engine:
         gentle = await engine.start(Workflow("gentle", wait_signal("go", timeout=5, default="nobody")), 1)
@@ -175,7 +175,7 @@ async def test_a_wait_runs_out_to_its_default_or_to_a_failure() -> None:
             await strict.result(60)
 
 
-async def test_a_pause_passes_its_input_on_and_lasts_over_a_restart() -> None:
+async def test_a_pause_returns_its_input_and_survives_a_restart() -> None:
     clock, store, flow = VirtualClock(), MemoryStore(), Workflow("w", sleep("rest", 60), same)
     async with Engine(store, clock=clock) as engine:
         await until_waiting(await engine.start(flow, 7, run_id="r"))
@@ -207,7 +207,7 @@ async def test_steps_share_the_state_of_their_workflow() -> None:
 
 
 @pytest.mark.parametrize("stopped_in", ["work", "wait", "pause", "retry"])
-async def test_the_total_deadline_counts_from_the_start_and_fires_before_anything_runs_again(stopped_in: str) -> None:
+async def test_the_deadline_counts_from_the_start_and_takes_effect_before_anything_runs_again(stopped_in: str) -> None:
     clock, store, calls = VirtualClock(), MemoryStore(), []
 
     async def work(value: Any) -> Any:

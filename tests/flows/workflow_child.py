@@ -16,7 +16,7 @@ START_MS = 1_700_000_000_000
 
 
 def workflow(folder: Path, dies_in: str) -> Workflow:
-    """Return a workflow whose steps leave a line each."""
+    """Return a workflow whose steps each write a line to a file."""
 
     async def note(ctx: Context, value: int) -> int:
         with (folder / "log").open("a") as log:
