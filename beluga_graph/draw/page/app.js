@@ -1,4 +1,4 @@
-// Ties the parts together: one step is shown at a time, one node may be chosen.
+// Connects the parts of the page. One step is shown at a time; one node may be selected.
 
 const THEMES = ["auto", "light", "dark"];
 
@@ -19,18 +19,18 @@ class App {
     this.events = new Events(model, {
       go: (count) => this.go(count),
       choose: (id) => this.choose(id),
-      found: (ids) => this.find(ids),
+      onFound: (ids) => this.highlight(ids),
     });
     document.documentElement.classList.toggle("no-run", !model.hasRun);
     byId("legend").open = !model.hasRun;
     this.fillHead();
     this.fillFold();
     this.listen();
-    if (model.hasRun) this.render(this.named() ?? this.last);
+    if (model.hasRun) this.render(this.readAddress() ?? this.last);
     document.documentElement.dataset.ready = "true";
   }
 
-  // Shows the state after so many steps. However fast they are asked for, one is shown for each frame of the screen.
+  // Shows the state after `count` steps, at most once for each frame of the screen.
   go(count) {
     const next = Math.max(Math.min(1, this.last), Math.min(this.last, count));
     if (this.wanted === undefined) requestAnimationFrame(() => this.render(this.wanted));
@@ -55,18 +55,18 @@ class App {
     this.events.follow(count);
     this.showHead(count);
     document.documentElement.dataset.step = String(count);
-    this.tellAddress(count);
+    this.updateAddress(count);
   }
 
   choose(id) {
     this.graph.chosen = id;
     this.graph.mark();
     this.panel.showNode(id);
-    this.panel.turn(id === null && this.model.hasRun ? "step" : "node");
-    this.events.narrow(id);
+    this.panel.selectTab(id === null && this.model.hasRun ? "step" : "node");
+    this.events.filterByNode(id);
   }
 
-  find(ids) {
+  highlight(ids) {
     this.graph.found = ids;
     this.graph.markFound();
   }
@@ -76,20 +76,20 @@ class App {
     byId("flow").textContent = head.flow;
     if (!this.model.hasRun) return;
     byId("run").textContent = head.run;
-    byId("fact-total").textContent = duration(this.model.steps.at(-1)?.at ?? 0);
+    byId("fact-total").textContent = formatDuration(this.model.steps.at(-1)?.at ?? 0);
   }
 
   showHead(count) {
     const { state } = this;
     setText(byId("fact-step"), `${count.toLocaleString("en")} / ${this.last.toLocaleString("en")}`);
-    setText(byId("fact-time"), duration(state.at));
+    setText(byId("fact-time"), formatDuration(state.at));
     setText(byId("fact-tokens"), state.tokens.toLocaleString("en"));
     byId("fact-tokens").parentElement.toggleAttribute("hidden", this.model.state.tokens === 0);
     setText(byId("status"), state.status);
     byId("status").className = `pill is-${state.status}`;
   }
 
-  // A button for each depth; none where there is nothing to fold.
+  // Adds a button for each depth, unless there is nothing to fold.
   fillFold() {
     const { length } = this.graph.drawings;
     if (length < 2) return;
@@ -108,29 +108,29 @@ class App {
     }
   }
 
-  // The step stands in the address, so that it can be come back to. Not at once: browsers bear few such changes.
-  tellAddress(count) {
-    if (!/^(file|https?):$/.test(location.protocol)) return; // within another page it has no address of its own
-    clearTimeout(this.telling);
-    this.telling = setTimeout(() => history.replaceState(null, "", `#step=${count}`), 400);
+  // Puts the step into the address, so that a link or a reload shows it. Delayed, because browsers limit such changes.
+  updateAddress(count) {
+    if (!/^(file|https?):$/.test(location.protocol)) return; // embedded in another page, it has no address of its own
+    clearTimeout(this.addressTimer);
+    this.addressTimer = setTimeout(() => history.replaceState(null, "", `#step=${count}`), 400);
   }
 
-  named() {
+  readAddress() {
     const found = /^#step=(\d+)$/.exec(location.hash);
     return found ? Math.max(1, Math.min(this.last, Number(found[1]))) : null;
   }
 
   listen() {
-    byId("theme").addEventListener("click", () => this.turnTheme());
+    byId("theme").addEventListener("click", () => this.switchTheme());
     for (const media of ["(prefers-color-scheme: dark)", "(forced-colors: active)", "print"]) {
       matchMedia(media).addEventListener("change", () => this.recolour());
     }
     byId("help").addEventListener("click", () => byId("keys").showModal());
-    window.addEventListener("hashchange", () => this.model.hasRun && this.named() && this.go(this.named()));
+    window.addEventListener("hashchange", () => this.model.hasRun && this.readAddress() && this.go(this.readAddress()));
     document.addEventListener("keydown", (event) => this.onKey(event));
   }
 
-  turnTheme() {
+  switchTheme() {
     const theme = THEMES[(THEMES.indexOf(byId("theme").textContent) + 1) % THEMES.length];
     byId("theme").textContent = theme;
     if (theme === "auto") delete document.documentElement.dataset.theme;
@@ -143,21 +143,21 @@ class App {
     this.transport?.draw();
   }
 
-  // Keys that hold everywhere, but where something else is typed into or pressed.
+  // Handles the keys of the whole page, except while an input or a button has the focus.
   onKey(event) {
     const { target } = event;
     if (event.ctrlKey || event.metaKey || event.altKey || byId("keys").open) return;
     if (target.matches("input[type=search], select") && event.key !== "Escape") return;
     if (event.key === " " && target.matches("button, summary")) return;
-    const act = this.actions(target)[event.key];
+    const act = this.listActions(target)[event.key];
     if (!act) return;
     event.preventDefault();
     act();
   }
 
-  actions(target) {
+  listActions(target) {
     const keys = {
-      Escape: () => this.letGo(target),
+      Escape: () => this.clearSelection(target),
       "/": () => byId("search").focus(),
       "?": () => byId("keys").showModal(),
       "+": () => this.graph.zoomTo(this.graph.scale * 1.25),
@@ -168,7 +168,7 @@ class App {
     };
     if (this.transport) {
       keys[" "] = () => this.transport.toggle();
-      if (!target.matches("#scrub, [role=tabpanel], pre")) { // those have keys of their own
+      if (!target.matches("#scrub, [role=tabpanel], pre")) { // these elements have arrow keys of their own
         keys.ArrowLeft = () => this.transport.move(-1);
         keys.ArrowRight = () => this.transport.move(1);
         keys.Home = () => this.transport.move(-Infinity);
@@ -178,10 +178,10 @@ class App {
     return keys;
   }
 
-  letGo(target) {
+  clearSelection(target) {
     if (byId("search").value) {
       byId("search").value = "";
-      this.events.look("");
+      this.events.search("");
     } else {
       this.choose(null);
     }

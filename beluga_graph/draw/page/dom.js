@@ -1,8 +1,8 @@
-// Making elements, and words for numbers. All that comes out of a run is set as text, never as markup.
+// Creates elements and formats numbers. Values of a run are set as text, never as markup.
 
 const byId = (id) => document.getElementById(id);
 
-// Makes an element: `text` becomes its text, `on` its listeners, `class` its class; the rest are attributes.
+// Creates an element: `text` is its text, `on` its listeners by event; all other keys are attributes.
 function make(tag, { text, on, ...attributes } = {}, ...children) {
   const element = document.createElement(tag);
   for (const name in attributes) {
@@ -14,34 +14,34 @@ function make(tag, { text, on, ...attributes } = {}, ...children) {
   return element;
 }
 
-// Writes text only where it is another one: what does not change costs nothing.
+// Sets the text of an element only if it differs, because setting equal text still costs a layout.
 function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// A value as a block: JSON, but a text as what it says. What is cut is told within it.
-function valueBlock(json, kind = "") {
+// Creates a block that shows a value as JSON, or the plain text of a string. A cut value contains a note about it.
+function makeValueBlock(json, kind = "") {
   const isText = json.startsWith('"');
-  const said = isText ? JSON.parse(json) : json;
-  const block = textBlock(said === "" ? "(empty text)" : said, `${isText ? "text" : "mono"} ${kind}`);
-  if (said === "") block.classList.add("soft");
+  const shown = isText ? JSON.parse(json) : json;
+  const block = makeTextBlock(shown === "" ? "(empty text)" : shown, `${isText ? "text" : "mono"} ${kind}`);
+  if (shown === "") block.classList.add("soft");
   return block;
 }
 
-// A text as a block. One that may be so long that it scrolls can be focused: keys scroll it then.
-function textBlock(text, kind) {
+// Creates a block of text. A long one can be focused, so that keys scroll it.
+function makeTextBlock(text, kind) {
   const isLong = text.length > 200 || text.split("\n").length > 8;
   return make("pre", { class: `value ${kind}`, tabindex: isLong ? 0 : undefined, text });
 }
 
-// A value in one line, for lists.
-function brief(json) {
-  const said = json.startsWith('"') ? JSON.parse(json) : json;
-  return said.slice(0, 200).replace(/\s+/g, " ");
+// Returns a value on one line, for lists.
+function summarize(json) {
+  const shown = json.startsWith('"') ? JSON.parse(json) : json;
+  return shown.slice(0, 200).replace(/\s+/g, " ");
 }
 
-// As `shown_duration` of the other drawings tells one.
-function duration(milliseconds) {
+// Returns a duration in the same words as `format_duration` in `beluga_graph/draw/text.py`.
+function formatDuration(milliseconds) {
   if (milliseconds < 1000) return `${Math.round(milliseconds)} ms`;
   const seconds = milliseconds / 1000;
   if (seconds < 59.95) return `${seconds.toFixed(1)} s`;
@@ -54,18 +54,18 @@ function duration(milliseconds) {
   return small ? `${large} d ${small} h` : `${large} d`;
 }
 
-const counted = (number, one) => `${number.toLocaleString("en")} ${one}${number === 1 ? "" : "s"}`;
+const formatCount = (number, one) => `${number.toLocaleString("en")} ${one}${number === 1 ? "" : "s"}`;
 
-const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+const prefersReducedMotion = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-// The colour of the theme that is in force, for what is drawn on a canvas.
-function colours() {
+// Returns a function that maps the name of a colour to its value in the current theme, for use on a canvas.
+function readColours() {
   const style = getComputedStyle(document.documentElement);
   return (name) => style.getPropertyValue(`--${name}`).trim();
 }
 
-// A canvas as sharp as the screen; returns what draws on it, in CSS pixels.
-function sharpened(canvas, width, height) {
+// Scales a canvas to the resolution of the screen; returns a drawing context that uses CSS pixels.
+function sharpen(canvas, width, height) {
   const ratio = window.devicePixelRatio || 1;
   canvas.width = Math.max(1, Math.round(width * ratio));
   canvas.height = Math.max(1, Math.round(height * ratio));

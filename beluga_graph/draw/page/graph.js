@@ -1,20 +1,20 @@
-// The drawing. It was laid out before, once for each depth; here only classes and texts change.
+// The drawing. The page contains one layout for each depth; here only classes and texts change.
 
 const [SMALLEST, LARGEST, READABLE] = [0.1, 4, 0.6];
 
 class GraphView {
-  // `choose(id)` is told which node was clicked, or chosen by keys; `null` for none.
+  // `choose(id)` is called with the node that was clicked or selected by keys; `null` for none.
   constructor(model, depth, choose) {
     this.model = model;
     this.choose = choose;
     this.stage = byId("stage");
-    this.drawings = [...this.stage.querySelectorAll("svg.graph")].map((svg) => this.prepared(svg));
+    this.drawings = [...this.stage.querySelectorAll("svg.graph")].map((svg) => this.prepare(svg));
     this.labels = new Map(model.head.lines.map((line) => [line.id, line.label]));
     this.state = null;
-    this.at = null; // the node of the step that is shown
+    this.at = null; // the node of the step on display
     this.chosen = null;
-    this.found = null; // the nodes of what is looked for, if anything is
-    this.marked = {}; // by class: the element that has it
+    this.found = null; // the nodes that match the search, `null` without a search
+    this.marked = {}; // the element that has a class, by class
     this.isFitted = true;
     this.openTo(depth);
     this.listen();
@@ -24,19 +24,19 @@ class GraphView {
     return this.drawings[this.depth];
   }
 
-  // Finds all that can change in a drawing, once.
-  prepared(svg) {
+  // Finds all elements of a drawing that can change.
+  prepare(svg) {
     const cards = new Map();
     const wires = new Map();
     if (this.model.hasRun) svg.querySelector(".drawing").classList.add("run");
     for (const element of svg.querySelectorAll("[data-id]")) {
       const { id } = element.dataset;
       if (element.classList.contains("wire")) {
-        wires.set(id, this.preparedWire(element));
+        wires.set(id, this.prepareWire(element));
         continue;
       }
       const badge = element.querySelector(":scope > .badge");
-      badge?.removeAttribute("textLength"); // it was as wide as the widest
+      badge?.removeAttribute("textLength"); // the layout reserved the width of the widest badge
       badge?.removeAttribute("lengthAdjust");
       if (badge) badge.textContent = "";
       cards.set(id, { element, badge, sign: element.querySelector(":scope > .sign"), mark: undefined, at: undefined });
@@ -49,9 +49,9 @@ class GraphView {
     return { svg, cards, wires, width: svg.viewBox.baseVal.width, height: svg.viewBox.baseVal.height };
   }
 
-  preparedWire(element) {
+  prepareWire(element) {
     const route = element.querySelector(".route");
-    if (route) { // what stands there changes: keep it in the middle of its plate
+    if (route) { // the text changes: keep it in the middle of its plate
       const plate = element.querySelector(".plate");
       route.removeAttribute("textLength");
       route.removeAttribute("lengthAdjust");
@@ -61,7 +61,7 @@ class GraphView {
     return { element, route, count: undefined };
   }
 
-  // Shows one of the depths: how many levels of sub-flows are open.
+  // Shows the drawing with `depth` levels of sub-flows open.
   openTo(depth) {
     this.depth = Math.max(0, Math.min(this.drawings.length - 1, depth));
     this.drawings.forEach(({ svg }, number) => svg.toggleAttribute("hidden", number !== this.depth));
@@ -72,7 +72,7 @@ class GraphView {
     this.markFound();
   }
 
-  // Shows a state of the run: what did not change since is not touched.
+  // Shows a state of the run. Elements that did not change are not touched.
   show(state, at) {
     const { cards, wires } = this.drawing;
     for (const [id, card] of cards) {
@@ -84,7 +84,7 @@ class GraphView {
         if (mark) card.element.classList.add(`s-${mark.status}`);
       }
       if (card.sign) setText(card.sign, this.model.signs[mark?.status ?? ""]);
-      if (card.badge) setText(card.badge, mark ? badgeOf(mark, state.at) : "");
+      if (card.badge) setText(card.badge, mark ? formatBadge(mark, state.at) : "");
       card.mark = mark;
       card.at = state?.at;
     }
@@ -102,18 +102,18 @@ class GraphView {
     this.at = at;
   }
 
-  // The box of a node as it is drawn at this depth: itself, or the folded frame that it stands in.
-  shownBox(id) {
+  // Returns the box that shows a node at this depth: its own, or the folded frame that contains it.
+  findShownBox(id) {
     for (let box = this.model.boxes.get(id); box; box = this.model.boxes.get(box.frame)) {
       if (this.drawing.cards.has(box.id)) return box.id;
     }
     return null;
   }
 
-  // Marks the node of the step, and the one that is chosen.
+  // Marks the node of the step, and the selected node.
   mark() {
     for (const [name, id] of [["current", this.at], ["chosen", this.chosen]]) {
-      const element = this.drawing.cards.get(this.shownBox(id))?.element;
+      const element = this.drawing.cards.get(this.findShownBox(id))?.element;
       if (this.marked[name] === element) continue;
       this.marked[name]?.classList.remove(name);
       element?.classList.add(name);
@@ -122,16 +122,16 @@ class GraphView {
   }
 
   markFound() {
-    const found = this.found && new Set([...this.found].map((id) => this.shownBox(id)));
+    const found = this.found && new Set([...this.found].map((id) => this.findShownBox(id)));
     this.drawing.svg.classList.toggle("looking", found !== null);
     for (const [id, { element }] of this.drawing.cards) element.classList.toggle("found", found !== null && found.has(id));
   }
 
-  // Scrolls as little as brings a node into view: at once where one step soon follows another.
+  // Scrolls just far enough to bring a node into view; without animation if steps follow each other quickly.
   reveal(id) {
     const isQuick = performance.now() - (this.revealed ?? 0) < 400;
     this.revealed = performance.now();
-    const card = this.drawing.cards.get(this.shownBox(id));
+    const card = this.drawing.cards.get(this.findShownBox(id));
     if (!card || this.isWhole) return;
     const room = this.stage.getBoundingClientRect();
     const place = card.element.getBoundingClientRect();
@@ -140,14 +140,14 @@ class GraphView {
       over(place.left - 24, place.right + 24, room.left, room.right),
       over(place.top - 24, place.bottom + 24, room.top, room.bottom),
     ];
-    if (left || top) this.stage.scrollBy({ left, top, behavior: calm() || isQuick ? "auto" : "smooth" });
+    if (left || top) this.stage.scrollBy({ left, top, behavior: prefersReducedMotion() || isQuick ? "auto" : "smooth" });
   }
 
   get isWhole() {
     return this.stage.scrollWidth <= this.stage.clientWidth && this.stage.scrollHeight <= this.stage.clientHeight;
   }
 
-  // Shows all of it if it can be read so, else all of its width.
+  // Shows the whole drawing if its text is readable at that size, or else its whole width.
   fit() {
     const { width, height } = this.drawing;
     const wide = (this.stage.clientWidth - 24) / width;
@@ -156,7 +156,7 @@ class GraphView {
     this.isFitted = true;
   }
 
-  // Zooms, and keeps in place what is at a point of the stage.
+  // Zooms, and keeps the drawing in place at one point of the stage.
   zoomTo(scale, [x, y] = [this.stage.clientWidth / 2, this.stage.clientHeight / 2]) {
     const next = Math.max(SMALLEST, Math.min(LARGEST, scale));
     const { svg, width, height } = this.drawing;
@@ -212,14 +212,14 @@ class GraphView {
     window.addEventListener("pointerup", () => { from = null; });
   }
 
-  // Arrow keys go to the nearest node in their direction, for the eye follows the drawing and not the order of nodes.
+  // Arrow keys select the nearest node in their direction on the screen, not the next one in order of declaration.
   onKey(event) {
-    const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-    const way = ways[event.key];
-    if (!way) return;
+    const directions = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+    const direction = directions[event.key];
+    if (!direction) return;
     event.preventDefault();
     event.stopPropagation();
-    const next = this.nearest(this.shownBox(this.chosen), way);
+    const next = this.findNearest(this.findShownBox(this.chosen), direction);
     if (next) {
       this.choose(next);
       this.stage.setAttribute("aria-activedescendant", `${this.depth}-${next}`);
@@ -227,13 +227,13 @@ class GraphView {
     }
   }
 
-  nearest(from, [right, down]) {
+  findNearest(from, [right, down]) {
     const middle = (id) => {
       const place = this.drawing.cards.get(id).element.querySelector(".body").getBoundingClientRect();
       return [place.left + place.width / 2, place.top + Math.min(place.height / 2, 16)];
     };
     const nodes = [...this.model.boxes.keys()].filter((id) => this.drawing.cards.get(id)?.element.id);
-    if (from === null) return this.shownBox(this.at) ?? nodes[0] ?? null;
+    if (from === null) return this.findShownBox(this.at) ?? nodes[0] ?? null;
     const [x, y] = middle(from);
     let best = [Infinity, null];
     for (const id of nodes) {
@@ -245,9 +245,9 @@ class GraphView {
   }
 }
 
-// As `badge_of` of the other drawings tells a mark; the time of what runs goes on with that of the step.
-function badgeOf(mark, at) {
+// Returns a badge in the same words as `format_badge` in `beluga_graph/draw/overlay.py`, as of the time of a step.
+function formatBadge(mark, at) {
   const busy = mark.busy + (mark.clocks ?? 0) * at;
-  const time = busy || !(mark.now || mark.waited) ? [duration(busy)] : [];
+  const time = busy || !(mark.now || mark.waited) ? [formatDuration(busy)] : [];
   return [...(mark.before ?? []), ...time, ...(mark.after ?? [])].join(" \u00b7 ") || mark.status;
 }

@@ -1,9 +1,9 @@
-// A list of rows of one height, of which only those in view are there: it may have a hundred thousand.
+// A list with rows of equal height. It creates only the rows in view, so that it can have a hundred thousand.
 
-const SPARE = 6; // rows beyond each edge
+const SPARE = 6; // rows created beyond each edge of the view
 
 class VirtualList {
-  // `draw(item)` makes the inside of a row; `choose(index)` is told which row was clicked, or reached by keys.
+  // `draw(row, item)` fills a row; `choose(index)` is called with the row that was clicked or reached by keys.
   constructor(element, { height, draw, choose }) {
     Object.assign(this, { element, height, draw, choose, items: [], chosen: -1, rows: new Map() });
     this.room = make("div", { class: "room", role: "presentation" });
@@ -27,7 +27,7 @@ class VirtualList {
     this.refresh();
   }
 
-  // Marks a row and brings it into view.
+  // Selects a row, and brings it into view.
   select(index) {
     this.mark(this.chosen, false);
     this.chosen = index;

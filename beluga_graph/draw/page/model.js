@@ -1,7 +1,7 @@
-// The model: a head, and deltas in order. It knows nothing of the page, so it can also be fed by a run that goes on.
-// What a delta holds is told in `beluga_graph/draw/replay.py`.
+// The model: a head, and deltas in order. It is independent of the page, so that a live run could append to it.
+// The keys of a delta are documented in `beluga_graph/draw/page/replay.py`.
 
-const KEYFRAME = 64; // steps between two whole states that are kept
+const KEYFRAME = 64; // steps between two states that are kept
 
 class Model {
   constructor({ head, steps, signs }) {
@@ -13,38 +13,38 @@ class Model {
     this.spans = []; // all visits so far, by id
     this.lanes = [{ id: 0, parent: null }];
     this.state = emptyState();
-    if (head.begin) this.take(head.begin);
+    if (head.begin) this.apply(head.begin);
     this.keyframes = [copyState(this.state)]; // number k is the state after k * KEYFRAME steps
     steps.forEach((delta) => this.append(delta));
   }
 
-  // Whether there is a run, or only a flow.
+  // Whether the page shows a run, and not only a flow.
   get hasRun() {
     return this.head.run !== undefined;
   }
 
-  // Takes the next step of the run. Its cost is the size of the step.
+  // Appends the next step of the run. The cost grows with the size of the step only.
   append(delta) {
     this.steps.push(delta);
-    this.take(delta);
+    this.apply(delta);
     this.state.count += 1;
     if (this.steps.length % KEYFRAME === 0) this.keyframes.push(copyState(this.state));
   }
 
-  take(delta) {
+  apply(delta) {
     for (const text of delta.texts ?? []) this.texts.push(text);
     for (const lane of delta.lanes ?? []) this.lanes[lane.id] = lane;
     for (const span of delta.spans ?? []) this.spans[span.id] = { ...this.spans[span.id], ...span };
     applyDelta(this.state, delta);
   }
 
-  // The visit that a step is about: the one that it ended, or else the first that it changed.
-  spanOf(step) {
+  // Returns the main visit of a step: the one that it ended, or else the first one that it changed.
+  findVisit(step) {
     const found = step.spans?.find((span) => span.ended === step.seq && !this.spans[span.id].opens) ?? step.spans?.[0];
     return found && this.spans[found.id];
   }
 
-  // Brings a state to after the first `count` steps, and returns it: forward delta by delta, back by way of a keyframe.
+  // Returns the state after the first `count` steps. Goes forward by deltas, and back to the last keyframe first.
   seek(state, count) {
     const key = Math.floor(count / KEYFRAME);
     let found = state;
@@ -57,16 +57,17 @@ class Model {
     return found;
   }
 
-  // The text that a number stands for; `undefined` for none.
+  // Returns an entry of the table of texts; `undefined` without a number.
   text(number) {
     return number === undefined ? undefined : this.texts[number];
   }
 
-  label(named) {
-    return this.boxes.get(named.node)?.label ?? named.name ?? "";
+  // Returns the label of the node that an entry names, by the id of its box or by its path.
+  label(entry) {
+    return this.boxes.get(entry.node)?.label ?? entry.name ?? "";
   }
 
-  // Whether a box is another one, or stands in it at any depth.
+  // Returns whether a box is `outer`, or is within it at any depth.
   isWithin(id, outer) {
     for (let box = this.boxes.get(id); box; box = this.boxes.get(box.frame)) if (box.id === outer) return true;
     return false;
@@ -86,7 +87,7 @@ function copyState(state) {
   };
 }
 
-// The one way in which a state changes. Marks, counts and fields are told whole, so that nothing is ever computed back.
+// Applies a delta to a state. A delta has whole statistics, counts and fields, so that no change has to be undone.
 function applyDelta(state, delta) {
   state.seq = delta.seq;
   state.at = delta.at;

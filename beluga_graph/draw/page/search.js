@@ -1,4 +1,4 @@
-// The list of events, and what is looked for in it. Of a flow without a run, the list of its nodes.
+// The list of events, and the search in it. For a flow without a run, the list of its nodes.
 
 const TYPES = {
   run_started: "started", node_finished: "finished", tool_call: "tool call", tool_result: "tool result",
@@ -7,11 +7,11 @@ const TYPES = {
 };
 
 class Events {
-  // `go(count)` shows a step, `choose(id)` a node, `found(ids)` which nodes match; `null` for no search.
-  constructor(model, { go, choose, found }) {
-    Object.assign(this, { model, go, choose, found, chosen: null, query: "", haystacks: null });
+  // `go(count)` shows a step, `choose(id)` selects a node, `onFound(ids)` gets the matching nodes, `null` without a search.
+  constructor(model, { go, choose, onFound }) {
+    Object.assign(this, { model, go, choose, onFound, chosen: null, query: "", searchTexts: null });
     this.input = byId("search");
-    this.rows = model.hasRun ? eventRows(model) : nodeRows(model);
+    this.rows = model.hasRun ? buildEventRows(model) : buildNodeRows(model);
     this.shown = this.rows;
     this.list = new VirtualList(byId("rows"), {
       height: 32,
@@ -22,21 +22,21 @@ class Events {
       this.input.placeholder = "Search nodes";
       byId("rows").setAttribute("aria-label", "Nodes");
     }
-    this.input.addEventListener("input", () => this.look(this.input.value));
+    this.input.addEventListener("input", () => this.search(this.input.value));
     this.input.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") this.onward(event.shiftKey ? -1 : 1);
+      if (event.key === "Enter") this.goToMatch(event.shiftKey ? -1 : 1);
     });
     byId("chosen").addEventListener("click", () => this.choose(null));
     this.refresh();
   }
 
-  look(query) {
+  search(query) {
     this.query = query.trim().toLowerCase();
     this.refresh();
   }
 
-  // Shows only what happened at a node, and in it; `null` for all nodes.
-  narrow(id) {
+  // Shows only the events of a node and of the nodes in it; `null` for all nodes.
+  filterByNode(id) {
     this.chosen = this.model.hasRun ? id : null;
     const box = this.model.boxes.get(this.chosen);
     byId("chosen").toggleAttribute("hidden", !box);
@@ -47,28 +47,28 @@ class Events {
   refresh() {
     const { chosen, model } = this;
     const isNear = (row) => chosen === null || (row.node !== undefined && model.isWithin(row.node, chosen));
-    const hits = this.query === "" ? null : this.matching();
+    const hits = this.query === "" ? null : this.findMatches();
     this.shown = this.rows.filter((row, index) => isNear(row) && (hits === null || hits[index]));
     this.list.show(this.shown);
-    setText(byId("matches"), hits ? matchWords(this.shown.length, hits.filter(Boolean).length, chosen !== null) : "");
-    this.found(hits === null ? null : this.foundNodes(hits));
+    setText(byId("matches"), hits ? formatMatches(this.shown.length, hits.filter(Boolean).length, chosen !== null) : "");
+    this.onFound(hits === null ? null : this.collectNodes(hits));
     this.follow(this.count ?? 0);
   }
 
-  // Which rows hold what is looked for. What they hold is put together once, when somebody looks first.
-  matching() {
-    this.haystacks ??= this.rows.map((row) => haystack(this.model, row));
-    return this.haystacks.map((text) => text.includes(this.query));
+  // Returns for each row whether it matches. The texts of the rows are collected once, at the first search.
+  findMatches() {
+    this.searchTexts ??= this.rows.map((row) => collectText(this.model, row));
+    return this.searchTexts.map((text) => text.includes(this.query));
   }
 
-  // The nodes that match, within the chosen one and elsewhere.
-  foundNodes(hits) {
+  // Returns the matching nodes, in the selected node and elsewhere.
+  collectNodes(hits) {
     const nodes = new Set(this.rows.filter((row, index) => hits[index] && row.node).map((row) => row.node));
     for (const box of this.model.boxes.values()) if (box.name.toLowerCase().includes(this.query)) nodes.add(box.id);
     return nodes;
   }
 
-  // Marks the first row of the step that is shown, unless another row of it is.
+  // Selects the first row of the step on display, unless another row of that step is selected.
   follow(count) {
     this.count = count;
     if (!this.model.hasRun || this.shown[this.list.chosen]?.count === count) return;
@@ -90,8 +90,8 @@ class Events {
     else this.go(row.count);
   }
 
-  // Goes to what is found next, or before; after the last comes the first.
-  onward(by) {
+  // Goes to the next or previous match; the first follows the last.
+  goToMatch(by) {
     const { length } = this.shown;
     if (!length) return;
     const at = this.list.chosen >= 0 ? this.list.chosen + by : (this.position ?? 0) + (by > 0 ? 0 : -1);
@@ -110,13 +110,13 @@ class Events {
   }
 }
 
-// How many rows match: where only those of a chosen node are shown, also how many others there are.
-function matchWords(shown, all, isNarrowed) {
+// Returns the number of matches; if only those of one node are shown, also the number of the others.
+function formatMatches(shown, all, isFiltered) {
   const words = `${shown.toLocaleString("en")} ${shown === 1 ? "match" : "matches"}`;
-  return isNarrowed ? `${words} here, ${(all - shown).toLocaleString("en")} elsewhere` : words;
+  return isFiltered ? `${words} here, ${(all - shown).toLocaleString("en")} elsewhere` : words;
 }
 
-function eventRows(model) {
+function buildEventRows(model) {
   const rows = [];
   model.steps.forEach((step, index) => {
     const count = index + 1;
@@ -124,29 +124,29 @@ function eventRows(model) {
     for (const event of events) {
       rows.push({
         count, step, event, kind: event.type, node: event.node, type: TYPES[event.type] ?? event.type,
-        who: model.label(event), detail: () => eventDetail(model, event),
+        who: model.label(event), detail: () => describeEvent(model, event),
       });
     }
   });
   return rows;
 }
 
-function eventDetail(model, event) {
+function describeEvent(model, event) {
   const text = model.text(event.error) ?? model.text(event.text);
   const json = model.text(event.arguments) ?? model.text(event.output);
-  const said = text !== undefined ? text.slice(0, 200) : json !== undefined ? brief(json) : (event.what ?? "");
+  const words = text !== undefined ? text.slice(0, 200) : json !== undefined ? summarize(json) : (event.what ?? "");
   const name = event.name !== model.label(event) && event.name;
-  return [name, event.target && `to ${event.target}`, said].filter(Boolean).join("  ");
+  return [name, event.target && `to ${event.target}`, words].filter(Boolean).join("  ");
 }
 
-function nodeRows(model) {
+function buildNodeRows(model) {
   return model.head.boxes.filter((box) => box.kind !== "start" && box.kind !== "end").map((box) => ({
     kind: box.kind, node: box.id, type: KINDS[box.kind], who: box.label, detail: () => box.note ?? box.description ?? "",
   }));
 }
 
-// All the text of a row, in small letters.
-function haystack(model, row) {
+// Returns all text of a row, in lower case.
+function collectText(model, row) {
   if (!row.event) return Object.values(model.boxes.get(row.node)).join("\n").toLowerCase();
   const { step, event } = row;
   const numbers = [event.text, event.error, event.arguments, event.output];

@@ -1,8 +1,8 @@
-// The visits of nodes as bars, in a lane for each branch. One canvas of the size of what is in view draws them all.
+// The visits of nodes as bars, with a lane for each branch. One canvas of the size of the view draws all of them.
 
 const LANE = 26;
 const [BAR, THIN] = [16, 4];
-const SIGN = 13; // room for the sign of a status
+const SIGN = 13; // width reserved for the sign of a status
 
 class Timeline {
   constructor(model, go) {
@@ -12,9 +12,9 @@ class Timeline {
     this.canvas = byId("bars");
     this.cursor = byId("cursor");
     this.hint = byId("hint");
-    this.lanes = orderedLanes(model);
+    this.lanes = orderLanes(model);
     this.end = Math.max(1, ...model.steps.slice(-1).map((step) => step.at));
-    this.colour = colours();
+    this.colour = readColours();
     byId("lane-room").style.height = `${this.lanes.length * LANE}px`;
     this.goBy(isLegible(model, this.end));
     byId("by-time").addEventListener("click", () => this.goBy(true));
@@ -38,14 +38,15 @@ class Timeline {
     return this.lanes.length === 1 ? 12 : Math.min(170, this.element.clientWidth * 0.28);
   }
 
-  // Where a step is, given its time and its number.
+  // Returns the horizontal position of a step, from its time and its number.
   x(at, seq) {
     const last = this.model.steps.length;
     const part = this.isByTime ? Math.max(0, at) / this.end : last < 2 ? 1 : (seq - 1) / (last - 1);
     return this.left + Math.max(0, Math.min(1, part)) * (this.element.clientWidth - this.left - 12);
   }
 
-  ends(span) {
+  // Returns the left edge and the width of a bar.
+  measureBar(span) {
     const begun = this.x(span.from, span.begun);
     const ended = typeof span.ended === "number" ? this.x(span.to, span.ended) : this.x(this.end, this.model.steps.length);
     return [begun, Math.max(2, ended - begun)];
@@ -53,7 +54,7 @@ class Timeline {
 
   // Brings the lane of a step into view.
   follow(step) {
-    const span = this.model.spanOf(step);
+    const span = this.model.findVisit(step);
     if (!span) return;
     const top = this.lanes.findIndex((lane) => lane.id === span.lane) * LANE;
     const { scrollTop, clientHeight } = this.element;
@@ -67,14 +68,14 @@ class Timeline {
   }
 
   recolour() {
-    this.colour = colours();
+    this.colour = readColours();
     this.draw();
   }
 
   draw() {
     const { clientWidth: width, clientHeight: height, scrollTop } = this.element;
     if (!width) return;
-    const pen = sharpened(this.canvas, width, height);
+    const pen = sharpen(this.canvas, width, height);
     this.canvas.style.transform = `translateY(${scrollTop}px)`;
     this.show(this.state);
     pen.font = getComputedStyle(this.element).font;
@@ -93,24 +94,24 @@ class Timeline {
     if (this.lanes.length > 1) {
       const indent = 10 + Math.min(lane.depth, 5) * 10;
       pen.fillStyle = this.colour(lane.depth ? "soft" : "ink");
-      pen.fillText(fitted(pen, lane.label, this.left - indent - 10), indent, top + LANE / 2);
+      pen.fillText(fitText(pen, lane.label, this.left - indent - 10), indent, top + LANE / 2);
     }
     for (const span of lane.spans) this.drawBar(pen, span, top);
   }
 
   drawBar(pen, span, top) {
-    const [x, width] = this.ends(span);
-    const status = statusOf(span, this.model);
+    const [x, width] = this.measureBar(span);
+    const status = findStatus(span, this.model);
     const colour = this.colour(status);
-    const sign = `${this.model.signs[status]}\ufe0e`; // as a sign, not as a picture
+    const sign = `${this.model.signs[status]}\ufe0e`; // as text, not as an emoji
     pen.fillStyle = colour;
-    if (span.opens) { // a frame or a fan-out: what is done meanwhile is in the lanes below
+    if (span.opens) { // a frame or a fan-out: its inner visits are in the lanes below
       const room = width < 34 ? 0 : SIGN;
       if (room) pen.fillText(sign, x, top + LANE / 2);
       pen.fillRect(x + room, top + (LANE - THIN) / 2, width - room, THIN);
       return;
     }
-    if (width < 4) { // too narrow for a rim
+    if (width < 4) { // too narrow for an outline
       pen.fillRect(x, top + (LANE - BAR) / 2, Math.max(1, width - 0.5), BAR);
       return;
     }
@@ -122,33 +123,33 @@ class Timeline {
     pen.lineWidth = 1;
     pen.stroke();
     if (width < SIGN + 2) return;
-    const label = width > 34 + SIGN ? fitted(pen, this.model.label(span), width - 12 - SIGN) : "";
+    const label = width > 34 + SIGN ? fitText(pen, this.model.label(span), width - 12 - SIGN) : "";
     pen.fillStyle = colour;
     pen.fillText(sign, label ? x + 6 : x + (width - pen.measureText(sign).width) / 2, top + LANE / 2);
     pen.fillText(label, x + 6 + SIGN, top + LANE / 2);
   }
 
-  // The visit at a point: the shortest of those that are there.
-  spanAt(event) {
+  // Returns the visit at the pointer: the shortest one if there are several.
+  findVisitAt(event) {
     const room = this.element.getBoundingClientRect();
     const lane = this.lanes[Math.floor((event.clientY - room.top + this.element.scrollTop) / LANE)];
     const at = event.clientX - room.left;
     let best = null;
     for (const span of lane?.spans ?? []) {
-      const [x, width] = this.ends(span);
+      const [x, width] = this.measureBar(span);
       if (at >= x - 3 && at <= x + width + 3 && (!best || width < best.width)) best = { span, width };
     }
     return best?.span ?? null;
   }
 
-  // A visit is shown at the step that ended it: there are its values. A frame at the one that opened it.
+  // Goes to the step that ended a visit, because that step has its values; for a frame, to the step that opened it.
   onClick(event) {
-    const span = this.spanAt(event);
-    if (span) this.go(stepOf(span, this.model));
-    else this.go(this.nearestStep(event.clientX - this.element.getBoundingClientRect().left));
+    const span = this.findVisitAt(event);
+    if (span) this.go(findStep(span, this.model));
+    else this.go(this.findNearestStep(event.clientX - this.element.getBoundingClientRect().left));
   }
 
-  nearestStep(x) {
+  findNearestStep(x) {
     const { steps } = this.model;
     let [low, high] = [0, steps.length - 1];
     while (low < high) {
@@ -160,36 +161,37 @@ class Timeline {
   }
 
   onMove(event) {
-    const span = this.spanAt(event);
+    const span = this.findVisitAt(event);
     this.hint.toggleAttribute("hidden", span === null);
     if (!span) return;
-    setText(this.hint, `${this.model.label(span)} \u00b7 ${visitWords(span, this.end)}`);
+    setText(this.hint, `${this.model.label(span)} \u00b7 ${describeVisit(span, this.end)}`);
     const room = this.element.parentElement.getBoundingClientRect();
     const x = Math.min(event.clientX - room.left + 12, room.width - this.hint.offsetWidth - 8);
     this.hint.style.transform = `translate(${Math.max(4, x)}px, ${event.clientY - room.top - 34}px)`;
   }
 }
 
-// How a visit is; what is open is as what stands in it, which its node's mark tells.
-function statusOf(span, model) {
+// Returns the status of a visit. An open frame or fan-out has the status of its node, which depends on the inner visits.
+function findStatus(span, model) {
   if (!span.opens || typeof span.ended === "number") return span.status;
   return model.state.marks.get(span.node)?.status ?? span.status;
 }
 
-// What there is to say of a visit in one line.
-function visitWords(span, end) {
+// Describes a visit in one line.
+function describeVisit(span, end) {
   const to = typeof span.to === "number" ? span.to : end;
   const attempts = span.attempts > 1 ? [`${span.attempts} attempts`] : [];
-  return [span.status, duration(Math.max(0, to - span.from)), ...attempts].join(" \u00b7 ");
+  return [span.status, formatDuration(Math.max(0, to - span.from)), ...attempts].join(" \u00b7 ");
 }
 
-function stepOf(span, model) {
+// Returns the number of the step to show for a visit.
+function findStep(span, model) {
   const seq = span.opens || typeof span.ended !== "number" ? span.begun : span.ended;
   return Math.max(1, Math.min(model.steps.length, seq));
 }
 
-// The lanes as they nest: the run itself, then by the node that opened them, and by branch.
-function orderedLanes(model) {
+// Returns the lanes in nested order: first the run itself, then by the node that opened them, and by branch.
+function orderLanes(model) {
   const inside = new Map();
   for (const lane of model.lanes) {
     if (!inside.has(lane.parent)) inside.set(lane.parent, []);
@@ -207,20 +209,20 @@ function orderedLanes(model) {
   };
   visit(model.lanes[0], 0);
   const lanes = new Map(found.map((lane) => [lane.id, lane]));
-  // What opens others is drawn first, so that a join's bar is seen over that of its fan-out.
+  // Frames and fan-outs are drawn first, so that the bar of a join is above that of its fan-out.
   for (const span of model.spans) if (span.opens) lanes.get(span.lane).spans.push(span);
   for (const span of model.spans) if (!span.opens) lanes.get(span.lane).spans.push(span);
   return found;
 }
 
-// Whether bars by time can be seen: where a run waited for days, its work would be but a line.
+// Returns whether bars by time are wide enough to see. In a run that waited for days, they would be thin lines.
 function isLegible(model, end) {
   const long = model.spans.filter((span) => !span.opens && (span.to ?? end) - span.from >= end / 200);
   const all = model.spans.filter((span) => !span.opens);
   return long.length * 2 >= all.length;
 }
 
-function fitted(pen, text, width) {
+function fitText(pen, text, width) {
   if (pen.measureText(text).width <= width) return text;
   let most = Math.min(text.length, Math.floor(width / 4));
   while (most > 1 && pen.measureText(`${text.slice(0, most)}\u2026`).width > width) most -= 1;

@@ -1,7 +1,7 @@
-// The scrubber: a step for each of its places, marks where something went wrong or waited, and playing.
+// The slider over the steps, with marks at errors, retries and waits, and playback.
 
-const SPEEDS = [1, 4, 16, 64]; // steps a second
-const THUMB = 16; // width of what is dragged: the marks stand where its middle is
+const SPEEDS = [1, 4, 16, 64]; // steps per second
+const THUMB = 16; // width of the slider's thumb, whose middle is at the position of a step
 
 class Transport {
   constructor(model, go) {
@@ -43,7 +43,7 @@ class Transport {
     else this.start();
   }
 
-  // From the end it plays from the beginning.
+  // Starts playback; from the last step, at the beginning.
   start() {
     this.stop();
     const last = this.model.steps.length;
@@ -52,17 +52,17 @@ class Transport {
       if (this.count < last) this.go(this.count + 1);
       if (this.count >= last) this.stop();
     }, 1000 / Number(byId("speed").value));
-    this.tell(true);
+    this.showPlaying(true);
   }
 
   stop() {
     if (!this.timer) return;
     clearInterval(this.timer);
     this.timer = null;
-    this.tell(false);
+    this.showPlaying(false);
   }
 
-  tell(isPlaying) {
+  showPlaying(isPlaying) {
     byId("play").setAttribute("aria-pressed", String(isPlaying));
     byId("play").setAttribute("aria-label", isPlaying ? "Pause" : "Play");
   }
@@ -70,10 +70,10 @@ class Transport {
   draw() {
     const { clientWidth: width } = byId("ticks").parentElement;
     if (!width) return;
-    const pen = sharpened(byId("ticks"), width, 8);
-    const colour = colours();
+    const pen = sharpen(byId("ticks"), width, 8);
+    const colour = readColours();
     const last = this.model.steps.length;
-    // By height as well as by colour; the worst is drawn last.
+    // Marks differ in height as well as in colour. Errors are drawn last, above the others.
     const marks = { waiting: ["waiting", 3], retry: ["retrying", 5], error: ["failed", 8] };
     for (const kind in marks) {
       const [status, height] = marks[kind];
