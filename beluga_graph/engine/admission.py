@@ -92,7 +92,7 @@ class Admission:
         snapshot, history, ops, trigger = forked
         async with self._runs.run_lock(snapshot.run_id):
             is_taken = self._store.get(history.keys.head) is not None
-            active = None if is_taken else await self._commit_new(plan, snapshot, history, ops, trigger, resting=True)
+            active = None if is_taken else await self._commit_new(plan, snapshot, history, ops, trigger, halted=True)
             if active is None:
                 raise RunConflict(snapshot.run_id, "the id is taken: choose another one for the fork")
             await self._begin(active)
@@ -164,7 +164,7 @@ class Admission:
         try:
             await take(self._scheduler, active, held, triggers)
         except BaseException:
-            self._scheduler.abandon(active, RunError(active.run_id, "its take-over was broken off: resume it again"))
+            self._scheduler.abandon(active, RunError(active.run_id, "its take-over was interrupted: resume it again"))
             raise
         if active.error is None:
             return True
@@ -184,7 +184,11 @@ class Admission:
             else:
                 await self._scheduler.begin(active)
         except BaseException as error:  # a record cannot be read, or the caller was cancelled: release the run
-            stopped = error if isinstance(error, Exception) else RunError(active.run_id, "its begin was broken off")
+            stopped = (
+                error
+                if isinstance(error, Exception)
+                else RunError(active.run_id, "its start was interrupted: resume it to continue")
+            )
             self._scheduler.abandon(active, stopped)
             raise
 
@@ -222,7 +226,7 @@ class Admission:
         trigger: Trigger,
         watcher: Watcher | None = None,
         *,
-        resting: bool = False,
+        halted: bool = False,
     ) -> ActiveRun | None:
         """Commit a new run's first snapshot and step. Return `None` if its id was taken meanwhile."""
         await self._begin_ownership()
@@ -237,7 +241,7 @@ class Admission:
         )
         active = self._scheduler.activate(plan, snapshot, history, head, Lease(self._owner.id, 1))
         active.term = self._owner.term
-        if resting:
+        if halted:
             active.halt()
         if watcher is not None:
             active.attach(watcher, began=True)
@@ -299,7 +303,7 @@ class Admission:
     def _prepare(self, active: ActiveRun, held: FreeLease, how: Continuation) -> list[Trigger]:
         """Attach the watcher to a run that is about to be taken over, and return the triggers of the take-over."""
         if not how.revive and active.snapshot.status == FAILED:  # its owner may have failed it a moment ago
-            raise RunConflict(active.run_id, "it has failed meanwhile: resume it to try again")
+            raise RunConflict(active.run_id, "it has just failed: resume it to try again")
         if how.watcher is not None:
             active.attach(how.watcher)
         if active.is_over:
@@ -318,6 +322,6 @@ def _attach(active: ActiveRun, how: Continuation) -> None:
             found = differences(active.plan.shape, how.plan.shape)
             raise GraphChanged(active.run_id, tuple(str(change) for change in found), is_driven=True)
         if how.renames:
-            raise RunConflict(active.run_id, "it goes on here with the graph as it was: rename in another engine")
+            raise RunConflict(active.run_id, "this engine drives it with its old graph: rename from another engine")
     if how.watcher is not None:
         active.attach(how.watcher)

@@ -75,7 +75,7 @@ class FollowedRuns:
         message = "the engine was closed before the run's end: make a new one on the same store"
         self._fail_all(lambda followers: RunError(followers.run_id, message))
 
-    # What the poller calls.
+    # Called by the poller.
 
     @property
     def is_needed(self) -> bool:

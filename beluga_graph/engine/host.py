@@ -80,7 +80,7 @@ class EngineHost:
         resources = ExecutionResources(check_clock(clock), self._pool, deps)
         self.scheduler = Scheduler(store, self.owner, durability, resources, max_concurrency)
         self.scheduler.outbox.serve(bus, self.owner)
-        self.runs = RunRegistry(store, self.scheduler.lives)
+        self.runs = RunRegistry(store)
         self.poller = StorePoller()
         self.admission = Admission(self.runs, self.scheduler, self.poller)
         self.parking = Parking(self.runs, self.admission, self.scheduler, self.poller, self.flows.find)
@@ -115,8 +115,8 @@ class EngineHost:
         if self._owns_store:
             self.store.close()
 
-    def begin(self) -> None:
-        """Begin to publish messages that other engines left in the store. Raises `RunError` if the engine is closed."""
+    def ensure_open(self) -> None:
+        """Raise `RunError` if the engine is closed. The first call begins to publish messages left in the store."""
         self.runs.check_open()
         self.scheduler.outbox.begin()
 
@@ -139,7 +139,7 @@ class EngineHost:
         watcher: Watcher | None = None,
     ) -> tuple[ActiveRun, bool]:
         """Start a run or continue the one with this id. Return it, and whether this call began to drive it."""
-        self.begin()
+        self.ensure_open()
         known = self.flows.find(getattr(flow, "name", ""))
         plan = self.register(flow)
         run_id = secrets.token_hex(16) if run_id is None else check_run_id(run_id)
@@ -154,7 +154,7 @@ class EngineHost:
 
     async def resume(self, run_id: str, *, wait: bool, limits: Limits | None, rename: Mapping[str, str]) -> Run:
         """Continue a run of a registered flow; see `Engine.resume`."""
-        self.begin()
+        self.ensure_open()
         plan = self._registered_plan(run_id)
         overrides = limits.overrides() if limits is not None else None
         renames = tuple(rename.items())
@@ -164,7 +164,7 @@ class EngineHost:
         self, run_id: str, seq: int, new_id: str | None, update: Mapping[str, Any], replace: Mapping[str, Any]
     ) -> Run:
         """Start a new run from the state of another one; see `Engine.fork`."""
-        self.begin()
+        self.ensure_open()
         plan = self._registered_plan(run_id)
         new_id = check_run_id(new_id) if new_id is not None else secrets.token_hex(16)
         await cleared(self.scheduler.committer, new_id)
@@ -174,26 +174,21 @@ class EngineHost:
 
     async def recover(self, max_runs: int | None) -> Recovery:
         """Continue every unfinished run that has no live owner; see `Engine.recover`."""
-        self.begin()
+        self.ensure_open()
         self.parking.max_runs = max_runs
         return await recover(
-            self.runs,
-            self.admission,
-            self.parking,
-            self.owner,
-            self.flows.plan_of,
-            lambda run_id: Run(self, self.runs.followers(run_id)),
+            self.store, self.parking, self.flows.plan_of, lambda run_id: Run(self, self.runs.followers(run_id))
         )
 
     async def serve(self, max_runs: int | None, grace_s: float) -> None:
         """Drive every run that needs work until the process is asked to stop; see `Engine.serve`."""
-        self.begin()
+        self.ensure_open()
         self.parking.max_runs = max_runs
         await self.serving.serve(grace_s)
 
     async def prune(self, older_than_s: float, status: Collection[str], *, dry_run: bool) -> tuple[RunInfo, ...]:
         """Delete the records of runs that have ended; see `Engine.prune`."""
-        self.begin()
+        self.ensure_open()
         now_ms = self.scheduler.clock.now_ms()
         return await pruned(self.scheduler.committer, self.owner, older_than_s, status, now_ms=now_ms, dry_run=dry_run)
 
@@ -216,12 +211,12 @@ class EngineHost:
 
     async def answer(self, run_id: str, question_id: str, answer: Answer) -> None:
         """Answer a pending question; see `Engine.answer`."""
-        self.begin()
+        self.ensure_open()
         head, plan, known = self._recipient(run_id)
         signal = await give_answer(self.scheduler, head, plan, question_id, answer, known=known)
         self.parking.on_signal(run_id, signal)
 
-    # What handles use.
+    # Used by handles.
 
     async def status(self, run_id: str) -> RunStatus:
         """Return the stored status of a run."""
@@ -229,7 +224,7 @@ class EngineHost:
 
     async def signal(self, run_id: str, name: str, payload: Any = None) -> None:
         """Send a signal to a run; see `Engine.signal`."""
-        self.begin()
+        self.ensure_open()
         self.scheduler.inbox.check_name(run_id, name)
         head, plan, known = self._recipient(run_id)
         await self.scheduler.inbox.send(head, plan, name, payload, known=known)
@@ -237,7 +232,7 @@ class EngineHost:
 
     async def cancel(self, run_id: str) -> RunStatus:
         """End a run for good; see `Engine.cancel`."""
-        self.begin()
+        self.ensure_open()
         return RunStatus(await self.canceller.cancel(check_run_id(run_id)))
 
     async def draw(self, run_id: str, *, depth: int | None = None, theme: Theme = "auto") -> str:

@@ -28,7 +28,8 @@ from beluga_graph.runtime.active_run import DRIVING, HALTED, RELEASED, ActiveRun
 from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.storage.committer import Commit
 from beluga_graph.storage.keys import Keys, Prefix, run_of
-from beluga_graph.storage.records import RunRecord, encode_record
+from beluga_graph.storage.records import RunRecord, decode_record, encode_record
+from beluga_graph.storage.run_index import is_driven_elsewhere
 from beluga_graph.storage.run_log import History
 from stores.base import Check, Conflict, Delete, Put, StoreError
 
@@ -117,7 +118,27 @@ class Parking:
         ):
             self._scheduler.committer.give(History(self._store, run_id).silenced())
 
-    # What the poller calls.
+    async def recover_run(self, head: RunRecord, plan: Plan, key: bytes) -> None:
+        """Resume an unfinished run now, or watch it so that it is woken later.
+
+        `key` is its entry in the index of open or parked runs. Raises the errors of `Admission.resume`.
+        """
+        run = run_of(key)
+        if self._runs.current(head.run_id) is not None:
+            return
+        if key[:1] == Prefix.PARKED and head.plan == plan.fingerprint:
+            parked = self._store.get(key)
+            if parked is not None:
+                self.watch_run(run, decode_record(key, parked))
+                return
+        if self.max_runs is None or self._count_running() + len(self._waking) < self.max_runs:
+            await self._admission.resume(head.run_id, plan, revive=False)
+            return
+        if is_driven_elsewhere(self._store, run, self._scheduler.owner):
+            raise RunBusy(head.run_id, "another owner drives it")
+        self.watch_run(run, 0)
+
+    # Called by the poller.
 
     @property
     def is_needed(self) -> bool:
@@ -224,11 +245,6 @@ class Parking:
         if run not in self._waking and run not in self._refused:
             self._queue[run] = None
             self._poller.start()
-
-    @property
-    def has_room(self) -> bool:
-        """Whether one more run may have work under way."""
-        return self.max_runs is None or self._count_running() + len(self._waking) < self.max_runs
 
     def wake_next(self) -> None:
         """Wake queued runs, the oldest request first, as far as there is room."""

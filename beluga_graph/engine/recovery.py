@@ -6,18 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
-from beluga_graph.engine.admission import Admission
 from beluga_graph.engine.parking import Parking
-from beluga_graph.engine.registry import RunRegistry
 from beluga_graph.engine.run import Run
-from beluga_graph.errors import BelugaError, RunBusy
+from beluga_graph.errors import BelugaError
 from beluga_graph.plan import Plan
 from beluga_graph.storage.keys import Prefix, run_of
-from beluga_graph.storage.leases import Owner
 from beluga_graph.storage.pace import Pace
-from beluga_graph.storage.records import RunRecord, decode_record
-from beluga_graph.storage.run_index import is_driven_elsewhere, unfinished
-from stores.base import StoreError
+from beluga_graph.storage.records import RunRecord
+from beluga_graph.storage.run_index import unfinished
+from stores.base import Store, StoreError
 
 __all__ = ["Recovery", "recover"]
 
@@ -46,21 +43,16 @@ class Recovery(Sequence[Run]):
 
 
 async def recover(
-    runs: RunRegistry,
-    admission: Admission,
-    parking: Parking,
-    owner: Owner,
-    plan_of: Callable[[RunRecord], Plan],
-    handle_of: Callable[[str], Run],
+    store: Store, parking: Parking, plan_of: Callable[[RunRecord], Plan], handle_of: Callable[[str], Run]
 ) -> Recovery:
     """Continue every unfinished run that has no live owner. Errors are returned in `skipped`, not raised."""
     found: list[Run] = []
     skipped: dict[str, Exception] = {}
     pace = Pace()
-    for key in await unfinished(runs.store):
+    for key in await unfinished(store):
         await pace.turn()
         head_key = Prefix.RUN + run_of(key)
-        blob = runs.store.get(head_key)
+        blob = store.get(head_key)
         if blob is None:
             continue
         try:
@@ -69,28 +61,9 @@ async def recover(
             skipped[run_of(key).hex()] = error
             continue
         try:
-            await _recover_run(runs, admission, parking, owner, head, plan_of(head), key)
+            await parking.recover_run(head, plan_of(head), key)
         except (BelugaError, StoreError) as error:
             skipped[head.run_id] = error
         else:
             found.append(handle_of(head.run_id))
     return Recovery(tuple(found), skipped)
-
-
-async def _recover_run(
-    runs: RunRegistry, admission: Admission, parking: Parking, owner: Owner, head: RunRecord, plan: Plan, key: bytes
-) -> None:
-    """Resume a run now, or watch it so that it is woken later. Raises what `resume` raises."""
-    if runs.current(head.run_id) is not None:
-        return
-    if key[:1] == Prefix.PARKED and head.plan == plan.fingerprint:
-        parked = runs.store.get(key)
-        if parked is not None:
-            parking.watch_run(run_of(key), decode_record(key, parked))
-            return
-    if parking.has_room:
-        await admission.resume(head.run_id, plan, revive=False)
-        return
-    if is_driven_elsewhere(runs.store, run_of(key), owner):
-        raise RunBusy(head.run_id, "another owner drives it")
-    parking.watch_run(run_of(key), 0)

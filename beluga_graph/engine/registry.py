@@ -23,15 +23,15 @@ class RunRegistry:
     """Keeps the runs that this engine drives, and the followers of runs that have a handle in use.
 
     Attributes:
-        active: The runs that are driven here, by id.
+        active: The runs that this engine drives, by id.
         closed: Set by the engine when it closes. No run is begun afterwards.
         on_added: Called when this engine begins to drive a run.
         on_removed: Called with each run that this engine stops driving.
     """
 
-    def __init__(self, store: Store, active: dict[str, ActiveRun]) -> None:
+    def __init__(self, store: Store) -> None:
         self.store = store
-        self.active = active
+        self.active: dict[str, ActiveRun] = {}
         self.closed = False
         self.on_added: list[Callable[[], None]] = []
         self.on_removed: list[Callable[[ActiveRun], None]] = []

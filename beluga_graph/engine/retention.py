@@ -68,4 +68,4 @@ class Retention:
         self._task = None
         self._check()  # more runs may have ended meanwhile
         if not task.cancelled() and task.exception() is not None and not self._runs.closed:
-            _log.warning("ended runs were not forgotten: %s", task.exception())
+            _log.warning("ended runs were not deleted from memory: %s", task.exception())

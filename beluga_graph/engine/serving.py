@@ -59,7 +59,7 @@ class Serving:
         for run in active:
             await self._scheduler.halt(run)
 
-    # What the poller calls.
+    # Called by the poller.
 
     @property
     def is_needed(self) -> bool:
@@ -83,7 +83,7 @@ class Serving:
     def on_look_failed(self, error: Exception) -> None:
         """Look again after two seconds: the error may pass, and nothing else would begin to look again."""
         if self._parking.serving:
-            _log.warning("serving looks again in a while: %s: %s", type(error).__name__, error)
+            _log.warning("serving could not read the store and tries again in 2 s: %s: %s", type(error).__name__, error)
             self._poller.start(_TRY_AGAIN_S)
 
 

@@ -82,11 +82,11 @@ def start_error(run_id: str, error: Exception) -> Exception:
     cause = error.__cause__
     kind = cause.key[:1] if isinstance(cause, Conflict) else b""
     if kind == Prefix.SESSION:
-        return RunConflict(run_id, "another run has just taken its session: wait for that to end")
+        return RunConflict(run_id, "another run has just taken its session: wait until that run ends")
     if kind == Prefix.SNAPSHOT:
-        return RunNotFound(run_id, "the run that it was to begin from has just been deleted: start a new run")
+        return RunNotFound(run_id, "its source run has just been deleted: start a new run")
     if kind == Prefix.TOMBSTONE:
-        return RunConflict(run_id, "another run of this id is just being deleted: try again")
+        return RunConflict(run_id, "a run with this id is being deleted: try again")
     return error
 
 

@@ -58,7 +58,6 @@ class Scheduler:
         self.committer = Committer(store, durability)
         self.resources = resources
         self.goes_ahead = durability == "batch"
-        self.lives: dict[str, ActiveRun] = {}  # the runs that are driven here, by id
         self.inbox = Inbox(store, self.committer, self.clock, self.abandon)
         self.outbox = Outbox(store, self.committer)
         self.in_flight = InFlight()

@@ -512,7 +512,7 @@ async def test_a_trigger_between_a_failure_and_its_commit_does_not_hide_the_fail
     async with Engine(MemoryStore(), deps=fails) as engine:
         run = await engine.start(failing(), 1, run_id=RUN)
         scheduler = engine._host.scheduler
-        live, put, looks = scheduler.lives[RUN], scheduler.committer.put, []
+        live, put, looks = engine._host.runs.active[RUN], scheduler.committer.put, []
 
         def put_beside(entry: Any, **_: Any) -> None:
             """Put the step, and make another trigger arrive in the same pass of the loop."""
