@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
+from typing import TypeAlias
 
 from beluga_graph.clock import Clock
 from beluga_graph.errors import LeaseLost, RunError
@@ -39,6 +40,8 @@ from stores.base import Conflict, Durability, Op, Store, StoreError
 __all__ = ["Scheduler"]
 
 _TURN_S = 0.005  # how long nodes that never wait may keep the loop from everything else
+
+_MakeSure: TypeAlias = Callable[[], Awaitable[None]]
 
 
 class Scheduler:
@@ -121,22 +124,23 @@ class Scheduler:
     async def _drive(self, live: ActiveRun, first: str, task: NodeTask) -> None:
         """Make attempt after attempt, as long as each step begins a node."""
         name: str | None = first
+        make_sure = partial(self._make_sure, live)
         task.is_started = True
         try:
             while name is not None:
                 if live.term is None or live.term != self.owner.term:
-                    await self._make_sure(live)
+                    await make_sure()
                 token = live.snapshot.tokens.get(name)
                 if token is None:  # a step that was decided meanwhile has dropped it
                     return
                 if token.interruptions and needs_trial(live.plan.shape, live.snapshot, token):
-                    result = await self._attempt_on_trial(live, token)
+                    result = await self._attempt_on_trial(live, token, make_sure)
                 elif self._places is None:
-                    result = await self._attempt(live, token)
+                    result = await self._attempt(live, token, make_sure)
                 else:
                     async with self._places:
-                        await self._make_sure(live)  # it may have waited long
-                        result = await self._attempt(live, token)
+                        await make_sure()  # it may have waited long
+                        result = await self._attempt(live, token, make_sure)
                 task.leave()
                 step = live.walker.decide(result.trigger, (result, task, ()))
                 if step is None or not step.begins_node:
@@ -160,31 +164,30 @@ class Scheduler:
         finally:
             task.leave()
 
-    async def _attempt(self, live: ActiveRun, token: Token) -> AttemptResult:
+    async def _attempt(self, live: ActiveRun, token: Token, make_sure: _MakeSure) -> AttemptResult:
         if live.watchers:
             live.show_live(token, "node_started")
-        # Also without a watcher: one may come while the attempt goes on.
-        sure = partial(self._make_sure, live)
-        attempt = Attempt(live.plan, live.snapshot, token, live.history, self.resources, live.show_text, sure)
+        # `show_text` also without a watcher: one may come while the attempt goes on.
+        attempt = Attempt(live.plan, live.snapshot, token, live.history, self.resources, live.show_text, make_sure)
         result = await run_attempt(attempt)
         if attempt.texts and type(result.trigger) is NodeFailed and live.watchers:
             live.show_live(token, "retracted")
         return result
 
-    async def _attempt_on_trial(self, live: ActiveRun, token: Token) -> AttemptResult:
+    async def _attempt_on_trial(self, live: ActiveRun, token: Token, make_sure: _MakeSure) -> AttemptResult:
         """Make an attempt of a node that was interrupted often, apart from others like it.
 
         Its trial begins when it has its place: while it waits for one, it cannot be to blame for a death.
         """
         async with self._trials.apart(), self._places or nullcontext():
-            await self._make_sure(live)  # it may have waited long
+            await make_sure()  # it may have waited long
             self.decide(live, TrialBegun(token.name, token.attempt, self.clock.now_ms()))
             try:
                 await self.committer.drain()
                 if live.error is not None:
                     raise live.error
-                await self._make_sure(live)  # the commit may have taken long
-                return await self._attempt(live, token)
+                await make_sure()  # the commit may have taken long
+                return await self._attempt(live, token, make_sure)
             except asyncio.CancelledError:
                 if live.state == HALTED and live.error is None:
                     self.decide(live, TrialBrokenOff(token.name, token.attempt, self.clock.now_ms()))

@@ -89,7 +89,10 @@ class Step:
     @property
     def begins_node(self) -> bool:
         """Whether the step begins a node, with which the task behind it may go on."""
-        return any(type(item) is RunNode for item in self.change.new)
+        for item in self.change.new:  # noqa: SIM110 - `any` costs a generator for each step
+            if type(item) is RunNode:
+                return True
+        return False
 
     @property
     def free_task(self) -> NodeTask | None:
