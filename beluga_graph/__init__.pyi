@@ -1,8 +1,5 @@
 """The public names, and where they are at home. Read by type checkers, and by `lazy_loader` at run time."""
 
-from .inspection.compatibility import (
-    JudgedChange as JudgedChange,
-)
 from .agents.agent import (
     Agent as Agent,
 )
@@ -109,6 +106,9 @@ from .flows.steps import (
 )
 from .flows.workflow import (
     Workflow as Workflow,
+)
+from .plan.compatibility import (
+    JudgedChange as JudgedChange,
 )
 from .plan.declared import (
     END as END,

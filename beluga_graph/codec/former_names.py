@@ -13,7 +13,7 @@ __all__ = ["FORMER_NAMES", "former_name", "with_former_names"]
 FORMER_NAMES = {
     f"beluga_graph.{old}": f"beluga_graph.{new}"
     for old, new in {
-        "adoption:JudgedChange": "inspection.compatibility:JudgedChange",
+        "adoption:JudgedChange": "plan.compatibility:JudgedChange",
         "agents.conversation:View": "agents.conversation:FilteredHistory",
         "answers:Answer": "execution.approval:Answer",
         "comparison:Absent": "inspection.comparison:Absent",

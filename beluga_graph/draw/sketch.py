@@ -9,7 +9,7 @@ from beluga_graph.draw.picture import BEGIN_KIND, END_KIND, Box, Line, Picture, 
 from beluga_graph.errors import GraphError
 from beluga_graph.kernel.shape import END as LEAVE
 from beluga_graph.kernel.shape import NodeShape, RetryShape
-from beluga_graph.plan.compile import completed
+from beluga_graph.plan.compile import complete_graph
 from beluga_graph.plan.declared import END, START, Declared, DeclaredNode
 from beluga_graph.trace.edges import BEGIN, name_point
 
@@ -27,7 +27,7 @@ def sketch(graph: Declared) -> Picture:
 def _add_level(graph: Declared, frame: Box | None, boxes: list[Box], lines: list[Line]) -> None:
     """Add the boxes and lines of a graph, or of the sub-flow in a frame."""
     with suppress(GraphError):  # an implied node whose name is taken is left out
-        graph = completed(graph)
+        graph = complete_graph(graph)
     owner, path = (frame.id, frame.name) if frame is not None else ("", "")
     begin, end = (name_point(path, point) for point in (BEGIN, LEAVE))
     here = {START.name: Box(id=f"{owner or 'n'}start", name=begin, label="START", kind=BEGIN_KIND, frame=owner)}

@@ -18,7 +18,7 @@ from beluga_graph.kernel.snapshot import FAILED, Snapshot
 from beluga_graph.kernel.triggers import CancelRequested, RunStarted, Trigger
 from beluga_graph.kernel.types import Renames
 from beluga_graph.plan import Plan
-from beluga_graph.plan.diff import differences
+from beluga_graph.plan.diff import diff_shapes
 from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.runtime.watcher import Watcher
@@ -319,7 +319,7 @@ def _attach(active: ActiveRun, how: Continuation) -> None:
     check_same(active.head, active.snapshot, active.history, how.request)
     if active.plan.fingerprint != how.plan.fingerprint:
         if how.request is not None:
-            found = differences(active.plan.shape, how.plan.shape)
+            found = diff_shapes(active.plan.shape, how.plan.shape)
             raise GraphChanged(active.run_id, tuple(str(change) for change in found), is_driven=True)
         if how.renames:
             raise RunConflict(active.run_id, "this engine drives it with its old graph: rename from another engine")

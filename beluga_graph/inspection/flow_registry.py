@@ -7,7 +7,7 @@ import logging
 from beluga_graph.errors import RunError
 from beluga_graph.inspection.reading import stored_plan
 from beluga_graph.plan import Compilable, Plan
-from beluga_graph.plan.diff import differences
+from beluga_graph.plan.diff import diff_shapes
 from beluga_graph.storage.records import RunRecord
 from stores.base import Store
 
@@ -34,7 +34,7 @@ class FlowRegistry:
         plan = flow.plan()
         known = self._plans.get(plan.name, plan)
         if known.fingerprint != plan.fingerprint:
-            found = "; ".join(str(change) for change in differences(known.shape, plan.shape))
+            found = "; ".join(str(change) for change in diff_shapes(known.shape, plan.shape))
             _log.warning("flow %r is known with another graph from now on: %s", plan.name, found)
         self._plans[plan.name] = plan
         return plan

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Literal
 
 from beluga_graph.errors import RunNotFound
 from beluga_graph.inspection.approvals import Question, pending_questions
-from beluga_graph.inspection.compatibility import JudgedChange, broken_by, difference_for
+from beluga_graph.inspection.compatibility import broken_by, difference_for
 from beluga_graph.inspection.flow_registry import FlowRegistry
 from beluga_graph.inspection.reading import replay_of, run_infos, snapshot_of, steps_of, stored_plan, trail_of
 from beluga_graph.inspection.views import RunInfo, RunSnapshot, RunStatus, StepInfo
 from beluga_graph.plan import Compilable
+from beluga_graph.plan.compatibility import JudgedChange
 from beluga_graph.storage.keys import check_run_id
 from beluga_graph.storage.run_log import one_look, read_head
 from stores.base import Store

@@ -10,12 +10,12 @@ from beluga_graph.errors import DuplicateNode
 from beluga_graph.kernel.shape import CHOICE, TOOL, WAIT
 from beluga_graph.plan.declared import Branch, Declared, DeclaredNode
 
-__all__ = ["APPROVAL", "ASKS", "fitting", "with_questions"]
+__all__ = ["APPROVAL", "ASKS", "add_questions", "make_reviser"]
 
 ASKS, APPROVAL = ".asks", ".approval"  # what the nodes that ask about a node are called, after its name
 
 
-def with_questions(graph: Declared) -> Declared:
+def add_questions(graph: Declared) -> Declared:
     """Put a question before each node that requires approval; what led to the node leads to the question.
 
     Where a function decides whether to ask, it stands before the question, as a choice. No frame is opened, so
@@ -58,7 +58,7 @@ def with_questions(graph: Declared) -> Declared:
     )
 
 
-def fitting(annotation: Any) -> Callable[[Any, Any], Any]:
+def make_reviser(annotation: Any) -> Callable[[Any, Any], Any]:
     """Return what checks the other value that a person goes on with against what a step takes."""
 
     def revise(original: Any, value: Any) -> Any:

@@ -12,15 +12,15 @@ from beluga_graph.errors import BadState, EdgeTypeMismatch, UnclosedFanOut, Unre
 from beluga_graph.events import Failure
 from beluga_graph.kernel.shape import CHOICE, FRAME, NodeShape, RetryShape, Shape
 from beluga_graph.kernel.shape import END as LEAVE
-from beluga_graph.plan.approvals import fitting, with_questions
+from beluga_graph.plan.approvals import add_questions, make_reviser
 from beluga_graph.plan.channels import StateBinding, bind_state, stored_type_name, type_name
 from beluga_graph.plan.declared import END, MISSING, START, Declared, DeclaredNode
 from beluga_graph.plan.paths import check_paths
 from beluga_graph.plan.plan import Binding, Body, Plan, fingerprint_of
-from beluga_graph.plan.type_check import fits, input_type, output_type
+from beluga_graph.plan.type_check import input_type, is_assignable, output_type
 from beluga_graph.policy import Limits, Retry
 
-__all__ = ["compile_graph", "completed"]
+__all__ = ["compile_graph", "complete_graph"]
 
 _START, _END = START.name, END.name
 _HAS_BODY = ("function", "agent", "tool", "handoff", "join", CHOICE)
@@ -66,7 +66,7 @@ class _Pieces:
 
 def _inline(graph: Declared, frame: str, pieces: _Pieces) -> str:
     """Check one graph and add its nodes under the path of their frame; return the entry's path."""
-    graph = completed(_checked_start(graph))
+    graph = complete_graph(_checked_start(graph))
     check_paths(graph)
     _check_joins(graph)
     _check_types(graph)
@@ -93,9 +93,9 @@ def _inline(graph: Declared, frame: str, pieces: _Pieces) -> str:
 # Passes that complete what was declared.
 
 
-def completed(graph: Declared) -> Declared:
+def complete_graph(graph: Declared) -> Declared:
     """Return a graph with the nodes and edges that its declaration implies. Raises `DuplicateNode`."""
-    return _with_choices(with_questions(_with_joined_branches(graph)))
+    return _with_choices(add_questions(_with_joined_branches(graph)))
 
 
 def _checked_start(graph: Declared) -> Declared:
@@ -177,13 +177,13 @@ def _check_types(graph: Declared) -> None:
                 continue
             items = output_type(node.over)
             arguments: tuple[Any, ...] = getattr(items, "__args__", ())
-            if len(arguments) == 1 and not fits(arguments[0], _input_of(graph, target)):
+            if len(arguments) == 1 and not is_assignable(arguments[0], _input_of(graph, target)):
                 _refuse(graph, node.name, target, arguments[0])
 
 
 def _check_edge(graph: Declared, source: str, target: str) -> None:
     given = _output_of(graph, source)
-    if not fits(given, _input_of(graph, target)):
+    if not is_assignable(given, _input_of(graph, target)):
         _refuse(graph, source, target, given)
 
 
@@ -281,7 +281,7 @@ def _binding_of(graph: Declared, node: DeclaredNode, state: StateBinding | None)
         timeout_ms=_ms(node.timeout),
         state=state,
         payload_type=node.type,
-        revise=(node.revise or fitting(_input_of(graph, node.asked))) if node.asks else None,
+        revise=(node.revise or make_reviser(_input_of(graph, node.asked))) if node.asks else None,
     )
 
 

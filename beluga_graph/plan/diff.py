@@ -9,7 +9,7 @@ from typing import Any
 from beluga_graph.codec import Codec, Registry
 from beluga_graph.kernel.shape import END, WAIT, FieldShape, NodeShape, RetryShape, Shape
 
-__all__ = ["PlanChange", "differences", "leads_to"]
+__all__ = ["PlanChange", "diff_shapes", "next_nodes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ _APART = (*_NAMES, "state", "checked")
 _OF_GRAPH = ("entry", "timeout_ms", "input_type", "output_type")
 
 
-def differences(old: Shape, new: Shape) -> list[PlanChange]:
+def diff_shapes(old: Shape, new: Shape) -> list[PlanChange]:
     """Return every change from one shape to the other: of the graph itself, then node by node, new ones last."""
     found = [*_of_graph(old, new)]
     around_old, around_new = _fan_outs_around(old), _fan_outs_around(new)
@@ -63,7 +63,7 @@ def differences(old: Shape, new: Shape) -> list[PlanChange]:
     return found
 
 
-def leads_to(node: NodeShape) -> Iterator[str]:
+def next_nodes(node: NodeShape) -> Iterator[str]:
     """Yield where a node leads within its frame, by edges of every kind; a fan-out leads to branches and join."""
     yield from (target for _, target, _ in node.routes)
     yield from node.branches
@@ -124,7 +124,7 @@ def _fan_outs_around(shape: Shape) -> dict[str, tuple[str, ...]]:
                 continue
             seen.add(path)
             found.setdefault(path, []).append(name)
-            todo.extend(leads_to(node))
+            todo.extend(next_nodes(node))
     return {path: tuple(around) for path, around in found.items()}
 
 

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from beluga_graph.errors import AmbiguousExit, NoWayOut, UnclosedFanOut, UnknownNode, Unreachable
 from beluga_graph.plan.declared import END, START, Declared
 
-__all__ = ["check_paths", "reachable", "successors"]
+__all__ = ["check_paths", "find_reachable", "find_successors"]
 
 _START, _END = START.name, END.name
 
 
-def reachable(successors: Mapping[str, Iterable[str]], source: str) -> set[str]:
+def find_reachable(successors: Mapping[str, Iterable[str]], source: str) -> set[str]:
     """Return all that can be reached from `source`, itself included."""
     seen, todo = {source}, [source]
     while todo:
@@ -27,7 +27,7 @@ def reachable(successors: Mapping[str, Iterable[str]], source: str) -> set[str]:
     return seen
 
 
-def successors(graph: Declared) -> dict[str, list[str]]:
+def find_successors(graph: Declared) -> dict[str, list[str]]:
     """Return where each node leads, by edges of every kind; a fan-out leads to its targets."""
     found: dict[str, list[str]] = {name: [] for name in (_START, *graph.nodes, _END)}
     for source, target in graph.edges:
@@ -49,8 +49,8 @@ def check_paths(graph: Declared) -> dict[str, tuple[str, ...]]:
     """
     _check_ends(graph)
     _check_exits(graph)
-    next_of = successors(graph)
-    seen = reachable(next_of, _START)
+    next_of = find_successors(graph)
+    seen = find_reachable(next_of, _START)
     for name in graph.nodes:
         if name not in seen:
             raise Unreachable(graph.name, f"node {name!r}", "no path from START leads to it", "add an edge to it")
@@ -59,7 +59,7 @@ def check_paths(graph: Declared) -> dict[str, tuple[str, ...]]:
     for source, targets in next_of.items():
         for target in targets:
             back.setdefault(target, []).append(source)
-    home = reachable(back, _END)
+    home = find_reachable(back, _END)
     for name in graph.nodes:
         if name not in home:
             rule = "no path leads from it to END"

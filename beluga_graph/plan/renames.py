@@ -10,12 +10,12 @@ from beluga_graph.kernel.renames import rename_path
 from beluga_graph.kernel.shape import NodeShape, Shape
 from beluga_graph.kernel.types import Renames
 from beluga_graph.plan.approvals import APPROVAL, ASKS
-from beluga_graph.plan.diff import leads_to
+from beluga_graph.plan.diff import next_nodes
 
-__all__ = ["check_new_names", "likely_renames", "renamed_shape", "with_their_questions"]
+__all__ = ["add_question_renames", "check_new_names", "guess_renames", "rename_shape"]
 
 
-def with_their_questions(old: Shape, new: Shape, renames: Renames) -> Renames:
+def add_question_renames(old: Shape, new: Shape, renames: Renames) -> Renames:
     """Return renames in which what asks about a node goes with it, where nothing else is said of it."""
     named = {before for before, _ in renames}
     more = tuple(
@@ -27,7 +27,7 @@ def with_their_questions(old: Shape, new: Shape, renames: Renames) -> Renames:
     return renames + more
 
 
-def renamed_shape(old: Shape, new: Shape, renames: Renames) -> Shape:
+def rename_shape(old: Shape, new: Shape, renames: Renames) -> Shape:
     """Return the old shape with the names that its nodes have in the new one. Raises `BadRename`."""
     if not renames:
         return old
@@ -57,7 +57,7 @@ def check_new_names(new: Shape, renames: Renames) -> None:
             raise BadRename(new.name, f"rename of {before!r}", rule, f"its nodes are {_listed(new)}")
 
 
-def likely_renames(old: Shape, new: Shape) -> dict[str, str]:
+def guess_renames(old: Shape, new: Shape) -> dict[str, str]:
     """Guess what was renamed: a node is gone, and one of its kind with its edges is new, and no other is.
 
     What stands in a frame goes with it and is not named.
@@ -101,7 +101,7 @@ def _by_edges(shape: Shape, unsettled: list[str]) -> dict[tuple[object, ...], li
     """Group nodes by frame, kind and edges; one of them at the other end of an edge counts as something there."""
     sources: dict[str, list[str]] = {}
     for path, node in shape.nodes.items():
-        for target in leads_to(node):
+        for target in next_nodes(node):
             sources.setdefault(target, []).append(path)
     entries = {shape.entry, *(node.entry for node in shape.nodes.values())}
     names = frozenset(unsettled)

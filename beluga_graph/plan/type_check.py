@@ -15,7 +15,7 @@ from typing import Any, Union, get_args, get_origin
 
 from beluga_graph.plan.plan import positional, wants_context
 
-__all__ = ["fits", "input_type", "output_type"]
+__all__ = ["input_type", "is_assignable", "output_type"]
 
 
 def input_type(call: Callable[..., Any]) -> Any:
@@ -49,7 +49,7 @@ def _hints(call: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-def fits(given: Any, taken: Any) -> bool:
+def is_assignable(given: Any, taken: Any) -> bool:
     """Tell whether a value of type `given` may be passed for `taken`; in doubt, yes."""
     given, taken = _plain(given), _plain(taken)
     if Any in (given, taken) or taken is object or isinstance(given, typing.TypeVar | str):
@@ -57,11 +57,11 @@ def fits(given: Any, taken: Any) -> bool:
     if isinstance(taken, typing.TypeVar | str):
         return True
     if _is_union(given):
-        return all(fits(one, taken) for one in get_args(given))
+        return all(is_assignable(one, taken) for one in get_args(given))
     if _is_union(taken):
-        return any(fits(given, one) for one in get_args(taken))
+        return any(is_assignable(given, one) for one in get_args(taken))
     if get_origin(given) is typing.Literal:
-        return all(fits(type(one), taken) or _literal(one, taken) for one in get_args(given))
+        return all(is_assignable(type(one), taken) or _literal(one, taken) for one in get_args(given))
     if get_origin(taken) is typing.Literal:
         return True
     wide, narrow = get_origin(taken) or taken, get_origin(given) or given
@@ -71,7 +71,7 @@ def fits(given: Any, taken: Any) -> bool:
         return False
     inner, outer = get_args(given), get_args(taken)
     if wide is narrow and len(inner) == len(outer) and wide in (list, set, frozenset, dict, tuple):
-        return all(fits(a, b) for a, b in zip(inner, outer, strict=True) if Ellipsis not in (a, b))
+        return all(is_assignable(a, b) for a, b in zip(inner, outer, strict=True) if Ellipsis not in (a, b))
     return True
 
 

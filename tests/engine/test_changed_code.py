@@ -131,7 +131,7 @@ async def test_a_refusal_shows_the_difference_and_a_rename_that_helps() -> None:
         with pytest.raises(GraphChanged) as refused:
             await engine.resume(RUN)
         error = pickle.loads(pickle.dumps(refused.value))
-        assert error.difference == ("node 'n0' is gone: the run stands here",)
+        assert error.difference == ("node 'n0' is gone: the run is at this node",)
         assert error.rename == {"n0": "m0"}
         assert str(error) == str(refused.value)
         assert "resume('r', rename={'n0': 'm0'})" in str(error)
@@ -198,7 +198,7 @@ async def test_a_failed_run_is_unfinished() -> None:
         with pytest.raises(RunFailed):
             await run.result(60)
         assert [str(found) for found in (await engine.check(new))[RUN]] == [
-            "node 'n0' is gone: the run stands here",
+            "node 'n0' is gone: the run is at this node",
         ]
         healthy.append(1)
         engine.register(new)
@@ -328,7 +328,7 @@ async def test_past_states_are_shown_with_their_own_fields() -> None:
         await until(lambda: run._followers.run.snapshot.waits)
         found = await engine.difference(RUN, flow(Kept, 1))
         assert [str(one) for one in found if not one.safe] == [
-            "the graph: state field 'gone' is gone: the run holds it"
+            "the graph: state field 'gone' is gone: the run holds its value"
         ]
     async with Engine(WrappedStore(disk)) as engine:
         engine.register(flow(Kept, 1))

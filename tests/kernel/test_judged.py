@@ -10,10 +10,10 @@ import pytest
 from stepping import Walk, fan_out, frame, function, join, once, shape, timer, wait
 
 from beluga_graph.errors import BadRename, GraphChanged
-from beluga_graph.inspection.compatibility import judged
 from beluga_graph.kernel.shape import AGENT, END, FieldShape, NodeShape, Shape
-from beluga_graph.plan.diff import differences
-from beluga_graph.plan.renames import likely_renames
+from beluga_graph.plan.compatibility import assess_changes
+from beluga_graph.plan.diff import diff_shapes
+from beluga_graph.plan.renames import guess_renames
 
 N = FieldShape(name="n", reducer="set", type="int")
 NODES = (
@@ -82,16 +82,16 @@ def graph(without: str = "", *more: NodeShape, **changed: dict[str, Any]) -> Sha
 
 def refused(at: str, new: Shape) -> list[str]:
     walk = standing(at)
-    return [str(found) for found in judged(walk.run, walk.shape, new) if not found.safe]
+    return [str(found) for found in assess_changes(walk.run, walk.shape, new) if not found.safe]
 
 
-HERE = "the run stands here"
-ON = "the run goes on from here"
+HERE = "the run is at this node"
+ON = "the run continues from this node"
 
 TABLE: list[tuple[str, Shape, list[str]]] = [
     # Nodes and edges.
     ("a", graph(a={"target": "t"}), [f"node 'a': target was 'w' and is 't': {ON}"]),
-    ("a", graph(a={"error": None}), ["node 'a': error was 'mend' and is none: a failure goes on from here"]),
+    ("a", graph(a={"error": None}), ["node 'a': error was 'mend' and is none: a failure continues from this node"]),
     ("a", graph(a={"kind": AGENT}), [f"node 'a': kind was 'function' and is 'agent': {HERE}"]),
     ("w", graph(a={"target": "t"}), []),
     ("w", graph("a", z={"routes": (("again", "w", "conditional"), ("done", END, "conditional"))}), []),
@@ -118,19 +118,19 @@ TABLE: list[tuple[str, Shape, list[str]]] = [
     # Waits and timers.
     ("a", graph(w={"signal": "went"}), []),
     ("w", graph(w={"signal": "went"}), [
-        "node 'w': signal was 'go' and is 'went': the run waits here, and whoever signals it knows the old name",
+        "node 'w': signal was 'go' and is 'went': the run waits here, and senders know the old name",
     ]),
     ("w received", graph(w={"signal": "went"}), []),
     ("w", graph(w={"default": b"\x03"}), ["node 'w': default was none and is 3: the run waits here"]),
     ("w received", graph(w={"default": b"\x03"}), []),
     *[
         (at, graph(w={"output_type": "str"}), [
-            "node 'w': payload was 'int' and is 'str': the run waits here, and what was sent fits the old type",
+            "node 'w': payload was 'int' and is 'str': the run waits here, and sent signals have the old type",
         ])
         for at in ("w", "w received")
     ],
     ("w", graph(w={"checked": False, "output_type": "Any"}), [
-        "node 'w': payload was 'int' and is none: the run waits here, and what was sent fits the old type",
+        "node 'w': payload was 'int' and is none: the run waits here, and sent signals have the old type",
     ]),
     ("t", graph(w={"output_type": "str"}), []),
     ("t", graph("t w", a={"target": "f"}), [f"node 't' is gone: {HERE}"]),
@@ -138,17 +138,17 @@ TABLE: list[tuple[str, Shape, list[str]]] = [
     ("f", graph(f={"branches": ("c", "b")}), [f"node 'f': branches was 'b', 'c' and is 'c', 'b': {ON}"]),
     ("f", graph(j={"wait": 1, "collect": True, "error": "mend"}), []),
     ("b and c", graph(f={"branches": ("c", "b")}), [
-        "node 'f': branches was 'b', 'c' and is 'c', 'b': its results go by the order of its branches",
+        "node 'f': branches was 'b', 'c' and is 'c', 'b': its results are in the order of its branches",
     ]),
     ("b and c", graph(j={"wait": 1}), ["node 'j': wait was all and is 1: its branches are open"]),
     ("j", graph(j={"wait": 1}), []),
-    ("j", graph(j={"collect": True}), ["node 'j': collect was False and is True: it is running"]),
+    ("j", graph(j={"collect": True}), ["node 'j': collect was False and is True: the join is running"]),
     ("b and c", graph(j={"error": "mend"}), [
-        "node 'j': error was none and is 'mend': a failure of its branches goes on from here",
+        "node 'j': error was none and is 'mend': a failure of its branches continues from this node",
     ]),
     ("b and c", graph(j={"target": "z"}), [f"node 'j': target was 's' and is 'z': {ON}"]),
     ("b and c", graph(f={"error": "mend"}), [
-        "node 'f': error was none and is 'mend': a failure inside of it goes on from here",
+        "node 'f': error was none and is 'mend': a failure inside it continues from this node",
     ]),
     ("b and c", graph("b2", b={"target": "j"}), [f"node 'b': target was 'b2' and is 'j': {ON}"]),
     ("b2", graph("", function("b1", "b2"), b={"target": "b1"}), []),
@@ -159,23 +159,23 @@ TABLE: list[tuple[str, Shape, list[str]]] = [
     # Frames and their state.
     ("j", graph(s={"entry": "s/y", "state": ()}), []),
     ("s/x", graph(s={"entry": "s/y"}), []),
-    ("s again", graph(s={"entry": "s/y"}), ["node 's': entry was 's/x' and is 's/y': the run begins it anew"]),
+    ("s again", graph(s={"entry": "s/y"}), ["node 's': entry was 's/x' and is 's/y': the run begins this frame again"]),
     ("s again", graph(s={"state": ()}), []),
     ("s/x", graph(s={"state": ()}), [
-        "node 's': state field 'n' is gone: the run is inside of it and holds it",
+        "node 's': state field 'n' is gone: the run is inside it and holds its value",
     ]),
     ("s/x", graph(s={"state": (replace(N, reducer="add"),)}), [
-        "node 's': state field 'n' was int (set) and is int (add): the run is inside of it and holds it",
+        "node 's': state field 'n' was int (set) and is int (add): the run is inside it and holds its value",
     ]),
     ("s/x", graph(s={"state": (N, replace(N, name="o"))}), []),
     ("s/x", graph(s={"target": "z"}), [f"node 's': target was 'm' and is 'z': {ON}"]),
     ("s/x", graph(s={"error": "mend"}), [
-        "node 's': error was none and is 'mend': a failure inside of it goes on from here",
+        "node 's': error was none and is 'mend': a failure inside it continues from this node",
     ]),
     ("s/x", graph("s/y", s__x={"target": END}), [f"node 's/x': target was 's/y' and is '$end': {ON}"]),
     ("s/y", graph("s/x", s={"entry": "s/y"}), []),
     ("s/x", graph("s s/x s/y", j={"target": "m"}), [
-        "node 's' is gone: the run is inside of it",
+        "node 's' is gone: the run is inside it",
         f"node 's/x' is gone: {HERE}",
     ]),
     ("m", graph("s s/x s/y", j={"target": "m"}), []),
@@ -184,7 +184,7 @@ TABLE: list[tuple[str, Shape, list[str]]] = [
     ("d and d", graph("e", m={"branches": ("d",)}), []),
     ("d and d", graph("", function("h", "k"), m={"branches": ("d", "e", "h")}), []),
     ("d and d", graph(m={"branches": ("e", "d")}), [
-        "node 'm': branches was 'd', 'e' and is 'e', 'd': a branch that waits for its turn would begin elsewhere",
+        "node 'm': branches was 'd', 'e' and is 'e', 'd': a queued branch would begin elsewhere",
     ]),
     ("d", graph(m={"branches": ("e", "d")}), []),
     ("d", graph(m={"over": False}), ["node 'm': over was True and is False: its branches are open"]),
@@ -207,9 +207,9 @@ def test_the_state_of_the_run_itself_always_counts() -> None:
     walk = Walk(function("a", END))
     old = replace(walk.shape, state=(N,))
     new = replace(walk.shape, state=(replace(N, name="m"), replace(N, name="o")))
-    assert [(str(found), found.safe) for found in judged(walk.run, old, new)] == [
+    assert [(str(found), found.safe) for found in assess_changes(walk.run, old, new)] == [
         ("the graph: state field 'm' is new: a new field has its default", True),
-        ("the graph: state field 'n' is gone: the run holds it", False),
+        ("the graph: state field 'n' is gone: the run holds its value", False),
         ("the graph: state field 'o' is new: a new field has its default", True),
     ]
 
@@ -218,20 +218,24 @@ def test_a_failed_wait_is_a_wait() -> None:
     walk = standing("w")
     walk.fire("t:w#1")
     assert walk.run.status == "failed"
-    found = judged(walk.run, walk.shape, graph(w={"signal": "went"}))
+    found = assess_changes(walk.run, walk.shape, graph(w={"signal": "went"}))
     assert [one.safe for one in found] == [False]
 
 
 def test_a_run_that_has_ended_minds_nothing() -> None:
     walk = Walk(function("a", END))
     walk.finish("a#1")
-    assert [found.safe for found in judged(walk.run, walk.shape, shape(function("b", END)))] == [True, True, True]
+    assert [found.safe for found in assess_changes(walk.run, walk.shape, shape(function("b", END)))] == [
+        True,
+        True,
+        True,
+    ]
 
 
 def test_every_change_is_told_in_a_line() -> None:
     old = replace(shape(function("a", END, retry=once()), timeout_ms=1), types=("A",), input_type="int")
     new = replace(shape(function("a", END), function("b", END), limits={"max_steps": 2}), types=("B",))
-    assert [str(change) for change in differences(old, new)] == [
+    assert [str(change) for change in diff_shapes(old, new)] == [
         "the graph: timeout_ms was 1 and is none",
         "the graph: input_type was 'int' and is none",
         "the graph: limit 'max_steps' was 1000 and is 2",
@@ -249,11 +253,11 @@ def test_a_renamed_node_is_judged_as_the_one_it_was() -> None:
         function("b1", "w", error="mend"),
         z={"routes": (("again", "b1", "conditional"), ("done", END, "conditional"))},
     )
-    assert [str(found) for found in judged(walk.run, walk.shape, new) if not found.safe] == [
+    assert [str(found) for found in assess_changes(walk.run, walk.shape, new) if not found.safe] == [
         f"node 'a' is gone: {HERE}"
     ]
-    found = judged(walk.run, walk.shape, replace(new, entry="b1"), (("a", "b1"),))
-    assert [str(one) for one in found] == ["node 'a' is now 'b1': as you say"]
+    found = assess_changes(walk.run, walk.shape, replace(new, entry="b1"), (("a", "b1"),))
+    assert [str(one) for one in found] == ["node 'a' is now 'b1': you named this rename"]
 
 
 @pytest.mark.parametrize(
@@ -270,33 +274,33 @@ def test_a_renamed_node_is_judged_as_the_one_it_was() -> None:
 def test_a_rename_that_cannot_be_is_refused(renames: dict[str, str], message: str) -> None:
     walk = standing("a")
     with pytest.raises(BadRename) as caught:
-        judged(walk.run, walk.shape, graph("", function("new", END)), tuple(renames.items()))
+        assess_changes(walk.run, walk.shape, graph("", function("new", END)), tuple(renames.items()))
     assert message in str(caught.value)
     assert caught.value.graph == "hand-built"
 
 
 def test_a_likely_rename_has_the_kind_and_the_edges_of_what_is_gone() -> None:
     ab = (function("a", "b"), function("b", "c"), function("c", END))
-    assert likely_renames(shape(*ab), shape(function("x", "b"), *ab[1:])) == {"a": "x"}
-    assert likely_renames(shape(*ab), shape(function("x", "y"), function("y", "c"), ab[2])) == {"a": "x", "b": "y"}
-    assert likely_renames(shape(*ab), shape(timer("x", 1, "b"), *ab[1:])) == {}
-    assert likely_renames(shape(*ab), shape(function("x", "c"), *ab[1:])) == {}
+    assert guess_renames(shape(*ab), shape(function("x", "b"), *ab[1:])) == {"a": "x"}
+    assert guess_renames(shape(*ab), shape(function("x", "y"), function("y", "c"), ab[2])) == {"a": "x", "b": "y"}
+    assert guess_renames(shape(*ab), shape(timer("x", 1, "b"), *ab[1:])) == {}
+    assert guess_renames(shape(*ab), shape(function("x", "c"), *ab[1:])) == {}
     inside = function("s/x", END)
     framed = shape(frame("s", "s/x", END), inside)
-    assert likely_renames(framed, shape(frame("p", "p/x", END), replace(inside, name="p/x", frame="p"))) == {"s": "p"}
+    assert guess_renames(framed, shape(frame("p", "p/x", END), replace(inside, name="p/x", frame="p"))) == {"s": "p"}
 
 
 def test_two_that_could_be_meant_are_no_likely_rename() -> None:
     old = shape(fan_out("f", "a", "b", join="j"), function("a", "j"), function("b", "j"), join("j", END))
     new = shape(fan_out("f", "x", "y", join="j"), function("x", "j"), function("y", "j"), join("j", END))
-    assert likely_renames(old, new) == {}
+    assert guess_renames(old, new) == {}
 
 
 def test_the_error_tells_what_changed_and_the_ways_out() -> None:
-    error = GraphChanged("r", ("node 'a' is gone: the run stands here",), {"a": "b"})
+    error = GraphChanged("r", ("node 'a' is gone: the run is at this node",), {"a": "b"})
     assert str(error) == (
         "run 'r': the graph has changed where the run stands:\n"
-        "  node 'a' is gone: the run stands here\n"
+        "  node 'a' is gone: the run is at this node\n"
         "restore what changed; if a node was only renamed, resume('r', rename={'a': 'b'}); "
         "fork the run from a step before it; or cancel it"
     )

@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from beluga_graph import Context
-from beluga_graph.plan.type_check import fits, input_type, output_type
+from beluga_graph.plan.type_check import input_type, is_assignable, output_type
 
 
 class Base(BaseModel):
@@ -46,7 +46,7 @@ UserId = NewType("UserId", int)
     ],
 )
 def test_these_fit(given: Any, taken: Any) -> None:
-    assert fits(given, taken)
+    assert is_assignable(given, taken)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_these_fit(given: Any, taken: Any) -> None:
     ],
 )
 def test_these_do_not(given: Any, taken: Any) -> None:
-    assert not fits(given, taken)
+    assert not is_assignable(given, taken)
 
 
 def test_types_are_read_past_the_context_and_the_awaitable() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from beluga_graph.errors import NoWayOut, UnclosedFanOut, Unreachable
 from beluga_graph.plan.declared import Branch, Declared, DeclaredNode
-from beluga_graph.plan.paths import check_paths, reachable
+from beluga_graph.plan.paths import check_paths, find_reachable
 
 NAMES = "abcdef"
 edges = st.dictionaries(st.sampled_from(NAMES), st.lists(st.sampled_from(NAMES), max_size=3), max_size=6)
@@ -23,7 +23,7 @@ def declared(kinds: dict[str, dict], edges: list[tuple[str, str]], branches: dic
 def test_reachable_is_what_networkx_says(edges: dict[str, list[str]], source: str) -> None:
     graph = nx.DiGraph(edges)
     graph.add_nodes_from(NAMES)
-    assert reachable(edges, source) == {source} | nx.descendants(graph, source)
+    assert find_reachable(edges, source) == {source} | nx.descendants(graph, source)
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), st.lists(st.sampled_from([*NAMES, "END"]), min_size=1, max_size=3)))

@@ -14,7 +14,6 @@ from hypothesis import assume, event, given
 from hypothesis import strategies as st
 from simulation import RUN_ID, Disk, Observation, Simulation, Tape, tapes, told_of
 
-from beluga_graph.inspection.compatibility import judged
 from beluga_graph.kernel.shape import END, FUNCTION, NodeShape, Shape
 from beluga_graph.kernel.snapshot import COMPLETED, FAILED
 from beluga_graph.kernel.transition import advance
@@ -22,7 +21,8 @@ from beluga_graph.kernel.triggers import PlanAdopted
 from beluga_graph.kernel.types import Renames
 from beluga_graph.kernel.work import diff_work, list_work
 from beluga_graph.plan import Binding, Body, Plan
-from beluga_graph.plan.renames import renamed_shape
+from beluga_graph.plan.compatibility import assess_changes
+from beluga_graph.plan.renames import rename_shape
 from beluga_graph.storage.run_log import read_steps, rebuild
 
 INPUT = 7
@@ -74,7 +74,7 @@ def with_names(plan: Plan, local: Callable[[str], str]) -> tuple[Plan, Renames]:
     del paths[""]
     renames = tuple(paths.items())
     everywhere = replace(plan.shape, nodes={name: plan.shape.nodes[path] for path, name in paths.items()})
-    shape = renamed_shape(plan.shape, everywhere, renames)
+    shape = rename_shape(plan.shape, everywhere, renames)
     bindings = {paths[path]: binding for path, binding in plan.bindings.items()}
     return replace(plan, shape=replace(shape, fingerprint="renamed"), bindings=bindings), renames
 
@@ -96,8 +96,8 @@ def test_an_equal_graph_is_safe_wherever_the_run_stands_and_so_is_a_wholly_renam
 
     def check(seen: Observation) -> None:
         run = seen.simulation.run
-        assert judged(run, plan.shape, again) == []
-        assert {found.change.what for found in judged(run, plan.shape, other.shape, renames)} == {"renamed"}
+        assert assess_changes(run, plan.shape, again) == []
+        assert {found.change.what for found in assess_changes(run, plan.shape, other.shape, renames)} == {"renamed"}
 
     asyncio.run(Simulation(plan, disk, Tape(tape), check).whole(INPUT))
 
@@ -209,7 +209,7 @@ def test_a_change_far_from_the_run_is_safe_and_the_run_goes_on_as_the_new_graph_
         plan = without(before.plan, path)
     else:
         plan = with_extra(before.plan, path, before.disk)
-    safe = all(found.safe for found in judged(before.run, before.plan.shape, plan.shape))
+    safe = all(found.safe for found in assess_changes(before.run, before.plan.shape, plan.shape))
     scopes = {scope.node for scope in before.run.scopes.values()}
     stood_on = scopes | {token.node for token in before.run.tokens.values()} | {nodes[name].join for name in scopes}
     event("safe" if safe else "refused")

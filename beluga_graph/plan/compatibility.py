@@ -1,0 +1,215 @@
+"""Compatibility: whether a run can go on with a changed graph. Only the nodes that the run occupies count.
+
+A run occupies the nodes of its tokens with their out-edges, its open scopes with the joins that will close them, its
+waits, and the state of its open frames. Everything that it has not reached yet, or has left behind, may change freely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from beluga_graph.kernel.renames import rename_path
+from beluga_graph.kernel.shape import Shape
+from beluga_graph.kernel.snapshot import RUN, Scope, Snapshot, Token
+from beluga_graph.kernel.types import Renames
+from beluga_graph.plan.diff import PlanChange, diff_shapes
+from beluga_graph.plan.renames import guess_renames, rename_shape
+
+__all__ = ["JudgedChange", "assess_changes", "suggest_renames"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedChange:
+    """A change of a graph and its effect on one run. `str()` of it is one line of text.
+
+    Attributes:
+        change: The change.
+        safe: Whether the run can go on in spite of it.
+        why: The reason for that.
+    """
+
+    change: PlanChange
+    safe: bool
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.change}: {self.why}"
+
+
+def assess_changes(run: Snapshot, old: Shape, new: Shape, renames: Renames = ()) -> list[JudgedChange]:
+    """Return the changes from the run's shape to the new one, each with its effect on the run.
+
+    Raises `BadRename`.
+    """
+    shape = rename_shape(old, new, renames)
+    occupancy = _find_occupancy(run, shape, renames)
+    found = [
+        JudgedChange(
+            change=PlanChange(node=before, what="renamed", before=before, after=after),
+            safe=True,
+            why="you named this rename",
+        )
+        for before, after in renames
+        if before != after
+    ]
+    for change in diff_shapes(shape, new):
+        safe, why = _assess(change, occupancy)
+        found.append(JudgedChange(change=change, safe=safe, why=why))
+    return found
+
+
+def suggest_renames(run: Snapshot, old: Shape, new: Shape) -> Mapping[str, str]:
+    """Return the fewest renames that let the run go on, or leave the fewest unsafe changes; `{}` if none help."""
+
+    def count_unsafe(renames: dict[str, str]) -> int:
+        return sum(not found.safe for found in assess_changes(run, old, new, tuple(renames.items())))
+
+    guess = guess_renames(old, new)
+    least = count_unsafe(guess)
+    if least >= count_unsafe({}):
+        return {}
+    for name in list(guess):
+        without = {before: after for before, after in guess.items() if before != name}
+        if count_unsafe(without) <= least:
+            guess = without
+    return guess
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenScope:
+    """An open scope, and whether its join has begun to run."""
+
+    scope: Scope
+    fired: bool
+
+
+@dataclass(slots=True)
+class _Occupancy:
+    """The parts of a graph that a run occupies, by the names that nodes have in the new graph."""
+
+    ended: bool
+    tokens: dict[str, list[Token]] = field(default_factory=dict)
+    scopes: dict[str, list[_OpenScope]] = field(default_factory=dict)
+    joins: dict[str, list[_OpenScope]] = field(default_factory=dict)
+    static: set[str] = field(default_factory=set)  # fan-outs with a branch for each target
+
+
+def _find_occupancy(run: Snapshot, shape: Shape, renames: Renames) -> _Occupancy:
+    occupancy = _Occupancy(run.ended)
+    for token in run.tokens.values():
+        occupancy.tokens.setdefault(rename_path(token.node, renames), []).append(token)
+    for scope in run.scopes.values():
+        path = rename_path(scope.node, renames)
+        opened = _OpenScope(scope, run.places[scope.place].token is not None)
+        occupancy.scopes.setdefault(path, []).append(opened)
+        opener = shape.nodes[path]
+        if opener.join is not None:
+            occupancy.joins.setdefault(opener.join, []).append(opened)
+            if not opener.over:
+                occupancy.static.add(path)
+    return occupancy
+
+
+# By `PlanChange.what`: why a change is safe, or why it is not.
+
+_ALWAYS_SAFE = {
+    "retry": "the next failure uses the new policy",
+    "timeout_ms": "timers that are armed keep their time",
+    "delay_ms": "timers that are armed keep their time",
+    "description": "no step depends on it",
+    "agent": "only events carry it",
+    "input_type": "it belongs to the body, and bodies may change",
+    "output_type": "it belongs to the body, and bodies may change",
+    "max_concurrency": "an open fan-out keeps running as many branches at a time",
+    "entry": "the run is past it",
+    "limit": "the next step is checked against it",
+    "type": "only a node that reads a value of it that the run still holds would fail",
+    "added": "the run is not at a new node",
+}
+_AT_TOKEN = {
+    "removed": "the run is at this node",
+    "kind": "the run is at this node",
+    "fan_outs": "the run is at this node",
+    "target": "the run continues from this node",
+    "routes": "the run continues from this node",
+    "error": "a failure continues from this node",
+    "branches": "the run continues from this node",
+    "join": "the run continues from this node",
+    "over": "the run continues from this node",
+    "entry": "the run begins this frame again",
+    "collect": "the join is running",
+    "signal": "the run waits here, and senders know the old name",
+    "default": "the run waits here",
+    "payload": "the run waits here, and sent signals have the old type",
+}
+_AT_OPEN_SCOPE = {
+    "removed": "the run is inside it",
+    "kind": "the run is inside it",
+    "fan_outs": "the run is inside it",
+    "target": "the run continues from this node",
+    "error": "a failure inside it continues from this node",
+    "join": "its branches are open",
+    "over": "its branches are open",
+}
+_AT_OPEN_JOIN = {
+    "removed": "it closes branches that are open",
+    "kind": "it closes branches that are open",
+    "fan_outs": "it closes branches that are open",
+    "target": "the run continues from this node",
+    "routes": "the run continues from this node",
+    "error": "a failure of its branches continues from this node",
+    "collect": "its branches are open",
+    "wait": "its branches are open",
+}
+
+
+def _assess(change: PlanChange, occupancy: _Occupancy) -> tuple[bool, str]:
+    """Return whether a run can go on in spite of a change, and why."""
+    node, what = change.node, change.what
+    if occupancy.ended:
+        return True, "the run has ended"
+    if what == "state":
+        return _assess_state(change, occupancy)
+    if what in _ALWAYS_SAFE and (what != "entry" or node not in occupancy.tokens):
+        return True, _ALWAYS_SAFE[what]
+    for token in occupancy.tokens.get(node, ()):
+        if what in _AT_TOKEN and not _has_received(token, what):
+            return False, _AT_TOKEN[what]
+    for opened in occupancy.scopes.get(node, ()):
+        if what == "branches":
+            if (why := _reroutes(change, opened, is_static=node in occupancy.static)) is not None:
+                return False, why
+        elif what in _AT_OPEN_SCOPE:
+            return False, _AT_OPEN_SCOPE[what]
+    for opened in occupancy.joins.get(node, ()):
+        if what in _AT_OPEN_JOIN and not (what == "wait" and opened.fired):
+            return False, _AT_OPEN_JOIN[what]
+    if node in occupancy.tokens or node in occupancy.scopes or node in occupancy.joins:
+        return True, "the run is past the decision"
+    return True, "the run is not at this node"
+
+
+def _has_received(token: Token, what: str) -> bool:
+    """Return whether a token at a wait is past the change because its signal has come."""
+    return token.state == RUN and what in ("signal", "default")
+
+
+def _reroutes(change: PlanChange, opened: _OpenScope, *, is_static: bool) -> str | None:
+    """Return how other branches would reroute an open fan-out; `None` if they would not."""
+    if is_static:
+        return "its results are in the order of its branches"
+    for target, _ in opened.scope.queue.values():
+        if tuple(change.before[target : target + 1]) != tuple(change.after[target : target + 1]):
+            return "a queued branch would begin elsewhere"
+    return None
+
+
+def _assess_state(change: PlanChange, occupancy: _Occupancy) -> tuple[bool, str]:
+    if change.before is None:
+        return True, "a new field has its default"
+    if not change.node:
+        return False, "the run holds its value"
+    if change.node in occupancy.scopes:
+        return False, "the run is inside it and holds its value"
+    return True, "the run is not inside it"
