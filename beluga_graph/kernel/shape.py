@@ -1,7 +1,7 @@
-"""The shape of a plan: a compiled graph as plain data, all that the kernel, drawing and comparison ever see.
+"""The shape of a plan: a compiled graph as plain data. The kernel, drawings and comparisons use nothing else.
 
-Node names in a shape are paths: a node `x` of a sub-flow `sub` is `sub/x`. A sub-flow is inlined; the node
-that stands for it is of kind `FRAME` and names the entry node inside.
+Node names in a shape are paths: a node `x` of a sub-flow `sub` is `sub/x`. A sub-flow is inlined; a node of kind
+`FRAME` represents it and names the entry node inside.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ RouteShape: TypeAlias = tuple[Route, str, str]  # route, target, edge kind: "con
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryShape:
-    """When a failed attempt is made again. Times in milliseconds."""
+    """A retry policy as data. Times are in milliseconds."""
 
     attempts: int
     initial_ms: int
@@ -53,46 +53,46 @@ class RetryShape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldShape:
-    """One channel of a frame's state."""
+    """One field of a frame's state."""
 
     name: str
-    reducer: str  # "set" where the field has none
+    reducer: str  # "set" if the field has none
     type: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeShape:
-    """One node and its out-edges. What does not concern a kind keeps its default."""
+    """One node and its out-edges. Fields that do not apply to its kind keep their defaults."""
 
     name: str
     local: str  # the last part of the name
     kind: str
-    frame: str = ""  # path of the frame that the node stands in; "" is the run itself
+    frame: str = ""  # path of the frame around the node; "" is the run itself
     target: str | None = None  # the plain edge
-    routes: tuple[RouteShape, ...] = ()  # the branch, instead of the plain edge
+    routes: tuple[RouteShape, ...] = ()  # the conditional edges, in place of the plain edge
     error: str | None = None  # the error edge
     retry: RetryShape | None = None
-    timeout_ms: int | None = None  # of one attempt; of a frame: its deadline; of a join: since its scope opened
+    timeout_ms: int | None = None  # of one attempt; frame: its deadline; join: counted from the opening of its scope
     join: str | None = None  # fan-out: the join that closes its scope
-    branches: tuple[str, ...] = ()  # fan-out: where its branches begin
-    agent: str = ""  # whose node this is
+    branches: tuple[str, ...] = ()  # fan-out: the first node of each branch
+    agent: str = ""  # the agent that the node belongs to
     over: bool = False  # fan-out: one branch per item instead of one per target
     max_concurrency: int | None = None
-    wait: int | None = None  # join: how many successes it needs; None is all
+    wait: int | None = None  # join: the number of successes it needs; None is all
     collect: bool = False  # join: failures become results
     signal: str | None = None
-    default: Value | None = None  # wait: its output after a timeout; None is a failure
-    checked: bool = False  # wait: the payload goes through a body that validates it
-    asks: str = ""  # wait: a person is asked about the node that follows, a "step" or a "tool"
+    default: Value | None = None  # wait: its output after a timeout; None: it fails
+    checked: bool = False  # wait: a body validates the payload
+    asks: str = ""  # wait for an approval: the kind of the next node, "step" or "tool"
     delay_ms: int = 0
-    entry: str | None = None  # frame: where it begins
-    state: tuple[FieldShape, ...] = ()  # frame: its channels
+    entry: str | None = None  # frame: its first node
+    state: tuple[FieldShape, ...] = ()  # frame: its state fields
     input_type: str = ""
     output_type: str = ""
     description: str = ""
 
     def out(self, route: Route | None) -> str | None:
-        """Return the target of this node's out-edge for what its branch chose; `None` if there is none."""
+        """Return the target of the node's out-edge for a route; `None` if there is none."""
         if not self.routes:
             return self.target
         for known, target, _ in self.routes:
@@ -103,7 +103,7 @@ class NodeShape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """A compiled graph as data. `nodes` is in the order of declaration, frames before what stands in them."""
+    """A compiled graph as data. `nodes` is in the order of declaration, each frame before the nodes inside it."""
 
     name: str
     fingerprint: str
@@ -117,7 +117,7 @@ class Shape:
     output_type: str = ""
 
     def to_plain(self) -> dict[str, Any]:
-        """Return the shape as scalars, tuples and dicts, without what has its default."""
+        """Return the shape as scalars, tuples and dicts; fields of nodes that have their defaults are left out."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         plain["nodes"] = tuple(_plain(node) for node in self.nodes.values())
         plain["state"] = tuple(_plain(channel) for channel in self.state)
@@ -126,7 +126,7 @@ class Shape:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Shape:
-        """Rebuild a shape from `to_plain`. Raises `KeyError` or `TypeError` if it is not one."""
+        """Rebuild a shape from the result of `to_plain`. Raises `KeyError` or `TypeError` if `plain` is not a shape."""
         nodes = [_node(node) for node in plain["nodes"]]
         rest = {key: value for key, value in plain.items() if key not in ("nodes", "state")}
         state = tuple(FieldShape(**channel) for channel in plain["state"])

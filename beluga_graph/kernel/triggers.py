@@ -1,4 +1,4 @@
-"""Triggers: what happened to a run, in the past tense, with its time. Work: what a live run must be doing.
+"""Triggers: the events that change a run, in the past tense. Work: the tasks of a live run, in the imperative.
 
 Triggers come in and work goes out; both are plain data. Times are integer milliseconds since the epoch.
 """
@@ -37,18 +37,18 @@ class RunStarted(NamedTuple):
 
 
 class NodeFinished(NamedTuple):
-    """One attempt of one node ended well; all that user code decided in it is here."""
+    """One attempt of one node succeeded. The trigger holds every decision of user code in it."""
 
     token: str
     attempt: int
     at: int
-    values: tuple[Value, ...]  # the output first; then what `branches`, `sets` and `events` refer to
-    route: Route | None = None  # what the node's branch chose
-    branches: tuple[tuple[int, int], ...] = ()  # fan-out: per branch, index of its target and of its value
-    sets: tuple[tuple[str, int], ...] = ()  # state fields and their new value
-    appends: tuple[tuple[str, int], ...] = ()  # append fields and how many items; the items travel beside
+    values: tuple[Value, ...]  # the output first; then the values that `branches`, `sets` and `events` refer to
+    route: Route | None = None  # the choice of the node's branch
+    branches: tuple[tuple[int, int], ...] = ()  # fan-out: by branch, the indexes of its target and its value
+    sets: tuple[tuple[str, int], ...] = ()  # state fields, and the indexes of their new values
+    appends: tuple[tuple[str, int], ...] = ()  # append fields and their numbers of new items; the items travel beside
     events: tuple[EventFields, ...] = ()
-    text: str = ""  # all that the node emitted as text
+    text: str = ""  # all text that the node emitted
     usage: tuple[tuple[str, int], ...] = ()
     reason: str = ""  # why a loop ended: "condition" or "limit"
 
@@ -62,14 +62,14 @@ class NodeFailed(NamedTuple):
     type: str
     message: str
     retryable: bool
-    retry_after_ms: int | None = None  # what a provider asked for
-    input: Value | None = None  # where the token's own value is not what the body got: at joins
+    retry_after_ms: int | None = None  # the pause that a provider asked for
+    input: Value | None = None  # the body's input, where it differs from the token's value: at joins
     events: tuple[EventFields, ...] = ()
-    final: bool = False  # no frame around the node is begun anew for this either
+    final: bool = False  # no frame around the node restarts because of it either
 
 
 class TimerFired(NamedTuple):
-    """A timer's time had come. `due` names the arming: a timer armed anew has another."""
+    """A timer's time came. `due` identifies the arming: a timer that is armed again has another one."""
 
     timer: str
     due: int
@@ -77,7 +77,7 @@ class TimerFired(NamedTuple):
 
 
 class SignalReceived(NamedTuple):
-    """The signal at `position` of its name's inbox is served to the oldest wait."""
+    """The signal at `position` in the inbox of its name is served to the oldest wait."""
 
     signal: str
     position: int
@@ -86,20 +86,20 @@ class SignalReceived(NamedTuple):
 
 
 class CancelRequested(NamedTuple):
-    """Somebody wants the run to end."""
+    """A caller asked for the run to end."""
 
     at: int
 
 
 class RunResumed(NamedTuple):
-    """Somebody wants a failed run to go on, perhaps with other limits."""
+    """A caller asked for the run to go on after a failure, perhaps with other limits."""
 
     at: int
     limits: tuple[tuple[str, int], ...] = ()
 
 
 class RunForked(NamedTuple):
-    """The run begins where another one was after a step."""
+    """The run begins at the state that another run had after a step."""
 
     at: int
     source: str
@@ -107,14 +107,14 @@ class RunForked(NamedTuple):
 
 
 class RunTakenOver(NamedTuple):
-    """The run's owner died while nodes were running; another owner goes on."""
+    """The run's owner died while nodes were running; another owner took the run over."""
 
     at: int
-    counts: tuple[tuple[str, int], ...] | None = None  # of tokens: their interruptions; `None`: one more each
+    counts: tuple[tuple[str, int], ...] | None = None  # by token: interruptions; None: one more for each running token
 
 
 class TrialBegun(NamedTuple):
-    """A node at which process after process ended is begun again, apart from others like it."""
+    """A node that ran when several owners died begins again, apart from other nodes like it."""
 
     token: str
     attempt: int
@@ -122,7 +122,7 @@ class TrialBegun(NamedTuple):
 
 
 class TrialBrokenOff(NamedTuple):
-    """The owner stopped in good order while a node was on trial, which so proves nothing."""
+    """The owner stopped in good order while a node was on trial, so the trial does not count."""
 
     token: str
     attempt: int
@@ -134,7 +134,7 @@ class PlanAdopted(NamedTuple):
 
     fingerprint: str
     at: int
-    rename: Renames = ()  # nodes that have other names in it
+    rename: Renames = ()  # nodes whose names differ in the changed graph
 
 
 Trigger: TypeAlias = (
@@ -154,14 +154,14 @@ Trigger: TypeAlias = (
 
 
 class RunNode(NamedTuple):
-    """Make this attempt of the token's node."""
+    """Run this attempt of the token's node."""
 
     token: str
     attempt: int
 
 
 class ArmTimer(NamedTuple):
-    """Report when `due` has come."""
+    """Report when the time `due` has come."""
 
     timer: str
     due: int

@@ -1,4 +1,4 @@
-"""The plain words that shape, snapshot and transition share."""
+"""Types that the modules of the kernel share."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ FailureFields: TypeAlias = tuple[str, str, str, int, Any]
 """A failure as data: node, type, message, attempts, and the input (a `Value` or `None`)."""
 
 Value: TypeAlias = bytes | FailureFields
-"""What a token carries. The kernel never looks inside: bytes are an encoded value, a tuple is a failure."""
+"""The value of a token: bytes are an encoded value, a tuple is a failure. The kernel never looks inside."""
 
 Op: TypeAlias = tuple[Any, ...]
-"""One primitive change: its name, then its operands. Tuples, since a run makes millions of them."""
+"""One primitive change: its kind, then its operands, as `kernel.ops` lists them."""
 
 Renames: TypeAlias = tuple[tuple[str, str], ...]
-"""Paths of nodes in the graph that was, and what they are in the graph that is."""
+"""Pairs of a node's path in the earlier graph and its path in the current one."""
 
 EventFields: TypeAlias = tuple[str, str, str, dict[str, Any] | None, int | None]
 """A stored event: type, node, token, fields, and the index of its value in the patch."""
 
 
 class Patch(NamedTuple):
-    """All that one trigger changes. Operations and events name values by their index in `values`."""
+    """The changes that one trigger makes. Operations and events refer to values by their index in `values`."""
 
     values: tuple[Value, ...]
     ops: tuple[Op, ...]

@@ -1,4 +1,4 @@
-"""Plans: declared graphs, checked and frozen. `compile_graph` is the way in."""
+"""Plans: declared graphs, checked and frozen by `compile_graph`."""
 
 from beluga_graph.plan.channels import Channel, StateBinding
 from beluga_graph.plan.compile import compile_graph

@@ -1,4 +1,4 @@
-"""Questions: before a node that requires approval stands a wait for a person's answer."""
+"""Approvals: a wait for a person's answer before each node that requires approval."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from beluga_graph.plan.declared import Branch, Declared, DeclaredNode
 
 __all__ = ["APPROVAL", "ASKS", "add_questions", "make_reviser"]
 
-ASKS, APPROVAL = ".asks", ".approval"  # what the nodes that ask about a node are called, after its name
+ASKS, APPROVAL = ".asks", ".approval"  # suffixes of the nodes that ask about a node
 
 
 def add_questions(graph: Declared) -> Declared:
-    """Put a question before each node that requires approval; what led to the node leads to the question.
+    """Return the graph with a question before each node that requires approval; edges to the node go to the question.
 
-    Where a function decides whether to ask, it stands before the question, as a choice. No frame is opened, so
-    the node keeps the state, and the error edge, that it would have without approval.
+    If a function decides whether to ask, it is a choice before the question. No frame is opened, so the node keeps the
+    state and the error edge that it would have without approval.
     """
     if not any(node.requires_approval for node in graph.nodes.values()):
         return graph
     nodes: dict[str, DeclaredNode] = {}
-    entries: dict[str, str] = {}  # of nodes that are asked about: where to go first
+    entries: dict[str, str] = {}  # by node that is asked about: the first node that asks
     edges: list[tuple[str, str]] = []
     branches: dict[str, Branch] = {}
     errors: dict[str, str] = {}
     for node in graph.nodes.values():
-        for first in _before(graph, node):
+        for first in _question_nodes(graph, node):
             nodes[first.name] = first
             entries.setdefault(node.name, first.name)
             if node.name in graph.errors:
@@ -59,7 +59,7 @@ def add_questions(graph: Declared) -> Declared:
 
 
 def make_reviser(annotation: Any) -> Callable[[Any, Any], Any]:
-    """Return what checks the other value that a person goes on with against what a step takes."""
+    """Return a function that checks the value a person gives instead, against the type of the step's input."""
 
     def revise(original: Any, value: Any) -> Any:
         from pydantic import TypeAdapter  # noqa: PLC0415 - only a modified value needs it
@@ -70,8 +70,8 @@ def make_reviser(annotation: Any) -> Callable[[Any, Any], Any]:
     return revise
 
 
-def _before(graph: Declared, node: DeclaredNode) -> list[DeclaredNode]:
-    """Return the nodes that ask about a node. Raises `DuplicateNode`."""
+def _question_nodes(graph: Declared, node: DeclaredNode) -> list[DeclaredNode]:
+    """Return the nodes that ask about a node, in order. Raises `DuplicateNode`."""
     if not node.requires_approval:
         return []
     kind = TOOL if node.kind == TOOL else "step"

@@ -1,4 +1,4 @@
-"""The state of a graph: a pydantic model's fields as channels, each with its reducer."""
+"""Channels: the fields of a pydantic model as the state of a graph, each with its reducer."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ __all__ = ["Channel", "StateBinding", "bind_state", "stored_type_name", "type_na
 
 @dataclass(frozen=True)
 class Channel:
-    """One field of the state: how it is updated and checked."""
+    """One field of the state, with its reducer and its validation."""
 
     name: str
     annotation: Any
     reducer: Reducer | None
-    default: Callable[[], tuple[bool, Any]]  # (True, value), or (False, None) where there is none
+    default: Callable[[], tuple[bool, Any]]  # (True, value), or (False, None) if the field has none
 
     @property
     def appends(self) -> bool:
-        """Whether items are appended and stored one by one."""
+        """Whether the field is a list whose items are appended and stored one by one."""
         return self.reducer is append
 
     @cached_property
     def adapter(self) -> Any:
-        """Validates a value of the field; of an append field, one item."""
-        from pydantic import TypeAdapter  # noqa: PLC0415 - its cost is paid by the first update
+        """The validator of a value of the field, or of one item if it is an append field."""
+        from pydantic import TypeAdapter  # noqa: PLC0415 - only the first update pays for it
 
         return TypeAdapter(self.item if self.appends else self.annotation)
 
@@ -58,7 +58,7 @@ class StateBinding:
 
 
 def bind_state(graph: str, model: type[Any]) -> StateBinding:
-    """Read the fields of a pydantic model class. Raises `BadState` if it is none."""
+    """Return the channels of a pydantic model class. Raises `BadState` if `model` is not one."""
     fields = getattr(model, "__pydantic_fields__", None)
     if not isinstance(model, type) or fields is None:
         raise BadState(graph, f"state {model!r}", "it is not a pydantic model class", "derive it from BaseModel")
@@ -85,7 +85,7 @@ def _default(info: Any) -> Callable[[], tuple[bool, Any]]:
 
 
 def type_name(annotation: Any) -> str:
-    """Return a type as text: for drawings, comparison and messages."""
+    """Return a type as text, for drawings, comparisons and messages."""
     if annotation is Any or annotation is None:
         return "Any" if annotation is Any else "None"
     if isinstance(annotation, type) and not get_args(annotation):

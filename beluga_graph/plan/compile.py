@@ -1,4 +1,4 @@
-"""`compile_graph`: a declared graph, checked, inlined and frozen, as a row of named passes."""
+"""`compile_graph`: checks, inlines and freezes a declared graph, in named passes."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _HAS_BODY = ("function", "agent", "tool", "handoff", "join", CHOICE)
 
 
 def compile_graph(graph: Declared) -> Plan:
-    """Check and freeze a declared graph. Raises a `GraphError` that names the node, the rule and the way out.
+    """Return the plan of a declared graph. Raises a `GraphError` that names the node, the rule and the way out.
 
     A sub-flow is checked as a graph of its own and inlined: its node `x` becomes `sub/x`.
     """
     pieces = _Pieces(Registry())
-    pieces.registry.add(Failure)  # a join that collects passes failures on
+    pieces.registry.add(Failure)  # the results of a join that collects
     entry = _inline(graph, "", pieces)
     _register_types(graph, pieces.registry)
     state = bind_state(graph.name, graph.state) if graph.state is not None else None
@@ -56,7 +56,7 @@ def compile_graph(graph: Declared) -> Plan:
 
 @dataclass(slots=True)
 class _Pieces:
-    """What the passes over a graph and its sub-flows collect."""
+    """The parts that the passes over a graph and its sub-flows collect."""
 
     registry: Registry
     nodes: dict[str, NodeShape] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class _Pieces:
 
 def _inline(graph: Declared, frame: str, pieces: _Pieces) -> str:
     """Check one graph and add its nodes under the path of their frame; return the entry's path."""
-    graph = complete_graph(_checked_start(graph))
+    graph = complete_graph(_check_start(graph))
     check_paths(graph)
     _check_joins(graph)
     _check_types(graph)
@@ -77,7 +77,7 @@ def _inline(graph: Declared, frame: str, pieces: _Pieces) -> str:
     for node in graph.nodes.values():
         path, target, entry = paths[node.name], plain.get(node.name), None
         if node.kind == FRAME:
-            pieces.nodes[path] = _shape_of(graph, node, frame, paths, target, "")  # its place is before its inside
+            pieces.nodes[path] = _shape_of(graph, node, frame, paths, target, "")  # before its inside
             assert node.flow is not None
             entry = _inline(node.flow, path, pieces)
             _register_types(node.flow, pieces.registry)
@@ -86,27 +86,27 @@ def _inline(graph: Declared, frame: str, pieces: _Pieces) -> str:
         if node.kind == "wait" and not node.asks:
             known = pieces.waits.setdefault(node.signal, node.type)
             if known != node.type:
-                pieces.waits[node.signal] = None  # which wait a payload will reach is not known at the door
+                pieces.waits[node.signal] = None  # a sender cannot know which of the waits gets the payload
     return paths[plain[_START]]
 
 
-# Passes that complete what was declared.
+# Passes that complete the declaration.
 
 
 def complete_graph(graph: Declared) -> Declared:
     """Return a graph with the nodes and edges that its declaration implies. Raises `DuplicateNode`."""
-    return _with_choices(add_questions(_with_joined_branches(graph)))
+    return _add_choices(add_questions(_add_join_edges(graph)))
 
 
-def _checked_start(graph: Declared) -> Declared:
+def _check_start(graph: Declared) -> Declared:
     starts = sum(source == _START for source, _ in graph.edges) + (_START in graph.branches)
     if starts == 0:
-        raise Unreachable(graph.name, "START", "no edge leads out of it", "add g.edge(START, <the first node>)")
+        raise Unreachable(graph.name, "START", "it has no outgoing edge", "add g.edge(START, <the first node>)")
     return graph
 
 
-def _with_joined_branches(graph: Declared) -> Declared:
-    """Lead a fan-out's targets straight to its join where no edge at all leads to that join."""
+def _add_join_edges(graph: Declared) -> Declared:
+    """Add edges from a fan-out's targets to its join if no edge at all goes to that join."""
     led = {target for _, target in graph.edges} | set(graph.errors.values())
     led |= {target for branch in graph.branches.values() for target in branch.routes.values()}
     left = {source for source, _ in graph.edges} | set(graph.branches)
@@ -120,8 +120,8 @@ def _with_joined_branches(graph: Declared) -> Declared:
     return replace(graph, edges=[*graph.edges, *added]) if added else graph
 
 
-def _with_choices(graph: Declared) -> Declared:
-    """Give a body to each conditional edge whose source has none: a frame, a wait, a timer, START."""
+def _add_choices(graph: Declared) -> Declared:
+    """Add a choice for each conditional edge whose source has no body: a frame, a wait, a timer, START."""
     nodes, edges, branches = dict(graph.nodes), list(graph.edges), dict(graph.branches)
     for source in graph.branches:
         if source in nodes and nodes[source].kind in (*_HAS_BODY, "fan_out"):
@@ -145,19 +145,19 @@ def _check_joins(graph: Declared) -> None:
             rule = f"it waits for {join.wait} of {len(node.to)} branches"
             raise BadState(graph.name, f"join {join.name!r}", rule, f"wait for at most {len(node.to)}")
         for target in node.to:
-            if _through(graph, target) == node.join:
+            if _first_stop(graph, target) == node.join:
                 rule = f"its branch over {target!r} has no node of its own"
                 raise UnclosedFanOut(graph.name, f"fan-out {node.name!r}", rule, "put a node before the join")
 
 
-def _through(graph: Declared, name: str) -> str:
-    """Return the first node that a token stands at: sub-flows that lead from START to END hold none."""
+def _first_stop(graph: Declared, name: str) -> str:
+    """Return the first node that a token stops at: it passes through sub-flows without nodes."""
     seen: set[str] = set()
     next_of = dict(graph.edges)
     while name in graph.nodes and name not in seen:
         seen.add(name)
         flow = graph.nodes[name].flow
-        if flow is None or _through(flow, dict(flow.edges).get(_START, "")) != _END:
+        if flow is None or _first_stop(flow, dict(flow.edges).get(_START, "")) != _END:
             break
         name = next_of.get(name, "")
     return name
@@ -195,7 +195,7 @@ def _refuse(graph: Declared, source: str, target: str, given: Any) -> None:
 
 
 def _input_of(graph: Declared, name: str) -> Any:
-    """Return the type of the value that a node takes, as far as it is known."""
+    """Return the type of a node's input, as far as it is known."""
     if name == _START:
         targets = [target for source, target in graph.edges if source == _START]
         return _input_of(graph, targets[0]) if targets and targets[0] in graph.nodes else Any
@@ -286,7 +286,7 @@ def _binding_of(graph: Declared, node: DeclaredNode, state: StateBinding | None)
 
 
 def _register_types(graph: Declared, registry: Registry) -> None:
-    """Register every class that the graph's annotations name, so that their values can be stored."""
+    """Register every class in the graph's annotations, so that values of them can be stored."""
     for annotation in graph.types:
         registry.add(annotation)
     if graph.state is not None:

@@ -1,7 +1,6 @@
-"""The declared graph: what a builder collected, before any check. Plain nouns, no rules.
+"""The declared graph: nodes and edges as a builder collected them, before any check.
 
-Every flow (a graph in code, an agent, a pattern, a workflow) declares one of these; `plan.compile_graph` turns
-it into a plan.
+Every flow (a graph in code, an agent, a pattern, a workflow) declares one; `plan.compile_graph` makes a plan of it.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from beluga_graph.policy import Limits, Retry
 __all__ = ["END", "MISSING", "START", "Approval", "Branch", "Declared", "DeclaredNode", "Missing", "Node", "Terminal"]
 
 Approval: TypeAlias = bool | Callable[..., Any]
-"""Whether a person is asked before a node runs; or a function of what it would be given that returns that."""
+"""Whether to ask a person before a node runs, or a function of the node's input that returns that."""
 
 In = TypeVar("In", contravariant=True)
 Out = TypeVar("Out", covariant=True)
@@ -24,7 +23,7 @@ Out = TypeVar("Out", covariant=True)
 
 @final
 class Terminal:
-    """Where a graph begins or ends; `START` and `END` are the two."""
+    """The beginning or the end of a graph: `START` and `END` are the only two."""
 
     __slots__ = ("name",)
 
@@ -37,7 +36,7 @@ class Terminal:
 
 @final
 class Missing:
-    """The type of `MISSING`: a default that was not given, where `None` is a value."""
+    """The type of `MISSING`, which marks a default that was not given where `None` is a value."""
 
     def __repr__(self) -> str:
         return "…"
@@ -49,7 +48,14 @@ MISSING: Final = Missing()
 
 
 class Node(Generic[In, Out]):
-    """A node of a graph: takes an `In`, gives an `Out`. Still callable as the function it was made from."""
+    """A node of a graph, with an input of type `In` and an output of type `Out`.
+
+    Builders return it; pass it to `graph.edge` and its like. It is still callable as the function it was made from.
+
+    Attributes:
+        graph: The name of the graph.
+        name: The name of the node.
+    """
 
     __slots__ = ("__wrapped__", "graph", "name")
 
@@ -59,7 +65,7 @@ class Node(Generic[In, Out]):
         self.__wrapped__ = function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function behind the node, outside of any run."""
+        """Call the function behind the node, outside of any run. Raises `TypeError` if the node has none."""
         if self.__wrapped__ is None:
             msg = f"node {self.name!r} has no function of its own to call"
             raise TypeError(msg)
@@ -71,27 +77,27 @@ class Node(Generic[In, Out]):
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A conditional edge: a chooser and where each of its routes leads."""
+    """A conditional edge: a chooser, and the target of each of its routes."""
 
     choose: Callable[..., Any] | None
     routes: dict[Any, str]
-    kinds: dict[Any, str] = field(default_factory=dict)  # of routes that are no plain choice: "handoff"
+    kinds: dict[Any, str] = field(default_factory=dict)  # by route, if it is not a plain choice: "handoff"
 
 
 @dataclass(slots=True, kw_only=True)
 class DeclaredNode:
-    """One node as declared. What does not concern its kind keeps its default."""
+    """One node as declared. Fields that do not apply to its kind keep their defaults."""
 
     name: str
     kind: str
     body: Callable[..., Any] | None = None
     retry: Retry | None = None
     timeout: float | None = None
-    flow: Declared | None = None  # a frame's inside
+    flow: Declared | None = None  # frame: the flow inside
     to: tuple[str, ...] = ()
     over: Callable[..., Any] | None = None
-    routed: bool = False  # fan-out: `over` returns pairs, the index of a target and an item
-    agent: str = ""  # whose node this is
+    routed: bool = False  # fan-out: `over` returns pairs of a target's index and an item
+    agent: str = ""  # the agent that the node belongs to
     join: str = ""
     max_concurrency: int | None = None
     wait: int | None = None
@@ -100,14 +106,14 @@ class DeclaredNode:
     type: Any = None
     default: Any = MISSING
     seconds: float = 0.0
-    requires_approval: Approval = False  # whether a person is asked first, or what decides that
-    asked: str = ""  # the node that this one belongs to the question about
-    asks: str = ""  # wait: for a person's answer, about a "step" or a "tool"
-    revise: Callable[[Any, Any], Any] | None = None  # takes what was asked about and the other value to go on with
+    requires_approval: Approval = False  # whether to ask a person first, or a function that decides it
+    asked: str = ""  # for nodes that ask: the node that they ask about
+    asks: str = ""  # wait for an approval: the kind of the node in question, "step" or "tool"
+    revise: Callable[[Any, Any], Any] | None = None  # checks the value given instead of the original
 
     @property
     def description(self) -> str:
-        """The first line of the body's docstring."""
+        """The first line of the body's docstring; empty without one."""
         return (inspect.getdoc(self.body) or "").partition("\n")[0] if self.body is not None else ""
 
 
@@ -118,15 +124,15 @@ class Declared:
     name: str
     state: type[Any] | None = None
     limits: Limits | None = None
-    timeout: float | None = None  # the deadline of the whole
-    types: tuple[Any, ...] = ()  # of values that no annotation names
+    timeout: float | None = None  # the deadline of a run, in seconds
+    types: tuple[Any, ...] = ()  # types of values that no annotation names
     nodes: dict[str, DeclaredNode] = field(default_factory=dict)
-    edges: list[tuple[str, str]] = field(default_factory=list)  # "START" and "END" at the rims
+    edges: list[tuple[str, str]] = field(default_factory=list)  # (source, target), "START" and "END" included
     branches: dict[str, Branch] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
 
     @property
     def extent(self) -> int:
-        """How much was declared, sub-flows included. Declaring only ever adds, so equal extents are equal graphs."""
+        """The amount of declarations, with those of sub-flows. It only grows, so equal extents mean equal graphs."""
         own = len(self.nodes) + len(self.edges) + len(self.branches) + len(self.errors)
         return own + sum(node.flow.extent for node in self.nodes.values() if node.flow is not None)

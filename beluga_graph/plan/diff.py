@@ -1,4 +1,4 @@
-"""The difference of two plans, by what it means and not by their text. Needs two shapes and no user code."""
+"""The differences of two plans by their meaning, not by their text. Needs two shapes and no user code."""
 
 from __future__ import annotations
 
@@ -14,18 +14,23 @@ __all__ = ["PlanChange", "diff_shapes", "next_nodes"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanChange:
-    """One thing that is otherwise in a changed graph; `str` of it is a line that tells it."""
+    """One difference between two versions of a graph. `str()` of it is one line of text.
+
+    Attributes:
+        node: The path of the node; `""` is the graph itself.
+        what: `added`, `removed`, `renamed`, `state`, `limit`, `type`, `fan_outs` (those around the node), `payload`
+            (of a wait), or else the field of the node's shape: `kind`, `target`, `routes`, `error`, `retry`, `signal`
+            and so on.
+        before: The earlier value, as in the shape; `None` means that there was none.
+        after: The later value, likewise.
+        part: The state field, the limit or the type.
+    """
 
     node: str
-    """Its path; `""` is the graph itself."""
     what: str
-    """`added`, `removed`, `renamed`, `state`, `limit`, `type`, `fan_outs` (those around the node), `payload` (of a
-    wait), or else the field of the node's shape: `kind`, `target`, `routes`, `error`, `retry`, `signal` and so on."""
     before: Any
-    """As in the shape; `None` is nothing."""
     after: Any
     part: str = ""
-    """The field of the state, the limit or the type."""
 
     def __str__(self) -> str:
         where = f"node {self.node!r}" if self.node else "the graph"
@@ -39,13 +44,13 @@ class PlanChange:
 
 
 _WHOLE = {"added": "is new", "removed": "is gone", "renamed": "is now {!r}"}
-_NAMES = ("name", "local", "frame")  # where the node is, which is what it is compared by
+_NAMES = ("name", "local", "frame")  # a node is matched by its path
 _APART = (*_NAMES, "state", "checked")
 _OF_GRAPH = ("entry", "timeout_ms", "input_type", "output_type")
 
 
 def diff_shapes(old: Shape, new: Shape) -> list[PlanChange]:
-    """Return every change from one shape to the other: of the graph itself, then node by node, new ones last."""
+    """Return every change between two shapes: of the graph itself, then node by node, added nodes last."""
     found = [*_of_graph(old, new)]
     around_old, around_new = _fan_outs_around(old), _fan_outs_around(new)
     for path, node in old.nodes.items():
@@ -64,7 +69,7 @@ def diff_shapes(old: Shape, new: Shape) -> list[PlanChange]:
 
 
 def next_nodes(node: NodeShape) -> Iterator[str]:
-    """Yield where a node leads within its frame, by edges of every kind; a fan-out leads to branches and join."""
+    """Yield the next nodes within the frame, by edges of every kind; for a fan-out also its branches and its join."""
     yield from (target for _, target, _ in node.routes)
     yield from node.branches
     yield from (target for target in (node.target, node.error, node.join) if target is not None and target != END)
@@ -99,7 +104,7 @@ def _of_node(path: str, old: NodeShape, new: NodeShape) -> Iterator[PlanChange]:
 
 
 def _payload(wait: NodeShape) -> str | None:
-    """Return the type that a payload must have, if any."""
+    """Return the type that a payload must have; `None` if it is not checked."""
     return wait.output_type if wait.checked else None
 
 
@@ -112,7 +117,7 @@ def _of_state(path: str, old: tuple[FieldShape, ...], new: tuple[FieldShape, ...
 
 
 def _fan_outs_around(shape: Shape) -> dict[str, tuple[str, ...]]:
-    """Return for each node the fan-outs of its frame whose scope it is in, sorted."""
+    """Return for each node the fan-outs of its frame that it is inside of, sorted."""
     found: dict[str, list[str]] = {}
     for name in sorted(shape.nodes):
         opener = shape.nodes[name]

@@ -1,7 +1,7 @@
 """Paths through a declared graph: short algorithms on dicts of names, without any engine.
 
-`networkx` could do all of this, and is what the tests hold these functions against; its import costs more
-than a whole start of the engine.
+The tests compare these functions with `networkx`. The library does not use it, because its import takes longer than a
+whole start of the engine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _START, _END = START.name, END.name
 
 
 def find_reachable(successors: Mapping[str, Iterable[str]], source: str) -> set[str]:
-    """Return all that can be reached from `source`, itself included."""
+    """Return the nodes that can be reached from `source`, itself included."""
     seen, todo = {source}, [source]
     while todo:
         for target in successors.get(todo.pop(), ()):
@@ -28,7 +28,7 @@ def find_reachable(successors: Mapping[str, Iterable[str]], source: str) -> set[
 
 
 def find_successors(graph: Declared) -> dict[str, list[str]]:
-    """Return where each node leads, by edges of every kind; a fan-out leads to its targets."""
+    """Return the targets of each node, by edges of every kind; for a fan-out, where its branches begin."""
     found: dict[str, list[str]] = {name: [] for name in (_START, *graph.nodes, _END)}
     for source, target in graph.edges:
         found[source].append(target)
@@ -42,10 +42,10 @@ def find_successors(graph: Declared) -> dict[str, list[str]]:
 
 
 def check_paths(graph: Declared) -> dict[str, tuple[str, ...]]:
-    """Make every check that concerns paths; return for each node the fan-outs around it, outermost first.
+    """Check the paths of a graph; return for each node the fan-outs around it, outermost first.
 
-    The passes, in order: ends of edges exist; one way out of each node; everything is reachable; every
-    fan-out is closed by its join; every loop has a way out.
+    The checks, in order: the ends of every edge exist; every node has one way out; every node is reachable; every
+    fan-out is closed by its join; every loop has a way out. Raises a `GraphError` for the first that fails.
     """
     _check_ends(graph)
     _check_exits(graph)
@@ -53,7 +53,7 @@ def check_paths(graph: Declared) -> dict[str, tuple[str, ...]]:
     seen = find_reachable(next_of, _START)
     for name in graph.nodes:
         if name not in seen:
-            raise Unreachable(graph.name, f"node {name!r}", "no path from START leads to it", "add an edge to it")
+            raise Unreachable(graph.name, f"node {name!r}", "no path from START reaches it", "add an edge to it")
     scopes = _scopes(graph, next_of)
     back: dict[str, list[str]] = {}
     for source, targets in next_of.items():
@@ -62,7 +62,7 @@ def check_paths(graph: Declared) -> dict[str, tuple[str, ...]]:
     home = find_reachable(back, _END)
     for name in graph.nodes:
         if name not in home:
-            rule = "no path leads from it to END"
+            rule = "no path from it reaches END"
             raise NoWayOut(graph.name, f"node {name!r}", rule, "give the loop it is in a branch that leaves it")
     return scopes
 
@@ -92,7 +92,7 @@ def _check_ends(graph: Declared) -> None:
         if node.kind == "fan_out":
             check(node.name, node.join)
             if node.join not in graph.nodes or graph.nodes[node.join].kind != "join":
-                rule = f"its join {node.join!r} is no join"
+                rule = f"its join {node.join!r} is not a join"
                 raise UnclosedFanOut(graph.name, f"fan-out {node.name!r}", rule, f"add g.join({node.join!r})")
 
 
@@ -105,15 +105,15 @@ def _check_exits(graph: Declared) -> None:
         is_fan_out = name != _START and graph.nodes[name].kind == "fan_out"
         ways = len(targets) + (name in graph.branches) + is_fan_out
         if ways == 0:
-            raise NoWayOut(graph.name, what, "no edge leads out of it", f"add g.edge({name!r}, END) or a branch")
+            raise NoWayOut(graph.name, what, "it has no outgoing edge", f"add g.edge({name!r}, END) or a branch")
         if ways > 1:
-            rule = f"{ways} ways lead out of it" + (", and a fan-out's targets are its way out" * is_fan_out)
+            rule = f"it has {ways} ways out" + (", and a fan-out's targets are its way out" * is_fan_out)
             way_out = "use g.branch to choose one, or g.fan_out to take all"
             raise AmbiguousExit(graph.name, what, rule, way_out)
 
 
 def _scopes(graph: Declared, next_of: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """Walk from START with the stack of open fan-outs; a node has one stack, whichever way it is reached."""
+    """Return the stack of open fan-outs at each node. All paths to a node must have the same one."""
     stacks: dict[str, tuple[str, ...]] = {_START: ()}
     todo = [_START]
     while todo:
@@ -124,7 +124,7 @@ def _scopes(graph: Declared, next_of: Mapping[str, Sequence[str]]) -> dict[str, 
         fan_out = source in graph.nodes and graph.nodes[source].kind == "fan_out"
         for target in next_of[source]:
             opened = fan_out and target in graph.nodes[source].to
-            stack = _entered(graph, source, target, (*inside, source) if opened else inside)
+            stack = _stack_at(graph, source, target, (*inside, source) if opened else inside)
             known = stacks.get(target)
             if known is None:
                 stacks[target] = stack
@@ -132,7 +132,7 @@ def _scopes(graph: Declared, next_of: Mapping[str, Sequence[str]]) -> dict[str, 
             elif known != stack:
                 where = f"fan-out {(*stack, *known)[-1]!r}"
                 rule = f"node {target!r} is reached both inside and outside of it, here from {source!r}"
-                raise UnclosedFanOut(graph.name, where, rule, "lead every path through the join first")
+                raise UnclosedFanOut(graph.name, where, rule, "route every path through the join first")
     for node in graph.nodes.values():
         if node.kind == "fan_out" and stacks[node.join] != stacks[node.name]:
             rule = f"its join {node.join!r} is not in the same scope"
@@ -140,12 +140,12 @@ def _scopes(graph: Declared, next_of: Mapping[str, Sequence[str]]) -> dict[str, 
     return {name: stack for name, stack in stacks.items() if name in graph.nodes}
 
 
-def _entered(graph: Declared, source: str, target: str, stack: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the stack in which `target` stands when reached with `stack`: a join closes the innermost."""
+def _stack_at(graph: Declared, source: str, target: str, stack: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the stack at `target` after `stack` at `source`: a join closes the innermost fan-out."""
     if target == _END:
         if stack:
             rule = f"the path over {source!r} reaches END without its join {graph.nodes[stack[-1]].join!r}"
-            raise UnclosedFanOut(graph.name, f"fan-out {stack[-1]!r}", rule, "lead the path to the join")
+            raise UnclosedFanOut(graph.name, f"fan-out {stack[-1]!r}", rule, "route the path through the join")
         return stack
     if graph.nodes[target].kind != "join":
         return stack
@@ -155,7 +155,7 @@ def _entered(graph: Declared, source: str, target: str, stack: tuple[str, ...]) 
         if stack:
             where, rule = (
                 f"fan-out {stack[-1]!r}",
-                f"{source!r} leads to {target!r}, the join of another fan-out",
+                f"{source!r} goes to {target!r}, the join of another fan-out",
             )
         raise UnclosedFanOut(graph.name, where, rule, "a join is entered only by the branches of its own fan-out")
     return stack[:-1]

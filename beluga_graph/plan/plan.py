@@ -1,4 +1,4 @@
-"""A plan: a compiled graph. Its shape is data and is stored; its bindings are code and never are."""
+"""Plans: compiled graphs. The shape of a plan is data and is stored; its bindings are code and are not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Binding", "Body", "Compilable", "Plan", "fingerprint_of"]
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A user's function, and how it is called."""
+    """A user's function, with the way to call it."""
 
     call: Callable[..., Any]
     takes_context: bool
@@ -29,7 +29,7 @@ class Body:
 
     @classmethod
     def of(cls, call: Callable[..., Any]) -> Body:
-        """Look at a function: it gets the context iff its first parameter is a `Context` or named `ctx`."""
+        """Inspect a function. It gets the context if its first parameter is a `Context` or is named `ctx`."""
         parameters = positional(call)
         takes_context = bool(parameters) and wants_context(parameters[0])
         is_async = inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(
@@ -39,7 +39,7 @@ class Body:
 
 
 def positional(call: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Return the parameters that a call by position fills, none for a builtin that does not tell."""
+    """Return the parameters that can be passed by position. A builtin without a signature counts as taking a value."""
     try:
         parameters = inspect.signature(call).parameters.values()
     except (TypeError, ValueError):  # a builtin such as `str` or `dict.get`: it takes the value
@@ -53,7 +53,7 @@ def positional(call: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def wants_context(parameter: inspect.Parameter) -> bool:
-    """Tell whether a first parameter asks for the context."""
+    """Return whether a function's first parameter is the context."""
     annotation = parameter.annotation
     if isinstance(annotation, str):
         return parameter.name == "ctx" or annotation.rpartition(".")[2].partition("[")[0] == "Context"
@@ -64,45 +64,45 @@ def wants_context(parameter: inspect.Parameter) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
-    """The code of one node, seen only by the executor."""
+    """The code of one node. Only the executor uses it."""
 
     body: Body | None = None
     choose: Body | None = None
     routes: frozenset[tuple[type, Any]] = frozenset()
     over: Body | None = None
-    routed: bool = False  # fan-out: `over` says where each item goes
-    targets: int = 0  # fan-out: how many targets it has
+    routed: bool = False  # fan-out: `over` returns the target of each item
+    targets: int = 0  # fan-out: the number of its targets
     retry: Retry | None = None
     timeout_ms: int | None = None
-    state: StateBinding | None = None  # of the frame that the node stands in
-    payload_type: Any = None  # wait: what a signal's payload must be
-    revise: Callable[[Any, Any], Any] | None = None  # question: checks the other value that a person goes on with
+    state: StateBinding | None = None  # of the frame around the node
+    payload_type: Any = None  # wait: the type of a signal's payload
+    revise: Callable[[Any, Any], Any] | None = None  # question: checks the value that a person gives instead
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A graph that was checked and frozen: what every driver walks."""
+    """A graph that was checked and frozen. Every driver runs one."""
 
     shape: Shape
     bindings: Mapping[str, Binding]
     codec: Codec
     state: StateBinding | None = None
-    waits: Mapping[str, Any] = field(default_factory=dict)  # signal name -> payload type, where one is named
+    waits: Mapping[str, Any] = field(default_factory=dict)  # by signal name: the payload type, if its waits name one
 
     @property
     def name(self) -> str:
-        """The flow's name."""
+        """The name of the flow."""
         return self.shape.name
 
     @property
     def fingerprint(self) -> str:
-        """The digest of the shape, less prompts, descriptions, models, retry and time limits."""
+        """The digest of the shape without prompts, descriptions, models, retry policies, limits and times."""
         return self.shape.fingerprint
 
     def encode(self, value: Any, allowed: int | None = None) -> bytes:
-        """Return the bytes of a value; a run may be `allowed` fewer than the graph.
+        """Return the bytes of a value. `allowed` is the run's limit if it is narrower than the graph's.
 
-        Raises `NotData`, and `LimitReached` past `max_value_bytes`.
+        Raises `NotData`, and `LimitReached` for more than `max_value_bytes`.
         """
         try:
             encoded = self.codec.encode(value)
@@ -114,7 +114,7 @@ class Plan:
 
 
 class Compilable(Protocol):
-    """What can be compiled: every flow."""
+    """An object with a plan: every flow."""
 
     name: str
 
@@ -124,7 +124,7 @@ class Compilable(Protocol):
 
 
 def _over_limit(error: TooLarge) -> LimitReached:
-    """Return what a run raises for a value that is too large."""
+    """Return the error of a run for a value that is too large."""
     return LimitReached("", f"a value of {error}")
 
 

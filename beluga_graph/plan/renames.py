@@ -1,4 +1,4 @@
-"""Renames: nodes that are called otherwise in a changed graph. Checked, made, and guessed."""
+"""Renames of nodes in a changed graph: to check, apply and guess them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["add_question_renames", "check_new_names", "guess_renames", "rename_s
 
 
 def add_question_renames(old: Shape, new: Shape, renames: Renames) -> Renames:
-    """Return renames in which what asks about a node goes with it, where nothing else is said of it."""
+    """Return the renames with those of the nodes that ask about a renamed node, unless they are named themselves."""
     named = {before for before, _ in renames}
     more = tuple(
         (before + asking, after + asking)
@@ -28,12 +28,12 @@ def add_question_renames(old: Shape, new: Shape, renames: Renames) -> Renames:
 
 
 def rename_shape(old: Shape, new: Shape, renames: Renames) -> Shape:
-    """Return the old shape with the names that its nodes have in the new one. Raises `BadRename`."""
+    """Return the old shape with the names that its nodes have in the new shape. Raises `BadRename`."""
     if not renames:
         return old
     for before, after in renames:
         if before not in old.nodes:
-            rule = "the graph that the run stands in has no such node"
+            rule = "the graph of the run has no such node"
             raise BadRename(old.name, f"rename of {before!r}", rule, f"its nodes are {_listed(old)}")
         if rename_path(_frame(before), renames) != _frame(after):
             rule = f"it would leave its frame {_frame(before)!r} as {after!r}"
@@ -50,7 +50,7 @@ def rename_shape(old: Shape, new: Shape, renames: Renames) -> Shape:
 
 
 def check_new_names(new: Shape, renames: Renames) -> None:
-    """Refuse new names that no node has. Raises `BadRename`."""
+    """Check that the new graph has the new names. Raises `BadRename`."""
     for before, after in renames:
         if after not in new.nodes:
             rule = f"the new graph has no node {after!r}"
@@ -58,12 +58,12 @@ def check_new_names(new: Shape, renames: Renames) -> None:
 
 
 def guess_renames(old: Shape, new: Shape) -> dict[str, str]:
-    """Guess what was renamed: a node is gone, and one of its kind with its edges is new, and no other is.
+    """Guess renames: a node was removed, and exactly one node of its kind and with its edges was added.
 
-    What stands in a frame goes with it and is not named.
+    The nodes inside a renamed frame are renamed with it and are not named.
     """
-    gone, come = _only_in(old, new), _only_in(new, old)
-    before, after = _by_edges(old, gone), _by_edges(new, come)
+    removed, added = _only_in(old, new), _only_in(new, old)
+    before, after = _by_edges(old, removed), _by_edges(new, added)
     return {
         paths[0]: after[edges][0] for edges, paths in before.items() if len(paths) == len(after.get(edges, ())) == 1
     }
@@ -89,7 +89,7 @@ def _renamed_node(node: NodeShape, renames: Renames) -> NodeShape:
 
 
 def _only_in(shape: Shape, other: Shape) -> list[str]:
-    """Return the nodes that the other shape has not, but for those in frames that it has not."""
+    """Return the nodes that only this shape has, except for those inside frames that only this shape has."""
     return [path for path, node in shape.nodes.items() if path not in other.nodes and _is_kept(node.frame, other)]
 
 
@@ -98,7 +98,7 @@ def _is_kept(frame: str, other: Shape) -> bool:
 
 
 def _by_edges(shape: Shape, unsettled: list[str]) -> dict[tuple[object, ...], list[str]]:
-    """Group nodes by frame, kind and edges; one of them at the other end of an edge counts as something there."""
+    """Group nodes by frame, kind and edges. At the other end of an edge, all unsettled nodes count as equal."""
     sources: dict[str, list[str]] = {}
     for path, node in shape.nodes.items():
         for target in next_nodes(node):

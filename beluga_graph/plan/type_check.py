@@ -1,7 +1,7 @@
-"""Whether what one node gives is what the next one takes, by their annotations.
+"""Type checks of edges: whether a node's output fits the input of the next node, by their annotations.
 
-The check is one-sided: it refuses what surely cannot fit and lets everything else pass, for annotations may
-be missing, generic or forward references.
+The check is one-sided: it refuses types that surely do not fit and accepts everything else, because annotations may be
+missing, generic or forward references.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["input_type", "is_assignable", "output_type"]
 
 
 def input_type(call: Callable[..., Any]) -> Any:
-    """Return the annotation of the value that a function takes; `Any` where there is none."""
+    """Return the annotation of a function's value parameter; `Any` if there is none."""
     parameters = positional(call)
     if parameters and wants_context(parameters[0]):
         parameters = parameters[1:]
@@ -29,7 +29,7 @@ def input_type(call: Callable[..., Any]) -> Any:
 
 
 def output_type(call: Callable[..., Any]) -> Any:
-    """Return the annotation of what a function gives, awaited; `Any` where there is none."""
+    """Return the annotation of a function's result, awaited; `Any` if there is none."""
     found = _hints(call).get("return", Any)
     if get_origin(found) in (collections.abc.Awaitable, collections.abc.Coroutine):
         return get_args(found)[-1]
@@ -50,7 +50,7 @@ def _hints(call: Callable[..., Any]) -> dict[str, Any]:
 
 
 def is_assignable(given: Any, taken: Any) -> bool:
-    """Tell whether a value of type `given` may be passed for `taken`; in doubt, yes."""
+    """Return whether a value of type `given` may be passed as `taken`; in doubt, yes."""
     given, taken = _plain(given), _plain(taken)
     if Any in (given, taken) or taken is object or isinstance(given, typing.TypeVar | str):
         return True
@@ -98,5 +98,5 @@ def _subclass(narrow: type, wide: type) -> bool:
         return True
     try:
         return issubclass(narrow, wide)
-    except TypeError:  # a protocol that cannot be asked at run time, a TypedDict
+    except TypeError:  # a protocol that cannot be checked at run time, or a TypedDict
         return True

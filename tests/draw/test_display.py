@@ -107,7 +107,7 @@ def test_of_a_half_built_graph_nodes_and_edges_are_drawn_and_an_edge_to_nowhere_
     g.edge("write", "archive")
     shown = g._repr_mimebundle_()
     assert shown["text/plain"].splitlines() == [
-        "! Unreachable: graph 'half', START: no edge leads out of it; add g.edge(START, <the",
+        "! Unreachable: graph 'half', START: it has no outgoing edge; add g.edge(START, <the",
         "first node>)",
         "",
         "  ● START",
@@ -150,7 +150,7 @@ def bad_default() -> Graph:
     [
         (Odd(), r"LookupError: no such table: \u202e<script>"),
         (bad_default(), "NotData"),
-        (Graph("state", state=Unnamed), "no edge leads out"),
+        (Graph("state", state=Unnamed), "no outgoing edge"),
         (Workflow("w", step(print)), ""),
         (Graph("empty"), "Unreachable"),
     ],

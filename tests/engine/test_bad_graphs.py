@@ -363,27 +363,27 @@ WRONG: list[tuple[Callable[[], None], type[GraphError], str]] = [
     (
         no_start,
         Unreachable,
-        "graph 'g', START: no edge leads out of it; add g.edge(START, <the first node>)",
+        "graph 'g', START: it has no outgoing edge; add g.edge(START, <the first node>)",
     ),
     (
         island,
         Unreachable,
-        "graph 'g', node 'island': no path from START leads to it; add an edge to it",
+        "graph 'g', node 'island': no path from START reaches it; add an edge to it",
     ),
     (
         dead_end,
         NoWayOut,
-        "graph 'g', node 'b': no edge leads out of it; add g.edge('b', END) or a branch",
+        "graph 'g', node 'b': it has no outgoing edge; add g.edge('b', END) or a branch",
     ),
     (
         loop_for_ever,
         NoWayOut,
-        "graph 'g', node 'a': no path leads from it to END; give the loop it is in a branch that leaves it",
+        "graph 'g', node 'a': no path from it reaches END; give the loop it is in a branch that leaves it",
     ),
     (
         two_ways_out,
         AmbiguousExit,
-        "graph 'g', node 'a': 2 ways lead out of it; use g.branch to choose one, or g.fan_out to take all",
+        "graph 'g', node 'a': it has 2 ways out; use g.branch to choose one, or g.fan_out to take all",
     ),
     (
         two_branches,
@@ -413,18 +413,18 @@ WRONG: list[tuple[Callable[[], None], type[GraphError], str]] = [
     (
         fan_out_without_a_join,
         UnclosedFanOut,
-        "graph 'g', fan-out 'f': its join 'b' is no join; add g.join('b')",
+        "graph 'g', fan-out 'f': its join 'b' is not a join; add g.join('b')",
     ),
     (
         path_past_the_join,
         UnclosedFanOut,
-        "graph 'g', fan-out 'f': the path over 'b' reaches END without its join 'j'; lead the path to the join",
+        "graph 'g', fan-out 'f': the path over 'b' reaches END without its join 'j'; route the path through the join",
     ),
     (
         jump_into_a_scope,
         UnclosedFanOut,
         (
-            "graph 'g', fan-out 'f': node 'a' is reached both inside and outside of it, here from 'f'; lead "
+            "graph 'g', fan-out 'f': node 'a' is reached both inside and outside of it, here from 'f'; route "
             "every path through the join first"
         ),
     ),
@@ -439,7 +439,7 @@ WRONG: list[tuple[Callable[[], None], type[GraphError], str]] = [
     (
         two_fan_outs_with_one_join,
         UnclosedFanOut,
-        "graph 'g', fan-out 'f': the path over 'j' reaches END without its join 'j'; lead the path to the join",
+        "graph 'g', fan-out 'f': the path over 'j' reaches END without its join 'j'; route the path through the join",
     ),
     (
         join_that_waits_for_too_many,
@@ -467,7 +467,7 @@ WRONG: list[tuple[Callable[[], None], type[GraphError], str]] = [
     (
         wrong_inside_a_flow_that_is_a_node,
         NoWayOut,
-        "graph 'inner', node 'a': no edge leads out of it; add g.edge('a', END) or a branch",
+        "graph 'inner', node 'a': it has no outgoing edge; add g.edge('a', END) or a branch",
     ),
     (
         append_to_what_is_no_list,

@@ -263,7 +263,7 @@ def test_a_renamed_node_is_judged_as_the_one_it_was() -> None:
 @pytest.mark.parametrize(
     ("renames", "message"),
     [
-        ({"q": "z"}, "rename of 'q': the graph that the run stands in has no such node"),
+        ({"q": "z"}, "rename of 'q': the graph of the run has no such node"),
         ({"a": "q"}, "rename of 'a': the new graph has no node 'q'"),
         ({"a": "z"}, "rename to 'z': both 'a' and 'z' would be 'z'"),
         ({"a": "new", "w": "new"}, "rename to 'new': both 'a' and 'w' would be 'new'"),
