@@ -1,11 +1,11 @@
-"""A workflow that parks until a person approves of a payment: from another terminal, minutes or months later.
+"""An approval: a workflow waits until a person approves a payment, from another terminal, minutes or months later.
 
-python examples/approval.py --store runs                                   starts it; parks, until the answer comes
-beluga-graph pending --store runs                                          what is asked
+python examples/approval.py --store runs                                   start the run, which waits for an answer
+beluga-graph pending --store runs                                          list the pending questions
 python examples/approval.py --store runs answer RUN QUESTION approve       or reject, or modify JSON
 
-Kill the first one whenever you like, and start it again: it goes on where it was. Without --store the program
-answers itself.
+Kill the first program whenever you like, and start it again: the run continues where it was. Without --store the
+program answers its own question.
 """
 
 import argparse
@@ -18,26 +18,26 @@ from beluga_graph import Engine, RunFailed, Workflow, step
 
 
 class Payment(BaseModel):
-    """Money for somebody."""
+    """A payment to a person."""
 
     to: str
     amount: int
 
 
 def is_large(payment: Payment) -> bool:
-    """Tell whether a person has to look at it."""
+    """Return whether the payment needs an approval."""
     return payment.amount > 100
 
 
 @step("check")
 async def check(payment: Payment) -> Payment:
-    """Round the amount to what the bank takes."""
+    """Round the amount to the nearest ten."""
     return payment.model_copy(update={"amount": round(payment.amount, -1)})
 
 
 @step("pay", requires_approval=is_large)
 async def pay(payment: Payment) -> str:
-    """Pay."""
+    """Pay the amount. Runs only after the approval, if one is required."""
     return f"paid {payment.amount} to {payment.to}"
 
 
@@ -45,7 +45,7 @@ payment = Workflow("payment", check, pay)
 
 
 async def run(store: str | None) -> None:
-    """Start the workflow, or go on with it, and wait for its end."""
+    """Start or continue the workflow, and wait until it ends."""
     async with Engine(store) as engine:
         run = await engine.start(payment, Payment(to="ada", amount=1234), run_id="payment-1")
         async for event in run.events():
@@ -60,7 +60,7 @@ async def run(store: str | None) -> None:
 
 
 async def answer(store: str, run_id: str, question: str, decision: str, value: str | None) -> None:
-    """Answer a question of a run, whether it is being driven or not."""
+    """Answer a question of a run, which need not be running in any process."""
     more = {} if value is None else {"value": json.loads(value)}
     async with Engine(store) as engine:
         await engine.answer(run_id, question, decision, **more)
@@ -68,7 +68,7 @@ async def answer(store: str, run_id: str, question: str, decision: str, value: s
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--store", help="a folder for the runs")
+    parser.add_argument("--store", help="folder of the store")
     parser.add_argument("answer", nargs="*", help="answer RUN QUESTION approve|reject|modify [JSON]")
     given = parser.parse_args()
     if given.answer and (len(given.answer) not in (4, 5) or given.store is None):

@@ -1,7 +1,7 @@
-"""An event bus: a researcher, a log and a writer that know topics, not each other; and a flow that publishes.
+"""An event bus: a researcher, a log and a writer that know topics but not each other, and a flow that publishes.
 
 python examples/event_bus.py
-python examples/event_bus.py --store runs   (the bus and the runs last; what is published is published once)
+python examples/event_bus.py --store runs   (bus and runs are on disk; each event is published once)
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ report = Graph("report")
 
 @report.node
 async def draft(ctx: Context, finding: str) -> str:
-    """Write, and say so: the event is committed with this step, so it exists if and only if the step does."""
+    """Write a report and publish an event. The event is committed with this step: both exist, or neither does."""
     text = f"Report: {finding}."
     ctx.publish("report.drafted", text)
     return text
@@ -27,7 +27,7 @@ report.edge(draft, END)
 
 
 async def main(store: str | None) -> None:
-    """Let one event lead to a run and the run to another event; tell who heard what, and draw it."""
+    """Publish an event that starts a run, which publishes another event; then print and draw what happened."""
     async with EventBus(store) as bus:
 
         def log(event: BusEvent) -> None:
@@ -46,7 +46,7 @@ async def main(store: str | None) -> None:
             bus.subscribe("report.drafted", reviewer, name="reviewer")
             finished = "Research phase finished"
             await bus.publish(BusEvent(topic="task.complete", agent_id="researcher", data=finished, id="research-1"))
-            await bus.drain()  # the run is over then, and leaving the engine empties its outbox
+            await bus.drain()  # now the run has ended; leaving the engine empties its outbox
         await bus.drain()
 
         trace = await bus.trace("report-of-research-1")
@@ -59,5 +59,5 @@ async def main(store: str | None) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--store", help="a folder for the bus and the runs; by default they are gone with the program")
+    parser.add_argument("--store", help="folder of the bus and the runs; by default they are in memory")
     asyncio.run(main(parser.parse_args().store))

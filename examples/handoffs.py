@@ -1,4 +1,4 @@
-"""Handoffs: a triage agent gives the conversation to a specialist, and a session goes on with that specialist.
+"""Handoffs: a triage agent hands the conversation over to a specialist, who answers the rest of the session.
 
 python examples/handoffs.py
 python examples/handoffs.py --model openai:NAME      (or anthropic:NAME; the key is read from the environment)
@@ -23,7 +23,7 @@ def refund(invoice: int) -> str:
 
 
 def support(model: str | None) -> Agent:
-    """Return the first agent; without a model, scripts stand in for it."""
+    """Return the first agent; without a model, scripts answer in its place."""
     billing = Agent(
         "billing",
         model=model or ScriptedModel([ToolCall("refund", {"invoice": 17}), "Invoice 17 is refunded.", "Any time!"]),
@@ -43,7 +43,7 @@ def support(model: str | None) -> Agent:
 
 
 async def main(model: str | None) -> None:
-    """Ask twice in one session: the second question goes straight to who answered the first."""
+    """Ask twice in one session: the second question goes directly to the agent that answered the first."""
     triage = support(model)
     async with Engine() as engine:
         for question in ("I was charged twice on my last invoice, number 17", "Thank you!"):

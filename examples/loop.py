@@ -1,4 +1,4 @@
-"""A loop: an agent improves its own output until it approves of it, at most three times.
+"""A loop: an agent improves its own output until it approves the output, at most three times.
 
 python examples/loop.py
 python examples/loop.py --model openai:NAME      (or anthropic:NAME; the key is read from the environment)
@@ -20,12 +20,12 @@ PASSES = [
 
 
 def approved(result: str) -> bool:
-    """Tell whether the agent is content."""
+    """Return whether the agent approves its output."""
     return "APPROVED" in result
 
 
 def refinement(model: str | None) -> LoopAgent:
-    """Return the flow; without a model, a script stands in for it."""
+    """Return the flow; without a model, a script answers in its place."""
     improver = Agent(
         "improver",
         model=model or ScriptedModel(PASSES),
@@ -36,7 +36,7 @@ def refinement(model: str | None) -> LoopAgent:
 
 
 async def main(model: str | None) -> None:
-    """Refine a function, and say what ended the loop."""
+    """Refine a function, and print the reason why the loop ended."""
     async with Engine() as engine:
         run = await engine.start(refinement(model), f"Review and improve this code: {CODE}")
         outcome = await run.outcome()

@@ -1,4 +1,4 @@
-"""Parallel: three agents look at the same text at once; the output is a dict in the order of declaration.
+"""Parallel: three agents analyse the same text at once. The output is a dict in the order of their declaration.
 
 python examples/parallel.py
 python examples/parallel.py --model openai:NAME      (or anthropic:NAME; the key is read from the environment)
@@ -16,7 +16,7 @@ FEEDBACK = "The room was lovely and the staff in Lisbon kind, but breakfast came
 
 
 def analysis(model: str | None) -> ParallelAgent:
-    """Return the flow; without a model, three scripts stand in for it."""
+    """Return the flow; without a model, three scripts answer in its place."""
     sentiment = Agent(
         "sentiment",
         model=model or ScriptedModel(["mixed: warm, with one complaint"]),
@@ -36,7 +36,7 @@ def analysis(model: str | None) -> ParallelAgent:
 
 
 async def main(model: str | None) -> None:
-    """Analyse one text."""
+    """Analyse one text, and print the result of each agent."""
     result = await analysis(model).invoke(f"Analyze this customer feedback: {FEEDBACK}")
     for name, text in result.items():
         print(f"{name}: {text}")

@@ -1,4 +1,4 @@
-"""A sequence: research, then writing, then review. Each agent gets the previous one's output and nothing else.
+"""A sequence: research, then writing, then review. Each agent gets the output of the previous one as its input.
 
 python examples/sequential.py
 python examples/sequential.py --model openai:NAME      (or anthropic:NAME; the key is read from the environment)
@@ -21,11 +21,11 @@ def search(query: str) -> str:
     Args:
         query: One word to look for.
     """
-    return FACTS.get(query.lower(), "nothing is known of that")
+    return FACTS.get(query.lower(), "nothing found")
 
 
 def pipeline(model: str | None) -> SequentialAgent:
-    """Return the flow; without a model, three scripts stand in for it."""
+    """Return the flow; without a model, three scripts answer in its place."""
     researcher = Agent(
         "researcher",
         model=model or ScriptedModel([ToolCall("search", {"query": "generics"}), "Since 1.18, by interfaces."]),

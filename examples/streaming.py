@@ -1,4 +1,4 @@
-"""Streaming: text as the models write it, handoffs and tool calls, with the names of the agents, at any nesting.
+"""Streaming: text as the models write it, handoffs and tool calls, with the agents' names, at any level of nesting.
 
 python examples/streaming.py
 python examples/streaming.py --model openai:NAME      (or anthropic:NAME; the key is read from the environment)
@@ -16,19 +16,19 @@ WORDS = {"growth": "12 percent", "churn": "3 percent"}
 
 
 def metric(name: str) -> str:
-    """Look a metric up: growth or churn."""
+    """Look up a metric: growth or churn."""
     return WORDS[name]
 
 
 def report(model: str | None) -> SequentialAgent:
-    """Return the flow; without a model, scripts stand in for it."""
+    """Return the flow; without a model, scripts answer in its place."""
     analyst = Agent(
         "analyst",
         model=model
         or ScriptedModel(
             [["Looking it up. ", ToolCall("metric", {"name": "growth"})], "We grew by 12 percent this year."]
         ),
-        persona=Persona(role="data analyst", goal="say what the numbers say"),
+        persona=Persona(role="data analyst", goal="explain the numbers"),
         tools=[metric],
     )
     planner = Agent(
@@ -46,7 +46,7 @@ def report(model: str | None) -> SequentialAgent:
 
 
 async def main(model: str | None) -> None:
-    """Print events as they come."""
+    """Print events as they arrive."""
     speaker = ""
     async for event in report(model).stream("Build a marketing report on this year's growth"):
         match event.type:
@@ -56,7 +56,7 @@ async def main(model: str | None) -> None:
                     print(f"\n{speaker}: ", end="")
                 print(event.text, end="", flush=True)
             case "retracted":
-                print("\n[what that agent just said is taken back: it tries again]", end="")
+                print("\n[that text is retracted: the agent tries again]", end="")
             case "handoff":
                 print(f"\n[handed off to {event.agent}]", end="")
             case "tool_call":

@@ -1,4 +1,4 @@
-"""A supervisor: it plans, delegates tasks to workers, some at once, and makes one answer of what they bring.
+"""A supervisor: it delegates tasks to workers, some in parallel, and combines their results into one answer.
 
 python examples/supervisor.py
 python examples/supervisor.py --model openai:NAME      (or anthropic:NAME; the key is read from the environment)
@@ -27,12 +27,12 @@ def total(amounts: list[int]) -> int:
 
 
 def delegate(worker: str, task: str) -> ToolCall:
-    """Return the call by which a script delegates."""
+    """Return the tool call that delegates a task to a worker."""
     return ToolCall(f"transfer_to_{worker}", {"message": task})
 
 
 def collect(request: Request) -> str | ToolCall:
-    """Stand in for the model of a worker: look up the region that the task ends with."""
+    """Answer in place of a worker's model: look up the region at the end of the task."""
     last = request.messages[-1]
     if last.role == "user":
         return ToolCall("sales", {"region": last.text.split()[-1]})
@@ -40,14 +40,14 @@ def collect(request: Request) -> str | ToolCall:
 
 
 def team(model: str | None) -> Agent:
-    """Return the supervisor; without a model, scripts stand in for it."""
+    """Return the supervisor; without a model, scripts answer in its place."""
     collector = Agent("data-collector", model=model or ScriptedModel(collect), tools=[sales])
     analyzer_model = ScriptedModel([ToolCall("total", {"amounts": [120]}), "The north alone sold 120."])
     analyzer = Agent("analyzer", model=model or analyzer_model, tools=[total])
     plan: list[ToolCall | str | list[ToolCall]] = [
         [delegate("data-collector", "sales of north"), delegate("data-collector", "sales of west")],
         delegate("analyzer", "add up: north 120; there is no west"),
-        "We sold 120 thousand, all of it in the north; of a west nothing is known.",
+        "We sold 120 thousand, all of it in the north; the west has no data.",
     ]
     return Agent(
         "supervisor",
@@ -62,7 +62,7 @@ def team(model: str | None) -> Agent:
 
 
 async def main(model: str | None) -> None:
-    """Give the team a goal and watch the work."""
+    """Give the team a goal, and print its work."""
     async for event in team(model).stream("How much did the north and the west sell together?"):
         if event.type == "tool_call":
             print(f"{event.agent} -> {event.name} {event.arguments}")

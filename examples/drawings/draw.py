@@ -1,4 +1,4 @@
-"""Draw the flow of each example, and one run, beside this file. The same flows give the same bytes.
+"""Draw the flow of each example, and one run, into this folder. Equal flows give equal bytes.
 
 PYTHONPATH=examples python examples/drawings/draw.py
 """
@@ -39,14 +39,14 @@ FLOWS = {
 
 
 async def drawings() -> dict[str, str]:
-    """Return each file's name and text."""
+    """Return the drawings by file name."""
     found = {f"{name}.svg": flow.svg() for name, flow in FLOWS.items()}
     found["workflow-run.svg"] = await waiting_run()
     return found
 
 
 async def waiting_run() -> str:
-    """Draw a run of the workflow that waits for its review; on a virtual clock, so that its times are the same too."""
+    """Draw a workflow run that waits for its review, on a virtual clock so that its times are reproducible."""
     clock = VirtualClock()
     async with Engine(clock=clock) as engine:
         run = await engine.start(workflow.processing(None), "documents", run_id="documents-1")

@@ -1,4 +1,4 @@
-"""The drawings beside the examples are what the examples draw: made anew, they differ in no byte."""
+"""The stored drawings equal the drawings of the examples, byte for byte."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def test_the_drawings_of_the_examples_are_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in (EXAMPLES / "drawings", EXAMPLES):
         monkeypatch.syspath_prepend(str(folder))
-    import draw  # noqa: PLC0415 - the examples are no package: their folder has to be on the path first
+    import draw  # noqa: PLC0415 - the examples are not a package: their folder must be on the path
 
     drawn = asyncio.run(draw.drawings())
     stored = {path.name: path.read_text(encoding="utf-8") for path in (EXAMPLES / "drawings").glob("*.svg")}

@@ -1,4 +1,4 @@
-"""Each example runs offline, as a program of its own, and prints what its pattern promises."""
+"""Each example runs offline, as a program, and prints the result of its pattern."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ bob:
   Our free desk helps within 3 days.
 """,
     "workflow": """\
-ingest: the archive is not awake yet; once more in 0.01 s
+ingest: the archive is not ready yet; once more in 0.01 s
 ingest: 3 documents loaded (start processing)
 process/process: A summary of 3 documents.
 review: waiting
@@ -76,7 +76,7 @@ SUPERVISED = {
     "supervisor -> transfer_to_analyzer {'message': 'add up: north 120; there is no west'}",
     "analyzer -> total {'amounts': [120]}",
     "  The north alone sold 120.",
-    "We sold 120 thousand, all of it in the north; of a west nothing is known.",
+    "We sold 120 thousand, all of it in the north; the west has no data.",
 }
 
 TRACED = {
@@ -129,15 +129,15 @@ def test_there_is_an_example_for_each_pattern() -> None:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_runs_offline_and_prints_what_it_should(path: Path) -> None:
+def test_an_example_runs_offline_and_prints_its_result(path: Path) -> None:
     done = run(path)
     assert (done.returncode, done.stderr) == (0, "")
-    if path.stem == "supervisor":  # which of two workers is faster, nobody promises
+    if path.stem == "supervisor":  # the order of two parallel workers is not defined
         lines = done.stdout.splitlines()
         assert set(lines) == SUPERVISED
         assert len(lines) == len(SUPERVISED)
         assert lines[-1].startswith("We sold 120 thousand")
-    elif path.stem == "event_bus":  # nor whether a run's end or what somebody makes of its event is first
+    elif path.stem == "event_bus":  # the order of a run's end and of the reactions to its event is not defined
         trace, drawing = done.stdout[: -len(OBSERVED)], done.stdout[-len(OBSERVED) :]
         assert (set(trace.splitlines()), drawing) == (TRACED, OBSERVED)
         assert len(trace.splitlines()) == len(TRACED)
@@ -149,7 +149,7 @@ def test_an_example_runs_offline_and_prints_what_it_should(path: Path) -> None:
 def test_an_example_is_short_and_explains_itself(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 80
     told = run(path, "--help").stdout
-    if path.stem in ("approval", "event_bus"):  # no model takes part in it
+    if path.stem in ("approval", "event_bus"):  # it uses no model
         return
     assert "--model" in told
     assert f"python examples/{path.name} --model openai:NAME" in told
@@ -184,12 +184,12 @@ def test_a_parked_approval_is_answered_from_another_terminal(
         assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
         if not killed:
             assert asking.stdout.readline().strip() == told
-    if killed or answer != ["reject"]:  # a failed run that is started again is asked again
+    if killed or answer != ["reject"]:  # a failed run that is started again asks again
         again = run(program, "--store", store)
         assert (again.returncode, again.stderr, again.stdout.splitlines()) == (0, "", [ASKED, told])
 
 
-def test_a_bus_that_lasts_tells_the_same_again_and_nothing_twice(tmp_path: Path) -> None:
+def test_a_durable_bus_keeps_its_events_and_publishes_none_twice(tmp_path: Path) -> None:
     program, store = ROOT / "examples/event_bus.py", str(tmp_path / "runs")
     first, second = run(program, "--store", store), run(program, "--store", store)
     assert (first.returncode, first.stderr, second.returncode, second.stderr) == (0, "", 0, "")
