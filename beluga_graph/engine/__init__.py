@@ -1,1 +1,13 @@
-"""The engine: the object that users hold."""
+"""The engine: starts, continues, wakes and ends the runs of one store.
+
+| question                                  | modules                                     |
+|-------------------------------------------|---------------------------------------------|
+| What do users hold?                       | `engine`, `run`, `sync`                     |
+| How do the parts fit together?            | `host`                                      |
+| How does a run come into an engine?       | `requests`, `admission`, `takeover`, `fork` |
+| Which runs does an engine drive?          | `registry`, `retention`                     |
+| When does a waiting run continue?         | `parking`, `serving`, `recovery`            |
+| How does an engine notice other engines?  | `store_poller`                              |
+| How do callers wait for a run's end?      | `followers`, `following`                    |
+| How are runs cancelled, or answered?      | `cancel`, `approvals`                       |
+"""

@@ -21,7 +21,6 @@ from beluga_graph.plan.declared import MISSING
 from beluga_graph.policy import Limits, require_at_least_one
 from beluga_graph.runtime.outbox_relay import Bus
 from beluga_graph.runtime.watcher import Watcher
-from stores import LMDBStore, MemoryStore
 from stores.base import Durability, Store
 
 if TYPE_CHECKING:
@@ -75,16 +74,8 @@ class Engine:
             msg = f"durability {durability!r}: give one of {', '.join(get_args(Durability))}"
             raise ValueError(msg)
         require_at_least_one("max_concurrency", max_concurrency)
-        opened = _open_store(store, durability)
         self._host = EngineHost(
-            opened,
-            durability=durability,
-            bus=bus,
-            clock=clock,
-            deps=deps,
-            max_concurrency=max_concurrency,
-            owns_store=opened is not store,
-            is_transient=store is None,
+            store, durability=durability, bus=bus, clock=clock, deps=deps, max_concurrency=max_concurrency
         )
 
     async def __aenter__(self) -> Self:
@@ -243,6 +234,9 @@ class Engine:
         If the flow is registered and its wait names a type, a payload that does not fit is refused at once, and the
         payload may contain the flow's classes. Raises `RunNotFound`; `RunConflict` for a run that has ended;
         `BadSignal`; `NotData`.
+
+        Example:
+            await engine.signal("order-7", "paid", {"amount": 12})
         """
         await self._host.signal(run_id, name, payload)
 
@@ -301,6 +295,9 @@ class Engine:
         (which the log reports), and runs with a message still to be published: open an engine with the bus first.
         After a crash, the next call finishes the deletion. `dry_run` only returns the runs. Raises `ValueError` for
         the status of an unfinished run: cancel such runs first.
+
+        Example:
+            pruned = await engine.prune(older_than=7 * 86_400)
         """
         return await self._host.prune(older_than, status, dry_run=dry_run)
 
@@ -335,6 +332,9 @@ class Engine:
 
         Draws step `seq`, the last by default; `depth` and `theme` as for a flow. Works without the flow's code.
         Raises `RunNotFound`, `DamagedRecord`; `ValueError` for an unknown format, depth or theme.
+
+        Example:
+            Path("run.svg").write_text(await engine.draw("order-7"))
         """
         return await self._host.inspector.draw(run_id, format=format, depth=depth, seq=seq, theme=theme)
 
@@ -383,9 +383,3 @@ class Engine:
     async def pending(self) -> list[Question]:
         """Return the questions that runs ask people, the oldest first. Raises `DamagedRecord`."""
         return await self._host.inspector.pending()
-
-
-def _open_store(store: Store | str | os.PathLike[str] | None, durability: Durability) -> Store:
-    if store is None:
-        return MemoryStore()
-    return LMDBStore(store, durability=durability) if isinstance(store, str | os.PathLike) else store

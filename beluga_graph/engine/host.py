@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ from beluga_graph.storage.leases import Owner
 from beluga_graph.storage.pruning import cleared, pruned
 from beluga_graph.storage.records import RunRecord
 from beluga_graph.storage.run_log import History
+from stores import LMDBStore, MemoryStore
 from stores.base import Durability, Store
 
 if TYPE_CHECKING:
@@ -56,38 +58,31 @@ class EngineHost:
 
     def __init__(
         self,
-        store: Store,
+        store: Store | str | os.PathLike[str] | None,
         *,
         durability: Durability,
         bus: Bus | None,
         clock: Clock | None,
         deps: Any,
         max_concurrency: int | None,
-        owns_store: bool,
-        is_transient: bool,
     ) -> None:
-        """Build an engine on `store`.
-
-        With `owns_store`, `close` closes the store. With `is_transient`, runs that have ended are deleted after a
-        while.
-        """
-        self.store = store
-        self._owns_store = owns_store
-        self.flows = FlowRegistry(store)
-        self.inspector = Inspector(store, self.flows)
+        self._owns_store = store is None or isinstance(store, str | os.PathLike)
+        self.store = _open_store(store, durability)
+        self.flows = FlowRegistry(self.store)
+        self.inspector = Inspector(self.store, self.flows)
         self._pool = DaemonPool()
-        self.owner = Owner(store)
+        self.owner = Owner(self.store)
         resources = ExecutionResources(check_clock(clock), self._pool, deps)
-        self.scheduler = Scheduler(store, self.owner, durability, resources, max_concurrency)
+        self.scheduler = Scheduler(self.store, self.owner, durability, resources, max_concurrency)
         self.scheduler.outbox.serve(bus, self.owner)
-        self.runs = RunRegistry(store)
+        self.runs = RunRegistry(self.store)
         self.poller = StorePoller()
         self.admission = Admission(self.runs, self.scheduler, self.poller)
         self.parking = Parking(self.runs, self.admission, self.scheduler, self.poller, self.flows.find)
         self.followed = FollowedRuns(self.runs, self.poller, self.flows.plan_or_shape)
         self.serving = Serving(self.runs, self.scheduler, self.parking, self.poller)
         self.canceller = Canceller(self.runs, self.admission, self.scheduler, self.poller, self.flows.plan_or_shape)
-        self.retention = Retention(self.runs, self.scheduler) if is_transient else None
+        self.retention = Retention(self.runs, self.scheduler) if store is None else None
         self._is_closed = False
 
     async def close(self) -> None:
@@ -254,3 +249,9 @@ class EngineHost:
         """Return a run that something is sent to, its plan, and whether the plan has the user's code."""
         head = self.runs.head(check_run_id(run_id))
         return head, self.flows.plan_or_shape(head), self.flows.find(head.flow) is not None
+
+
+def _open_store(store: Store | str | os.PathLike[str] | None, durability: Durability) -> Store:
+    if store is None:
+        return MemoryStore()
+    return LMDBStore(store, durability=durability) if isinstance(store, str | os.PathLike) else store

@@ -1,4 +1,4 @@
-"""Running a flow from plain code, without an event loop of one's own."""
+"""Run a flow from synchronous code."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ __all__ = ["run_sync"]
 
 
 def run_sync(flow: Compilable, value: Any = None, **options: Any) -> Any:
-    """Run a flow from plain code, on an engine in memory, and return its output; `options` as in `execute`.
+    """Run a flow from synchronous code, on an engine in memory, and return its output.
 
-    Raises `RuntimeError` in a running event loop (a notebook, a server), where `await flow.invoke(value)` does it.
+    `options` are those of `Engine.execute`. Raises `RuntimeError` in a thread with a running event loop, as in a
+    notebook or a server: write `await flow.invoke(value)` there.
+
+    Example:
+        print(run_sync(flow, "Ada"))
     """
     try:
         asyncio.get_running_loop()
