@@ -149,17 +149,17 @@ class _Known:
 
     @classmethod
     def of(cls, attempt: Attempt) -> _Known:
-        memo, place = attempt.memory.memo, attempt.token.place
-        if place not in memo:
-            for ended in [other for other in memo if other not in attempt.run.places]:
-                del memo[ended]
-            memo[place] = cls()
-        known: _Known = memo[place]
+        cache, place = attempt.values.source.decoded_cache, attempt.token.place
+        if place not in cache:
+            for ended in [other for other in cache if other not in attempt.run.places]:
+                del cache[ended]
+            cache[place] = cls()
+        known: _Known = cache[place]
         return known
 
     def take(self, attempt: Attempt, length: int) -> None:
         """Decode the messages that were committed since the last call."""
-        for item in attempt.items(attempt.token.place, "messages", len(self.own), length):
+        for item in attempt.read_items(attempt.token.place, "messages", len(self.own), length):
             self.own.add(attempt.decode(item))
 
     def of_view(self, state: Any, stored: Value) -> tuple[list[Message], int]:
@@ -182,7 +182,7 @@ def _of_session(attempt: Attempt) -> list[Message]:
     key = (session.flow, session.id, session.generation)
     row: _Row = recent.entry(key, _Row)
     if len(row) < session.length:
-        for whole in attempt.session_items(len(row)):
+        for whole in attempt.read_session_items(len(row)):
             row.add(attempt.decode(whole))
             recent.grew(key, len(whole))
     return row.fresh(session.length)

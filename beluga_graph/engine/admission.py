@@ -24,15 +24,17 @@ from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.runtime.watcher import Watcher
 from beluga_graph.storage.keys import Keys
 from beluga_graph.storage.leases import Lease
+from beluga_graph.storage.loading import check_nodes, detect_deletion
 from beluga_graph.storage.records import PRESENT, RunRecord
-from beluga_graph.storage.run_log import History, check_nodes, one_look, rebuild, shape_op
+from beluga_graph.storage.run_log import RunLog, open_log
 from beluga_graph.storage.sessions import begin_ops, open_session
+from beluga_graph.storage.shapes import shape_ops
 from stores.base import Check, Conflict, Op, Put
 
 __all__ = ["Admission"]
 
 
-Forked: TypeAlias = tuple[Snapshot, History, list[Op], Trigger]
+Forked: TypeAlias = tuple[Snapshot, RunLog, list[Op], Trigger]
 Prepare: TypeAlias = Callable[[ActiveRun, FreeLease], list[Trigger]]
 
 
@@ -102,8 +104,8 @@ class Admission:
         """Take the right to advance a run in order to end it; begin no work. Raises `RunBusy`."""
 
         def load(held: FreeLease) -> ActiveRun:
-            with one_look(self._store, run_id):
-                snapshot, history = rebuild(self._store, run_id)
+            with detect_deletion(self._store, run_id):
+                snapshot, history = open_log(self._store, run_id)
                 head = self._runs.head(run_id)
             check_nodes(snapshot, plan.shape)
             return self._inactive(plan, snapshot, history, head, held)
@@ -136,9 +138,7 @@ class Admission:
                 self._runs.add(active)
                 return active, True
 
-    def _inactive(
-        self, plan: Plan, snapshot: Snapshot, history: History, head: RunRecord, held: FreeLease
-    ) -> ActiveRun:
+    def _inactive(self, plan: Plan, snapshot: Snapshot, history: RunLog, head: RunRecord, held: FreeLease) -> ActiveRun:
         """Return a loaded run under the next epoch. It is halted until its lease is taken, or over if it has ended."""
         lease = Lease(self._owner.id, held.lease.epoch + 1)
         active = self._scheduler.activate(plan, snapshot, history, head, lease)
@@ -197,9 +197,9 @@ class Admission:
     async def _create(self, run_id: str, request: StartRequest, watcher: Watcher | None) -> ActiveRun | None:
         """Commit a new run. Return `None` if another process has just created one with this id."""
         plan, limits = request.plan, request.limits.overrides() if request.limits is not None else None
-        history = History(self._store, run_id)
+        history = RunLog(self._store, run_id)
         values, blobs = encode_values(
-            plan, history, request.value, request.context, limit=(limits or {}).get("max_value_bytes")
+            plan, history.reader, request.value, request.context, limit=(limits or {}).get("max_value_bytes")
         )
         now = self._scheduler.clock.now_ms()
         session, ops = None, history.blob_ops(blobs)
@@ -221,7 +221,7 @@ class Admission:
         self,
         plan: Plan,
         snapshot: Snapshot,
-        history: History,
+        history: RunLog,
         ops: Sequence[Op],
         trigger: Trigger,
         watcher: Watcher | None = None,
@@ -245,7 +245,7 @@ class Admission:
             active.halt()
         if watcher is not None:
             active.attach(watcher, began=True)
-        shape: list[Op] = [] if plan.fingerprint in self._shapes else shape_op(self._store, plan.shape)
+        shape: list[Op] = [] if plan.fingerprint in self._shapes else shape_ops(self._store, plan.shape)
         first: list[Op] = [
             Check(keys.head, None),
             Check(keys.tombstone, None),
@@ -290,12 +290,12 @@ class Admission:
     def _load(self, run_id: str, how: Continuation, held: FreeLease) -> ActiveRun:
         """Load a run to continue it. Raises `RunConflict` if it is not the run that was requested."""
         plan = how.plan
-        with one_look(self._store, run_id):
+        with detect_deletion(self._store, run_id):
             head = self._runs.head(run_id)
-            snapshot, history = rebuild(self._store, run_id)
+            snapshot, history = open_log(self._store, run_id)
             if head.flow != plan.name and how.request is None:
                 raise RunConflict(run_id, f"it is a run of flow {head.flow!r}, not of {plan.name!r}")
-            check_same(head, snapshot, history, how.request)
+            check_same(head, snapshot, how.request)
         if snapshot.plan == plan.fingerprint:  # a changed graph is judged with the stored shape instead
             check_nodes(snapshot, plan.shape)
         return self._inactive(plan, snapshot, history, head, held)
@@ -316,7 +316,7 @@ class Admission:
 
 def _attach(active: ActiveRun, how: Continuation) -> None:
     """Attach to a run that this engine drives. Raises `RunConflict`, `GraphChanged`."""
-    check_same(active.head, active.snapshot, active.history, how.request)
+    check_same(active.head, active.snapshot, how.request)
     if active.plan.fingerprint != how.plan.fingerprint:
         if how.request is not None:
             found = diff_shapes(active.plan.shape, how.plan.shape)

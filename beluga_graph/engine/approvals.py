@@ -11,14 +11,14 @@ from functools import partial
 from typing import Any
 
 from beluga_graph.errors import RunConflict
-from beluga_graph.events import decode_value
 from beluga_graph.execution.approval import Answer, check_modified_value, why_not_pending
+from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.kernel.rules import answer_signal
 from beluga_graph.plan import Plan
 from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.storage.keys import Keys
+from beluga_graph.storage.loading import RunReader
 from beluga_graph.storage.records import RunRecord, decode_record
-from beluga_graph.storage.run_log import History
 from stores.base import Check, Conflict, Delete, Store
 
 __all__ = ["give_answer"]
@@ -38,7 +38,8 @@ async def give_answer(
         raise _conflict(store, head, question)
     if answer.decision == "modify":
         _, node, _, value = decode_record(key, record)
-        original: Callable[[], Any] = partial(decode_value, plan.codec, History(store, head.run_id).load, value)
+        values = StoredValues(plan.codec, RunReader(store, head.run_id))
+        original: Callable[[], Any] = partial(values.decode, value)
         check_modified_value(plan, head.run_id, node, original, answer.value)
     signal = answer_signal(question)
     along = (Check(key, record), Delete(key))

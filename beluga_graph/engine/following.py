@@ -13,8 +13,8 @@ from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
 from beluga_graph.plan import Plan
 from beluga_graph.runtime.active_run import RELEASED, ActiveRun
 from beluga_graph.runtime.watcher import Watcher
+from beluga_graph.storage.loading import RunReader, read_last_seq
 from beluga_graph.storage.records import RunRecord
-from beluga_graph.storage.run_log import History, last_seq
 from stores.base import StoreError
 
 __all__ = ["FollowedRuns"]
@@ -49,20 +49,20 @@ class FollowedRuns:
             self.follow(followers)
             await followers.wait_active()
 
-    def watch(self, followers: Followers, watcher: Watcher) -> tuple[Plan, History]:
-        """Show a watcher each step that is committed from now on. Return the plan and history of the earlier steps."""
+    def watch(self, followers: Followers, watcher: Watcher) -> tuple[Plan, RunReader]:
+        """Show a watcher each step that is committed from now on. Return the plan and reader of the earlier steps."""
         plan = self._plan_of(self._runs.head(followers.run_id))
         run = self._runs.latest(followers, plan)
         if run is not None:
             run.attach(watcher)
-            return run.plan, run.history
-        watcher.since = last_seq(self._runs.store, followers.run_id)
+            return run.plan, run.history.reader
+        watcher.since = read_last_seq(self._runs.store, followers.run_id)
         if self._closed:
             watcher.close()
         else:
             followers.watchers.append(watcher)
             self.follow(followers)
-        return plan, History(self._runs.store, followers.run_id)
+        return plan, RunReader(self._runs.store, followers.run_id)
 
     def follow(self, followers: Followers) -> None:
         """Notify these followers from now on, until this engine drives the run or the run ends."""
@@ -101,7 +101,7 @@ class FollowedRuns:
     def _look_at(self, followers: Followers) -> None:
         head = self._runs.head(followers.run_id)
         plan = self._plan_of(head)
-        last = last_seq(self._runs.store, followers.run_id) if followers.watchers else 0
+        last = read_last_seq(self._runs.store, followers.run_id) if followers.watchers else 0
         for watcher in followers.watchers:
             watcher.skip(last)
         if head.status in (COMPLETED, FAILED, CANCELLED):

@@ -12,8 +12,9 @@ from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.plan import Plan
 from beluga_graph.storage.keys import Keys, marked_digest, number_of
+from beluga_graph.storage.loading import RunReader, detect_deletion, rebuild
 from beluga_graph.storage.records import PRESENT, decode_record, encode_record
-from beluga_graph.storage.run_log import History, one_look, rebuild
+from beluga_graph.storage.run_log import RunLog, unmark
 from stores.base import Check, Op, Put, Store
 
 __all__ = ["prepare_fork"]
@@ -28,19 +29,19 @@ def prepare_fork(
     *,
     update: Mapping[str, Any],
     replace: Mapping[str, Any],
-) -> tuple[Snapshot, History, list[Op]]:
+) -> tuple[Snapshot, RunLog, list[Op]]:
     """Return the snapshot that a fork begins with, its history, and the writes of the data that it refers to.
 
     Raises `RunNotFound`, `RunConflict` for a step at which the run has not begun or has ended, `GraphChanged`,
     `StateError`, `DamagedRecord`.
     """
-    with one_look(store, run_id) as birth:
-        run, source = rebuild(store, run_id, seq)
+    with detect_deletion(store, run_id) as birth:
+        run, source = rebuild(store, run_id, seq), RunReader(store, run_id)
         check_forkable(run)
         has_changed(run, plan, store)  # raises if it changed where the run is; else the fork adopts the new graph
         run.run_id, run.seq, run.plan = new_id, 0, plan.fingerprint
         edit = edit_state(run, plan, source, replace=replace, update=update) if replace or update else None
-        history = History(store, new_id)
+        history = RunLog(store, new_id)
         ops: list[Op] = [
             Check(source.keys.first_snapshot, birth),  # a source that is being deleted would leave holes in the copy
             *_copy_items(store, run, source, history.keys),
@@ -55,7 +56,7 @@ def prepare_fork(
         return run, history, ops
 
 
-def _copy_items(store: Store, run: Snapshot, source: History, target: Keys) -> Iterator[Op]:
+def _copy_items(store: Store, run: Snapshot, source: RunReader, target: Keys) -> Iterator[Op]:
     for name, place in run.places.items():
         for field, length in place.lengths.items():
             before, after = source.keys.channel(name, field), target.channel(name, field)
@@ -73,7 +74,7 @@ def _mark_values(store: Store, source: Keys, target: Keys) -> Iterator[Op]:
         digest = marked_digest(key)
         for mark in target.marks(digest):
             yield Put(mark, PRESENT)
-        yield History.spared(digest)
+        yield unmark(digest)
 
 
 def _copy_unread_signals(store: Store, run: Snapshot, source: Keys, target: Keys) -> Iterator[Op]:

@@ -38,9 +38,9 @@ from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.runtime.watcher import Watcher
 from beluga_graph.storage.keys import check_run_id
 from beluga_graph.storage.leases import Owner
+from beluga_graph.storage.loading import RunReader
 from beluga_graph.storage.pruning import cleared, pruned
 from beluga_graph.storage.records import RunRecord
-from beluga_graph.storage.run_log import History
 from stores import LMDBStore, MemoryStore
 from stores.base import Durability, Store
 
@@ -238,7 +238,7 @@ class EngineHost:
         """Wait until a run has ended, here or elsewhere; return its final state."""
         return await self.followed.wait_ended(followers)
 
-    def watch(self, followers: Followers, watcher: Watcher) -> tuple[Plan, History]:
+    def watch(self, followers: Followers, watcher: Watcher) -> tuple[Plan, RunReader]:
         """Show a watcher each step that is committed from now on. Return the plan and history of the earlier steps."""
         return self.followed.watch(followers, watcher)
 

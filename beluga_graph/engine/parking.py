@@ -30,7 +30,7 @@ from beluga_graph.storage.committer import Commit
 from beluga_graph.storage.keys import Keys, Prefix, run_of
 from beluga_graph.storage.records import RunRecord, decode_record, encode_record
 from beluga_graph.storage.run_index import is_driven_elsewhere
-from beluga_graph.storage.run_log import History
+from beluga_graph.storage.run_log import RunLog
 from stores.base import Check, Conflict, Delete, Put, StoreError
 
 __all__ = ["NEVER_MS", "Parking"]
@@ -116,7 +116,7 @@ class Parking:
             and keys.run not in self._waking
             and self._runs.head(run_id).status in (COMPLETED, CANCELLED)  # it ended meanwhile
         ):
-            self._scheduler.committer.give(History(self._store, run_id).silenced())
+            self._scheduler.committer.give(RunLog(self._store, run_id).clear_wakeup_ops())
 
     async def recover_run(self, head: RunRecord, plan: Plan, key: bytes) -> None:
         """Resume an unfinished run now, or watch it so that it is woken later.
@@ -311,7 +311,7 @@ class Parking:
             run_id = head.run_id
             plan = self._find_plan(head.flow)
             if head.status in (COMPLETED, FAILED, CANCELLED):
-                self._scheduler.committer.give(History(self._store, run_id).silenced())
+                self._scheduler.committer.give(RunLog(self._store, run_id).clear_wakeup_ops())
             elif plan is None or self._runs.current(run_id) is not None:
                 self._refuse(run)
             else:

@@ -12,8 +12,9 @@ from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
 from beluga_graph.plan import Plan
 from beluga_graph.runtime.active_run import HALTED, RELEASED, ActiveRun
 from beluga_graph.storage.leases import Lease
+from beluga_graph.storage.loading import detect_deletion, read_run_record
 from beluga_graph.storage.records import RunRecord
-from beluga_graph.storage.run_log import one_look, read_head, rebuild
+from beluga_graph.storage.run_log import open_log
 from stores.base import Store
 
 __all__ = ["RunRegistry"]
@@ -42,7 +43,7 @@ class RunRegistry:
 
     def head(self, run_id: str) -> RunRecord:
         """Return the stored record of a run. Raises `RunNotFound`."""
-        return read_head(self.store, run_id)
+        return read_run_record(self.store, run_id)
 
     def current(self, run_id: str) -> ActiveRun | None:
         """Return the run if this engine drives it now."""
@@ -111,8 +112,8 @@ class RunRegistry:
             plan = known.plan
         elif self.head(followers.run_id).status not in (COMPLETED, FAILED, CANCELLED):
             return None
-        with one_look(self.store, followers.run_id):
-            snapshot, history = rebuild(self.store, followers.run_id)
+        with detect_deletion(self.store, followers.run_id):
+            snapshot, history = open_log(self.store, followers.run_id)
             head = self.head(followers.run_id)
         if known is not None and snapshot.seq <= known.committed:
             return known

@@ -8,8 +8,8 @@ from beluga_graph.errors import RunConflict
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.plan import Plan
 from beluga_graph.policy import Limits
+from beluga_graph.storage.loading import RunReader, digest_of
 from beluga_graph.storage.records import RunRecord
-from beluga_graph.storage.run_log import History
 
 __all__ = ["StartRequest", "check_same", "encode_values"]
 
@@ -25,7 +25,7 @@ class StartRequest(NamedTuple):
 
 
 def encode_values(
-    plan: Plan, history: History, *values: Any, limit: int | None = None
+    plan: Plan, reader: RunReader, *values: Any, limit: int | None = None
 ) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
     """Encode values from outside. Return each value or the reference to it, and the references with large values.
 
@@ -34,20 +34,20 @@ def encode_values(
     references, blobs = [], []
     for value in values:
         encoded = plan.encode(value, limit)
-        references.append(history.put_away(encoded))
+        references.append(reader.to_reference(encoded))
         if references[-1] is not encoded:
             blobs.append((references[-1], encoded))
     return references, blobs
 
 
-def check_same(head: RunRecord, snapshot: Snapshot, history: History, request: StartRequest | None) -> None:
+def check_same(head: RunRecord, snapshot: Snapshot, request: StartRequest | None) -> None:
     """Raise `RunConflict` if a run belongs to another flow or has another input than a request to start it."""
     if request is None:
         return
     if head.flow != request.plan.name:
         message = f"the id belongs to a run of flow {head.flow!r}, not {request.plan.name!r}: choose another id"
         raise RunConflict(head.run_id, message)
-    values, _ = encode_values(request.plan, history, request.value)
-    if values[0] != snapshot.input:
+    assert isinstance(snapshot.input, bytes)
+    if digest_of(request.plan.encode(request.value)) != digest_of(snapshot.input):
         message = "the id belongs to a run with another input: choose another id, or resume it by its id"
         raise RunConflict(head.run_id, message)

@@ -15,8 +15,8 @@ from beluga_graph.inspection.views import Outcome, RunStatus
 from beluga_graph.plan import Plan
 from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.runtime.watcher import Gap, Watcher
+from beluga_graph.storage.loading import RunReader, read_run_record
 from beluga_graph.storage.pace import Pace
-from beluga_graph.storage.run_log import History, read_head
 from stores.base import Store
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class RunHost(Protocol):
     async def wait_ended(self, followers: Followers) -> ActiveRun:
         """Wait for the run's end, here or in another process; return the run as it is then."""
 
-    def watch(self, followers: Followers, watcher: Watcher) -> tuple[Plan, History]:
+    def watch(self, followers: Followers, watcher: Watcher) -> tuple[Plan, RunReader]:
         """Show a watcher the run's events from now on; return what reads the steps before."""
 
 
@@ -103,9 +103,9 @@ class Run:
         A reader that lags far behind loses live events, never stored ones; a `lagged` event marks the loss.
         """
         watch = Watcher()
-        plan, history = self._host.watch(self._followers, watch)
+        plan, reader = self._host.watch(self._followers, watch)
         try:
-            async for event in replay_then_follow(plan, history, watch, after):
+            async for event in replay_then_follow(plan, reader, watch, after):
                 yield event
         finally:
             self._followers.detach(watch)
@@ -145,15 +145,15 @@ class Run:
         return f"<run {self.id!r}: {self._known}>"
 
 
-async def replay_then_follow(plan: Plan, history: History, watch: Watcher, after: int) -> AsyncGenerator[Event, None]:
+async def replay_then_follow(plan: Plan, reader: RunReader, watch: Watcher, after: int) -> AsyncGenerator[Event, None]:
     """Yield the stored events, then those of the watcher's queue: each stored event once and in order."""
     seen = (after, _ALL)  # step and index of the last stored event that was yielded
     shown: Event | Gap | None = Gap(watch.since)
     while shown is not None:
         if isinstance(shown, Gap):
             if shown.lost:
-                yield make_event(type="lagged", run_id=history.run_id, output=shown.lost)
-            async for event in _read(plan, history, watch, seen, shown.until):
+                yield make_event(type="lagged", run_id=reader.run_id, output=shown.lost)
+            async for event in _read(plan, reader, watch, seen, shown.until):
                 yield event
             seen = max(seen, (shown.until, _ALL))
         elif shown.seq is None:
@@ -165,21 +165,21 @@ async def replay_then_follow(plan: Plan, history: History, watch: Watcher, after
 
 
 async def _read(
-    plan: Plan, history: History, watch: Watcher, seen: tuple[int, int], until: int
+    plan: Plan, reader: RunReader, watch: Watcher, seen: tuple[int, int], until: int
 ) -> AsyncGenerator[Event, None]:
     """Yield the stored events after the last one seen. Raises `RunNotFound` if the run was deleted meanwhile."""
     seq, index = seen
     if seq >= until and index == _ALL:
         return
     if watch.source is not None:  # its graph may differ from the one that it had when the watch began
-        plan, history = watch.source
+        plan, reader = watch.source
     pace = Pace()
     try:
-        for event in read_events(plan, history, seq if index == _ALL else seq - 1, until):
+        for event in read_events(plan, reader, seq if index == _ALL else seq - 1, until):
             if (event.seq or 0, event.index or 0) > seen:
                 yield event
             await pace.turn()
     except DamagedRecord:
-        read_head(history.store, history.run_id)
+        read_run_record(reader.store, reader.run_id)
         raise
-    read_head(history.store, history.run_id)
+    read_run_record(reader.store, reader.run_id)

@@ -21,7 +21,7 @@ from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.storage.keys import Keys, Prefix
 from beluga_graph.storage.leases import Lease, Owner, is_held_elsewhere
 from beluga_graph.storage.records import PRESENT
-from beluga_graph.storage.run_log import shape_op
+from beluga_graph.storage.shapes import shape_ops
 from stores.base import Check, Conflict, Delete, Op, Put, Store
 
 __all__ = ["FreeLease", "start_error", "take", "takeover_triggers", "wait_free_lease"]
@@ -103,10 +103,10 @@ async def take(scheduler: Scheduler, active: ActiveRun, held: FreeLease, trigger
         Put(keys.lease, active.lease.encode(keys.lease)),
         Put(keys.open, PRESENT),
         Delete(keys.parked),
-        *active.history.silenced(),  # signals sent before this commit are looked for after it
+        *active.history.clear_wakeup_ops(),  # signals sent before this commit are looked for after it
     ]
     if run.plan != active.plan.fingerprint:
-        ops += shape_op(scheduler.store, active.plan.shape)
+        ops += shape_ops(scheduler.store, active.plan.shape)
     for trigger in triggers:
         step = scheduler.decide(active, trigger, more=ops)
         if step is not None:

@@ -6,16 +6,15 @@ import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from beluga_graph.clock import Clock
 from beluga_graph.codec import NotData
 from beluga_graph.errors import LimitReached, StateError
-from beluga_graph.events import decode_value
 from beluga_graph.execution.decoded_cache import DecodedCache
-from beluga_graph.execution.items import KnownItems
 from beluga_graph.execution.result import MESSAGES_MAX, PendingMessage
 from beluga_graph.execution.state_view import AttemptState, StateView
+from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.kernel.rules import get_limit
 from beluga_graph.kernel.snapshot import Snapshot, Token
@@ -23,7 +22,7 @@ from beluga_graph.kernel.types import EventFields, Value
 from beluga_graph.plan import Binding, Plan
 from beluga_graph.topics import check_topic
 
-__all__ = ["Attempt", "ExecutionResources", "Memory", "RunSession", "TimeLimit"]
+__all__ = ["Attempt", "ExecutionResources", "RunSession", "TimeLimit"]
 
 
 class RunSession(NamedTuple):
@@ -40,32 +39,6 @@ class RunSession(NamedTuple):
     """The agent that answered last."""
     run: str
     """The run that has the session."""
-
-
-class Memory(Protocol):
-    """What an attempt reads of its run's stored data."""
-
-    memo: dict[Any, Any]
-    """What was decoded before, of values that nobody can change; lost with the process."""
-
-    known_items: KnownItems
-    """The items of append fields that were read before."""
-
-    def load(self, value: bytes) -> bytes:
-        """Return an encoded value whole; large ones are stored apart."""
-        ...
-
-    def put_away(self, encoded: bytes) -> bytes:
-        """Return what stands for a value: itself, or a reference if it is large."""
-        ...
-
-    def items(self, place: str, field: str, start: int, stop: int) -> Iterator[bytes]:
-        """Yield encoded items of an append field's layer."""
-        ...
-
-    def session_items(self, run: Snapshot, start: int = 0) -> Iterator[bytes]:
-        """Yield the encoded items that the run's session began with, from `start` on."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -112,7 +85,6 @@ class Attempt:
         "events",
         "hands",
         "make_sure",
-        "memory",
         "messages",
         "plan",
         "reason",
@@ -123,6 +95,7 @@ class Attempt:
         "time_limit",
         "token",
         "usage",
+        "values",
     )
 
     def __init__(
@@ -130,7 +103,7 @@ class Attempt:
         plan: Plan,
         run: Snapshot,
         token: Token,
-        memory: Memory,
+        values: StoredValues,
         hands: ExecutionResources,
         show: Callable[[Token, str], None] | None,
         make_sure: Callable[[], Awaitable[None]] | None = None,
@@ -138,7 +111,7 @@ class Attempt:
         self.plan = plan
         self.run = run
         self.token = token
-        self.memory = memory
+        self.values = values
         self.hands = hands
         self.binding: Binding = plan.bindings[token.node]
         self.texts: list[str] = []
@@ -195,7 +168,7 @@ class Attempt:
                 frame = self.plan.shape.nodes[self.token.node].frame or self.plan.name
                 raise StateError("", f"graph {frame!r} has no state: build it with state=<a pydantic model>")
             self._state = AttemptState(
-                binding, self.run, self.token.place, self, self.memory.known_items, node=self.token.node
+                binding, self.run, self.token.place, self, self.values.source.known_items, node=self.token.node
             )
         return self._state
 
@@ -211,7 +184,7 @@ class Attempt:
 
     def decode(self, value: Value) -> Any:
         """Return a fresh copy of a value; a failure becomes a `Failure`."""
-        return decode_value(self.plan.codec, self.memory.load, value)
+        return self.values.decode(value)
 
     def encode(self, value: Any) -> bytes:
         """Return a value's bytes. Raises `NotData`, `LimitReached`."""
@@ -223,14 +196,14 @@ class Attempt:
 
     def keep_encoded(self, encoded: bytes) -> bytes:
         """Return what stands for an encoded value in the trigger."""
-        kept = self.memory.put_away(encoded)
+        kept = self.values.source.to_reference(encoded)
         if kept is not encoded:
             self.blobs.append((kept, encoded))
         return kept
 
-    def items(self, place: str, field: str, start: int, stop: int) -> Iterator[bytes]:
+    def read_items(self, place: str, field: str, start: int, stop: int) -> Iterator[bytes]:
         """Yield encoded items of an append field's layer."""
-        return self.memory.items(place, field, start, stop)
+        return self.values.source.read_items(place, field, start, stop)
 
     @property
     def in_run_itself(self) -> bool:
@@ -242,9 +215,10 @@ class Attempt:
         """The session that the node's conversation continues; a frame within the run has none."""
         return RunSession(*self.run.session) if self.run.session is not None and self.in_run_itself else None
 
-    def session_items(self, start: int) -> Iterator[bytes]:
+    def read_session_items(self, start: int) -> Iterator[bytes]:
         """Yield the encoded items that the run's session began with, from `start` on, each whole."""
-        return map(self.memory.load, self.memory.session_items(self.run, start))
+        source = self.values.source
+        return map(source.load, source.read_session_items(self.run, start))
 
     def emit(self, kind: str, *, output: Any = None, **fields: Any) -> None:
         """Add a stored event to the step; a large `output` is stored once, wherever else it is used."""

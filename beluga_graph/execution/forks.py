@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from beluga_graph.errors import RunConflict, StateError
-from beluga_graph.events import decode_value
-from beluga_graph.execution.attempt import Memory
 from beluga_graph.execution.result import NewItems
 from beluga_graph.execution.state_view import AttemptState
+from beluga_graph.execution.stored_values import StoredValues, ValueSource
 from beluga_graph.kernel.ops import APPEND_ITEMS, SET_FIELD
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.types import Op, Patch, Value
@@ -37,7 +36,7 @@ def check_forkable(run: Snapshot) -> None:
 
 
 def edit_state(
-    run: Snapshot, plan: Plan, source: Memory, *, replace: Mapping[str, Any], update: Mapping[str, Any]
+    run: Snapshot, plan: Plan, source: ValueSource, *, replace: Mapping[str, Any], update: Mapping[str, Any]
 ) -> StateEdit:
     """Return the changes that replace fields of the run's own state, and then update fields through their reducers.
 
@@ -52,7 +51,7 @@ def edit_state(
     blobs: list[tuple[bytes, bytes]] = []
 
     def store_encoded(encoded: bytes) -> bytes:
-        stored = source.put_away(encoded)
+        stored = source.to_reference(encoded)
         if stored is not encoded:
             blobs.append((stored, encoded))
         return stored
@@ -67,14 +66,14 @@ def edit_state(
 class _Reader:
     """Reads the source's values and items, and encodes those of the fork."""
 
-    def __init__(self, plan: Plan, source: Memory) -> None:
-        self._plan, self._source = plan, source
+    def __init__(self, plan: Plan, source: ValueSource) -> None:
+        self._plan, self._values = plan, StoredValues(plan.codec, source)
 
     def decode(self, value: Value) -> Any:
-        return decode_value(self._plan.codec, self._source.load, value)
+        return self._values.decode(value)
 
     def encode(self, value: Any) -> bytes:
         return self._plan.encode(value)
 
-    def items(self, place: str, field: str, start: int, stop: int) -> Iterator[bytes]:
-        return self._source.items(place, field, start, stop)
+    def read_items(self, place: str, field: str, start: int, stop: int) -> Iterator[bytes]:
+        return self._values.source.read_items(place, field, start, stop)

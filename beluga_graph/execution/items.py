@@ -36,7 +36,7 @@ class ItemReader(Protocol):
         """Return a fresh copy of a value."""
         ...
 
-    def items(self, place: str, field: str, start: int, stop: int) -> Iterator[bytes]:
+    def read_items(self, place: str, field: str, start: int, stop: int) -> Iterator[bytes]:
         """Yield encoded items of an append field's layer at `place`."""
         ...
 
@@ -246,7 +246,7 @@ class KnownItems:
         items: list[Any] = []
         lazy: dict[int, bytes] = {}
         unshared: list[tuple[int, bytes]] = []
-        for index, encoded in enumerate(reader.items(place, field, start, length), start):
+        for index, encoded in enumerate(reader.read_items(place, field, start, length), start):
             item = reader.decode(encoded)
             try:
                 items.append(_shared(item))

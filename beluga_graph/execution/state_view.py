@@ -219,7 +219,7 @@ class AttemptState:
         for branch, name, layer in branches:
             origin = f"{_visited(self._run, name)} (branch {branch})"
             for field, length in layer.lengths.items():
-                self._new.setdefault(field, []).extend(self._reader.items(name, field, 0, length))
+                self._new.setdefault(field, []).extend(self._reader.read_items(name, field, 0, length))
             for field, value in layer.fields.items():
                 channel = self._channel(field)
                 if channel.reducer is None and setters.setdefault(field, origin) is not origin:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from beluga_graph.errors import RunNotFound
-from beluga_graph.events import decode_value, question_subject
+from beluga_graph.events import question_subject
+from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.inspection.reading import stored_plan
 from beluga_graph.plan import Plan
 from beluga_graph.storage.keys import Prefix, run_of
+from beluga_graph.storage.loading import RunReader, detect_contradictions, detect_deletion, rebuild
 from beluga_graph.storage.pace import Pace
 from beluga_graph.storage.records import RunRecord, decode_record
-from beluga_graph.storage.run_log import History, folding, one_look, rebuild
 from stores.base import Store
 
 __all__ = ["Question", "pending_questions"]
@@ -53,7 +54,7 @@ async def pending_questions(store: Store, plan_of: Callable[[RunRecord], Plan]) 
         if record is not None and blob is not None:  # it may just be answered, or the run deleted
             head = RunRecord.decode(head_key, record)
             try:
-                with one_look(store, head.run_id):
+                with detect_deletion(store, head.run_id):
                     found.append(_question(store, head, plan_of, decode_record(key, blob)))
             except RunNotFound:
                 if store.get(head_key) is not None:
@@ -66,16 +67,16 @@ def _question(store: Store, head: RunRecord, plan_of: Callable[[RunRecord], Plan
     token, name, asked_ms, value = record
     plan = plan_of(head)
     nodes = (plan if plan.fingerprint == head.plan else stored_plan(store, head)).shape.nodes
-    history = History(store, head.run_id)
+    values = StoredValues(plan.codec, RunReader(store, head.run_id), lenient=True)
     # The node may have been renamed since it asked.
-    with folding(head.run_id):
-        node = nodes.get(name) or nodes[rebuild(store, head.run_id)[0].tokens[token].node]
+    with detect_contradictions(head.run_id):
+        node = nodes.get(name) or nodes[rebuild(store, head.run_id).tokens[token].node]
     return Question(
         run_id=head.run_id,
         id=token,
         flow=head.flow,
         node=node.target or "",
         kind=cast('Literal["step", "tool"]', node.asks),
-        value=question_subject(decode_value(plan.codec, history.load, value, lenient=True), node.asks),
+        value=question_subject(values.decode(value), node.asks),
         asked_ms=asked_ms,
     )

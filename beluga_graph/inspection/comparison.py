@@ -17,12 +17,13 @@ from typing import Any
 
 from beluga_graph.codec import Unregistered
 from beluga_graph.events import Failure
+from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.inspection.reading import snapshot_of
-from beluga_graph.inspection.run_path import Walk, decoded, each_fact, parts_of, walk_of
+from beluga_graph.inspection.run_path import Walk, each_fact, parts_of, walk_of
 from beluga_graph.inspection.views import RunSnapshot, RunStatus
 from beluga_graph.plan import Plan
+from beluga_graph.storage.loading import RunReader
 from beluga_graph.storage.records import RunRecord
-from beluga_graph.storage.run_log import History
 from stores.base import Store
 
 __all__ = [
@@ -251,12 +252,13 @@ def _nodes(first: Walk, second: Walk) -> Iterator[ComparedNode]:
 
 
 def _outputs(store: Store, walks: tuple[Walk, Walk], plans: tuple[Plan, Plan]) -> Iterator[ComparedValue]:
-    history = History(store, walks[0].trail.run.run_id)  # a large value lies under its digest, whoever reads it
+    reader = RunReader(store, walks[0].trail.run.run_id)  # reads large values of both: their key is a digest
+    decode = [StoredValues(plan.codec, reader, lenient=True).decode for plan in plans]
     for name, told in walks[0].told.items():
         said = walks[1].told.get(name)
         if not name or said is None or (told.value, told.error) == (said.value, said.error):
             continue
-        values = decoded(plans[0], history, told.value), decoded(plans[1], history, said.value)
+        values = decode[0](told.value), decode[1](said.value)
         if told.error != said.error or not same(*values):
             node = walks[0].trail.visits[name].node if name in walks[0].trail.visits else ""
             yield ComparedValue(name=name, node=node, values=values, errors=(told.error, said.error))

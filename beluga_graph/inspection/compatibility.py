@@ -10,9 +10,10 @@ from beluga_graph.plan import Plan
 from beluga_graph.plan.compatibility import JudgedChange, assess_changes, suggest_renames
 from beluga_graph.plan.renames import add_question_renames, check_new_names
 from beluga_graph.storage.keys import Prefix
+from beluga_graph.storage.loading import check_nodes, detect_deletion, rebuild
 from beluga_graph.storage.pace import Pace
 from beluga_graph.storage.records import RunRecord
-from beluga_graph.storage.run_log import check_nodes, one_look, read_shape, rebuild
+from beluga_graph.storage.shapes import read_shape
 from stores.base import Store
 
 __all__ = ["adopted_renames", "broken_by", "difference_for", "has_changed"]
@@ -43,7 +44,7 @@ def difference_for(store: Store, head: RunRecord, plan: Plan, renames: Renames =
     """Return what is otherwise in a plan for a run as it is on disk. Raises `RunConflict` for another flow's plan."""
     if head.flow != plan.name:
         raise RunConflict(head.run_id, f"it is a run of flow {head.flow!r}, not of {plan.name!r}")
-    run, _ = rebuild(store, head.run_id)
+    run = rebuild(store, head.run_id)
     if run.plan == plan.fingerprint:
         check_new_names(plan.shape, renames)
         renames = ()
@@ -57,7 +58,7 @@ async def broken_by(store: Store, plan: Plan) -> dict[str, tuple[JudgedChange, .
         head = RunRecord.decode(key, blob)
         if head.flow == plan.name and head.status not in (COMPLETED, CANCELLED):
             try:
-                with one_look(store, head.run_id):
+                with detect_deletion(store, head.run_id):
                     found = difference_for(store, head, plan)
             except RunNotFound:
                 if store.get(key) is not None:

@@ -14,7 +14,7 @@ from beluga_graph.inspection.views import RunInfo, RunSnapshot, RunStatus, StepI
 from beluga_graph.plan import Compilable
 from beluga_graph.plan.compatibility import JudgedChange
 from beluga_graph.storage.keys import check_run_id
-from beluga_graph.storage.run_log import one_look, read_head
+from beluga_graph.storage.loading import detect_deletion, read_run_record
 from stores.base import Store
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Inspector:
 
     async def status(self, run_id: str) -> RunStatus:
         """Return the status of a run that is on disk. Raises `RunNotFound`."""
-        return RunStatus(read_head(self.store, check_run_id(run_id)).status)
+        return RunStatus(read_run_record(self.store, check_run_id(run_id)).status)
 
     async def runs(self) -> list[RunInfo]:
         """Return all runs of the store, in no particular order but always the same."""
@@ -45,14 +45,14 @@ class Inspector:
 
     async def history(self, run_id: str) -> list[StepInfo]:
         """Return the committed steps of a run, in order. Raises `RunNotFound`, `DamagedRecord`."""
-        with one_look(self.store, check_run_id(run_id)):
-            head = read_head(self.store, run_id)
+        with detect_deletion(self.store, check_run_id(run_id)):
+            head = read_run_record(self.store, run_id)
             return await steps_of(self.store, head, self._flows.plan_or_shape(head))
 
     async def snapshot(self, run_id: str, seq: int | None = None) -> RunSnapshot:
         """Return a run as of step `seq`, the last by default. Raises `RunNotFound`, `DamagedRecord`."""
-        with one_look(self.store, check_run_id(run_id)):
-            head = read_head(self.store, run_id)
+        with detect_deletion(self.store, check_run_id(run_id)):
+            head = read_run_record(self.store, run_id)
             return snapshot_of(self.store, head, self._flows.plan_or_shape(head), seq)
 
     async def draw(
@@ -76,8 +76,8 @@ class Inspector:
                 msg = "the html page shows all steps, at all depths, in both themes: leave depth, seq and theme out"
                 raise ValueError(msg)
             return await self.html(run_id)
-        with one_look(self.store, check_run_id(run_id)):
-            head = read_head(self.store, run_id)
+        with detect_deletion(self.store, check_run_id(run_id)):
+            head = read_run_record(self.store, run_id)
             trail = trail_of(self.store, head, stored_plan(self.store, head).shape, seq, keep=False)
         return render(trail.shape, format, depth=depth, trace=trail, theme=theme)
 
@@ -86,8 +86,8 @@ class Inspector:
 
         Raises `RunNotFound`, `DamagedRecord`.
         """
-        with one_look(self.store, check_run_id(run_id)):
-            head = read_head(self.store, run_id)
+        with detect_deletion(self.store, check_run_id(run_id)):
+            head = read_run_record(self.store, run_id)
             return trail_of(self.store, head, stored_plan(self.store, head).shape, seq)
 
     async def tree(self, run_id: str, *, depth: int | None = None, unfolded: bool = False) -> RunTree:
@@ -98,13 +98,13 @@ class Inspector:
         """
         from beluga_graph.inspection.run_tree import read_run_tree  # noqa: PLC0415 - loaded when one looks
 
-        with one_look(self.store, check_run_id(run_id)):
-            return read_run_tree(self.store, read_head(self.store, run_id), depth=depth, unfolded=unfolded)
+        with detect_deletion(self.store, check_run_id(run_id)):
+            return read_run_tree(self.store, read_run_record(self.store, run_id), depth=depth, unfolded=unfolded)
 
     async def shape(self, run_id: str) -> Shape:
         """Return the graph of a run as it is stored, without code. Raises `RunNotFound`, `DamagedRecord`."""
-        with one_look(self.store, check_run_id(run_id)):
-            return stored_plan(self.store, read_head(self.store, run_id)).shape
+        with detect_deletion(self.store, check_run_id(run_id)):
+            return stored_plan(self.store, read_run_record(self.store, run_id)).shape
 
     async def waits(self, run_id: str) -> RunWaits | None:
         """Return what a parked run waits for; `None` for a run that is not parked, or has only a retry to wait for.
@@ -125,8 +125,8 @@ class Inspector:
         """
         from beluga_graph.draw.page import render_page  # noqa: PLC0415 - drawing is loaded when one draws
 
-        with one_look(self.store, check_run_id(run_id)):
-            head = read_head(self.store, run_id)
+        with detect_deletion(self.store, check_run_id(run_id)):
+            head = read_run_record(self.store, run_id)
             plan = stored_plan(self.store, head)
             return render_page(plan.shape, *replay_of(self.store, head, plan))
 
@@ -141,8 +141,8 @@ class Inspector:
         gone: set[str] = {check_run_id(first), check_run_id(second)}
         while True:
             try:
-                with one_look(self.store, first), one_look(self.store, second):
-                    heads = read_head(self.store, first), read_head(self.store, second)
+                with detect_deletion(self.store, first), detect_deletion(self.store, second):
+                    heads = read_run_record(self.store, first), read_run_record(self.store, second)
                     return comparison_of(
                         self.store, heads, (self._flows.plan_or_shape(heads[0]), self._flows.plan_or_shape(heads[1]))
                     )
@@ -159,8 +159,8 @@ class Inspector:
         The flow is the one that is registered, by default. A run goes on with a flow in which every change is
         `safe` for it. Raises `RunNotFound`, `RunConflict` for another flow, `BadRename`.
         """
-        with one_look(self.store, check_run_id(run_id)):
-            head = read_head(self.store, run_id)
+        with detect_deletion(self.store, check_run_id(run_id)):
+            head = read_run_record(self.store, run_id)
             plan = flow.plan() if flow is not None else self._flows.plan_of(head)
             return difference_for(self.store, head, plan, tuple((rename or {}).items()))
 

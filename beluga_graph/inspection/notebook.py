@@ -12,8 +12,8 @@ from beluga_graph.draw.overlay import build_overlay
 from beluga_graph.draw.picture import build_picture
 from beluga_graph.inspection.reading import info_of, stored_plan, trail_of
 from beluga_graph.inspection.views import info_rows
+from beluga_graph.storage.loading import read_run_record, rebuild
 from beluga_graph.storage.records import RunRecord
-from beluga_graph.storage.run_log import read_head, rebuild
 from stores.base import Store
 
 __all__ = ["run_bundle"]
@@ -27,8 +27,8 @@ def run_bundle(store: Store, run_id: str, known: str) -> dict[str, str]:
     `known` is the status to show if the store does not hold the run any more.
     """
     try:
-        head = read_head(store, run_id)
-        steps = rebuild(store, run_id)[0].seq
+        head = read_run_record(store, run_id)
+        steps = rebuild(store, run_id).seq
         if steps > STEPS_MAX:
             why = f"{steps:,} steps are too many to draw while the event loop waits: await run.svg()"
             return _table_bundle([*info_rows(info_of(head)), ("drawing", why)])

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from beluga_graph.codec import Codec, Registry
 from beluga_graph.errors import RunNotFound
-from beluga_graph.events import Event, decode_value, stored_events
+from beluga_graph.events import Event, stored_events
+from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.inspection.views import RunInfo, RunSnapshot, RunStatus, StepInfo, TokenInfo
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.plan import Plan, StateBinding
 from beluga_graph.storage.keys import Prefix
+from beluga_graph.storage.loading import (
+    RunReader,
+    StoredStep,
+    detect_contradictions,
+    detect_deletion,
+    read_last_seq,
+    read_steps,
+    rebuild,
+)
 from beluga_graph.storage.pace import Pace
 from beluga_graph.storage.records import RunRecord
-from beluga_graph.storage.run_log import History, Stored, folding, last_seq, one_look, read_shape, read_steps, rebuild
-from beluga_graph.storage.shapes import ShapeHistory, shape_then
+from beluga_graph.storage.shapes import ShapeHistory, read_shape, shape_at
 from stores.base import Store
 
 if TYPE_CHECKING:
@@ -55,15 +63,17 @@ def stored_plan(store: Store, head: RunRecord) -> Plan:
     return Plan(shape, {}, Codec(Registry(), limit="max_value_bytes"))
 
 
-def read_events(plan: Plan, history: History, after: int, until: int | None = None) -> Iterator[Event]:
+def read_events(plan: Plan, reader: RunReader, after: int, until: int | None = None) -> Iterator[Event]:
     """Yield the stored events of the steps `after` < seq <= `until`, each read by the graph that made its step."""
-    past = ShapeHistory(history.store, history.run_id, plan.shape)
-    with one_look(history.store, history.run_id):
-        for step in read_steps(history.store, history.run_id, after, until):
+    past = ShapeHistory(reader.store, reader.run_id, plan.shape)
+    with detect_deletion(reader.store, reader.run_id):
+        for step in read_steps(reader.store, reader.run_id, after, until):
             nodes = past.nodes(step)
             # An earlier graph may have named classes that this one does not: those values are only looked at.
-            decode = partial(decode_value, plan.codec, history.load, lenient=not past.is_known)
-            yield from stored_events(history.run_id, step.seq, step.patch.events, step.patch.values, decode, nodes)
+            values = StoredValues(plan.codec, reader, lenient=not past.is_known)
+            yield from stored_events(
+                reader.run_id, step.seq, step.patch.events, step.patch.values, values.decode, nodes
+            )
 
 
 async def steps_of(store: Store, head: RunRecord, plan: Plan) -> list[StepInfo]:
@@ -71,7 +81,7 @@ async def steps_of(store: Store, head: RunRecord, plan: Plan) -> list[StepInfo]:
 
     Raises `DamagedRecord`.
     """
-    last = last_seq(store, head.run_id)
+    last = read_last_seq(store, head.run_id)
     found, pace = [], Pace()
     for step, events in _told(store, head, plan, last):
         found.append(_step_info(step, events))
@@ -79,7 +89,7 @@ async def steps_of(store: Store, head: RunRecord, plan: Plan) -> list[StepInfo]:
     return found
 
 
-def _step_info(step: Stored, events: list[Event]) -> StepInfo:
+def _step_info(step: StoredStep, events: list[Event]) -> StepInfo:
     return StepInfo(
         seq=step.seq,
         at_ms=step.at_ms,
@@ -91,33 +101,32 @@ def _step_info(step: Stored, events: list[Event]) -> StepInfo:
     )
 
 
-def _told(store: Store, head: RunRecord, plan: Plan, until: int | None = None) -> Iterator[tuple[Stored, list[Event]]]:
+def _told(
+    store: Store, head: RunRecord, plan: Plan, until: int | None = None
+) -> Iterator[tuple[StoredStep, list[Event]]]:
     """Yield the steps of a run, each with its events."""
-    decode = _decoder(plan, History(store, head.run_id))
+    decode = _stored_values(store, head, plan).decode
     past = ShapeHistory(store, head.run_id, plan.shape)
     for step in read_steps(store, head.run_id, until=until):
         yield step, stored_events(head.run_id, step.seq, step.patch.events, step.patch.values, decode, past.nodes(step))
 
 
-def _decoder(plan: Plan, history: History) -> Callable[[Any], Any]:
-    def decode(value: Any) -> Any:
-        return decode_value(plan.codec, history.load, value, lenient=True)
-
-    return decode
+def _stored_values(store: Store, head: RunRecord, plan: Plan) -> StoredValues:
+    return StoredValues(plan.codec, RunReader(store, head.run_id), lenient=True)
 
 
 def replay_of(store: Store, head: RunRecord, plan: Plan) -> tuple[Replay, list[Delta]]:
     """Return a run told step by step, with its values decoded as `steps_of` does. Raises `DamagedRecord`."""
     from beluga_graph.draw.page.replay import Replay  # noqa: PLC0415 - drawing is loaded when one draws
 
-    begun, history = rebuild(store, head.run_id, 0)
-    decode = _decoder(plan, history)
+    begun = rebuild(store, head.run_id, 0)
+    values = _stored_values(store, head, plan)
 
     def items(place: str, field: str, start: int, stop: int) -> Iterator[Any]:
-        return (decode(item) for item in history.items(place, field, start, stop))
+        return map(values.decode, values.source.read_items(place, field, start, stop))
 
-    with folding(head.run_id):
-        replay = Replay(plan.shape, begun, decode, items)
+    with detect_contradictions(head.run_id):
+        replay = Replay(plan.shape, begun, values.decode, items)
         return replay, [replay.apply(step, events) for step, events in _told(store, head, plan)]
 
 
@@ -128,8 +137,8 @@ def trail_of(store: Store, head: RunRecord, shape: Shape, seq: int | None, *, ke
     """
     from beluga_graph.trace.trace import Trace  # noqa: PLC0415 - drawing is loaded when one draws
 
-    begun, _ = rebuild(store, head.run_id, 0)
-    with folding(head.run_id):
+    begun = rebuild(store, head.run_id, 0)
+    with detect_contradictions(head.run_id):
         trail = Trace(shape, begun, keep=keep)
         for step in read_steps(store, head.run_id, until=seq):
             trail.apply(step)
@@ -140,18 +149,16 @@ def trail_of(store: Store, head: RunRecord, shape: Shape, seq: int | None, *, ke
 
 def snapshot_of(store: Store, head: RunRecord, plan: Plan, seq: int | None) -> RunSnapshot:
     """Return a run as of a step, decoded."""
-    run, history = rebuild(store, head.run_id, seq)
-    shape = shape_then(store, run.plan, plan.shape)
-
-    def decode(value: Any) -> Any:
-        return None if value is None else decode_value(plan.codec, history.load, value, lenient=True)
-
+    run = rebuild(store, head.run_id, seq)
+    shape = shape_at(store, run.plan, plan.shape)
+    values = _stored_values(store, head, plan)
+    decode = values.decode
     return RunSnapshot(
         run_id=run.run_id,
         seq=run.seq,
         status=RunStatus(run.status),
         input=decode(run.input),
-        state=dict(_state(run, history, shape, plan.state, decode)),
+        state=dict(_state(run, values, shape, plan.state)),
         tokens=tuple(
             TokenInfo(name=t.name, node=t.node, state=t.state, attempt=t.attempt, value=decode(t.value or None))
             for t in run.tokens.values()
@@ -165,17 +172,17 @@ def snapshot_of(store: Store, head: RunRecord, plan: Plan, seq: int | None) -> R
 
 
 def _state(
-    run: Snapshot, history: History, shape: Shape, binding: StateBinding | None, decode: Any
+    run: Snapshot, values: StoredValues, shape: Shape, binding: StateBinding | None
 ) -> Iterator[tuple[str, Any]]:
     place = run.places[""]
     for field in shape.state:
         channel = binding.channels.get(field.name) if binding is not None else None
         known, default = channel.default() if channel is not None else (False, None)
         if field.reducer == "append":
-            items = history.items("", field.name, 0, place.lengths.get(field.name, 0))
-            head = decode(place.fields[field.name]) if field.name in place.fields else default or ()
-            yield field.name, [*head, *(decode(item) for item in items)]
+            items = values.source.read_items("", field.name, 0, place.lengths.get(field.name, 0))
+            head = values.decode(place.fields[field.name]) if field.name in place.fields else default or ()
+            yield field.name, [*head, *map(values.decode, items)]
         elif field.name in place.fields:
-            yield field.name, decode(place.fields[field.name])
+            yield field.name, values.decode(place.fields[field.name])
         elif known:
             yield field.name, default

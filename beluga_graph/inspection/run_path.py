@@ -10,12 +10,20 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from beluga_graph.errors import RunNotFound
-from beluga_graph.events import decode_value
+from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.kernel import ops
 from beluga_graph.kernel.types import EventFields, Patch, Value
 from beluga_graph.plan import Plan
+from beluga_graph.storage.loading import (
+    RunReader,
+    StoredStep,
+    detect_contradictions,
+    detect_deletion,
+    read_last_seq,
+    read_steps,
+    rebuild,
+)
 from beluga_graph.storage.records import RunRecord
-from beluga_graph.storage.run_log import History, Stored, folding, last_seq, one_look, read_steps, rebuild
 from beluga_graph.trace.trace import Trace
 from stores.base import Store
 
@@ -73,7 +81,7 @@ class Walk:
         """From the first step to the last; of a fork, without the time between its source's step and itself."""
         return 0 if self.begun_ms is None else self.trail.at_ms - self.begun_ms
 
-    def step(self, run_id: str, step: Stored) -> None:
+    def step(self, run_id: str, step: StoredStep) -> None:
         """Take the next step; it is told as that of `run_id`."""
         if step.trigger == _FORKED and self.begun_ms is not None:
             self._gap_ms = step.at_ms - self.trail.at_ms
@@ -115,7 +123,7 @@ def tell(told: dict[str, Told], patch: Patch, event: EventFields) -> None:
         told[token] = Told(value=None if value is None else patch.values[value], error=error)
 
 
-def tell_failed(told: dict[str, Told], step: Stored) -> None:
+def tell_failed(told: dict[str, Told], step: StoredStep) -> None:
     """Note the error of a tool that failed: no event tells it, for it goes to the agent as the call's result."""
     if step.trigger != "NodeFailed":
         return
@@ -147,10 +155,10 @@ def parts_of(store: Store, run_id: str) -> tuple[list[Part], tuple[str, int] | N
 
 def _is_source(store: Store, source: str, seq: int, run_id: str) -> bool:
     try:
-        if last_seq(store, source) < seq:
+        if read_last_seq(store, source) < seq:
             return False
-        was, _ = rebuild(store, source, seq)
-        begun, _ = rebuild(store, run_id, 0)
+        was = rebuild(store, source, seq)
+        begun = rebuild(store, run_id, 0)
     except RunNotFound:
         return False
     return (was.started_ms, was.input, list(was.tokens)) == (begun.started_ms, begun.input, list(begun.tokens))
@@ -158,12 +166,12 @@ def _is_source(store: Store, source: str, seq: int, run_id: str) -> bool:
 
 def walk_of(store: Store, plan: Plan, parts: list[Part]) -> Walk:
     """Return the walk over some parts. Raises `RunNotFound`, `DamagedRecord`."""
-    with one_look(store, parts[0].run_id):
-        begun, _ = rebuild(store, parts[0].run_id, 0)
-    with folding(parts[-1].run_id):
+    with detect_deletion(store, parts[0].run_id):
+        begun = rebuild(store, parts[0].run_id, 0)
+    with detect_contradictions(parts[-1].run_id):
         walk = Walk(Trace(plan.shape, begun))
         for part in parts:
-            with one_look(store, part.run_id):
+            with detect_deletion(store, part.run_id):
                 for step in read_steps(store, part.run_id, until=part.until):
                     walk.step(part.run_id, step)
     return walk
@@ -171,7 +179,7 @@ def walk_of(store: Store, plan: Plan, parts: list[Part]) -> Walk:
 
 def results_of(store: Store, head: RunRecord, plan: Plan, names: Collection[str]) -> dict[str, tuple[Any, str]]:
     """Return what visits of a run ended in so far: output, decoded, and error. One that told nothing is missing."""
-    history = History(store, head.run_id)
+    values = StoredValues(plan.codec, RunReader(store, head.run_id), lenient=True)
     told: dict[str, Told] = {}
     for step in read_steps(store, head.run_id):
         if step.token in names:
@@ -179,12 +187,7 @@ def results_of(store: Store, head: RunRecord, plan: Plan, names: Collection[str]
         for event in step.patch.events:
             if event[2] in names:
                 tell(told, step.patch, event)
-    return {name: (decoded(plan, history, said.value), said.error) for name, said in told.items()}
-
-
-def decoded(plan: Plan, history: History, value: Value | None) -> Any:
-    """Return a stored value; classes that are not known come as `Unregistered`."""
-    return None if value is None else decode_value(plan.codec, history.load, value, lenient=True)
+    return {name: (values.decode(said.value), said.error) for name, said in told.items()}
 
 
 def each_fact(walk: Walk) -> Iterator[tuple[Fact, tuple[str, int]]]:

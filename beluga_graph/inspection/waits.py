@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import RETRY
 from beluga_graph.storage.keys import Keys
-from beluga_graph.storage.run_log import rebuild
+from beluga_graph.storage.loading import rebuild
 from stores.base import Store
 
 __all__ = ["RunWaits", "read_waits"]
@@ -32,7 +32,7 @@ def read_waits(store: Store, run_id: str) -> RunWaits | None:
     """
     if store.get(Keys(run_id).parked) is None:
         return None
-    run, _ = rebuild(store, run_id)
+    run = rebuild(store, run_id)
     if any(token.state == RETRY for token in run.tokens.values()):
         return None
     return RunWaits(

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any, Literal, TypeAlias
 
-from beluga_graph.events import Event, decode_value, make_event
+from beluga_graph.events import Event, make_event
+from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.kernel.snapshot import Snapshot, Token
+from beluga_graph.kernel.types import Value
 from beluga_graph.kernel.walker import Walker
 from beluga_graph.plan import Plan
 from beluga_graph.runtime.node_task import NodeTask
@@ -17,7 +19,7 @@ from beluga_graph.runtime.watcher import Watcher
 from beluga_graph.storage.committer import Line
 from beluga_graph.storage.leases import Lease
 from beluga_graph.storage.records import RunRecord
-from beluga_graph.storage.run_log import History
+from beluga_graph.storage.run_log import RunLog
 from stores.base import Op, Put
 
 __all__ = ["DRIVING", "ENDED", "HALTED", "RELEASED", "ActiveRun", "State"]
@@ -50,16 +52,18 @@ class ActiveRun:
         "tasks",
         "term",
         "timers",
+        "values",
         "walker",
         "watchers",
     )
 
     walker: Walker[Origin, Step]  # set by the scheduler that drives the run
 
-    def __init__(self, plan: Plan, snapshot: Snapshot, history: History, head: RunRecord, lease: Lease) -> None:
+    def __init__(self, plan: Plan, snapshot: Snapshot, history: RunLog, head: RunRecord, lease: Lease) -> None:
         self.plan = plan
         self.snapshot = snapshot
         self.history = history
+        self.values = StoredValues(plan.codec, history.reader)
         self.head = head
         self.lease = lease
         self.claim = lease.claim(history.keys.lease)
@@ -91,7 +95,7 @@ class ActiveRun:
 
     def attach(self, watcher: Watcher, *, began: bool = False) -> None:
         """Show a watcher every step that is committed from now on."""
-        watcher.attach(self.run_id, self.plan, self.history, since=self.committed, began=began)
+        watcher.attach(self.run_id, self.plan, self.history.reader, since=self.committed, began=began)
         if self.is_over:
             watcher.close()
         else:
@@ -128,9 +132,9 @@ class ActiveRun:
             )
         )
 
-    def decode(self, value: Any, *, lenient: bool = False) -> Any:
-        """Return a fresh copy of a value of this run. An unknown class is refused unless `lenient`."""
-        return decode_value(self.plan.codec, self.history.load, value, lenient=lenient)
+    def decode(self, value: Value | None) -> Any:
+        """Return a new copy of a value of this run. Raises `SnapshotError`, also for an unknown class."""
+        return self.values.decode(value)
 
     # Stopping.
 

@@ -116,7 +116,7 @@ class RunDriver:
         ops: list[Op] = [Put(keys.head, live.head.encode(keys.head))]
         if run.ended:
             ops += end_ops(live.history, live.plan.codec, run)
-            ops += [*live.history.silenced(), Delete(keys.cancel)]
+            ops += [*live.history.clear_wakeup_ops(), Delete(keys.cancel)]
         if run.status in (COMPLETED, FAILED, CANCELLED):
             live.lease = Lease(b"", live.lease.epoch)
             ops += [Delete(keys.open), Put(keys.lease, live.lease.encode(keys.lease))]
@@ -130,7 +130,7 @@ class RunDriver:
         """Show a step's events and begin its work; finish the run if this was its last step."""
         live, change = self._live, step.change
         live.committed = step.seq
-        live.history.committed(step.ops)
+        live.history.on_committed(step.ops)
         self._host.outbox.on_committed(step.ops)
         try:
             if live.watchers:

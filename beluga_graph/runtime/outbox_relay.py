@@ -27,9 +27,9 @@ from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.storage.committer import Committer
 from beluga_graph.storage.keys import Prefix, run_of
 from beluga_graph.storage.leases import Owner
+from beluga_graph.storage.loading import RunReader
 from beluga_graph.storage.outbox_records import Message, read_message, status_ops
 from beluga_graph.storage.run_index import is_driven_elsewhere
-from beluga_graph.storage.run_log import History
 from stores.base import Delete, Op, Put, Store, StoreError
 
 __all__ = ["Bus", "Outbox"]
@@ -189,7 +189,7 @@ class Outbox:
         assert self.bus is not None
         try:
             message = read_message(key, blob)
-            message = message._replace(value=History(self._store, message.correlation_id).load(message.value))
+            message = message._replace(value=RunReader(self._store, message.correlation_id).load(message.value))
         except BelugaError as error:
             if key not in self._unreadable:
                 self._unreadable.add(key)

@@ -34,7 +34,7 @@ from beluga_graph.runtime.trials import Trials
 from beluga_graph.storage.committer import Commit, Committer
 from beluga_graph.storage.leases import Lease, Owner
 from beluga_graph.storage.records import RunRecord
-from beluga_graph.storage.run_log import History
+from beluga_graph.storage.run_log import RunLog
 from stores.base import Conflict, Durability, Op, Store, StoreError
 
 __all__ = ["Scheduler"]
@@ -69,7 +69,7 @@ class Scheduler:
         self._trials = Trials()
         self._places = asyncio.Semaphore(max_concurrency) if max_concurrency is not None else None
 
-    def activate(self, plan: Plan, snapshot: Snapshot, history: History, head: RunRecord, lease: Lease) -> ActiveRun:
+    def activate(self, plan: Plan, snapshot: Snapshot, history: RunLog, head: RunRecord, lease: Lease) -> ActiveRun:
         """Return a run that this scheduler can drive. It is not driven yet: decide on a trigger, or `begin`."""
         live = ActiveRun(plan, snapshot, history, head, lease)
         live.walker = Walker(plan.shape, snapshot, RunDriver(self, live))
@@ -168,7 +168,7 @@ class Scheduler:
         if live.watchers:
             live.show_live(token, "node_started")
         # `show_text` also without a watcher: one may come while the attempt goes on.
-        attempt = Attempt(live.plan, live.snapshot, token, live.history, self.resources, live.show_text, make_sure)
+        attempt = Attempt(live.plan, live.snapshot, token, live.values, self.resources, live.show_text, make_sure)
         result = await run_attempt(attempt)
         if attempt.texts and type(result.trigger) is NodeFailed and live.watchers:
             live.show_live(token, "retracted")

@@ -23,7 +23,7 @@ from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.storage.committer import Committer
 from beluga_graph.storage.keys import Keys, Prefix, number_of
 from beluga_graph.storage.records import RunRecord, decode_record, encode_record
-from beluga_graph.storage.run_log import History
+from beluga_graph.storage.run_log import RunLog
 from stores.base import Check, Conflict, Op, Put, Store
 
 __all__ = ["Inbox", "wakeup_op"]
@@ -65,7 +65,7 @@ class Inbox:
         if head.status in (COMPLETED, CANCELLED):
             raise RunConflict(run_id, f"it is {head.status}: a run that has ended takes no signal")
         _check_payload(plan, run_id, name, payload)
-        history = History(self._store, run_id)
+        history = RunLog(self._store, run_id)
         try:
             encoded = plan.encode(payload)
         except NotData as error:
@@ -73,7 +73,7 @@ class Inbox:
                 raise
             reason = f"{error.reason}; and make the flow known here by engine.register(flow) before you send"
             raise NotData(error.path, error.type_name, error.shown, reason) from None
-        stored = history.put_away(encoded)
+        stored = history.reader.to_reference(encoded)
         blobs = [] if stored is encoded else [(stored, encoded)]
         more = [*history.blob_ops(blobs), *along]
         async with self._lock(run_id):  # so that the senders of this engine keep their order

@@ -11,7 +11,7 @@ from collections import deque
 
 from beluga_graph.events import Event
 from beluga_graph.plan import Plan
-from beluga_graph.storage.run_log import History
+from beluga_graph.storage.loading import RunReader
 
 __all__ = ["EVENTS_MOST", "STORED_MOST", "Gap", "Watcher"]
 
@@ -41,12 +41,12 @@ class Watcher:
         self._closed = False
         self.since = 0  # steps that were committed before are read from the store instead
         self.run_id: str | None = None  # of the run that it is attached to
-        self.source: tuple[Plan, History] | None = None  # reads that run's stored events, by the graph that it runs
+        self.source: tuple[Plan, RunReader] | None = None  # reads that run's stored events, by the graph that it runs
         self.began = False  # whether the run began with this watcher
 
-    def attach(self, run_id: str, plan: Plan, history: History, *, since: int, began: bool) -> None:
+    def attach(self, run_id: str, plan: Plan, reader: RunReader, *, since: int, began: bool) -> None:
         """Watch a run from the step after `since` on."""
-        self.run_id, self.source = run_id, (plan, history)
+        self.run_id, self.source = run_id, (plan, reader)
         self.since, self.began = since, began
 
     def put(self, event: Event) -> None:

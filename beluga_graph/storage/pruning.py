@@ -28,9 +28,9 @@ from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
 from beluga_graph.storage.committer import Committer
 from beluga_graph.storage.keys import Keys, Prefix, marked_digest, run_of
 from beluga_graph.storage.leases import Lease, Owner, owner_is_alive
+from beluga_graph.storage.loading import rebuild
 from beluga_graph.storage.pace import Pace
 from beluga_graph.storage.records import RunRecord, encode_record
-from beluga_graph.storage.run_log import rebuild
 from beluga_graph.storage.sessions import free_ops
 from stores.base import Check, Conflict, Delete, Op, Put, Store
 
@@ -200,7 +200,7 @@ def _burial(store: Store, head: RunRecord, timers: dict[bytes, list[bytes]]) -> 
     ]
     if head.status == FAILED:  # one that has ended gave its session back
         try:
-            ops += free_ops(store, rebuild(store, head.run_id, 0)[0])
+            ops += free_ops(store, rebuild(store, head.run_id, 0))
         except RunNotFound:  # just gone: the commit will not be made
             pass
         except DamagedRecord as error:

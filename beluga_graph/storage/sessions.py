@@ -7,60 +7,21 @@ the session; a run adds its own and copies nothing. One run at a time has a sess
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
-from beluga_graph.codec import Codec, DamagedRecord
+from beluga_graph.codec import Codec
 from beluga_graph.errors import RunConflict, RunError
-from beluga_graph.events import decode_value
+from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.kernel.names import is_blank
 from beluga_graph.kernel.snapshot import COMPLETED, Snapshot
 from beluga_graph.plan import Plan
-from beluga_graph.storage.keys import Prefix, hash16
-from beluga_graph.storage.records import PRESENT, decode_record, encode_record
+from beluga_graph.storage.records import decode_record, encode_record
+from beluga_graph.storage.run_log import RunLog, reference_ops
+from beluga_graph.storage.session_records import Session
 from stores.base import Check, Op, Put, Store
 
-if TYPE_CHECKING:
-    from beluga_graph.storage.run_log import History
-
-__all__ = ["Session", "begin_ops", "end_ops", "free_ops", "open_session", "session_items"]
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """What is known of a session between two runs."""
-
-    flow: str
-    id: str
-    version: int = 0
-    length: int = 0  # messages
-    generation: int = 0  # grows when a run has replaced the history, by an input filter
-    active: str = ""  # the agent that answered last
-    run: str = ""  # the run that has it now
-
-    @property
-    def key(self) -> bytes:
-        """Where its record is."""
-        return Prefix.SESSION + self.owner
-
-    @property
-    def owner(self) -> bytes:
-        """What its keys, and its marks on large values, are told apart by."""
-        return hash16(f"{self.flow}\n{self.id}")
-
-    @property
-    def prefix(self) -> bytes:
-        """What the keys of its messages begin with. A message is written once, under a key of its own."""
-        return Prefix.SESSION_ITEM + self.owner + self.generation.to_bytes(4, "big")
-
-    def item(self, index: int) -> bytes:
-        """Where a message is."""
-        return self.prefix + index.to_bytes(8, "big")
-
-    def fields(self) -> tuple[str, str, int, int, int, str, str]:
-        """Return it as plain data."""
-        return (self.flow, self.id, self.version, self.length, self.generation, self.active, self.run)
+__all__ = ["begin_ops", "end_ops", "free_ops", "open_session"]
 
 
 def open_session(store: Store, plan: Plan, session_id: str, run_id: str) -> tuple[Session, bytes | None]:
@@ -88,21 +49,7 @@ def begin_ops(session: Session, before: bytes | None) -> list[Op]:
     return [Check(session.key, before), Put(session.key, encode_record(session.key, session.fields()))]
 
 
-def session_items(store: Store, run: Snapshot, start: int = 0) -> Iterator[bytes]:
-    """Yield the encoded messages that a run's session had when it began, from `start` on. Raises `DamagedRecord`."""
-    if run.session is None:
-        return
-    session = Session(*run.session)
-    for index in range(start, session.length):
-        key = session.item(index)
-        blob = store.get(key)
-        if blob is None:
-            raise DamagedRecord("the message", f"{index} of session {session.id!r} of flow {session.flow!r} is missing")
-        item: bytes = decode_record(key, blob)
-        yield item
-
-
-def end_ops(history: History, codec: Codec, run: Snapshot) -> list[Op]:
+def end_ops(history: RunLog, codec: Codec, run: Snapshot) -> list[Op]:
     """Return what gives a session back, in the commit that ends its run; a completed one adds its messages."""
     if run.session is None:
         return []
@@ -113,7 +60,7 @@ def end_ops(history: History, codec: Codec, run: Snapshot) -> list[Op]:
         freed = replace(session, run="")
         return [Put(session.key, encode_record(session.key, freed.fields()))]
     place = run.places[""]
-    own = history.items("", "messages", 0, place.lengths.get("messages", 0))
+    own = history.reader.read_items("", "messages", 0, place.lengths.get("messages", 0))
     view = _field(history, codec, run, "view")
     if view is not None:  # an input filter has replaced what came before
         session = replace(session, generation=session.generation + 1, length=0)
@@ -124,8 +71,7 @@ def end_ops(history: History, codec: Codec, run: Snapshot) -> list[Op]:
     for item in own:
         key = session.item(length)
         ops.append(Put(key, encode_record(key, item)))
-        if (mark := history.mark_of(item, session.owner)) is not None:
-            ops += [Put(mark, PRESENT), history.spared(item[1:])]
+        ops += reference_ops(item, session.owner)
         length += 1
     done = replace(session, version=session.version + 1, length=length, active=active, run="")
     return [*ops, Put(session.key, encode_record(session.key, done.fields()))]
@@ -142,6 +88,6 @@ def free_ops(store: Store, run: Snapshot) -> list[Op]:
     return [Check(key, blob), Put(key, encode_record(key, replace(session, run="").fields()))]
 
 
-def _field(history: History, codec: Codec, run: Snapshot, name: str) -> Any:
+def _field(history: RunLog, codec: Codec, run: Snapshot, name: str) -> Any:
     value = run.places[""].fields.get(name)
-    return None if value is None else decode_value(codec, history.load, value)
+    return StoredValues(codec, history.reader).decode(value)

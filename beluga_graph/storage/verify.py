@@ -29,9 +29,9 @@ from beluga_graph.storage.keys import (
     shape_key,
 )
 from beluga_graph.storage.leases import Lease
+from beluga_graph.storage.loading import read_run_record
 from beluga_graph.storage.records import PRESENT, PRESENT_KINDS, RunRecord, decode_record
-from beluga_graph.storage.run_log import read_head
-from beluga_graph.storage.sessions import Session
+from beluga_graph.storage.session_records import Session
 from beluga_graph.storage.verify_run import MALFORMED, faults_of_run
 from stores.base import Store
 
@@ -235,7 +235,7 @@ class _Verification:
         for index in range(session.length):
             self._check_paired_now(key, session, session.item(index), f"message {index} of session {session.id!r}")
         if session.run:
-            run = read_head(self._store, session.run) if not self._is_missing(Keys(session.run).head) else None
+            run = read_run_record(self._store, session.run) if not self._is_missing(Keys(session.run).head) else None
             if (run is None or run.status in (COMPLETED, CANCELLED)) and self._holds(key, session):
                 raise DamagedRecord("the session", f"{session.id!r} is held by run {session.run!r}, which has ended")
 

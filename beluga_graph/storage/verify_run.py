@@ -12,8 +12,8 @@ from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, WAITING, 
 from beluga_graph.kernel.tokens import Place
 from beluga_graph.storage.keys import REFERENCE_BYTES, Keys, Prefix, is_reference, number_of, shape_key
 from beluga_graph.storage.leases import Lease
+from beluga_graph.storage.loading import read_steps, rebuild
 from beluga_graph.storage.records import RunRecord, decode_record, encode_record
-from beluga_graph.storage.run_log import read_steps, rebuild
 from stores.base import Store
 
 __all__ = ["MALFORMED", "faults_of_run", "references"]
@@ -84,7 +84,7 @@ class _RunCheck:
     def faults(self) -> Iterator[str]:
         """Yield what is wrong, the worst first."""
         try:
-            run, _ = rebuild(self._store, self._head.run_id, 0)
+            run = rebuild(self._store, self._head.run_id, 0)
         except RunNotFound:
             yield "its first snapshot is missing: nothing of it can be read"
             return

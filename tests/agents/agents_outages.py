@@ -13,7 +13,7 @@ from agents_checks import assert_valid
 
 from beluga_graph import Agent, Context, Engine, ModelError, Outcome, RunStatus, SequentialAgent, handoff_to, tool
 from beluga_graph.models.messages import Message, Request
-from beluga_graph.storage.run_log import read_steps
+from beluga_graph.storage.loading import read_steps
 from beluga_graph.testing import ScriptedModel, ToolCall
 from stores import MemoryStore
 from stores.base import Delete, Durability, Op, StoreError

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beluga_graph import RunStatus
-from beluga_graph.events import decode_value
-from beluga_graph.storage.run_log import History, rebuild
-from beluga_graph.storage.sessions import Session, session_items
+from beluga_graph.execution.stored_values import StoredValues
+from beluga_graph.storage.loading import RunReader, rebuild
+from beluga_graph.storage.session_records import Session, read_session_items
 from stores.base import Durability
 
 effort = settings(max_examples=60, deadline=None, print_blob=True)
@@ -72,13 +72,13 @@ def test_what_a_session_holds_after_a_run_is_a_whole_conversation(
     world = World(table, schedule)
     outcome = asyncio.run(world.run("question", "r", session="s"))
     plan = world.flow().plan()
-    run, _ = rebuild(world.disk, "r")
-    history = History(world.disk, "r")
+    run = rebuild(world.disk, "r")
+    reader = RunReader(world.disk, "r")
     assert run.session is not None
     _, record = Session(plan.name, "s"), world.disk.get(Session(plan.name, "s").key)
     assert record is not None
-    messages = list(history.items("", "messages", 0, run.places[""].lengths["messages"]))
-    told = [decode_value(plan.codec, history.load, item) for item in messages]
+    messages = list(reader.read_items("", "messages", 0, run.places[""].lengths["messages"]))
+    told = [StoredValues(plan.codec, reader).decode(item) for item in messages]
     assert_valid(told)
     assert told[-1].text == outcome.output
-    assert list(session_items(world.disk, run)) == []
+    assert list(read_session_items(world.disk, run)) == []

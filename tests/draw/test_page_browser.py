@@ -13,7 +13,7 @@ from beluga_graph.draw.page import page as drawn_page
 from beluga_graph.draw.page.replay import Replay
 from beluga_graph.draw.picture import Picture, build_picture
 from beluga_graph.inspection.reading import stored_plan, trail_of
-from beluga_graph.storage.run_log import read_head, rebuild
+from beluga_graph.storage.loading import read_run_record, rebuild
 from beluga_graph.testing import VirtualClock
 from stores import MemoryStore
 
@@ -63,7 +63,7 @@ def test_scrubbing_shows_what_the_drawing_of_each_step_shows(
 ) -> None:
     store = MemoryStore()
     page = shown(make(store))
-    head = read_head(store, run_id)
+    head = read_run_record(store, run_id)
     shape = stored_plan(store, head).shape
     last = int(page.get_attribute("#scrub", "max") or 0)
     forth, back = range(1, last + 1), range(last, 0, -1)
@@ -88,7 +88,7 @@ def test_a_page_opened_at_a_step_shows_what_scrubbing_there_does(shown: Show) ->
 def test_folded_sub_flows_show_the_run_too(shown: Show) -> None:
     store = MemoryStore()
     page = shown(report_page(store))
-    head = read_head(store, "report-7")
+    head = read_run_record(store, "report-7")
     shape = stored_plan(store, head).shape
     page.click("#fold >> text=folded")
     expect(page.locator("#fold [aria-pressed=true]")).to_have_text("folded")
@@ -299,9 +299,9 @@ def test_a_flow_without_a_run_shows_its_nodes(shown: Show) -> None:
 def test_a_run_that_was_accepted_and_no_more_is_shown(shown: Show) -> None:
     store = MemoryStore()
     report_page(store)
-    head = read_head(store, "report-7")
+    head = read_run_record(store, "report-7")
     shape = stored_plan(store, head).shape
-    begun, _ = rebuild(store, "report-7", 0)
+    begun = rebuild(store, "report-7", 0)
     page = shown(drawn_page(shape, Replay(shape, begun, lambda value: value, lambda *_: ())))
     assert page.inner_text("#status") == "running"
     assert page.inner_text("#fact-step") == "0 / 0"

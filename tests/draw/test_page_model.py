@@ -21,7 +21,7 @@ from beluga_graph.draw.page.values import TABLE_LENGTH_MAX, TEXT_LENGTH_MAX, Tex
 from beluga_graph.draw.picture import build_picture
 from beluga_graph.draw.text import format_duration
 from beluga_graph.inspection.reading import replay_of, stored_plan, trail_of
-from beluga_graph.storage.run_log import read_head
+from beluga_graph.storage.loading import read_run_record
 from beluga_graph.testing import VirtualClock
 from stores import MemoryStore
 
@@ -53,7 +53,7 @@ class Parsed(HTMLParser):
 def test_the_deltas_of_a_run_tell_at_each_step_what_its_drawing_shows() -> None:
     store = MemoryStore()
     report_page(store)
-    head = read_head(store, "report-7")
+    head = read_run_record(store, "report-7")
     plan = stored_plan(store, head)
     replay, steps = replay_of(store, head, plan)
     shown = build_picture(plan.shape)

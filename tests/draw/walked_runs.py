@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from beluga_graph import END, START, Context, Engine, Graph, Limits, Retry, append
 from beluga_graph.inspection.reading import stored_plan, trail_of
-from beluga_graph.storage.run_log import read_head
+from beluga_graph.storage.loading import read_run_record
 from beluga_graph.trace.trace import Trace
 
 __all__ = ["HOSTILE", "Seen", "choosing", "looping", "names", "spreading", "trail_in", "waiting"]
@@ -107,7 +107,7 @@ waiting.edge("either", END)
 
 async def trail_in(engine: Engine, run_id: str, seq: int | None = None) -> Trace:
     """Return the trail of a run up to a step, the last by default."""
-    head = read_head(engine.store, run_id)
+    head = read_run_record(engine.store, run_id)
     return trail_of(engine.store, head, stored_plan(engine.store, head).shape, seq)
 
 

@@ -16,7 +16,7 @@ import beluga_graph.runtime.trials
 from beluga_graph import END, START, Context, Engine, Graph, Limits
 from beluga_graph.storage.keys import Keys
 from beluga_graph.storage.leases import Lease
-from beluga_graph.storage.run_log import rebuild
+from beluga_graph.storage.loading import rebuild
 from stores import MemoryStore, Put
 
 GUILTY = "Interrupted: 6 processes ended while the node ran; max_interruptions is 5"
@@ -93,7 +93,7 @@ async def test_an_engine_that_closes_while_a_node_is_on_trial_proves_nothing(lim
             await until(lambda stops=stops: len(begun) == stops + 1)
         if stops < (limit + 1) // 2:
             dead(store, "r")
-    counted = [token.interruptions for token in rebuild(store, "r")[0].tokens.values()]
+    counted = [token.interruptions for token in rebuild(store, "r").tokens.values()]
     assert counted == [(limit + 1) // 2]
     deps["r"].set()
     async with Engine(store, deps=deps) as engine:
@@ -171,7 +171,7 @@ async def test_a_node_that_waits_for_its_place_is_not_on_trial_yet() -> None:
         for _ in range(50):
             await asyncio.sleep(0)
         # If the process died now, the interruption would count for the other node, which has the only slot.
-        assert [token.interruptions for token in rebuild(store, "suspect")[0].tokens.values()] == [IN_COMPANY]
+        assert [token.interruptions for token in rebuild(store, "suspect").tokens.values()] == [IN_COMPANY]
         assert begun == ["new"]
         for event in deps.values():
             event.set()

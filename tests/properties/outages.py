@@ -15,7 +15,7 @@ from beluga_graph import Context, Engine, Outcome, Run, RunConflict, RunNotFound
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
 from beluga_graph.storage.keys import Keys
-from beluga_graph.storage.run_log import read_steps, rebuild
+from beluga_graph.storage.loading import read_steps, rebuild
 from stores.base import Delete, Durability, Op, StoreError
 
 __all__ = ["Machine", "Outage", "Wire"]
@@ -107,7 +107,7 @@ class Machine:
     def status(self) -> str | None:
         """Return the run's status on disk."""
         try:
-            return rebuild(self.disk.store, RUN_ID)[0].status
+            return rebuild(self.disk.store, RUN_ID).status
         except RunNotFound:
             return None
 

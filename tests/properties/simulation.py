@@ -21,6 +21,7 @@ from beluga_graph.clock import SystemClock
 from beluga_graph.execution.attempt import Attempt, ExecutionResources
 from beluga_graph.execution.executor import run_attempt
 from beluga_graph.execution.result import AttemptResult
+from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import FAILED, RUN, Snapshot, Token
@@ -30,8 +31,9 @@ from beluga_graph.kernel.walker import Walker
 from beluga_graph.kernel.work import WorkChange, list_work
 from beluga_graph.plan import Plan
 from beluga_graph.storage.keys import Keys
+from beluga_graph.storage.loading import RunReader, StoredStep, read_steps, rebuild
 from beluga_graph.storage.records import decode_record
-from beluga_graph.storage.run_log import History, Stored, read_steps, rebuild
+from beluga_graph.storage.run_log import RunLog, open_log
 from stores import MemoryStore
 from stores.base import Op, Put
 
@@ -201,11 +203,11 @@ class Simulation:
         self.observer = observer
         self.time = 1000
         self.run: Snapshot
-        self.history: History
+        self.history: RunLog
         self.walker: Walker[Origin, Step]
         # Work that the run must be doing; the result of an attempt that ended and is held back.
         self.todo: dict[Work, AttemptResult | None] = {}
-        self.prefixes: list[list[Stored]] = []  # what was on disk after each crash
+        self.prefixes: list[list[StoredStep]] = []  # what was on disk after each crash
         self._hands = ExecutionResources(SystemClock(), DaemonPool(), None)
         self.stopped: Callable[[Simulation], bool] = lambda _: False
         self.seen_by_attempt: Callable[[Snapshot, str], Snapshot] = lambda run, _: run
@@ -228,11 +230,11 @@ class Simulation:
         run = Snapshot(
             run_id=RUN_ID, plan=self.plan.fingerprint, started_ms=self.time, value=self.plan.codec.encode(value)
         )
-        self._walk(run, History(self.disk.store, RUN_ID))
+        self._walk(run, RunLog(self.disk.store, RUN_ID))
         first = self.history.snapshot_ops(run, force=True)
         self.decide(RunStarted(self.time), more=first)
 
-    def _walk(self, run: Snapshot, history: History) -> None:
+    def _walk(self, run: Snapshot, history: RunLog) -> None:
         """Begin a life with nothing to do."""
         self.run, self.history = run, history
         self.walker = Walker(self.plan.shape, run, self)
@@ -244,7 +246,7 @@ class Simulation:
             return False
         while True:
             self.prefixes.append(list(read_steps(self.disk.store, RUN_ID)))
-            self._walk(*rebuild(self.disk.store, RUN_ID))
+            self._walk(*open_log(self.disk.store, RUN_ID))
             try:
                 if self.run.status != FAILED and any(t.state == RUN for t in self.run.tokens.values()):
                     self.decide(RunTakenOver(self.time))
@@ -281,7 +283,8 @@ class Simulation:
 
     def _attempt(self, item: RunNode) -> Attempt:
         run = self.seen_by_attempt(self.run, item.token)
-        return Attempt(self.plan, run, run.tokens[item.token], self.history, self._hands, None)
+        values = StoredValues(self.plan.codec, self.history.reader)
+        return Attempt(self.plan, run, run.tokens[item.token], values, self._hands, None)
 
     def decide(self, trigger: Trigger, result: AttemptResult | None = None, more: Sequence[Op] = ()) -> bool:
         """Let a trigger change the run and commit the step; tell whether it did."""
@@ -305,7 +308,7 @@ class Simulation:
     def commit(self, step: Step, change: WorkChange) -> None:
         ops = [*step.ops, *self.history.snapshot_ops(self.run)]
         self.disk.commit(ops)
-        self.history.committed(ops)
+        self.history.on_committed(ops)
         self.walker.release(step, change)
         if self.observer is not None:
             self.observer(Observation(self, step.trigger, step.patch, change, step.before))
@@ -357,11 +360,11 @@ _TIMES = ("due", "delay_ms")
 
 def told_of(plan: Plan, store: MemoryStore, run_id: str = RUN_ID) -> Told:
     """Return what a run on disk tells, without `seq` and times."""
-    run, history = rebuild(store, run_id)
+    run, reader = rebuild(store, run_id), RunReader(store, run_id)
     place = run.places[""]
     state: dict[str, Any] = {name: plan.codec.decode(value) for name, value in sorted(place.fields.items())}
     for name, length in sorted(place.lengths.items()):
-        state[name] = [plan.codec.decode(item) for item in history.items("", name, 0, length)]
+        state[name] = [plan.codec.decode(item) for item in reader.read_items("", name, 0, length)]
     events: dict[str, list[Any]] = {}
     for step in read_steps(store, run_id):
         for kind, node, token, more, index in step.patch.events:

@@ -23,7 +23,8 @@ from beluga_graph.kernel.work import diff_work, list_work
 from beluga_graph.plan import Binding, Body, Plan
 from beluga_graph.plan.compatibility import assess_changes
 from beluga_graph.plan.renames import rename_shape
-from beluga_graph.storage.run_log import read_steps, rebuild
+from beluga_graph.storage.loading import read_steps
+from beluga_graph.storage.run_log import open_log
 
 INPUT = 7
 
@@ -46,7 +47,7 @@ def whole(plan: Plan) -> Simulation:
 def go_on(before: Simulation, plan: Plan, tape: list[int], renames: Renames = ()) -> Simulation:
     """Let another process take a run over with another plan, and walk it to its end."""
     store = before.disk.store
-    run, history = rebuild(store, RUN_ID)
+    run, history = open_log(store, RUN_ID)
     todo = list_work(before.plan.shape, run)
     trigger = PlanAdopted(plan.fingerprint, before.time, renames)
     patch = advance(plan.shape, run, trigger)

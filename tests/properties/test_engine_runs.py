@@ -13,7 +13,7 @@ from simulation import RUN_ID, Disk, Simulation, Tape, crashes, tapes, told_of
 
 from beluga_graph import Run
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
-from beluga_graph.storage.run_log import read_steps
+from beluga_graph.storage.loading import read_steps
 from stores.base import Durability
 
 Crashes = list[tuple[int, bool]]

@@ -50,8 +50,8 @@ from beluga_graph.kernel.triggers import (
 )
 from beluga_graph.kernel.work import list_work
 from beluga_graph.storage import run_log as history
+from beluga_graph.storage.loading import read_steps, rebuild
 from beluga_graph.storage.records import decode_record
-from beluga_graph.storage.run_log import read_steps, rebuild
 
 Crashes = list[tuple[int, bool]]
 INPUT = 7
@@ -85,7 +85,7 @@ def test_what_timing_decided_is_never_decided_again(spec: Spec, tape: list[int],
     steps = list(read_steps(simulation.disk.store, RUN_ID))
     for prefix in simulation.prefixes:
         assert steps[: len(prefix)] == prefix
-    replayed, _ = rebuild(simulation.disk.store, RUN_ID, 0)
+    replayed = rebuild(simulation.disk.store, RUN_ID, 0)
     for step in steps:
         replayed.apply(step.patch)
     assert replayed.to_plain() == simulation.run.to_plain()
@@ -183,13 +183,13 @@ def test_the_live_snapshot_is_what_the_disk_says_after_every_step_and_forever(
 
         def check(seen: Observation) -> None:
             run = seen.simulation.run
-            rebuilt, _ = rebuild(seen.simulation.disk.store, RUN_ID)
+            rebuilt = rebuild(seen.simulation.disk.store, RUN_ID)
             known[run.seq] = plain = _copied(run)
             assert _copied(rebuilt) == plain
 
         simulation = simulated(spec, tape, schedule, check)
         for seq, plain in known.items():
-            assert _copied(rebuild(simulation.disk.store, RUN_ID, seq)[0]) == plain
+            assert _copied(rebuild(simulation.disk.store, RUN_ID, seq)) == plain
 
     holds()
 

@@ -14,7 +14,7 @@ from simulation import RUN_ID, Disk, Simulation, Tape, crashes, tapes
 from beluga_graph.draw.picture import build_picture
 from beluga_graph.kernel.shape import END, FRAME, JOIN, Shape
 from beluga_graph.kernel.snapshot import COMPLETED
-from beluga_graph.storage.run_log import read_steps, rebuild
+from beluga_graph.storage.loading import read_steps, rebuild
 from beluga_graph.trace.edges import BEGIN
 from beluga_graph.trace.trace import Trace
 from beluga_graph.trace.visits import RUNNING
@@ -27,9 +27,9 @@ def walked(spec: Spec, tape: list[int], schedule: Crashes) -> tuple[Shape, Trace
     disk = Disk(schedule=list(schedule))
     simulation = Simulation(build(spec, disk.probe).plan(), disk, Tape(tape), None)
     asyncio.run(simulation.whole(7))
-    begun, _ = rebuild(disk.store, RUN_ID, 0)
+    begun = rebuild(disk.store, RUN_ID, 0)
     trail = Trace(simulation.plan.shape, begun)
-    light = Trace(simulation.plan.shape, rebuild(disk.store, RUN_ID, 0)[0], keep=False)
+    light = Trace(simulation.plan.shape, rebuild(disk.store, RUN_ID, 0), keep=False)
     for step in read_steps(disk.store, RUN_ID):
         changed = trail.apply(step)
         assert light.apply(step) == changed

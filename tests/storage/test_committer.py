@@ -10,7 +10,7 @@ import pytest
 
 from beluga_graph import END, START, Engine, Graph, RunError
 from beluga_graph.storage.committer import Commit, Committer, Line
-from beluga_graph.storage.run_log import read_steps
+from beluga_graph.storage.loading import read_steps
 from beluga_graph.testing import VirtualClock
 from stores import MemoryStore, Put
 from stores.base import Check, Conflict, Durability, Op, Store, StoreError, StoreFull

@@ -17,7 +17,7 @@ from beluga_graph import BusEvent, Engine, EventBus, PlanChange, Question, RunFa
 from beluga_graph.cli.commands.verify import check_path
 from beluga_graph.execution.approval import Answer
 from beluga_graph.storage.keys import KINDS
-from beluga_graph.storage.run_log import read_head
+from beluga_graph.storage.loading import read_run_record
 from beluga_graph.testing import VirtualClock
 from stores import LMDBStore
 
@@ -88,7 +88,7 @@ async def test_no_graph_has_changed(store: LMDBStore) -> None:
             plan = engine.register(flow)
             assert {run: change for run, change in (await engine.check(flow)).items() if change} == {}
             for run_id in STATUSES:
-                record = read_head(store, run_id)
+                record = read_run_record(store, run_id)
                 assert record.flow != plan.name or record.plan == plan.fingerprint
 
 

@@ -1,0 +1,248 @@
+"""Reading of one run's records: its steps, its snapshots, its items and its large values.
+
+No function here needs a plan or user code. Records are read one by one, so another process may delete the run
+meanwhile; `detect_deletion` reports that instead of damage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from beluga_graph.codec import DamagedRecord
+from beluga_graph.errors import BelugaError, RunNotFound
+from beluga_graph.execution.items import KnownItems
+from beluga_graph.kernel.shape import Shape
+from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.kernel.types import Patch
+from beluga_graph.storage.keys import REFERENCE, Keys, Prefix, is_reference, number_of
+from beluga_graph.storage.records import RunRecord, decode_record
+from beluga_graph.storage.session_records import read_session_items
+from stores.base import Store
+
+__all__ = [
+    "LoadedRun",
+    "RunReader",
+    "StoredStep",
+    "check_nodes",
+    "detect_contradictions",
+    "detect_deletion",
+    "digest_of",
+    "load_run",
+    "read_last_seq",
+    "read_run_record",
+    "read_steps",
+    "rebuild",
+]
+
+INLINE_BYTES = 8 * 1024
+"""A longer value is stored once, under its digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStep:
+    """One committed step."""
+
+    seq: int
+    at_ms: int
+    trigger: str
+    """Name of the trigger's class."""
+    token: str
+    """The token, timer, signal or source run that the trigger names; empty if it names none."""
+    attempt: int
+    """The attempt, the position of the signal, or the step of the source run that the trigger names."""
+    patch: Patch
+
+
+class LoadedRun(NamedTuple):
+    """A run rebuilt from its records, with the facts that decide when to write its next full snapshot."""
+
+    run: Snapshot
+    snapshot_bytes: int
+    """Size of the full snapshot that it was rebuilt from."""
+    steps_since: int
+    """Number of steps since that snapshot."""
+
+
+class RunReader:
+    """Reads the values and items of one run, including those that are not committed yet."""
+
+    __slots__ = ("decoded_cache", "keys", "known_items", "run_id", "store", "uncommitted")
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.store = store
+        self.run_id = run_id
+        self.keys = Keys(run_id)
+        self.decoded_cache: dict[Any, Any] = {}
+        self.known_items = KnownItems()
+        self.uncommitted: dict[bytes, bytes] = {}
+        """Records that the run has produced and not committed yet, by key."""
+
+    def load(self, value: bytes) -> bytes:
+        """Return an encoded value, following a reference. Raises `DamagedRecord`, `RunNotFound`."""
+        if not is_reference(value):
+            return value
+        key = Prefix.VALUE + value[1:]
+        found = self.uncommitted.get(key) or self.store.get(key)
+        if found is None:
+            detail = f"{value[1:].hex()} of run {self.run_id!r} is missing"
+            raise _missing(self.store, self.run_id, "value", detail)
+        blob: bytes = decode_record(key, found)
+        return blob
+
+    def to_reference(self, encoded: bytes) -> bytes:
+        """Return a reference by digest to a large encoded value, and a smaller value itself."""
+        return encoded if len(encoded) <= INLINE_BYTES else REFERENCE + sha256(encoded).digest()
+
+    def read_items(self, place: str, field: str, start: int, stop: int) -> Iterator[bytes]:
+        """Yield the encoded items `start` to `stop` of an append field's layer.
+
+        Raises `DamagedRecord`, `RunNotFound`.
+        """
+        prefix = self.keys.channel(place, field)
+        for index in range(start, stop):
+            key = prefix + index.to_bytes(8, "big")
+            found = self.uncommitted.get(key) or self.store.get(key)
+            if found is None:
+                detail = f"{index} of field {field!r} of run {self.run_id!r} is missing"
+                raise _missing(self.store, self.run_id, "item", detail)
+            item: bytes = decode_record(key, found)
+            yield item
+
+    def read_session_items(self, run: Snapshot, start: int = 0) -> Iterator[bytes]:
+        """Yield the encoded messages that the run's session began with, from `start` on. Raises `DamagedRecord`."""
+        return read_session_items(self.store, run, start)
+
+
+def digest_of(value: bytes) -> bytes:
+    """Return the SHA-256 of an encoded value, which may be given as a reference."""
+    return value[1:] if is_reference(value) else sha256(value).digest()
+
+
+def read_run_record(store: Store, run_id: str) -> RunRecord:
+    """Return the summary of a run without its history. Raises `RunNotFound`, `DamagedRecord`."""
+    key = Keys(run_id).head
+    blob = store.get(key)
+    if blob is None:
+        raise _unknown(run_id)
+    return RunRecord.decode(key, blob)
+
+
+def read_last_seq(store: Store, run_id: str) -> int:
+    """Return the number of committed steps of a run."""
+    last = next(iter(store.scan(Keys(run_id).steps, reverse=True, limit=1)), None)
+    return 0 if last is None else number_of(last[0])
+
+
+def read_steps(store: Store, run_id: str, after: int = 0, until: int | None = None) -> Iterator[StoredStep]:
+    """Yield the committed steps `after` < seq <= `until`, in order. Raises `DamagedRecord`, `RunNotFound`."""
+    keys = Keys(run_id)
+    expected = after + 1
+    for key, blob in store.scan(keys.steps, start=keys.step(after + 1)):
+        seq = number_of(key)
+        if until is not None and seq > until:
+            return
+        if seq != expected:
+            raise _missing(store, run_id, "step", f"{expected} of run {run_id!r} is missing")
+        expected += 1
+        at, kind, token, attempt, values, ops, events = decode_record(key, blob)
+        yield StoredStep(seq, at, kind, token, attempt, Patch(values, ops, events))
+
+
+def rebuild(store: Store, run_id: str, seq: int | None = None) -> Snapshot:
+    """Return a run as of step `seq`, the last by default. Raises `RunNotFound`, `DamagedRecord`."""
+    return load_run(store, run_id, seq).run
+
+
+def load_run(store: Store, run_id: str, seq: int | None = None) -> LoadedRun:
+    """Rebuild a run as of step `seq`, the last by default, from the newest full snapshot and the steps since.
+
+    Raises `RunNotFound`, `DamagedRecord`.
+    """
+    if seq is not None and not 0 <= seq < 2**63:
+        raise RunNotFound(run_id, f"it has no step {seq}: steps are counted from 1")
+    run, snapshot_bytes = _read_snapshot(store, run_id, seq)
+    steps = 0
+    with detect_contradictions(run_id):
+        for step in read_steps(store, run_id, run.seq, seq):
+            run.apply(step.patch)
+            steps += 1
+    if seq is not None and run.seq != seq:
+        raise RunNotFound(run_id, f"it has no step {seq}: its last is {run.seq}")
+    return LoadedRun(run, snapshot_bytes, steps)
+
+
+def _read_snapshot(store: Store, run_id: str, seq: int | None) -> tuple[Snapshot, int]:
+    """Return the newest full snapshot up to step `seq`, and its size."""
+    keys = Keys(run_id)
+    newest = keys.snapshot(2**63 if seq is None else seq)
+    found = next(iter(store.scan(keys.snapshots, start=newest, reverse=True, limit=1)), None)
+    if found is None:
+        raise _unknown(run_id)
+    key, blob = found
+    run = Snapshot.from_plain(decode_record(key, blob))
+    if (run.run_id, run.seq) != (run_id, number_of(key)):
+        detail = f"of run {run_id!r} at key {key!r} is that of {run.run_id!r:.80}, step {run.seq}"
+        raise DamagedRecord("the snapshot", detail)
+    return run, len(blob)
+
+
+@contextmanager
+def detect_deletion(store: Store, run_id: str) -> Iterator[bytes]:
+    """Read the records of one run in the block; yield the record of its first snapshot.
+
+    Another process may delete the run during the block, and start a new run of the same id. The records read then
+    have holes, or belong to two runs. Raises `RunNotFound` in both cases, instead of the error that they led to,
+    and if the run does not exist.
+    """
+    key = Keys(run_id).first_snapshot
+    birth = store.get(key)
+    if birth is None:
+        read_run_record(store, run_id)  # both records are written in one commit, and deleted in one
+        birth = store.get(key)
+    if birth is None:
+        raise _missing(store, run_id, "snapshot", f"0 of run {run_id!r} is missing")
+    try:
+        yield birth
+    except BelugaError as error:
+        if store.get(key) != birth:
+            raise _deleted(run_id) from error
+        raise
+    if store.get(key) != birth:
+        raise _deleted(run_id)
+
+
+@contextmanager
+def detect_contradictions(run_id: str) -> Iterator[None]:
+    """Fold over the records of a run in the block. Raises `DamagedRecord` if sound records contradict each other."""
+    try:
+        yield
+    except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        detail = f"of run {run_id!r} contradicts itself: {type(error).__name__}: {error}"
+        raise DamagedRecord("the history", detail) from error
+
+
+def check_nodes(run: Snapshot, shape: Shape) -> None:
+    """Raise `DamagedRecord` if the run is at a node that its graph does not have."""
+    for node in [*(token.node for token in run.tokens.values()), *(scope.node for scope in run.scopes.values())]:
+        if node not in shape.nodes:
+            detail = f"of run {run.run_id!r} names {node!r:.80}, which is not in its graph {shape.name!r}"
+            raise DamagedRecord("the snapshot", detail)
+
+
+def _missing(store: Store, run_id: str, what: str, detail: str) -> BelugaError:
+    """Return the error for a missing record: `RunNotFound` if the run was deleted, else `DamagedRecord`."""
+    return _deleted(run_id) if store.get(Keys(run_id).head) is None else DamagedRecord(f"the {what}", detail)
+
+
+def _deleted(run_id: str) -> RunNotFound:
+    return RunNotFound(run_id, "it was deleted while it was read")
+
+
+def _unknown(run_id: str) -> RunNotFound:
+    return RunNotFound(
+        run_id, "no such run in this store; `engine.runs()`, or `beluga-graph runs`, lists those there are"
+    )
