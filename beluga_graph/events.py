@@ -38,7 +38,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from beluga_graph.codec import Codec, Unregistered
+from beluga_graph.codec.values import Codec, Unregistered
 from beluga_graph.kernel.shape import TOOL, NodeShape
 from beluga_graph.kernel.types import EventFields, Value
 

@@ -14,9 +14,8 @@ from beluga_graph.errors import Rejected, ToolError
 from beluga_graph.events import Failure
 from beluga_graph.execution.context import Context, inside
 from beluga_graph.models.messages import Message, ToolCall
-from beluga_graph.plan import Body
 from beluga_graph.plan.declared import Approval
-from beluga_graph.plan.plan import positional, wants_context
+from beluga_graph.plan.plan import Body, positional, wants_context
 
 __all__ = [
     "answer_of",

@@ -18,8 +18,8 @@ from beluga_graph.agents.output_type import describe_problems
 from beluga_graph.errors import ToolError
 from beluga_graph.flows.checks import check_approval
 from beluga_graph.models.messages import ToolSpec
-from beluga_graph.plan import Body
 from beluga_graph.plan.declared import Approval
+from beluga_graph.plan.plan import Body
 from beluga_graph.policy import Retry
 
 __all__ = ["Tool", "as_tool", "check_tool_name", "tool"]

@@ -17,10 +17,12 @@ from beluga_graph.bus.subscription import Subscription, check_name
 from beluga_graph.bus.topology import Topology, draw_topology
 from beluga_graph.bus.worker import SubscribeRequest, SubscriptionWorker
 from beluga_graph.clock import Clock, check_clock
-from beluga_graph.codec import Codec, NameTaken, Registry
+from beluga_graph.codec.errors import NameTaken
+from beluga_graph.codec.registry import Registry
+from beluga_graph.codec.values import Codec
 from beluga_graph.errors import BusClosed, BusError
 from beluga_graph.execution.thread_pool import DaemonPool
-from beluga_graph.plan import Compilable
+from beluga_graph.plan.plan import Compilable
 from beluga_graph.policy import require_at_least_one
 from beluga_graph.storage.outbox_records import Message
 from beluga_graph.topics import check_pattern

@@ -8,10 +8,10 @@ from typing import Any, Protocol, TypeGuard
 
 from beluga_graph.bus.delivery import Handler, current_delivery
 from beluga_graph.bus.event import BusEvent
-from beluga_graph.codec import Registry
+from beluga_graph.codec.registry import Registry
 from beluga_graph.errors import BadRunId, BusError, RunBusy, RunNotFound
 from beluga_graph.inspection.views import RunStatus
-from beluga_graph.plan import Compilable, Plan
+from beluga_graph.plan.plan import Compilable, Plan
 from beluga_graph.storage.keys import check_run_id
 from beluga_graph.storage.outbox_records import STATUS_TOPICS
 

@@ -16,7 +16,8 @@ from typing import NamedTuple
 from beluga_graph.bus.event import BusEvent, DeadLetter
 from beluga_graph.bus.record import Record
 from beluga_graph.bus.unregistered import UnknownClasses
-from beluga_graph.codec import Codec, DamagedRecord, SnapshotError
+from beluga_graph.codec.errors import DamagedRecord, SnapshotError
+from beluga_graph.codec.values import Codec
 from beluga_graph.storage.committer import BATCH_BYTES, Committer
 from beluga_graph.storage.keys import (
     Prefix,

@@ -6,7 +6,8 @@ import secrets
 from typing import NamedTuple
 
 from beluga_graph.bus.event import BusEvent
-from beluga_graph.codec import Codec, NotData
+from beluga_graph.codec.errors import NotData
+from beluga_graph.codec.values import Codec
 from beluga_graph.storage.outbox_records import Message
 from beluga_graph.topics import check_topic
 

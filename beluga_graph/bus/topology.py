@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from beluga_graph.bus.event import ObservedEdge
-from beluga_graph.codec import DamagedRecord
+from beluga_graph.codec.errors import DamagedRecord
 from beluga_graph.draw.formats.mermaid import escape_label
 from beluga_graph.storage.keys import Prefix, hash16
 from beluga_graph.storage.records import decode_record, encode_record

@@ -17,7 +17,7 @@ from beluga_graph.bus.event import DeadLetter, ObservedEdge
 from beluga_graph.bus.log import Cursor, Log
 from beluga_graph.bus.record import Record
 from beluga_graph.clock import Clock
-from beluga_graph.codec import DamagedRecord, SnapshotError
+from beluga_graph.codec.errors import DamagedRecord, SnapshotError
 from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.topics import matches
 from stores.base import Conflict, Op, StoreClosed

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from beluga_graph.cli.terminal_text import brief, to_printable
-from beluga_graph.codec import Unregistered
+from beluga_graph.codec.values import Unregistered
 
 __all__ = ["summarize", "summarize_pair"]
 

@@ -17,8 +17,8 @@ from beluga_graph.draw.sketch import sketch
 from beluga_graph.draw.text import clip
 from beluga_graph.draw.theme import STATUS_SIGNS
 from beluga_graph.kernel.shape import END
-from beluga_graph.plan import Plan
 from beluga_graph.plan.declared import Declared
+from beluga_graph.plan.plan import Plan
 from beluga_graph.trace.edges import BEGIN
 
 __all__ = [

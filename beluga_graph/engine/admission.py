@@ -17,8 +17,8 @@ from beluga_graph.errors import GraphChanged, RunConflict, RunError
 from beluga_graph.kernel.snapshot import FAILED, Snapshot
 from beluga_graph.kernel.triggers import CancelRequested, RunStarted, Trigger
 from beluga_graph.kernel.types import Renames
-from beluga_graph.plan import Plan
 from beluga_graph.plan.diff import diff_shapes
+from beluga_graph.plan.plan import Plan
 from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.runtime.watcher import Watcher

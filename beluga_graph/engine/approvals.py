@@ -14,7 +14,7 @@ from beluga_graph.errors import RunConflict
 from beluga_graph.execution.approval import Answer, check_modified_value, why_not_pending
 from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.kernel.rules import answer_signal
-from beluga_graph.plan import Plan
+from beluga_graph.plan.plan import Plan
 from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.storage.keys import Keys
 from beluga_graph.storage.loading import RunReader

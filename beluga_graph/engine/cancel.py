@@ -10,7 +10,7 @@ from beluga_graph.engine.store_poller import StorePoller
 from beluga_graph.errors import RunBusy
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED
 from beluga_graph.kernel.triggers import CancelRequested
-from beluga_graph.plan import Plan
+from beluga_graph.plan.plan import Plan
 from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.runtime.signals import wakeup_op
 from beluga_graph.storage.keys import Keys

@@ -15,9 +15,9 @@ from beluga_graph.execution.approval import Answer
 from beluga_graph.inspection.approvals import Question
 from beluga_graph.inspection.inspector import Inspector
 from beluga_graph.inspection.views import RunInfo, RunSnapshot, RunStatus, StepInfo
-from beluga_graph.plan import Compilable, Plan
 from beluga_graph.plan.compatibility import JudgedChange
 from beluga_graph.plan.declared import MISSING
+from beluga_graph.plan.plan import Compilable, Plan
 from beluga_graph.policy import Limits, require_at_least_one
 from beluga_graph.runtime.outbox_relay import Bus
 from beluga_graph.runtime.watcher import Watcher

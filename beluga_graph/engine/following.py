@@ -10,7 +10,7 @@ from beluga_graph.engine.registry import RunRegistry
 from beluga_graph.engine.store_poller import StorePoller
 from beluga_graph.errors import BelugaError, RunError
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
-from beluga_graph.plan import Plan
+from beluga_graph.plan.plan import Plan
 from beluga_graph.runtime.active_run import RELEASED, ActiveRun
 from beluga_graph.runtime.watcher import Watcher
 from beluga_graph.storage.loading import RunReader, read_last_seq

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from beluga_graph.codec import DamagedRecord
+from beluga_graph.codec.errors import DamagedRecord
 from beluga_graph.execution.forks import check_forkable, edit_state
 from beluga_graph.inspection.compatibility import has_changed
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import Snapshot
-from beluga_graph.plan import Plan
+from beluga_graph.plan.plan import Plan
 from beluga_graph.storage.keys import Keys, marked_digest, number_of
 from beluga_graph.storage.loading import RunReader, detect_deletion, rebuild
 from beluga_graph.storage.records import PRESENT, decode_record, encode_record

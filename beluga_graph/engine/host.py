@@ -30,7 +30,7 @@ from beluga_graph.inspection.flow_registry import FlowRegistry
 from beluga_graph.inspection.inspector import Inspector
 from beluga_graph.inspection.views import RunInfo, RunStatus
 from beluga_graph.kernel.triggers import RunForked
-from beluga_graph.plan import Compilable, Plan
+from beluga_graph.plan.plan import Compilable, Plan
 from beluga_graph.policy import Limits
 from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.runtime.outbox_relay import Bus

@@ -23,7 +23,7 @@ from beluga_graph.engine.store_poller import StorePoller
 from beluga_graph.errors import BelugaError, RunBusy
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING
 from beluga_graph.kernel.triggers import CancelRequested
-from beluga_graph.plan import Plan
+from beluga_graph.plan.plan import Plan
 from beluga_graph.runtime.active_run import DRIVING, HALTED, RELEASED, ActiveRun
 from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.storage.committer import Commit

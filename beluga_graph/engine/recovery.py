@@ -9,7 +9,7 @@ from typing import overload
 from beluga_graph.engine.parking import Parking
 from beluga_graph.engine.run import Run
 from beluga_graph.errors import BelugaError
-from beluga_graph.plan import Plan
+from beluga_graph.plan.plan import Plan
 from beluga_graph.storage.keys import Prefix, run_of
 from beluga_graph.storage.pace import Pace
 from beluga_graph.storage.records import RunRecord

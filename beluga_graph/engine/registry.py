@@ -9,7 +9,7 @@ from collections.abc import Callable
 from beluga_graph.engine.followers import Followers
 from beluga_graph.errors import RunError
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
-from beluga_graph.plan import Plan
+from beluga_graph.plan.plan import Plan
 from beluga_graph.runtime.active_run import HALTED, RELEASED, ActiveRun
 from beluga_graph.storage.leases import Lease
 from beluga_graph.storage.loading import detect_deletion, read_run_record

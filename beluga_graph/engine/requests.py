@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from beluga_graph.errors import RunConflict
 from beluga_graph.kernel.snapshot import Snapshot
-from beluga_graph.plan import Plan
+from beluga_graph.plan.plan import Plan
 from beluga_graph.policy import Limits
 from beluga_graph.storage.loading import RunReader, digest_of
 from beluga_graph.storage.records import RunRecord

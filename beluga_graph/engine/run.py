@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from beluga_graph.codec import DamagedRecord
+from beluga_graph.codec.errors import DamagedRecord
 from beluga_graph.engine.followers import Followers
 from beluga_graph.events import Event, make_event
 from beluga_graph.inspection.reading import read_events
 from beluga_graph.inspection.results import outcome_of, result_of
 from beluga_graph.inspection.views import Outcome, RunStatus
-from beluga_graph.plan import Plan
+from beluga_graph.plan.plan import Plan
 from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.runtime.watcher import Gap, Watcher
 from beluga_graph.storage.loading import RunReader, read_run_record

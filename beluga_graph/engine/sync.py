@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from beluga_graph.engine.engine import Engine
-from beluga_graph.plan import Compilable
+from beluga_graph.plan.plan import Compilable
 
 __all__ = ["run_sync"]
 

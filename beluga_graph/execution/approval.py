@@ -10,8 +10,8 @@ from beluga_graph.errors import BadSignal, Rejected
 from beluga_graph.execution.attempt import Attempt
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED
 from beluga_graph.kernel.types import Value
-from beluga_graph.plan import Plan
 from beluga_graph.plan.declared import MISSING, Missing
+from beluga_graph.plan.plan import Plan
 
 __all__ = ["Answer", "Decision", "check_modified_value", "value_to_go_on_with", "why_not_pending"]
 

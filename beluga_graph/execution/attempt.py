@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from beluga_graph.clock import Clock
-from beluga_graph.codec import NotData
+from beluga_graph.codec.errors import NotData
 from beluga_graph.errors import LimitReached, StateError
 from beluga_graph.execution.decoded_cache import DecodedCache
 from beluga_graph.execution.result import MESSAGES_MAX, PendingMessage
@@ -19,7 +19,7 @@ from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.kernel.rules import get_limit
 from beluga_graph.kernel.snapshot import Snapshot, Token
 from beluga_graph.kernel.types import EventFields, Value
-from beluga_graph.plan import Binding, Plan
+from beluga_graph.plan.plan import Binding, Plan
 from beluga_graph.topics import check_topic
 
 __all__ = ["Attempt", "ExecutionResources", "RunSession", "TimeLimit"]

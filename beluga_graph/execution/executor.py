@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from beluga_graph.codec import NotData, SnapshotError
+from beluga_graph.codec.errors import NotData, SnapshotError
 from beluga_graph.errors import (
     BadTopic,
     LimitReached,
@@ -33,7 +33,7 @@ from beluga_graph.execution.result import AttemptResult, NewItems
 from beluga_graph.kernel.shape import CHOICE, FAN_OUT, JOIN, WAIT
 from beluga_graph.kernel.triggers import NodeFailed, NodeFinished
 from beluga_graph.kernel.types import Value
-from beluga_graph.plan import Body
+from beluga_graph.plan.plan import Body
 
 __all__ = ["run_attempt"]
 

@@ -12,7 +12,7 @@ from beluga_graph.execution.stored_values import StoredValues, ValueSource
 from beluga_graph.kernel.ops import APPEND_ITEMS, SET_FIELD
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.types import Op, Patch, Value
-from beluga_graph.plan import Plan
+from beluga_graph.plan.plan import Plan
 
 __all__ = ["StateEdit", "check_forkable", "edit_state"]
 

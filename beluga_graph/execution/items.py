@@ -19,7 +19,8 @@ from collections.abc import Iterable, Iterator
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, SupportsIndex
 
-from beluga_graph.codec import StandIn, is_immutable
+from beluga_graph.codec.immutable import is_immutable
+from beluga_graph.codec.stand_in import StandIn
 from beluga_graph.errors import StateError
 from beluga_graph.kernel.types import Value
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from beluga_graph.codec import NotData, StandIn
+from beluga_graph.codec.errors import NotData
+from beluga_graph.codec.stand_in import StandIn
 from beluga_graph.errors import StateConflict, StateError
 from beluga_graph.execution.items import FieldItems, ItemReader, KnownItems
 from beluga_graph.kernel.snapshot import Place, Snapshot
 from beluga_graph.kernel.types import Value
-from beluga_graph.plan import Channel, StateBinding
+from beluga_graph.plan.channels import Channel, StateBinding
 
 __all__ = ["AttemptState", "StateChanges", "StateView"]
 

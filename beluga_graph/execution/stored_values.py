@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from beluga_graph.codec import Codec
+from beluga_graph.codec.values import Codec
 from beluga_graph.events import decode_value
 from beluga_graph.execution.items import KnownItems
 from beluga_graph.kernel.snapshot import Snapshot

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from beluga_graph.codec import Registry
+from beluga_graph.codec.registry import Registry
 from beluga_graph.errors import BadName
 from beluga_graph.kernel.names import is_blank
 from beluga_graph.kernel.rules import is_answer

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from beluga_graph.plan import Plan, compile_graph
+from beluga_graph.plan.compile import compile_graph
 from beluga_graph.plan.declared import Declared
+from beluga_graph.plan.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -10,8 +10,8 @@ from beluga_graph.events import Failure
 from beluga_graph.flows.checks import check_name
 from beluga_graph.flows.flow import Flow
 from beluga_graph.flows.frames import build_frames
-from beluga_graph.plan import Body
 from beluga_graph.plan.declared import END, START, Declared, DeclaredNode
+from beluga_graph.plan.plan import Body
 
 __all__ = ["ParallelAgent"]
 

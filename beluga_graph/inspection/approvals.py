@@ -10,7 +10,7 @@ from beluga_graph.errors import RunNotFound
 from beluga_graph.events import question_subject
 from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.inspection.reading import stored_plan
-from beluga_graph.plan import Plan
+from beluga_graph.plan.plan import Plan
 from beluga_graph.storage.keys import Prefix, run_of
 from beluga_graph.storage.loading import RunReader, detect_contradictions, detect_deletion, rebuild
 from beluga_graph.storage.pace import Pace

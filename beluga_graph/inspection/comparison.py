@@ -15,13 +15,13 @@ from itertools import islice, zip_longest
 from math import isnan
 from typing import Any
 
-from beluga_graph.codec import Unregistered
+from beluga_graph.codec.values import Unregistered
 from beluga_graph.events import Failure
 from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.inspection.reading import snapshot_of
 from beluga_graph.inspection.run_path import Walk, each_fact, parts_of, walk_of
 from beluga_graph.inspection.views import RunSnapshot, RunStatus
-from beluga_graph.plan import Plan
+from beluga_graph.plan.plan import Plan
 from beluga_graph.storage.loading import RunReader
 from beluga_graph.storage.records import RunRecord
 from stores.base import Store

@@ -6,8 +6,8 @@ from beluga_graph.errors import GraphChanged, RunConflict, RunNotFound
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, Snapshot
 from beluga_graph.kernel.types import Renames
-from beluga_graph.plan import Plan
 from beluga_graph.plan.compatibility import JudgedChange, assess_changes, suggest_renames
+from beluga_graph.plan.plan import Plan
 from beluga_graph.plan.renames import add_question_renames, check_new_names
 from beluga_graph.storage.keys import Prefix
 from beluga_graph.storage.loading import check_nodes, detect_deletion, rebuild

@@ -6,8 +6,8 @@ import logging
 
 from beluga_graph.errors import RunError
 from beluga_graph.inspection.reading import stored_plan
-from beluga_graph.plan import Compilable, Plan
 from beluga_graph.plan.diff import diff_shapes
+from beluga_graph.plan.plan import Compilable, Plan
 from beluga_graph.storage.records import RunRecord
 from stores.base import Store
 

@@ -11,8 +11,8 @@ from beluga_graph.inspection.compatibility import broken_by, difference_for
 from beluga_graph.inspection.flow_registry import FlowRegistry
 from beluga_graph.inspection.reading import replay_of, run_infos, snapshot_of, steps_of, stored_plan, trail_of
 from beluga_graph.inspection.views import RunInfo, RunSnapshot, RunStatus, StepInfo
-from beluga_graph.plan import Compilable
 from beluga_graph.plan.compatibility import JudgedChange
+from beluga_graph.plan.plan import Compilable
 from beluga_graph.storage.keys import check_run_id
 from beluga_graph.storage.loading import detect_deletion, read_run_record
 from stores.base import Store

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from beluga_graph.codec import Codec, Registry
+from beluga_graph.codec.registry import Registry
+from beluga_graph.codec.values import Codec
 from beluga_graph.errors import RunNotFound
 from beluga_graph.events import Event, stored_events
 from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.inspection.views import RunInfo, RunSnapshot, RunStatus, StepInfo, TokenInfo
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import Snapshot
-from beluga_graph.plan import Plan, StateBinding
+from beluga_graph.plan.channels import StateBinding
+from beluga_graph.plan.plan import Plan
 from beluga_graph.storage.keys import Prefix
 from beluga_graph.storage.loading import (
     RunReader,

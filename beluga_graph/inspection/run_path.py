@@ -13,7 +13,7 @@ from beluga_graph.errors import RunNotFound
 from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.kernel import ops
 from beluga_graph.kernel.types import EventFields, Patch, Value
-from beluga_graph.plan import Plan
+from beluga_graph.plan.plan import Plan
 from beluga_graph.storage.loading import (
     RunReader,
     StoredStep,

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from beluga_graph.codec import Codec, Registry
 from beluga_graph.codec.former_names import former_name
+from beluga_graph.codec.registry import Registry
+from beluga_graph.codec.values import Codec
 from beluga_graph.errors import BadState, EdgeTypeMismatch, UnclosedFanOut, Unreachable
 from beluga_graph.events import Failure
 from beluga_graph.kernel.shape import CHOICE, FRAME, NodeShape, RetryShape, Shape

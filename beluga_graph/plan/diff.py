@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
-from beluga_graph.codec import Codec, Registry
+from beluga_graph.codec.registry import Registry
+from beluga_graph.codec.values import Codec
 from beluga_graph.kernel.shape import END, WAIT, FieldShape, NodeShape, RetryShape, Shape
 
 __all__ = ["PlanChange", "diff_shapes", "next_nodes"]

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from beluga_graph.codec import Codec, TooLarge
+from beluga_graph.codec.errors import TooLarge
+from beluga_graph.codec.values import Codec
 from beluga_graph.errors import LimitReached
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.plan.channels import StateBinding

@@ -12,7 +12,7 @@ from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.kernel.snapshot import Snapshot, Token
 from beluga_graph.kernel.types import Value
 from beluga_graph.kernel.walker import Walker
-from beluga_graph.plan import Plan
+from beluga_graph.plan.plan import Plan
 from beluga_graph.runtime.node_task import NodeTask
 from beluga_graph.runtime.step import Origin, Step
 from beluga_graph.runtime.watcher import Watcher

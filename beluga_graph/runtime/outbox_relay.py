@@ -19,10 +19,11 @@ from collections.abc import Sequence
 from contextvars import Context
 from typing import Protocol
 
-from beluga_graph.codec import DamagedRecord, Registry
+from beluga_graph.codec.errors import DamagedRecord
+from beluga_graph.codec.registry import Registry
 from beluga_graph.errors import BelugaError, BusClosed
 from beluga_graph.kernel.triggers import Trigger
-from beluga_graph.plan import Plan
+from beluga_graph.plan.plan import Plan
 from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.storage.committer import Committer
 from beluga_graph.storage.keys import Prefix, run_of

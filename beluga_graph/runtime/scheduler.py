@@ -23,7 +23,7 @@ from beluga_graph.kernel.interruptions import needs_trial
 from beluga_graph.kernel.snapshot import Snapshot, Token
 from beluga_graph.kernel.triggers import NodeFailed, TrialBegun, TrialBrokenOff, Trigger
 from beluga_graph.kernel.walker import Walker
-from beluga_graph.plan import Plan
+from beluga_graph.plan.plan import Plan
 from beluga_graph.runtime.active_run import HALTED, ActiveRun
 from beluga_graph.runtime.driver import RunDriver
 from beluga_graph.runtime.node_task import InFlight, NodeTask

@@ -18,7 +18,7 @@ from beluga_graph.errors import BadSignal, NotData, RunConflict
 from beluga_graph.kernel.names import is_blank
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED
-from beluga_graph.plan import Plan
+from beluga_graph.plan.plan import Plan
 from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.storage.committer import Committer
 from beluga_graph.storage.keys import Keys, Prefix, number_of

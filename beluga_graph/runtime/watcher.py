@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 
 from beluga_graph.events import Event
-from beluga_graph.plan import Plan
+from beluga_graph.plan.plan import Plan
 from beluga_graph.storage.loading import RunReader
 
 __all__ = ["EVENTS_MOST", "STORED_MOST", "Gap", "Watcher"]

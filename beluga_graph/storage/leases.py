@@ -24,7 +24,7 @@ from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from beluga_graph.clock import SystemClock
-from beluga_graph.codec import DamagedRecord
+from beluga_graph.codec.errors import DamagedRecord
 from beluga_graph.storage.keys import Prefix
 from beluga_graph.storage.records import decode_record, encode_record
 from stores.base import Check, Delete, Op, Put, Store, StoreError

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from beluga_graph.codec import DamagedRecord
+from beluga_graph.codec.errors import DamagedRecord
 from beluga_graph.errors import BelugaError, RunNotFound
 from beluga_graph.execution.items import KnownItems
 from beluga_graph.kernel.shape import Shape

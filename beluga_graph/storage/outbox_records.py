@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
-from beluga_graph.codec import Codec
+from beluga_graph.codec.values import Codec
 from beluga_graph.execution.result import PendingMessage
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, WAITING, Snapshot
 from beluga_graph.kernel.triggers import RunForked, RunStarted, Trigger

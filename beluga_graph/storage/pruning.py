@@ -20,7 +20,7 @@ from itertools import chain, islice
 from secrets import token_bytes
 from typing import NamedTuple, TypeVar
 
-from beluga_graph.codec import DamagedRecord
+from beluga_graph.codec.errors import DamagedRecord
 from beluga_graph.errors import RunNotFound
 from beluga_graph.inspection.reading import info_of
 from beluga_graph.inspection.views import RunInfo, RunStatus

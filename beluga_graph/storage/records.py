@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from beluga_graph.codec import DamagedRecord, seal, unseal
+from beluga_graph.codec.errors import DamagedRecord
+from beluga_graph.codec.records import seal, unseal
 from beluga_graph.storage.forms import fits
 from beluga_graph.storage.keys import Prefix, hash16
 

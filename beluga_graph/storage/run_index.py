@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 
-from beluga_graph.codec import DamagedRecord
+from beluga_graph.codec.errors import DamagedRecord
 from beluga_graph.storage.keys import Prefix, due_of, run_of
 from beluga_graph.storage.leases import Lease, Owner, is_held_elsewhere
 from beluga_graph.storage.pace import Pace

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from beluga_graph.codec import DamagedRecord
+from beluga_graph.codec.errors import DamagedRecord
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.storage.keys import Prefix, hash16
 from beluga_graph.storage.records import decode_record

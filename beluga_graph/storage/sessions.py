@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from beluga_graph.codec import Codec
+from beluga_graph.codec.values import Codec
 from beluga_graph.errors import RunConflict, RunError
 from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.kernel.names import is_blank
 from beluga_graph.kernel.snapshot import COMPLETED, Snapshot
-from beluga_graph.plan import Plan
+from beluga_graph.plan.plan import Plan
 from beluga_graph.storage.records import decode_record, encode_record
 from beluga_graph.storage.run_log import RunLog, reference_ops
 from beluga_graph.storage.session_records import Session

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from beluga_graph.codec import DamagedRecord
+from beluga_graph.codec.errors import DamagedRecord
 from beluga_graph.kernel.ops import SET_PLAN
 from beluga_graph.kernel.shape import NodeShape, Shape
 from beluga_graph.storage.keys import shape_key

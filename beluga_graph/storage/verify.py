@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
-from beluga_graph.codec import DamagedRecord
+from beluga_graph.codec.errors import DamagedRecord
 from beluga_graph.errors import BelugaError
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED
