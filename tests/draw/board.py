@@ -1,4 +1,4 @@
-"""A picture with everything in it that has a look: kinds of nodes in each status, lines of each kind taken and not."""
+"""A picture with every look: all kinds of nodes in each status, all kinds of lines, taken and not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATUSES = [*STATUS_SIGNS]
 
 
 def board() -> tuple[Picture, Overlay]:
-    """Return the picture, and a run laid over it."""
+    """Return the picture, and the overlay of a run."""
     boxes: list[Box] = []
     lines: list[Line] = []
     stats: dict[str, NodeStats] = {}
@@ -35,7 +35,7 @@ def board() -> tuple[Picture, Overlay]:
         stats[box.name] = NodeStats(status=status, visits=bool(status), attempts=1, busy_ms=850)
         return box
 
-    def lead(source: Box, target: Box, kind: str) -> None:
+    def add_line(source: Box, target: Box, kind: str) -> None:
         label = kind if kind in ("conditional", "handoff", "branch") else ""
         ends = (source.name, target.name)
         lines.append(Line(id=f"e{len(lines)}", source=source.id, target=target.id, kind=kind, label=label, ends=ends))
@@ -47,21 +47,21 @@ def board() -> tuple[Picture, Overlay]:
         for column, box in enumerate(row):
             boxes.append(box)
             above = rows[index - 1][column] if index else boxes[0]
-            lead(above, box, kinds[index % len(kinds)])
+            add_line(above, box, kinds[index % len(kinds)])
     for status in STATUSES:
         frame = node(FRAME, status)
         boxes.append(frame)
-        lead(boxes[0], frame, "plain")
+        add_line(boxes[0], frame, "plain")
         boxes.append(point(BEGIN_KIND, frame.id, frame.name))
         inside = [node("function", inner, frame.id, frame.name) for inner in ("", status)]
         boxes.extend(inside)
         boxes.append(point(END_KIND, frame.id, frame.name))
-        lead(boxes[-4], inside[0], "plain")
-        lead(*inside, "conditional")
-        lead(inside[1], boxes[-1], "error")
+        add_line(boxes[-4], inside[0], "plain")
+        add_line(*inside, "conditional")
+        add_line(inside[1], boxes[-1], "error")
     boxes.append(point(END_KIND, "", ""))
     for box in rows[-1]:
-        lead(box, boxes[-1], "plain")
+        add_line(box, boxes[-1], "plain")
     counts = {line.id: 1 + index % 2 for index, line in enumerate(lines) if index % 3}
     shown = Picture(name="board", boxes=tuple(boxes), lines=tuple(lines))
     return shown, Overlay(run_id="r", status="running", seq=3, stats=stats, counts=counts)

@@ -1,4 +1,4 @@
-"""The real tools that drawings are read with: Graphviz, a browser, Mermaid. On a gate they have to be there."""
+"""Tools that read drawings: Graphviz, a browser, Mermaid. Required if `CI` is set; otherwise tests are skipped."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ REFUSALS = "document.addEventListener('securitypolicyviolation', (e) => console.
 
 
 def missing(what: str, way_out: str) -> None:
-    """Skip what needs a tool that is not here; on a gate, fail."""
+    """Skip a test whose tool is missing; fail if `CI` is set."""
     message = f"{what} is not here: {way_out}"
     if os.environ.get("CI"):
         pytest.fail(message)
@@ -55,7 +55,7 @@ def graphviz() -> str:
 
 
 class InBrowser:
-    """A browser that makes no request of its own, in a thread of its own: its driver has an event loop there."""
+    """A browser without requests of its own, in a separate thread, because its driver needs an event loop."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -67,7 +67,7 @@ class InBrowser:
         return playwright, playwright.chromium.launch(executable_path=self._path, args=FLAGS)
 
     def __call__(self, work: Callable[[Browser], T]) -> T:
-        """Do something with the browser; what it returns must not belong to it."""
+        """Call a function with the browser in its thread. The result must not refer to the browser."""
         return self._thread.submit(work, self._browser).result()
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ class InBrowser:
 
 @pytest.fixture(scope="session")
 def in_browser() -> Iterator[InBrowser]:
-    """Run a browser in a thread, for tests among which there are some with an event loop."""
+    """Run a browser in a thread, for modules that also have tests with an event loop."""
     started = InBrowser(chromium())
     yield started
     started.close()
@@ -87,7 +87,7 @@ def in_browser() -> Iterator[InBrowser]:
 
 @pytest.fixture(scope="session")
 def mermaid_source() -> Path:
-    """Return Mermaid itself."""
+    """Return the path of Mermaid's script."""
     if not MERMAID.exists():
         missing("Mermaid", f"npm pack mermaid@11, and its dist/mermaid.min.js at {MERMAID}")
     return MERMAID
@@ -95,7 +95,7 @@ def mermaid_source() -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Run a browser in this thread, for a module whose tests need no event loop of their own meanwhile."""
+    """Run a browser in this thread, for modules whose tests have no event loop."""
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
         yield started
@@ -103,16 +103,16 @@ def browser() -> Iterator[Browser]:
 
 
 @dataclass
-class Heard:
-    """What a page must never do: say something, fail, ask for anything, open a dialog of the browser's."""
+class Violations:
+    """Forbidden acts of a page: console messages, errors, requests, dialogs."""
 
-    words: list[str] = field(default_factory=list)
+    found: list[str] = field(default_factory=list)
 
 
 @pytest.fixture
 def shown(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]:
-    """Open pages from a file; at the end they must have been silent."""
-    heard = Heard()
+    """Open pages from a file. Fails at the end if a page did something that is forbidden."""
+    violations = Violations()
     contexts = []
 
     def show(html: str, *, width: int = 1280, height: int = 800, fragment: str = "", **options: Any) -> Page:
@@ -122,10 +122,10 @@ def shown(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]:
         contexts.append(context)
         context.add_init_script(REFUSALS)
         page = context.new_page()
-        page.on("console", lambda message: heard.words.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: heard.words.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: (heard.words.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda request: _note(heard, request.url, path))
+        page.on("console", lambda message: violations.found.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: violations.found.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: (violations.found.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("request", lambda request: _note(violations, request.url, path))
         page.goto(f"{path.as_uri()}{fragment}")
         page.wait_for_selector("html[data-ready]")
         return page
@@ -133,9 +133,9 @@ def shown(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]:
     yield show
     for context in contexts:
         context.close()
-    assert heard.words == []
+    assert violations.found == []
 
 
-def _note(heard: Heard, url: str, path: Path) -> None:
+def _note(violations: Violations, url: str, path: Path) -> None:
     if url.split("#", maxsplit=1)[0] != path.as_uri() and url != "data:,":
-        heard.words.append(f"request: {url}")
+        violations.found.append(f"request: {url}")

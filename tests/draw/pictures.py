@@ -58,8 +58,8 @@ def labels() -> st.SearchStrategy[str]:
 
 @st.composite
 def pictures(draw: Callable[[st.SearchStrategy[Any]], Any], text: st.SearchStrategy[str] | None = None) -> Picture:
-    """Return a random picture, as a flow could have it: each node is reached, lines stay within their frame."""
-    told = labels() if text is None else text
+    """Return a random picture that a flow could have: every node is reached, and lines stay within their frame."""
+    texts = labels() if text is None else text
     boxes: list[Box] = []
     lines: list[Line] = []
     number = iter(range(10_000))
@@ -75,8 +75,8 @@ def pictures(draw: Callable[[st.SearchStrategy[Any]], Any], text: st.SearchStrat
             made = next(number)
             name = f"{path}/node{made}" if path else f"node{made}"
             folded = kind == FRAME and draw(st.booleans())
-            note = draw(told) if draw(st.booleans()) else ""
-            box = Box(id=f"n{made}", name=name, label=draw(told), kind=kind, frame=frame, note=note, folded=folded)
+            note = draw(texts) if draw(st.booleans()) else ""
+            box = Box(id=f"n{made}", name=name, label=draw(texts), kind=kind, frame=frame, note=note, folded=folded)
             boxes.append(box)
             here.append(box)
             if kind == FRAME and not folded:
@@ -90,9 +90,9 @@ def pictures(draw: Callable[[st.SearchStrategy[Any]], Any], text: st.SearchStrat
 
     def line(source: Box, target: Box) -> None:
         kind = draw(st.sampled_from(["plain", "branch", "conditional", "handoff", "error"]))
-        label = draw(told) if kind in ("conditional", "handoff", "branch") else ""
+        label = draw(texts) if kind in ("conditional", "handoff", "branch") else ""
         ends = (source.name, target.name)
         lines.append(Line(id=f"e{len(lines)}", source=source.id, target=target.id, kind=kind, label=label, ends=ends))
 
     level("", "", 0)
-    return Picture(name=draw(told), boxes=tuple(boxes), lines=tuple(lines))
+    return Picture(name=draw(texts), boxes=tuple(boxes), lines=tuple(lines))

@@ -1,4 +1,4 @@
-"""Runs with everything in them that a page shows, by a clock that the nodes move on."""
+"""Runs with every feature that a page shows, on a clock that the nodes move on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOSTILE = "</script><script>alert(1)</script>\"'&<b>\u202eleft\u202c \U0001f40b\
 
 
 class Report(BaseModel):
-    """What the run gathers."""
+    """The state of the run."""
 
     title: str = ""
     cost: Annotated[int, add] = 0
@@ -26,7 +26,7 @@ class Report(BaseModel):
 
 
 def report(clock: VirtualClock) -> Graph:
-    """Retries, branches, an agent in a frame, a loop, a wait, a failure that is handled."""
+    """Return a flow with retries, branches, an agent, a loop, a wait, and a handled failure."""
 
     def spend(milliseconds: int) -> None:
         clock.set(clock.now_ms() + milliseconds)
@@ -115,7 +115,7 @@ def report(clock: VirtualClock) -> Graph:
 
 
 def _run(page: Coroutine[Any, Any, str]) -> str:
-    """Run in a thread of its own: the browser's driver has a loop in this one."""
+    """Run in a separate thread, because the browser's driver has an event loop in this one."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, page).result()
 
@@ -136,13 +136,13 @@ async def _through(store: Store | None, clock: VirtualClock, flow: Any, value: A
 
 
 def report_page(store: Store | None = None) -> str:
-    """Return the page of the run of `report`; with a store, the run stays there."""
+    """Return the page of a run of `report`, which is kept in the store if one is given."""
     clock = VirtualClock()
     return _run(_through(store, clock, report(clock), "sales in the north", "report-7"))
 
 
 def page_of(store: Store, run_id: str) -> str:
-    """Return the page of a run in a store, as another engine makes it."""
+    """Return the page of a run in a store, rendered by another engine."""
 
     async def made() -> str:
         async with Engine(store) as engine:
@@ -152,7 +152,7 @@ def page_of(store: Store, run_id: str) -> str:
 
 
 def failed_page(store: Store | None = None) -> str:
-    """Return the page of a run that failed for good while a branch was at work."""
+    """Return the page of a run that failed while a branch was running."""
     clock = VirtualClock()
     g = Graph("nightly-import")
 
@@ -182,7 +182,7 @@ def failed_page(store: Store | None = None) -> str:
 
 
 def hostile_page(store: Store | None = None) -> str:
-    """Return the page of a run in which every name and every value is out to break it."""
+    """Return the page of a run whose names and values try to break it."""
     clock = VirtualClock()
     hostile = HOSTILE.replace("/", "|").replace("\ud800", "")
     g = Graph(f"flow {hostile}")
@@ -203,7 +203,7 @@ def hostile_page(store: Store | None = None) -> str:
 
 
 def long_page(turns: int = 667) -> str:
-    """Return the page of a run of about three steps a turn: 2,000 by default."""
+    """Return the page of a run of about three steps per turn: 2,000 steps by default."""
     clock = VirtualClock()
 
     class Log(BaseModel):
@@ -238,7 +238,7 @@ def long_page(turns: int = 667) -> str:
 
 
 def nested_flow() -> Workflow:
-    """Return a flow with frames in frames, to fold."""
+    """Return a flow with nested frames, to fold."""
 
     def count(text: str) -> int:
         """Count the letters."""

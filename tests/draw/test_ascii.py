@@ -1,4 +1,4 @@
-"""What a terminal shows can be traced back: from the signs alone, every edge with its kind and label."""
+"""The ASCII format can be parsed: every edge, with its kind and label, can be read from the text alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Edge = tuple[str, str, str]
 
 
 def grid_of(line: str) -> list[str]:
-    """Return what a terminal shows in each column; the second half of a wide sign is empty."""
+    """Return the character in each terminal column; the second half of a wide character is empty."""
     cells: list[str] = []
     for sign in line:
         if unicodedata.category(sign) in ("Mn", "Me", "Cf"):
@@ -30,31 +30,31 @@ def grid_of(line: str) -> list[str]:
 
 
 def traced(text: str) -> Counter[Edge]:
-    """Read a drawing: return its edges, as ids of nodes and what is said."""
+    """Parse a drawing: return its edges, as ids of nodes and the text at the edge."""
     rows = [grid_of(line) for line in text.rstrip("\n").split("\n\n", 1)[0].split("\n")]
     body = rows[0].index("●")
     width = max(map(len, rows)) + 1
     rows = [row + [" "] * (width - len(row)) for row in rows]
     owner: list[str] = []  # the node that each row belongs to
-    said: list[str | None] = []  # what stands at the beginning of an edge; None at a node
-    standing: dict[int, str] = {}
+    said: list[str | None] = []  # the text at the beginning of an edge; None at a node
+    current: dict[int, str] = {}
     for row in rows:
         at, deep = body, 0
         while row[at] == "│":
             at, deep = at + 2, deep + 1
-        told = "".join(row[at:])
-        if told[0] in "├↓":
-            said.append(told[0] + told[1:].split("─")[0].rstrip("│ ┐┤┘┬┼┴").strip())
-        elif told[0] == "└":
+        words = "".join(row[at:])
+        if words[0] in "├↓":
+            said.append(words[0] + words[1:].split("─")[0].rstrip("│ ┐┤┘┬┼┴").strip())
+        elif words[0] == "└":
             said.append("")
         else:
-            standing[deep] = told.removeprefix("┌ ").split()[0] if told[0] not in "●◉" else f"{told[0]}{at}"
+            current[deep] = words.removeprefix("┌ ").split()[0] if words[0] not in "●◉" else f"{words[0]}{at}"
             said.append(None)
-        owner.append(standing[deep])
+        owner.append(current[deep])
     found: Counter[Edge] = Counter()
-    for number, words in enumerate(said):
-        if words and words[0] == "↓":
-            found[owner[number], following(owner, said, rows, number, body), words[1:]] += 1
+    for number, label in enumerate(said):
+        if label and label[0] == "↓":
+            found[owner[number], following(owner, said, rows, number, body), label[1:]] += 1
     for touched in rails(rows, body):
         ends = [number for number in touched if said[number] is None]
         for begin in (number for number in touched if said[number] is not None):
@@ -68,7 +68,7 @@ def following(owner: list[str], said: list[str | None], rows: list[list[str]], n
 
 
 def rails(rows: list[list[str]], body: int) -> list[set[int]]:
-    """Follow each rail from where it is touched, up and down; return the rows that each touches."""
+    """Follow each rail up and down; return the rows that each one touches."""
     touches: set[tuple[int, int]] = set()
     for number, row in enumerate(rows):
         touches |= {(number, column) for column in along(row, range(body, len(row)))}
@@ -91,7 +91,7 @@ def rails(rows: list[list[str]], body: int) -> list[set[int]]:
 
 
 def along(row: list[str], columns: range) -> list[int]:
-    """Return the columns of the rails that a row's own line touches on one side."""
+    """Return the columns of the rails that the line of a row touches on one side."""
     touched: list[int] = []
     begun = False
     for column in columns:
@@ -110,23 +110,23 @@ def along(row: list[str], columns: range) -> list[int]:
 
 
 def expected(picture: Picture) -> Counter[Edge]:
-    told = {}
+    names = {}
     for box in picture.boxes:
         depth = 0
         frame = box.frame
         while frame:
             frame, depth = next(other.frame for other in picture.boxes if other.id == frame), depth + 1
-        told[box.id] = {"start": f"●{depth}", "end": f"◉{depth}"}.get(box.kind, box.id)
+        names[box.id] = {"start": f"●{depth}", "end": f"◉{depth}"}.get(box.kind, box.id)
     found: Counter[Edge] = Counter()
     for line in picture.lines:
         label = "" if line.kind == "error" else clean(line.label)
-        found[told[line.source], told[line.target], f"{LINE_SIGNS[line.kind]} {label}".strip()] += 1
+        found[names[line.source], names[line.target], f"{LINE_SIGNS[line.kind]} {label}".strip()] += 1
     return found
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(pictures())
-def test_every_edge_can_be_read_from_the_signs_alone(picture: Picture) -> None:
+def test_every_edge_can_be_read_from_the_text_alone(picture: Picture) -> None:
     boxes = tuple(
         box if box.kind in ("start", "end") else replace(box, label=f"{box.id} {box.label[:12]}")
         for box in picture.boxes
@@ -142,7 +142,7 @@ def test_every_edge_can_be_read_from_the_signs_alone(picture: Picture) -> None:
     assert read == expected(known)
 
 
-def test_a_loop_leads_back_at_the_left_and_a_leap_down_at_the_right() -> None:
+def test_a_loop_goes_back_on_the_left_and_a_distant_edge_down_on_the_right() -> None:
     g = Graph("g")
     for name in ("draft", "review", "publish"):
         g.node(name=name)(lambda value: value)

@@ -1,4 +1,4 @@
-"""What a notebook shows: a half-built graph with its fault, a run, an info, a snapshot; never a traceback."""
+"""Notebook displays: a half-built graph with its error, a run, an info, a snapshot; never a traceback."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def titles_of(svg: str) -> list[str]:
 
 
 def fault_in(shown: dict[str, str]) -> bool:
-    """Return whether both a drawing and its text begin with a fault."""
+    """Return whether both a drawing and its text begin with an error."""
     drawn = any(text.startswith("! ") for text in texts_of(shown["image/svg+xml"]))
     assert drawn == shown["text/plain"].startswith("! ")
     return drawn
@@ -53,7 +53,7 @@ def declared_in(graph: Declared, path: str = "") -> list[str]:
 
 @st.composite
 def half_built(draw: Callable[[st.SearchStrategy[Any]], Any], depth: int = 0) -> Graph:
-    """Return a graph as it is after some calls of its builder, in any order, most of them not to be compiled yet."""
+    """Return a graph after some calls of its builder, in any order. Most such graphs do not compile."""
     g = Graph(draw(st.sampled_from(["g", "h"])) + str(depth))
     for name in draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=6)):
         if name == "split":
@@ -79,7 +79,7 @@ def half_built(draw: Callable[[st.SearchStrategy[Any]], Any], depth: int = 0) ->
 
 @settings(max_examples=150, deadline=None)
 @given(half_built())
-def test_a_graph_is_shown_after_any_call_of_its_builder_with_its_fault(g: Graph) -> None:
+def test_a_graph_is_displayed_with_its_error_after_any_call_of_its_builder(g: Graph) -> None:
     try:
         g.plan()
         is_whole = True
@@ -99,7 +99,7 @@ def test_a_graph_is_shown_after_any_call_of_its_builder_with_its_fault(g: Graph)
     assert g._repr_mimebundle_() == shown
 
 
-def test_of_a_half_built_graph_nodes_and_edges_are_drawn_and_an_edge_to_nowhere_is_left_out() -> None:
+def test_the_display_of_a_half_built_graph_leaves_out_edges_to_missing_nodes() -> None:
     g = Graph("half")
     g.node(name="read")(lambda value: value)
     g.node(name="write")(lambda value: value)
@@ -123,7 +123,7 @@ def test_of_a_half_built_graph_nodes_and_edges_are_drawn_and_an_edge_to_nowhere_
 
 
 class Odd(Flow):
-    """A flow that cannot be declared at all."""
+    """A flow whose `declare` fails."""
 
     name = "odd <b>"
 
@@ -132,7 +132,7 @@ class Odd(Flow):
 
 
 class Unnamed(BaseModel):
-    """A model of which a field has no place in a store."""
+    """A model with a field that cannot be stored."""
 
     field: Any = object()
 
@@ -155,14 +155,14 @@ def bad_default() -> Graph:
         (Graph("empty"), "Unreachable"),
     ],
 )
-def test_whatever_is_wrong_with_a_flow_is_said_in_its_picture(flow: Flow, said: str) -> None:
+def test_the_display_of_a_flow_shows_any_error_in_it(flow: Flow, said: str) -> None:
     shown = flow._repr_mimebundle_()
     assert fault_in(shown) is bool(said)
     assert said in shown["text/plain"]
 
 
 @pytest.mark.parametrize("name", [name for name in HOSTILE if name.strip()])
-def test_hostile_names_of_a_half_built_graph_are_text(name: str) -> None:
+def test_hostile_names_in_a_half_built_graph_are_shown_as_text(name: str) -> None:
     g = Graph("half")
     try:
         g.node(name=name)(lambda value: value)
@@ -176,7 +176,7 @@ def test_hostile_names_of_a_half_built_graph_are_text(name: str) -> None:
 
 
 class Cells(HTMLParser):
-    """The texts of a table's cells; and its tags, which must be those of a table."""
+    """The texts of a table's cells, and the tags that occur."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -210,7 +210,7 @@ def asking() -> Graph:
     return g
 
 
-async def test_a_run_is_shown_as_of_its_last_committed_step_also_when_it_is_parked_or_over() -> None:
+async def test_a_run_is_displayed_as_of_its_last_step_even_if_it_is_parked_or_over() -> None:
     async with Engine() as engine:
         run = await engine.start(asking(), 5, run_id="r")
         async for event in run.events():
@@ -227,7 +227,7 @@ async def test_a_run_is_shown_as_of_its_last_committed_step_also_when_it_is_park
     assert closed["!"].startswith("StoreClosed: ")
 
 
-async def test_a_run_that_cannot_be_read_says_so_in_its_display(tmp_path: Any) -> None:
+async def test_the_display_of_an_unreadable_run_shows_the_error(tmp_path: Any) -> None:
     store = LMDBStore(tmp_path)
     engine = Engine(store)
     async with engine:
@@ -241,7 +241,7 @@ async def test_a_run_that_cannot_be_read_says_so_in_its_display(tmp_path: Any) -
     assert "\n!: Store" in shown["text/plain"]
 
 
-async def test_a_long_run_is_shown_as_a_line_and_its_steps_are_not_read() -> None:
+async def test_a_long_run_is_displayed_as_a_table_without_reading_its_steps() -> None:
     g = Graph("counts")
     g.node(name="n")(lambda value: value + 1)
     g.edge(START, "n")
@@ -256,7 +256,7 @@ async def test_a_long_run_is_shown_as_a_line_and_its_steps_are_not_read() -> Non
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_infos_and_snapshots_are_tables_in_which_hostile_text_is_text(text: str) -> None:
+def test_infos_and_snapshots_are_tables_that_show_hostile_text_as_text(text: str) -> None:
     info = RunInfo(run_id=text, flow=text, status=RunStatus.cancelled, created_ms=0, updated_ms=1_000)
     found = cells(info._repr_html_())
     assert found["status"] == "- cancelled"

@@ -1,4 +1,4 @@
-"""Drawings hold exactly the nodes and edges of the flow."""
+"""Drawings contain exactly the nodes and edges of the flow."""
 
 import networkx as nx
 
@@ -18,7 +18,7 @@ def diamond(names: list[str]) -> Graph:
     return g
 
 
-def test_mermaid_gives_the_same_bytes_each_time() -> None:
+def test_equal_flows_give_equal_mermaid_text() -> None:
     assert diamond(["a", "b", "c", "d"]).mermaid() == diamond(["a", "b", "c", "d"]).mermaid()
 
 
@@ -49,7 +49,7 @@ def test_mermaid_of_a_flow_with_a_frame() -> None:
         "n0end --> n2",
         "n1 --> n0end",
         "n2 --> nend",
-    ], "an edge into a frame leads to where it begins, one out of it starts where it ends"
+    ], "an edge into a frame goes to its start point, an edge out of it begins at its end point"
     assert 'n0[["inner"]]' in outer.mermaid(depth=0)
 
 

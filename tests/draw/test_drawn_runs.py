@@ -1,4 +1,4 @@
-"""What drawings say of runs: what was stopped, dropped, retried, waits; of a resumed one and of a fork."""
+"""Drawings of runs: stopped, dropped, retried and waiting nodes, resumed runs, forks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ asked.edge("receipt", END)
 
 
 def fragile(mended: list[bool]) -> Graph:
-    """Return a flow of which one branch fails until it is mended, and another takes long."""
+    """Return a flow with a branch that fails until it is mended, and a slow branch."""
     g = Graph("fragile")
 
     @g.node
@@ -64,7 +64,7 @@ async def marks(engine: Engine, run_id: str, *nodes: str) -> list[NodeStats]:
     return [trail.summarize(node) for node in nodes]
 
 
-async def test_a_failed_run_shows_what_failed_and_what_was_stopped_and_goes_on_after_a_resume() -> None:
+async def test_a_failed_run_shows_failed_and_stopped_nodes_and_continues_after_a_resume() -> None:
     mended: list[bool] = []
     flow = fragile(mended)
     async with Engine() as engine:
@@ -88,7 +88,7 @@ async def test_a_failed_run_shows_what_failed_and_what_was_stopped_and_goes_on_a
         assert [mark.visits for mark in after] == [1] * 5
 
 
-async def test_a_cancelled_run_shows_what_it_dropped() -> None:
+async def test_a_cancelled_run_shows_dropped_nodes() -> None:
     async with Engine() as engine:
         run = await engine.start(asked, 5, run_id="r")
         await parked(run)
@@ -99,7 +99,7 @@ async def test_a_cancelled_run_shows_what_it_dropped() -> None:
         assert "s-dropped" in await run.svg()
 
 
-async def test_a_run_is_drawn_as_of_any_step() -> None:
+async def test_a_run_can_be_drawn_as_of_any_step() -> None:
     async with Engine() as engine:
         run = await engine.start(asked, 5, run_id="r")
         await run.signal("paid", "yes")
@@ -122,7 +122,7 @@ async def test_a_run_is_drawn_as_of_any_step() -> None:
             await engine.draw("r", theme="blue")  # type: ignore[arg-type]
 
 
-async def test_a_fork_is_compared_with_what_its_source_did_before_and_alone_once_that_is_gone() -> None:
+async def test_a_fork_is_compared_from_its_source_on_or_alone_if_that_is_gone() -> None:
     async with Engine() as engine:
         run = await engine.start(asked, 5, run_id="source")
         await parked(run)
@@ -145,7 +145,7 @@ async def test_a_fork_is_compared_with_what_its_source_did_before_and_alone_once
         assert alone.first.lost_before[0] == "source"
 
 
-async def test_runs_that_gave_something_else_are_told_apart_by_value() -> None:
+async def test_runs_with_different_outputs_differ_by_value() -> None:
     async with Engine() as engine:
         for run_id, payload in (("a", "card"), ("b", "cheque"), ("c", "card")):
             run = await engine.start(asked, 5, run_id=run_id)
@@ -161,13 +161,13 @@ async def test_runs_that_gave_something_else_are_told_apart_by_value() -> None:
         assert [part.token for part in other.parts if part] == ["charge#1", "split#1"]
 
 
-def test_a_notebook_shows_the_drawing() -> None:
+def test_a_notebook_displays_the_drawing() -> None:
     shown = asked._repr_mimebundle_()
     assert shown == {"image/svg+xml": asked.svg(), "text/plain": asked.ascii()}
     assert set(asked._repr_mimebundle_(include=None, exclude=None)) == set(shown)
 
 
-def test_the_themes_differ_in_colour_alone() -> None:
+def test_themes_differ_in_colours_only() -> None:
     light, dark, auto = asked.svg(theme="light"), asked.svg(theme="dark"), asked.svg()
     assert "prefers-color-scheme" in auto
     assert "prefers-color-scheme" not in light + dark
@@ -175,7 +175,7 @@ def test_the_themes_differ_in_colour_alone() -> None:
     assert light != dark
 
 
-async def test_of_two_routes_to_one_node_the_one_that_was_chosen_is_shown() -> None:
+async def test_a_drawing_shows_which_of_two_routes_to_a_node_was_chosen() -> None:
     g = Graph("g")
     g.node(name="judge")(lambda value: value)
     g.node(name="publish")(lambda value: value)

@@ -1,4 +1,4 @@
-"""Every format, read back by its own real parser, holds exactly the picture's boxes and lines, whatever the labels."""
+"""Each format, read back by its own parser, contains exactly the picture's boxes and lines, for any labels."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ quickly = settings(max_examples=60, deadline=None, suppress_health_check=list(He
 
 @st.composite
 def overlays(draw: Any, picture: Picture) -> Overlay | None:
-    """Return a run laid over a picture, or none."""
+    """Return the overlay of a run, or none."""
     if draw(st.booleans()):
         return None
     stats = {}
@@ -59,7 +59,7 @@ drawn = pictures().flatmap(lambda picture: st.tuples(st.just(picture), overlays(
 
 @quickly
 @given(drawn)
-def test_svg_is_xml_with_a_group_for_each_box_and_line_and_nothing_alive(
+def test_svg_is_xml_with_a_group_for_each_box_and_line_and_no_active_content(
     given_: tuple[Picture, Overlay | None],
 ) -> None:
     picture, overlay = given_
@@ -69,11 +69,11 @@ def test_svg_is_xml_with_a_group_for_each_box_and_line_and_nothing_alive(
     assert {name for element in root.iter() for name in element.attrib} <= ATTRIBUTES
     groups = Counter(element.attrib["data-id"] for element in root.iter() if "data-id" in element.attrib)
     assert groups == Counter([box.id for box in picture.boxes] + [line.id for line in picture.lines])
-    told = [element.text or "" for element in root.iter(f"{SVG}title")]
+    titles = [element.text or "" for element in root.iter(f"{SVG}title")]
     shown_texts = Counter(element.text or "" for element in root.iter(f"{SVG}text"))
     for box in picture.boxes:
         if box.kind in KIND_WORDS:
-            assert any(clean(box.name) in title for title in told)
+            assert any(clean(box.name) in title for title in titles)
             assert shown_texts[clip(clean(box.label), 34)]
     style = next(root.iter(f"{SVG}style")).text or ""
     assert "url" not in style
@@ -93,7 +93,7 @@ def read_dot(graphviz: str, text: str) -> dict[str, Any]:
 
 
 def shown(*texts: str) -> list[str]:
-    """Return the lines that a label shows."""
+    """Return the lines of a label as they are shown."""
     return [clip(clean(text), 80) for text in texts if text]
 
 
@@ -106,7 +106,7 @@ def of_dot(label: str) -> list[str]:
 
 @quickly
 @given(drawn)
-def test_graphviz_reads_exactly_the_boxes_and_lines(graphviz: str, given_: tuple[Picture, Overlay | None]) -> None:
+def test_graphviz_parses_exactly_the_boxes_and_lines(graphviz: str, given_: tuple[Picture, Overlay | None]) -> None:
     picture, overlay = given_
     found = read_dot(graphviz, render_dot(picture, overlay))
     frames = {box.id for box in picture.boxes if box.kind == FRAME and not box.folded}
@@ -129,7 +129,7 @@ def test_graphviz_reads_exactly_the_boxes_and_lines(graphviz: str, given_: tuple
 
 
 def ends(source: str, target: str, frames: set[str]) -> tuple[str, str]:
-    """Return what a text format joins: of an open frame, its own end and start."""
+    """Return the ends of an edge in a text format: an open frame is replaced by its end and start points."""
     return (f"{source}end" if source in frames else source, f"{target}start" if target in frames else target)
 
 
@@ -157,7 +157,7 @@ READ = """async text => {
 
 @pytest.fixture(scope="module")
 def read_mermaid(in_browser: Any, mermaid_source: Path) -> Callable[[str], dict[str, Any]]:
-    """Return what reads Mermaid text with Mermaid."""
+    """Return a function that parses Mermaid text with Mermaid."""
 
     def opened(browser: Browser) -> Page:
         page = browser.new_page()
@@ -171,7 +171,7 @@ def read_mermaid(in_browser: Any, mermaid_source: Path) -> Callable[[str], dict[
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(drawn)
-def test_mermaid_reads_exactly_the_boxes_and_lines(
+def test_mermaid_parses_exactly_the_boxes_and_lines(
     read_mermaid: Callable[[str], dict[str, Any]], given_: tuple[Picture, Overlay | None]
 ) -> None:
     picture, overlay = given_

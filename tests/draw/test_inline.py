@@ -1,4 +1,4 @@
-"""Drawings within a page: no rule of theirs reaches it, and none of the page or of another drawing reaches them."""
+"""Drawings inside a page: their style rules do not affect the page, and rules of the page do not affect them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGE_TEXT = """<div class="page"><p class="card"><span class="label">mine</span>
 <i class="wire taken run node frame body drawing legend route plate dot ring icon way tip sign fault">and</i>
 </p></div>"""
 
-# What a page may have for its own classes of these names, and for all that is drawn.
+# Rules that a page may have for classes of the same names, and for SVG elements.
 HOSTILE_STYLE = """
 body{font:italic 700 22px serif;letter-spacing:4px;word-spacing:9px;text-transform:uppercase;text-anchor:end;
 direction:rtl}
@@ -48,7 +48,7 @@ def drawings() -> list[str]:
 
 
 def looks(in_browser: Any, html: str, *within: str) -> list[list[str]]:
-    """Return how each element within some others is shown."""
+    """Return the computed style of each element inside the given ones."""
 
     def look(browser: Browser) -> list[list[str]]:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
@@ -61,7 +61,7 @@ def looks(in_browser: Any, html: str, *within: str) -> list[list[str]]:
     return done
 
 
-def test_neither_a_page_nor_another_drawing_changes_how_a_drawing_looks(in_browser: Any, drawings: list[str]) -> None:
+def test_neither_a_page_nor_another_drawing_changes_the_look_of_a_drawing(in_browser: Any, drawings: list[str]) -> None:
     alone = [looks(in_browser, f"<div id=here>{drawn}</div>", "#here svg")[0] for drawn in drawings]
     assert all(alone)
     assert alone[0] != alone[1], "themes differ"
@@ -74,14 +74,14 @@ def test_neither_a_page_nor_another_drawing_changes_how_a_drawing_looks(in_brows
         assert looks(in_browser, html, *within) == alone
 
 
-def test_a_drawing_changes_nothing_of_the_page_that_holds_it(in_browser: Any, drawings: list[str]) -> None:
+def test_a_drawing_does_not_change_the_page_around_it(in_browser: Any, drawings: list[str]) -> None:
     own = f"<div id=own>{PAGE_TEXT}<svg><text class='label key'>of the page</text><path class='way'/></svg></div>"
     before = looks(in_browser, own, "#own")
     assert looks(in_browser, own + "".join(drawings), "#own") == before
     assert looks(in_browser, "".join(drawings) + own, "#own") == before
 
 
-def test_equal_drawings_are_the_same_bytes_and_others_have_a_style_of_their_own(drawings: list[str]) -> None:
+def test_equal_drawings_are_equal_bytes_and_different_ones_have_separate_styles(drawings: list[str]) -> None:
     own = [re.findall(r'<svg [^>]*class="(beluga-[0-9a-f]{12})"', drawn)[0] for drawn in drawings]
     assert len(set(own)) == len(drawings)
     for name, drawn in zip(own, drawings, strict=True):

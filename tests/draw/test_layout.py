@@ -1,4 +1,4 @@
-"""The geometry of drawings: nothing covers anything, and lines go beside nodes and labels, not through them."""
+"""The geometry of drawings: nodes and labels do not overlap, and lines do not run through them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from beluga_graph.flows.flow import Flow
 from beluga_graph.kernel.shape import FRAME
 
 Rect = tuple[float, float, float, float]  # left, top, right, bottom
-SLIP = 0.2  # what rounding may cost
+SLIP = 0.2  # tolerance for rounding
 
 
 def rect(card: Card) -> Rect:
@@ -31,7 +31,7 @@ def rect(card: Card) -> Rect:
 
 
 def plate(wire: Wire) -> Rect:
-    """Return what a wire's label covers."""
+    """Return the area of a wire's label."""
     width = measure_width(wire.label, 11)
     return wire.at[0] - width / 2, wire.at[1] - 7, wire.at[0] + width / 2, wire.at[1] + 7
 
@@ -75,7 +75,7 @@ def check(placed: Layout, picture: Picture) -> None:
         outer = whole
         if card.box.frame:
             frame = cards[card.box.frame]
-            words = 24 + 16 * (bool(frame.note) + bool(frame.badge))  # what is written on top of a frame
+            words = 24 + 16 * (bool(frame.note) + bool(frame.badge))  # the lines of text on top of a frame
             outer = (frame.x, frame.y + words, frame.x + frame.width, frame.y + frame.height)
         assert within(rect(card), outer), (card, outer)
         for other in placed.cards:
@@ -101,7 +101,7 @@ def check(placed: Layout, picture: Picture) -> None:
 
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(pictures())
-def test_nothing_is_covered_and_no_line_runs_through_a_node_or_a_label(picture: Picture) -> None:
+def test_nothing_overlaps_and_no_line_runs_through_a_node_or_a_label(picture: Picture) -> None:
     badges = {box.name: "12 attempts · 3 min 2 s" for box in picture.boxes[::2] if box.kind not in ("start", "end")}
     counts = {line.id: "x7" for line in picture.lines[::3]}
     check(lay_out(picture, badges, counts), picture)
@@ -131,7 +131,7 @@ def drawing(flow: Flow, depth: int | None = None) -> Picture:
 
 
 def large(count: int) -> Graph:
-    """Return a flow of so many nodes with branches, leaps, loops and error edges."""
+    """Return a flow of `count` nodes with branches, distant edges, loops and error edges."""
     g = Graph("large")
     nodes = [g.node(name=f"node {number}")(lambda value: value) for number in range(count)]
     g.edge(START, nodes[0])
@@ -156,9 +156,9 @@ def test_five_hundred_nodes_are_drawn_in_every_format() -> None:
 PRINT = "from beluga_graph.demo.pipeline import pipeline as p; print(p.svg() + p.mermaid() + p.dot() + p.ascii())"
 
 
-def test_the_bytes_are_the_same_in_another_process() -> None:
+def test_another_process_draws_the_same_bytes() -> None:
     root = Path(__file__).parents[2]
-    told = {
+    outputs = {
         subprocess.run(
             [sys.executable, "-c", PRINT],
             env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(root), "PYTHONUTF8": "1"},
@@ -167,7 +167,7 @@ def test_the_bytes_are_the_same_in_another_process() -> None:
         ).stdout
         for seed in ("0", "7", "12345")
     }
-    assert len(told) == 1
+    assert len(outputs) == 1
 
 
 OUTSIDE = """() => [...document.querySelectorAll('.beluga-node')].filter(node => {

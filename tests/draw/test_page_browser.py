@@ -1,4 +1,4 @@
-"""The page in a real browser: what it shows at a step, what can be done with it, and what cannot be done to it."""
+"""The page in a real browser: its content at each step, its controls, and its resistance to hostile content."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from runs_to_show import HOSTILE, failed_page, hostile_page, long_page, nested_f
 
 from beluga_graph.codec.safe_repr import to_printable
 from beluga_graph.draw.overlay import Overlay, build_overlay
-from beluga_graph.draw.page import page as drawn_page
+from beluga_graph.draw.page import render_page
 from beluga_graph.draw.page.replay import Replay
 from beluga_graph.draw.picture import Picture, build_picture
 from beluga_graph.inspection.reading import stored_plan, trail_of
@@ -35,14 +35,14 @@ DRAWN = """() => {
 
 def scrub(page: Page, step: int) -> None:
     page.eval_on_selector("#scrub", "(e, step) => { e.value = step; e.dispatchEvent(new Event('input')); }", step)
-    at(page, step)
+    wait_for_step(page, step)
 
 
-def at(page: Page, step: int) -> None:
+def wait_for_step(page: Page, step: int) -> None:
     page.wait_for_selector(f"html[data-step='{step}']")
 
 
-def told(overlay: Overlay, shown: Picture) -> list[dict[str, Any]]:
+def expected_state(overlay: Overlay, shown: Picture) -> list[dict[str, Any]]:
     badges, counts = overlay.format_badges(), overlay.format_counts()
     nodes = {
         box.id: [overlay.stats[box.name].status, badges[box.name]] for box in shown.boxes if box.name in overlay.stats
@@ -58,7 +58,7 @@ def told(overlay: Overlay, shown: Picture) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("make", "run_id"), [(report_page, "report-7"), (failed_page, "import-3")])
-def test_scrubbing_shows_what_the_drawing_of_each_step_shows(
+def test_the_page_and_the_drawing_show_the_same_at_each_step(
     shown: Show, make: Callable[[MemoryStore], str], run_id: str
 ) -> None:
     store = MemoryStore()
@@ -69,12 +69,13 @@ def test_scrubbing_shows_what_the_drawing_of_each_step_shows(
     forth, back = range(1, last + 1), range(last, 0, -1)
     for step in [*forth, *back, last, 1, last // 2]:
         scrub(page, step)
-        trail = trail_of(store, head, shape, step)
-        assert page.evaluate(DRAWN) == told(build_overlay(trail, build_picture(shape)), build_picture(shape)), step
-        assert page.inner_text("#status") == trail.run.status
+        trace = trail_of(store, head, shape, step)
+        picture = build_picture(shape)
+        assert page.evaluate(DRAWN) == expected_state(build_overlay(trace, picture), picture), step
+        assert page.inner_text("#status") == trace.run.status
 
 
-def test_a_page_opened_at_a_step_shows_what_scrubbing_there_does(shown: Show) -> None:
+def test_a_page_opened_at_a_step_equals_one_moved_to_that_step(shown: Show) -> None:
     html = report_page()
     scrubbed = shown(html)
     parts = ["#step", "#facts", "#rows [aria-selected=true]"]
@@ -85,7 +86,7 @@ def test_a_page_opened_at_a_step_shows_what_scrubbing_there_does(shown: Show) ->
         assert [opened.inner_text(part) for part in parts] == [scrubbed.inner_text(part) for part in parts]
 
 
-def test_folded_sub_flows_show_the_run_too(shown: Show) -> None:
+def test_folded_sub_flows_show_the_run_as_well(shown: Show) -> None:
     store = MemoryStore()
     page = shown(report_page(store))
     head = read_run_record(store, "report-7")
@@ -95,13 +96,13 @@ def test_folded_sub_flows_show_the_run_too(shown: Show) -> None:
     for step in (8, 22):
         scrub(page, step)
         small = build_picture(shape, 0)
-        assert page.evaluate(DRAWN) == told(build_overlay(trail_of(store, head, shape, step), small), small)
+        assert page.evaluate(DRAWN) == expected_state(build_overlay(trail_of(store, head, shape, step), small), small)
     nodes_folded = page.locator("svg.graph:not([hidden]) .node").count()
     page.keyboard.press("]")
     assert page.locator("svg.graph:not([hidden]) .node").count() > nodes_folded
 
 
-def test_a_step_tells_values_the_state_before_and_after_and_its_events(shown: Show) -> None:
+def test_a_step_shows_its_values_its_state_before_and_after_and_its_events(shown: Show) -> None:
     page = shown(report_page())
     page.click("#rows >> text=draft")
     expect(page.locator("#step h3")).to_have_text("draft finished")
@@ -117,7 +118,7 @@ def test_a_step_tells_values_the_state_before_and_after_and_its_events(shown: Sh
     expect(page.locator("#step .whole")).to_contain_text("findings")
 
 
-def test_search_finds_text_anywhere_marks_its_nodes_and_goes_through_them(shown: Show) -> None:
+def test_the_search_finds_text_anywhere_marks_nodes_and_goes_through_the_matches(shown: Show) -> None:
     page = shown(report_page())
     page.keyboard.press("/")
     page.keyboard.type("ARCHIVE is not")
@@ -129,43 +130,43 @@ def test_search_finds_text_anywhere_marks_its_nodes_and_goes_through_them(shown:
     page.focus("#search")
     for key, step in (("Enter", 2), ("Enter", 4), ("Enter", 2), ("Shift+Enter", 4)):
         page.keyboard.press(key)
-        at(page, step)
+        wait_for_step(page, step)
     page.keyboard.press("Escape")
     assert page.locator(".found").count() == 0
-    page.fill("#search", "older than a year")  # in the branch, and where it is joined
+    page.fill("#search", "older than a year")  # in the branch, and in the join
     assert page.locator("#rows .row .who").all_inner_texts() == ["check", "together"]
     page.fill("#search", "nobody said this")
     expect(page.locator("#matches")).to_have_text("0 matches")
 
 
-def test_a_node_that_is_clicked_tells_its_visits_and_narrows_the_events(shown: Show) -> None:
+def test_a_click_on_a_node_shows_its_visits_and_filters_the_events(shown: Show) -> None:
     page = shown(report_page())
     page.locator("svg.graph:not([hidden]) .node:has(> title:text-is('function: improve'))").click()
     assert page.locator("#node h3").inner_text() == "improve"
     assert page.locator("#visits .row").count() == 3
     assert page.locator("#rows .row").count() == 3
     page.locator("#visits .row").nth(1).click()
-    at(page, int(page.locator("#visits .row .seq").nth(1).inner_text()))
+    wait_for_step(page, int(page.locator("#visits .row .seq").nth(1).inner_text()))
     page.click("#chosen")
     expect(page.locator("#chosen")).to_be_hidden()
     assert page.locator("#rows .row").count() > 3
 
 
-def test_the_timeline_has_a_lane_for_each_branch_and_leads_to_steps(shown: Show) -> None:
+def test_the_timeline_has_a_lane_for_each_branch_and_a_click_goes_to_the_step(shown: Show) -> None:
     page = shown(report_page())
     assert page.evaluate("document.getElementById('lane-room').offsetHeight") == 6 * 26
     box = page.locator("#lanes").bounding_box()
     assert box
     page.mouse.click(box["x"] + box["width"] - 14, box["y"] + 13)
-    at(page, 22)
-    page.mouse.click(box["x"] + box["width"] * 0.25, box["y"] + 13)  # the bar of `gather`: where it ended
-    at(page, 6)
+    wait_for_step(page, 22)
+    page.mouse.click(box["x"] + box["width"] * 0.25, box["y"] + 13)  # the bar of `gather`
+    wait_for_step(page, 6)
     before = page.evaluate("document.getElementById('cursor').getBoundingClientRect().x")
     page.click("#by-step")
     assert page.evaluate("document.getElementById('cursor').getBoundingClientRect().x") != before
 
 
-def test_the_theme_is_the_readers_and_can_be_turned(shown: Show) -> None:
+def test_the_theme_follows_the_readers_preference_and_can_be_switched(shown: Show) -> None:
     def back(page: Page) -> list[str]:
         return page.evaluate(
             "[getComputedStyle(document.body).backgroundColor,"
@@ -183,7 +184,7 @@ def test_the_theme_is_the_readers_and_can_be_turned(shown: Show) -> None:
         assert back(light) == colours
 
 
-def test_all_can_be_done_with_keys_alone(shown: Show) -> None:
+def test_everything_works_with_the_keyboard_alone(shown: Show) -> None:
     page = shown(report_page())
     reached: list[str] = []
     for _ in range(40):
@@ -194,7 +195,7 @@ def test_all_can_be_done_with_keys_alone(shown: Show) -> None:
         )
         if page.evaluate("document.activeElement === document.body"):
             break
-        assert outline != "none" or name == "scrub", f"{name}: the focus is seen (the scrubber's is on its thumb)"
+        assert outline != "none" or name == "scrub", f"{name}: the focus is visible (the slider shows it on its thumb)"
         if name in reached:
             break
         reached.append(name)
@@ -204,18 +205,18 @@ def test_all_can_be_done_with_keys_alone(shown: Show) -> None:
     page.focus("#scrub")
     for key, step in (("Home", 1), ("ArrowRight", 2), ("ArrowRight", 3), ("ArrowLeft", 2), ("End", 22)):
         page.keyboard.press(key)
-        at(page, step)
+        wait_for_step(page, step)
     page.keyboard.press("Space")
     expect(page.locator("#play")).to_have_attribute("aria-pressed", "true")
-    page.wait_for_selector("html:not([data-step='22'])")  # it begins anew
+    page.wait_for_selector("html:not([data-step='22'])")  # playback starts over
     page.keyboard.press("Space")
     expect(page.locator("#play")).to_have_attribute("aria-pressed", "false")
 
     page.focus("#rows")
     page.keyboard.press("Home")
-    at(page, 1)
+    wait_for_step(page, 1)
     page.keyboard.press("ArrowDown")
-    at(page, 2)
+    wait_for_step(page, 2)
 
     page.focus("#stage")
     page.keyboard.press("ArrowDown")
@@ -230,7 +231,7 @@ def test_all_can_be_done_with_keys_alone(shown: Show) -> None:
     expect(page.locator("#keys")).to_be_hidden()
 
 
-def test_the_graph_is_zoomed_and_dragged(shown: Show) -> None:
+def test_the_graph_can_be_zoomed_and_dragged(shown: Show) -> None:
     page = shown(report_page())
     width = page.evaluate("document.querySelector('svg.graph:not([hidden])').clientWidth")
     page.click("#zoom-in")
@@ -268,7 +269,7 @@ def test_the_page_is_never_wider_than_the_window(shown: Show, make: Callable[[],
         assert box["height"] > 100
 
 
-def test_hostile_names_and_values_are_text_and_nothing_else(shown: Show) -> None:
+def test_hostile_names_and_values_are_shown_as_text(shown: Show) -> None:
     page = shown(hostile_page())
     for step in (1, 2, 3):
         scrub(page, step)
@@ -296,13 +297,13 @@ def test_a_flow_without_a_run_shows_its_nodes(shown: Show) -> None:
     assert "sub-flow" in page.inner_text("#legend")
 
 
-def test_a_run_that_was_accepted_and_no_more_is_shown(shown: Show) -> None:
+def test_a_run_without_steps_is_shown(shown: Show) -> None:
     store = MemoryStore()
     report_page(store)
     head = read_run_record(store, "report-7")
     shape = stored_plan(store, head).shape
     begun = rebuild(store, "report-7", 0)
-    page = shown(drawn_page(shape, Replay(shape, begun, lambda value: value, lambda *_: ())))
+    page = shown(render_page(shape, Replay(shape, begun, lambda value: value, lambda *_: ())))
     assert page.inner_text("#status") == "running"
     assert page.inner_text("#fact-step") == "0 / 0"
     page.keyboard.press("ArrowRight")
@@ -310,7 +311,7 @@ def test_a_run_that_was_accepted_and_no_more_is_shown(shown: Show) -> None:
     assert page.locator(".taken").count() == 0
 
 
-def test_two_thousand_steps_open_and_scrub_with_few_elements(shown: Show) -> None:
+def test_a_run_of_two_thousand_steps_needs_few_elements(shown: Show) -> None:
     page = shown(long_page())
     last = int(page.get_attribute("#scrub", "max") or 0)
     assert last >= 2000
@@ -328,13 +329,13 @@ def test_two_thousand_steps_open_and_scrub_with_few_elements(shown: Show) -> Non
     assert page.evaluate(count) < 800
 
 
-def test_the_node_of_a_step_comes_into_view_at_once_where_less_motion_is_wanted(shown: Show) -> None:
+def test_with_reduced_motion_the_node_of_a_step_comes_into_view_at_once(shown: Show) -> None:
     page = shown(report_page(), reduced_motion="reduce", height=500)
     inside = """() => {
       const [node, stage] = ['.current', '#stage'].map((name) => document.querySelector(name).getBoundingClientRect());
       return node.top >= stage.top && node.bottom <= stage.bottom;
     }"""
     for step in (22, 2, 16):
-        page.wait_for_timeout(450)  # else it is taken for playing, which never scrolls smoothly
+        page.wait_for_timeout(450)  # sooner, the page takes it for playback, which never scrolls smoothly
         scrub(page, step)
         assert page.evaluate(inside)

@@ -1,4 +1,4 @@
-"""What is on a page: a run told in deltas, locked up, and bounded."""
+"""The model of a page: a run as deltas, the page's policy, and bounds on its size."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ def model_of(html: str) -> dict[str, Any]:
 
 
 class Parsed(HTMLParser):
-    """Every tag of a page with its attributes, and what stands in its scripts and styles."""
+    """The tags of a page with their attributes, and the text of its scripts and styles."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Parsed(HTMLParser):
             self.inside.append((*self.tags[-1], data))
 
 
-def test_the_deltas_of_a_run_tell_at_each_step_what_its_drawing_shows() -> None:
+def test_deltas_and_drawings_agree_at_each_step() -> None:
     store = MemoryStore()
     report_page(store)
     head = read_run_record(store, "report-7")
@@ -76,13 +76,13 @@ def test_the_deltas_of_a_run_tell_at_each_step_what_its_drawing_shows() -> None:
 
 
 def badge_at(mark: dict[str, Any], at: int) -> str:
-    """Do what the page does."""
+    """Return a badge as the script of the page computes it."""
     busy = mark["busy"] + mark.get("clocks", 0) * at
     time = [format_duration(busy)] if busy or not (mark.get("now") or mark.get("waited")) else []
     return " · ".join([*mark.get("before", []), *time, *mark.get("after", [])]) or mark["status"]
 
 
-def test_a_delta_tells_values_state_and_events() -> None:
+def test_a_delta_contains_values_state_and_events() -> None:
     model = model_of(report_page())
     texts = [text for step in model["steps"] for text in step.get("texts", [])]
     by_what = {step["what"]: step for step in model["steps"]}
@@ -110,14 +110,14 @@ def test_a_delta_tells_values_state_and_events() -> None:
 
 
 def test_the_same_run_gives_the_same_bytes() -> None:
-    # One run: two of them may differ in their times, which branches share.
+    # A single run: two runs may differ in the times of concurrent branches.
     store = MemoryStore()
     assert report_page(store) == page_of(store, "report-7") == page_of(store, "report-7")
     assert nested_flow().html() == nested_flow().html()
 
 
 @pytest.mark.parametrize("html", [report_page(), failed_page(), hostile_page(), nested_flow().html()])
-def test_a_page_allows_itself_only_what_stands_on_it(html: str) -> None:
+def test_the_policy_of_a_page_allows_only_its_own_script_and_style(html: str) -> None:
     assert html.isascii()
     page = Parsed(html)
     (policy,) = [a["content"] for tag, a in page.tags if tag == "meta" and "http-equiv" in a]
@@ -136,13 +136,13 @@ def test_a_page_allows_itself_only_what_stands_on_it(html: str) -> None:
     assert not set("<>&\u2028\u2029") & set(data)
 
 
-def test_a_run_that_failed_is_told_to_its_failure() -> None:
+def test_a_failed_run_ends_with_its_failure() -> None:
     model = model_of(failed_page())
     assert model["steps"][-1]["status"] == "failed"
     assert model["steps"][-1]["what"] == "load failed"
 
 
-def test_a_fork_begins_with_what_it_took_over() -> None:
+def test_a_fork_begins_with_the_visits_copied_from_its_source() -> None:
     clock = VirtualClock()
 
     async def forked() -> str:
@@ -158,7 +158,7 @@ def test_a_fork_begins_with_what_it_took_over() -> None:
     assert [span["id"] for span in model["head"]["begin"]["spans"]] == [0]
 
 
-def test_a_run_that_went_on_with_a_changed_graph_is_told_to_its_end() -> None:
+def test_a_run_that_continued_with_a_changed_graph_is_complete() -> None:
     def parked(first: str, wait: str) -> Graph:
         g = Graph("parked")
         node = g.node(name=first)(lambda value: value)
@@ -185,8 +185,8 @@ def test_a_run_that_went_on_with_a_changed_graph_is_told_to_its_end() -> None:
 
     model = model_of(asyncio.run(gone_on()))
     names = {box["id"]: box["name"] for box in model["head"]["boxes"]}
-    told = [(step["what"], names.get(step.get("node")), step.get("name")) for step in model["steps"]]
-    assert told == [
+    steps = [(step["what"], names.get(step.get("node")), step.get("name")) for step in model["steps"]]
+    assert steps == [
         ("The run began", None, None),
         ("a finished", None, "a"),
         ("The run took over the changed graph", None, None),
@@ -194,13 +194,13 @@ def test_a_run_that_went_on_with_a_changed_graph_is_told_to_its_end() -> None:
     ]
 
 
-def test_a_value_is_cut_and_says_so() -> None:
+def test_a_long_value_is_cut_with_a_note() -> None:
     assert json.loads(format_value("x" * 5000)) == "x" * TEXT_LENGTH_MAX + " … (cut: 5,000 characters)"
     assert len(format_value(["y" * 100] * 1000)) < TEXT_LENGTH_MAX + 50
     assert '"hex": "bdd4' in format_value(10**6000)
 
 
-def test_values_beyond_what_a_page_holds_are_left_out_and_said_to_be() -> None:
+def test_values_beyond_the_size_of_a_page_are_replaced_by_a_note() -> None:
     texts = Texts()
     many = [
         texts.text(f"{number:04d}" * (TEXT_LENGTH_MAX // 4))
@@ -220,14 +220,14 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_what_is_not_cut_is_the_json_of_its_value(value: Any) -> None:
+def test_an_uncut_text_is_the_json_of_its_value(value: Any) -> None:
     text = format_value(value)
     if "(cut: " not in text:
         assert json.loads(text) == (to_printable(value, "\n\t") if isinstance(value, str) else to_json(value))
     assert text.replace("\n", "").isprintable()
 
 
-def test_a_long_run_is_told_in_a_few_hundred_bytes_a_step() -> None:
+def test_a_long_run_takes_less_than_a_thousand_bytes_per_step() -> None:
     html = long_page(200)
     assert len(model_of(html)["steps"]) >= 600
     assert len(html) < 90_000 + 601 * 1_000

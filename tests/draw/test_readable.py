@@ -1,4 +1,4 @@
-"""Drawings and pages can be read: with any eyes, in both themes, with forced colours, on paper; and nothing hides."""
+"""Readability of drawings and pages: contrast, both themes, forced colours, keyboard, paper, hidden characters."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from beluga_graph.trace.visits import NodeStats
 Show = Callable[..., Page]
 THEMES = ["light", "dark"]
 
-# Contrast as WCAG 2.2 defines it, of what is really shown: colours as computed, on all that is painted beneath.
+# Contrast as defined by WCAG 2.2, from computed colours on top of everything that is painted below.
 CONTRAST = """
 function rgba(text) {
   const pen = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
@@ -107,7 +107,7 @@ OF_DRAWING = f"""() => {{
 
 
 def too_pale(found: list[list[Any]]) -> list[list[Any]]:
-    """Return what has less contrast than WCAG AA asks for: 4.5 for text, 3 for lines."""
+    """Return the parts with less contrast than WCAG AA requires: 4.5 for text, 3 for lines."""
     return [part for part in found if part[3] < (4.5 if part[0] == "text" else 3)]
 
 
@@ -127,7 +127,7 @@ def test_text_and_lines_of_a_drawing_have_contrast_in_every_status(in_browser: A
     found = in_browser(look)
     if has_run:
         for status in STATUS_WORDS:
-            assert [part for part in found if f"s-{status}" in part[1]], f"{status} was looked at"
+            assert [part for part in found if f"s-{status}" in part[1]], f"{status} was checked"
     assert len([part for part in found if part[0] == "line"]) > len(picture.boxes) + len(picture.lines)
     assert not too_pale(found)
 
@@ -188,13 +188,13 @@ def test_text_of_a_page_has_contrast_at_any_step(shown: Show, make: Callable[[],
     page.fill("#search", "e")
     assert not too_pale(page.evaluate(OF_PAGE))
     graph = page.evaluate(OF_DRAWING.replace("'svg ", "'svg.graph:not([hidden]) "))
-    assert not [part for part in too_pale(graph) if part[0] == "text"], "also where others are looked for"
+    assert not [part for part in too_pale(graph) if part[0] == "text"], "also during a search for other nodes"
 
 
-# Signs besides colours.
+# Signs beside colours.
 
 
-def test_every_format_says_a_status_by_the_same_sign(graphviz: str) -> None:
+def test_every_format_uses_the_same_sign_for_a_status(graphviz: str) -> None:
     picture, overlay = board()
     named = {box.id: overlay.stats[box.name].status for box in picture.boxes if box.name in overlay.stats}
     drawn = ET.fromstring(render_svg(picture, overlay))
@@ -222,7 +222,7 @@ def test_every_format_says_a_status_by_the_same_sign(graphviz: str) -> None:
     assert "Helvetica" in str(fonts)
 
 
-def test_a_page_says_a_status_by_its_sign_at_each_step(shown: Show) -> None:
+def test_a_page_shows_the_sign_of_a_status_at_each_step(shown: Show) -> None:
     page = shown(failed_page())
     signs = """() => Object.fromEntries([...document.querySelectorAll('svg.graph:not([hidden]) .node')].map((node) => [
       [...node.classList].find((name) => name.startsWith('s-'))?.slice(2) ?? '',
@@ -250,7 +250,7 @@ UNREACHED = """() => [...document.querySelectorAll('*')].filter((e) => {
 
 @pytest.mark.parametrize(("width", "height"), [(400, 700), (1280, 420)])
 @pytest.mark.parametrize("make", [report_page, hostile_page, long_page])
-def test_whatever_scrolls_can_be_focused(shown: Show, make: Callable[..., str], width: int, height: int) -> None:
+def test_every_scrolling_element_can_be_focused(shown: Show, make: Callable[..., str], width: int, height: int) -> None:
     page = shown(make(20) if make is long_page else make(), width=width, height=height)
     for step in range(1, min(12, int(page.get_attribute("#scrub", "max") or 0)) + 1):
         page.eval_on_selector("#scrub", "(e, s) => { e.value = s; e.dispatchEvent(new Event('input')); }", step)
@@ -271,7 +271,7 @@ def test_the_lanes_scroll_by_keys_and_show_the_focus(shown: Show) -> None:
     page.wait_for_function("() => document.getElementById('lanes').scrollTop > 0")
 
 
-def test_a_search_within_a_node_says_what_matches_elsewhere(shown: Show) -> None:
+def test_a_search_within_a_node_reports_matches_elsewhere(shown: Show) -> None:
     page = shown(report_page())
     page.fill("#search", "archive")
     alone = int(page.inner_text("#matches").split()[0])
@@ -279,7 +279,7 @@ def test_a_search_within_a_node_says_what_matches_elsewhere(shown: Show) -> None
     page.locator("#rows .row").first.click()
     page.locator("svg.graph:not([hidden]) .node[aria-label='function: publish']").click()
     expect(page.locator("#matches")).to_have_text(f"0 matches here, {alone} elsewhere")
-    assert page.locator("svg.graph:not([hidden]) .node.found").count() >= 1, "they are marked in the graph"
+    assert page.locator("svg.graph:not([hidden]) .node.found").count() >= 1, "matches elsewhere are marked in the graph"
     page.click("#chosen")
     expect(page.locator("#matches")).to_have_text(f"{alone} matches")
 
@@ -301,7 +301,7 @@ USED = """((within) => [...document.querySelectorAll(`${within} *`)].flatMap((e)
 }).filter((colour) => colour !== 'none'))"""
 
 
-def test_forced_colours_are_the_systems_and_what_is_chosen_is_seen(shown: Show) -> None:
+def test_forced_colours_are_system_colours_and_show_the_selection(shown: Show) -> None:
     page = shown(report_page(), forced_colors="active", fragment="#step=12")
     canvas, text, highlight, on_highlight = page.evaluate(SYSTEM)
     colours = page.evaluate(f"{USED}('svg.graph:not([hidden]) .node')")
@@ -320,11 +320,11 @@ def test_forced_colours_are_the_systems_and_what_is_chosen_is_seen(shown: Show) 
       return most;
     }""")
         < 30
-    ), "the bars have no colour of their own"
+    ), "the bars use system colours only"
 
 
 @pytest.mark.parametrize("theme", THEMES)
-def test_a_drawing_yields_to_forced_colours(in_browser: Any, theme: str) -> None:
+def test_a_drawing_follows_forced_colours(in_browser: Any, theme: str) -> None:
     picture, overlay = board()
 
     def look(browser: Any) -> list[str]:
@@ -339,9 +339,7 @@ def test_a_drawing_yields_to_forced_colours(in_browser: Any, theme: str) -> None
 
 
 @pytest.mark.parametrize("make", [report_page, long_page, lambda: nested_flow().html()])
-def test_on_paper_a_page_is_light_and_shows_all_of_a_step_without_what_is_pressed(
-    shown: Show, make: Callable[..., str]
-) -> None:
+def test_a_printed_page_is_light_and_shows_a_whole_step_without_controls(shown: Show, make: Callable[..., str]) -> None:
     page = shown(make(200) if make is long_page else make(), color_scheme="dark", fragment="#step=12")
     page.click("#theme")
     page.click("#theme")
@@ -361,7 +359,7 @@ def test_on_paper_a_page_is_light_and_shows_all_of_a_step_without_what_is_presse
     assert page.evaluate("document.documentElement.scrollHeight") < 8_000
 
 
-# Characters that do not show.
+# Invisible characters.
 
 UNSEEN = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) in ("Cf", "Cc", "Cs", "Zl", "Zp")]
 unseen = st.lists(st.sampled_from(UNSEEN) | st.sampled_from("ab\u05d0<&\\\\"), min_size=1, max_size=12).map("".join)
@@ -373,7 +371,7 @@ def prints(text: str, keep: str = "\n\t") -> bool:
 
 @settings(max_examples=200, deadline=None)
 @given(unseen)
-def test_no_character_of_a_name_or_a_value_acts_unseen_in_any_format(text: str) -> None:
+def test_no_format_contains_an_invisible_character(text: str) -> None:
     boxes = (
         Box(id="nstart", name="$start", label="START", kind="start"),
         Box(id="n0", name=text, label=text, kind="function", note=text),

@@ -1,4 +1,4 @@
-"""Runs to be told of: flows with frames, fan-outs and loops, on a clock that the tests move."""
+"""Sample flows with frames, fan-outs, loops and waits, and helpers for traces of their runs."""
 
 from typing import Annotated, Any
 
@@ -9,7 +9,7 @@ from beluga_graph.inspection.reading import stored_plan, trail_of
 from beluga_graph.storage.loading import read_run_record
 from beluga_graph.trace.trace import Trace
 
-__all__ = ["HOSTILE", "Seen", "choosing", "looping", "names", "spreading", "trail_in", "waiting"]
+__all__ = ["HOSTILE", "Seen", "choosing", "looping", "names", "read_trace", "spreading", "waiting"]
 
 HOSTILE = "\x1b]0;title\x07\x1b[31m[bold]red[/bold] \u202etxet\x9b"
 
@@ -105,14 +105,14 @@ waiting.edge(START, "both")
 waiting.edge("either", END)
 
 
-async def trail_in(engine: Engine, run_id: str, seq: int | None = None) -> Trace:
-    """Return the trail of a run up to a step, the last by default."""
+async def read_trace(engine: Engine, run_id: str, seq: int | None = None) -> Trace:
+    """Return the trace of a run up to a step, the last by default."""
     head = read_run_record(engine.store, run_id)
     return trail_of(engine.store, head, stored_plan(engine.store, head).shape, seq)
 
 
 def names(items: Any) -> list[Any]:
-    """Return a tree as nested names: folded ones as their count."""
+    """Return a tree as nested names, with counts in place of folds."""
     found: list[Any] = []
     for item in items:
         name = item.local if hasattr(item, "local") else item.count if hasattr(item, "count") else item.branch

@@ -1,4 +1,4 @@
-"""The way that a run took, where it is told by less than a token at each node: past frames that hold nothing."""
+"""The edges that a run took, also through empty frames, where there is no token."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from beluga_graph import END, START, Engine, Graph
 from beluga_graph.draw.picture import build_picture
 
 
-def hollow(name: str, inside: str = "") -> Graph:
-    """Return a flow that holds nothing, or only a flow that holds nothing."""
+def empty(name: str, inside: str = "") -> Graph:
+    """Return a flow without nodes, or with nothing but such a flow."""
     g = Graph(name)
     if inside:
-        g.add(hollow(inside))
+        g.add(empty(inside))
         g.edge(START, inside)
     g.edge(inside or START, END)
     return g
 
 
 def ends(*, fails: bool = False, over: int = 0) -> Graph:
-    """Return a flow of two nodes, and nothing but hollow flows between them."""
+    """Return a flow of two nodes with empty flows between them."""
     g = Graph("ends")
 
     @g.node
@@ -32,7 +32,7 @@ def ends(*, fails: bool = False, over: int = 0) -> Graph:
 
     g.node(name="second")(lambda value: 2)
     for name, inside in (("one", ""), ("two", "within"), ("three", "")):
-        g.add(hollow(name, inside))
+        g.add(empty(name, inside))
     routes = {0: "one", 1: "two", 2: "second"}
     g.edge(START, first)
     g.branch(first, lambda value: over, routes)
@@ -45,8 +45,8 @@ def ends(*, fails: bool = False, over: int = 0) -> Graph:
     return g
 
 
-async def way(flow: Graph) -> set[tuple[str, str, str]]:
-    """Return the edges that a run of a flow took; each is a line of its picture."""
+async def edges_of(flow: Graph) -> set[tuple[str, str, str]]:
+    """Return the edges that a run of a flow took, after checking that each is a line of its picture."""
     async with Engine() as engine:
         run = await engine.start(flow, 0)
         await run.result()
@@ -67,17 +67,15 @@ async def way(flow: Graph) -> set[tuple[str, str, str]]:
         (2, {("first", "second", "? 2")}),
     ],
 )
-def test_a_branch_leads_past_what_holds_nothing_on_the_way_it_chose(
-    over: int, edges: set[tuple[str, str, str]]
-) -> None:
-    assert asyncio.run(way(ends(over=over))) == edges
+def test_a_chosen_route_is_followed_through_empty_frames(over: int, edges: set[tuple[str, str, str]]) -> None:
+    assert asyncio.run(edges_of(ends(over=over))) == edges
 
 
-def test_an_error_leads_past_what_holds_nothing() -> None:
-    assert asyncio.run(way(ends(fails=True))) == {("first", "three", "error"), ("three", "second", "")}
+def test_an_error_edge_is_followed_through_empty_frames() -> None:
+    assert asyncio.run(edges_of(ends(fails=True))) == {("first", "three", "error"), ("three", "second", "")}
 
 
-def test_an_error_edge_at_a_join_is_drawn_as_taken() -> None:
+def test_an_error_edge_at_a_join_is_counted() -> None:
     g = Graph("joined")
 
     @g.node

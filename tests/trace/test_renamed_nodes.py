@@ -1,4 +1,4 @@
-"""What drawings say of a run that goes on in a graph that calls its nodes otherwise."""
+"""The trace of a run that continues in a graph with other node names."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def framed(frame: str, wait: str) -> Graph:
     return g
 
 
-async def marks() -> list[dict[str, NodeStats]]:
-    """Return the marks of a run before it is renamed, then, and at its end."""
+async def read_stats() -> list[dict[str, NodeStats]]:
+    """Return the statistics of a run before its nodes are renamed, after that, and at its end."""
     store, clock = MemoryStore(), VirtualClock()
     names = ("old", "old/wait", "new", "new/pause")
     found = []
 
     async def look(engine: Engine) -> None:
-        trail = await engine.trail("renamed")
-        found.append({name: trail.summarize(name) for name in names})
+        trace = await engine.trail("renamed")
+        found.append({name: trace.summarize(name) for name in names})
 
     async with Engine(store, clock=clock) as engine:
         run = await engine.start(framed("old", "wait"), "x", run_id="renamed")
@@ -49,11 +49,11 @@ async def marks() -> list[dict[str, NodeStats]]:
     return found
 
 
-def test_a_visit_is_told_of_the_node_that_it_is_of_now_with_all_that_it_did() -> None:
-    before, renamed, ended = asyncio.run(marks())
+def test_a_visit_moves_to_the_renamed_node_with_all_of_its_statistics() -> None:
+    before, renamed, ended = asyncio.run(read_stats())
     assert (before["old"].status, before["old/wait"].status) == ("waiting", "waiting")
     for at, status, now in ((renamed, "waiting", 1), (ended, "done", 0)):
         assert at["old"] == at["old/wait"] == NodeStats()
         for name in ("new", "new/pause"):
-            mark = at[name]
-            assert (mark.status, mark.visits, mark.attempts, mark.now) == (status, 1, 1, now)
+            stats = at[name]
+            assert (stats.status, stats.visits, stats.attempts, stats.now) == (status, 1, 1, now)

@@ -1,31 +1,31 @@
-"""The tree of visits: each once, under what it stands in, and what is long is folded without losing count."""
+"""The tree of visits: each occurs once, below the visit that contains it; long rows are folded and counted."""
 
 import asyncio
 from collections import Counter
 from typing import Any
 
 import pytest
-from walked_runs import choosing, looping, names, spreading, trail_in, waiting
+from walked_runs import choosing, looping, names, read_trace, spreading, waiting
 
 from beluga_graph import END, START, Engine, Graph, RunFailed
 from beluga_graph.trace.trace import Trace
 from beluga_graph.trace.tree import TreeBranch, TreeFold, TreeItem, TreeVisit, build_tree, iter_visits
 
 
-async def trail_after(flow: Any, value: Any) -> Trace:
+async def trace_after(flow: Any, value: Any) -> Trace:
     async with Engine() as engine:
         await engine.execute(flow, value, run_id="r")
-        return await trail_in(engine, "r")
+        return await read_trace(engine, "r")
 
 
-def counted(items: tuple[TreeItem, ...]) -> int:
-    """Return how many items stand in a row, folded ones too."""
+def count_items(items: tuple[TreeItem, ...]) -> int:
+    """Return the number of items in a row, with the folded ones."""
     return sum(item.count if isinstance(item, TreeFold) else 1 for item in items)
 
 
-async def test_a_visit_stands_under_its_frame_and_its_branch() -> None:
-    trail = await trail_after(spreading, 2)
-    assert names(build_tree(trail)) == [
+async def test_a_visit_is_below_its_frame_and_its_branch() -> None:
+    trace = await trace_after(spreading, 2)
+    assert names(build_tree(trace)) == [
         "width",
         ["each", [[0, [["inside", ["check"]]]], [1, [["inside", ["check"]]]]]],
         "all",
@@ -33,26 +33,26 @@ async def test_a_visit_stands_under_its_frame_and_its_branch() -> None:
 
 
 async def test_every_visit_is_in_the_unfolded_tree_once() -> None:
-    trail = await trail_after(spreading, 40)
-    found = Counter(visit.name for visit in iter_visits(build_tree(trail, unfolded=True)))
-    assert found == Counter(list(trail.visits))
+    trace = await trace_after(spreading, 40)
+    found = Counter(visit.name for visit in iter_visits(build_tree(trace, unfolded=True)))
+    assert found == Counter(list(trace.visits))
 
 
 async def test_a_long_loop_is_folded_in_its_middle() -> None:
-    tree = build_tree(await trail_after(looping, 1_000))
+    tree = build_tree(await trace_after(looping, 1_000))
     assert names(tree)[:3] == ["turn", "turn#2", "turn#3"]
     assert names(tree)[-1] == "turn#1000"
     folded = [item for item in tree if isinstance(item, TreeFold)]
     assert folded == [TreeFold(count=994, statuses={"done": 994})]
-    assert counted(tree) == 1_000
+    assert count_items(tree) == 1_000
 
 
-async def test_of_a_wide_fan_out_what_failed_is_shown_and_the_rest_counted() -> None:
-    tree = build_tree(await trail_after(spreading, 1_000))
+async def test_a_wide_fan_out_shows_failed_branches_and_counts_the_others() -> None:
+    tree = build_tree(await trace_after(spreading, 1_000))
     each = tree[1]
     assert isinstance(each, TreeVisit)
     assert each.branches == {"done": 900, "failed": 100}
-    assert counted(each.inside) == 1_000
+    assert count_items(each.inside) == 1_000
     shown = [item for item in each.inside if isinstance(item, TreeBranch)]
     assert [branch.branch for branch in shown if branch.status == "failed"] == [3, 13, 23]
     statuses = Counter[str]()
@@ -61,32 +61,32 @@ async def test_of_a_wide_fan_out_what_failed_is_shown_and_the_rest_counted() -> 
     assert statuses == each.branches
 
 
-async def test_what_is_deeper_than_the_depth_is_counted_only() -> None:
-    trail = await trail_after(spreading, 20)
-    assert names(build_tree(trail, depth=0)) == ["width", ["each", [20]], "all"]
-    inside = build_tree(trail, depth=1)[1]
+async def test_visits_below_the_depth_are_only_counted() -> None:
+    trace = await trace_after(spreading, 20)
+    assert names(build_tree(trace, depth=0)) == ["width", ["each", [20]], "all"]
+    inside = build_tree(trace, depth=1)[1]
     assert isinstance(inside, TreeVisit)
     assert names(inside.inside)[0] == [0, [["inside", [1]]]]
     with pytest.raises(ValueError, match="depth -1"):
-        build_tree(trail, depth=-1)
+        build_tree(trace, depth=-1)
 
 
 async def test_attempts_and_times_add_up() -> None:
-    trail = await trail_after(spreading, 8)
-    visits = {visit.name: visit for visit in iter_visits(build_tree(trail, unfolded=True))}
+    trace = await trace_after(spreading, 8)
+    visits = {visit.name: visit for visit in iter_visits(build_tree(trace, unfolded=True))}
     retried = visits["each#1[7]/inside#1[0]/check#1"]
     assert (retried.attempts, retried.status) == (2, "done")
     assert retried.busy_ms <= retried.duration_ms <= visits["each#1"].duration_ms
     assert visits["each#1[3]/inside#1[0]/check#1"].status == "failed"
 
 
-async def test_what_waits_grows_with_the_clock_and_tells_for_what() -> None:
+async def test_a_waiting_visit_grows_with_the_clock_and_names_its_signal() -> None:
     async with Engine() as engine:
         run = await engine.start(waiting, 1, run_id="r")
         while await run.status() != "waiting":
             await engine.snapshot("r")
-        trail = await trail_in(engine, "r")
-    visits = {visit.node: visit for visit in iter_visits(build_tree(trail, at_ms=trail.at_ms + 5_000))}
+        trace = await read_trace(engine, "r")
+    visits = {visit.node: visit for visit in iter_visits(build_tree(trace, at_ms=trace.at_ms + 5_000))}
     assert (visits["answer"].status, visits["answer"].signal) == ("waiting", "the [red]word")
     assert visits["answer"].duration_ms >= 5_000
     assert visits["answer"].busy_ms == 0
@@ -94,29 +94,29 @@ async def test_what_waits_grows_with_the_clock_and_tells_for_what() -> None:
     assert visits["both"].branches == {"waiting": 2}
 
 
-async def test_branches_that_have_no_place_yet_are_queued() -> None:
+async def test_branches_beyond_max_concurrency_are_queued() -> None:
     async with Engine() as engine:
         await engine.execute(spreading, 9, run_id="r")
         steps = await engine.history("r")
         opened = next(step.seq for step in steps if any(op[0] == "open" and op[2] == "each" for op in step.ops))
-        each = build_tree(await trail_in(engine, "r", opened))[-1]
+        each = build_tree(await read_trace(engine, "r", opened))[-1]
     assert isinstance(each, TreeVisit)
     assert each.branches == {"running": 4, "queued": 5}
     assert [item.status for item in each.inside if isinstance(item, TreeBranch)][-1] == "queued"
 
 
-async def test_a_forks_visits_begin_at_the_fork() -> None:
+async def test_the_visits_of_a_fork_begin_at_the_fork() -> None:
     async with Engine() as engine:
         await engine.execute(choosing, 1, run_id="r")
         fork = await engine.fork("r", 2, run_id_new="f")
         await fork.result()
-        trail = await trail_in(engine, "f")
-    steps = trail.at_ms
-    assert names(build_tree(trail)) == ["weigh", "left"]
-    assert all(0 <= visit.duration_ms <= steps - visit.begun_ms for visit in iter_visits(build_tree(trail)))
+        trace = await read_trace(engine, "f")
+    steps = trace.at_ms
+    assert names(build_tree(trace)) == ["weigh", "left"]
+    assert all(0 <= visit.duration_ms <= steps - visit.begun_ms for visit in iter_visits(build_tree(trace)))
 
 
-async def test_in_a_run_that_failed_nothing_is_said_to_run() -> None:
+async def test_no_visit_of_a_failed_run_is_running() -> None:
     def broken(value: int) -> int:
         raise ValueError("no file")
 
@@ -139,8 +139,8 @@ async def test_in_a_run_that_failed_nothing_is_said_to_run() -> None:
         run = await engine.start(g, 1, run_id="r")
         with pytest.raises(RunFailed):
             await run.result()
-        trail = await trail_in(engine, "r")
-    found = list(iter_visits(build_tree(trail, at_ms=trail.at_ms + 5_000)))
+        trace = await read_trace(engine, "r")
+    found = list(iter_visits(build_tree(trace, at_ms=trace.at_ms + 5_000)))
     assert [(visit.node, visit.status) for visit in found] == [
         ("split", "failed"),
         ("bad", "failed"),
@@ -148,4 +148,4 @@ async def test_in_a_run_that_failed_nothing_is_said_to_run() -> None:
         ("good", "stopped"),
         ("good/work", "stopped"),
     ]
-    assert max(visit.duration_ms for visit in found) == found[0].duration_ms == trail.at_ms - found[0].begun_ms
+    assert max(visit.duration_ms for visit in found) == found[0].duration_ms == trace.at_ms - found[0].begun_ms

@@ -55,7 +55,7 @@ def _list_edges(node: NodeShape) -> list[tuple[str, str, object]]:
 
 
 def _resolve_target(shape: Shape, node: NodeShape, target: str) -> list[str]:
-    """Return the final targets of an edge: END of a frame stands for the successor of the frame."""
+    """Return the final targets of an edge. An edge to the END of a frame continues to the successor of the frame."""
     frame = node.frame
     while target == END:
         if not frame:

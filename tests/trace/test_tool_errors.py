@@ -1,9 +1,10 @@
-"""Why a tool failed is told at its visit, though the run went on and the agent got the error as a result."""
+"""The error of a failed tool is shown at its visit, although the agent got it as a result and the run continued."""
 
 import pytest
 
 from beluga_graph import Agent, Engine, tool
-from beluga_graph.cli.tree_view import walked
+from beluga_graph.inspection.run_tree import read_run_tree
+from beluga_graph.storage.loading import read_run_record
 from beluga_graph.testing import ScriptedModel, ToolCall
 from beluga_graph.trace.tree import iter_visits
 
@@ -21,11 +22,11 @@ def asking(city: str) -> Agent:
 
 
 @pytest.mark.parametrize("times", [1, 5_000])
-async def test_the_error_of_a_failed_tool_is_told_at_its_visit(times: int) -> None:
+async def test_the_error_of_a_failed_tool_is_shown_at_its_visit(times: int) -> None:
     async with Engine() as engine:
         await engine.execute(asking("Atlantis" * times), "go", run_id="bad")
         await engine.execute(asking("Rome"), "go", run_id="good")
-        tree = walked(engine.store, "bad", depth=None, unfolded=True)
+        tree = read_run_tree(engine.store, read_run_record(engine.store, "bad"), depth=None, unfolded=True)
         found = await engine.compare("bad", "good")
     name = next(visit.name for visit in iter_visits(tree.items) if visit.node.endswith("look_up"))
     error = f"LookupError: no map of {('Atlantis' * times)[:10]}"
