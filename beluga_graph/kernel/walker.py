@@ -43,13 +43,13 @@ Step = TypeVar("Step")
 class Driver(Protocol[Origin_contra, Step]):
     """The abilities that a walker needs of the driver of its run.
 
-    `Origin` is what the driver knows of how a trigger came about, such as the attempt that it ends. `Step` is the
+    `Origin` is the driver's own record of how a trigger came about, such as the attempt that it ends. `Step` is the
     driver's own form of a step. The walker passes both through.
     """
 
     @property
     def is_halted(self) -> bool:
-        """Whether no work of the run may begin: what was decided is still written."""
+        """Whether no work of the run may begin. Its steps are still written."""
         ...
 
     def now(self) -> int:
@@ -65,7 +65,7 @@ class Driver(Protocol[Origin_contra, Step]):
         ...
 
     def run_node(self, token: Token, step: Step | None) -> None:
-        """Begin the attempt at a token, unless it is under way. `step` led to it; `None` after a load."""
+        """Begin the attempt at a token, unless it is under way. `step` made it necessary; `None` after a load."""
         ...
 
     def stop_node(self, token: str, step: Step) -> None:

@@ -17,7 +17,7 @@ from beluga_graph.kernel.types import Patch, Value
 from beluga_graph.kernel.work import WorkChange
 from beluga_graph.runtime.active_run import DRIVING, ActiveRun
 from beluga_graph.runtime.node_task import InFlight
-from beluga_graph.runtime.outbox_relay import Outbox
+from beluga_graph.runtime.outbox_relay import OutboxRelay
 from beluga_graph.runtime.signals import Inbox
 from beluga_graph.runtime.step import Origin, Step
 from beluga_graph.storage.committer import Committer
@@ -36,7 +36,7 @@ class Host(Protocol):
 
     clock: Clock
     committer: Committer
-    outbox: Outbox
+    outbox: OutboxRelay
     inbox: Inbox
     in_flight: InFlight
     goes_ahead: bool
@@ -80,7 +80,7 @@ class RunDriver:
     # From a trigger to a commit.
 
     def write(self, trigger: Trigger, patch: Patch, origin: Origin | None) -> Step:
-        """Collect what the store needs of a step while the run is still as it was before."""
+        """Collect the writes of a step that depend on the run as it was before."""
         live, run = self._live, self._live.snapshot
         origin = origin or _NO_ORIGIN
         result, _, more = origin

@@ -1,14 +1,14 @@
-"""The outbox: what committed steps publish waits on disk until the engine's bus has it.
+"""The relay of the outbox: messages of committed steps are stored until the engine's bus has accepted them.
 
-A message is written in the commit of its step, so it exists if and only if the step does. A task of its own
-gives it to the bus and then deletes it; a crash in between gives it again, under the same id, and a durable bus
-takes an id once. The messages of one run are given in order: behind one that the bus refuses those of its run
-wait, and no others. A bus that is slow, or refuses, holds up nothing but this task: what waits for it is on disk,
-not in memory.
+A message is written in the commit of its step, so it exists if and only if the step does. A task of its own passes it
+to the bus and then deletes it. After a crash in between it is passed again, under the same id, and a durable bus
+accepts an id once. The messages of one run are passed in order: behind one that the bus refuses, the other messages of
+its run wait, and no messages of other runs. A bus that is slow or refuses delays nothing but this task, because the
+messages wait on disk, not in memory.
 
-An engine without a bus leaves the messages where they are, for one that has it. An engine with a bus looks for
-such when it begins and every second, for they may be left by a process that died after the last step of a run. It
-passes by the runs that another engine drives: that one gives away its own.
+An engine without a bus leaves the messages in the outbox, for an engine that has the bus. An engine with a bus looks
+for such messages when it begins and every second, because a process that died after the last step of a run may have
+left some. It skips the runs that another engine drives: that engine relays them itself.
 """
 
 from __future__ import annotations
@@ -33,78 +33,78 @@ from beluga_graph.storage.outbox_records import Message, read_message, status_op
 from beluga_graph.storage.run_index import is_driven_elsewhere
 from stores.base import Delete, Op, Put, Store, StoreError
 
-__all__ = ["Bus", "Outbox"]
+__all__ = ["Bus", "OutboxRelay"]
 
-_PAGE = 64  # messages that are read, given and deleted together
+_PAGE = 64  # messages that are read, passed and deleted together
 _TRY_AGAIN_S = 1.0  # after a bus has refused a message
-_LOOK_S = 1.0  # between two looks for what other engines left
-_CLOSE_S = 5.0  # how long a close waits for the bus to take what is there
+_LOOK_S = 1.0  # between two looks for messages that other engines left
+_CLOSE_S = 5.0  # how long `close` waits for the bus to accept the stored messages
 
 _log = logging.getLogger("beluga_graph.runtime.outbox_relay")
 
 
 class Bus(Protocol):
-    """What an engine needs of a bus; `EventBus` is one."""
+    """The part of a bus that an engine uses. `EventBus` satisfies it."""
 
     async def relay(self, message: Message) -> None:
-        """Take a message: once, if a bus that lasts is given the same id again. Returns when it has it."""
+        """Accept a message; return once the bus has it. A durable bus accepts an id once, however often it is passed."""
         ...
 
     def learn(self, registry: Registry) -> None:
-        """Know the classes that a flow names, so that values of them can be read."""
+        """Add the classes that a flow names, so that their values can be decoded."""
         ...
 
 
-class Outbox:
-    """What waits for the bus of one engine."""
+class OutboxRelay:
+    """Passes the messages of one engine's runs to its bus."""
 
     def __init__(self, store: Store, committer: Committer) -> None:
         self._store, self._committer = store, committer
         self.bus: Bus | None = None
         self._owner: Owner | None = None
-        self._begun = False
-        self._rung = False  # there may be messages that the pass under way has not seen
+        self._is_begun = False
+        self._is_due = False  # there may be messages that the pass under way has not seen
         self._task: asyncio.Task[None] | None = None
         self._later: asyncio.TimerHandle | None = None  # when it looks again
-        self._waits = False  # until then, for the bus, or the store, takes nothing
-        self._refused: set[bytes] = set()  # runs of which the bus has refused a message
-        self._retry_at = 0.0  # when these are given again
-        self._unreadable: set[bytes] = set()  # that were told of
+        self._is_paused = False  # until then, because the bus or the store failed
+        self._refused: set[bytes] = set()  # runs with a message that the bus has refused
+        self._retry_at = 0.0  # when their messages are passed again
+        self._unreadable: set[bytes] = set()  # keys of messages that were reported as unreadable
         self._closed = False
 
     @property
     def has_bus(self) -> bool:
-        """Whether what runs publish will be taken from here."""
+        """Whether the messages of runs are passed on by this engine."""
         return self.bus is not None
 
     def serve(self, bus: Bus | None, owner: Owner) -> None:
-        """Give messages to this bus from now on; with none, keep them."""
+        """Pass messages to this bus from now on. Without a bus, keep them."""
         self.bus, self._owner = bus, owner
 
     def learn(self, plan: Plan) -> None:
-        """Let the bus know the classes that a flow names."""
+        """Add the classes that a flow names to the bus."""
         if self.bus is not None:
             self.bus.learn(plan.codec.registry)
 
     def begin(self) -> None:
-        """Look for what was left, once."""
-        if not self._begun and self.bus is not None:
-            self._begun = True
-            self._ring()
+        """Look for messages that were left. Only the first call does."""
+        if not self._is_begun and self.bus is not None:
+            self._is_begun = True
+            self._wake()
 
     def status_ops(self, live: ActiveRun, trigger: Trigger, before: str, at: int) -> list[Op]:
-        """Return the writes that tell a bus, if there is one, what the step just applied makes of its run."""
+        """Return the writes of the status messages of a step that was just applied. Without a bus there are none."""
         if self.bus is None:
             return []
         return status_ops(live.history.keys, live.snapshot, live.plan.name, trigger, before, at, live.head.created_ms)
 
     def on_committed(self, ops: Sequence[Op]) -> None:
-        """A step is on disk: give away what it publishes."""
+        """Relay the messages of a step that is on disk."""
         if self.bus is not None and any(type(op) is Put and op.key[:1] == Prefix.OUTBOX for op in ops):
-            self._ring()
+            self._wake()
 
     async def close(self) -> None:
-        """Let the bus take what is there, for a while; the rest stays on disk."""
+        """Let the bus accept the stored messages for at most 5 seconds. The rest stays on disk."""
         self._closed = True
         if self._later is not None:
             self._later.cancel()
@@ -115,64 +115,64 @@ class Outbox:
                 task.cancel()
                 await asyncio.wait([task])
 
-    def _ring(self) -> None:
-        self._rung = True
-        if self._task is None and not self._waits and not self._closed:
+    def _wake(self) -> None:
+        self._is_due = True
+        if self._task is None and not self._is_paused and not self._closed:
             if self._later is not None:
                 self._later.cancel()
-            # In a context of its own: an event that a handler is just dealing with is not the cause of these.
+            # In a context of its own: the event that a handler deals with now did not cause these messages.
             self._task = asyncio.get_running_loop().create_task(self._relay(), context=Context())
-            self._task.add_done_callback(self._relayed)
+            self._task.add_done_callback(self._on_relayed)
 
-    def _relayed(self, task: asyncio.Task[None]) -> None:
+    def _on_relayed(self, task: asyncio.Task[None]) -> None:
         self._task = None
         if task.cancelled():
             return
         error = task.exception()
         if error is not None:
             _log.warning("messages stay in the outbox for now: %s: %s", type(error).__name__, error)
-            self._rung = self._waits = True
-        elif self._rung:
-            self._ring()
+            self._is_due = self._is_paused = True
+        elif self._is_due:
+            self._wake()
             return
         if not self._closed:
             loop = asyncio.get_running_loop()
-            pause = _TRY_AGAIN_S if self._waits else _LOOK_S
-            if self._refused and not self._waits:
+            pause = _TRY_AGAIN_S if self._is_paused else _LOOK_S
+            if self._refused and not self._is_paused:
                 pause = max(0.0, self._retry_at - loop.time())
-            self._later = loop.call_later(pause, self._again)
+            self._later = loop.call_later(pause, self._look_again)
 
-    def _again(self) -> None:
-        self._later, self._waits = None, False
-        self._ring()
+    def _look_again(self) -> None:
+        self._later, self._is_paused = None, False
+        self._wake()
 
     async def _relay(self) -> None:
-        """Give away what is there, in passes over the keys, until a pass has seen all of it."""
-        while self._rung:
-            self._rung = False
+        """Pass on the stored messages, in passes over the keys, until one pass has seen all of them."""
+        while self._is_due:
+            self._is_due = False
             if asyncio.get_running_loop().time() >= self._retry_at:
                 self._refused.clear()
             position: bytes | None = Prefix.OUTBOX
             while position is not None:
-                position = await self._give_page(position)
+                position = await self._relay_page(position)
 
-    async def _give_page(self, start: bytes) -> bytes | None:
-        """Give away some messages, from a key on; return where to go on, `None` at the end."""
+    async def _relay_page(self, start: bytes) -> bytes | None:
+        """Pass on some messages, from a key on. Return the key to continue at, `None` at the end."""
         page = list(self._store.scan(Prefix.OUTBOX, start=start, limit=_PAGE))
         driven: dict[bytes, bool] = {}
-        given: list[Op] = []
+        accepted: list[Op] = []
         try:
             for key, blob in page:
                 run = run_of(key)
                 if run not in driven:
                     driven[run] = self._is_driven_elsewhere(run)
-                if not driven[run] and run not in self._refused and await self._given(key, blob):
-                    given.append(Delete(key))
-        finally:  # also when the bus takes nothing, or the engine is closed: those before are with the bus
-            if given:
-                refused = await self._committer.commit(given)
-        if given and refused is not None:
-            raise refused
+                if not driven[run] and run not in self._refused and await self._relay_message(key, blob):
+                    accepted.append(Delete(key))
+        finally:  # also after an error, or when the engine is closed: the bus has the messages before
+            if accepted:
+                rejected = await self._committer.commit(accepted)
+        if accepted and rejected is not None:
+            raise rejected
         if len(page) < _PAGE:
             return None
         last = page[-1][0]
@@ -183,10 +183,11 @@ class Outbox:
     def _is_driven_elsewhere(self, run: bytes) -> bool:
         try:
             return self._owner is not None and is_driven_elsewhere(self._store, run, self._owner)
-        except DamagedRecord:  # who has it can commit no more; and other runs must not wait for it
+        except DamagedRecord:  # its owner cannot commit any more, and other runs must not wait for it
             return False
 
-    async def _given(self, key: bytes, blob: bytes) -> bool:
+    async def _relay_message(self, key: bytes, blob: bytes) -> bool:
+        """Pass one message to the bus; return whether the bus has it."""
         assert self.bus is not None
         try:
             message = read_message(key, blob)
@@ -198,9 +199,9 @@ class Outbox:
             return False
         try:
             await self.bus.relay(message)
-        except (BusClosed, StoreError):  # so it would say to every other one
+        except (BusClosed, StoreError):  # every other message would raise the same
             raise
-        except Exception as error:  # noqa: BLE001 - whatever a bus may raise, other runs have nothing to do with it
+        except Exception as error:  # noqa: BLE001 - whatever the bus raises, other runs go on
             self._refuse(run_of(key), message, error)
             return False
         return True

@@ -27,7 +27,7 @@ from beluga_graph.plan.plan import Plan
 from beluga_graph.runtime.active_run import HALTED, ActiveRun
 from beluga_graph.runtime.driver import RunDriver
 from beluga_graph.runtime.node_task import InFlight, NodeTask
-from beluga_graph.runtime.outbox_relay import Outbox
+from beluga_graph.runtime.outbox_relay import OutboxRelay
 from beluga_graph.runtime.signals import Inbox
 from beluga_graph.runtime.step import Step
 from beluga_graph.runtime.trials import Trials
@@ -62,7 +62,7 @@ class Scheduler:
         self.resources = resources
         self.goes_ahead = durability == "batch"
         self.inbox = Inbox(store, self.committer, self.clock, self.abandon)
-        self.outbox = Outbox(store, self.committer)
+        self.outbox = OutboxRelay(store, self.committer)
         self.in_flight = InFlight()
         self._turn = time.perf_counter()
         self._renewal = asyncio.Lock()
@@ -85,7 +85,7 @@ class Scheduler:
         return live.walker.decide(trigger, (None, None, more))
 
     async def begin(self, live: ActiveRun) -> None:
-        """Begin all that a loaded run must be doing: overdue timers first, so that a deadline fires before a node."""
+        """Begin the work of a loaded run: overdue timers first, so that a deadline fires before a node begins."""
         try:
             before = live.snapshot.seq
             found = live.walker.fire_overdue()
@@ -104,7 +104,7 @@ class Scheduler:
             await self.committer.drain()
 
     async def commit(self, live: ActiveRun, ops: list[Op]) -> None:
-        """Commit something about a run that is not a step of it. If it is rejected, the run stops with the error."""
+        """Commit operations about a run that are not a step of it. If they are rejected, the run stops with the error."""
 
         def on_rejected(error: Exception) -> None:
             if live.lease.owner:  # else a step before has ended the run and given the lease back
@@ -216,9 +216,9 @@ class Scheduler:
     # Stopping.
 
     def on_rejected(self, live: ActiveRun, error: Exception) -> None:
-        """Stop a run of which a commit was rejected. After a conflict, the lease is another owner's: keep it so."""
+        """Stop a run after one of its commits was rejected. After a conflict the lease belongs to another owner."""
         if isinstance(error, Conflict):
-            message = "another owner has taken the run over; what this one did since was not written"
+            message = "another owner has taken the run over; later steps of this owner were not written"
             lost = LeaseLost(live.run_id, message)
             lost.__cause__ = error
             live.finish(lost)

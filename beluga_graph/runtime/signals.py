@@ -48,9 +48,9 @@ class Inbox:
         Raises `BadSignal`.
         """
         if not isinstance(name, str) or is_blank(name):
-            raise BadSignal(run_id, f"{name!r:.100} is no name of a signal: give a text that can be seen")
+            raise BadSignal(run_id, f"{name!r:.100} cannot name a signal: give a text with visible characters")
         if is_answer(name):
-            message = f"{name!r:.100} is the name of an answer: give it by engine.answer(…), to a question of pending()"
+            message = f"{name!r:.100} is the name of an answer: answer a question of pending() by engine.answer(…)"
             raise BadSignal(run_id, message)
 
     async def send(
@@ -63,7 +63,7 @@ class Inbox:
         """
         run_id = head.run_id
         if head.status in (COMPLETED, CANCELLED):
-            raise RunConflict(run_id, f"it is {head.status}: a run that has ended takes no signal")
+            raise RunConflict(run_id, f"it is {head.status}: a run that has ended accepts no signal")
         _check_payload(plan, run_id, name, payload)
         history = RunLog(self._store, run_id)
         try:
@@ -85,7 +85,7 @@ class Inbox:
         keys = Keys(run_id)
         record = self._store.get(keys.head)
         if record is None or RunRecord.decode(keys.head, record).status in (COMPLETED, CANCELLED):
-            raise RunConflict(run_id, "it has ended meanwhile: a run that has ended takes no signal")
+            raise RunConflict(run_id, "it has ended meanwhile: a run that has ended accepts no signal")
         prefix = keys.signal(name, 0)[:-8]
         last = next(iter(self._store.scan(prefix, reverse=True, limit=1)), None)
         position = 0 if last is None else number_of(last[0]) + 1

@@ -1,8 +1,10 @@
 """The committer brings steps of many runs to the store, many in one transaction.
 
-Group commit goes by pass of the event loop: what became ready in one pass is one transaction, in place, on
-the loop's thread. Where a commit may block for long (syncs are slow, another process has the path open), a
-whole batch goes to a writer thread instead. Whatever a step entails is released after its own commit.
+All entries that become ready in one pass of the event loop are one transaction, which is made in place, on the loop's
+thread. Where a commit may block for long (syncs are slow, another process has the path open), the whole batch goes to
+a writer thread instead. Only a prefix of each run's steps is ever committed. If a check of one entry fails, or the
+store is full, the entries of the transaction are committed one by one. The work of a step is released after its own
+commit.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ BATCH_STEPS = 4096  # of one transaction
 BATCH_BYTES = 16 * 1024 * 1024
 BATCH_PAUSE_S = 0.05  # durability "batch": the longest that a step waits for its commit
 SLOW_COMMIT_S = 0.005
-_DROPPED = StoreError("an earlier step of the run was refused")  # the run has that step's own error
-_REMEMBERED = 64  # commits whose times tell whether syncs are slow
+_DROPPED = StoreError("an earlier step of the run was rejected")  # the run reports that step's own error
+_REMEMBERED = 64  # commits whose times show whether syncs are slow
 _SLOW_MANY = 3  # of these: one in twenty
 _SMALL = 64  # steps of a commit that takes about as long as its sync
 
@@ -62,7 +64,7 @@ class Entry(Protocol):
 
     @property
     def ops(self) -> Sequence[Op]:
-        """The operations."""
+        """The operations, in order."""
         ...
 
     @property
@@ -118,14 +120,14 @@ class Committer:
         self._writing: asyncio.Task[None] | None = None
         self._writer: ThreadPoolExecutor | None = None
         self._syncs = durability != "none" and not store.private
-        self._slow: deque[bool] = deque(maxlen=_REMEMBERED)  # of the last small commits, which took long
+        self._slow: deque[bool] = deque(maxlen=_REMEMBERED)  # whether each of the last small commits was slow
         self._slow_count = 0
 
     def put(self, entry: Entry, *, urgent: bool = True, last: bool = False) -> None:
-        """Queue an entry. An urgent one is committed after this pass of the loop, another one soon.
+        """Queue an entry. An urgent one is committed after this pass of the loop, any other within 50 ms.
 
-        `last` says that nothing else can join the commit: it is made at once. Raises `RunError` for a step that
-        is not the next one of its run; then nothing is queued.
+        With `last`, nothing else can join the commit, so it is made at once. Raises `RunError` for a step that is not
+        the next one of its run; then nothing is queued.
         """
         if (line := entry.line) is not None:
             line.accept(entry.seq)
@@ -144,7 +146,7 @@ class Committer:
             self._scheduled = loop.call_later(BATCH_PAUSE_S, self.flush) if self._pauses else loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Commit what is queued: here and now, or in the writer thread where that could block for long."""
+        """Commit the queue: here and now, or in the writer thread where that could block for long."""
         if self._scheduled is not None:
             self._scheduled.cancel()
             self._scheduled = None
@@ -152,7 +154,7 @@ class Committer:
             return
         try:
             apart = bool(self._queue) and (self._slow_count > _SLOW_MANY or self.store.shared)
-        except Exception as error:  # noqa: BLE001 - the store is gone: everybody who waits is told
+        except Exception as error:  # noqa: BLE001 - the store is gone: reject every entry
             while self._queue:
                 self._queue.popleft().on_rejected(error)
             return
@@ -160,7 +162,7 @@ class Committer:
             self._writing = asyncio.get_running_loop().create_task(self._write_apart())
             return
         while self._queue:
-            if len(self._queue) == 1:  # of a lone run: there is nothing to gather
+            if len(self._queue) == 1:  # a lone run: there is nothing to gather
                 self._commit_one(self._queue.popleft())
                 continue
             batch, ops = self._batch()
@@ -206,11 +208,11 @@ class Committer:
 
     @property
     def is_behind(self) -> bool:
-        """Whether more waits than one commit takes: work that goes on ahead has to wait then."""
+        """Whether the queue is longer than one commit takes: work that goes ahead of its commits must wait then."""
         return len(self._queue) > BATCH_STEPS
 
     def _timed(self, ops: Sequence[Op], entries: int) -> Exception | None:
-        """Commit; take note of how long a small commit took, which is how long a sync takes."""
+        """Commit. Note how long a small commit took: about as long as a sync."""
         if entries > _SMALL or not self._syncs:
             return _attempt(self.store.commit, ops)
         began = time.perf_counter()
@@ -230,7 +232,7 @@ class Committer:
         size = 0
         while self._queue and len(batch) < BATCH_STEPS and size < BATCH_BYTES:
             if batch and any(type(op) is Check and op.key in written for op in self._queue[0].ops):
-                break  # a store checks before it writes: this entry has to meet what the batch writes
+                break  # a store checks before it writes, and this entry checks what the batch writes
             entry = self._queue.popleft()
             if entry.is_valid:
                 if self._queue:
@@ -254,7 +256,7 @@ class Committer:
             entry.on_rejected(error)
 
     def _one_by_one(self, batch: list[Entry]) -> None:
-        """A check failed, or a write found no room: drop what it concerns, commit the others."""
+        """Commit each entry by itself after a failed check or a full store: only those concerned are rejected."""
         for entry in batch:
             self._commit_one(entry)
 
@@ -285,6 +287,6 @@ def _settle(settled: asyncio.Future[Exception | None], error: Exception | None =
 def _attempt(commit: Callable[..., None], ops: Sequence[Op]) -> Exception | None:
     try:
         commit(*ops)
-    except Exception as error:  # noqa: BLE001 - every entry of the batch is told, whatever it is
+    except Exception as error:  # noqa: BLE001 - it is reported to every entry of the batch
         return error
     return None

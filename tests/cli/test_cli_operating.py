@@ -142,7 +142,7 @@ def test_text_that_is_not_json_is_refused(store: Path, tmp_path: Path, text: str
 
 def test_a_signal_to_a_missing_or_ended_run_is_refused(store: Path) -> None:
     begin(store, cli_flows.counting, 1, "over", "completed")
-    assert "a run that has ended takes no signal" in said("signal", "over", "go", "--store", store, code=1)
+    assert "a run that has ended accepts no signal" in said("signal", "over", "go", "--store", store, code=1)
     assert "no such run in this store" in said("signal", "nobody", "go", "--store", store, code=1)
     assert "it needs the text" in said("signal", "over", "go", "--text", "--store", store, code=2)
 

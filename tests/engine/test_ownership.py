@@ -187,7 +187,7 @@ async def test_an_owner_that_lost_its_lease_raises_lease_lost_in_every_call() ->
         run = await engine.start(chain(for_ever), 0, run_id=RUN_ID)
         store.commit(Put(key, Lease(b"another", 2).encode(key)))
         async with asyncio.timeout(60):
-            with pytest.raises(LeaseLost, match="what this one did since was not written"):
+            with pytest.raises(LeaseLost, match="later steps of this owner were not written"):
                 await run.cancel()
             with pytest.raises(LeaseLost):
                 await run.result()

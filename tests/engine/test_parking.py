@@ -209,7 +209,7 @@ async def test_a_parked_run_is_cancelled_from_anywhere(where: str) -> None:
         assert await there.cancel(RUN) is RunStatus.cancelled
         with pytest.raises(RunCancelled):
             await run.result(60)
-        with pytest.raises(RunConflict, match="takes no signal"):
+        with pytest.raises(RunConflict, match="accepts no signal"):
             await there.signal(RUN, "go")
     assert {bytes([key[0]]) for key, _ in disk.scan(b"")} & {b"A", b"G", b"D", b"K", b"T"} == set()
 

@@ -271,7 +271,7 @@ async def test_a_payload_of_another_type_from_an_engine_without_the_flow_fails_t
 async def test_a_run_that_has_ended_takes_no_signal() -> None:
     async with Engine() as engine:
         await engine.execute(chain(lambda value: value), 1, run_id="r")
-        with pytest.raises(RunConflict, match="it is completed: a run that has ended takes no signal"):
+        with pytest.raises(RunConflict, match="it is completed: a run that has ended accepts no signal"):
             await engine.signal("r", "go")
 
 

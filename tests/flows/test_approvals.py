@@ -425,7 +425,7 @@ async def test_an_answer_cannot_be_sent_before_the_question_is_asked() -> None:
         for name in (f"approval:{question.id}", "approval:another#1"):
             with pytest.raises(BadSignal, match=r"give it by engine\.answer"):
                 await run.signal(name, {"decision": "approve"})
-        with pytest.raises(BadSignal, match="5 is no name of a signal"):
+        with pytest.raises(BadSignal, match="5 cannot name a signal"):
             await run.signal(5, 1)  # type: ignore[arg-type]
         assert await run.status() == "waiting"
         assert [found.id for found in await engine.pending()] == [question.id]

@@ -116,7 +116,7 @@ async def test_behind_a_rejected_step_no_step_of_its_run_is_committed(shared: bo
     await committer.drain()
     assert outcomes(*steps, late) == ["committed", "rejected", "rejected", "committed", "rejected", "rejected"]
     assert stored(store) == [b"a 1", b"b 1"], "a prefix of each run's steps"
-    assert [str(step.error) for step in (steps[2], steps[4], late)] == ["an earlier step of the run was refused"] * 3
+    assert [str(step.error) for step in (steps[2], steps[4], late)] == ["an earlier step of the run was rejected"] * 3
 
 
 async def test_where_the_store_is_full_the_entries_that_find_room_are_committed() -> None:
