@@ -47,7 +47,7 @@ class Bus(Protocol):
     """The part of a bus that an engine uses. `EventBus` satisfies it."""
 
     async def relay(self, message: Message) -> None:
-        """Accept a message; return once the bus has it. A durable bus accepts an id once, however often it is passed."""
+        """Accept a message; return once the bus has it. A durable bus accepts each id once."""
         ...
 
     def learn(self, registry: Registry) -> None:

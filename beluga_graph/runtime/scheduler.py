@@ -104,7 +104,7 @@ class Scheduler:
             await self.committer.drain()
 
     async def commit(self, live: ActiveRun, ops: list[Op]) -> None:
-        """Commit operations about a run that are not a step of it. If they are rejected, the run stops with the error."""
+        """Commit operations that are not a step of the run. If they are rejected, the run stops with the error."""
 
         def on_rejected(error: Exception) -> None:
             if live.lease.owner:  # else a step before has ended the run and given the lease back

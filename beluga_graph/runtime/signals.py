@@ -50,7 +50,7 @@ class Inbox:
         if not isinstance(name, str) or is_blank(name):
             raise BadSignal(run_id, f"{name!r:.100} cannot name a signal: give a text with visible characters")
         if is_answer(name):
-            message = f"{name!r:.100} is the name of an answer: answer a question of pending() by engine.answer(…)"
+            message = f"{name!r:.100} is the name of an answer: give it by engine.answer(…), to a question of pending()"
             raise BadSignal(run_id, message)
 
     async def send(
