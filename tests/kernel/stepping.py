@@ -1,4 +1,4 @@
-"""Small shapes written by hand, and a run that is stepped through them one trigger at a time."""
+"""Small handwritten shapes, and a run that steps through them one trigger at a time."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def frame(name: str, entry: str, target: str, **more: Any) -> NodeShape:
 
 
 def shape(*nodes: NodeShape, limits: dict[str, int] | None = None, timeout_ms: int | None = None) -> Shape:
-    """Return a shape that begins at its first node."""
+    """Return a shape whose entry is its first node."""
     return Shape(
         name="hand-built",
         fingerprint="f",
@@ -81,17 +81,17 @@ def _frame(name: str) -> str:
 
 
 class Walk:
-    """One run of a shape. Time stands still but for what a test says."""
+    """One run of a shape. Its time changes only when a test fires a timer."""
 
     def __init__(self, *nodes: NodeShape, at: int = 1000, **more: Any) -> None:
         self.shape = shape(*nodes, **more)
         self.run = Snapshot(run_id="r", plan="f", started_ms=at, value=b"in")
         self.now = at
         self.events: list[tuple[Any, ...]] = []
-        self.tell(RunStarted(at))
+        self.decide(RunStarted(at))
 
-    def tell(self, trigger: Trigger) -> Patch:
-        """Let a trigger change the run; hold its work against what the change says of it."""
+    def decide(self, trigger: Trigger) -> Patch:
+        """Apply a trigger to the run, and check that the change of its work equals the difference of its work."""
         before = list_work(self.shape, self.run)
         patch = advance(self.shape, self.run, trigger)
         if patch == EMPTY_PATCH:
@@ -105,57 +105,57 @@ class Walk:
         return patch
 
     def finish(self, token: str, value: Any = b"out", **more: Any) -> Patch:
-        """Finish the attempt that is under way at a token."""
+        """Finish the current attempt of a token."""
         attempt = self.run.tokens[token].attempt
         values = value if type(value) is tuple else (value,)
-        return self.tell(NodeFinished(token, attempt, self.now, values, **more))
+        return self.decide(NodeFinished(token, attempt, self.now, values, **more))
 
     def spread(self, token: str, *targets: int) -> Patch:
-        """Finish a fan-out with one branch for each of these targets."""
+        """Finish a fan-out with a branch for each of these targets."""
         return self.finish(token, branches=tuple((target, 0) for target in targets))
 
     def fail(self, token: str, *, retryable: bool = False, **more: Any) -> Patch:
-        """Fail the attempt that is under way at a token."""
+        """Fail the current attempt of a token."""
         attempt = self.run.tokens[token].attempt
-        return self.tell(NodeFailed(token, attempt, self.now, "Boom", "it broke", retryable=retryable, **more))
+        return self.decide(NodeFailed(token, attempt, self.now, "Boom", "it broke", retryable=retryable, **more))
 
     def fire(self, name: str) -> Patch:
-        """Let a timer's time come."""
+        """Advance the time to a timer's due time and fire it."""
         due = self.run.timers[name]
         self.now = max(self.now, due)
-        return self.tell(TimerFired(name, due, self.now))
+        return self.decide(TimerFired(name, due, self.now))
 
     def signal(self, name: str, value: bytes = b"payload") -> Patch:
-        """Serve the next signal of a name."""
-        return self.tell(SignalReceived(name, self.run.inbox.get(name, 0), value, self.now))
+        """Deliver the next signal of a name."""
+        return self.decide(SignalReceived(name, self.run.inbox.get(name, 0), value, self.now))
 
     def cancel(self) -> Patch:
-        return self.tell(CancelRequested(self.now))
+        return self.decide(CancelRequested(self.now))
 
     def resume(self) -> Patch:
-        return self.tell(RunResumed(self.now))
+        return self.decide(RunResumed(self.now))
 
     def take_over(self) -> Patch:
-        return self.tell(RunTakenOver(self.now))
+        return self.decide(RunTakenOver(self.now))
 
     @property
-    def standing(self) -> list[str]:
+    def tokens(self) -> list[str]:
         """The run's tokens, by name."""
         return list(self.run.tokens)
 
     @property
     def running(self) -> list[str]:
-        """The tokens whose nodes must be running now."""
+        """The tokens whose nodes are running."""
         return [item.token for item in list_work(self.shape, self.run) if isinstance(item, RunNode)]
 
     @property
     def armed(self) -> dict[str, int]:
-        """The timers that must be armed now."""
+        """The armed timers: name and due time."""
         return {item.timer: item.due for item in list_work(self.shape, self.run) if isinstance(item, ArmTimer)}
 
     @property
     def is_bare(self) -> bool:
-        """Whether nothing is left of a run but what it put out."""
+        """Whether the run has nothing left except its output."""
         run = self.run
         return not (run.tokens or run.scopes or run.timers or run.waits or run.active) and list(run.places) == [""]
 

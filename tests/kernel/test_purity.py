@@ -1,4 +1,4 @@
-"""The kernel is pure: read from its source, and shown in the strictest place that it must run in."""
+"""The kernel is pure: checked in its source, and by running it in the strictest sandbox that it must support."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from beluga_graph.kernel import transition
 KERNEL = Path(beluga_graph.kernel.__file__).parent
 MODULES = sorted(path for path in KERNEL.glob("*.py"))
 
-# What a pure function has no use for: clocks, chance, the outside world, and what a loop or thread does.
+# Modules that a pure function does not need: clocks, randomness, I/O, event loops and threads.
 IMPURE = {
     "asyncio", "concurrent", "contextvars", "ctypes", "datetime", "io", "logging", "multiprocessing", "os",
     "pathlib", "pickle", "random", "secrets", "signal", "socket", "subprocess", "sys", "tempfile", "threading",
@@ -43,7 +43,7 @@ def test_the_kernel_imports_the_standard_library_and_itself(tree: ast.Module) ->
         assert top not in IMPURE, name
 
 
-def test_the_kernel_calls_nothing_whose_answer_is_not_a_function_of_its_arguments(tree: ast.Module) -> None:
+def test_the_kernel_calls_only_functions_of_their_arguments(tree: ast.Module) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             allowed = {"setattr"} if _is_rebuilding(tree) else set()  # a record is filled slot by slot
@@ -86,12 +86,12 @@ def test_the_kernel_runs_unmodified_in_a_workflow_sandbox() -> None:
         loaded = {name for name in sys.modules if name.partition(".")[0] == "beluga_graph"}
         kernel = sys.modules["beluga_graph.kernel.transition"]
     assert steps["walked"] == ["f#1", "f#1[0]/a#1", "f#1[1]/a#1", "j#1", "completed"]
-    assert kernel is not transition, "it was loaded anew, inside"
+    assert kernel is not transition, "it was loaded again, inside"
     kernel_modules = {f"beluga_graph.kernel.{path.stem}" for path in MODULES if path.stem != "__init__"}
     assert loaded - kernel_modules <= {"beluga_graph", "beluga_graph.kernel"}, "nothing else came with it"
 
 
-def test_the_sandbox_of_this_test_does_refuse_what_is_impure() -> None:
+def test_the_sandbox_refuses_impure_code() -> None:
     context = RestrictionContext()
     with Importer(SandboxRestrictions.default, context).applied():
         context.is_runtime = True
@@ -159,7 +159,7 @@ def _is_rebuilding(tree: ast.Module) -> bool:
 
 
 def _iterated(tree: ast.Module) -> Iterator[ast.expr]:
-    """Yield all that is gone through in order: by loops, comprehensions, and calls that keep the order."""
+    """Yield the expressions that are iterated in order: by loops, comprehensions, and calls that keep the order."""
     ordered = ("list", "tuple", "iter", "next", "enumerate", "map", "filter", "zip", "reversed", "dict")
     for node in ast.walk(tree):
         if isinstance(node, ast.For | ast.comprehension):
@@ -175,7 +175,7 @@ def _called(node: ast.Call) -> str:
 
 
 def _names_of_sets(tree: ast.Module) -> set[str]:
-    """Return the names, attributes too, that are given a set somewhere."""
+    """Return the names and attributes that a set is assigned to."""
     found: set[str] = set()
     for node in ast.walk(tree):
         value = getattr(node, "value", None)
@@ -203,7 +203,7 @@ def _targets(node: ast.AST) -> list[ast.expr]:
 
 
 def _changed(node: ast.AST) -> Iterator[str]:
-    """Yield the plain names whose content a statement changes."""
+    """Yield the names of variables whose content a statement changes."""
     changing = ("append", "add", "update", "setdefault", "pop", "clear", "extend", "remove", "insert", "discard")
     targets: list[ast.expr] = []
     if isinstance(node, ast.Assign | ast.AnnAssign | ast.Delete):

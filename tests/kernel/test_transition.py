@@ -1,4 +1,4 @@
-"""The rules of `advance`, each shown on a small shape written by hand."""
+"""The rules of `advance`, each on a small handwritten shape."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def test_a_run_ends_with_the_output_of_its_last_node() -> None:
 def test_a_branch_follows_the_route_that_was_chosen() -> None:
     walk = Walk(function("a", routes=(("left", "b", "conditional"), (1, END, "conditional"))), function("b", END))
     walk.finish("a#1", route="left")
-    assert walk.standing == ["b#1"]
+    assert walk.tokens == ["b#1"]
 
 
-def test_a_route_is_known_by_its_type_too() -> None:
+def test_a_route_is_matched_by_its_type_too() -> None:
     walk = Walk(function("a", routes=((1, END, "conditional"),)))
     walk.finish("a#1", route=True)
     assert walk.run.status == "failed"
@@ -79,27 +79,27 @@ def test_visits_name_the_tokens_of_a_loop() -> None:
     walk = Walk(function("a", routes=(("again", "a", "conditional"), ("on", END, "conditional"))))
     walk.finish("a#1", route="again")
     walk.finish("a#2", route="again")
-    assert walk.standing == ["a#3"]
+    assert walk.tokens == ["a#3"]
 
 
 def test_a_finished_attempt_counts_once() -> None:
     walk = Walk(function("a", "b"), function("b", END))
     trigger = NodeFinished("a#1", 1, 5, (b"1",))
-    walk.tell(trigger)
-    assert walk.tell(trigger) == EMPTY_PATCH
+    walk.decide(trigger)
+    assert walk.decide(trigger) == EMPTY_PATCH
 
 
 def test_a_late_result_of_an_earlier_attempt_changes_nothing() -> None:
     walk = Walk(function("a", END, retry=once()))
     walk.fail("a#1", retryable=True)
     walk.fire("t:a#1")
-    assert walk.tell(NodeFinished("a#1", 1, walk.now, (b"late",))) == EMPTY_PATCH
+    assert walk.decide(NodeFinished("a#1", 1, walk.now, (b"late",))) == EMPTY_PATCH
 
 
 def test_a_run_begins_once() -> None:
     walk = Walk(function("a", END))
-    assert walk.tell(RunStarted(1)) == EMPTY_PATCH
-    assert walk.tell(RunForked(1, "other", 3)) == EMPTY_PATCH
+    assert walk.decide(RunStarted(1)) == EMPTY_PATCH
+    assert walk.decide(RunForked(1, "other", 3)) == EMPTY_PATCH
 
 
 # Joins.
@@ -109,27 +109,27 @@ def test_a_join_waits_for_every_branch_its_fan_out_opened() -> None:
     walk = forked()
     walk.finish("f#1[2]/a#1", b"c")
     walk.finish("f#1[0]/a#1", b"a")
-    assert walk.standing == ["f#1[1]/a#1"]
+    assert walk.tokens == ["f#1[1]/a#1"]
     walk.finish("f#1[1]/a#1", b"b")
-    assert walk.standing == ["j#1"]
+    assert walk.tokens == ["j#1"]
     assert walk.run.scopes["f#1"].results == {2: b"c", 0: b"a", 1: b"b"}
     walk.finish("j#1", b"abc")
     walk.finish("z#1")
     assert walk.is_bare
 
 
-def test_a_join_of_k_fires_at_the_kth_success_and_drops_the_rest() -> None:
+def test_a_join_of_k_fires_at_the_kth_success_and_removes_the_rest() -> None:
     walk = forked(wait=2)
     walk.finish("f#1[1]/a#1")
     walk.finish("f#1[2]/a#1")
-    assert walk.standing == ["j#1"]
+    assert walk.tokens == ["j#1"]
     assert list(walk.run.scopes["f#1"].results) == [1, 2]
 
 
-def test_a_dropped_branch_changes_nothing_when_it_ends_late() -> None:
+def test_the_late_result_of_a_removed_branch_changes_nothing() -> None:
     walk = forked(wait=1)
     walk.finish("f#1[1]/a#1")
-    assert walk.tell(NodeFinished("f#1[0]/a#1", 1, 9, (b"late",))) == EMPTY_PATCH
+    assert walk.decide(NodeFinished("f#1[0]/a#1", 1, 9, (b"late",))) == EMPTY_PATCH
 
 
 def test_a_join_of_k_tolerates_failures_while_k_can_be_reached() -> None:
@@ -138,15 +138,15 @@ def test_a_join_of_k_tolerates_failures_while_k_can_be_reached() -> None:
     assert walk.run.status == "running"
     walk.finish("f#1[1]/a#1")
     walk.finish("f#1[2]/a#1")
-    assert walk.standing == ["j#1"]
+    assert walk.tokens == ["j#1"]
     assert list(walk.run.scopes["f#1"].failures) == [0]
 
 
-def test_a_join_that_cannot_reach_k_says_so_and_names_the_last_failure() -> None:
+def test_a_join_that_cannot_reach_k_fails_and_names_the_last_failure() -> None:
     walk = forked(wait=2, error="mend")
     walk.fail("f#1[0]/a#1")
     walk.fail("f#1[2]/a#1")
-    assert walk.standing == ["mend#1"]
+    assert walk.tokens == ["mend#1"]
     assert walk.run.tokens["mend#1"].value == (
         "j",
         "JoinUnreachable",
@@ -169,16 +169,16 @@ def test_a_fan_out_with_fewer_branches_than_its_join_needs_fails_before_any_of_t
     assert walk.running == ["f#1"]
 
 
-def test_a_join_that_collects_takes_failures_for_results() -> None:
+def test_a_join_that_collects_treats_failures_as_results() -> None:
     walk = forked(collect=True)
     walk.fail("f#1[1]/a#1")
     walk.finish("f#1[0]/a#1")
     walk.finish("f#1[2]/a#1")
-    assert walk.standing == ["j#1"]
+    assert walk.tokens == ["j#1"]
     assert walk.run.scopes["f#1"].failures == {1: ("a", "Boom", "it broke", 1, b"out")}
 
 
-def test_a_failure_that_an_error_edge_leads_to_the_join_is_a_success() -> None:
+def test_a_failure_that_reaches_the_join_by_an_error_edge_is_a_success() -> None:
     walk = Walk(
         fan_out("f", "a", "a", join="j"),
         function("a", "j", error="j"),
@@ -192,12 +192,12 @@ def test_a_failure_that_an_error_edge_leads_to_the_join_is_a_success() -> None:
     assert not walk.run.scopes["f#1"].failures
 
 
-def test_a_join_whose_time_is_up_fires_with_what_has_arrived() -> None:
+def test_a_join_that_times_out_fires_with_the_results_so_far() -> None:
     walk = forked(timeout_ms=50)
     assert walk.armed == {"s:f#1": 1050}
     walk.finish("f#1[2]/a#1")
     walk.fire("s:f#1")
-    assert walk.standing == ["j#1"]
+    assert walk.tokens == ["j#1"]
     assert list(walk.run.scopes["f#1"].results) == [2]
     assert walk.armed == {}
 
@@ -206,35 +206,35 @@ def test_a_join_that_fired_is_not_fired_again_by_its_timer() -> None:
     walk = forked(timeout_ms=50)
     for branch in range(3):
         walk.finish(f"f#1[{branch}]/a#1")
-    assert walk.tell(TimerFired("s:f#1", 1050, 1060)) == EMPTY_PATCH
+    assert walk.decide(TimerFired("s:f#1", 1050, 1060)) == EMPTY_PATCH
 
 
 @pytest.mark.parametrize("needed", [None, 2])
-def test_a_width_of_zero_fires_the_join_at_once(needed: int | None) -> None:
+def test_a_fan_out_without_branches_fires_its_join_at_once(needed: int | None) -> None:
     walk = Walk(
         fan_out("f", "a", join="j", over=True),
         function("a", "j"),
         join("j", END, wait=needed, timeout_ms=9),
     )
     walk.spread("f#1")
-    assert walk.standing == ["j#1"]
+    assert walk.tokens == ["j#1"]
     assert walk.run.scopes["f#1"].results == {}
     assert walk.armed == {}
     walk.finish("j#1")
     assert walk.is_bare
 
 
-def test_a_failed_join_leads_to_its_own_error_edge_and_closes_the_scope() -> None:
+def test_a_failed_join_follows_its_own_error_edge_and_closes_the_scope() -> None:
     walk = forked(error="mend")
     for branch in range(3):
         walk.finish(f"f#1[{branch}]/a#1")
     walk.fail("j#1", input=b"[out, out, out]")
-    assert walk.standing == ["mend#1"]
+    assert walk.tokens == ["mend#1"]
     assert walk.run.tokens["mend#1"].value[4] == b"[out, out, out]"
     assert not walk.run.scopes
 
 
-def test_the_failure_of_a_join_never_claims_an_input_that_nobody_gave() -> None:
+def test_the_failure_of_a_join_reports_an_input_only_if_it_is_known() -> None:
     walk = forked()
     for branch in range(3):
         walk.finish(f"f#1[{branch}]/a#1")
@@ -275,7 +275,7 @@ def test_a_tolerated_failure_makes_room_for_a_queued_branch() -> None:
     assert walk.running == ["f#1[1]/a#1"]
 
 
-def test_a_join_that_fires_early_forgets_the_branches_that_never_began() -> None:
+def test_a_join_that_fires_early_clears_the_queued_branches() -> None:
     walk = Walk(
         fan_out("f", "a", join="j", over=True, max_concurrency=1),
         function("a", "j"),
@@ -283,7 +283,7 @@ def test_a_join_that_fires_early_forgets_the_branches_that_never_began() -> None
     )
     walk.spread("f#1", 0, 0, 0)
     walk.finish("f#1[0]/a#1")
-    assert walk.standing == ["j#1"]
+    assert walk.tokens == ["j#1"]
     assert not walk.run.scopes["f#1"].queue
 
 
@@ -301,13 +301,13 @@ def test_a_retry_waits_for_its_pause_and_counts_attempts() -> None:
     assert walk.run.status == "failed"
 
 
-def test_what_must_not_be_retried_fails_at_once() -> None:
+def test_a_failure_that_is_not_retryable_fails_at_once() -> None:
     walk = Walk(function("a", END, retry=once()))
     walk.fail("a#1", retryable=False)
     assert walk.run.status == "failed"
 
 
-def test_what_a_provider_asks_for_is_honoured_up_to_a_limit() -> None:
+def test_the_pause_that_a_provider_asks_for_is_honoured_up_to_a_limit() -> None:
     node = function("a", END, retry=once(pause_ms=10))
     assert retry_delay_ms(node, "a#1", 1, 500) == 500
     assert retry_delay_ms(node, "a#1", 1, 10**9) == RETRY_AFTER_MS_MAX
@@ -319,20 +319,20 @@ def test_a_pause_grows_up_to_its_maximum_however_steep() -> None:
     assert [retry_delay_ms(node, "a#1", tried, None) for tried in (1, 2, 90)] == [100, 5000, 5000]
 
 
-def test_jitter_is_the_same_wherever_it_is_computed() -> None:
+def test_jitter_is_the_same_in_every_process() -> None:
     retry = RetryShape(attempts=9, initial_ms=1000, factor=2.0, maximum_ms=10_000, jitter=0.5)
     node = function("a", END, retry=retry)
     assert [retry_delay_ms(node, "a#1", tried, None) for tried in (1, 2, 3)] == [1004, 1188, 3736]
 
 
-def test_without_a_handler_nothing_is_dropped_and_nothing_goes_on() -> None:
+def test_without_a_handler_the_run_stops_and_keeps_its_tokens() -> None:
     walk = forked()
     walk.finish("f#1[0]/a#1")
     walk.fail("f#1[1]/a#1")
     assert walk.run.status == "failed"
     assert walk.running == []
-    assert walk.standing == ["f#1[1]/a#1", "f#1[2]/a#1"]
-    assert walk.tell(NodeFinished("f#1[2]/a#1", 1, 9, (b"late",))) == EMPTY_PATCH
+    assert walk.tokens == ["f#1[1]/a#1", "f#1[2]/a#1"]
+    assert walk.decide(NodeFinished("f#1[2]/a#1", 1, 9, (b"late",))) == EMPTY_PATCH
 
 
 def test_a_resume_arms_the_failed_node_and_the_stopped_siblings() -> None:
@@ -373,7 +373,7 @@ def test_an_error_edge_stays_in_its_branch() -> None:
     assert walk.run.tokens["f#1[1]/mend#1"].value == ("a", "Boom", "it broke", 1, b"out")
 
 
-def test_the_error_edge_of_a_fan_out_handles_what_fails_in_nested_scopes() -> None:
+def test_the_error_edge_of_a_fan_out_handles_failures_in_nested_scopes() -> None:
     walk = Walk(
         fan_out("f", "g", "g", join="j", error="mend"),
         fan_out("g", "a", "pause", join="k"),
@@ -387,7 +387,7 @@ def test_the_error_edge_of_a_fan_out_handles_what_fails_in_nested_scopes() -> No
     walk.spread("f#1[0]/g#1", 0, 1)
     walk.spread("f#1[1]/g#1", 0, 1)
     walk.fail("f#1[1]/g#1[0]/a#1")
-    assert walk.standing == ["mend#1"]
+    assert walk.tokens == ["mend#1"]
     assert walk.armed == {}
     walk.finish("mend#1")
     assert walk.is_bare
@@ -405,10 +405,10 @@ def test_the_inner_handler_wins() -> None:
     walk.spread("f#1", 0)
     walk.spread("f#1[0]/g#1", 0)
     walk.fail("f#1[0]/g#1[0]/a#1")
-    assert walk.standing == ["f#1[0]/k#1"]
+    assert walk.tokens == ["f#1[0]/k#1"]
 
 
-def test_a_failure_that_was_given_a_failure_keeps_only_one_level_of_it() -> None:
+def test_a_failure_of_a_failure_keeps_only_one_level() -> None:
     walk = Walk(function("a", END, error="b"), function("b", END, error="a"))
     for token in ("a#1", "b#1", "a#2", "b#2"):
         walk.fail(token)
@@ -425,7 +425,7 @@ def test_a_failure_that_was_given_a_failure_keeps_only_one_level_of_it() -> None
 
 
 def framed(**options: object) -> Walk:
-    """Return a run that stands inside of a frame `s`, which leads to `z`."""
+    """Return a run that is inside a frame `s`, whose target is `z`."""
     return Walk(
         frame("s", "s/a", "z", **options),
         function("s/a", "s/b"),
@@ -435,33 +435,33 @@ def framed(**options: object) -> Walk:
     )
 
 
-def test_a_frame_opens_and_closes_in_the_neighbouring_patches() -> None:
+def test_a_frame_opens_and_closes_in_the_patches_of_its_neighbours() -> None:
     walk = framed()
-    assert walk.standing == ["s#1[0]/a#1"]
+    assert walk.tokens == ["s#1[0]/a#1"]
     walk.finish("s#1[0]/a#1")
     walk.finish("s#1[0]/b#1", b"inner")
-    assert walk.standing == ["z#1"]
+    assert walk.tokens == ["z#1"]
     assert walk.run.tokens["z#1"].value == b"inner"
     assert not walk.run.scopes
 
 
-def test_a_frame_without_a_node_is_passed_by() -> None:
+def test_a_frame_without_a_node_is_skipped() -> None:
     walk = Walk(frame("s", "s/t", "z"), frame("s/t", END, "s/u"), frame("s/u", END, END), function("z", END))
-    assert walk.standing == ["z#1"]
+    assert walk.tokens == ["z#1"]
     assert walk.run.tokens["z#1"].value == b"in"
 
 
-def test_a_failed_frame_is_begun_anew_under_another_visit() -> None:
+def test_a_failed_frame_begins_again_as_another_visit() -> None:
     walk = framed(retry=once(attempts=2, pause_ms=20), error="mend")
     walk.finish("s#1[0]/a#1")
     walk.fail("s#1[0]/b#1")
-    assert walk.standing == ["s#2"]
+    assert walk.tokens == ["s#2"]
     assert walk.armed == {"t:s#2": 1020}
     walk.fire("t:s#2")
-    assert walk.standing == ["s#2[0]/a#1"]
+    assert walk.tokens == ["s#2[0]/a#1"]
     assert walk.run.tokens["s#2[0]/a#1"].value == b"in"
     walk.fail("s#2[0]/a#1")
-    assert walk.standing == ["mend#1"]
+    assert walk.tokens == ["mend#1"]
     assert not walk.run.scopes
 
 
@@ -506,11 +506,11 @@ def test_signals_go_to_the_oldest_wait() -> None:
 def test_a_signal_is_served_once() -> None:
     walk = Walk(wait("w", "go", "v"), wait("v", "go", END))
     walk.signal("go", b"1")
-    assert walk.tell(SignalReceived("go", 0, b"1", 9)) == EMPTY_PATCH
-    assert walk.standing == ["v#1"]
+    assert walk.decide(SignalReceived("go", 0, b"1", 9)) == EMPTY_PATCH
+    assert walk.tokens == ["v#1"]
 
 
-def test_a_signal_that_nobody_waits_for_stays_in_the_inbox() -> None:
+def test_a_signal_without_a_wait_stays_in_the_inbox() -> None:
     walk = Walk(function("a", "w"), wait("w", "go", END))
     assert walk.signal("go") == EMPTY_PATCH
     assert walk.run.inbox == {}
@@ -552,10 +552,10 @@ def test_a_served_wait_disarms_its_timeout() -> None:
     due = walk.run.timers["t:w#1"]
     walk.signal("go")
     assert walk.armed == {}
-    assert walk.tell(TimerFired("t:w#1", due, due)) == EMPTY_PATCH
+    assert walk.decide(TimerFired("t:w#1", due, due)) == EMPTY_PATCH
 
 
-def test_a_checked_payload_is_looked_at_by_a_body_first() -> None:
+def test_a_checked_payload_goes_to_a_body_first() -> None:
     walk = Walk(wait("w", "go", END, timeout_ms=70, checked=True))
     walk.signal("go", b"raw")
     assert walk.running == ["w#1"]
@@ -584,7 +584,7 @@ def test_each_question_has_a_signal_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("final", [False, True])
-def test_a_question_keeps_what_it_asks_about_and_asks_again_what_was_not_answered(final: bool) -> None:
+def test_a_question_keeps_its_subject_and_is_asked_again_after_an_invalid_answer(final: bool) -> None:
     walk = Walk(asking("q", END))
     walk.signal("approval:q#1", b"no")
     walk.fail("q#1", final=final)
@@ -600,20 +600,20 @@ def test_a_question_keeps_what_it_asks_about_and_asks_again_what_was_not_answere
 
 
 @pytest.mark.parametrize("final", [False, True])
-def test_no_frame_is_begun_anew_for_a_final_failure(final: bool) -> None:
+def test_a_final_failure_restarts_no_frame(final: bool) -> None:
     walk = Walk(frame("s", "s/a", END, retry=once(2), error="z"), function("s/a", END), function("z", END))
     walk.fail("s#1[0]/a#1", final=final)
-    assert walk.standing == (["z#1"] if final else ["s#2"])
+    assert walk.tokens == (["z#1"] if final else ["s#2"])
 
 
-def test_a_dropped_question_waits_no_more() -> None:
+def test_a_removed_question_does_not_wait_any_more() -> None:
     walk = Walk(fan_out("f", "q", "a", join="j"), asking("q", "j"), function("a", "j"), join("j", END, wait=1))
     walk.spread("f#1", 0, 1)
     walk.finish("f#1[1]/a#1")
     assert walk.run.waits == {}
 
 
-def test_a_timer_passes_its_input_on() -> None:
+def test_a_timer_forwards_its_input() -> None:
     walk = Walk(timer("t", 25, END))
     assert (walk.run.status, walk.armed) == ("waiting", {"t:t#1": 1025})
     walk.fire("t:t#1")
@@ -628,7 +628,7 @@ def test_a_timer_of_an_earlier_arming_changes_nothing() -> None:
     walk.fire("t:a#1")
     walk.now += 5
     walk.fail("a#1", retryable=True)
-    assert walk.tell(TimerFired("t:a#1", old, walk.now)) == EMPTY_PATCH
+    assert walk.decide(TimerFired("t:a#1", old, walk.now)) == EMPTY_PATCH
 
 
 def test_a_node_may_be_named_like_a_timer() -> None:
@@ -641,7 +641,7 @@ def test_a_node_may_be_named_like_a_timer() -> None:
     )
     walk.spread("f#1", 0, 1)
     walk.fail("f#1[0]/t:p#1")
-    assert walk.standing == ["mend#1"]
+    assert walk.tokens == ["mend#1"]
     assert walk.armed == {}
 
 
@@ -663,7 +663,7 @@ def test_max_visits_bounds_a_loop() -> None:
         0,
         b"last",
     )
-    assert walk.standing == ["a#3"]
+    assert walk.tokens == ["a#3"]
     walk.resume()
     assert walk.running == ["a#3"]
 
@@ -676,14 +676,14 @@ def test_max_visits_in_a_frame_goes_to_the_frames_error_edge() -> None:
         limits={"max_visits": 1},
     )
     walk.finish("s#1[0]/a#1", route="again")
-    assert walk.standing == ["mend#1"]
+    assert walk.tokens == ["mend#1"]
     assert not walk.run.scopes
 
 
 def test_max_steps_stops_the_run_and_keeps_the_step() -> None:
     walk = Walk(function("a", "b"), function("b", END), limits={"max_steps": 1})
     walk.finish("a#1")
-    assert (walk.run.status, walk.run.steps, walk.standing) == ("failed", 1, ["b#1"])
+    assert (walk.run.status, walk.run.steps, walk.tokens) == ("failed", 1, ["b#1"])
     walk.resume()
     assert walk.running == ["b#1"]
 
@@ -696,7 +696,7 @@ def test_max_width_bounds_a_fan_out() -> None:
     assert walk.run.steps == 0
 
 
-def test_a_runs_own_limits_go_before_the_graphs() -> None:
+def test_the_limits_of_a_run_override_those_of_its_graph() -> None:
     walk = Walk(function("a", "b"), function("b", END), limits={"max_steps": 1})
     walk.run.limits = {"max_steps": 5}
     walk.finish("a#1")
@@ -727,7 +727,7 @@ def test_cancelling_is_final_and_idempotent() -> None:
     assert (walk.run.status, walk.running) == ("cancelled", [])
     assert walk.cancel() == EMPTY_PATCH
     assert walk.resume() == EMPTY_PATCH
-    assert walk.tell(NodeFinished("f#1[2]/a#1", 1, 9, (b"late",))) == EMPTY_PATCH
+    assert walk.decide(NodeFinished("f#1[2]/a#1", 1, 9, (b"late",))) == EMPTY_PATCH
 
 
 def test_a_completed_run_cannot_be_cancelled() -> None:
@@ -757,22 +757,22 @@ def test_a_take_over_counts_an_interruption_for_each_running_token() -> None:
     assert walk.running == ["f#1[1]/a#1", "f#1[2]/a#1"]
 
 
-def test_a_take_over_may_say_how_often_each_token_was_interrupted() -> None:
+def test_a_take_over_may_carry_the_interruptions_of_each_token() -> None:
     walk = forked()
-    walk.tell(RunTakenOver(walk.now, (("f#1[0]/a#1", 3), ("f#1[2]/a#1", 1))))
+    walk.decide(RunTakenOver(walk.now, (("f#1[0]/a#1", 3), ("f#1[2]/a#1", 1))))
     counted = [token.interruptions for token in walk.run.tokens.values()]
     assert counted == [3, 0, 1]
 
 
-def test_a_trial_counts_from_its_begin_unless_it_is_broken_off() -> None:
+def test_a_trial_counts_from_its_beginning_unless_it_is_broken_off() -> None:
     walk = forked()
-    walk.tell(TrialBegun("f#1[0]/a#1", 1, walk.now))
-    walk.tell(TrialBegun("f#1[0]/a#1", 1, walk.now))
-    walk.tell(TrialBrokenOff("f#1[0]/a#1", 1, walk.now))
+    walk.decide(TrialBegun("f#1[0]/a#1", 1, walk.now))
+    walk.decide(TrialBegun("f#1[0]/a#1", 1, walk.now))
+    walk.decide(TrialBrokenOff("f#1[0]/a#1", 1, walk.now))
     assert [token.interruptions for token in walk.run.tokens.values()] == [1, 0, 0]
-    assert walk.tell(TrialBegun("f#1[0]/a#1", 2, walk.now)) == EMPTY_PATCH
+    assert walk.decide(TrialBegun("f#1[0]/a#1", 2, walk.now)) == EMPTY_PATCH
     walk.finish("f#1[0]/a#1")
-    assert walk.tell(TrialBrokenOff("f#1[0]/a#1", 1, walk.now)) == EMPTY_PATCH
+    assert walk.decide(TrialBrokenOff("f#1[0]/a#1", 1, walk.now)) == EMPTY_PATCH
 
 
 def test_a_new_attempt_has_not_been_interrupted_yet() -> None:
@@ -805,7 +805,7 @@ def test_a_branch_has_a_layer_of_its_own_until_its_join_has_ended() -> None:
     assert list(walk.run.places) == [""]
 
 
-def test_layers_lead_from_the_owner_of_the_state_inward() -> None:
+def test_layers_are_ordered_from_the_owner_of_the_state_inward() -> None:
     walk = Walk(
         fan_out("f", "s", join="j"),
         frame("s", "s/g", "j"),
@@ -822,7 +822,7 @@ def test_layers_lead_from_the_owner_of_the_state_inward() -> None:
 # Purity.
 
 
-def test_advance_changes_nothing_itself() -> None:
+def test_advance_does_not_change_the_run() -> None:
     walk = forked()
     before = repr(walk.run.to_plain())
     advance(walk.shape, walk.run, NodeFinished("f#1[0]/a#1", 1, 9, (b"x",)))

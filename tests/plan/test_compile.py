@@ -1,4 +1,4 @@
-"""Compiling: shapes as data, fingerprints, and what mypy sees of edges."""
+"""Compiling: shapes as data, fingerprints, and types of edges under mypy."""
 
 import subprocess
 import sys
@@ -65,7 +65,7 @@ def test_sub_flows_are_inlined_under_the_path_of_their_node() -> None:
     assert nodes["ask"].target == "ask?", "a wait has no body, so its branch gets one"
 
 
-def test_a_fingerprint_is_of_structure_and_not_of_times_and_retries() -> None:
+def test_a_fingerprint_depends_on_structure_and_not_on_times_and_retries() -> None:
     fingerprint = sample().plan().fingerprint
     assert sample(Retry(attempts=9)).plan().fingerprint == fingerprint
     assert sample(seconds=9.0).plan().fingerprint == fingerprint
@@ -89,7 +89,7 @@ def test_a_fingerprint_is_the_same_in_every_process() -> None:
     assert found == {sample().plan().fingerprint + "\n"}
 
 
-def test_a_flow_is_compiled_once_and_anew_when_it_grew() -> None:
+def test_a_flow_is_compiled_once_and_again_after_it_grew() -> None:
     g = Graph("g")
     a = g.node(name="a")(lambda value: value)
     g.edge(START, a)
@@ -114,7 +114,7 @@ def test_the_order_in_which_edges_are_declared_does_not_matter(order: list[str])
     assert [(n.name, n.target) for n in g.plan().shape.nodes.values()] == [("x", "y"), ("y", "z"), ("z", "$end")]
 
 
-def test_an_edge_whose_value_does_not_fit_is_refused_at_compile_time_also_when_wired_by_name() -> None:
+def test_an_edge_between_types_that_do_not_fit_is_refused_also_when_wired_by_name() -> None:
     g = Graph("g")
 
     @g.node
@@ -136,7 +136,7 @@ def test_an_edge_whose_value_does_not_fit_is_refused_at_compile_time_also_when_w
     )
 
 
-def test_mypy_refuses_an_edge_whose_value_does_not_fit(tmp_path: Path) -> None:
+def test_mypy_refuses_an_edge_between_types_that_do_not_fit(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         "from beluga_graph import END, START, Context, Graph\n"

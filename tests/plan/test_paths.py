@@ -1,4 +1,4 @@
-"""The path algorithms, held against networkx as the oracle."""
+"""The path algorithms, compared with networkx."""
 
 import networkx as nx
 import pytest
@@ -20,14 +20,14 @@ def declared(kinds: dict[str, dict], edges: list[tuple[str, str]], branches: dic
 
 
 @given(edges, st.sampled_from(NAMES))
-def test_reachable_is_what_networkx_says(edges: dict[str, list[str]], source: str) -> None:
+def test_find_reachable_agrees_with_networkx(edges: dict[str, list[str]], source: str) -> None:
     graph = nx.DiGraph(edges)
     graph.add_nodes_from(NAMES)
     assert find_reachable(edges, source) == {source} | nx.descendants(graph, source)
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), st.lists(st.sampled_from([*NAMES, "END"]), min_size=1, max_size=3)))
-def test_a_graph_passes_iff_all_is_reachable_and_all_leads_to_the_end(edges: dict[str, list[str]]) -> None:
+def test_a_graph_passes_if_and_only_if_every_node_is_reachable_and_reaches_the_end(edges: dict[str, list[str]]) -> None:
     edges = {
         source: [target for target in targets if target in edges or target == "END"]
         for source, targets in edges.items()
@@ -50,7 +50,7 @@ def test_a_graph_passes_iff_all_is_reachable_and_all_leads_to_the_end(edges: dic
             check_paths(graph)
 
 
-def test_scopes_nest_and_a_join_stands_where_its_fan_out_stands() -> None:
+def test_scopes_nest_and_a_join_is_in_the_scope_of_its_fan_out() -> None:
     graph = declared(
         {
             "outer": {"kind": "fan_out", "to": ("a", "inner"), "join": "end_outer"},

@@ -242,6 +242,7 @@ def _account(run: Snapshot) -> None:
     for name, scope in run.scopes.items():
         assert run.places[scope.place].opened == name
         assert not scope.results.keys() & scope.failures.keys()
+        assert list(scope.queue) == list(range(scope.width - len(scope.queue), scope.width))
         for branch in scope.queue:
             assert f"{name}[{branch}]/" not in run.places
     for name, place in run.places.items():

@@ -1,4 +1,4 @@
-"""Which annotations fit which; in doubt they do."""
+"""Types that fit each other and types that do not; in doubt they do."""
 
 from collections.abc import Awaitable, Sequence
 from typing import Annotated, Any, Literal, NewType, Optional, Union

@@ -1,4 +1,4 @@
-"""What a changed graph means for a run, by where the run stands: a table of positions and changes."""
+"""The effect of a changed graph on a run, by the position of the run: a table of positions and changes."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ NODES = (
 )
 
 
-def standing(at: str) -> Walk:
-    """Return a run that has come so far."""
+def run_at(at: str) -> Walk:
+    """Return a run that has reached this position."""
     walk = Walk(*NODES)
     for name, go in WAY.items():
         if name == at:
@@ -74,14 +74,14 @@ WAY: dict[str, Callable[[Walk], Any]] = {
 
 
 def graph(without: str = "", *more: NodeShape, **changed: dict[str, Any]) -> Shape:
-    """Return the shape with some nodes otherwise; `__` in a name is a slash, and "" the graph itself."""
+    """Return the shape with some nodes removed, added or changed; `__` in a name is a slash."""
     changed = {name.replace("__", "/"): fields for name, fields in changed.items()}
     nodes = [replace(node, **changed.get(node.name, {})) for node in NODES if node.name not in without.split()]
     return shape(*nodes, *more)
 
 
 def refused(at: str, new: Shape) -> list[str]:
-    walk = standing(at)
+    walk = run_at(at)
     return [str(found) for found in assess_changes(walk.run, walk.shape, new) if not found.safe]
 
 
@@ -199,7 +199,7 @@ TABLE: list[tuple[str, Shape, list[str]]] = [
 
 
 @pytest.mark.parametrize(("at", "new", "expected"), TABLE)
-def test_what_a_change_means_depends_on_where_the_run_stands(at: str, new: Shape, expected: list[str]) -> None:
+def test_the_effect_of_a_change_depends_on_the_position_of_the_run(at: str, new: Shape, expected: list[str]) -> None:
     assert refused(at, new) == expected
 
 
@@ -215,14 +215,14 @@ def test_the_state_of_the_run_itself_always_counts() -> None:
 
 
 def test_a_failed_wait_is_a_wait() -> None:
-    walk = standing("w")
+    walk = run_at("w")
     walk.fire("t:w#1")
     assert walk.run.status == "failed"
     found = assess_changes(walk.run, walk.shape, graph(w={"signal": "went"}))
     assert [one.safe for one in found] == [False]
 
 
-def test_a_run_that_has_ended_minds_nothing() -> None:
+def test_every_change_is_safe_for_a_run_that_has_ended() -> None:
     walk = Walk(function("a", END))
     walk.finish("a#1")
     assert [found.safe for found in assess_changes(walk.run, walk.shape, shape(function("b", END)))] == [
@@ -232,7 +232,7 @@ def test_a_run_that_has_ended_minds_nothing() -> None:
     ]
 
 
-def test_every_change_is_told_in_a_line() -> None:
+def test_every_change_is_one_line_of_text() -> None:
     old = replace(shape(function("a", END, retry=once()), timeout_ms=1), types=("A",), input_type="int")
     new = replace(shape(function("a", END), function("b", END), limits={"max_steps": 2}), types=("B",))
     assert [str(change) for change in diff_shapes(old, new)] == [
@@ -246,8 +246,8 @@ def test_every_change_is_told_in_a_line() -> None:
     ]
 
 
-def test_a_renamed_node_is_judged_as_the_one_it_was() -> None:
-    walk = standing("a")
+def test_a_renamed_node_is_compared_with_its_former_self() -> None:
+    walk = run_at("a")
     new = graph(
         "a",
         function("b1", "w", error="mend"),
@@ -271,15 +271,15 @@ def test_a_renamed_node_is_judged_as_the_one_it_was() -> None:
         ({"a": "s/x"}, "rename of 'a': it would leave its frame '' as 's/x'"),
     ],
 )
-def test_a_rename_that_cannot_be_is_refused(renames: dict[str, str], message: str) -> None:
-    walk = standing("a")
+def test_an_impossible_rename_is_refused(renames: dict[str, str], message: str) -> None:
+    walk = run_at("a")
     with pytest.raises(BadRename) as caught:
         assess_changes(walk.run, walk.shape, graph("", function("new", END)), tuple(renames.items()))
     assert message in str(caught.value)
     assert caught.value.graph == "hand-built"
 
 
-def test_a_likely_rename_has_the_kind_and_the_edges_of_what_is_gone() -> None:
+def test_a_guessed_rename_has_the_kind_and_the_edges_of_the_removed_node() -> None:
     ab = (function("a", "b"), function("b", "c"), function("c", END))
     assert guess_renames(shape(*ab), shape(function("x", "b"), *ab[1:])) == {"a": "x"}
     assert guess_renames(shape(*ab), shape(function("x", "y"), function("y", "c"), ab[2])) == {"a": "x", "b": "y"}
@@ -290,13 +290,13 @@ def test_a_likely_rename_has_the_kind_and_the_edges_of_what_is_gone() -> None:
     assert guess_renames(framed, shape(frame("p", "p/x", END), replace(inside, name="p/x", frame="p"))) == {"s": "p"}
 
 
-def test_two_that_could_be_meant_are_no_likely_rename() -> None:
+def test_two_candidates_make_no_guess() -> None:
     old = shape(fan_out("f", "a", "b", join="j"), function("a", "j"), function("b", "j"), join("j", END))
     new = shape(fan_out("f", "x", "y", join="j"), function("x", "j"), function("y", "j"), join("j", END))
     assert guess_renames(old, new) == {}
 
 
-def test_the_error_tells_what_changed_and_the_ways_out() -> None:
+def test_the_error_lists_the_changes_and_the_ways_out() -> None:
     error = GraphChanged("r", ("node 'a' is gone: the run is at this node",), {"a": "b"})
     assert str(error) == (
         "run 'r': the graph has changed where the run stands:\n"
