@@ -78,7 +78,7 @@ def _copy(store: MemoryStore, name: str) -> None:
             created_ms=head.created_ms,
             updated_ms=head.updated_ms,
         )
-        puts = [Put(keys.head, copy.sealed(keys.head))]
+        puts = [Put(keys.head, copy.encode(keys.head))]
         for key, blob in store.scan(b"N" + source.run):
             plain = {**decode_record(key, blob), "run_id": run_id}
             new = key[:1] + keys.run + key[17:]
