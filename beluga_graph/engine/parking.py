@@ -49,12 +49,12 @@ class _Due(NamedTuple):
 
 
 class Parking:
-    """Parks the waiting runs of one engine and wakes them. Runs are named by their keys here.
+    """Parks the waiting runs of one engine and wakes them. A `run` is named by its hash, as in keys.
 
     Attributes:
         max_runs: How many runs may have work under way at a time; `None` for no bound.
         serving: Whether this engine wakes all runs of its flows and not only those that it watches.
-        holds_back: Whether waking is suspended for now.
+        is_paused: Whether no run may be woken for now.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Parking:
         self._context = copy_context()  # woken runs must not inherit the variables of the caller that wakes them
         self.max_runs: int | None = None
         self.serving = False
-        self.holds_back = False
+        self.is_paused = False
         self._watched: dict[bytes, int] = {}  # parked runs that this engine wakes, and when they are due
         self._dues: list[_Due] = []  # a heap; may contain runs that are not watched any more
         self._disarm: Callable[[], None] | None = None
@@ -248,7 +248,7 @@ class Parking:
 
     def wake_next(self) -> None:
         """Wake queued runs, the oldest request first, as far as there is room."""
-        if not self._queue or self._closed or self.holds_back:
+        if not self._queue or self._closed or self.is_paused:
             return
         room = _WAKING_MAX if self.max_runs is None else min(_WAKING_MAX, self.max_runs - self._count_running())
         while self._queue and len(self._waking) < room:

@@ -41,12 +41,12 @@ class Serving:
                 await stop.wait()
             finally:
                 self._parking.stop_serving()
-            self._parking.holds_back = True
+            self._parking.is_paused = True
             try:
                 await self._parking.wait_woken()  # a run that is woken later would not be released
                 await self._release_all(grace_s)
             finally:
-                self._parking.holds_back = False
+                self._parking.is_paused = False
 
     async def _release_all(self, grace_s: float) -> None:
         """Begin nothing more, give the attempts under way time to finish, and give every lease back."""
