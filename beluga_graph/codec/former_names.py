@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["FORMER_NAMES", "former_name", "with_former_names"]
+__all__ = ["FORMER_FIELDS", "FORMER_NAMES", "former_name", "with_former_names"]
 
 FORMER_NAMES = {
     f"beluga_graph.{old}": f"beluga_graph.{new}"
@@ -32,6 +32,9 @@ FORMER_NAMES = {
         "run:TokenInfo": "inspection.views:TokenInfo",
     }.items()
 }
+FORMER_FIELDS = {"beluga_graph.inspection.comparison:RunComparison": {"parts": "divergences"}}
+"""Fields whose names in earlier bytes differ from those today, by class."""
+
 _BY_NAME = {today: former for former, today in FORMER_NAMES.items()}
 _DOTTED = {today.replace(":", "."): former.replace(":", ".") for today, former in _BY_NAME.items()}
 _OF_THIS_PACKAGE = re.compile(r"\bbeluga_graph(?:\.\w+)+")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from beluga_graph.codec.errors import DoesNotFit, SnapshotError
+from beluga_graph.codec.former_names import FORMER_FIELDS
 from beluga_graph.codec.registry import Entry
 from beluga_graph.codec.safe_repr import qualified_name
 from beluga_graph.codec.scalars import Refused
@@ -71,6 +72,9 @@ def _fields(entry: Entry, value: Any) -> dict[str, Any]:
 
 
 def _dataclass_of(entry: Entry, fields: dict[str, Any]) -> Any:
+    renamed = FORMER_FIELDS.get(entry.name)
+    if renamed is not None:
+        fields = {renamed.get(name, name): part for name, part in fields.items()}
     for name in fields:
         if name not in entry.fields:
             raise DoesNotFit(entry.name, f"it has no field {name!r}")

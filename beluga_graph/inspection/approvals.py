@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 from beluga_graph.errors import RunNotFound
 from beluga_graph.events import question_subject
 from beluga_graph.execution.stored_values import StoredValues
-from beluga_graph.inspection.reading import stored_plan
+from beluga_graph.inspection.reading import read_plan
 from beluga_graph.plan.plan import Plan
 from beluga_graph.storage.keys import Prefix, run_of
 from beluga_graph.storage.loading import RunReader, detect_contradictions, detect_deletion, rebuild
@@ -66,7 +66,7 @@ async def pending_questions(store: Store, plan_of: Callable[[RunRecord], Plan]) 
 def _question(store: Store, head: RunRecord, plan_of: Callable[[RunRecord], Plan], record: Any) -> Question:
     token, name, asked_ms, value = record
     plan = plan_of(head)
-    nodes = (plan if plan.fingerprint == head.plan else stored_plan(store, head)).shape.nodes
+    nodes = (plan if plan.fingerprint == head.plan else read_plan(store, head)).shape.nodes
     values = StoredValues(plan.codec, RunReader(store, head.run_id), lenient=True)
     # The node may have been renamed since it asked.
     with detect_contradictions(head.run_id):

@@ -1,7 +1,7 @@
-"""The difference of two runs: where their paths part, and what came of each. Needs none of the flow's code.
+"""The comparison of two runs: where their paths diverge, and how their results differ. It needs no code of the flow.
 
-A visit is known by its structural name, which says where in the graph it was and which time: the order in which
-branches happened to finish, times and steps' numbers make no difference.
+Visits are matched by structural name, which says where in the graph a visit was and which one of that node it was. The
+order in which branches finished, times and the numbers of steps make no difference.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 from beluga_graph.codec.values import Unregistered
 from beluga_graph.events import Failure
 from beluga_graph.execution.stored_values import StoredValues
-from beluga_graph.inspection.reading import snapshot_of
-from beluga_graph.inspection.run_path import Walk, each_fact, parts_of, walk_of
+from beluga_graph.inspection.reading import read_snapshot
+from beluga_graph.inspection.run_path import RunPath, Segment, find_segments, number_steps, read_path
 from beluga_graph.inspection.views import RunSnapshot, RunStatus
 from beluga_graph.plan.plan import Plan
 from beluga_graph.storage.loading import RunReader
@@ -33,14 +33,14 @@ __all__ = [
     "ComparedValue",
     "Divergence",
     "RunComparison",
-    "apart",
-    "comparison_of",
-    "same",
+    "are_same",
+    "compare_runs",
+    "differences",
 ]
 
 
 class Absent(Enum):
-    """What stands for a part that one of two values has not."""
+    """Placeholder for a part that only the other one of two values has."""
 
     absent = "absent"
 
@@ -50,49 +50,75 @@ ABSENT = Absent.absent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedRun:
-    """One of two runs that are compared, as of its last step. Sums include what lies before a fork, if known."""
+    """One of two compared runs, as of its last step.
+
+    Sums include the history before a fork as far as it is stored.
+
+    Attributes:
+        run_id: the run's id.
+        flow: the name of its flow.
+        plan: the fingerprint of its graph.
+        status: its status.
+        seq: its last step.
+        steps: how many nodes have finished.
+        took_ms: milliseconds from the first step to the last, without the time between a forked step and the fork.
+        busy_ms: milliseconds in attempts, summed over nodes, some of which may have run at the same time.
+        attempts: how many attempts of nodes were made.
+        usage: sums over the run that agents report.
+        output: its output, or `None`.
+        failure: its failure, or `None`.
+        forked_from: the run and the step that it was forked from, or `None`.
+        lost_before: the run and the step before which nothing is known, because that source is not stored any more.
+    """
 
     run_id: str
     flow: str
     plan: str
-    """The graph's fingerprint."""
     status: RunStatus
     seq: int
-    """Its last step."""
     steps: int
-    """Finished nodes."""
     took_ms: int
-    """From the first step to the last; the time between a source's step and its fork does not count."""
     busy_ms: int
-    """In attempts, summed over nodes that may have run at once."""
     attempts: int
     usage: dict[str, int]
     output: Any
     failure: Failure | None
     forked_from: tuple[str, int] | None = None
-    """Run and step."""
     lost_before: tuple[str, int] | None = None
-    """The run and step before which nothing is known, for that source is not in the store any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Divergence:
-    """The first thing that one run did and the other did not."""
+    """The first thing that one run did and the other did not.
+
+    Attributes:
+        run_id: the run that did it; for a fork, this may be its source.
+        seq: the step.
+        token: the structural name of the visit.
+        node: the path of the node.
+        event: `begins`, `chooses` for a route, or the type of a stored event.
+        detail: the name of a tool or signal, the target of a handoff, a route, or the type of a failure.
+    """
 
     run_id: str
-    """Whose step it is: of a fork it may be its source's."""
     seq: int
     token: str
     node: str
     event: str
-    """`begins`, `chooses` for a route, or the type of a stored event."""
     detail: str = ""
-    """A tool's or a signal's name, a handoff's target, a route, the type of a failure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedNode:
-    """What a node did in the first run and in the second."""
+    """The activity of one node in two runs.
+
+    Attributes:
+        node: the path of the node.
+        visits: how often the first and the second run visited it.
+        attempts: how many attempts each made.
+        busy_ms: milliseconds in its attempts, for each.
+        usage: the usage that it reported, for each.
+    """
 
     node: str
     visits: tuple[int, int]
@@ -108,90 +134,111 @@ class ComparedNode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedValue:
-    """A value that is not the same in both runs: the output of a visit, or a field of the state."""
+    """A value that differs between two runs: the output of a visit, or a field of the state.
+
+    Attributes:
+        name: the structural name of the visit, or the name of the field.
+        node: the path of the node; empty for a field.
+        values: the value in the first and in the second run.
+        errors: the error of the visit in each run if it failed, or if its last attempt did.
+        known: whether the first and the second run have the field.
+    """
 
     name: str
-    """Structural name of the visit, or name of the field."""
     node: str = ""
     values: tuple[Any, Any]
     errors: tuple[str, str] = ("", "")
-    """Of a visit that failed, or whose last attempt did."""
     known: tuple[bool, bool] = (True, True)
-    """Which of them has the field."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunComparison:
-    """Two runs beside each other."""
+    """Two runs side by side, as `Engine.compare` returns them.
+
+    Attributes:
+        first: the first run.
+        second: the second run.
+        shared_steps: how many steps are the history of both: those before a fork.
+        divergences: for each run, where its path diverges from the other's; `None` for a run that did nothing which
+            the other did not. Values are not considered.
+        nodes: all nodes that either run has visited, in the order of the first run.
+        outputs: outputs of visits that both runs made and that differ.
+        state: the fields of the state that differ.
+        input_differs: whether the inputs differ.
+        output_differs: whether the outputs of the runs differ.
+    """
 
     first: ComparedRun
     second: ComparedRun
     shared_steps: int
-    """Steps that are the history of both: those before a fork."""
-    parts: tuple[Divergence | None, Divergence | None]
-    """Where the paths part: `None` for a run that did nothing which the other did not. Values are no matter here."""
+    divergences: tuple[Divergence | None, Divergence | None]
     nodes: tuple[ComparedNode, ...]
-    """Of all nodes that either came to, in the order of the first run."""
     outputs: tuple[ComparedValue, ...]
-    """Of visits that both made and that ended otherwise."""
     state: tuple[ComparedValue, ...]
     input_differs: bool
     output_differs: bool
 
     @property
     def same_flow(self) -> bool:
-        """Whether they are runs of flows of one name."""
+        """Whether both runs are of flows with the same name."""
         return self.first.flow == self.second.flow
 
     @property
     def same_plan(self) -> bool:
-        """Whether they stand in the same graph."""
+        """Whether both runs have the same graph."""
         return self.first.plan == self.second.plan
 
     @property
     def differs(self) -> bool:
-        """Whether anything is different but times, ids and the graphs' fingerprints."""
+        """Whether anything but times, ids and the fingerprints of the graphs is different."""
         return (
-            self.parts != (None, None)
+            self.divergences != (None, None)
             or self.first.status != self.second.status
             or bool(self.outputs or self.state or self.input_differs or self.output_differs)
             or any(node.differs for node in self.nodes)
         )
 
 
-def comparison_of(store: Store, heads: tuple[RunRecord, RunRecord], plans: tuple[Plan, Plan]) -> RunComparison:
+def compare_runs(store: Store, heads: tuple[RunRecord, RunRecord], plans: tuple[Plan, Plan]) -> RunComparison:
     """Compare two runs as of their last steps. Raises `RunNotFound`, `DamagedRecord`."""
-    (first, first_lost), (second, second_lost) = (parts_of(store, head.run_id) for head in heads)
-    walks = walk_of(store, plans[0], first), walk_of(store, plans[1], second)
-    shown = snapshot_of(store, heads[0], plans[0], None), snapshot_of(store, heads[1], plans[1], None)
+    (first, first_lost), (second, second_lost) = (find_segments(store, head.run_id) for head in heads)
+    paths = read_path(store, plans[0], first), read_path(store, plans[1], second)
+    shown = read_snapshot(store, heads[0], plans[0], None), read_snapshot(store, heads[1], plans[1], None)
+    sources = [segments[-2] if len(segments) > 1 else None for segments in (first, second)]
+    return RunComparison(
+        first=_compared_run(heads[0], paths[0], shown[0], sources[0] or first_lost, first_lost),
+        second=_compared_run(heads[1], paths[1], shown[1], sources[1] or second_lost, second_lost),
+        shared_steps=_count_shared_steps(first, second, shown[0].seq),
+        divergences=(_find_divergence(paths[0], paths[1]), _find_divergence(paths[1], paths[0])),
+        nodes=tuple(_compare_nodes(*paths)),
+        outputs=tuple(_compare_outputs(store, paths, plans)),
+        state=tuple(_compare_fields(shown[0].state, shown[1].state)),
+        input_differs=not are_same(shown[0].input, shown[1].input),
+        output_differs=not are_same(shown[0].output, shown[1].output),
+    )
+
+
+def _count_shared_steps(first: list[Segment], second: list[Segment], last_seq: int) -> int:
     shared = 0
     for one, other in zip(first, second, strict=False):
         if one.run_id != other.run_id:
             break
-        ends = [part.until for part in (one, other) if part.until is not None]
-        shared += min(ends) if ends else shown[0].seq
+        ends = [segment.until for segment in (one, other) if segment.until is not None]
+        shared += min(ends) if ends else last_seq
         if one.until != other.until:
             break
-    sources = [parts[-2] if len(parts) > 1 else None for parts in (first, second)]
-    return RunComparison(
-        first=_run(heads[0], walks[0], shown[0], sources[0] or first_lost, first_lost),
-        second=_run(heads[1], walks[1], shown[1], sources[1] or second_lost, second_lost),
-        shared_steps=shared,
-        parts=(_parting(walks[0], walks[1]), _parting(walks[1], walks[0])),
-        nodes=tuple(_nodes(*walks)),
-        outputs=tuple(_outputs(store, walks, plans)),
-        state=tuple(_fields(shown[0].state, shown[1].state)),
-        input_differs=not same(shown[0].input, shown[1].input),
-        output_differs=not same(shown[0].output, shown[1].output),
-    )
+    return shared
 
 
-def _run(
-    head: RunRecord, walk: Walk, shown: RunSnapshot, source: tuple[str, int | None] | None, lost: tuple[str, int] | None
+def _compared_run(
+    head: RunRecord,
+    path: RunPath,
+    shown: RunSnapshot,
+    source: tuple[str, int | None] | None,
+    lost: tuple[str, int] | None,
 ) -> ComparedRun:
-    marks = [walk.trail.summarize(node) for node in _reached(walk)]
-    opens = {span.node for span in walk.trail.visits.values() if span.opens}
-    busy = [walk.trail.summarize(node).busy_ms for node in _reached(walk) if node not in opens]
+    opens = {visit.node for visit in path.trace.visits.values() if visit.opens}
+    stats = {node: path.trace.summarize(node) for node in _visited_nodes(path)}
     return ComparedRun(
         run_id=head.run_id,
         flow=head.flow,
@@ -199,10 +246,10 @@ def _run(
         status=shown.status,
         seq=shown.seq,
         steps=shown.steps,
-        took_ms=walk.took_ms,
-        busy_ms=sum(busy),
-        attempts=sum(mark.attempts for mark in marks),
-        usage=dict(walk.trail.run.usage),
+        took_ms=path.took_ms,
+        busy_ms=sum(found.busy_ms for node, found in stats.items() if node not in opens),
+        attempts=sum(found.attempts for found in stats.values()),
+        usage=dict(path.trace.run.usage),
         output=shown.output,
         failure=shown.failure,
         forked_from=None if source is None else (source[0], source[1] or 0),
@@ -210,38 +257,39 @@ def _run(
     )
 
 
-def _reached(walk: Walk) -> dict[str, None]:
-    return dict.fromkeys(span.node for span in walk.trail.visits.values())
+def _visited_nodes(path: RunPath) -> dict[str, None]:
+    return dict.fromkeys(visit.node for visit in path.trace.visits.values())
 
 
-def _parting(walk: Walk, other: Walk) -> Divergence | None:
-    there = {at: (fact.event, fact.detail) for fact, at in each_fact(other)}
-    for fact, at in islice(each_fact(walk), _since(walk, other.standing), None):
-        if there.get(at) != (fact.event, fact.detail):
+def _find_divergence(path: RunPath, other: RunPath) -> Divergence | None:
+    """Return the first step of a path that the other path does not have."""
+    others = {at: (step.event, step.detail) for step, at in number_steps(other)}
+    for step, at in islice(number_steps(path), _find_comparable(path, other.initial), None):
+        if others.get(at) != (step.event, step.detail):
             return Divergence(
-                run_id=fact.run_id,
-                seq=fact.seq,
-                token=fact.token,
-                node=fact.node,
-                event=fact.event,
-                detail=fact.detail,
+                run_id=step.run_id,
+                seq=step.seq,
+                token=step.token,
+                node=step.node,
+                event=step.event,
+                detail=step.detail,
             )
     return None
 
 
-def _since(walk: Walk, standing: frozenset[str]) -> int:
-    """Return the fact from which on a walk is comparable with one that begins with these tokens and scopes."""
-    missing = set(standing)
-    for index, fact in enumerate(walk.facts):
+def _find_comparable(path: RunPath, initial: frozenset[str]) -> int:
+    """Return the index of the first step that is comparable with a path that begins with these tokens and scopes."""
+    missing = set(initial)
+    for index, step in enumerate(path.steps):
         if not missing:
             return index
-        missing.discard(fact.token)
+        missing.discard(step.token)
     return 0
 
 
-def _nodes(first: Walk, second: Walk) -> Iterator[ComparedNode]:
-    for node in {**_reached(first), **_reached(second)}:
-        one, other = first.trail.summarize(node), second.trail.summarize(node)
+def _compare_nodes(first: RunPath, second: RunPath) -> Iterator[ComparedNode]:
+    for node in {**_visited_nodes(first), **_visited_nodes(second)}:
+        one, other = first.trace.summarize(node), second.trace.summarize(node)
         yield ComparedNode(
             node=node,
             visits=(one.visits, other.visits),
@@ -251,46 +299,47 @@ def _nodes(first: Walk, second: Walk) -> Iterator[ComparedNode]:
         )
 
 
-def _outputs(store: Store, walks: tuple[Walk, Walk], plans: tuple[Plan, Plan]) -> Iterator[ComparedValue]:
-    reader = RunReader(store, walks[0].trail.run.run_id)  # reads large values of both: their key is a digest
+def _compare_outputs(store: Store, paths: tuple[RunPath, RunPath], plans: tuple[Plan, Plan]) -> Iterator[ComparedValue]:
+    first, second = paths
+    reader = RunReader(store, first.trace.run.run_id)  # reads large values of both: their key is a digest
     decode = [StoredValues(plan.codec, reader, lenient=True).decode for plan in plans]
-    for name, told in walks[0].told.items():
-        said = walks[1].told.get(name)
-        if not name or said is None or (told.value, told.error) == (said.value, said.error):
+    for name, mine in first.results.items():
+        other = second.results.get(name)
+        if not name or other is None or (mine.value, mine.error) == (other.value, other.error):
             continue
-        values = decode[0](told.value), decode[1](said.value)
-        if told.error != said.error or not same(*values):
-            node = walks[0].trail.visits[name].node if name in walks[0].trail.visits else ""
-            yield ComparedValue(name=name, node=node, values=values, errors=(told.error, said.error))
+        values = decode[0](mine.value), decode[1](other.value)
+        if mine.error != other.error or not are_same(*values):
+            node = first.trace.visits[name].node if name in first.trace.visits else ""
+            yield ComparedValue(name=name, node=node, values=values, errors=(mine.error, other.error))
 
 
-def _fields(first: dict[str, Any], second: dict[str, Any]) -> Iterator[ComparedValue]:
+def _compare_fields(first: dict[str, Any], second: dict[str, Any]) -> Iterator[ComparedValue]:
     for field in {**first, **second}:
         known = field in first, field in second
         values = first.get(field), second.get(field)
-        if known != (True, True) or not same(*values):
+        if known != (True, True) or not are_same(*values):
             yield ComparedValue(name=field, values=values, known=known)
 
 
-def same(one: Any, other: Any) -> bool:
-    """Tell whether two decoded values are equal, types too: `1`, `1.0` and `True` are three. NaN equals itself."""
-    return next(apart(one, other), None) is None
+def are_same(one: Any, other: Any) -> bool:
+    """Return whether two decoded values are equal, types too: `1`, `1.0` and `True` differ. NaN equals itself."""
+    return next(differences(one, other), None) is None
 
 
-def apart(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield where two decoded values are apart, as in `.rows[3]["name"]`, and what each has there or `ABSENT`."""
-    todo = [(path, one, other)]  # not by recursion: values nest deeper than Python's calls
+def differences(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield where two decoded values differ, as in `.rows[3]["name"]`, and the part of each there, or `ABSENT`."""
+    todo = [(path, one, other)]  # not by recursion: values may nest deeper than Python's calls can
     while todo:
         path, one, other = todo.pop()
-        inside = _inside(path, one, other) if type(one) is type(other) else None
-        if inside is not None:
-            todo.extend(reversed(inside))
+        children = _children(path, one, other) if type(one) is type(other) else None
+        if children is not None:
+            todo.extend(reversed(children))
         elif type(one) is not type(other) or _form(one) != _form(other):
             yield path, one, other
 
 
-def _inside(path: str, one: Any, other: Any) -> list[tuple[str, Any, Any]] | None:
-    """Return the parts of two values of one type, side by side; `None` if they have none to compare one by one."""
+def _children(path: str, one: Any, other: Any) -> list[tuple[str, Any, Any]] | None:
+    """Return the parts of two values of one type, side by side; `None` if they have no parts to compare."""
     if isinstance(one, dict):
         pairs = {_form(key): (key, value) for key, value in one.items()}
         others = {_form(key): (key, value) for key, value in other.items()}
@@ -317,9 +366,9 @@ def _inside(path: str, one: Any, other: Any) -> list[tuple[str, Any, Any]] | Non
 
 
 def _form(value: Any) -> Any:
-    """Return what two values have in common if they are equal, and only then: types too, and NaN is equal to NaN.
+    """Return a key that two values share if and only if they are equal, types too; NaN equals itself.
 
-    `==` may raise (a signaling NaN, a user's class), and say that a value is not itself.
+    `==` will not do: it may raise (a signaling NaN, a user's class), and it denies that NaN equals itself.
     """
     cls = type(value)
     if isinstance(value, Decimal):

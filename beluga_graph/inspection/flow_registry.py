@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from beluga_graph.errors import RunError
-from beluga_graph.inspection.reading import stored_plan
+from beluga_graph.inspection.reading import read_plan
 from beluga_graph.plan.diff import diff_shapes
 from beluga_graph.plan.plan import Compilable, Plan
 from beluga_graph.storage.records import RunRecord
@@ -58,4 +58,4 @@ class FlowRegistry:
 
     def plan_or_shape(self, head: RunRecord) -> Plan:
         """Return the plan of a run's flow if it is registered; otherwise its stored shape, without code."""
-        return self._plans.get(head.flow) or stored_plan(self._store, head)
+        return self._plans.get(head.flow) or read_plan(self._store, head)

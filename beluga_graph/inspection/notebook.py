@@ -10,7 +10,7 @@ from beluga_graph.codec.safe_repr import to_printable
 from beluga_graph.draw.display import format_fault, format_status, render_bundle, render_table
 from beluga_graph.draw.overlay import build_overlay
 from beluga_graph.draw.picture import build_picture
-from beluga_graph.inspection.reading import info_of, stored_plan, trail_of
+from beluga_graph.inspection.reading import info_of, read_plan, read_trace
 from beluga_graph.inspection.views import info_rows
 from beluga_graph.storage.loading import read_run_record, rebuild
 from beluga_graph.storage.records import RunRecord
@@ -38,7 +38,7 @@ def run_bundle(store: Store, run_id: str, known: str) -> dict[str, str]:
 
 
 def _drawing_bundle(store: Store, head: RunRecord) -> dict[str, str]:
-    trail = trail_of(store, head, stored_plan(store, head).shape, None, keep=False)
+    trail = read_trace(store, head, read_plan(store, head).shape, None, keep=False)
     picture = build_picture(trail.shape)
     return render_bundle(picture, build_overlay(trail, picture))
 

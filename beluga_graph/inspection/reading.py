@@ -1,4 +1,4 @@
-"""Looking at runs from outside: what a store holds, decoded, also without the user's code."""
+"""Reads the runs of a store and decodes them, also without the user's code."""
 
 from __future__ import annotations
 
@@ -34,11 +34,20 @@ if TYPE_CHECKING:
     from beluga_graph.draw.page.replay import Delta, Replay
     from beluga_graph.trace.trace import Trace
 
-__all__ = ["info_of", "read_events", "replay_of", "run_infos", "snapshot_of", "steps_of", "stored_plan", "trail_of"]
+__all__ = [
+    "info_of",
+    "list_runs",
+    "list_steps",
+    "read_events",
+    "read_plan",
+    "read_replay",
+    "read_snapshot",
+    "read_trace",
+]
 
 
-async def run_infos(store: Store) -> list[RunInfo]:
-    """Return a line about every run. One that begins or ends meanwhile is seen as it was before or after."""
+async def list_runs(store: Store) -> list[RunInfo]:
+    """Return a line about every run. A run that begins or ends meanwhile is seen in its state before or after that."""
     found, pace = [], Pace()
     for key, blob in store.scan(Prefix.RUN):
         found.append(info_of(RunRecord.decode(key, blob)))
@@ -47,7 +56,7 @@ async def run_infos(store: Store) -> list[RunInfo]:
 
 
 def info_of(head: RunRecord) -> RunInfo:
-    """Return a head as it is told."""
+    """Return the line about a run from its record."""
     return RunInfo(
         run_id=head.run_id,
         flow=head.flow,
@@ -57,8 +66,8 @@ def info_of(head: RunRecord) -> RunInfo:
     )
 
 
-def stored_plan(store: Store, head: RunRecord) -> Plan:
-    """Return a plan without code, from the stored shape of a run's graph: enough to look at it, or to end it."""
+def read_plan(store: Store, head: RunRecord) -> Plan:
+    """Return a plan without code, from the stored shape of a run's graph: enough to read the run, or to end it."""
     shape = read_shape(store, head.plan)
     if shape is None:
         raise RunNotFound(head.run_id, f"the shape {head.plan} of its graph is missing from the store")
@@ -78,14 +87,14 @@ def read_events(plan: Plan, reader: RunReader, after: int, until: int | None = N
             )
 
 
-async def steps_of(store: Store, head: RunRecord, plan: Plan) -> list[StepInfo]:
-    """Return the steps that a run has made, decoded; classes that are not known here come as `Unregistered`.
+async def list_steps(store: Store, head: RunRecord, plan: Plan) -> list[StepInfo]:
+    """Return the steps of a run, decoded. An instance of a class that is unknown here is `Unregistered`.
 
     Raises `DamagedRecord`.
     """
     last = read_last_seq(store, head.run_id)
     found, pace = [], Pace()
-    for step, events in _told(store, head, plan, last):
+    for step, events in _read_steps(store, head, plan, last):
         found.append(_step_info(step, events))
         await pace.turn()
     return found
@@ -103,7 +112,7 @@ def _step_info(step: StoredStep, events: list[Event]) -> StepInfo:
     )
 
 
-def _told(
+def _read_steps(
     store: Store, head: RunRecord, plan: Plan, until: int | None = None
 ) -> Iterator[tuple[StoredStep, list[Event]]]:
     """Yield the steps of a run, each with its events."""
@@ -117,9 +126,9 @@ def _stored_values(store: Store, head: RunRecord, plan: Plan) -> StoredValues:
     return StoredValues(plan.codec, RunReader(store, head.run_id), lenient=True)
 
 
-def replay_of(store: Store, head: RunRecord, plan: Plan) -> tuple[Replay, list[Delta]]:
-    """Return a run told step by step, with its values decoded as `steps_of` does. Raises `DamagedRecord`."""
-    from beluga_graph.draw.page.replay import Replay  # noqa: PLC0415 - drawing is loaded when one draws
+def read_replay(store: Store, head: RunRecord, plan: Plan) -> tuple[Replay, list[Delta]]:
+    """Return the replay of a run, and its changes step by step, decoded as by `list_steps`. Raises `DamagedRecord`."""
+    from beluga_graph.draw.page.replay import Replay  # noqa: PLC0415 - drawing is loaded when it is needed
 
     begun = rebuild(store, head.run_id, 0)
     values = _stored_values(store, head, plan)
@@ -129,27 +138,27 @@ def replay_of(store: Store, head: RunRecord, plan: Plan) -> tuple[Replay, list[D
 
     with detect_contradictions(head.run_id):
         replay = Replay(plan.shape, begun, values.decode, items)
-        return replay, [replay.apply(step, events) for step, events in _told(store, head, plan)]
+        return replay, [replay.apply(step, events) for step, events in _read_steps(store, head, plan)]
 
 
-def trail_of(store: Store, head: RunRecord, shape: Shape, seq: int | None, *, keep: bool = True) -> Trace:
-    """Return what a run did up to a step, the last by default; with its visits if they are to be kept.
+def read_trace(store: Store, head: RunRecord, shape: Shape, seq: int | None, *, keep: bool = True) -> Trace:
+    """Return the trace of a run up to a step, the last by default. `keep` keeps the visits that have ended.
 
-    Raises `RunNotFound` for a step that it has not made.
+    Raises `RunNotFound` for a step that the run does not have.
     """
-    from beluga_graph.trace.trace import Trace  # noqa: PLC0415 - drawing is loaded when one draws
+    from beluga_graph.trace.trace import Trace  # noqa: PLC0415 - drawing is loaded when it is needed
 
     begun = rebuild(store, head.run_id, 0)
     with detect_contradictions(head.run_id):
-        trail = Trace(shape, begun, keep=keep)
+        trace = Trace(shape, begun, keep=keep)
         for step in read_steps(store, head.run_id, until=seq):
-            trail.apply(step)
-    if seq is not None and trail.run.seq != seq:
-        raise RunNotFound(head.run_id, f"it has no step {seq}: its last is {trail.run.seq}")
-    return trail
+            trace.apply(step)
+    if seq is not None and trace.run.seq != seq:
+        raise RunNotFound(head.run_id, f"it has no step {seq}: its last is {trace.run.seq}")
+    return trace
 
 
-def snapshot_of(store: Store, head: RunRecord, plan: Plan, seq: int | None) -> RunSnapshot:
+def read_snapshot(store: Store, head: RunRecord, plan: Plan, seq: int | None) -> RunSnapshot:
     """Return a run as of a step, decoded."""
     run = rebuild(store, head.run_id, seq)
     shape = shape_at(store, run.plan, plan.shape)

@@ -1,6 +1,6 @@
-"""The walk of a run from its very start: its steps, and before a fork those of the run that it was forked from.
+"""The path of a run from its very start: its steps and, for a fork, the earlier steps of the run that was forked.
 
-A fork's own history begins at the fork. What lies before is its source's, as long as the source is in the store.
+The history of a fork begins at the fork. The history before that is its source's, as long as the source is stored.
 """
 
 from __future__ import annotations
@@ -27,22 +27,32 @@ from beluga_graph.storage.records import RunRecord
 from beluga_graph.trace.trace import Trace
 from stores.base import Store
 
-__all__ = ["BEGINS", "Fact", "Part", "Told", "Walk", "parts_of", "results_of", "walk_of"]
+__all__ = [
+    "BEGINS",
+    "PathStep",
+    "RunPath",
+    "Segment",
+    "VisitResult",
+    "find_segments",
+    "number_steps",
+    "read_path",
+    "read_results",
+]
 
 BEGINS, CHOOSES = "begins", "chooses"
 _FORKED = "RunForked"
-_UNTOLD = frozenset(("run_started", "waiting", "retry"))  # they say how a visit went on, not where it led
+_NO_STEPS = frozenset(("run_started", "waiting", "retry"))  # events about a visit that do not move the run
 
 
-class Part(NamedTuple):
-    """Steps of one run that belong to a walk: all, or those up to where the next part was forked."""
+class Segment(NamedTuple):
+    """Consecutive steps of one run that belong to a path: all, or those up to the step that was forked."""
 
     run_id: str
     until: int | None
 
 
-class Fact(NamedTuple):
-    """One thing that a step did, told without its time."""
+class PathStep(NamedTuple):
+    """One thing that a committed step did, without its time."""
 
     run_id: str
     seq: int
@@ -54,77 +64,82 @@ class Fact(NamedTuple):
 
 
 @dataclass(slots=True)
-class Told:
-    """What a visit ended in, as far as it went: its output as it is stored, or its error."""
+class VisitResult:
+    """The result of a visit so far: its output as stored, or its error."""
 
     value: Value | None = None
     error: str = ""
 
 
-class Walk:
-    """What a run did from its start: a fold over its steps, and over those before its fork."""
+class RunPath:
+    """A fold over the steps of a run, and over those before its fork.
 
-    def __init__(self, trail: Trace) -> None:
-        self.trail = trail
-        self.facts: list[Fact] = []
-        self.told: dict[str, Told] = {}
-        """By structural name of the visit, in the order in which they told something first."""
+    Attributes:
+        trace: the visits and statistics of the run.
+        steps: the steps of the path, in order.
+        results: the results of visits by structural name, in the order in which the first of each was stored.
+        begun_ms: when the first step was decided.
+        initial: the tokens and scopes with which a fork began whose source is not stored any more.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.results: dict[str, VisitResult] = {}
         self.begun_ms: int | None = None
-        self.standing = frozenset(trail.visits)
-        """What was under way before: tokens and scopes of a fork whose source is gone."""
-        self._begun = set(trail.visits)
-        self._gap_ms = 0  # between a source's step and its fork; it is nobody's time
-        self.facts += [Fact(trail.run.run_id, 0, visit.name, visit.node, BEGINS, "") for visit in trail.visits.values()]
+        self.initial = frozenset(trace.visits)
+        self.steps = [PathStep(trace.run.run_id, 0, v.name, v.node, BEGINS, "") for v in trace.visits.values()]
+        self._begun = set(trace.visits)
+        self._gap_ms = 0  # between the forked step of a source and the fork
 
     @property
     def took_ms(self) -> int:
-        """From the first step to the last; of a fork, without the time between its source's step and itself."""
-        return 0 if self.begun_ms is None else self.trail.at_ms - self.begun_ms
+        """Time from the first step to the last, without the time between a forked step and the fork."""
+        return 0 if self.begun_ms is None else self.trace.at_ms - self.begun_ms
 
-    def step(self, run_id: str, step: StoredStep) -> None:
-        """Take the next step; it is told as that of `run_id`."""
+    def apply(self, run_id: str, step: StoredStep) -> None:
+        """Add the next committed step, as a step of `run_id`."""
         if step.trigger == _FORKED and self.begun_ms is not None:
-            self._gap_ms = step.at_ms - self.trail.at_ms
-        self.trail.apply(replace(step, seq=self.trail.run.seq + 1, at_ms=step.at_ms - self._gap_ms))
-        self.begun_ms = self.trail.at_ms if self.begun_ms is None else self.begun_ms
-        if step.trigger == _FORKED:  # it does again what its source had under way
+            self._gap_ms = step.at_ms - self.trace.at_ms
+        self.trace.apply(replace(step, seq=self.trace.run.seq + 1, at_ms=step.at_ms - self._gap_ms))
+        self.begun_ms = self.trace.at_ms if self.begun_ms is None else self.begun_ms
+        if step.trigger == _FORKED:  # it repeats work that the source had under way
             return
-        tell_failed(self.told, step)
+        _record_tool_error(self.results, step)
         for event in step.patch.events:
             kind, node, token, more, _ = event
-            tell(self.told, step.patch, event)
-            if kind not in _UNTOLD:
-                self.facts.append(Fact(run_id, step.seq, token, node, kind, _detail(more)))
+            _record_result(self.results, step.patch, event)
+            if kind not in _NO_STEPS:
+                self.steps.append(PathStep(run_id, step.seq, token, node, kind, _detail(more)))
         for op in step.patch.ops:
             if op[0] in (ops.PUT_TOKEN, ops.OPEN_SCOPE) and (name := ops.token_name(op)) not in self._begun:
                 _, _, node, *_ = op
                 self._begun.add(name)
-                self.facts.append(Fact(run_id, step.seq, name, node, BEGINS, ""))
-        # After what begins, which says more where it differs: a way back or out may begin nothing of its own.
+                self.steps.append(PathStep(run_id, step.seq, name, node, BEGINS, ""))
+        # Routes come after visits that begin: a visit says more about a difference, but a route may begin none.
         for kind, node, token, more, _ in step.patch.events:
             if kind == "node_finished" and more is not None and "route" in more:
-                self.facts.append(Fact(run_id, step.seq, token, node, CHOOSES, repr(more["route"])))
+                self.steps.append(PathStep(run_id, step.seq, token, node, CHOOSES, repr(more["route"])))
 
 
 def _detail(more: dict[str, Any] | None) -> str:
-    """Return what tells one event from another of its type: a tool's name, a handoff's target, a signal's name."""
+    """Return the field that distinguishes events of one type: the name of a tool or signal, the target of a handoff."""
     return "" if more is None else str(more.get("target") or more.get("name") or more.get("failure") or "")
 
 
-def tell(told: dict[str, Told], patch: Patch, event: EventFields) -> None:
-    """Note what an event tells of how its visit ended."""
+def _record_result(results: dict[str, VisitResult], patch: Patch, event: EventFields) -> None:
+    """Record the result of a visit that an event reports, if any."""
     kind, _, token, more, value = event
     if kind == "error" and more is not None:
-        told[token] = Told(error=f"{more['failure']}: {more['message']}")
+        results[token] = VisitResult(error=f"{more['failure']}: {more['message']}")
     elif kind == "retry" and more is not None:
-        told[token] = Told(error=str(more["message"]))
+        results[token] = VisitResult(error=str(more["message"]))
     elif kind in ("node_finished", "tool_result", "signal", "timer", "done"):
         error = str(more.get("error") or "") if more is not None else ""
-        told[token] = Told(value=None if value is None else patch.values[value], error=error)
+        results[token] = VisitResult(value=None if value is None else patch.values[value], error=error)
 
 
-def tell_failed(told: dict[str, Told], step: StoredStep) -> None:
-    """Note the error of a tool that failed: no event tells it, for it goes to the agent as the call's result."""
+def _record_tool_error(results: dict[str, VisitResult], step: StoredStep) -> None:
+    """Record the error of a tool that failed. No event reports it: the agent gets it as the result of its call."""
     if step.trigger != "NodeFailed":
         return
     for op in step.patch.ops:
@@ -132,68 +147,69 @@ def tell_failed(told: dict[str, Told], step: StoredStep) -> None:
             _, scope, branch, value, succeeded = op
             if not succeeded and step.token.startswith(f"{scope}[{branch}]/"):
                 _, kind, message, *_ = step.patch.values[value]
-                told[step.token] = Told(error=f"{kind}: {message}")
+                results[step.token] = VisitResult(error=f"{kind}: {message}")
 
 
-def parts_of(store: Store, run_id: str) -> tuple[list[Part], tuple[str, int] | None]:
-    """Return the parts of a run's walk, the oldest first, and what the oldest was forked from if that is gone.
+def find_segments(store: Store, run_id: str) -> tuple[list[Segment], tuple[str, int] | None]:
+    """Return the segments of a run's path, oldest first, and the run and step that the oldest was forked from.
 
-    A source is told by what it was at the fork: a run of its name that was started later is another.
+    The second part is `None` unless that source is gone. Identify the source by its state at the fork; a later run
+    that reuses the id does not match.
     """
-    parts = [Part(run_id, None)]
+    segments = [Segment(run_id, None)]
     while True:
-        run_id = parts[0].run_id
-        begins = next(iter(read_steps(store, run_id, until=1)), None)
-        if begins is None or begins.trigger != _FORKED:
-            return parts, None
-        source, seq = begins.token, begins.attempt
-        known = any(part.run_id == source for part in parts)
+        run_id = segments[0].run_id
+        first = next(iter(read_steps(store, run_id, until=1)), None)
+        if first is None or first.trigger != _FORKED:
+            return segments, None
+        source, seq = first.token, first.attempt
+        known = any(segment.run_id == source for segment in segments)
         if known or not _is_source(store, source, seq, run_id):
-            return parts, (source, seq)
-        parts.insert(0, Part(source, seq))
+            return segments, (source, seq)
+        segments.insert(0, Segment(source, seq))
 
 
 def _is_source(store: Store, source: str, seq: int, run_id: str) -> bool:
     try:
         if read_last_seq(store, source) < seq:
             return False
-        was = rebuild(store, source, seq)
+        forked = rebuild(store, source, seq)
         begun = rebuild(store, run_id, 0)
     except RunNotFound:
         return False
-    return (was.started_ms, was.input, list(was.tokens)) == (begun.started_ms, begun.input, list(begun.tokens))
+    return (forked.started_ms, forked.input, list(forked.tokens)) == (begun.started_ms, begun.input, list(begun.tokens))
 
 
-def walk_of(store: Store, plan: Plan, parts: list[Part]) -> Walk:
-    """Return the walk over some parts. Raises `RunNotFound`, `DamagedRecord`."""
-    with detect_deletion(store, parts[0].run_id):
-        begun = rebuild(store, parts[0].run_id, 0)
-    with detect_contradictions(parts[-1].run_id):
-        walk = Walk(Trace(plan.shape, begun))
-        for part in parts:
-            with detect_deletion(store, part.run_id):
-                for step in read_steps(store, part.run_id, until=part.until):
-                    walk.step(part.run_id, step)
-    return walk
+def read_path(store: Store, plan: Plan, segments: list[Segment]) -> RunPath:
+    """Return the path along some segments. Raises `RunNotFound`, `DamagedRecord`."""
+    with detect_deletion(store, segments[0].run_id):
+        begun = rebuild(store, segments[0].run_id, 0)
+    with detect_contradictions(segments[-1].run_id):
+        path = RunPath(Trace(plan.shape, begun))
+        for segment in segments:
+            with detect_deletion(store, segment.run_id):
+                for step in read_steps(store, segment.run_id, until=segment.until):
+                    path.apply(segment.run_id, step)
+    return path
 
 
-def results_of(store: Store, head: RunRecord, plan: Plan, names: Collection[str]) -> dict[str, tuple[Any, str]]:
-    """Return what visits of a run ended in so far: output, decoded, and error. One that told nothing is missing."""
+def read_results(store: Store, head: RunRecord, plan: Plan, names: Collection[str]) -> dict[str, tuple[Any, str]]:
+    """Return the decoded output and the error of each visit in `names` that has a result so far."""
     values = StoredValues(plan.codec, RunReader(store, head.run_id), lenient=True)
-    told: dict[str, Told] = {}
+    results: dict[str, VisitResult] = {}
     for step in read_steps(store, head.run_id):
         if step.token in names:
-            tell_failed(told, step)
+            _record_tool_error(results, step)
         for event in step.patch.events:
             if event[2] in names:
-                tell(told, step.patch, event)
-    return {name: (values.decode(said.value), said.error) for name, said in told.items()}
+                _record_result(results, step.patch, event)
+    return {name: (values.decode(result.value), result.error) for name, result in results.items()}
 
 
-def each_fact(walk: Walk) -> Iterator[tuple[Fact, tuple[str, int]]]:
-    """Yield the facts in order, each with the visit that it is of and how many that visit had before."""
+def number_steps(path: RunPath) -> Iterator[tuple[PathStep, tuple[str, int]]]:
+    """Yield the steps of a path in order, each with its visit and how many steps that visit had before."""
     counts: dict[str, int] = {}
-    for fact in walk.facts:
-        number = counts.get(fact.token, 0)
-        counts[fact.token] = number + 1
-        yield fact, (fact.token, number)
+    for step in path.steps:
+        number = counts.get(step.token, 0)
+        counts[step.token] = number + 1
+        yield step, (step.token, number)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from beluga_graph.inspection.reading import stored_plan, trail_of
-from beluga_graph.inspection.run_path import results_of
+from beluga_graph.inspection.reading import read_plan, read_trace
+from beluga_graph.inspection.run_path import read_results
 from beluga_graph.storage.records import RunRecord
 from beluga_graph.trace.tree import TreeItem, build_tree, iter_visits
 from stores.base import Store
@@ -30,10 +30,10 @@ class RunTree:
 
 def read_run_tree(store: Store, head: RunRecord, *, depth: int | None, unfolded: bool) -> RunTree:
     """Return the tree of a run's visits. Visits that have not ended last until now. Raises `DamagedRecord`."""
-    plan = stored_plan(store, head)
-    trail = trail_of(store, head, plan.shape, None)
+    plan = read_plan(store, head)
+    trail = read_trace(store, head, plan.shape, None)
     now_ms = None if trail.run.ended else int(time.time() * 1000)
     items = build_tree(trail, depth=depth, unfolded=unfolded, at_ms=now_ms)
     names = {visit.name for visit in iter_visits(items)}
     begun_ms = min((visit.begun_ms for visit in trail.visits.values()), default=trail.at_ms)
-    return RunTree(head.run_id, trail.at_ms - begun_ms, items, results_of(store, head, plan, names))
+    return RunTree(head.run_id, trail.at_ms - begun_ms, items, read_results(store, head, plan, names))

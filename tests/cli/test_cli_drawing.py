@@ -164,7 +164,7 @@ def test_diff_says_that_flows_are_different(store: Path) -> None:
 
 def test_the_json_of_diff_contains_the_comparison(store: Path) -> None:
     found = as_json("diff", "count-1", "count-2", "--store", store)
-    assert (found["differs"], found["same_flow"], found["same_plan"], found["parts"]) == (
+    assert (found["differs"], found["same_flow"], found["same_plan"], found["divergences"]) == (
         True,
         True,
         True,

@@ -25,7 +25,8 @@ from pydantic import BaseModel, SecretStr
 from typing_extensions import TypeAliasType
 
 from beluga_graph.codec import NameTaken, Registry, SnapshotError
-from beluga_graph.codec.former_names import FORMER_NAMES
+from beluga_graph.codec.former_names import FORMER_FIELDS, FORMER_NAMES
+from beluga_graph.codec.instances import build
 from beluga_graph.codec.registry import class_name
 
 ROOT = Path(__file__).parents[2]
@@ -182,3 +183,13 @@ def test_a_moved_class_is_found_by_its_former_name(former: str) -> None:
     entry = Registry.of(cls).entry_named(former)
     assert entry is not None
     assert entry.cls is cls
+
+
+@pytest.mark.parametrize("name", FORMER_FIELDS)
+def test_an_instance_is_built_from_the_former_names_of_its_fields(name: str) -> None:
+    module, _, cls_name = name.partition(":")
+    entry = Registry.of(getattr(importlib.import_module(module), cls_name)).entry_named(name)
+    assert entry is not None
+    former = {today: before for before, today in FORMER_FIELDS[name].items()}
+    built = build(entry, [{former.get(field, field): field for field in entry.fields}])
+    assert [getattr(built, field) for field in entry.fields] == list(entry.fields)

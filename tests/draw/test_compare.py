@@ -13,7 +13,7 @@ from walked_runs import HOSTILE, choosing, looping, spreading, waiting
 
 from beluga_graph import END, START, Context, Engine, Graph, RunComparison, RunNotFound, add
 from beluga_graph.codec import Unregistered
-from beluga_graph.inspection.comparison import ABSENT, apart, same
+from beluga_graph.inspection.comparison import ABSENT, are_same, differences
 from beluga_graph.storage.keys import Keys
 from stores.base import Delete
 
@@ -23,7 +23,7 @@ class Circles(BaseModel):
 
 
 def parts(found: RunComparison) -> list[Any]:
-    return [part and (part.run_id, part.seq, part.token, part.event) for part in found.parts]
+    return [part and (part.run_id, part.seq, part.token, part.event) for part in found.divergences]
 
 
 def visits(found: RunComparison) -> dict[str, tuple[int, int]]:
@@ -115,9 +115,9 @@ async def test_a_way_back_or_out_parts_the_paths_though_it_begins_nothing_of_its
         await engine.execute(circling(), 4, run_id="a")
         await (await engine.fork("a", 2, run_id_new="b", replace={"made": 9})).result()
         found = await engine.compare("a", "b")
-        told = [(part.token, part.event, part.detail) for part in found.parts if part]
+        told = [(part.token, part.event, part.detail) for part in found.divergences if part]
     assert told == [("turn#3", "begins", ""), ("turn#2", "chooses", "'out'")]
-    assert [part and (part.run_id, part.seq) for part in found.parts] == [("a", 3), ("b", 2)]
+    assert [part and (part.run_id, part.seq) for part in found.divergences] == [("a", 3), ("b", 2)]
 
 
 async def test_two_forks_of_one_run_share_what_lies_before_the_first() -> None:
@@ -182,7 +182,7 @@ async def test_runs_of_different_flows_are_compared_by_what_they_share() -> None
             await engine.snapshot("b")
         found = await engine.compare("a", "b")
         assert (found.same_flow, found.same_plan, found.differs) == (False, False, True)
-        assert [(part.run_id, part.seq) for part in found.parts if part] == [("a", 1), ("b", 1)]
+        assert [(part.run_id, part.seq) for part in found.divergences if part] == [("a", 1), ("b", 1)]
         with pytest.raises(RunNotFound):
             await engine.compare("a", "nobody")
 
@@ -250,11 +250,11 @@ class Mood(Enum):
         (Mood.GLAD, Mood.SAD, [("", Mood.GLAD, Mood.SAD)]),
     ],
 )
-def test_values_are_apart_where_they_are(one: Any, other: Any, where: list[Any]) -> None:
-    found = list(apart(one, other))
+def test_differences_yields_each_place_where_two_values_differ(one: Any, other: Any, where: list[Any]) -> None:
+    found = list(differences(one, other))
     assert repr(found) == repr(where)
-    assert same(one, other) == (not where)
-    assert same(one, one)
+    assert are_same(one, other) == (not where)
+    assert are_same(one, one)
 
 
 def test_values_are_compared_however_deep_they_are() -> None:
@@ -262,8 +262,8 @@ def test_values_are_compared_however_deep_they_are() -> None:
     other: Any = 2
     for _ in range(1000):
         one, other = [one], [other]
-    assert same(one, one)
-    assert list(apart(one, other)) == [("[0]" * 1000, 1, 2)]
+    assert are_same(one, one)
+    assert list(differences(one, other)) == [("[0]" * 1000, 1, 2)]
 
 
 async def test_runs_of_a_value_that_raises_when_it_is_compared_are_compared() -> None:

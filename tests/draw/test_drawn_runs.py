@@ -130,7 +130,7 @@ async def test_a_fork_is_compared_from_its_source_on_or_alone_if_that_is_gone() 
         await run.signal("paid", "by card")
         await run.result()
         found = await engine.compare("source", "fork")
-        assert [(part.run_id, part.token, part.event) if part else None for part in found.parts] == [
+        assert [(part.run_id, part.token, part.event) if part else None for part in found.divergences] == [
             ("source", "receipt#1", "signal"),
             None,
         ]
@@ -158,7 +158,7 @@ async def test_runs_with_different_outputs_differ_by_value() -> None:
         await engine.execute(fragile([True]), 1, run_id="other")
         other = await engine.compare("a", "other")
         assert (other.first.flow, other.second.flow, other.same_flow) == ("asked", "fragile", False)
-        assert [part.token for part in other.parts if part] == ["charge#1", "split#1"]
+        assert [part.token for part in other.divergences if part] == ["charge#1", "split#1"]
 
 
 def test_a_notebook_displays_the_drawing() -> None:

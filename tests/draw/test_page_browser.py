@@ -12,7 +12,7 @@ from beluga_graph.draw.overlay import Overlay, build_overlay
 from beluga_graph.draw.page import render_page
 from beluga_graph.draw.page.replay import Replay
 from beluga_graph.draw.picture import Picture, build_picture
-from beluga_graph.inspection.reading import stored_plan, trail_of
+from beluga_graph.inspection.reading import read_plan, read_trace
 from beluga_graph.storage.loading import read_run_record, rebuild
 from beluga_graph.testing import VirtualClock
 from stores import MemoryStore
@@ -64,12 +64,12 @@ def test_the_page_and_the_drawing_show_the_same_at_each_step(
     store = MemoryStore()
     page = shown(make(store))
     head = read_run_record(store, run_id)
-    shape = stored_plan(store, head).shape
+    shape = read_plan(store, head).shape
     last = int(page.get_attribute("#scrub", "max") or 0)
     forth, back = range(1, last + 1), range(last, 0, -1)
     for step in [*forth, *back, last, 1, last // 2]:
         scrub(page, step)
-        trace = trail_of(store, head, shape, step)
+        trace = read_trace(store, head, shape, step)
         picture = build_picture(shape)
         assert page.evaluate(DRAWN) == expected_state(build_overlay(trace, picture), picture), step
         assert page.inner_text("#status") == trace.run.status
@@ -90,13 +90,13 @@ def test_folded_sub_flows_show_the_run_as_well(shown: Show) -> None:
     store = MemoryStore()
     page = shown(report_page(store))
     head = read_run_record(store, "report-7")
-    shape = stored_plan(store, head).shape
+    shape = read_plan(store, head).shape
     page.click("#fold >> text=folded")
     expect(page.locator("#fold [aria-pressed=true]")).to_have_text("folded")
     for step in (8, 22):
         scrub(page, step)
         small = build_picture(shape, 0)
-        assert page.evaluate(DRAWN) == expected_state(build_overlay(trail_of(store, head, shape, step), small), small)
+        assert page.evaluate(DRAWN) == expected_state(build_overlay(read_trace(store, head, shape, step), small), small)
     nodes_folded = page.locator("svg.graph:not([hidden]) .node").count()
     page.keyboard.press("]")
     assert page.locator("svg.graph:not([hidden]) .node").count() > nodes_folded
@@ -301,7 +301,7 @@ def test_a_run_without_steps_is_shown(shown: Show) -> None:
     store = MemoryStore()
     report_page(store)
     head = read_run_record(store, "report-7")
-    shape = stored_plan(store, head).shape
+    shape = read_plan(store, head).shape
     begun = rebuild(store, "report-7", 0)
     page = shown(render_page(shape, Replay(shape, begun, lambda value: value, lambda *_: ())))
     assert page.inner_text("#status") == "running"

@@ -20,7 +20,7 @@ from beluga_graph.draw.overlay import build_overlay
 from beluga_graph.draw.page.values import TABLE_LENGTH_MAX, TEXT_LENGTH_MAX, Texts, format_value
 from beluga_graph.draw.picture import build_picture
 from beluga_graph.draw.text import format_duration
-from beluga_graph.inspection.reading import replay_of, stored_plan, trail_of
+from beluga_graph.inspection.reading import read_plan, read_replay, read_trace
 from beluga_graph.storage.loading import read_run_record
 from beluga_graph.testing import VirtualClock
 from stores import MemoryStore
@@ -54,8 +54,8 @@ def test_deltas_and_drawings_agree_at_each_step() -> None:
     store = MemoryStore()
     report_page(store)
     head = read_run_record(store, "report-7")
-    plan = stored_plan(store, head)
-    replay, steps = replay_of(store, head, plan)
+    plan = read_plan(store, head)
+    replay, steps = read_replay(store, head, plan)
     shown = build_picture(plan.shape)
     names = {box.id: box.name for box in shown.boxes}
     marks: dict[str, dict[str, Any]] = {}
@@ -66,7 +66,7 @@ def test_deltas_and_drawings_agree_at_each_step() -> None:
         taken.update(step.get("taken", {}))
         if not step["seq"]:
             continue
-        overlay = build_overlay(trail_of(store, head, plan.shape, step["seq"]), shown)
+        overlay = build_overlay(read_trace(store, head, plan.shape, step["seq"]), shown)
         assert taken == overlay.counts
         assert {name: mark["status"] for name, mark in marks.items()} == {
             name: mark.status for name, mark in overlay.stats.items() if mark.visits

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel
 
 from beluga_graph import END, START, Context, Engine, Graph, Limits, Retry, append
-from beluga_graph.inspection.reading import stored_plan, trail_of
+from beluga_graph.inspection import reading
 from beluga_graph.storage.loading import read_run_record
 from beluga_graph.trace.trace import Trace
 
@@ -108,7 +108,7 @@ waiting.edge("either", END)
 async def read_trace(engine: Engine, run_id: str, seq: int | None = None) -> Trace:
     """Return the trace of a run up to a step, the last by default."""
     head = read_run_record(engine.store, run_id)
-    return trail_of(engine.store, head, stored_plan(engine.store, head).shape, seq)
+    return reading.read_trace(engine.store, head, reading.read_plan(engine.store, head).shape, seq)
 
 
 def names(items: Any) -> list[Any]:

@@ -119,7 +119,7 @@ async def test_a_run_is_read_whole(store: LMDBStore, run_id: str) -> None:
             assert (await engine.snapshot(run_id, step.seq)).seq == step.seq
         assert await engine.trail(run_id)
         assert (await engine.html(run_id)).startswith("<!DOCTYPE html>")
-        assert (await engine.compare(run_id, run_id)).parts == (None, None)
+        assert (await engine.compare(run_id, run_id)).divergences == (None, None)
 
 
 async def test_outputs_state_and_items_are_those_that_were_written(store: LMDBStore) -> None:

@@ -114,14 +114,15 @@ def _side_by_side(found: RunComparison) -> Table:
 
 
 def _divergences(found: RunComparison) -> str:
-    if found.parts == (None, None):
+    if found.divergences == (None, None):
         return "the paths are the same"
     lines = ["the paths diverge:"]
-    for run, other, part in zip((found.first, found.second), (found.second, found.first), found.parts, strict=True):
-        if part is None:
+    pairs = (found.first, found.second), (found.second, found.first)
+    for (run, other), divergence in zip(pairs, found.divergences, strict=True):
+        if divergence is None:
             lines.append(f"  {to_printable(run.run_id)} did nothing that {to_printable(other.run_id)} did not")
         else:
-            lines.append(f"  {to_printable(run.run_id)}: {_divergence(part, run.run_id)}")
+            lines.append(f"  {to_printable(run.run_id)}: {_divergence(divergence, run.run_id)}")
     return "\n".join(lines)
 
 
@@ -164,7 +165,7 @@ def _print_values(title: str, values: Sequence[ComparedValue], runs: tuple[str, 
 
 
 def _differences(value: ComparedValue) -> Iterator[tuple[str, tuple[Text, Text]]]:
-    from beluga_graph.inspection.comparison import ABSENT, apart  # noqa: PLC0415 - no other command needs it
+    from beluga_graph.inspection.comparison import ABSENT, differences  # noqa: PLC0415 - no other command needs it
 
     if any(value.errors):
         one, other = (
@@ -174,7 +175,7 @@ def _differences(value: ComparedValue) -> Iterator[tuple[str, tuple[Text, Text]]
         yield value.name, (one, other)
         return
     pair = [found if known else ABSENT for found, known in zip(value.values, value.known, strict=True)]
-    places = list(islice(apart(pair[0], pair[1]), _PLACES_MAX + 1))
+    places = list(islice(differences(pair[0], pair[1]), _PLACES_MAX + 1))
     for number, (path, first, second) in enumerate(places[:_PLACES_MAX]):
         shown = summarize_pair(first, second)
         cells = [
