@@ -151,7 +151,7 @@ class _TreeBuilder:
                 place = self._trace.visits[name].place
         return found
 
-    def _status(self, visit: Visit) -> str:
+    def _find_status(self, visit: Visit) -> str:
         """Return the status of a visit. In a failed run, frames and fan-outs are still open, but do not run."""
         if self._openers_of_failed is None or visit.status != RUNNING:
             return visit.status
@@ -159,7 +159,7 @@ class _TreeBuilder:
 
     def build_place(self, place: str, depth: int | None) -> tuple[TreeItem, ...]:
         visits = self._visits.get(place, [])
-        statuses = [self._status(visit) for visit in visits]
+        statuses = [self._find_status(visit) for visit in visits]
         return self._build_row(statuses, lambda index: self._build_visit(visits[index], depth), VISITS_MAX)
 
     def _build_visit(self, visit: Visit, depth: int | None) -> TreeVisit:
@@ -170,12 +170,12 @@ class _TreeBuilder:
                 inside = self._build_frame(f"{visit.name}[0]/", depth)
             else:
                 branches, inside = self._build_fan_out(visit, depth)
-        end_ms = self._end_ms(visit)
+        end_ms = self._find_end_ms(visit)
         return TreeVisit(
             name=visit.name,
             local=visit.name[len(visit.place) :].removesuffix("#1"),
             node=visit.node,
-            status=self._status(visit),
+            status=self._find_status(visit),
             begun_seq=visit.begun_seq,
             begun_ms=visit.begun_ms,
             ended_seq=visit.ended_seq,
@@ -193,14 +193,14 @@ class _TreeBuilder:
     def _build_frame(self, place: str, depth: int | None) -> tuple[TreeItem, ...]:
         if depth != 0:
             return self.build_place(place, None if depth is None else depth - 1)
-        statuses = [self._status(visit) for visit in self._visits.get(place, ())]
+        statuses = [self._find_status(visit) for visit in self._visits.get(place, ())]
         return (_fold(statuses),) if statuses else ()
 
     def _build_fan_out(self, visit: Visit, depth: int | None) -> tuple[dict[str, int], tuple[TreeItem, ...]]:
         scope = self._trace.run.scopes.get(visit.name)
         places = self._places.get(visit.name, {})
         numbers = sorted({*places, *(scope.queue if scope is not None else ())})
-        statuses = [self._branch_status(places.get(number)) for number in numbers]
+        statuses = [self._find_branch_status(places.get(number)) for number in numbers]
         counts = _fold(statuses)
         if depth == 0:
             return counts.statuses, (counts,) if numbers else ()
@@ -213,22 +213,22 @@ class _TreeBuilder:
 
     def _build_branch(self, number: int, status: str, place: str | None, depth: int | None) -> TreeBranch:
         visits = self._visits.get(place, []) if place is not None else []
-        duration = max(map(self._end_ms, visits)) - visits[0].begun_ms if visits else 0
+        duration = max(map(self._find_end_ms, visits)) - visits[0].begun_ms if visits else 0
         inside = self.build_place(place, depth) if place is not None else ()
         return TreeBranch(branch=number, status=status, duration_ms=duration, inside=inside)
 
-    def _branch_status(self, place: str | None) -> str:
+    def _find_branch_status(self, place: str | None) -> str:
         if place is None:
             return QUEUED
         visits = self._visits[place]
-        lasting = {self._status(visit) for visit in visits if visit.ended_seq is None}
+        lasting = {self._find_status(visit) for visit in visits if visit.ended_seq is None}
         return next((status for status in _OPEN if status in lasting), visits[-1].status)
 
-    def _end_ms(self, visit: Visit) -> int:
+    def _find_end_ms(self, visit: Visit) -> int:
         """Return when a visit ended, or the current time if it goes on."""
         if visit.ended_ms is not None:
             return visit.ended_ms
-        return self._at_ms if self._status(visit) in _LASTING else self._trace.at_ms
+        return self._at_ms if self._find_status(visit) in _LASTING else self._trace.at_ms
 
     def _build_row(
         self, statuses: list[str], build: Callable[[int], TreeVisit | TreeBranch], most: int

@@ -203,7 +203,7 @@ def test_a_long_value_is_cut_with_a_note() -> None:
 def test_values_beyond_the_size_of_a_page_are_replaced_by_a_note() -> None:
     texts = Texts()
     many = [
-        texts.text(f"{number:04d}" * (TEXT_LENGTH_MAX // 4))
+        texts.add_text(f"{number:04d}" * (TEXT_LENGTH_MAX // 4))
         for number in range(TABLE_LENGTH_MAX // TEXT_LENGTH_MAX + 50)
     ]
     table = texts.take_new()

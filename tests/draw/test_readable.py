@@ -389,9 +389,9 @@ def test_no_format_contains_an_invisible_character(text: str) -> None:
     assert prints(render_mermaid(picture, overlay).replace("#8288;", ""))
     assert not re.search(r"#(8234|8235|8236|8237|8238|8294|8295|8296|8297);", render_mermaid(picture, overlay))
     texts = Texts()
-    texts.text(text)
+    texts.add_text(text)
     for value in (text, [text], {text: {"x": text}}):
-        texts.value(value)
+        texts.add_value(value)
         assert prints(format_value(value))
     assert all(map(prints, texts.take_new()))
     assert lay_out(picture).width > 0

@@ -82,11 +82,11 @@ class _Plotter:
     def plot(self, count: int) -> Level:
         """Return the geometry of the first `count` items, which are nodes, and of all edges."""
         width = max(x + size[0] / 2 for x, size in zip(self.x, self.items.size, strict=True))
-        nodes = tuple((self.x[node], self._middle(node)) for node in range(count))
+        nodes = tuple((self.x[node], self._find_middle(node)) for node in range(count))
         routes = tuple(self._plot_route(link, path) for link, path in zip(self.links, self.items.paths, strict=True))
         return Level(size=(round(width, 1), round(self.height, 1)), nodes=nodes, routes=routes)
 
-    def _middle(self, item: int) -> float:
+    def _find_middle(self, item: int) -> float:
         rank = self.items.rank[item]
         return (self.top[rank] + self.bottom[rank]) / 2
 
@@ -120,8 +120,8 @@ class _Plotter:
     def _plot_route(self, link: Link, path: EdgePath) -> Route:
         first, last = path.items[0], path.items[-1]
         out, into = self.ports[link.source, "below", first], self.ports[link.target, "above", last]
-        foot = self._middle(link.source) + self.items.size[link.source][1] / 2
-        head = self._middle(link.target) - self.items.size[link.target][1] / 2
+        foot = self._find_middle(link.source) + self.items.size[link.source][1] / 2
+        head = self._find_middle(link.target) - self.items.size[link.target][1] / 2
         moves: list[Move] = []
         if path.back:
             self._turn(moves, link.source, first, out, below=True)
@@ -137,7 +137,7 @@ class _Plotter:
         return Route(
             start=(_round(out), _round(foot)),
             moves=_merge_moves(moves),
-            label=(_round(self.x[first]), _round(self._middle(first))),
+            label=(_round(self.x[first]), _round(self._find_middle(first))),
             back=path.back,
         )
 

@@ -127,7 +127,7 @@ def _straighten(items: Items, layers: Sequence[Sequence[int]], x: list[float], g
         left.update(zip(layer[1:], layer, strict=False))
         right.update(pairwise(layer))
 
-    def room(item: int) -> tuple[float, float]:
+    def find_room(item: int) -> tuple[float, float]:
         low, high = float("-inf"), float("inf")
         if item in left:
             low = x[left[item]] + (items.size[left[item]][0] + items.size[item][0]) / 2 + gap
@@ -139,14 +139,14 @@ def _straighten(items: Items, layers: Sequence[Sequence[int]], x: list[float], g
         straight: list[int] = []
         low, high = float("-inf"), float("inf")
         for item in (*path.items, None):
-            least, most = (1.0, 0.0) if item is None else room(item)
+            least, most = (1.0, 0.0) if item is None else find_room(item)
             if straight and max(low, least) > min(high, most):
                 mean = sum(x[passed] for passed in straight) / len(straight)
                 for passed in straight:
                     x[passed] = min(max(mean, low), high)
                 straight, low, high = [], float("-inf"), float("inf")
                 if item is not None:
-                    least, most = room(item)
+                    least, most = find_room(item)
             if item is not None:
                 straight.append(item)
                 low, high = max(low, least), min(high, most)

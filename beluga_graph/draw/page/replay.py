@@ -106,7 +106,7 @@ class Replay:
         change = trace.apply(step)
         name = node or (token.node if token else "")
         delta: Delta = {"seq": step.seq, "at": step.at_ms - self._began, "trigger": step.trigger}
-        delta["what"] = describe_step(step.trigger, step.token, self._label(name), events)
+        delta["what"] = describe_step(step.trigger, step.token, self._find_label(name), events)
         delta |= self._name_node(name)
         delta |= {"token": clip(clean(token.name), NAME_LENGTH_MAX)} if token else {}
         delta |= {"attempt": step.attempt} if step.trigger in ("NodeFinished", "NodeFailed") else {}
@@ -160,26 +160,26 @@ class Replay:
         if shape is not None and shape.kind == JOIN and opened is not None:  # the token of a join has no value
             scope = run.scopes[opened]
             results = {**scope.results, **scope.failures}
-            given = self._texts.value([self._decode(results[branch]) for branch in sorted(results)])
+            given = self._texts.add_value([self._decode(results[branch]) for branch in sorted(results)])
         else:
             given = self._add_value(token.value)
         return given, None if gave is None else self._add_value(step.patch.values[gave])
 
     def _add_value(self, value: Any) -> int:
-        return self._texts.value(self._decode(value))
+        return self._texts.add_value(self._decode(value))
 
     def _describe_field(self, op: Op, step: ReplayStep) -> Delta:
         """Describe the change of a field."""
         kind, name, field, operand = op
         place = self.trace.run.places[name]
-        delta: Delta = {"lane": self._lane(name), "field": clip(clean(field), NAME_LENGTH_MAX)}
+        delta: Delta = {"lane": self._find_lane(name), "field": clip(clean(field), NAME_LENGTH_MAX)}
         if kind == SET_FIELD:
             before = place.fields.get(field)
             delta |= {"before": self._add_value(before)} if before is not None else {}
             return delta | {"after": self._add_value(step.patch.values[operand])}
         start = place.lengths.get(field, 0)
         shown = min(operand, ITEMS_MAX)
-        items = [self._texts.value(item) for item in self._read_items(name, field, start, start + shown)]
+        items = [self._texts.add_value(item) for item in self._read_items(name, field, start, start + shown)]
         return delta | {"from": start, "count": operand, "items": items}
 
     # The changes of a step, after it is applied.
@@ -224,7 +224,11 @@ class Replay:
         delta: Delta = {"id": len(self._visit_ids) if known is None else known, "status": visit.status}
         if known is None:
             self._visit_ids[visit.name] = delta["id"]
-            delta |= {"lane": self._lane(visit.place), "begun": visit.begun_seq, "from": visit.begun_ms - self._began}
+            delta |= {
+                "lane": self._find_lane(visit.place),
+                "begun": visit.begun_seq,
+                "from": visit.begun_ms - self._began,
+            }
         delta |= self._name_node(visit.node)
         delta |= {"opens": True} if visit.opens else {}
         delta |= {"attempts": visit.attempts} if visit.attempts > 1 else {}
@@ -234,7 +238,7 @@ class Replay:
             delta |= {"ended": None, "to": None}
         return delta
 
-    def _lane(self, place: str) -> int:
+    def _find_lane(self, place: str) -> int:
         """Return the lane of a place. All visits of an opener share a lane, because there is only one at a time."""
         key = _VISIT.sub("", place)
         known = self._lanes.get(key)
@@ -242,12 +246,12 @@ class Replay:
             return known
         scope, _, branch = place[:-2].rpartition("[")
         opener = self.trace.visits[scope]
-        parent = self._lane(opener.place)
+        parent = self._find_lane(opener.place)
         number = self._lanes[key] = len(self._lanes)
         self._new_lanes.append({"id": number, "parent": parent, "branch": int(branch), **self._name_node(opener.node)})
         return number
 
-    def _label(self, node: str) -> str:
+    def _find_label(self, node: str) -> str:
         shape = self.trace.shape.nodes.get(node)
         return clip(clean(node if shape is None else shape.local), 60)
 
@@ -264,10 +268,10 @@ class Replay:
                 delta[name] = "approval" if is_answer(text) else clip(clean(text), NAME_LENGTH_MAX)
         for name in ("text", "error"):
             if text := getattr(event, name):
-                delta[name] = self._texts.text(text)
+                delta[name] = self._texts.add_text(text)
         for name in ("arguments", "output"):
             if (value := getattr(event, name)) is not None:
-                delta[name] = self._texts.value(value)
+                delta[name] = self._texts.add_value(value)
         for name in ("attempt", "delay_s", "due_ms"):
             if (number := getattr(event, name)) is not None:
                 delta[name] = number

@@ -29,25 +29,25 @@ class Texts:
         self._left = TABLE_LENGTH_MAX
         self._new: list[str] = []
 
-    def value(self, value: Any) -> int:
-        """Return the number of a value's JSON text."""
-        return self._number(format_value(value), json.dumps(_FULL))
+    def add_value(self, value: Any) -> int:
+        """Add a value as JSON text; return its number."""
+        return self._add(format_value(value), json.dumps(_FULL))
 
-    def text(self, text: str) -> int:
-        """Return the number of a text that is not a value: a node's streamed text, or an error's message."""
-        return self._number(cut_text(text), _FULL)
+    def add_text(self, text: str) -> int:
+        """Add a text that is not a value, such as a node's streamed text or an error's message; return its number."""
+        return self._add(cut_text(text), _FULL)
 
     def take_new(self) -> list[str]:
         """Return the texts added since the last call."""
         found, self._new = self._new, []
         return found
 
-    def _number(self, text: str, instead: str) -> int:
+    def _add(self, text: str, instead: str) -> int:
         known = self._numbers.get(text)
         if known is not None:
             return known
         if len(text) > self._left and text != instead:
-            return self._number(instead, instead)
+            return self._add(instead, instead)
         self._left -= len(text)
         self._numbers[text] = number = len(self._numbers)
         self._new.append(text)
