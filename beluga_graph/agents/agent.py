@@ -14,7 +14,7 @@ from beluga_graph.agents.output_type import OutputType
 from beluga_graph.agents.persona import Persona
 from beluga_graph.agents.tools import Tool, as_tool
 from beluga_graph.errors import BadName, DelegationCycle, DuplicateNode
-from beluga_graph.execution.context import Context, inside
+from beluga_graph.execution.context import Context, attempt_of
 from beluga_graph.flows.checks import check_name, check_types
 from beluga_graph.flows.flow import Flow
 from beluga_graph.models.base import Model, resolve
@@ -157,7 +157,7 @@ def _active(first: str, names: frozenset[str]) -> Callable[..., Any]:
     def choose_active(ctx: Context, value: Any) -> str:
         """Return the agent that was active at the end of the session's last run, or the first agent."""
         del value
-        session = inside(ctx).session
+        session = attempt_of(ctx).session
         active = session.active if session is not None else ""
         return active if active in names else first
 

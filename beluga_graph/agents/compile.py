@@ -11,7 +11,7 @@ from beluga_graph.agents.model_turn import ANSWER, CALLS, Speaker, Turn
 from beluga_graph.agents.tool_calls import approval_of, revision_of, tool_body
 from beluga_graph.agents.tools import Tool
 from beluga_graph.errors import BadName, DuplicateNode, ModelError, ToolError
-from beluga_graph.execution.context import Context, inside
+from beluga_graph.execution.context import Context, attempt_of
 from beluga_graph.flows.flow import Flow
 from beluga_graph.plan.declared import END, Branch, Declared, DeclaredNode
 from beluga_graph.policy import Retry
@@ -140,4 +140,4 @@ def conversation_handoffs(agent: Member) -> list[Handoff]:
 def _chosen_route(ctx: Context, value: Any) -> Any:
     """Return the route that the body of the node chose."""
     del value
-    return inside(ctx).taken
+    return attempt_of(ctx).chosen_route

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from beluga_graph.events import Failure
 from beluga_graph.execution.attempt import Attempt
-from beluga_graph.execution.context import Context, inside
+from beluga_graph.execution.context import Context, attempt_of
 from beluga_graph.kernel.types import Value
 from beluga_graph.models.messages import Echo, Message, ToolCall
 from beluga_graph.reducers import add, append, merge
@@ -102,11 +102,11 @@ def visible_messages(ctx: Context) -> tuple[Message, ...]:
     Stored messages never change, so an engine decodes each one once. Otherwise a turn would cost the length of the
     conversation, and a run the length of its session. Mutable parts of a message are copied for each call.
     """
-    attempt, state = inside(ctx), ctx.state
+    attempt, state = attempt_of(ctx), ctx.state
     known = _Known.of(attempt)
     stored = attempt.run.places[attempt.token.place]
     known.take(attempt, stored.lengths.get("messages", 0))
-    own = [*known.own.fresh(), *attempt.state.own_items("messages")]
+    own = [*known.own.fresh(), *attempt.state.read_own_items("messages")]
     if "view" not in stored.fields:
         return (*_of_session(attempt), *own)
     base, start = known.of_view(state, stored.fields["view"])
@@ -178,13 +178,13 @@ def _of_session(attempt: Attempt) -> list[Message]:
     session = attempt.session
     if session is None:
         return []
-    recent = attempt.hands.recent
+    cache = attempt.resources.shared_cache
     key = (session.flow, session.id, session.generation)
-    row: _Row = recent.entry(key, _Row)
+    row: _Row = cache.get_or_create(key, _Row)
     if len(row) < session.length:
         for whole in attempt.read_session_items(len(row)):
             row.add(attempt.decode(whole))
-            recent.grew(key, len(whole))
+            cache.add_size(key, len(whole))
     return row.fresh(session.length)
 
 

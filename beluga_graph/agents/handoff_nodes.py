@@ -11,7 +11,7 @@ from beluga_graph.agents.handoffs import Handoff, HandoffInput
 from beluga_graph.agents.tool_calls import answer_of, call_back, emit_result
 from beluga_graph.agents.tools import parse_arguments
 from beluga_graph.errors import LimitReached, ModelError, ToolError
-from beluga_graph.execution.context import Context, inside
+from beluga_graph.execution.context import Context, attempt_of
 from beluga_graph.models.conversation import check_conversation
 from beluga_graph.models.messages import Message, ToolCall
 
@@ -26,7 +26,7 @@ def transfer(source: str, made: Handoff) -> Callable[..., Any]:
 
     async def hand_over(ctx: Context, call: ToolCall) -> None:
         hops = ctx.state.handoffs + 1
-        if hops > inside(ctx).limit("max_handoffs"):
+        if hops > attempt_of(ctx).limit("max_handoffs"):
             raise LimitReached("", f"{hops - 1} handoffs in one agent call: raise max_handoffs, or mend the circle")
         message = parse_arguments(tool, call.arguments).get("message", "")
         refused = await _refused(ctx, made)
@@ -34,7 +34,7 @@ def transfer(source: str, made: Handoff) -> Callable[..., Any]:
         ctx.update(messages=answer_of(call, outcome))
         emit_result(ctx, call, outcome)
         if refused is not None:
-            inside(ctx).take(AGAIN)
+            attempt_of(ctx).choose_route(AGAIN)
             return
         ctx.update(handoffs=1, active=target)
         if made.input_filter is not None:
@@ -44,8 +44,8 @@ def transfer(source: str, made: Handoff) -> Callable[..., Any]:
             if base != history:
                 ctx.update(view=FilteredHistory(base, len(ctx.state.messages)))
             ctx.update(context=dict(filtered.context))
-        inside(ctx).emit("handoff", source=source, target=target, agent=target)
-        inside(ctx).take(tool)
+        attempt_of(ctx).emit("handoff", source=source, target=target, agent=target)
+        attempt_of(ctx).choose_route(tool)
 
     hand_over.__doc__ = f"Hand the conversation to {target}."
     return hand_over

@@ -28,7 +28,7 @@ from beluga_graph.agents.tool_calls import (
 from beluga_graph.agents.tools import Tool, parse_arguments
 from beluga_graph.errors import LimitReached, ModelError, ToolError
 from beluga_graph.events import Failure
-from beluga_graph.execution.context import Context, inside
+from beluga_graph.execution.context import Context, attempt_of
 from beluga_graph.models.base import Model, ask
 from beluga_graph.models.messages import Message, Request, ToolCall, ToolSpec, Usage
 
@@ -78,7 +78,7 @@ class Turn:
         if not state.turns:  # the first turn of this call, of any agent
             new.append(Message(role="user", content=as_text(value)))
         made = state.turns.get(agent.name, 0)
-        if made >= agent.turns_allowed(inside(ctx).limit("max_turns")):
+        if made >= agent.turns_allowed(attempt_of(ctx).limit("max_turns")):
             raise LimitReached("", f"agent {agent.name!r} made {made} model turns without an answer: raise max_turns")
         offered = await self._offered(ctx)
         request = Request(
@@ -98,7 +98,7 @@ class Turn:
         if calls:
             return await self._called(ctx, calls, offered, held)
         if reply.stop_reason == "pause":  # the model continues when it gets its own message back
-            inside(ctx).take(AGAIN)
+            attempt_of(ctx).choose_route(AGAIN)
             return None
         return self._answered(ctx, message)
 
@@ -122,7 +122,7 @@ class Turn:
     def _answered(self, ctx: Context, message: Message) -> Any:
         output = self.agent.output
         if output is None:
-            inside(ctx).take(ANSWER)
+            attempt_of(ctx).choose_route(ANSWER)
             return message.text
         try:
             found = output.parse(message.text)
@@ -132,9 +132,9 @@ class Turn:
                 raise ModelError(f"agent {self.agent.name!r} gave no valid output in {again} tries: {error}") from error
             correction = f"Your answer does not fit: {error}\nGive the corrected answer, all of it."
             ctx.update(asked_again=again, messages=Message(role="user", content=correction))
-            inside(ctx).take(AGAIN)
+            attempt_of(ctx).choose_route(AGAIN)
             return None
-        inside(ctx).take(ANSWER)
+        attempt_of(ctx).choose_route(ANSWER)
         return found
 
     def _may_ask(self, call: ToolCall) -> bool:
@@ -161,7 +161,7 @@ class Turn:
         if len(settled) + len(transfers) == len(calls):
             return await self._settled(ctx, pending, {})
         ctx.update(pending=pending)
-        inside(ctx).take(CALLS)
+        attempt_of(ctx).choose_route(CALLS)
         return None
 
     async def _refused(self, ctx: Context, call: ToolCall, offered: dict[str, ToolSpec]) -> str | None:
@@ -241,9 +241,9 @@ class Turn:
                 said.append(answer_of(call, refused.get(position) or outcomes[position]))
         ctx.update(messages=said)
         if winner is None:
-            inside(ctx).take(AGAIN)
+            attempt_of(ctx).choose_route(AGAIN)
             return None
-        inside(ctx).take(pending.calls[winner].name)
+        attempt_of(ctx).choose_route(pending.calls[winner].name)
         return pending.calls[winner]
 
 
@@ -254,7 +254,7 @@ def _made(pending: Pending) -> list[int]:
 
 def _count(ctx: Context, usage: Usage) -> None:
     more = {"cached_tokens": usage.cached_tokens, "reasoning_tokens": usage.reasoning_tokens}
-    inside(ctx).add_usage(
+    attempt_of(ctx).add_usage(
         model_calls=1,
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,

@@ -12,7 +12,7 @@ from beluga_graph.agents.conversation import Outcome, as_json, as_text, revision
 from beluga_graph.agents.tools import Tool, parse_arguments
 from beluga_graph.errors import Rejected, ToolError
 from beluga_graph.events import Failure
-from beluga_graph.execution.context import Context, inside
+from beluga_graph.execution.context import Context, attempt_of
 from beluga_graph.models.messages import Message, ToolCall
 from beluga_graph.plan.declared import Approval
 from beluga_graph.plan.plan import Body, positional, wants_context
@@ -45,7 +45,7 @@ def tool_body(found: Tool) -> Callable[..., Any]:
         if found.body.is_async:
             result = await found.function(*args, **arguments)
         else:
-            result = await inside(ctx).in_thread(found.function, *args, **arguments)
+            result = await attempt_of(ctx).in_thread(found.function, *args, **arguments)
             if inspect.isawaitable(result):
                 result = await result
         text = _bounded(found.name, as_json(result))
@@ -141,13 +141,13 @@ def emit_call(ctx: Context, call: ToolCall) -> None:
         arguments: Any = parse_arguments(call.name, call.arguments)
     except ToolError:
         arguments = call.arguments
-    inside(ctx).emit("tool_call", name=call.name, arguments=arguments, call_id=call.id)
+    attempt_of(ctx).emit("tool_call", name=call.name, arguments=arguments, call_id=call.id)
 
 
 def emit_result(ctx: Context, call: ToolCall, outcome: Outcome) -> None:
     """Emit a `tool_result` event."""
     output, error = ("", outcome.text) if outcome.is_error else (outcome.text, "")
-    inside(ctx).emit("tool_result", name=call.name, call_id=call.id, output=output, error=error)
+    attempt_of(ctx).emit("tool_result", name=call.name, call_id=call.id, output=output, error=error)
 
 
 async def call_back(function: Callable[..., Any], ctx: Context) -> Any:

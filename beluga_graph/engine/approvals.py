@@ -44,7 +44,7 @@ async def give_answer(
     signal = answer_signal(question)
     along = (Check(key, record), Delete(key))
     try:
-        await scheduler.inbox.send(head, plan, signal, answer.payload(), known=known, along=along)
+        await scheduler.inbox.send(head, plan, signal, answer.to_payload(), known=known, along=along)
     except Conflict as error:
         raise _conflict(store, head, question) from error
     return signal

@@ -1,4 +1,4 @@
-"""Answers: what a person decides about a step or a tool call, as the payload of a signal and in an attempt."""
+"""Answers: the decisions of a person about a step or a tool call, as the payload of a signal and in an attempt."""
 
 from __future__ import annotations
 
@@ -13,48 +13,53 @@ from beluga_graph.kernel.types import Value
 from beluga_graph.plan.declared import MISSING, Missing
 from beluga_graph.plan.plan import Plan
 
-__all__ = ["Answer", "Decision", "check_modified_value", "value_to_go_on_with", "why_not_pending"]
+__all__ = ["Answer", "Decision", "check_modified_value", "resolve_answer", "why_not_pending"]
 
 Decision: TypeAlias = Literal["approve", "reject", "modify"]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A decision; with `modify`, the value to go on with instead. Raises `ValueError` for what is none."""
+    """A person's decision. Raises `ValueError` if its fields do not fit together.
+
+    Attributes:
+        decision: One of `approve`, `reject` and `modify`.
+        value: With `modify`, the value that replaces the original one.
+        reason: Why the person decided so; may be empty.
+    """
 
     decision: str
     value: Any | Missing = MISSING
     reason: str = ""
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for what cannot be meant."""
         if self.decision not in get_args(Decision):
             msg = f"decision {self.decision!r:.100}: give one of {', '.join(get_args(Decision))}"
             raise ValueError(msg)
         if (self.decision == "modify") != (self.value is not MISSING):
-            needs = "needs the value to go on with" if self.decision == "modify" else "takes no value"
+            needs = "needs the value that replaces the original one" if self.decision == "modify" else "takes no value"
             msg = f"decision {self.decision!r} {needs}: only modify has one"
             raise ValueError(msg)
         if not isinstance(self.reason, str):
-            msg = f"reason {self.reason!r:.100} is no text"
-            raise ValueError(msg)  # noqa: TRY004 - one error for all that an answer from outside can be
+            msg = f"reason {self.reason!r:.100} is not text"
+            raise ValueError(msg)  # noqa: TRY004 - one error for every invalid answer
 
-    def payload(self) -> dict[str, Any]:
+    def to_payload(self) -> dict[str, Any]:
         """Return the answer as plain data."""
         plain: dict[str, Any] = {"decision": self.decision, "reason": self.reason}
         return plain if self.value is MISSING else {**plain, "value": self.value}
 
     @classmethod
-    def read(cls, payload: Any) -> Answer:
-        """Return the answer that a payload holds. Raises `BadSignal`: anybody can send a signal."""
+    def from_payload(cls, payload: Any) -> Answer:
+        """Return the answer that a payload holds. Raises `BadSignal`, because any process can send any payload."""
         named = payload if isinstance(payload, dict) else {}
         if "decision" not in named or not named.keys() <= {"decision", "value", "reason"}:
-            message = f"the payload {payload!r:.100} is no answer: it has a decision, and perhaps a value and a reason"
-            raise BadSignal("", message)
+            rule = "give a decision, and optionally a value and a reason"
+            raise BadSignal("", f"the payload {payload!r:.100} is not an answer: {rule}")
         try:
             return cls(**named)
         except ValueError as error:
-            raise BadSignal("", f"the payload {payload!r:.100} is no answer: {error}") from error
+            raise BadSignal("", f"the payload {payload!r:.100} is not an answer: {error}") from error
 
 
 def check_modified_value(plan: Plan, run_id: str, node: str, original: Callable[[], Any], value: Any) -> None:
@@ -81,15 +86,17 @@ def why_not_pending(status: str, question: str, pending: Iterable[str], *, is_an
     return f"it does not ask {question!r:.200}; the questions that are pending: {ids}"
 
 
-def value_to_go_on_with(attempt: Attempt) -> Value:
-    """Return what the answer to a question lets its node have. Raises `Rejected`, `BadSignal`, and what a value that
-    does not fit raises."""
+def resolve_answer(attempt: Attempt) -> Value:
+    """Return the value that the answer to a question passes on: the original one, or its replacement.
+
+    Raises `Rejected`, `BadSignal`, and the error of a replacement that does not fit.
+    """
     token, revise = attempt.token, attempt.binding.revise
     assert token.answer is not None
     assert revise is not None
-    answer = Answer.read(attempt.decode(token.answer))
+    answer = Answer.from_payload(attempt.decode(token.answer))
     if answer.decision == "reject":
         raise Rejected("", answer.reason or "no reason was given")
     if answer.decision == "approve":
         return token.value
-    return attempt.keep(revise(attempt.decode(token.value), answer.value))
+    return attempt.store_value(revise(attempt.decode(token.value), answer.value))

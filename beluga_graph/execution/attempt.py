@@ -1,4 +1,4 @@
-"""One attempt of one node: what it is given, what it sees, what it may write."""
+"""One attempt of one node: the values that it reads, and the results that it collects."""
 
 from __future__ import annotations
 
@@ -43,54 +43,54 @@ class RunSession(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ExecutionResources:
-    """What the engine lends to every attempt."""
+    """The resources of an engine that all attempts share."""
 
     clock: Clock
     pool: DaemonPool
     deps: Any
-    recent: DecodedCache = dataclasses.field(default_factory=DecodedCache)
-    """What attempts of any run have decoded and the next ones can use."""
+    shared_cache: DecodedCache = dataclasses.field(default_factory=DecodedCache)
+    """Objects that an attempt of any run has decoded, for later attempts."""
 
 
 class TimeLimit:
-    """The time that the code of an attempt may take. What it waits for a free thread is not counted."""
+    """The time that the code of an attempt may take. Waiting for a free thread does not count."""
 
     def __init__(self, clock: Clock, allowed_ms: int, on_expired: Callable[[], None]) -> None:
         self._clock, self._left_ms, self._on_expired = clock, allowed_ms, on_expired
         self._due_ms = 0
-        self._take_back: Callable[[], None] | None = None
+        self._cancel_timer: Callable[[], None] | None = None
 
     def start(self) -> None:
-        """Count from now on."""
+        """Start, or continue, to count the time."""
         self._due_ms = self._clock.now_ms() + self._left_ms
-        self._take_back = self._clock.call_at(self._due_ms, self._on_expired)
+        self._cancel_timer = self._clock.call_at(self._due_ms, self._on_expired)
 
     def stop(self) -> None:
-        """Count no more. Idempotent."""
-        if self._take_back is not None:
-            self._take_back()
-            self._take_back = None
+        """Stop counting. Idempotent."""
+        if self._cancel_timer is not None:
+            self._cancel_timer()
+            self._cancel_timer = None
             self._left_ms = max(0, self._due_ms - self._clock.now_ms())
 
 
 class Attempt:
-    """One attempt under way. The context that a user's function gets is a face of this."""
+    """One attempt in progress. The `Context` of a user's function is a view of it."""
 
     __slots__ = (
         "_loop",
-        "_show",
+        "_on_text",
         "_state",
         "binding",
         "blobs",
+        "chosen_route",
+        "ensure_lease",
+        "event_values",
         "events",
-        "hands",
-        "make_sure",
         "messages",
         "plan",
         "reason",
+        "resources",
         "run",
-        "shown",
-        "taken",
         "texts",
         "time_limit",
         "token",
@@ -104,49 +104,55 @@ class Attempt:
         run: Snapshot,
         token: Token,
         values: StoredValues,
-        hands: ExecutionResources,
-        show: Callable[[Token, str], None] | None,
-        make_sure: Callable[[], Awaitable[None]] | None = None,
+        resources: ExecutionResources,
+        on_text: Callable[[Token, str], None] | None,
+        ensure_lease: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.plan = plan
         self.run = run
         self.token = token
         self.values = values
-        self.hands = hands
+        self.resources = resources
         self.binding: Binding = plan.bindings[token.node]
         self.texts: list[str] = []
         self.events: list[EventFields] = []
-        self.shown: list[bytes] = []  # what the events refer to
-        self.taken: Any = None  # the route that a body took, where choosing is a part of it
+        self.event_values: list[bytes] = []  # the outputs of the events
+        self.chosen_route: Any = None  # the route of a body that also chooses it
         self.usage: dict[str, int] = {}
-        self.reason = ""  # why the loop ended that the run's flow is
+        self.reason = ""  # why the loop around the node ended
         self.blobs: list[tuple[bytes, bytes]] = []
         self.messages: list[PendingMessage] = []
-        self.make_sure = make_sure  # that the run is still this engine's: to be asked after a wait, before user code
+        # Raises if this engine has lost the run. Called after a wait, before user code begins.
+        self.ensure_lease = ensure_lease
         self.time_limit: TimeLimit | None = None
-        self._show = show
+        self._on_text = on_text
         self._state: AttemptState | None = None
         self._loop = asyncio.get_running_loop()
+
+    # Reading.
 
     @property
     def deps(self) -> Any:
         """The engine's live resources."""
-        return self.hands.deps
+        return self.resources.deps
 
     @property
     def context(self) -> Any:
-        """The data given with the run, and what the state of the frames around the node adds, the innermost last."""
+        """The data given with the run, and the additions from the state of the frames around the node.
+
+        The additions of an inner frame win over those of an outer one.
+        """
         given = {} if self.run.context is None else self.decode(self.run.context)
-        added = self._added_context()
+        added = self._context_additions()
         if not added:
             return given
-        whole = dict(given) if isinstance(given, dict) else {}
+        merged = dict(given) if isinstance(given, dict) else {}
         for fields in reversed(added):
-            whole.update(fields)
-        return whole
+            merged.update(fields)
+        return merged
 
-    def _added_context(self) -> list[dict[str, Any]]:
-        """Return what the state around the node adds to the context, the innermost first."""
+    def _context_additions(self) -> list[dict[str, Any]]:
+        """Return the additions to the context from the state around the node, innermost frame first."""
         found: list[dict[str, Any]] = []
         node, place = self.token.node, self.token.place
         while True:
@@ -167,9 +173,8 @@ class Attempt:
             if binding is None:
                 frame = self.plan.shape.nodes[self.token.node].frame or self.plan.name
                 raise StateError("", f"graph {frame!r} has no state: build it with state=<a pydantic model>")
-            self._state = AttemptState(
-                binding, self.run, self.token.place, self, self.values.source.known_items, node=self.token.node
-            )
+            known_items = self.values.source.known_items
+            self._state = AttemptState(binding, self.run, self.token.place, self, known_items, node=self.token.node)
         return self._state
 
     @property
@@ -179,112 +184,116 @@ class Attempt:
 
     @property
     def touched_state(self) -> AttemptState | None:
-        """The state, if anything looked at it."""
+        """The state, if the attempt has used it."""
         return self._state
 
+    @property
+    def in_run_itself(self) -> bool:
+        """Whether the node's state belongs to the run itself, not to a frame within it."""
+        return self.run.layers(self.token.place)[0] == ""
+
+    @property
+    def session(self) -> RunSession | None:
+        """The session that the node's conversation continues; `None` in a frame within the run."""
+        return RunSession(*self.run.session) if self.run.session is not None and self.in_run_itself else None
+
     def decode(self, value: Value) -> Any:
-        """Return a fresh copy of a value; a failure becomes a `Failure`."""
+        """Return a new copy of a value; a failure becomes a `Failure`."""
         return self.values.decode(value)
-
-    def encode(self, value: Any) -> bytes:
-        """Return a value's bytes. Raises `NotData`, `LimitReached`."""
-        return self.plan.encode(value, self.limit("max_value_bytes") if self.run.limits else None)
-
-    def keep(self, value: Any) -> bytes:
-        """Encode a value for the trigger; a large one travels beside it."""
-        return self.keep_encoded(self.encode(value))
-
-    def keep_encoded(self, encoded: bytes) -> bytes:
-        """Return what stands for an encoded value in the trigger."""
-        kept = self.values.source.to_reference(encoded)
-        if kept is not encoded:
-            self.blobs.append((kept, encoded))
-        return kept
 
     def read_items(self, place: str, field: str, start: int, stop: int) -> Iterator[bytes]:
         """Yield encoded items of an append field's layer."""
         return self.values.source.read_items(place, field, start, stop)
 
-    @property
-    def in_run_itself(self) -> bool:
-        """Whether the node's state is that of the run, not of a frame within it."""
-        return self.run.layers(self.token.place)[0] == ""
-
-    @property
-    def session(self) -> RunSession | None:
-        """The session that the node's conversation continues; a frame within the run has none."""
-        return RunSession(*self.run.session) if self.run.session is not None and self.in_run_itself else None
-
     def read_session_items(self, start: int) -> Iterator[bytes]:
-        """Yield the encoded items that the run's session began with, from `start` on, each whole."""
+        """Yield the encoded items that the run's session began with, from `start` on, with references followed."""
         source = self.values.source
         return map(source.load, source.read_session_items(self.run, start))
-
-    def emit(self, kind: str, *, output: Any = None, **fields: Any) -> None:
-        """Add a stored event to the step; a large `output` is stored once, wherever else it is used."""
-        index = None
-        if output is not None:
-            index = len(self.shown)
-            self.shown.append(self.keep(output))
-        self.events.append((kind, self.token.node, self.token.name, fields, index))
-
-    def publish(self, topic: str, data: Any) -> None:
-        """Collect what is published once the step is committed. Raises `BadTopic`, `NotData`, `LimitReached`."""
-        check_topic(topic)
-        node = self.token.node
-        if len(self.messages) >= MESSAGES_MAX:
-            raise LimitReached(self.run.run_id, f"node {node!r} publishes more than {MESSAGES_MAX:,} messages at once")
-        try:
-            value = self.keep(data)
-        except NotData as error:
-            reason = f"{error.reason}; node {node!r} published it to {topic!r}"
-            raise NotData(error.path, error.type_name, error.shown, reason) from None
-        self.messages.append(PendingMessage(topic, self.plan.shape.nodes[node].agent or node, value))
-
-    def take(self, route: Any) -> None:
-        """Choose the way out of the node."""
-        self.taken = route
-
-    def add_usage(self, **amounts: int) -> None:
-        """Count something against the run."""
-        for name, amount in amounts.items():
-            self.usage[name] = self.usage.get(name, 0) + amount
 
     def limit(self, name: str) -> int:
         """Return a limit in force."""
         return get_limit(self.plan.shape, self.run, name)
 
-    async def in_thread(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call a sync function in one of the engine's threads."""
-        pool = self.hands.pool
-        if not pool.take():
-            await self._free_thread(pool)
-        return await pool.call(partial(call, **kwargs) if kwargs else call, *args)
+    # Collecting results.
 
-    async def _free_thread(self, pool: DaemonPool) -> None:
-        """Wait for a thread; then the attempt's time goes on, if the run is still this engine's."""
-        if self.time_limit is not None:
-            self.time_limit.stop()
-        await pool.wait()
+    def encode(self, value: Any) -> bytes:
+        """Return a value's bytes. Raises `NotData`, `LimitReached`."""
+        return self.plan.encode(value, self.limit("max_value_bytes") if self.run.limits else None)
+
+    def store_value(self, value: Any) -> bytes:
+        """Encode a value for the trigger, as `store_encoded` does. Raises `NotData`, `LimitReached`."""
+        return self.store_encoded(self.encode(value))
+
+    def store_encoded(self, encoded: bytes) -> bytes:
+        """Return an encoded value for the trigger, or a reference to a large one, which is stored beside it."""
+        stored = self.values.source.to_reference(encoded)
+        if stored is not encoded:
+            self.blobs.append((stored, encoded))
+        return stored
+
+    def emit(self, kind: str, *, output: Any = None, **fields: Any) -> None:
+        """Add a stored event to the step. A large `output` is stored once, even if other values equal it."""
+        index = None
+        if output is not None:
+            index = len(self.event_values)
+            self.event_values.append(self.store_value(output))
+        self.events.append((kind, self.token.node, self.token.name, fields, index))
+
+    def publish(self, topic: str, data: Any) -> None:
+        """Collect a message to publish once the step is committed. Raises `BadTopic`, `NotData`, `LimitReached`."""
+        check_topic(topic)
+        node = self.token.node
+        if len(self.messages) >= MESSAGES_MAX:
+            raise LimitReached(self.run.run_id, f"node {node!r} publishes more than {MESSAGES_MAX:,} messages at once")
         try:
-            if self.make_sure is not None:
-                await self.make_sure()
-        except BaseException:
-            pool.give_back()
-            raise
-        if self.time_limit is not None:
-            self.time_limit.start()
+            value = self.store_value(data)
+        except NotData as error:
+            reason = f"{error.reason}; node {node!r} published it to {topic!r}"
+            raise NotData(error.path, error.type_name, error.shown, reason) from None
+        self.messages.append(PendingMessage(topic, self.plan.shape.nodes[node].agent or node, value))
+
+    def choose_route(self, route: Any) -> None:
+        """Choose the route out of the node."""
+        self.chosen_route = route
+
+    def add_usage(self, **amounts: int) -> None:
+        """Count amounts against the usage of the run."""
+        for name, amount in amounts.items():
+            self.usage[name] = self.usage.get(name, 0) + amount
 
     def emit_text(self, text: str) -> None:
-        """Collect a piece of text and show it to watchers; callable from any thread."""
+        """Collect a piece of text and show it to watchers. Thread-safe."""
         self.texts.append(text)
-        if self._show is None:
+        if self._on_text is None:
             return
         try:
             on_loop = asyncio.get_running_loop() is self._loop
         except RuntimeError:
             on_loop = False
         if on_loop:
-            self._show(self.token, text)
+            self._on_text(self.token, text)
         else:
-            self._loop.call_soon_threadsafe(self._show, self.token, text)
+            self._loop.call_soon_threadsafe(self._on_text, self.token, text)
+
+    # Calling.
+
+    async def in_thread(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a sync function in one of the engine's threads."""
+        pool = self.resources.pool
+        if not pool.try_acquire():
+            await self._acquire_thread(pool)
+        return await pool.call(partial(call, **kwargs) if kwargs else call, *args)
+
+    async def _acquire_thread(self, pool: DaemonPool) -> None:
+        """Wait for a thread, with the time limit stopped. Raises if this engine has lost the run meanwhile."""
+        if self.time_limit is not None:
+            self.time_limit.stop()
+        await pool.acquire()
+        try:
+            if self.ensure_lease is not None:
+                await self.ensure_lease()
+        except BaseException:
+            pool.release()
+            raise
+        if self.time_limit is not None:
+            self.time_limit.start()

@@ -1,4 +1,4 @@
-"""`Context`: what a node's function sees of its run, and how it writes state."""
+"""`Context`: a node function's access to its run, and its way to write state."""
 
 from __future__ import annotations
 
@@ -7,11 +7,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from beluga_graph.execution.attempt import Attempt
 
-__all__ = ["Context", "inside"]
+__all__ = ["Context", "attempt_of"]
 
 
 class Context:
-    """Given to a function whose first parameter is annotated `Context` or named `ctx`."""
+    """Passed to a function whose first parameter is annotated `Context` or named `ctx`.
+
+    A node reads the state, updates it, and publishes an event:
+
+        @graph.node
+        async def count(ctx: Context, word: str) -> int:
+            ctx.update(total=ctx.state.total + 1)
+            ctx.publish("words.counted", {"word": word})
+            return ctx.state.total
+
+    Attributes:
+        run_id: Id of the run.
+        node: Path of the node.
+        attempt: Number of this attempt, from 1.
+        idempotency_key: A key that is the same for every attempt of this visit of the node.
+        input: The run's input.
+        context: The plain data given with the run as `context=`.
+        deps: The live resources given to the engine as `deps=`.
+        state: The graph's state, to read.
+    """
 
     __slots__ = ("_attempt",)
 
@@ -20,7 +39,7 @@ class Context:
 
     @property
     def run_id(self) -> str:
-        """The run's id."""
+        """Id of the run."""
         return self._attempt.run.run_id
 
     @property
@@ -30,24 +49,24 @@ class Context:
 
     @property
     def attempt(self) -> int:
-        """Which attempt this is, from 1; a crash does not count, a resumed failure goes on counting."""
+        """Number of this attempt, from 1. A crash does not count, and a resumed failure continues the count."""
         return self._attempt.token.attempt
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every attempt of this visit, also after a crash; give it to what must happen once."""
+        """The same for every attempt of this visit, also after a crash. Pass it to calls that must happen once."""
         return f"{self._attempt.run.run_id}:{self._attempt.token.name}"
 
     @property
     def input(self) -> Any:
-        """The run's input, decoded afresh."""
+        """A new copy of the run's input."""
         return self._attempt.decode(self._attempt.run.input)
 
     @property
     def context(self) -> Any:
-        """The plain data given with the run as `context=`; an empty dict if none was.
+        """The plain data given with the run as `context=`; an empty dict if none was given.
 
-        What the `input_filter` of a handoff put into its `context` is seen here by the target and those after it.
+        If the `input_filter` of a handoff sets its `context`, the target and the agents after it see that here.
         """
         return self._attempt.context
 
@@ -58,37 +77,41 @@ class Context:
 
     @property
     def state(self) -> Any:
-        """The graph's state as this node sees it, its own updates included: one attribute a field.
+        """The graph's state as this node sees it, its own updates included: one attribute for each field.
 
         A field is decoded when it is first read. An `append` field is a list that cannot be changed; a copy of it
-        can. Its items are decoded once while the run stays in this process. An attempt has its own copy of a dict or
-        list that it takes out of it; of models that are not frozen, of all of them when it reads the field. Writing
-        goes through `update`.
+        can. Its items are decoded once while the run stays in this process. An attempt gets its own copy of a dict
+        or list when it takes that out of the field, and its own copies of all models that are not frozen when it
+        reads the field. Use `update` to write.
 
-        The whole may be returned, published or put into a value: it is stored as an instance of the state's model.
+        The whole state may be returned, published or put into a value: it is stored as an instance of its model.
         """
         return self._attempt.view
 
     def update(self, **fields: Any) -> None:
         """Update fields of the state, each through its reducer; a field without a reducer is set.
 
-        Updates of one field are applied in the order in which they were made. A list or tuple adds its items to an
-        `append` field, also one that was read from the state. Updates are committed with the node, and dropped with
-        a failed attempt. Raises `StateError` for a field that is not there or a value that the field's type
+            ctx.update(answer=42, log=["found it"])
+
+        Updates of one field are applied in the order of the calls. A list or tuple adds its items to an `append`
+        field, also one that was read from the state. Updates are committed with the node, and dropped with a
+        failed attempt. Raises `StateError` for a field that does not exist or a value that the field's type
         refuses.
         """
         self._attempt.state.update(fields)
 
     def emit_text(self, text: str) -> None:
-        """Show a piece of text to those who watch the run now. The whole is stored with the node's end."""
+        """Show a piece of text to the current watchers of the run. The whole text is stored when the node ends."""
         self._attempt.emit_text(text)
 
     def publish(self, topic: str, data: Any = None) -> None:
-        """Publish an event with this node's step, to the engine's `bus`, exactly once however often it crashes.
+        """Publish an event with this node's step, to the engine's `bus`, exactly once, whatever crashes.
 
-        It is on disk in the commit of the step, and dropped with a failed attempt. Its correlation id is the run's
-        id, its causation id the node's idempotency key. Of an engine without a bus it stays in the outbox for one
-        that has it. Raises `BadTopic`, and `NotData` for what cannot be stored.
+            ctx.publish("orders.paid", {"order": 7})
+
+        It is written in the commit of the step, and dropped with a failed attempt. Its correlation id is the run's
+        id, its causation id the node's idempotency key. If the engine has no bus, the event stays in the outbox
+        until an engine with a bus opens the store. Raises `BadTopic`, and `NotData` for data that cannot be stored.
         """
         self._attempt.publish(topic, data)
 
@@ -96,6 +119,6 @@ class Context:
         return f"<context of {self.idempotency_key}>"
 
 
-def inside(ctx: Context) -> Attempt:
-    """Return the attempt behind a context: for the bodies that flows of this package are made of."""
-    return ctx._attempt  # noqa: SLF001 - this is the one door
+def attempt_of(ctx: Context) -> Attempt:
+    """Return the attempt behind a context, for the node functions of this package's own flows."""
+    return ctx._attempt  # noqa: SLF001 - the one place that may

@@ -1,4 +1,4 @@
-"""Forks, as far as they need no store: which steps a run can be forked after, and the state that a fork begins with."""
+"""Checks and edits the state that a fork begins with; needs no store."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def edit_state(
 ) -> StateEdit:
     """Return the changes that replace fields of the run's own state, and then update fields through their reducers.
 
-    `source` reads the values and items of the run that is forked. What `replace` makes obsolete is removed from the
-    snapshot at once; all else is left to the patch. Raises `StateError`, `NotData`, `LimitReached`.
+    `source` reads the values and items of the run that is forked. Replaced values are dropped from the snapshot at
+    once; the patch makes all other changes. Raises `StateError`, `NotData`, `LimitReached`.
     """
     if plan.state is None:
         raise StateError(run.run_id, f"graph {plan.name!r} has no state to update")

@@ -1,16 +1,16 @@
-"""The items of append fields, as attempts read them: a list that cannot be changed, and what is known of it.
+"""The items of append fields as attempts read them: an immutable list, and a cache of the decoded items.
 
-A step that looks at a field of 10,000 items must not decode 10,000 items. Items are written once, so all attempts
-of a run in this process share what was decoded of them:
+A step that reads a field of 10,000 items must not decode 10,000 items. Items are written once, so all attempts of
+a run in this process share the decoded items:
 
-| an item                                       | an attempt gets                                             |
-|-----------------------------------------------|-------------------------------------------------------------|
-| cannot be changed: text, a frozen class       | the shared one                                              |
-| dicts and lists of those                      | its own, decoded when the item is taken out of the list     |
-| anything else, such as a model that is no frozen one | its own, decoded when the field is read               |
+| an item                                         | an attempt gets                                           |
+|-------------------------------------------------|-----------------------------------------------------------|
+| is immutable: text, a frozen class              | the shared item                                           |
+| consists of dicts and lists of those            | its own copy, decoded when it takes the item from the list |
+| anything else, such as a model that is not frozen | its own copy, decoded when it reads the field           |
 
-C code (pydantic, for one) reads the memory of a list past every method. So the memory of the list always holds the
-items: for those of the second row, until they are taken out, a shared copy that refuses to be changed.
+C code (pydantic, for example) reads the memory of a list without calling its methods. So the memory of the list
+always holds items: for the second row, until an item is taken, a shared copy that refuses changes.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from beluga_graph.codec.stand_in import StandIn
 from beluga_graph.errors import StateError
 from beluga_graph.kernel.types import Value
 
-__all__ = ["FieldItems", "ItemReader", "KnownItems"]
+__all__ = ["AppendSequence", "ItemReader", "KnownItems"]
 
 _WHOLE = slice(None)
-_LEVELS = 50  # deeper items are not shared
+_LEVELS = 50  # items nested deeper are not shared
 
 
 class ItemReader(Protocol):
-    """Where encoded items come from, and what decodes them."""
+    """Reads encoded items and decodes them."""
 
     def decode(self, value: Value) -> Any:
-        """Return a fresh copy of a value."""
+        """Return a new copy of a value."""
         ...
 
     def read_items(self, place: str, field: str, start: int, stop: int) -> Iterator[bytes]:
@@ -42,7 +42,7 @@ class ItemReader(Protocol):
         ...
 
 
-def _refuse_part(*_: Any, **__: Any) -> NoReturn:
+def _refuse_change(*_: Any, **__: Any) -> NoReturn:
     raise StateError("", "a part of an item of an append field cannot be changed here: change a copy.deepcopy of it")
 
 
@@ -57,8 +57,8 @@ class _SharedDict(dict[Any, Any], StandIn):
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return dict, (), None, None, iter(self.items())
 
-    if not TYPE_CHECKING:  # no signature of a dict's fits what never returns
-        __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse_part
+    if not TYPE_CHECKING:  # no signature of a dict method fits a function that never returns
+        __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse_change
 
 
 class _SharedList(list[Any], StandIn):
@@ -73,55 +73,55 @@ class _SharedList(list[Any], StandIn):
         return list, (), None, iter(self)
 
     if not TYPE_CHECKING:
-        append = clear = extend = insert = pop = remove = reverse = sort = _refuse_part
-        __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse_part
+        append = clear = extend = insert = pop = remove = reverse = sort = _refuse_change
+        __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse_change
 
 
 class _Unshared(Exception):
     """A value cannot be shared by attempts."""
 
 
-def _shared(value: Any, levels: int = _LEVELS) -> Any:
-    """Return what all attempts may share of a decoded value. Raises `_Unshared`."""
+def _share(value: Any, levels: int = _LEVELS) -> Any:
+    """Return a decoded value in a form that all attempts can share. Raises `_Unshared`."""
     cls = type(value)
     if levels:
         if cls is dict and is_immutable(tuple(value)):
-            return _SharedDict((key, _shared(part, levels - 1)) for key, part in value.items())
+            return _SharedDict((key, _share(part, levels - 1)) for key, part in value.items())
         if cls is list:
-            return _SharedList(_shared(part, levels - 1) for part in value)
+            return _SharedList(_share(part, levels - 1) for part in value)
         if is_immutable(value):
             return value
         if cls is tuple:
-            return tuple(_shared(part, levels - 1) for part in value)
+            return tuple(_share(part, levels - 1) for part in value)
     raise _Unshared
 
 
-class _Layer:
-    """What is known of one field at one place."""
+class _KnownLayer:
+    """The known items of one field at one place."""
 
     __slots__ = ("items", "lazy", "unshared")
 
     def __init__(self) -> None:
-        self.items: list[Any] = []  # what is shared; `None` for an item that is not
-        self.lazy: dict[int, bytes] = {}  # encoded, by index: an attempt gets its own when it takes the item out
-        self.unshared: list[tuple[int, bytes]] = []  # likewise: an attempt gets its own when it reads the field
+        self.items: list[Any] = []  # shared items; `None` for an item that cannot be shared
+        self.lazy: dict[int, bytes] = {}  # encoded, by index: an attempt decodes its own copy when it takes the item
+        self.unshared: list[tuple[int, bytes]] = []  # likewise, when it reads the field
 
 
 class _Segment(NamedTuple):
-    """Where items of a layer are in the list of an attempt."""
+    """The position of a layer's items in the list of an attempt."""
 
     first: int
     length: int
     lazy: dict[int, bytes]
 
 
-class FieldItems(list[Any], StandIn):
-    """What `ctx.state.<field>` is of an append field: a list in all but that it cannot be changed."""
+class AppendSequence(list[Any], StandIn):
+    """The value of `ctx.state.<field>` for an append field: a list that cannot be changed."""
 
     __slots__ = ("_field", "_own", "_reader", "_segments")
 
     def __new__(cls, items: Iterable[Any] = (), *given: Any) -> Any:
-        """Return a plain list of items alone: libraries so make another object of the type of a given one."""
+        """Return a plain list if called with items alone, as libraries do to copy an object of this type."""
         return super().__new__(cls) if given else list(items)
 
     def __init__(self, items: Iterable[Any], field: str, reader: ItemReader) -> None:
@@ -129,21 +129,21 @@ class FieldItems(list[Any], StandIn):
         self._field = field
         self._reader = reader
         self._segments: list[_Segment] = []
-        self._own: set[int] = set()  # indices of lazy items that this attempt has a copy of
+        self._own: set[int] = set()  # indices of the lazy items that this attempt has copied
 
-    def take(self, layer: _Layer, length: int) -> None:
-        """Add the first items of a layer."""
+    def add_layer(self, layer: _KnownLayer, length: int) -> None:
+        """Add the first `length` items of a layer."""
         first = len(self)
         list.extend(self, layer.items)
-        list.__delitem__(self, slice(first + length, None))  # what is known may be longer by now
+        list.__delitem__(self, slice(first + length, None))  # more items may be known by now
         for index, encoded in tuple(layer.unshared):
             if index < length:
                 list.__setitem__(self, first + index, self._reader.decode(encoded))
         self._segments.append(_Segment(first, length, layer.lazy))
 
-    def grown(self, items: Iterable[Any]) -> FieldItems:
-        """Return this with further items, which are the attempt's own."""
-        found: FieldItems = FieldItems(list.__getitem__(self, _WHOLE), self._field, self._reader)
+    def with_items(self, items: Iterable[Any]) -> AppendSequence:
+        """Return a copy with more items at the end, which belong to the attempt."""
+        found: AppendSequence = AppendSequence(list.__getitem__(self, _WHOLE), self._field, self._reader)
         list.extend(found, items)
         found._segments, found._own = list(self._segments), set(self._own)
         return found
@@ -152,10 +152,10 @@ class FieldItems(list[Any], StandIn):
         """Return a plain list of the items."""
         return list.__getitem__(self, _WHOLE)
 
-    # Taking items out.
+    # Taking items.
 
-    def _get(self, index: int) -> None:
-        """Put the attempt's own copy of an item in its place, if it needs one."""
+    def _copy_item(self, index: int) -> None:
+        """Replace an item by the attempt's own copy, if it needs one."""
         if index in self._own:
             return
         for first, length, lazy in self._segments:
@@ -164,47 +164,47 @@ class FieldItems(list[Any], StandIn):
                 list.__setitem__(self, index, self._reader.decode(encoded))
                 self._own.add(index)
 
-    def _get_all(self) -> FieldItems:
+    def _copy_all(self) -> AppendSequence:
         for first, length, lazy in self._segments:
             if lazy:
                 for index in range(first, first + length):
-                    self._get(index)
+                    self._copy_item(index)
         return self
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             for each in range(*index.indices(len(self))):
-                self._get(each)
+                self._copy_item(each)
         elif isinstance(index, SupportsIndex):
             at = index.__index__()
-            self._get(at + len(self) if at < 0 else at)
+            self._copy_item(at + len(self) if at < 0 else at)
         return super().__getitem__(index)
 
     def __iter__(self) -> Iterator[Any]:
-        return list.__iter__(self._get_all())
+        return list.__iter__(self._copy_all())
 
     def __reversed__(self) -> Iterator[Any]:
-        return list.__reversed__(self._get_all())
+        return list.__reversed__(self._copy_all())
 
     def __add__(self, other: Any) -> Any:
-        return list.__add__(self._get_all(), other._get_all() if isinstance(other, FieldItems) else other)
+        return list.__add__(self._copy_all(), other._copy_all() if isinstance(other, AppendSequence) else other)
 
     def __radd__(self, other: Any) -> Any:
-        self._get_all()
-        return NotImplemented  # a list adds what is in the memory of this one
+        self._copy_all()
+        return NotImplemented  # the other list then reads the memory of this one
 
     def __mul__(self, times: Any) -> Any:
-        return list.__mul__(self._get_all(), times)
+        return list.__mul__(self._copy_all(), times)
 
     def __rmul__(self, times: Any) -> Any:
-        return list.__rmul__(self._get_all(), times)
+        return list.__rmul__(self._copy_all(), times)
 
     def copy(self) -> list[Any]:
         """Return a plain list."""
-        return list.copy(self._get_all())
+        return list.copy(self._copy_all())
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        """Make copies plain lists: whoever copies a list means to change the copy."""
+        """Make copies plain lists: a program copies a list to change the copy."""
         return list, (), None, iter(self)
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
@@ -218,31 +218,31 @@ class FieldItems(list[Any], StandIn):
 
 
 class KnownItems:
-    """The items of one run's append fields that were read before; lost with the process. Any thread may use it."""
+    """The items of one run's append fields that were read earlier; lost with the process. Thread-safe."""
 
     __slots__ = ("_layers", "_lock")
 
     def __init__(self) -> None:
-        self._layers: dict[tuple[str, str], _Layer] = {}
+        self._layers: dict[tuple[str, str], _KnownLayer] = {}
         self._lock = Lock()
 
-    def read(self, reader: ItemReader, place: str, field: str, length: int) -> _Layer:
-        """Return a layer of which at least `length` items are known. Its cost is the items that are new."""
+    def read(self, reader: ItemReader, place: str, field: str, length: int) -> _KnownLayer:
+        """Return a layer with at least `length` known items. Decodes only the new ones."""
         layer = self._layers.get((place, field))
         if layer is None:
-            layer = self._layers.setdefault((place, field), _Layer())
+            layer = self._layers.setdefault((place, field), _KnownLayer())
         while len(layer.items) < length:
-            self._learn(layer, reader, place, field, length)
+            self._decode_new(layer, reader, place, field, length)
         return layer
 
     def forget(self, places: Any) -> None:
-        """Forget the places that are no more, once they outnumber those that are."""
+        """Forget the places that no longer exist, once they outnumber the existing ones."""
         if len(self._layers) > 2 * len(places) + 8:
             for key in tuple(self._layers):
                 if key[0] not in places:
                     self._layers.pop(key, None)
 
-    def _learn(self, layer: _Layer, reader: ItemReader, place: str, field: str, length: int) -> None:
+    def _decode_new(self, layer: _KnownLayer, reader: ItemReader, place: str, field: str, length: int) -> None:
         start = len(layer.items)
         items: list[Any] = []
         lazy: dict[int, bytes] = {}
@@ -250,7 +250,7 @@ class KnownItems:
         for index, encoded in enumerate(reader.read_items(place, field, start, length), start):
             item = reader.decode(encoded)
             try:
-                items.append(_shared(item))
+                items.append(_share(item))
             except _Unshared:
                 items.append(None)
                 unshared.append((index, encoded))
@@ -258,7 +258,7 @@ class KnownItems:
                 if not is_immutable(item):
                     lazy[index] = encoded
         with self._lock:
-            if len(layer.items) == start:  # else another thread has learnt of them meanwhile
+            if len(layer.items) == start:  # another thread may have added them meanwhile
                 layer.lazy.update(lazy)
                 layer.unshared += unshared
                 layer.items += items

@@ -1,4 +1,4 @@
-"""A pool of daemon threads: for users' sync functions, which may hang and must not keep the process alive."""
+"""A pool of daemon threads for users' sync functions, which may hang and must not keep the process alive."""
 
 from __future__ import annotations
 
@@ -17,27 +17,30 @@ Job: TypeAlias = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callabl
 
 
 class DaemonPool:
-    """At most `size` daemon threads, started when needed. A cancelled call keeps its thread until it ends.
+    """At most `size` daemon threads, started on demand. A cancelled call keeps its thread until it ends.
 
-    A call waits for a free thread on the event loop, never in a thread's queue: `call` begins at once, in a
-    thread that was taken by `take` or `wait`.
+    A call waits for a free thread on the event loop, never in a thread's queue. Acquire a thread with `try_acquire`
+    or `acquire`; `call` then begins at once in that thread, and releases it at the end.
     """
 
     def __init__(self, size: int = 32, name: str = "beluga-graph") -> None:
         self._size, self._name = size, name
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._threads = 0
-        self._idle = 0  # threads that nobody has taken
+        self._idle = 0  # threads that no caller has acquired
         self._waiting: deque[asyncio.Future[None]] = deque()  # callers, in the order in which they get a thread
 
     async def run(self, call: Callable[..., Any], *args: Any) -> Any:
-        """Call a function in a thread, with a copy of the caller's context variables; return what it returns."""
-        if not self.take():
-            await self.wait()
+        """Call a function in a thread, with a copy of the caller's context variables, and return its result."""
+        if not self.try_acquire():
+            await self.acquire()
         return await self.call(call, *args)
 
-    def take(self) -> bool:
-        """Take a thread for one `call` if one is free. Raises `RuntimeError` if the system gives not even one."""
+    def try_acquire(self) -> bool:
+        """Acquire a free thread for one `call`. Return `False` if all threads are busy.
+
+        Raises `RuntimeError` if the system cannot start even one thread.
+        """
         if self._idle:
             self._idle -= 1
             return True
@@ -46,26 +49,26 @@ class DaemonPool:
         thread = threading.Thread(target=self._work, name=f"{self._name}-{self._threads + 1}", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # the system gives no more threads
+        except RuntimeError:  # the system cannot start more threads
             if not self._threads:
                 raise
-            return False  # one of those that are there will be free
+            return False  # the caller waits for one of the existing threads
         self._threads += 1
         return True
 
-    async def wait(self) -> None:
-        """Wait for a thread to be free, and take it for one `call`."""
+    async def acquire(self) -> None:
+        """Wait for a free thread, and acquire it for one `call`."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():  # the thread came in the same moment
-                self.give_back()
+            if not turn.cancelled():  # a thread was assigned at the same moment
+                self.release()
             raise
 
-    def give_back(self) -> None:
-        """Let others have a thread that was taken."""
+    def release(self) -> None:
+        """Pass an acquired thread on to the next caller."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
@@ -74,14 +77,14 @@ class DaemonPool:
         self._idle += 1
 
     async def call(self, call: Callable[..., Any], *args: Any) -> Any:
-        """Call a function in the thread that was taken, and give it back when the function ends."""
+        """Call a function in the acquired thread, and release the thread when the function ends."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._jobs.put((loop, future, partial(contextvars.copy_context().run, call, *args)))
         return await future
 
     def close(self) -> None:
-        """Let idle threads end, and busy ones after what they do."""
+        """End idle threads now, and busy threads after their current call."""
         for _ in range(self._threads):
             self._jobs.put(None)
 
@@ -92,17 +95,17 @@ class DaemonPool:
             if not future.cancelled():
                 try:
                     result = call()
-                except BaseException as raised:  # noqa: BLE001 - handed to the caller, whatever it is
+                except BaseException as raised:  # noqa: BLE001 - passed to the caller, whatever it is
                     error = raised
             try:
-                loop.call_soon_threadsafe(self._ended, future, result, error)
-            except RuntimeError:  # the loop has ended: nobody waits any more
+                loop.call_soon_threadsafe(self._on_ended, future, result, error)
+            except RuntimeError:  # the loop has ended, and with it the caller
                 self._threads -= 1
                 return
             del job, future, call, result, error
 
-    def _ended(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-        self.give_back()
+    def _on_ended(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+        self.release()
         if future.done():  # cancelled meanwhile
             return
         if error is None:

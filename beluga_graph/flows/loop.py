@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel
 
-from beluga_graph.execution.context import Context, inside
+from beluga_graph.execution.context import Context, attempt_of
 from beluga_graph.flows.checks import check_name
 from beluga_graph.flows.flow import Flow
 from beluga_graph.flows.frames import build_frames
@@ -100,7 +100,7 @@ class LoopAgent(Flow):
 
 def _finish(ctx: Context, name: str, reason: str, iterations: int) -> str:
     """Record why a loop ended, and return the route out of it."""
-    attempt = inside(ctx)
+    attempt = attempt_of(ctx)
     attempt.emit("loop_finished", name=name, reason=reason, iterations=iterations)
     if attempt.in_run_itself:  # a loop within another flow reports the reason by its event only
         attempt.reason = reason

@@ -196,7 +196,7 @@ async def test_sessions_whose_messages_are_no_longer_kept_are_read_again(monkeyp
         for turn in range(3):
             for session in "abc":
                 await engine.execute(Agent("a", model=model), f"{session}{turn}", session=session)
-        assert len(engine._host.scheduler.resources.recent._kept) == 1
+        assert len(engine._host.scheduler.resources.shared_cache._entries) == 1
     assert [said(request)[::2] for request in model.requests[-3:]] == [
         [f"{session}{turn}" for turn in range(3)] for session in "abc"
     ]

@@ -23,7 +23,7 @@ from beluga_graph import (
     RunStatus,
 )
 from beluga_graph.codec import Codec
-from beluga_graph.execution.context import inside
+from beluga_graph.execution.context import attempt_of
 from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.storage.keys import Keys
 from beluga_graph.storage.records import encode_record
@@ -262,7 +262,7 @@ def as_a_node(work: Any) -> Any:
 
 def as_a_tool(work: Any) -> Any:
     async def body(ctx: Context, value: int) -> Any:
-        return await inside(ctx).in_thread(work, value)
+        return await attempt_of(ctx).in_thread(work, value)
 
     return body
 
@@ -329,18 +329,18 @@ async def test_a_queued_call_of_a_cancelled_run_never_begins() -> None:
 
 async def test_a_wait_for_a_thread_can_be_cancelled_even_at_the_moment_it_ends() -> None:
     pool = DaemonPool(1)
-    assert pool.take()
-    first, second, third = (asyncio.create_task(pool.wait()) for _ in range(3))
+    assert pool.try_acquire()
+    first, second, third = (asyncio.create_task(pool.acquire()) for _ in range(3))
     await asyncio.sleep(0)
     first.cancel()
     await asyncio.sleep(0)
-    pool.give_back()
+    pool.release()
     second.cancel()  # it has the thread, but the waiting task has not run yet
     await asyncio.wait_for(third, 10)
     assert first.cancelled()
     assert second.cancelled()
-    assert not pool.take()
-    pool.give_back()
+    assert not pool.try_acquire()
+    pool.release()
     assert await pool.run(str, 3) == "3"
     pool.close()
 

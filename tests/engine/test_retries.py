@@ -227,7 +227,7 @@ class Unusual(BaseException):
         (StopIteration("x"), "StopIteration"),
         (StopAsyncIteration("x"), "StopAsyncIteration: x"),
         (asyncio.CancelledError("x"), "CancelledError: x"),
-        (Unusual(), "Unusual: <Unusual whose text cannot be had: RuntimeError>"),
+        (Unusual(), "Unusual: <Unusual whose __str__ raises RuntimeError>"),
         (ExceptionGroup("both", [ValueError(1), KeyError(2)]), r"ExceptionGroup: both \(2 sub-exceptions\)"),
     ],
 )

@@ -301,7 +301,7 @@ async def test_a_dropped_question_is_no_longer_pending() -> None:
         (
             lambda engine, question: engine.answer(RUN, question, "modify"),
             ValueError,
-            "decision 'modify' needs the value to go on with: only modify has one",
+            "decision 'modify' needs the value that replaces the original one: only modify has one",
         ),
         (
             lambda engine, question: engine.answer(RUN, question, "approve", None),
@@ -311,7 +311,7 @@ async def test_a_dropped_question_is_no_longer_pending() -> None:
         (
             lambda engine, question: engine.answer(RUN, question, "reject", reason=5),
             ValueError,
-            "reason 5 is no text",
+            "reason 5 is not text",
         ),
         (
             lambda engine, question: engine.answer(RUN, question, "modify", {"amount": "many"}),
@@ -410,7 +410,7 @@ async def test_a_signal_that_is_not_an_answer_is_harmless() -> None:
         engine._host.parking.on_signal(RUN, name)
         events = [event async for event in _until_asked_twice(run)]
         assert [event.error for event in events if event.type == "retry"] == [
-            "the payload ['approve'] is no answer: it has a decision, and perhaps a value and a reason"
+            "the payload ['approve'] is not an answer: give a decision, and optionally a value and a reason"
         ]
         await engine.answer(RUN, (await only(engine)).id, "approve")
         assert await run.result(60) == "paid 5 to ada"
