@@ -1,44 +1,44 @@
-"""The error tree, whole.
+"""The error tree.
 
 BelugaError
 ├── GraphError                  the graph is wrong; found when it is built or compiled
-│   ├── DuplicateNode           a name is taken
-│   ├── UnknownNode             an edge names a node that is not there
-│   ├── BadName                 a name that cannot be a node's
+│   ├── DuplicateNode           a name is already taken
+│   ├── UnknownNode             an edge names a node that does not exist
+│   ├── BadName                 a name that a node cannot have
 │   ├── AmbiguousExit           a node has more than one way out
-│   ├── NoWayOut                a node, or a loop, from which no path leads to END
-│   ├── Unreachable             no path from START leads here
-│   ├── UnclosedFanOut          a path of a fan-out misses its join, or jumps in or out
-│   ├── EdgeTypeMismatch        what a node gives is not what the next one takes
+│   ├── NoWayOut                a node, or a loop, without a path to END
+│   ├── Unreachable             a node without a path from START
+│   ├── UnclosedFanOut          a path of a fan-out misses its join, or jumps in or out of its scope
+│   ├── EdgeTypeMismatch        the output type of a node does not fit the input type of the next one
 │   ├── BadState                a state model or reducer that cannot be used
-│   ├── BadRename               nodes that cannot be said to have other names now
-│   └── DelegationCycle         an agent delegates to itself, in the end
-├── RunError                    a run cannot do what was asked
+│   ├── BadRename               a rename of nodes that does not fit the two graphs
+│   └── DelegationCycle         an agent delegates to itself, directly or through others
+├── RunError                    a run cannot fulfil a request
 │   ├── RunFailed               a node failed for good
-│   ├── RunCancelled            somebody cancelled it
+│   ├── RunCancelled            the run was cancelled
 │   ├── RunNotFound             no run has this id
-│   ├── RunConflict             the id belongs to a run of another input or flow, or the question is no more
+│   ├── RunConflict             the run's input, flow, status or pending questions do not allow the request
 │   ├── RunBusy                 another owner drives the run
 │   ├── LeaseLost               another owner took the run over
-│   ├── GraphChanged            the graph is not the one that the run stands in
-│   ├── BadSignal               a payload that the wait for it would not take
+│   ├── GraphChanged            the graph differs from the one that the run needs to continue
+│   ├── BadSignal               a signal with a bad name, or with a payload that the wait for it does not accept
 │   ├── BadRunId                an id that cannot be used
-│   ├── LimitReached            something counted passed its limit
-│   │   └── Interrupted         a node was running at too many crashes
+│   ├── LimitReached            a count passed its limit
+│   │   └── Interrupted         a node was running during too many crashes
 │   ├── JoinUnreachable         too many branches failed
-│   ├── StateError              a state field that is not there, or refuses an update
+│   ├── StateError              a state field that does not exist, has no value, or refuses an update
 │   ├── StateConflict           two branches set one field without a reducer
 │   ├── UnknownRoute            a branch chose a route that it does not have
 │   ├── SignalTimeout           no signal came in time
-│   ├── Rejected                a person was asked and said no
+│   ├── Rejected                a person was asked for approval and refused
 │   └── Timeout                 an attempt, a frame or the run passed its deadline
-├── SnapshotError               stored bytes, or a value, cannot be what they should
+├── SnapshotError               a value cannot be stored, or stored bytes cannot be read
 │   ├── NotData                 a value that cannot be stored
-│   └── …                       the rest of the codec's errors
-├── BusError                    an event bus cannot do what was asked
-│   ├── BadTopic                a topic or a pattern that cannot be one
+│   └── …                       the other errors of the codec
+├── BusError                    an event bus cannot fulfil a request
+│   ├── BadTopic                a text that is not a topic, or not a pattern
 │   └── BusClosed               used after close
-├── ToolError                   a tool cannot be offered, or its call not be made
+├── ToolError                   a tool cannot be offered, or its call cannot be made
 └── ModelError                  a model could not answer
 """
 
@@ -90,7 +90,7 @@ __all__ = [
 
 
 class BelugaError(Exception):
-    """Root of every error that this package raises on purpose, except those of a store."""
+    """Root of every error that this package raises on purpose, except the errors of a store."""
 
 
 class SnapshotError(BelugaError):
@@ -98,7 +98,14 @@ class SnapshotError(BelugaError):
 
 
 class NotData(SnapshotError):
-    """A value cannot be stored. `path` leads to the part to blame; it is empty for the value itself."""
+    """A value cannot be stored.
+
+    Attributes:
+        path: Path of the part to blame, such as `[0].name`; empty for the value itself.
+        type_name: Type of that part.
+        shown: Its repr in at most 80 characters.
+        reason: Why it cannot be stored, and the way out.
+    """
 
     def __init__(self, path: str, type_name: str, shown: str, reason: str) -> None:
         super().__init__(path, type_name, shown, reason)
@@ -110,7 +117,14 @@ class NotData(SnapshotError):
 
 
 class GraphError(BelugaError):
-    """The graph is wrong. `graph` and `node` name the place; the text names the rule and the way out."""
+    """The graph is wrong.
+
+    Attributes:
+        graph: Name of the graph.
+        node: The node, edge or other part that is wrong.
+        rule: The rule that it breaks.
+        way_out: How to mend it.
+    """
 
     def __init__(self, graph: str, node: str, rule: str, way_out: str) -> None:
         super().__init__(graph, node, rule, way_out)
@@ -121,15 +135,15 @@ class GraphError(BelugaError):
 
 
 class DuplicateNode(GraphError):
-    """A node's name is taken."""
+    """The name of a node is already taken."""
 
 
 class UnknownNode(GraphError):
-    """An edge names a node that is not there."""
+    """An edge names a node that does not exist."""
 
 
 class BadName(GraphError):
-    """A name that cannot be a node's."""
+    """A name that a node cannot have."""
 
 
 class AmbiguousExit(GraphError):
@@ -137,35 +151,40 @@ class AmbiguousExit(GraphError):
 
 
 class NoWayOut(GraphError):
-    """No path leads from here to END."""
+    """A node, or a loop, has no path to END."""
 
 
 class Unreachable(GraphError):
-    """No path leads from START to here."""
+    """A node has no path from START."""
 
 
 class UnclosedFanOut(GraphError):
-    """A path of a fan-out misses its join, or one jumps in or out of its scope."""
+    """A path of a fan-out misses its join, or jumps in or out of its scope."""
 
 
 class EdgeTypeMismatch(GraphError):
-    """What a node gives is not what the next one takes."""
+    """The output type of a node does not fit the input type of the next one."""
 
 
 class BadState(GraphError):
-    """A state model or reducer that cannot be used."""
+    """A state model or reducer cannot be used."""
 
 
 class BadRename(GraphError):
-    """A rename between two graphs that cannot be made."""
+    """A rename of nodes does not fit the two graphs."""
 
 
 class DelegationCycle(GraphError):
-    """An agent delegates to itself, in the end."""
+    """An agent delegates to itself, directly or through others."""
 
 
 class RunError(BelugaError):
-    """A run cannot do what was asked. `run_id` names it."""
+    """A run cannot fulfil a request.
+
+    Attributes:
+        run_id: Id of the run; empty if it is not known.
+        message: What is wrong, and the way out.
+    """
 
     def __init__(self, run_id: str, message: str) -> None:
         super().__init__(run_id, message)
@@ -176,8 +195,13 @@ class RunError(BelugaError):
 
 
 class RunFailed(RunError):
-    """A node failed for good. `cause` is a `Failure`; the exception itself, if it was raised in this process,
-    is `__cause__`."""
+    """A node failed for good. If the exception was raised in this process, it is the `__cause__`.
+
+    Attributes:
+        node: Path of the node; empty for the run itself.
+        attempt: The attempt that failed, from 1.
+        cause: The `Failure`.
+    """
 
     def __init__(self, run_id: str, node: str, attempt: int, cause: object) -> None:
         super().__init__(run_id, "")
@@ -190,7 +214,7 @@ class RunFailed(RunError):
 
 
 class RunCancelled(RunError):
-    """Somebody cancelled the run."""
+    """The run was cancelled."""
 
 
 class RunNotFound(RunError):
@@ -198,7 +222,7 @@ class RunNotFound(RunError):
 
 
 class RunConflict(RunError):
-    """The id belongs to a run of another input or flow; or the question is not pending any more."""
+    """The request does not fit the run: another flow or input, a run that has ended, a question not pending."""
 
 
 class RunBusy(RunError):
@@ -206,13 +230,17 @@ class RunBusy(RunError):
 
 
 class LeaseLost(RunError):
-    """Another owner took the run over; nothing that this one did since was written."""
+    """Another owner took the run over. Nothing that this owner did since then was written."""
 
 
 class GraphChanged(RunError):
-    """The graph is not the one that the run stands in. `difference` lists what it cannot go on with; `rename` is
-    what may have been renamed, if that would let it go on, or stand in the way of less. `is_driven` says that the
-    run goes on in this engine with the graph as it was: `difference` lists every change then."""
+    """The graph differs from the one that the run needs to continue.
+
+    Attributes:
+        difference: The changes that keep the run from continuing; if `is_driven`, all changes.
+        rename: Likely renames of nodes, old names to new, with which the run could continue, or with fewer obstacles.
+        is_driven: Whether this engine drives the run with the graph as it was.
+    """
 
     def __init__(
         self,
@@ -227,7 +255,7 @@ class GraphChanged(RunError):
             what = "this engine drives it with another graph of this name"
             way_out = "resume it by its id to follow it as it is; or close this engine and start it in another one"
         else:
-            what = "the graph has changed where the run stands"
+            what = "the graph has changed where the run is"
             asked = f"if a node was only renamed, resume({run_id!r}, rename={rename or '{…}'})"
             way_out = f"restore what changed; {asked}; fork the run from a step before it; or cancel it"
         super().__init__(run_id, f"{what}:{lines}\n{way_out}")
@@ -240,15 +268,15 @@ class BadRunId(RunError):
 
 
 class BadSignal(RunError):
-    """A signal's payload that the wait for it would not take; it was not accepted."""
+    """A signal has a bad name, or a payload that the wait for it does not accept. It was not stored."""
 
 
 class LimitReached(RunError):
-    """Something counted passed its limit, which the message names as `Limits` does."""
+    """A count passed its limit. The message uses the limit's name in `Limits`."""
 
 
 class JoinUnreachable(RunError):
-    """So many branches failed that a join cannot get the successes it needs."""
+    """So many branches failed that a join cannot get the results it needs."""
 
 
 class StateConflict(RunError):
@@ -256,7 +284,7 @@ class StateConflict(RunError):
 
 
 class StateError(RunError):
-    """A state field that is not there, has no value, or refuses an update."""
+    """A state field does not exist, has no value, or refuses an update."""
 
 
 class UnknownRoute(RunError):
@@ -268,11 +296,11 @@ class SignalTimeout(RunError):
 
 
 class Rejected(RunError):
-    """A person was asked for approval and said no; never tried again. The message is the reason that was given."""
+    """A person was asked for approval and refused. Never retried. The message is the reason that the person gave."""
 
 
 class Interrupted(LimitReached):
-    """A node was running at more crashes of its owner than `max_interruptions`."""
+    """A node was running during more crashes of its owner than `max_interruptions` allows."""
 
 
 class Timeout(RunError, TimeoutError):
@@ -280,23 +308,28 @@ class Timeout(RunError, TimeoutError):
 
 
 class BusError(BelugaError):
-    """An event bus cannot do what was asked."""
+    """An event bus cannot fulfil a request."""
 
 
 class BadTopic(BusError):
-    """A topic or a pattern that cannot be one; it was not published, or subscribed to."""
+    """A text is not a topic, or not a pattern. Nothing was published or subscribed to."""
 
 
 class BusClosed(BusError):
-    """The bus was closed: what was not handled is still on a durable one, for the next."""
+    """The bus was closed. A durable bus keeps the events that were not handled for the next process."""
 
 
 class ToolError(BelugaError):
-    """A tool that cannot be offered, or a call of one that cannot be made; never tried again."""
+    """A tool cannot be offered, or a call of a tool cannot be made. Never retried."""
 
 
 class ModelError(BelugaError):
-    """A model could not answer. `retryable` tells whether asking again may help."""
+    """A model could not answer.
+
+    Attributes:
+        retryable: Whether asking again may help.
+        retry_after: Seconds to wait before asking again, if the provider named them.
+    """
 
     def __init__(self, message: str, *, retryable: bool = False, retry_after: float | None = None) -> None:
         super().__init__(message)

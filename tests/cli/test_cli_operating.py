@@ -314,7 +314,7 @@ def test_check_lists_the_runs_that_a_changed_flow_would_break(store: Path, tmp_p
     process = spawn("resume", "r", "--flow", "deployed_flow:flow", "--store", store, cwd=tmp_path)
     output, _ = process.communicate()
     assert process.returncode == 1
-    assert "the graph has changed where the run stands" in output
+    assert "the graph has changed where the run is" in output
 
 
 # Maintenance.

@@ -24,7 +24,6 @@ from beluga_graph import (
 )
 from beluga_graph.codec import Codec
 from beluga_graph.execution.context import attempt_of
-from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.storage.keys import Keys
 from beluga_graph.storage.records import encode_record
 from beluga_graph.testing import VirtualClock
@@ -325,24 +324,6 @@ async def test_a_queued_call_of_a_cancelled_run_never_begins() -> None:
         let_go.set()
         assert await engine.execute(chain(lambda value: value), 1) == 1  # queued behind the calls of the other run
     assert len(ran) == POOL
-
-
-async def test_a_wait_for_a_thread_can_be_cancelled_even_at_the_moment_it_ends() -> None:
-    pool = DaemonPool(1)
-    assert pool.try_acquire()
-    first, second, third = (asyncio.create_task(pool.acquire()) for _ in range(3))
-    await asyncio.sleep(0)
-    first.cancel()
-    await asyncio.sleep(0)
-    pool.release()
-    second.cancel()  # it has the thread, but the waiting task has not run yet
-    await asyncio.wait_for(third, 10)
-    assert first.cancelled()
-    assert second.cancelled()
-    assert not pool.try_acquire()
-    pool.release()
-    assert await pool.run(str, 3) == "3"
-    pool.close()
 
 
 async def test_a_close_during_the_clean_up_of_a_timed_out_attempt_does_not_fail_the_run() -> None:

@@ -9,7 +9,6 @@ import pytest
 from flows_for_tests import chain
 
 from beluga_graph import END, START, Engine, Graph
-from beluga_graph.execution.thread_pool import DaemonPool
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
 
@@ -150,25 +149,3 @@ async def test_runs_whose_commits_are_shared_do_not_share_variables() -> None:
 
         await asyncio.gather(*(runs(name) for name in "ab" * 4))
     assert seen == {"a": {"a"}, "b": {"b"}}
-
-
-async def test_threads_that_the_system_cannot_start_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    pool = DaemonPool(2)
-    with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", refuse)
-        for _ in range(3):
-            with pytest.raises(RuntimeError, match="new thread"):
-                await pool.run(int)
-    blocked = threading.Event()
-    first = asyncio.create_task(pool.run(blocked.wait, 60))
-    await asyncio.sleep(0)
-    with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", refuse)
-        second = asyncio.create_task(pool.run(int))  # it waits for the existing thread
-        await asyncio.sleep(0)
-    blocked.set()
-    assert await asyncio.wait_for(asyncio.gather(first, second), 60) == [True, 0]
-    pool.close()

@@ -299,7 +299,7 @@ def test_two_candidates_make_no_guess() -> None:
 def test_the_error_lists_the_changes_and_the_ways_out() -> None:
     error = GraphChanged("r", ("node 'a' is gone: the run is at this node",), {"a": "b"})
     assert str(error) == (
-        "run 'r': the graph has changed where the run stands:\n"
+        "run 'r': the graph has changed where the run is:\n"
         "  node 'a' is gone: the run is at this node\n"
         "restore what changed; if a node was only renamed, resume('r', rename={'a': 'b'}); "
         "fork the run from a step before it; or cancel it"
