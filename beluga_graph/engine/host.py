@@ -28,6 +28,7 @@ from beluga_graph.execution.attempt import ExecutionResources
 from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.inspection.flow_registry import FlowRegistry
 from beluga_graph.inspection.inspector import Inspector
+from beluga_graph.inspection.reading import info_of
 from beluga_graph.inspection.views import RunInfo, RunStatus
 from beluga_graph.kernel.triggers import RunForked
 from beluga_graph.plan.plan import Compilable, Plan
@@ -39,7 +40,7 @@ from beluga_graph.runtime.watcher import Watcher
 from beluga_graph.storage.keys import check_run_id
 from beluga_graph.storage.leases import Owner
 from beluga_graph.storage.loading import RunReader
-from beluga_graph.storage.pruning import cleared, pruned
+from beluga_graph.storage.pruning import finish_deletion, prune
 from beluga_graph.storage.records import RunRecord
 from stores import LMDBStore, MemoryStore
 from stores.base import Durability, Store
@@ -138,7 +139,7 @@ class EngineHost:
         known = self.flows.find(getattr(flow, "name", ""))
         plan = self.register(flow)
         run_id = secrets.token_hex(16) if run_id is None else check_run_id(run_id)
-        await cleared(self.scheduler.committer, run_id)
+        await finish_deletion(self.scheduler.committer, run_id)
         try:
             request = StartRequest(plan, value, context, limits, session)
             return await self.admission.start(run_id, request, wait=wait, watcher=watcher)
@@ -162,7 +163,7 @@ class EngineHost:
         self.ensure_open()
         plan = self._registered_plan(run_id)
         new_id = check_run_id(new_id) if new_id is not None else secrets.token_hex(16)
-        await cleared(self.scheduler.committer, new_id)
+        await finish_deletion(self.scheduler.committer, new_id)
         snapshot, history, ops = prepare_fork(self.store, plan, run_id, seq, new_id, update=update, replace=replace)
         trigger = RunForked(self.scheduler.clock.now_ms(), run_id, seq)
         return self.handle(await self.admission.fork(plan, (snapshot, history, ops, trigger)))
@@ -185,7 +186,8 @@ class EngineHost:
         """Delete the records of runs that have ended; see `Engine.prune`."""
         self.ensure_open()
         now_ms = self.scheduler.clock.now_ms()
-        return await pruned(self.scheduler.committer, self.owner, older_than_s, status, now_ms=now_ms, dry_run=dry_run)
+        found = prune(self.scheduler.committer, self.owner, older_than_s, status, now_ms=now_ms, dry_run=dry_run)
+        return tuple([info_of(record) async for record in found])
 
     def handle(self, run: ActiveRun) -> Run:
         """Return a handle on a run that this engine drives or has driven."""

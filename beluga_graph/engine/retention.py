@@ -9,7 +9,7 @@ from beluga_graph.engine.registry import RunRegistry
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
 from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.runtime.scheduler import Scheduler
-from beluga_graph.storage.pruning import forgotten
+from beluga_graph.storage.pruning import delete_ended
 
 _log = logging.getLogger("beluga_graph.engine.retention")
 
@@ -49,7 +49,7 @@ class Retention:
     async def _delete(self) -> None:
         oldest = list(self._ended)[: len(self._ended) - ENDED_MAX]
         held = {run_id for run_id in oldest if self._runs.is_held(run_id)}
-        deleted = await forgotten(
+        deleted = await delete_ended(
             self._scheduler.committer,
             self._scheduler.owner,
             [run_id for run_id in oldest if run_id not in held],
