@@ -11,7 +11,6 @@ from pruned_flows import LARGE, failing, go_through, rich
 from wrapped_store import WrappedStore
 
 from beluga_graph import Engine, RunConflict, RunFailed, RunNotFound, RunStatus
-from beluga_graph.cli.tree_view import walked
 from beluga_graph.codec import DamagedRecord
 from beluga_graph.storage.keys import Keys
 from stores import Check, Delete, MemoryStore, Put
@@ -90,7 +89,7 @@ async def start(engine: Engine) -> Any:
 
 
 async def tree(engine: Engine) -> Any:
-    return walked(engine.store, RUN, depth=None, unfolded=True).results
+    return (await engine.tree(RUN, unfolded=True)).results
 
 
 LOOKS: dict[str, Look] = {
