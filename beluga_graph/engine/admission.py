@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 from beluga_graph.engine.registry import RunRegistry
 from beluga_graph.engine.requests import StartRequest, check_same, encode_values
 from beluga_graph.engine.store_poller import StorePoller
-from beluga_graph.engine.takeover import FreeLease, start_error, take, takeover_triggers, wait_free_lease
+from beluga_graph.engine.takeover import start_error, take, takeover_triggers, wait_free_lease
 from beluga_graph.errors import GraphChanged, RunConflict, RunError
 from beluga_graph.kernel.snapshot import FAILED, Snapshot
 from beluga_graph.kernel.triggers import CancelRequested, RunStarted, Trigger
@@ -23,7 +23,7 @@ from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.runtime.watcher import Watcher
 from beluga_graph.storage.keys import Keys
-from beluga_graph.storage.leases import Lease
+from beluga_graph.storage.leases import FreeLease, Lease
 from beluga_graph.storage.loading import check_nodes, detect_deletion
 from beluga_graph.storage.records import PRESENT, RunRecord
 from beluga_graph.storage.run_log import RunLog, open_log

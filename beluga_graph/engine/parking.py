@@ -28,8 +28,8 @@ from beluga_graph.runtime.active_run import DRIVING, HALTED, RELEASED, ActiveRun
 from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.storage.committer import Commit
 from beluga_graph.storage.keys import Keys, Prefix, run_of
+from beluga_graph.storage.leases import is_driven_elsewhere
 from beluga_graph.storage.records import RunRecord, decode_record, encode_record
-from beluga_graph.storage.run_index import is_driven_elsewhere
 from beluga_graph.storage.run_log import RunLog
 from stores.base import Check, Conflict, Delete, Put, StoreError
 

@@ -13,7 +13,7 @@ from beluga_graph.plan.plan import Plan
 from beluga_graph.storage.keys import Prefix, run_of
 from beluga_graph.storage.pace import Pace
 from beluga_graph.storage.records import RunRecord
-from beluga_graph.storage.run_index import unfinished
+from beluga_graph.storage.run_index import find_unfinished
 from stores.base import Store, StoreError
 
 __all__ = ["Recovery", "recover"]
@@ -49,7 +49,7 @@ async def recover(
     found: list[Run] = []
     skipped: dict[str, Exception] = {}
     pace = Pace()
-    for key in await unfinished(store):
+    for key in await find_unfinished(store):
         await pace.turn()
         head_key = Prefix.RUN + run_of(key)
         blob = store.get(head_key)

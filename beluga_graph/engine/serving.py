@@ -13,7 +13,7 @@ from beluga_graph.engine.parking import Parking
 from beluga_graph.engine.registry import RunRegistry
 from beluga_graph.engine.store_poller import StorePoller
 from beluga_graph.runtime.scheduler import Scheduler
-from beluga_graph.storage.run_index import abandoned, overdue
+from beluga_graph.storage.run_index import iter_abandoned, iter_overdue
 
 __all__ = ["Serving"]
 
@@ -70,13 +70,13 @@ class Serving:
         """Wake the runs with an overdue timer and, every two seconds, those of dead owners."""
         if not self._parking.serving:
             return
-        for run in overdue(self._runs.store, self._scheduler.clock.now_ms()):
+        for run in iter_overdue(self._runs.store, self._scheduler.clock.now_ms()):
             self._parking.enqueue(run)
         now_s = asyncio.get_running_loop().time()
         if now_s >= self._look_for_abandoned_at:
             self._look_for_abandoned_at = now_s + _TRY_AGAIN_S
             driven = {run.history.keys.run for run in self._runs.active.values()}
-            for run in abandoned(self._runs.store, self._scheduler.owner, driven):
+            for run in iter_abandoned(self._runs.store, self._scheduler.owner, driven):
                 self._parking.enqueue(run)
         self._parking.wake_next()
 

@@ -6,8 +6,6 @@ So an engine that read too early cannot take a run from a live owner.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from beluga_graph.engine.registry import RunRegistry
 from beluga_graph.engine.store_poller import StorePoller
 from beluga_graph.errors import RunBusy, RunConflict, RunNotFound
@@ -18,44 +16,23 @@ from beluga_graph.kernel.triggers import PlanAdopted, RunResumed, RunTakenOver, 
 from beluga_graph.kernel.types import Renames
 from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.runtime.scheduler import Scheduler
-from beluga_graph.storage.keys import Keys, Prefix
-from beluga_graph.storage.leases import Lease, Owner, is_held_elsewhere
+from beluga_graph.storage.keys import Prefix
+from beluga_graph.storage.leases import FreeLease, Owner, read_free_lease
 from beluga_graph.storage.records import PRESENT
 from beluga_graph.storage.shapes import shape_ops
 from stores.base import Check, Conflict, Delete, Op, Put, Store
 
-__all__ = ["FreeLease", "start_error", "take", "takeover_triggers", "wait_free_lease"]
-
-
-class FreeLease(NamedTuple):
-    """A lease that no live owner holds, as it was read.
-
-    Attributes:
-        lease: The lease; its owner is empty if it was given back.
-        record: Its stored record, if there is one.
-        dead: The check that its former owner has not come back. A frozen process may wake up and renew its record.
-    """
-
-    lease: Lease
-    record: bytes | None
-    dead: Check | None = None
+__all__ = ["start_error", "take", "takeover_triggers", "wait_free_lease"]
 
 
 async def wait_free_lease(
     runs: RunRegistry, owner: Owner, poller: StorePoller, run_id: str, *, wait: bool
 ) -> FreeLease:
     """Return the lease of a run once no other live owner holds it. Raises `RunBusy` unless `wait`."""
-    store, keys = runs.store, Keys(run_id)
     while True:
         runs.check_open()  # the engine may be closed during the wait
-        record = store.get(keys.lease)
-        lease = Lease(b"", 0) if record is None else Lease.decode(keys.lease, record)
-        dead = None
-        if lease.owner not in (b"", owner.id):
-            key = Prefix.OWNER + lease.owner
-            dead = Check(key, store.get(key))  # read before the owner is judged
-        if not is_held_elsewhere(store, lease, owner):
-            return FreeLease(lease, record, dead)
+        if (lease := read_free_lease(runs.store, owner, run_id)) is not None:
+            return lease
         if not wait:
             raise RunBusy(run_id, "another owner drives it: wait for it (wait=True), or end that process")
         await poller.wait_next()

@@ -27,10 +27,9 @@ from beluga_graph.plan.plan import Plan
 from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.storage.committer import Committer
 from beluga_graph.storage.keys import Prefix, run_of
-from beluga_graph.storage.leases import Owner
+from beluga_graph.storage.leases import Owner, is_driven_elsewhere
 from beluga_graph.storage.loading import RunReader
 from beluga_graph.storage.outbox_records import Message, read_message, status_ops
-from beluga_graph.storage.run_index import is_driven_elsewhere
 from stores.base import Delete, Op, Put, Store, StoreError
 
 __all__ = ["Bus", "OutboxRelay"]

@@ -1,13 +1,13 @@
 """Leases: the right to advance one run, held by one owner, with an epoch.
 
-An owner is an engine. It lives until its record expires, which it renews. On one machine it also has to hold the
-lock on its file; a process id proves nothing. In a store that is private to a process, the process itself knows
-which of its owners live. A lease names owner and epoch; every commit of a run checks it, so an owner that lost it
+An owner is an engine. It lives until its record expires; it renews the record. On one machine it must also hold the
+lock on its file: a process id proves nothing. In a store that is private to a process, the process itself knows which
+of its owners live. A lease names owner and epoch. Every commit of a run checks the lease, so an owner that has lost it
 cannot write, however late it wakes up.
 
-Records are untrusted. The name of a lock file is made from the owner's id alone. A record that no owner writes
-keeps nobody out: its owner counts as dead. If that owner lives, its next renewal puts the record right, and until
-then the epoch keeps its runs safe.
+Records are untrusted. The name of a lock file is derived from the owner's id alone. An owner with a malformed record
+counts as dead, so the record keeps no other owner out. If that owner lives, its next renewal repairs the record, and
+until then the epoch protects its runs.
 """
 
 from __future__ import annotations
@@ -25,55 +25,77 @@ from weakref import WeakValueDictionary
 
 from beluga_graph.clock import SystemClock
 from beluga_graph.codec.errors import DamagedRecord
-from beluga_graph.storage.keys import Prefix
+from beluga_graph.storage.keys import Keys, Prefix
 from beluga_graph.storage.records import decode_record, encode_record
 from stores.base import Check, Delete, Op, Put, Store, StoreError
 from stores.lock_file import fcntl
 
-__all__ = ["LEASE_S", "Lease", "Owner", "is_held_elsewhere", "owner_is_alive"]
+__all__ = [
+    "LEASE_S",
+    "FreeLease",
+    "Lease",
+    "Owner",
+    "is_driven_elsewhere",
+    "is_held_elsewhere",
+    "owner_is_alive",
+    "read_free_lease",
+]
 
-LEASE_S = 10.0  # an owner that has not renewed for so long is dead
+LEASE_S = 10.0  # an owner whose last renewal is older counts as dead
 RENEW_S = 2.5
 _DAY_MS = 86_400_000
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # counts the time in which the machine sleeps, too
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # also counts the time in which the machine sleeps
 _ID_BYTES = 16
 
 _log = logging.getLogger("beluga_graph.storage.leases")
-# Owners of this process that have begun and not ended, of all stores; one that is just dropped does not live either.
+# Owners of this process that have begun and not ended, in all stores. Weak: an owner that is garbage does not live.
 _living: WeakValueDictionary[bytes, Owner] = WeakValueDictionary()
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Who may advance a run. `owner` is empty while nobody does; `epoch` grows with each new holder."""
+    """The right to advance one run."""
 
     owner: bytes
+    """Id of the owner that holds it; empty while the lease is free."""
     epoch: int
+    """Grows by one with each new holder."""
 
     def encode(self, key: bytes) -> bytes:
         """Return the lease as a record."""
         return encode_record(key, (self.owner, self.epoch))
 
     def claim(self, key: bytes) -> Check:
-        """Return what every commit of the run demands: that this lease is still the one in force."""
+        """Return the condition of every commit of the run: this lease is still in force."""
         return Check(key, self.encode(key))
 
     @classmethod
     def decode(cls, key: bytes, blob: bytes) -> Lease:
-        """Read a lease. Raises `DamagedRecord`."""
+        """Return the lease from its record. Raises `DamagedRecord`."""
         return cls(*decode_record(key, blob))
 
 
-class _Known(NamedTuple):
-    """What the record of an owner says."""
+class FreeLease(NamedTuple):
+    """A lease that no other living owner holds, as it was read."""
+
+    lease: Lease
+    """Its owner is empty if it was given back."""
+    record: bytes | None
+    """The stored record, if there is one."""
+    dead: Check | None = None
+    """The condition that the former owner has not come back: a frozen process may wake up and renew its record."""
+
+
+class _OwnerRecord(NamedTuple):
+    """The content of an owner's record."""
 
     machine: str
-    lock_file: str  # its name, for people who look: never used as a path
+    lock_file: str  # its name, for people who read the record; never used as a path
     expires_ms: int
 
     @classmethod
-    def decode(cls, key: bytes, blob: bytes, now_ms: int) -> _Known:
-        """Read the record of an owner. Raises `DamagedRecord` for one that no owner writes."""
+    def decode(cls, key: bytes, blob: bytes, now_ms: int) -> _OwnerRecord:
+        """Return the content of an owner's record. Raises `DamagedRecord` for content that no owner writes."""
         if len(key) != 1 + _ID_BYTES:
             raise DamagedRecord(f"the owner at key {key!r:.80}", f"has an id of {len(key) - 1} bytes, not {_ID_BYTES}")
         known = cls(*decode_record(key, blob))
@@ -85,7 +107,7 @@ class _Known(NamedTuple):
 class Owner:
     """This engine as an owner: a record in the store, renewed from a thread of its own, and a locked file.
 
-    The thread is apart from the event loop so that a node which blocks the loop does not cost the lease.
+    The thread is separate from the event loop, so a node that blocks the loop does not cost the lease.
     """
 
     def __init__(self, store: Store) -> None:
@@ -101,23 +123,23 @@ class Owner:
         self._lock = threading.Lock()
         self._renewing = threading.Lock()
         self._term = 0
-        self._renewed = (0.0, 0)  # when: by `_CLOCK` in seconds, and by the wall clock in milliseconds
+        self._renewed = (0.0, 0)  # time by `_CLOCK` in seconds, and by the wall clock in milliseconds
 
     @property
     def begun(self) -> bool:
-        """Whether this engine is known as an owner."""
+        """Whether the store has this engine's record."""
         return self._begun
 
     def now_ms(self) -> int:
-        """Return the time by which leases expire: the wall clock's, whatever clock the runs have."""
+        """Return the time by which leases expire: always that of the wall clock, also if the runs use another clock."""
         return self._clock.now_ms()
 
     @property
     def term(self) -> int | None:
-        """The number of the unbroken time of a valid record that this is; `None` if the record may have expired.
+        """Number of the current period in which the record has been valid without a gap; `None` if it may have expired.
 
         A lease that this owner held is still its own while the term is the same. After a pause (a frozen process,
-        a sleeping machine, a store that refused renewals) it is another one, or `None` until `renew`.
+        a sleeping machine, a store that refused renewals) the term is another number, or `None` until `renew`.
         """
         return self._term if self._is_valid() else None
 
@@ -125,12 +147,12 @@ class Owner:
         if self._thread is None:
             return True  # the record does not expire
         since_s, since_ms = self._renewed
-        # Others judge by the wall clock, which may have been set since. Half a lease is margin enough for both.
-        gone_s = max(time.clock_gettime(_CLOCK) - since_s, (self._clock.now_ms() - since_ms) / 1000)
-        return gone_s < LEASE_S / 2
+        # Others judge by the wall clock, which may have been set since. Half a lease is enough margin for both.
+        passed_s = max(time.clock_gettime(_CLOCK) - since_s, (self._clock.now_ms() - since_ms) / 1000)
+        return passed_s < LEASE_S / 2
 
     def renew(self) -> None:
-        """Write the record again: from now on it is valid for the time of a lease. Raises what the store raises."""
+        """Write the record again, which makes it valid for `LEASE_S` from now on. Raises the errors of the store."""
         with self._renewing:
             now = time.clock_gettime(_CLOCK), self._clock.now_ms()
             self._store.commit(self._record())
@@ -139,10 +161,10 @@ class Owner:
             self._renewed = now
 
     def begin(self) -> None:
-        """Take the file lock, write the record, and go on renewing it. Idempotent; callable from any thread.
+        """Take the file lock, write the record, and start to renew it. Idempotent; callable from any thread.
 
-        In a private store the record needs no renewal: this process knows that the owner lives.
-        Raises what the store raises; then nothing is left behind, and the next call tries again.
+        In a private store the record needs no renewal: this process knows that the owner lives. Raises the errors of
+        the store. Then no lock and no record are left, and the next call tries again.
         """
         with self._lock:
             if self._begun:
@@ -154,7 +176,7 @@ class Owner:
             self._term += 1
             self._renewed = time.clock_gettime(_CLOCK), self._clock.now_ms()
             try:
-                self._store.commit(*_swept(self._store, self.now_ms()), self._record())
+                self._store.commit(*_sweep_ops(self._store, self.now_ms()), self._record())
             except BaseException:
                 self._unlock()
                 raise
@@ -162,11 +184,11 @@ class Owner:
             _living[self.id] = self
             if not self._store.private:
                 self._stop = threading.Event()
-                self._thread = threading.Thread(target=self._renew, name="beluga-graph-lease", daemon=True)
+                self._thread = threading.Thread(target=self._keep_renewing, name="beluga-graph-lease", daemon=True)
                 self._thread.start()
 
     def end(self) -> None:
-        """Stop renewing, remove the record and the file. Idempotent."""
+        """Stop renewing, and delete the record and the file. Idempotent."""
         with self._lock:
             if not self._begun:
                 return
@@ -191,10 +213,11 @@ class Owner:
     def _record(self) -> Put:
         expires_ms = self._clock.now_ms() + round(LEASE_S * 1000)
         return Put(
-            self.key, encode_record(self.key, _Known(_machine(), self._path.name if self._path else "", expires_ms))
+            self.key,
+            encode_record(self.key, _OwnerRecord(_machine(), self._path.name if self._path else "", expires_ms)),
         )
 
-    def _renew(self) -> None:
+    def _keep_renewing(self) -> None:
         while not self._stop.wait(RENEW_S):
             try:
                 self.renew()
@@ -202,13 +225,32 @@ class Owner:
                 _log.warning("the owner's record was not renewed: %s", error)
 
 
+def read_free_lease(store: Store, own: Owner, run_id: str) -> FreeLease | None:
+    """Return the lease of a run, or `None` while another living owner holds it. Raises `DamagedRecord`."""
+    key = Keys(run_id).lease
+    record = store.get(key)
+    lease = Lease(b"", 0) if record is None else Lease.decode(key, record)
+    dead = None
+    if lease.owner not in (b"", own.id):
+        owner_key = Prefix.OWNER + lease.owner
+        dead = Check(owner_key, store.get(owner_key))  # read before the owner is judged
+    return None if is_held_elsewhere(store, lease, own) else FreeLease(lease, record, dead)
+
+
+def is_driven_elsewhere(store: Store, run: bytes, own: Owner) -> bool:
+    """Return whether another living owner holds the lease of the run with this hash. Raises `DamagedRecord`."""
+    key = Prefix.LEASE + run
+    record = store.get(key)
+    return record is not None and is_held_elsewhere(store, Lease.decode(key, record), own)
+
+
 def is_held_elsewhere(store: Store, lease: Lease, own: Owner) -> bool:
-    """Tell whether an owner that is alive, and not this one, holds a lease."""
+    """Return whether another living owner holds a lease."""
     return lease.owner not in (b"", own.id) and owner_is_alive(store, lease.owner, own.now_ms())
 
 
 def owner_is_alive(store: Store, owner: bytes, now_ms: int) -> bool:
-    """Tell whether an owner still holds its leases."""
+    """Return whether an owner still holds its leases."""
     key = Prefix.OWNER + owner
     blob = store.get(key)
     if blob is None:
@@ -216,26 +258,26 @@ def owner_is_alive(store: Store, owner: bytes, now_ms: int) -> bool:
     if store.private:
         return owner in _living
     try:
-        known = _Known.decode(key, blob, now_ms)
-    except DamagedRecord:  # reported by every engine that begins
+        known = _OwnerRecord.decode(key, blob, now_ms)
+    except DamagedRecord:  # every engine that begins reports it
         return False
     if known.expires_ms <= now_ms:
         return False
     return known.machine != _machine() or store.folder is None or _is_locked(_lock_file(store.folder, owner))
 
 
-def _swept(store: Store, now_ms: int) -> list[Op]:
-    """Return the removal of owners that will never come back; their files go at once.
+def _sweep_ops(store: Store, now_ms: int) -> list[Op]:
+    """Return the operations that delete the records of dead owners, and delete their files at once.
 
-    One of this machine is gone when its file is unlocked: a frozen one may wake up. One of another machine, or in a
-    store without a folder, is taken for gone a day after it expired. A record that no owner writes is left for
-    `verify` to report, and logged.
+    An owner on this machine is dead when its file is unlocked: a frozen process keeps the lock and may wake up. An
+    owner on another machine, or in a store without a folder, counts as dead a day after its record expired. A
+    malformed record is logged and kept, so that `verify` reports it.
     """
     ops: list[Op] = []
     for key, blob in store.scan(Prefix.OWNER):
         owner = key[1:]
         try:
-            known = _Known.decode(key, blob, now_ms)
+            known = _OwnerRecord.decode(key, blob, now_ms)
         except DamagedRecord as error:
             _log.warning("a record of an owner is left alone, and keeps no run from others: %s", error)
             continue
@@ -253,7 +295,7 @@ def _swept(store: Store, now_ms: int) -> list[Op]:
 
 
 def _lock_file(folder: Path, owner: bytes) -> Path:
-    """Return where an owner's lock file is. Only the id decides: a stored name could lead anywhere."""
+    """Return the path of an owner's lock file. It depends on the id alone: a stored name could be any path."""
     return folder / f"owner-{owner.hex()}.lock"
 
 
@@ -262,10 +304,10 @@ def _is_locked(path: Path) -> bool:
         file = os.open(path, os.O_RDWR)
     except FileNotFoundError:
         return False
-    except PermissionError:  # another user's owner: only its expiry can tell
+    except PermissionError:  # the file of another user: only the expiry decides
         return True
     try:
-        # Shared: two that look at the same moment must not take each other for the owner.
+        # Shared: two processes that check at the same moment must not take each other for the owner.
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -275,7 +317,7 @@ def _is_locked(path: Path) -> bool:
 
 
 def _machine() -> str:
-    """Name this boot of this machine: a file lock says nothing about another one."""
+    """Return the id of this boot of this machine: a file lock proves nothing about another one."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

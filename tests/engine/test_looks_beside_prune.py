@@ -10,7 +10,7 @@ import pytest
 from pruned_flows import LARGE, failing, go_through, rich
 from wrapped_store import WrappedStore
 
-from beluga_graph import Engine, RunConflict, RunFailed, RunNotFound, RunStatus
+from beluga_graph import Engine, Run, RunConflict, RunFailed, RunNotFound, RunStatus
 from beluga_graph.codec import DamagedRecord
 from beluga_graph.storage.keys import Keys
 from stores import Check, Delete, MemoryStore, Put
@@ -63,12 +63,12 @@ async def told(engine: Engine) -> Any:
 
 
 async def events(engine: Engine) -> list[Any]:
-    run = engine._handle_of(RUN)
+    run = Run(engine._host, engine._host.runs.followers(RUN))
     return [event async for event in run.events()]
 
 
 async def result(engine: Engine) -> Any:
-    return await engine._handle_of(RUN).result(timeout=10)
+    return await Run(engine._host, engine._host.runs.followers(RUN)).result(timeout=10)
 
 
 async def fork(engine: Engine) -> Any:
@@ -89,7 +89,7 @@ async def start(engine: Engine) -> Any:
 
 
 async def tree(engine: Engine) -> Any:
-    return (await engine.tree(RUN, unfolded=True)).results
+    return (await engine.inspector.tree(RUN, unfolded=True)).results
 
 
 LOOKS: dict[str, Look] = {
