@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from rich.console import Console, ConsoleDimensions
@@ -20,8 +20,10 @@ from rich.text import Text
 import beluga_graph
 from beluga_graph.cli.exit_codes import CommandError
 from beluga_graph.cli.terminal_text import as_json, to_printable
-from beluga_graph.flows.flow import Flow
 from stores import LMDBStore, StoreReadOnly
+
+if TYPE_CHECKING:
+    from beluga_graph.flows.flow import Flow
 
 __all__ = [
     "console",
@@ -121,6 +123,8 @@ def with_engine(path: Path, call: Callable[[beluga_graph.Engine], Awaitable[T]])
 
 def load_flow(name: str) -> Flow:
     """Import `MODULE:FLOW`, also from the current folder. Raises `CommandError`, `BadParameter`."""
+    from beluga_graph.flows.flow import Flow  # noqa: PLC0415 - many commands need no flow
+
     module_name, colon, path = name.partition(":")
     if not (module_name and colon and path):
         message = f"{name!r} is not a flow: write MODULE:FLOW, such as beluga_graph.demo.pipeline:pipeline"

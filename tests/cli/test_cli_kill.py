@@ -108,7 +108,7 @@ def test_a_killed_process_leaves_the_cursor_visible(tmp_path: Path) -> None:
     while True:
         try:
             seen += os.read(parent, 4096)
-        except OSError:  # everything was read, and nobody writes any more
+        except OSError:  # all output was read, and the process has ended
             break
     os.close(parent)
     assert b"reading" in seen

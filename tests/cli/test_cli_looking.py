@@ -340,6 +340,15 @@ def test_help_names_the_exit_codes_and_version_is_printed() -> None:
     assert invoke("--version").output.startswith("beluga-graph ")
 
 
+def test_help_loads_no_engine_store_or_flow() -> None:
+    heavy = ("engine.engine", "storage", "execution", "runtime", "bus", "agents", "flows", "demo", "draw.render")
+    code = "import sys, beluga_graph.cli.app; print([name for name in sys.modules if 'beluga_graph.' in name])"
+    process = spawn(program=("-c", code))
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert not [name for name in heavy if f"'beluga_graph.{name}'" in output]
+
+
 def test_a_terminal_without_unicode_gets_everything_else(store: Path) -> None:
     process = spawn("show", "failed-1", "--store", store, env={**ENVIRONMENT, "PYTHONIOENCODING": "ascii"})
     output, _ = process.communicate()

@@ -148,18 +148,18 @@ def test_an_example_runs_offline_and_prints_its_result(path: Path) -> None:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_short_and_explains_itself(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 80
-    told = run(path, "--help").stdout
+    shown = run(path, "--help").stdout
     if path.stem in ("approval", "event_bus"):  # it uses no model
         return
-    assert "--model" in told
-    assert f"python examples/{path.name} --model openai:NAME" in told
+    assert "--model" in shown
+    assert f"python examples/{path.name} --model openai:NAME" in shown
 
 
 ASKED = "may pay.approval#1 have to='ada' amount=1230?"
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "printed"),
     [
         (["approve"], "paid 1230 to ada"),
         (["modify", '{"to": "bob", "amount": 7}'], "paid 7 to bob"),
@@ -169,7 +169,7 @@ ASKED = "may pay.approval#1 have to='ada' amount=1230?"
 )
 @pytest.mark.parametrize("killed", [False, True], ids=["parked", "killed"])
 def test_a_parked_approval_is_answered_from_another_terminal(
-    tmp_path: Path, answer: list[str], told: str, killed: bool
+    tmp_path: Path, answer: list[str], printed: str, killed: bool
 ) -> None:
     program, store = ROOT / "examples/approval.py", str(tmp_path / "runs")
     command = [sys.executable, "-W", "error", str(program), "--store", store]
@@ -183,10 +183,10 @@ def test_a_parked_approval_is_answered_from_another_terminal(
         done = run(program, "--store", store, "answer", "payment-1", "pay.approval#1", *answer)
         assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
         if not killed:
-            assert asking.stdout.readline().strip() == told
+            assert asking.stdout.readline().strip() == printed
     if killed or answer != ["reject"]:  # a failed run that is started again asks again
         again = run(program, "--store", store)
-        assert (again.returncode, again.stderr, again.stdout.splitlines()) == (0, "", [ASKED, told])
+        assert (again.returncode, again.stderr, again.stdout.splitlines()) == (0, "", [ASKED, printed])
 
 
 def test_a_durable_bus_keeps_its_events_and_publishes_none_twice(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 A Python block that begins with a comment such as `# app.py` is a file of the page's folder; any other one is a
 program. In a `console` block each line with a `$` is a command, and the lines below it are its output, in which `…`
-stands for any text. A `serve` command runs until the page ends, or until the page stops it with `kill`.
+matches any text. A `serve` command runs until the page ends, or until the page stops it with `kill`.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def demo(
     store: Store = default_store,
     output: Annotated[Path, typer.Option("--output", help="The report's file.", metavar="PATH")] = Path("report.md"),
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start a new run, whatever earlier runs over the folder did.")
+        bool, typer.Option("--fresh", help="Start a new run. An unfinished earlier run over the folder is cancelled.")
     ] = False,
     slow: Annotated[
         float,

@@ -171,7 +171,7 @@ def serve(
         typer.Option(
             "--bus",
             help="Folder of the event bus; may be the folder of the store. It gets the events that runs publish, and "
-            "an event for each run that starts or ends, which is printed here too.",
+            "an event for each change of a run's status, which is printed here too.",
             metavar="PATH",
             show_default=False,
         ),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from beluga_graph.cli.console import open_store, print_json, require_store
 from beluga_graph.cli.exit_codes import Exit, print_error
 from beluga_graph.cli.options import Json, Store, command, default_store
-from beluga_graph.inspection.verification import StoreReport, verify_path
+
+if TYPE_CHECKING:
+    from beluga_graph.inspection.verification import StoreReport
 
 __all__ = ["check_path"]
 
@@ -40,4 +43,6 @@ def verify(store: Store = default_store, json: Json = False) -> None:
 
 def check_path(path: Path) -> StoreReport:
     """Check the store at a path. Raises `CommandError` if there is none, and what `verify_path` raises."""
+    from beluga_graph.inspection.verification import verify_path  # noqa: PLC0415 - no other command needs it
+
     return verify_path(require_store(path), open_store)
