@@ -50,47 +50,36 @@ class Driver(Protocol[Origin_contra, Step]):
     @property
     def is_halted(self) -> bool:
         """Whether no work of the run may begin. Its steps are still written."""
-        ...
 
     def now(self) -> int:
         """Return the time in milliseconds since the epoch."""
-        ...
 
     def write(self, trigger: Trigger, patch: Patch, origin: Origin_contra | None) -> Step:
         """Prepare a step. The run is still as it was before the patch."""
-        ...
 
     def commit(self, step: Step, change: WorkChange) -> None:
         """Commit a prepared step, whose patch is applied. Call `Walker.release` once its work may begin."""
-        ...
 
     def run_node(self, token: Token, step: Step | None) -> None:
         """Begin the attempt at a token, unless it is under way. `step` made it necessary; `None` after a load."""
-        ...
 
     def stop_node(self, token: str, step: Step) -> None:
         """Stop the attempt at a token if one is under way, but not the one that `step` ended."""
-        ...
 
     def arm(self, timer: str, due: int) -> None:
         """Call `Walker.fire_timer` at `due` or later. Replaces an earlier arming of the timer."""
-        ...
 
     def disarm(self, timer: str) -> None:
         """Take an arming back, if there is one."""
-        ...
 
     def await_signal(self, token: str, signal: str) -> None:
         """Call `Walker.serve` now or soon, and again whenever a signal of this name is accepted."""
-        ...
 
     def stop_all(self) -> None:
         """Stop every attempt and timer."""
-        ...
 
     def read_signal(self, signal: str, position: int) -> Value | None:
         """Return the payload at a position of a signal's inbox, `None` if none was accepted there yet."""
-        ...
 
 
 class Walker(Generic[Origin, Step]):

@@ -42,15 +42,15 @@ class Host(Protocol):
     goes_ahead: bool
     """Whether work begins before the commit of the step that led to it."""
 
-    def spawn(self, live: ActiveRun, token: str) -> None:
+    def spawn(self, active: ActiveRun, token: str) -> None:
         """Begin a task that makes the attempt at a token and goes on from there."""
         ...
 
-    def abandon(self, live: ActiveRun, error: Exception) -> None:
+    def abandon(self, active: ActiveRun, error: Exception) -> None:
         """Stop driving a run because of an error."""
         ...
 
-    def on_rejected(self, live: ActiveRun, error: Exception) -> None:
+    def on_rejected(self, active: ActiveRun, error: Exception) -> None:
         """Stop driving a run whose commit was rejected."""
         ...
 
@@ -58,20 +58,20 @@ class Host(Protocol):
 class RunDriver:
     """Satisfies the walker's `Driver` and the step's `StepOwner` for one active run."""
 
-    __slots__ = ("_host", "_live")
+    __slots__ = ("_active", "_host")
 
-    def __init__(self, host: Host, live: ActiveRun) -> None:
-        self._host, self._live = host, live
+    def __init__(self, host: Host, active: ActiveRun) -> None:
+        self._host, self._active = host, active
 
     @property
     def is_halted(self) -> bool:
         """Whether no work of the run may begin."""
-        return self._live.state != DRIVING
+        return self._active.state != DRIVING
 
     @property
     def error(self) -> Exception | None:
         """Why the run is not driven any more, if something went wrong."""
-        return self._live.error
+        return self._active.error
 
     def now(self) -> int:
         """Return the clock's time in milliseconds."""
@@ -81,45 +81,45 @@ class RunDriver:
 
     def write(self, trigger: Trigger, patch: Patch, origin: Origin | None) -> Step:
         """Collect the writes of a step that depend on the run as it was before."""
-        live, run = self._live, self._live.snapshot
+        active, run = self._active, self._active.snapshot
         origin = origin or _NO_ORIGIN
         result, _, more = origin
         at = self._host.clock.now_ms()
-        ops: list[Op] = [*more] if more else [live.claim]
-        ops += live.history.step_ops(run, trigger, patch, result, at, live.head.created_ms)
-        return Step(self, live.line, run.seq + 1, trigger, patch, ops, origin, at, run.status)
+        ops: list[Op] = [*more] if more else [active.claim]
+        ops += active.history.step_ops(run, trigger, patch, result, at, active.head.created_ms)
+        return Step(self, active.line, run.seq + 1, trigger, patch, ops, origin, at, run.status)
 
     def commit(self, step: Step, change: WorkChange) -> None:
         """Queue a step for its commit; begin its work at once where work goes ahead."""
-        live, host, ops = self._live, self._host, step.ops
-        run = live.snapshot
+        active, host, ops = self._active, self._host, step.ops
+        run = active.snapshot
         step.change = change
-        if run.status != step.status_before or run.plan != live.head.plan:
+        if run.status != step.status_before or run.plan != active.head.plan:
             ops += self._status_ops(step.at_ms)
-        ops += host.outbox.status_ops(live, step.trigger, step.status_before, step.at_ms)
-        ops += live.history.snapshot_ops(run)
+        ops += host.outbox.status_ops(active, step.trigger, step.status_before, step.at_ms)
+        ops += active.history.snapshot_ops(run)
         result, task, more = step.origin
         if result is not None and result.error is not None and run.status == FAILED:
-            live.cause = result.error
+            active.cause = result.error
         if host.goes_ahead and not change.whole and not more:
             step.is_released = True
             # Queue it before its work begins: a signal that this finds is a step of its own, and comes after it.
             host.committer.put(step, urgent=False)
-            live.walker.release(step, change)
+            active.walker.release(step, change)
         else:
             host.committer.put(step, last=task is not None and host.in_flight.count == 0)
 
     def _status_ops(self, at_ms: int) -> list[Op]:
         """Return the writes of head and index. A run that has ended or failed gives its lease back."""
-        live, run, keys = self._live, self._live.snapshot, self._live.history.keys
-        live.head = replace(live.head, status=run.status, updated_ms=at_ms, plan=run.plan)
-        ops: list[Op] = [Put(keys.head, live.head.encode(keys.head))]
+        active, run, keys = self._active, self._active.snapshot, self._active.history.keys
+        active.head = replace(active.head, status=run.status, updated_ms=at_ms, plan=run.plan)
+        ops: list[Op] = [Put(keys.head, active.head.encode(keys.head))]
         if run.ended:
-            ops += end_ops(live.history, live.plan.codec, run)
-            ops += [*live.history.clear_wakeup_ops(), Delete(keys.cancel)]
+            ops += end_ops(active.history, active.plan.codec, run)
+            ops += [*active.history.clear_wakeup_ops(), Delete(keys.cancel)]
         if run.status in (COMPLETED, FAILED, CANCELLED):
-            live.lease = Lease(b"", live.lease.epoch)
-            ops += [Delete(keys.open), Put(keys.lease, live.lease.encode(keys.lease))]
+            active.lease = Lease(b"", active.lease.epoch)
+            ops += [Delete(keys.open), Put(keys.lease, active.lease.encode(keys.lease))]
         else:
             ops.append(Put(keys.open, PRESENT))
         return ops
@@ -128,72 +128,72 @@ class RunDriver:
 
     def on_step_committed(self, step: Step) -> None:
         """Show a step's events and begin its work; finish the run if this was its last step."""
-        live, change = self._live, step.change
-        live.committed = step.seq
-        live.history.on_committed(step.ops)
+        active, change = self._active, step.change
+        active.committed = step.seq
+        active.history.on_committed(step.ops)
         self._host.outbox.on_committed(step.ops)
         try:
-            if live.watchers:
-                nodes, patch = live.plan.shape.nodes, step.patch
-                for event in stored_events(live.run_id, step.seq, patch.events, patch.values, live.decode, nodes):
-                    live.show(event)
-            if not step.is_released and live.error is None:
-                live.walker.release(step, change)
+            if active.watchers:
+                nodes, patch = active.plan.shape.nodes, step.patch
+                for event in stored_events(active.run_id, step.seq, patch.events, patch.values, active.decode, nodes):
+                    active.show(event)
+            if not step.is_released and active.error is None:
+                active.walker.release(step, change)
         except Exception as error:  # noqa: BLE001 - what the step needs cannot be read: only this run stops
-            self._host.abandon(live, error)
-        if change.whole and not change.new and step.seq == live.snapshot.seq:
-            live.finish()
+            self._host.abandon(active, error)
+        if change.whole and not change.new and step.seq == active.snapshot.seq:
+            active.finish()
 
     def on_step_rejected(self, error: Exception) -> None:
         """Stop the run with the error."""
-        self._host.on_rejected(self._live, error)
+        self._host.on_rejected(self._active, error)
 
     # Work.
 
     def run_node(self, token: Token, step: Step | None) -> None:
         """Begin an attempt, in the task that finished the node before it if there is one."""
-        live = self._live
-        if token.name in live.tasks:
+        active = self._active
+        if token.name in active.tasks:
             return
         if step is not None and (task := step.free_task) is not None:
             step.next_token = token.name
-            live.tasks[token.name] = task
+            active.tasks[token.name] = task
             task.enter()
         else:
-            self._host.spawn(live, token.name)
+            self._host.spawn(active, token.name)
 
     def stop_node(self, token: str, step: Step) -> None:
         """Stop the task at a token, unless it is the one that made the step."""
-        task = self._live.tasks.pop(token, None)
+        task = self._active.tasks.pop(token, None)
         if task is not None and task is not step.origin[1]:
             task.stop()
 
     def arm(self, timer: str, due: int) -> None:
         """Call the walker at a time of the clock."""
         self.disarm(timer)
-        self._live.timers[timer] = self._host.clock.call_at(due, partial(self._on_due, timer, due))
+        self._active.timers[timer] = self._host.clock.call_at(due, partial(self._on_due, timer, due))
 
     def disarm(self, timer: str) -> None:
         """Take a call back, if there is one."""
-        disarm = self._live.timers.pop(timer, None)
+        disarm = self._active.timers.pop(timer, None)
         if disarm is not None:
             disarm()
 
     def await_signal(self, token: str, signal: str) -> None:  # noqa: ARG002 - the inbox serves the oldest wait
         """Serve unread signals of a name."""
-        self._host.inbox.look_for(self._live, signal)
+        self._host.inbox.look_for(self._active, signal)
 
     def stop_all(self) -> None:
         """Stop every task but the one that calls, and every timer."""
-        self._live.stop_work()
+        self._active.stop_work()
 
     def read_signal(self, signal: str, position: int) -> Value | None:
         """Read a payload from the inbox; none while the run is halted, or over. Raises `DamagedRecord`."""
-        live = self._live
-        if live.state != DRIVING:
+        active = self._active
+        if active.state != DRIVING:
             return None
-        key = live.history.keys.signal(signal, position)
-        blob = live.history.store.get(key)
+        key = active.history.keys.signal(signal, position)
+        blob = active.history.store.get(key)
         if blob is None:
             return None
         _, payload, _ = decode_record(key, blob)
@@ -201,11 +201,11 @@ class RunDriver:
         return value
 
     def _on_due(self, timer: str, due: int) -> None:
-        live = self._live
-        live.timers.pop(timer, None)
-        if live.is_over:
+        active = self._active
+        active.timers.pop(timer, None)
+        if active.is_over:
             return
         try:
-            live.walker.fire_timer(timer, due)
+            active.walker.fire_timer(timer, due)
         except Exception as error:  # noqa: BLE001 - a defect of the engine stops the run, with this error
-            self._host.abandon(live, error)
+            self._host.abandon(active, error)

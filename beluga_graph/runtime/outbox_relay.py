@@ -91,11 +91,13 @@ class OutboxRelay:
             self._is_begun = True
             self._wake()
 
-    def status_ops(self, live: ActiveRun, trigger: Trigger, before: str, at: int) -> list[Op]:
+    def status_ops(self, active: ActiveRun, trigger: Trigger, before: str, at: int) -> list[Op]:
         """Return the writes of the status messages of a step that was just applied. Without a bus there are none."""
         if self.bus is None:
             return []
-        return status_ops(live.history.keys, live.snapshot, live.plan.name, trigger, before, at, live.head.created_ms)
+        return status_ops(
+            active.history.keys, active.snapshot, active.plan.name, trigger, before, at, active.head.created_ms
+        )
 
     def on_committed(self, ops: Sequence[Op]) -> None:
         """Relay the messages of a step that is on disk."""

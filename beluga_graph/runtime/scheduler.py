@@ -71,30 +71,30 @@ class Scheduler:
 
     def activate(self, plan: Plan, snapshot: Snapshot, history: RunLog, head: RunRecord, lease: Lease) -> ActiveRun:
         """Return a run that this scheduler can drive. It is not driven yet: decide on a trigger, or `begin`."""
-        live = ActiveRun(plan, snapshot, history, head, lease)
-        live.walker = Walker(plan.shape, snapshot, RunDriver(self, live))
-        return live
+        active = ActiveRun(plan, snapshot, history, head, lease)
+        active.walker = Walker(plan.shape, snapshot, RunDriver(self, active))
+        return active
 
     # Deciding.
 
-    def decide(self, live: ActiveRun, trigger: Trigger, *, more: Sequence[Op] = ()) -> Step | None:
+    def decide(self, active: ActiveRun, trigger: Trigger, *, more: Sequence[Op] = ()) -> Step | None:
         """Let a trigger change a run; return the step, queued for its commit, or `None` if it was stale.
 
         `more` are operations that belong to the same commit, such as a lease that is taken over.
         """
-        return live.walker.decide(trigger, (None, None, more))
+        return active.walker.decide(trigger, (None, None, more))
 
-    async def begin(self, live: ActiveRun) -> None:
+    async def begin(self, active: ActiveRun) -> None:
         """Begin the work of a loaded run: overdue timers first, so that a deadline fires before a node begins."""
         try:
-            before = live.snapshot.seq
-            found = live.walker.fire_overdue()
+            before = active.snapshot.seq
+            found = active.walker.fire_overdue()
         except Exception as error:  # noqa: BLE001 - a defect of the engine stops the run, with this error
-            self.abandon(live, error)
+            self.abandon(active, error)
             return
-        if live.snapshot.seq != before:
+        if active.snapshot.seq != before:
             await self.committer.drain()
-        live.walker.begin(found)
+        active.walker.begin(found)
 
     async def wait_for(self, step: Step) -> None:
         """Return once the step's work may begin: after its commit, or at once where work goes on ahead."""
@@ -103,46 +103,46 @@ class Scheduler:
         elif self.committer.is_behind:
             await self.committer.drain()
 
-    async def commit(self, live: ActiveRun, ops: list[Op]) -> None:
+    async def commit(self, active: ActiveRun, ops: list[Op]) -> None:
         """Commit operations that are not a step of the run. If they are rejected, the run stops with the error."""
 
         def on_rejected(error: Exception) -> None:
-            if live.lease.owner:  # else a step before has ended the run and given the lease back
-                self.on_rejected(live, error)
+            if active.lease.owner:  # else a step before has ended the run and given the lease back
+                self.on_rejected(active, error)
 
-        self.committer.put(Commit(ops, is_valid=lambda: live.error is None, on_rejected=on_rejected))
+        self.committer.put(Commit(ops, is_valid=lambda: active.error is None, on_rejected=on_rejected))
         await self.committer.drain()
 
     # Attempts.
 
-    def spawn(self, live: ActiveRun, token: str) -> None:
+    def spawn(self, active: ActiveRun, token: str) -> None:
         """Begin a task that makes the attempt at a token and goes on from there."""
-        task = live.tasks[token] = NodeTask(self.in_flight)
-        work = self._drive(live, token, task)
-        task.task = asyncio.get_running_loop().create_task(work, context=live.context.copy())
+        task = active.tasks[token] = NodeTask(self.in_flight)
+        work = self._drive(active, token, task)
+        task.task = asyncio.get_running_loop().create_task(work, context=active.context.copy())
 
-    async def _drive(self, live: ActiveRun, first: str, task: NodeTask) -> None:
+    async def _drive(self, active: ActiveRun, first: str, task: NodeTask) -> None:
         """Make attempt after attempt, as long as each step begins a node."""
         name: str | None = first
-        make_sure = partial(self._make_sure, live)
+        make_sure = partial(self._make_sure, active)
         task.is_started = True
         try:
             while name is not None:
-                if live.term is None or live.term != self.owner.term:
+                if active.term is None or active.term != self.owner.term:
                     await make_sure()
-                token = live.snapshot.tokens.get(name)
+                token = active.snapshot.tokens.get(name)
                 if token is None:  # a step that was decided meanwhile has dropped it
                     return
-                if token.interruptions and needs_trial(live.plan.shape, live.snapshot, token):
-                    result = await self._attempt_on_trial(live, token, make_sure)
+                if token.interruptions and needs_trial(active.plan.shape, active.snapshot, token):
+                    result = await self._attempt_on_trial(active, token, make_sure)
                 elif self._places is None:
-                    result = await self._attempt(live, token, make_sure)
+                    result = await self._attempt(active, token, make_sure)
                 else:
                     async with self._places:
                         await make_sure()  # it may have waited long
-                        result = await self._attempt(live, token, make_sure)
+                        result = await self._attempt(active, token, make_sure)
                 task.leave()
-                step = live.walker.decide(result.trigger, (result, task, ()))
+                step = active.walker.decide(result.trigger, (result, task, ()))
                 if step is None or not step.begins_node:
                     return
                 if not step.is_committed:
@@ -152,110 +152,112 @@ class Scheduler:
                     self._turn = time.perf_counter()
                 name = step.next_token if step.is_valid else None
         except Exception as error:  # noqa: BLE001 - a defect of the engine stops the run, with this error
-            self.abandon(live, error)
+            self.abandon(active, error)
         except asyncio.CancelledError:
-            if task in live.tasks.values():  # the engine has not cancelled it
-                self.abandon(live, RunError(live.run_id, "the task of one of its nodes was cancelled: resume it"))
+            if task in active.tasks.values():  # the engine has not cancelled it
+                self.abandon(active, RunError(active.run_id, "the task of one of its nodes was cancelled: resume it"))
             raise
         except (GeneratorExit, KeyboardInterrupt, SystemExit) as error:  # the process, or the loop, is ending
-            live.finish(RunError(live.run_id, f"it was stopped by {type(error).__name__}: resume it to go on"))
+            active.finish(RunError(active.run_id, f"it was stopped by {type(error).__name__}: resume it to go on"))
             task.task.add_done_callback(_retrieve)
             raise
         finally:
             task.leave()
 
-    async def _attempt(self, live: ActiveRun, token: Token, make_sure: _MakeSure) -> AttemptResult:
-        if live.watchers:
-            live.show_live(token, "node_started")
+    async def _attempt(self, active: ActiveRun, token: Token, make_sure: _MakeSure) -> AttemptResult:
+        if active.watchers:
+            active.show_live(token, "node_started")
         # `show_text` also without a watcher: one may come while the attempt goes on.
-        attempt = Attempt(live.plan, live.snapshot, token, live.values, self.resources, live.show_text, make_sure)
+        attempt = Attempt(
+            active.plan, active.snapshot, token, active.values, self.resources, active.show_text, make_sure
+        )
         result = await run_attempt(attempt)
-        if attempt.texts and type(result.trigger) is NodeFailed and live.watchers:
-            live.show_live(token, "retracted")
+        if attempt.texts and type(result.trigger) is NodeFailed and active.watchers:
+            active.show_live(token, "retracted")
         return result
 
-    async def _attempt_on_trial(self, live: ActiveRun, token: Token, make_sure: _MakeSure) -> AttemptResult:
+    async def _attempt_on_trial(self, active: ActiveRun, token: Token, make_sure: _MakeSure) -> AttemptResult:
         """Make an attempt of a node that was interrupted often, apart from others like it.
 
         Its trial begins when it has its place: while it waits for one, it cannot be to blame for a death.
         """
         async with self._trials.apart(), self._places or nullcontext():
             await make_sure()  # it may have waited long
-            self.decide(live, TrialBegun(token.name, token.attempt, self.clock.now_ms()))
+            self.decide(active, TrialBegun(token.name, token.attempt, self.clock.now_ms()))
             try:
                 await self.committer.drain()
-                if live.error is not None:
-                    raise live.error
+                if active.error is not None:
+                    raise active.error
                 await make_sure()  # the commit may have taken long
-                return await self._attempt(live, token, make_sure)
+                return await self._attempt(active, token, make_sure)
             except asyncio.CancelledError:
-                if live.state == HALTED and live.error is None:
-                    self.decide(live, TrialBrokenOff(token.name, token.attempt, self.clock.now_ms()))
+                if active.state == HALTED and active.error is None:
+                    self.decide(active, TrialBrokenOff(token.name, token.attempt, self.clock.now_ms()))
                 raise
 
-    async def _make_sure(self, live: ActiveRun) -> None:
+    async def _make_sure(self, active: ActiveRun) -> None:
         """Return at once if the lease is surely this run's; after a pause of the process, look. Raises `LeaseLost`.
 
         Every commit checks the lease, but a node begins ahead of its commit, or a moment after the one before. So an
         owner that was frozen, and taken for dead, looks before it begins a node that another owner may have finished.
         """
-        while live.term is None or live.term != self.owner.term:
+        while active.term is None or active.term != self.owner.term:
             async with self._renewal:
                 if self.owner.term is None:  # or another owner could take the run as soon as it is seen to be ours
                     try:
                         await asyncio.to_thread(self.owner.renew)
                     except StoreError as error:
-                        self.abandon(live, error)
+                        self.abandon(active, error)
                         raise
             term = self.owner.term
-            await self.commit(live, [live.claim])
-            if live.error is not None:
-                raise live.error
-            live.term = term  # as it was before the commit: after a pause during that, look again
+            await self.commit(active, [active.claim])
+            if active.error is not None:
+                raise active.error
+            active.term = term  # as it was before the commit: after a pause during that, look again
 
     # Stopping.
 
-    def on_rejected(self, live: ActiveRun, error: Exception) -> None:
+    def on_rejected(self, active: ActiveRun, error: Exception) -> None:
         """Stop a run after one of its commits was rejected. After a conflict the lease belongs to another owner."""
         if isinstance(error, Conflict):
             message = "another owner has taken the run over; later steps of this owner were not written"
-            lost = LeaseLost(live.run_id, message)
+            lost = LeaseLost(active.run_id, message)
             lost.__cause__ = error
-            live.finish(lost)
+            active.finish(lost)
         else:
-            self.abandon(live, error)
+            self.abandon(active, error)
 
-    def abandon(self, live: ActiveRun, error: Exception) -> None:
+    def abandon(self, active: ActiveRun, error: Exception) -> None:
         """Stop driving a run because of an error, and give the lease back if it is still there."""
-        live.finish(error)
-        self._give_back(live)
+        active.finish(error)
+        self._give_back(active)
 
-    def stop_work(self, live: ActiveRun) -> list[asyncio.Task[None]]:
+    def stop_work(self, active: ActiveRun) -> list[asyncio.Task[None]]:
         """Begin no more work of a run and stop what is under way; return the tasks that are ending."""
-        live.halt()
-        tasks = [task.task for task in live.tasks.values() if task.task is not asyncio.current_task()]
-        live.stop_work()
+        active.halt()
+        tasks = [task.task for task in active.tasks.values() if task.task is not asyncio.current_task()]
+        active.stop_work()
         return tasks
 
-    async def halt(self, live: ActiveRun) -> None:
+    async def halt(self, active: ActiveRun) -> None:
         """Stop driving a run without ending it: end its tasks, commit what is decided, give the lease back."""
-        tasks = self.stop_work(live)
+        tasks = self.stop_work(active)
         if tasks:
             await asyncio.wait(tasks)
         await self.committer.drain()
-        self._give_back(live)
+        self._give_back(active)
         await self.committer.drain()
-        live.finish()
+        active.finish()
 
-    def release_lease(self, live: ActiveRun) -> None:
+    def release_lease(self, active: ActiveRun) -> None:
         """Give the lease back of a run that begins no more work here: it goes on elsewhere, or later."""
-        self._give_back(live)
-        live.release()
+        self._give_back(active)
+        active.release()
 
-    def _give_back(self, live: ActiveRun) -> None:
-        if live.lease.owner:
-            live.lease = Lease(b"", live.lease.epoch)
-            self.committer.give(live.release_ops())
+    def _give_back(self, active: ActiveRun) -> None:
+        if active.lease.owner:
+            active.lease = Lease(b"", active.lease.epoch)
+            self.committer.give(active.release_ops())
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

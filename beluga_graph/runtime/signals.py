@@ -113,34 +113,34 @@ class Inbox:
 
     # Delivering.
 
-    def look_for(self, live: ActiveRun, signal: str) -> None:
+    def look_for(self, active: ActiveRun, signal: str) -> None:
         """Deliver unread signals of a name to a run's waits. A record that cannot be read stops only that run."""
         if self._is_serving:  # called from within a delivery: a thousand signals must not be a thousand nested calls
-            asyncio.get_running_loop().call_soon(self.look_for, live, signal)
+            asyncio.get_running_loop().call_soon(self.look_for, active, signal)
             return
         self._is_serving = True
         try:
-            live.walker.serve(signal)
+            active.walker.serve(signal)
         except Exception as error:  # noqa: BLE001 - only this run stops
-            self._abandon(live, error)
+            self._abandon(active, error)
         finally:
             self._is_serving = False
 
-    def look_behind(self, live: ActiveRun, wakeup: bytes) -> None:
+    def look_behind(self, active: ActiveRun, wakeup: bytes) -> None:
         """Deliver unread signals of the one name that a wakeup record is for."""
         try:
             last = next(iter(self._store.scan(Prefix.SIGNAL + wakeup[1:], reverse=True, limit=1)), None)
             signal = decode_record(*last)[0] if last is not None else None
         except Exception as error:  # noqa: BLE001 - only this run stops
-            self._abandon(live, error)
+            self._abandon(active, error)
             return
         if signal is not None:
-            self.look_for(live, signal)
+            self.look_for(active, signal)
 
-    def look_for_all(self, live: ActiveRun) -> None:
+    def look_for_all(self, active: ActiveRun) -> None:
         """Deliver unread signals of every name that a run waits for, as an earlier release asked by one wakeup."""
-        for signal in list(live.snapshot.waits):
-            self.look_for(live, signal)
+        for signal in list(active.snapshot.waits):
+            self.look_for(active, signal)
 
 
 def wakeup_op(key: bytes) -> Put:
