@@ -11,7 +11,6 @@ from beluga_graph.engine.host import EngineHost
 from beluga_graph.engine.recovery import Recovery
 from beluga_graph.engine.run import Run, replay_then_follow
 from beluga_graph.events import Event
-from beluga_graph.execution.approval import Answer
 from beluga_graph.inspection.approvals import Question
 from beluga_graph.inspection.inspector import Inspector
 from beluga_graph.inspection.views import RunInfo, RunSnapshot, RunStatus, StepInfo
@@ -186,7 +185,7 @@ class Engine:
             await run.result()
         finally:
             if watcher.run_id is not None:
-                await self._host.leave(watcher.run_id, watcher, stop=began or watcher.began)
+                await self._host.leave_stream(watcher.run_id, watcher, stop=began or watcher.began)
 
     async def resume(
         self,
@@ -217,7 +216,7 @@ class Engine:
             for run_id, error in recovery.skipped.items():
                 print(run_id, error)
         """
-        return await self._host.recover(require_at_least_one("max_runs", max_runs))
+        return await self._host.recover(max_runs)
 
     async def serve(self, *, max_runs: int | None = None, grace: float = 10.0) -> None:
         """Drive every run of the registered flows that needs work, until the process is asked to stop.
@@ -226,7 +225,7 @@ class Engine:
         under way at a time. SIGTERM or SIGINT (in the main thread) ends it: no more work begins, the work under way
         has `grace` seconds to finish, and unfinished runs are released for other engines.
         """
-        await self._host.serve(require_at_least_one("max_runs", max_runs), grace)
+        await self._host.serve(max_runs, grace)
 
     async def signal(self, run_id: str, name: str, payload: Any = None) -> None:
         """Send a signal to a run. It is in the store when this returns, and is delivered once, even if nothing runs.
@@ -255,7 +254,7 @@ class Engine:
             for question in await engine.pending():
                 await engine.answer(question.run_id, question.id, "approve")
         """
-        await self._host.answer(run_id, question_id, Answer(decision, value, reason))
+        await self._host.answer(run_id, question_id, decision, value, reason)
 
     async def cancel(self, run_id: str) -> RunStatus:
         """End a run for good; return the status that was committed first. A finished run keeps its status.

@@ -32,7 +32,7 @@ from beluga_graph.inspection.reading import info_of
 from beluga_graph.inspection.views import RunInfo, RunStatus
 from beluga_graph.kernel.triggers import RunForked
 from beluga_graph.plan.plan import Compilable, Plan
-from beluga_graph.policy import Limits
+from beluga_graph.policy import Limits, require_at_least_one
 from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.runtime.outbox_relay import Bus
 from beluga_graph.runtime.scheduler import Scheduler
@@ -171,7 +171,7 @@ class EngineHost:
     async def recover(self, max_runs: int | None) -> Recovery:
         """Continue every unfinished run that has no live owner; see `Engine.recover`."""
         self.ensure_open()
-        self.parking.max_runs = max_runs
+        self.parking.max_runs = require_at_least_one("max_runs", max_runs)
         return await recover(
             self.store, self.parking, self.flows.plan_of, lambda run_id: Run(self, self.runs.followers(run_id))
         )
@@ -179,7 +179,7 @@ class EngineHost:
     async def serve(self, max_runs: int | None, grace_s: float) -> None:
         """Drive every run that needs work until the process is asked to stop; see `Engine.serve`."""
         self.ensure_open()
-        self.parking.max_runs = max_runs
+        self.parking.max_runs = require_at_least_one("max_runs", max_runs)
         await self.serving.serve(grace_s)
 
     async def prune(self, older_than_s: float, status: Collection[str], *, dry_run: bool) -> tuple[RunInfo, ...]:
@@ -193,7 +193,7 @@ class EngineHost:
         """Return a handle on a run that this engine drives or has driven."""
         return Run(self, self.runs.followers(run.run_id, run))
 
-    async def leave(self, run_id: str, watcher: Watcher, *, stop: bool) -> None:
+    async def leave_stream(self, run_id: str, watcher: Watcher, *, stop: bool) -> None:
         """Detach the watcher of a stream that was closed. With `stop`, release the run, too."""
         self.runs.followers(run_id).detach(watcher)
         if stop:
@@ -206,10 +206,11 @@ class EngineHost:
                 await self.scheduler.halt(active)
                 self.parking.unwatch_run(run_id)  # it may have been parked meanwhile
 
-    async def answer(self, run_id: str, question_id: str, answer: Answer) -> None:
+    async def answer(self, run_id: str, question_id: str, decision: str, value: Any, reason: str) -> None:
         """Answer a pending question; see `Engine.answer`."""
         self.ensure_open()
         head, plan, known = self._recipient(run_id)
+        answer = Answer(decision, value, reason)
         signal = await give_answer(self.scheduler, head, plan, question_id, answer, known=known)
         self.parking.on_signal(run_id, signal)
 
