@@ -1,13 +1,13 @@
-"""Models: what is said to them, what they say, and the adapters for OpenAI and Anthropic.
+"""Models: requests and replies as plain data, and the adapters for OpenAI and Anthropic.
 
-    openai  anthropic           OpenAIModel, AnthropicModel: they import the SDKs in a thread, on first use
-    talk  loops  faults         one exchange; one client per event loop; one error, retryable or not
-    pace                        the event loop turns while a burst is read
-    chat  responses  anthropic_wire     pure: a request to a body, events to a reply, one file per wire format
-    sendable  schemas  text     pure: what every API can carry
-    base                        Model, resolve, ask
-    conversation                check_conversation: each tool call has exactly one result, next
-    messages                    Message and the rest: plain data
+    openai  anthropic                   OpenAIModel, AnthropicModel; the SDKs are imported in a thread, on first use
+    exchange  clients  provider_errors  one request and its stream; one client per event loop; one kind of error
+    pace                                lets the event loop turn while a burst is read
+    chat  responses  anthropic_wire     pure: a request to a body, events to a reply; one file per wire format
+    normalize  strict_schema  unicode_text  wire_common     pure: the parts that all wire formats share
+    base                                Model, resolve, ask
+    conversation                        check_conversation: each tool call has exactly one result, next
+    messages                            Message and its parts: plain data
 
 Importing this package loads no SDK.
 """

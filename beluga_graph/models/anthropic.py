@@ -1,4 +1,4 @@
-"""Models behind Anthropic's messages API."""
+"""Models of Anthropic, through its messages API."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from beluga_graph.errors import ModelError
 from beluga_graph.models.anthropic_wire import AnthropicAnswer, to_anthropic
 from beluga_graph.models.clients import LoopClients
-from beluga_graph.models.exchange import Phase, converse, usable_key
+from beluga_graph.models.exchange import Phase, check_key, converse
 from beluga_graph.models.messages import Reply, Request
-from beluga_graph.models.provider_errors import as_model_error
+from beluga_graph.models.provider_errors import to_model_error
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -21,11 +21,16 @@ __all__ = ["AnthropicModel"]
 class AnthropicModel:
     """A model of Anthropic, or of a compatible server at `base_url`, through the `anthropic` package.
 
-    `max_tokens` bounds each answer, for the API demands a bound; the setting of that name wins. Without `api_key`
-    and `base_url` the SDK's environment variables hold, read when the model is first asked; then too the package
-    is imported, in a thread. `timeout`: seconds of silence, not of the whole answer. A `client` of your own is used
-    as it is (in the event loop you made it for, with its own key and timeout), only without its retries, and is yours
-    to close.
+    The package is imported in a thread, at the first request.
+
+    Attributes:
+        name: The name of the model for the API.
+        base_url: The address of a compatible server; by default the SDK's environment variable or Anthropic's address.
+        api_key: The key; by default the SDK's environment variable, read at the first request.
+        client: A client of your own. It is used unchanged, in its event loop, with its key and timeout, but without its
+            retries. You close it.
+        max_tokens: The limit of each answer, which the API requires. The setting `max_tokens` overrides it.
+        timeout: The limit of silence in seconds, not of the whole answer.
     """
 
     def __init__(
@@ -59,12 +64,12 @@ class AnthropicModel:
             await talk.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections of the running event loop. Asking again opens new ones."""
+        """Close the connections of the running event loop. The next request opens new ones."""
         await self._clients.aclose()
 
     async def _begin(self, body: dict[str, Any], settings: dict[str, Any]) -> Any:
         client = await self._client()
-        # The body is ours, whole. As an extra it may hold what the SDK has no argument for, like `temperature`.
+        # The body is complete. As an extra it can contain fields for which the SDK has no argument, like `temperature`.
         return await client.messages.create(
             model=self.name,
             max_tokens=body["max_tokens"],
@@ -79,9 +84,9 @@ class AnthropicModel:
         return self._given.with_options(max_retries=0) if self._given else await self._clients.get()
 
     def _make(self) -> AsyncAnthropic:
-        """Return a new client. Slow at first: runs in a thread."""
+        """Return a new client. The first call is slow, so it runs in a thread."""
         try:
-            import anthropic  # noqa: PLC0415 - costs half a second or more, so only who asks pays
+            import anthropic  # noqa: PLC0415 - costs half a second or more
         except ImportError as error:
             raise ModelError(
                 "AnthropicModel needs the anthropic package: pip install 'beluga-graph[anthropic]'"
@@ -92,14 +97,14 @@ class AnthropicModel:
         client = anthropic.AsyncAnthropic(
             api_key=self._api_key, base_url=self._base_url, timeout=self._timeout, max_retries=0
         )
-        usable_key(client.api_key, "ANTHROPIC_API_KEY")
-        usable_key(client.auth_token, "ANTHROPIC_AUTH_TOKEN")
+        check_key(client.api_key, "ANTHROPIC_API_KEY")
+        check_key(client.auth_token, "ANTHROPIC_AUTH_TOKEN")
         self._secrets = (client.api_key, client.auth_token)
         return client
 
     def _fault(self, error: Exception, phase: Phase) -> ModelError:
-        import anthropic  # noqa: PLC0415 - costs half a second or more, so only who asks pays
+        import anthropic  # noqa: PLC0415 - costs half a second or more
 
         client = self._given
         secrets = (client.api_key, client.auth_token) if client else self._secrets
-        return as_model_error(f"anthropic model {self.name!r}", error, anthropic, secrets, phase)
+        return to_model_error(f"anthropic model {self.name!r}", error, anthropic, secrets, phase)

@@ -1,4 +1,4 @@
-"""The wire format of Anthropic's messages."""
+"""The wire format of Anthropic's messages API."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from beluga_graph.errors import ModelError
 from beluga_graph.models.messages import Echo, Message, NativePart, Part, Reply, Request, StopReason, ToolCall, Usage
-from beluga_graph.models.normalize import arguments_of, body_with_settings, sendable
-from beluga_graph.models.strict_schema import closed
+from beluga_graph.models.normalize import arguments_of, body_with_settings, normalize_request
+from beluga_graph.models.strict_schema import close_schema
 from beluga_graph.models.unicode_text import Mender, mend, mend_all
-from beluga_graph.models.wire_common import Truncated, count, distinct_ids, echoed, stop_reason
+from beluga_graph.models.wire_common import Truncated, read_count, restore_items, stop_reason, with_distinct_ids
 
 if TYPE_CHECKING:
     from anthropic.types import RawMessageStreamEvent
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 __all__ = ["EMPTY", "AnthropicAnswer", "to_anthropic"]
 
 EMPTY = "(empty)"
-"""Sent where a user said nothing: the API refuses messages without text, and a turn may not be left out."""
+"""The text of an empty user message: the API refuses empty messages, and a turn cannot be left out."""
 
 
 def to_anthropic(request: Request, model: str, max_tokens: int) -> dict[str, Any]:
-    """Return the body of a streamed message. Raises `ModelError` if the request cannot be one.
+    """Return the body of a streamed message. Raises `ModelError` if the request cannot be expressed.
 
-    Roles alternate: what one side says in several messages becomes one, and the results of a turn's calls open
-    the user's message after it, in the order of the calls. Blank text is left out. Tools that occur only in the
-    past (those of an agent that handed over) are declared, but may not be called, when none is offered: the API
-    demands a declaration. The setting `output_config` is merged with the format made from `output_schema`; of a
-    schema that cannot be strict (see `closed`) the system prompt tells instead.
+    Roles alternate: several messages of one side become one, and the results of a turn's calls are the first parts of
+    the next user message, in the order of the calls. Blank text is left out. If no tool is offered, tools that occur
+    earlier in the conversation are declared but cannot be called, because the API requires a declaration. The setting
+    `output_config` is merged with the format made from `output_schema`. A schema that cannot be strict (see
+    `close_schema`) is described in the system prompt instead.
     """
-    request = sendable(request)
+    request = normalize_request(request)
     body: dict[str, Any] = {
         "model": model,
         "max_tokens": max_tokens,
@@ -42,7 +42,7 @@ def to_anthropic(request: Request, model: str, max_tokens: int) -> dict[str, Any
     }
     system = [request.system] if request.system.strip() else []
     if request.output_schema is not None:
-        strict = closed(request.output_schema)
+        strict = close_schema(request.output_schema)
         if strict is not None:
             body["output_config"] = {"format": {"type": "json_schema", "schema": strict}}
         else:
@@ -76,7 +76,7 @@ def _alternating(messages: tuple[Message, ...], model: str) -> list[dict[str, An
             _say(turns, "assistant", _answer(message, model))
     last = turns[-1]
     if last["role"] == "assistant" and last["content"][-1]["type"] == "text":
-        # The API refuses to go on from trailing white space.
+        # The API refuses trailing white space in the last message.
         last["content"][-1] = {**last["content"][-1], "text": last["content"][-1]["text"].rstrip()}
     return turns
 
@@ -103,7 +103,7 @@ def _answer(message: Message, model: str) -> list[dict[str, Any]]:
         {"type": "tool_use", "id": call.id, "name": call.name, "input": mend_all(arguments_of(call))}
         for call in message.tool_calls
     ]
-    echo = echoed(message, "anthropic", model, text_of=_text_of, call_type="tool_use", calls=calls)
+    echo = restore_items(message, "anthropic", model, text_of=_text_of, call_type="tool_use", calls=calls)
     if echo is None:
         return _blocks(message) + calls
     return [block for block in echo if block.get("type") != "text" or _text_of(block).strip()]
@@ -136,8 +136,7 @@ def _text_of(block: dict[str, Any]) -> str:
 class AnthropicAnswer:
     """Gathers the raw events of one streamed message.
 
-    The SDK's own helper reads a tool's arguments leniently and makes broken ones `{}`; so the pieces are
-    gathered here.
+    The helper of the SDK parses arguments leniently and turns broken ones into `{}`, so the pieces are gathered here.
     """
 
     def __init__(self, model: str) -> None:
@@ -145,7 +144,7 @@ class AnthropicAnswer:
         self._text = Mender()
         self._blocks: dict[int, _Block] = {}
         self._stop: str | None = None
-        self._told: dict[str, int] = {}
+        self._reported: dict[str, int] = {}
 
     def take(self, event: RawMessageStreamEvent) -> Iterator[str]:
         """Take the next event; yield the text in it."""
@@ -165,13 +164,15 @@ class AnthropicAnswer:
             self._take_usage(event.usage)
 
     def end(self) -> Iterator[str | Reply]:
-        """Yield what text was held back, and the reply. Raises `Truncated` if the stream ended early."""
+        """Yield the rest of the text, and the reply. Raises `Truncated` if the stream ended early."""
         if self._stop is None:
             raise Truncated("the stream ended without a stop_reason")
         yield self._text.flush()
         blocks = [block for _, block in sorted(self._blocks.items())]
         reason = stop_reason(self._stop)
-        calls = distinct_ids(block.call(whole=reason == "tool_calls") for block in blocks if block.type == "tool_use")
+        calls = with_distinct_ids(
+            block.call(whole=reason == "tool_calls") for block in blocks if block.type == "tool_use"
+        )
         if calls and reason == "end":
             reason = "tool_calls"
         elif not calls and reason == "tool_calls":
@@ -180,32 +181,32 @@ class AnthropicAnswer:
         yield Reply(message=message, usage=self._usage(), stop_reason=reason, model=self._model)
 
     def _echo(self, blocks: list[_Block], reason: StopReason) -> Echo | None:
-        # What was cut off may be half a thought, whose signature is missing.
+        # An answer that was cut off may end with reasoning whose signature is missing.
         if reason == "length" or all(block.type in ("text", "tool_use") for block in blocks):
             return None
         return Echo("anthropic", self._asked, tuple(block.item() for block in blocks))
 
-    def _take_usage(self, told: Any) -> None:
+    def _take_usage(self, reported: Any) -> None:
         for name in ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"):
-            if getattr(told, name, None) is not None:  # each number is a sum so far
-                self._told[name] = count(told, name)
-        self._told["thinking"] = count(told, "output_tokens_details", "thinking_tokens") or self._told.get(
-            "thinking", 0
-        )
+            if getattr(reported, name, None) is not None:  # each number is the sum so far
+                self._reported[name] = read_count(reported, name)
+        self._reported["thinking"] = read_count(
+            reported, "output_tokens_details", "thinking_tokens"
+        ) or self._reported.get("thinking", 0)
 
     def _usage(self) -> Usage:
-        told = self._told
-        cached = told.get("cache_read_input_tokens", 0)
+        reported = self._reported
+        cached = reported.get("cache_read_input_tokens", 0)
         return Usage(
-            input_tokens=told.get("input_tokens", 0) + cached + told.get("cache_creation_input_tokens", 0),
-            output_tokens=told.get("output_tokens", 0),
+            input_tokens=reported.get("input_tokens", 0) + cached + reported.get("cache_creation_input_tokens", 0),
+            output_tokens=reported.get("output_tokens", 0),
             cached_tokens=cached,
-            reasoning_tokens=told.get("thinking", 0),
+            reasoning_tokens=reported.get("thinking", 0),
         )
 
 
 class _Block:
-    """One content block: how it began, and the pieces that came."""
+    """One content block: its start, and the pieces that followed."""
 
     __slots__ = ("citations", "pieces", "start", "type")
 
@@ -228,20 +229,20 @@ class _Block:
             self.citations.append(delta.citation.to_dict(mode="json", warnings=False))
 
     def call(self, *, whole: bool) -> ToolCall:
-        """Return the tool call. `whole`: the answer was not cut off, so no arguments at all are `{}`."""
+        """Return the tool call. If the answer is `whole`, missing arguments mean `{}`."""
         arguments = mend("".join(self.pieces.get("input", ())))
         given = self.start.get("input")
-        if not arguments and (given or whole):  # some servers send the input at once, when the block begins
+        if not arguments and (given or whole):  # some servers send the whole input at the start of the block
             arguments = json.dumps(given or {})
         return ToolCall(str(self.start.get("id") or ""), str(self.start.get("name") or ""), arguments)
 
     def item(self) -> dict[str, Any]:
-        """Return the block as it is sent back; of a call, what the message does not have."""
+        """Return the block in the form that is sent back. A call omits the fields that the message has."""
         item = {key: part for key, part in self.start.items() if part is not None}
         if self.type == "tool_use":
             return {key: part for key, part in item.items() if key not in ("id", "name", "input")}
         item |= {key: self._whole(key) for key in self.pieces if key != "input"}
-        if "input" in self.pieces:  # of a tool that the provider runs itself
+        if "input" in self.pieces:  # a tool that the provider runs itself
             item["input"] = arguments_of(ToolCall("", "", "".join(self.pieces["input"])))
         if self.citations:
             item["citations"] = self.citations

@@ -1,4 +1,4 @@
-"""What a model is to the engine: one verb."""
+"""`Model`: a language model as the engine uses it."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ __all__ = ["Model", "ask", "resolve"]
 
 @runtime_checkable
 class Model(Protocol):
-    """Anything that answers a request. One instance may serve many requests at once, and several event loops."""
+    """An object that answers requests. One instance may serve many requests at once, in several event loops."""
 
     @property
     def name(self) -> str:
-        """What the model is called, for people who watch a run."""
+        """The name of the model, for people who watch a run."""
         ...
 
     def stream(self, request: Request, /) -> AsyncIterator[str | Reply]:
-        """Yield pieces of the answer's text as they come and then, last, exactly one `Reply`.
+        """Yield pieces of text as they arrive and then, last, exactly one `Reply`.
 
-        The reply's text is the pieces, joined. Raises `ModelError` and nothing else; it tells whether to ask
-        again. The model itself never asks twice. The iterator may be closed early, and then lets go of all.
+        The text of the reply equals the joined pieces. Raises only `ModelError`, which says whether to retry. The model
+        itself never retries. Closing the iterator early releases all resources.
         """
         ...
 
 
 def resolve(model: str | Model) -> Model:
-    """Return the model for `"openai:NAME"` or `"anthropic:NAME"`; a model is returned as it is.
+    """Return the model for `"openai:NAME"` or `"anthropic:NAME"`; a model is returned unchanged.
 
-    Keys and addresses come from the environment (`OPENAI_API_KEY`, `ANTHROPIC_API_KEY`, …), when first asked.
-    Each call makes a new model, with connections of its own. Raises `ModelError` for any other text.
+    Keys and addresses are read from the environment (`OPENAI_API_KEY`, `ANTHROPIC_API_KEY`, …) at the first request.
+    Each call makes a new model with its own connections. Raises `ModelError` for any other text.
     """
     if not isinstance(model, str):
         return model
@@ -49,10 +49,10 @@ def resolve(model: str | Model) -> Model:
 
 
 async def ask(model: Model, request: Request, on_text: Callable[[str], None] | None = None) -> Reply:
-    """Ask once, give each piece of text to `on_text`, and return the reply. Whatever happens, the stream is closed.
+    """Send one request, pass each piece of text to `on_text`, and return the reply. The stream is always closed.
 
-    The event loop turns after the first piece, so that watchers see it at once, and then every 2 ms, also while the
-    model yields without a pause. Raises `ModelError`, also for a model that breaks its promise and gives no reply.
+    The event loop turns after the first piece, so that watchers see it at once, and then every 2 ms, even if the model
+    yields without a pause. Raises `ModelError`, also if the model yields no reply.
     """
     answer = model.stream(request)
     reply: Reply | None = None

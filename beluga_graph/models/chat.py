@@ -1,4 +1,4 @@
-"""The wire format of OpenAI's chat completions, which most compatible servers speak."""
+"""The wire format of OpenAI's chat completions, which most compatible servers use."""
 
 from __future__ import annotations
 
@@ -8,30 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 from beluga_graph.errors import ModelError
 from beluga_graph.models.messages import Image, Message, NativePart, Part, Reply, Request, StopReason, ToolCall, Usage
-from beluga_graph.models.normalize import body_with_settings, sendable
-from beluga_graph.models.strict_schema import closed
+from beluga_graph.models.normalize import body_with_settings, normalize_request
+from beluga_graph.models.strict_schema import close_schema
 from beluga_graph.models.unicode_text import Mender, mend
-from beluga_graph.models.wire_common import Truncated, count, distinct_ids, stop_reason
+from beluga_graph.models.wire_common import Truncated, read_count, stop_reason, with_distinct_ids
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionChunk
     from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
 
-__all__ = ["ChatAnswer", "data_url", "to_chat"]
+__all__ = ["ChatAnswer", "to_chat", "to_data_url"]
 
 
 def to_chat(request: Request, model: str) -> dict[str, Any]:
-    """Return the body of a streamed chat completion. Raises `ModelError` if the request cannot be one.
+    """Return the body of a streamed chat completion. Raises `ModelError` if the request cannot be expressed.
 
-    The setting `response_format` wins over the one made from `output_schema`, for servers with a form of their
-    own. An assistant's message that says nothing is left out. An image in a tool's result is refused: this API has
-    no place for it.
+    The setting `response_format` overrides the one made from `output_schema`, for servers with their own form. An empty
+    assistant's message is left out. An image in a tool's result is refused, because this API does not support it.
     """
-    request = sendable(request)
+    request = normalize_request(request)
     messages: list[dict[str, Any]] = []
     if request.system:
         messages.append({"role": "system", "content": request.system})
-    messages.extend(_message(message) for message in request.messages if not _says_nothing(message))
+    messages.extend(_message(message) for message in request.messages if not _is_empty(message))
     body: dict[str, Any] = {
         "model": model,
         "messages": messages,
@@ -47,7 +46,7 @@ def to_chat(request: Request, model: str) -> dict[str, Any]:
             for tool in request.tools
         ]
     if request.output_schema is not None:
-        strict = closed(request.output_schema)
+        strict = close_schema(request.output_schema)
         body["response_format"] = {
             "type": "json_schema",
             "json_schema": {
@@ -59,12 +58,12 @@ def to_chat(request: Request, model: str) -> dict[str, Any]:
     return body_with_settings(body, request.settings)
 
 
-def data_url(image: Image) -> str:
-    """Return the image's URL, made of its bytes if it has none."""
+def to_data_url(image: Image) -> str:
+    """Return the URL of an image, or a `data:` URL with its bytes."""
     return image.url or f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
 
 
-def _says_nothing(message: Message) -> bool:
+def _is_empty(message: Message) -> bool:
     parts = (message.content,) if isinstance(message.content, str) else message.content
     spoken = any(not isinstance(part, str) or part.strip() for part in parts)
     return message.role == "assistant" and not message.tool_calls and not spoken
@@ -99,7 +98,7 @@ def _part(message: Message, part: str | Part) -> dict[str, Any]:
         return part.content
     if message.role != "user":
         raise ModelError(f"chat completions take images from users only, not in a message of role {message.role!r}")
-    return {"type": "image_url", "image_url": {"url": data_url(part)}}
+    return {"type": "image_url", "image_url": {"url": to_data_url(part)}}
 
 
 class ChatAnswer:
@@ -129,14 +128,14 @@ class ChatAnswer:
             self._finish = choice.finish_reason or self._finish
 
     def end(self) -> Iterator[str | Reply]:
-        """Yield what text was held back, and the reply. Raises `Truncated` if the stream ended early."""
+        """Yield the rest of the text, and the reply. Raises `Truncated` if the stream ended early."""
         if self._finish is None:
             raise Truncated("the stream ended without a finish_reason")
         yield self._text.flush()
         reason: StopReason = "refusal" if self._refused else stop_reason(self._finish)
         gathered = (call for _, call in sorted(self._calls.items()))
-        calls = distinct_ids(ToolCall(call.id, call.name, mend(call.arguments)) for call in gathered)
-        if calls and reason == "end":  # some servers say "stop" beside tool calls
+        calls = with_distinct_ids(ToolCall(call.id, call.name, mend(call.arguments)) for call in gathered)
+        if calls and reason == "end":  # some servers send "stop" with tool calls
             reason = "tool_calls"
         elif not calls and reason == "tool_calls":
             reason = "end"
@@ -145,7 +144,7 @@ class ChatAnswer:
 
     def _take_call(self, part: ChoiceDeltaToolCall) -> None:
         call = self._calls.setdefault(part.index, _Call())
-        # Id and name come once, but some servers repeat them whole in each delta: assigned, never appended.
+        # Some servers repeat id and name in each delta, so they are assigned, never appended.
         call.id = part.id or call.id
         if part.function:
             call.name = part.function.name or call.name
@@ -164,10 +163,10 @@ class _Call:
         return "".join(self.pieces)
 
 
-def _usage(told: Any) -> Usage:
+def _usage(reported: Any) -> Usage:
     return Usage(
-        input_tokens=count(told, "prompt_tokens"),
-        output_tokens=count(told, "completion_tokens"),
-        cached_tokens=count(told, "prompt_tokens_details", "cached_tokens"),
-        reasoning_tokens=count(told, "completion_tokens_details", "reasoning_tokens"),
+        input_tokens=read_count(reported, "prompt_tokens"),
+        output_tokens=read_count(reported, "completion_tokens"),
+        cached_tokens=read_count(reported, "prompt_tokens_details", "cached_tokens"),
+        reasoning_tokens=read_count(reported, "completion_tokens_details", "reasoning_tokens"),
     )

@@ -1,4 +1,4 @@
-"""One client per event loop: a connection belongs to the loop that opened it. Made in a thread: that takes long."""
+"""One client per event loop, because a connection belongs to the loop that opened it. Clients are made in a thread."""
 
 from __future__ import annotations
 
@@ -23,18 +23,17 @@ C = TypeVar("C", bound=_Client)
 class LoopClients(Generic[C]):
     """Makes a client at the first use in each event loop and closes it with that loop.
 
-    `make` runs in a thread: it may import an SDK, which takes a second or more, and the loop goes on meanwhile.
+    `make` runs in a thread: it may import an SDK, which takes a second or more, and the loop continues meanwhile.
 
-    `asyncio.run` and its like finish the async generators that were begun in their loop. So the client lives
-    in one, and a program that forgets `aclose` leaves no open connection behind. Of a model that is forgotten while
-    its loop goes on the clients are closed soon after.
+    `asyncio.run` finishes the async generators that began in its loop. So the client is kept in one, and a program
+    without `aclose` leaves no connection open. The clients of a model that is garbage collected are closed soon after.
     """
 
     def __init__(self, make: Callable[[], C]) -> None:
         self._make = make
         self._kept: dict[asyncio.AbstractEventLoop, tuple[C, AsyncGenerator[C, None]]] = {}
-        # What is garbage together with its model dies in any order, a socket before its client. Held here, a client
-        # is let go of when the model has gone, and its loop finishes the generator, which closes it.
+        # Garbage is finalized in any order, for example a socket before its client. Held here, a client is released
+        # after the model, and its loop finishes the generator, which closes the client.
         weakref.finalize(self, self._kept.clear).atexit = False
         self._lock = threading.Lock()  # one model may serve engines in several threads
         self._making: dict[asyncio.AbstractEventLoop, asyncio.Lock] = {}
@@ -68,7 +67,7 @@ class LoopClients(Generic[C]):
             return self._making.setdefault(loop, asyncio.Lock())
 
     async def aclose(self) -> None:
-        """Close the running loop's client; the next use makes another. Those of other loops end with them."""
+        """Close the running loop's client; the next use makes a new one. Other loops close their own clients."""
         with self._lock:
             kept = self._kept.pop(asyncio.get_running_loop(), None)
         if kept is not None:

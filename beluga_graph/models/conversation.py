@@ -1,4 +1,4 @@
-"""The one rule that every provider has for a conversation: each tool call has exactly one result, next."""
+"""The rule of every provider for a conversation: each tool call has exactly one result, next."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _ROLES = ("user", "assistant", "tool")
 
 
 def check_conversation(messages: Sequence[Message]) -> None:
-    """Raise `ModelError` with the place and the rule, unless every provider can be sent these messages.
+    """Raise `ModelError`, with the position and the rule, unless every provider accepts these messages.
 
-    The first is a user's. An assistant's tool calls have ids of their own, and each is answered by exactly one
-    tool message before anything else is said; no tool message answers anything else. Otherwise roles need not
-    alternate: the adapters merge where an API wants that.
+    The first message is a user's. The tool calls of an assistant's message have unique ids. Exactly one tool message
+    answers each call, before any other message; a tool message answers nothing else. Apart from that, roles need not
+    alternate: the adapters merge messages for APIs that require it.
     """
     if not messages:
         raise ModelError("the conversation is empty: it starts with a user's message")
@@ -37,7 +37,7 @@ def check_conversation(messages: Sequence[Message]) -> None:
             raise _wrong(index, message, f"comes before the results of the calls {sorted(open_calls)}")
         for call in message.tool_calls:
             if not call.id or call.id in open_calls:
-                raise _wrong(index, message, f"has a call with the id {call.id!r}: each call needs one of its own")
+                raise _wrong(index, message, f"has a call with the id {call.id!r}: each call needs a unique id")
             open_calls.add(call.id)
     if open_calls:
         raise ModelError(f"the conversation ends before the results of the calls {sorted(open_calls)}")

@@ -1,4 +1,4 @@
-"""One exchange with a provider, whichever it is: open the stream, read it to its end, tell what went wrong."""
+"""One exchange with a provider: open the stream, read it to its end, report errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from beluga_graph.errors import ModelError
 from beluga_graph.models.messages import Reply
 from beluga_graph.models.pace import Pace
 
-__all__ = ["Answer", "Phase", "converse", "usable_key"]
+__all__ = ["Answer", "Phase", "check_key", "converse"]
 
 Event = TypeVar("Event")
 EventIn = TypeVar("EventIn", contravariant=True)
@@ -25,7 +25,7 @@ class Answer(Protocol[EventIn]):
         ...
 
     def end(self) -> Iterator[str | Reply]:
-        """Yield the last of the text, and the reply. Raises `Truncated` if the stream ended early."""
+        """Yield the rest of the text, and the reply. Raises `Truncated` if the stream ended early."""
         ...
 
 
@@ -40,16 +40,16 @@ async def converse(
     answer: Answer[Event],
     fault: Callable[[Exception, Phase], ModelError],
 ) -> AsyncGenerator[str | Reply, None]:
-    """Yield the pieces of text as they come, and last the reply.
+    """Yield pieces of text as they arrive, and last the reply.
 
-    The stream is closed before the reply is given, and also when the generator is closed early. `fault` makes
-    the `ModelError` to raise from an error, its cause set; it is told whether the answer had begun.
+    The stream is closed before the reply is yielded, and also when the generator is closed early. `fault` converts an
+    error to a `ModelError` with its cause; its second argument says whether the answer had begun.
     """
     try:
         stream = await begin()
     except ModelError:
         raise
-    except Exception as error:  # noqa: BLE001 - SDKs raise anything, and each of it is told as one error
+    except Exception as error:  # noqa: BLE001 - SDKs raise errors of any type, and all are reported as one
         failure = fault(error, "asking")
         raise failure from failure.__cause__
     pace = Pace()
@@ -64,7 +64,7 @@ async def converse(
         finally:
             await stream.close()
         last = list(answer.end())
-    except Exception as error:  # noqa: BLE001 - a server can make the SDK, and us, stumble in any way
+    except Exception as error:  # noqa: BLE001 - a bad answer can raise any error in the SDK or here
         failure = fault(error, "reading")
         raise failure from failure.__cause__
     for piece_or_reply in last:
@@ -72,7 +72,9 @@ async def converse(
             yield piece_or_reply
 
 
-def usable_key(key: Any, variable: str) -> None:
-    """Raise `ModelError` if a key cannot stand in a header; the transport's own error would show it."""
+def check_key(key: Any, variable: str) -> None:
+    """Raise `ModelError` if a key cannot be sent in a header. The error of the transport would show the key."""
     if isinstance(key, str) and not (key.isascii() and key.isprintable() and key == key.strip()):
-        raise ModelError(f"the API key (api_key or {variable}) holds white space or characters that no key has")
+        raise ModelError(
+            f"the API key (api_key or {variable}) contains white space or characters that a key cannot have"
+        )

@@ -1,8 +1,7 @@
-"""What is said to a model and what it says: plain data, the same for every provider.
+"""Requests to models and their replies: plain data, the same for every provider.
 
-`Message` and what it holds are stored with a run, so they consist of what the codec takes: str, bytes, int,
-tuple, list, dict, None, and each other. Nothing here checks a conversation (see `conversation`) or knows a wire
-format (see `chat`, `responses`, `anthropic_wire`).
+Messages are stored with a run, so they consist of values that the codec accepts: str, bytes, int, tuple, list, dict,
+None, and each other. `conversation` checks them; `chat`, `responses` and `anthropic_wire` are the wire formats.
 """
 
 from __future__ import annotations
@@ -33,24 +32,32 @@ StopReason: TypeAlias = Literal["end", "tool_calls", "length", "refusal", "pause
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A model's wish to have a tool called."""
+    """A tool call that a model requests.
+
+    Attributes:
+        id: The id that the result refers to; unique within the message of the call.
+        name: The name as the model wrote it; there may be no such tool.
+        arguments: The JSON text as the model sent it; it may be broken and is never repaired.
+    """
 
     id: str
-    """What the result names; unique within the message that holds the call."""
     name: str
-    """As the model wrote it: perhaps no tool's name."""
     arguments: str
-    """The JSON text as the model sent it, perhaps broken, never repaired."""
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A picture, by URL or as bytes. Raises `ValueError` unless exactly one of the two is given."""
+    """A picture, by URL or as bytes. Raises `ValueError` unless exactly one of the two is given.
+
+    Attributes:
+        url: The address of the picture.
+        data: The bytes of the picture.
+        media_type: A type such as `image/png`; required with `data`.
+    """
 
     url: str = ""
     data: bytes = b""
     media_type: str = ""
-    """`image/png` and the like; needed with `data`."""
 
     def __post_init__(self) -> None:
         if bool(self.url) == bool(self.data):
@@ -61,7 +68,12 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class NativePart:
-    """A content part in one API's own form, sent to it as it is and refused for every other."""
+    """A content part in the form of one API. It is sent to that API unchanged and refused for any other.
+
+    Attributes:
+        api: The API.
+        content: The part, as JSON data.
+    """
 
     api: Api
     content: dict[str, Any]
@@ -72,11 +84,16 @@ Part: TypeAlias = Image | NativePart
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """An answer's content in the form of the API that gave it, where that says more than text and tool calls.
+    """The content of an answer in the form of its API, if it has more than text and tool calls.
 
-    Reasoning that a provider wants to see again, signed or encrypted, is such content. It is sent back to the
-    same API and model, as long as the message still has the text and as many calls as it was made with. An item
-    that stands for a tool call lacks the call's id, name and arguments: they are the message's.
+    An example is signed or encrypted reasoning that a provider requires in the next request. It is sent back to the
+    same API and model, if the message still has the same text and the same number of calls. The item of a tool call
+    omits id, name and arguments, which are in the message.
+
+    Attributes:
+        api: The API that gave the answer.
+        model: The model that gave it.
+        items: The items or blocks of the answer, as JSON data.
     """
 
     api: Api
@@ -86,26 +103,32 @@ class Echo:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a conversation. The system prompt is none: it belongs to the `Request`."""
+    """One message of a conversation. The system prompt is not a message; it belongs to the `Request`.
+
+    Attributes:
+        role: `user`, `assistant` or `tool`.
+        content: Text, or a tuple of texts, images and native parts.
+        tool_calls: The calls of an assistant's message, in the order of the model.
+        call_id: The call that a tool's message answers.
+        is_error: Whether the call of a tool's message failed; `content` is the reason. Anthropic receives this flag,
+            OpenAI's APIs only the text.
+        name: The tool of a tool's message.
+        agent: The agent that wrote the message; not sent to providers.
+        echo: The content in the form of its API, if it has more than text and tool calls.
+    """
 
     role: Role
     content: str | tuple[str | Part, ...] = ""
     tool_calls: tuple[ToolCall, ...] = ()
-    """Of an assistant's message, in the order in which the model made them."""
     call_id: str = ""
-    """Of a tool's message: the call that it answers."""
     is_error: bool = False
-    """Of a tool's message: the call failed, and `content` says why. Anthropic is told; the text is all that
-    OpenAI's APIs have for it."""
     name: str = ""
-    """Of a tool's message: the tool."""
     agent: str = ""
-    """Who said it, for those who read along; not sent."""
     echo: Echo | None = None
 
     @property
     def text(self) -> str:
-        """The content's text, without its other parts."""
+        """The text of the content, without other parts."""
         if isinstance(self.content, str):
             return self.content
         return "".join(part for part in self.content if isinstance(part, str))
@@ -113,27 +136,34 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool as a model is told of it."""
+    """A tool as it is offered to a model.
+
+    Attributes:
+        name: `[A-Za-z0-9_-]{1,64}`, which every provider accepts.
+        description: A text for the model.
+        parameters: The JSON schema of an object.
+    """
 
     name: str
-    """`[A-Za-z0-9_-]{1,64}`, which every provider can carry."""
     description: str
     parameters: dict[str, Any]
-    """JSON schema of an object."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens, counted alike for every provider. What a server does not tell is 0."""
+    """Token counts, in the same way for every provider. A count that a server does not report is 0.
+
+    Attributes:
+        input_tokens: All tokens read, including those from and to the provider's cache.
+        output_tokens: All tokens written, including reasoning.
+        cached_tokens: The part of the input that came from the provider's cache.
+        reasoning_tokens: The part of the output that is reasoning.
+    """
 
     input_tokens: int = 0
-    """All that was read, what came from the provider's cache or went into it included."""
     output_tokens: int = 0
-    """All that was written, reasoning included."""
     cached_tokens: int = 0
-    """The part of the input that came from the provider's cache."""
     reasoning_tokens: int = 0
-    """The part of the output that is reasoning."""
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -146,29 +176,38 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One question to a model, whole: providers remember nothing."""
+    """One complete request to a model. Providers keep no state between requests.
+
+    Attributes:
+        messages: The conversation.
+        system: The system prompt.
+        tools: The tools that the model may call.
+        output_schema: The JSON schema of an object that the answer should contain as JSON. The caller must validate.
+        settings: More fields of the provider's request (`temperature`, `max_tokens`, …), sent unchanged. They cannot
+            replace fields made from the other attributes. `extra_headers` and `extra_query` go to the HTTP request.
+    """
 
     messages: tuple[Message, ...]
     system: str = ""
     tools: tuple[ToolSpec, ...] = ()
     output_schema: dict[str, Any] | None = None
-    """JSON schema of an object that the answer's text should hold as JSON. Whoever asked still has to check."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """Further fields of the provider's request (`temperature`, `max_tokens`, …), sent under these names as they
-    are; they may not replace what is made from the other fields. `extra_headers` and `extra_query` are the HTTP
-    request's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """A model's whole answer."""
+    """The complete answer of a model.
+
+    Attributes:
+        message: The assistant's message; its text equals the joined pieces of the stream.
+        usage: The token counts.
+        stop_reason: `end`: complete. `tool_calls`: results are needed. `length`: cut off at a token limit, so the last
+            call may be broken. `refusal`: declined, or cut by a content filter. `pause`: send the message back to
+            continue. `other`: a reason that this version does not know.
+        model: The server's name of the model that answered.
+    """
 
     message: Message
-    """The assistant's message; its text is all the pieces that were streamed, joined."""
     usage: Usage = Usage()
     stop_reason: StopReason = "end"
-    """`end`: said all. `tool_calls`: wants results. `length`: cut off at a token limit, so the last call may be
-    broken. `refusal`: declined, or cut by a content filter. `pause`: send the message back to let it go on.
-    `other`: a reason this version does not know."""
     model: str = ""
-    """As the server names the model that answered."""

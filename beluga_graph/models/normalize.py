@@ -1,7 +1,7 @@
-"""From a request as the engine holds it to one that every API can carry, before its shape is any API's.
+"""Normalize a request so that every API accepts it, before it is converted to a wire format.
 
-Hostile text must not stop a run: what a model, a tool or a user said is bent until it can be sent, and only
-what the program itself wrote wrongly (an offered tool's name, a conversation without results) is refused.
+Hostile text must not stop a run. Text of models, tools and users is changed until it can be sent. Only mistakes of the
+program itself are refused: the name of an offered tool, a conversation without results.
 """
 
 from __future__ import annotations
@@ -18,23 +18,22 @@ from beluga_graph.models.conversation import check_conversation
 from beluga_graph.models.messages import Echo, Message, NativePart, Part, Request, ToolCall, ToolSpec
 from beluga_graph.models.unicode_text import mend, mend_all
 
-__all__ = ["BROKEN", "arguments_of", "body_with_settings", "sendable"]
+__all__ = ["BROKEN", "arguments_of", "body_with_settings", "normalize_request"]
 
 BROKEN = "_broken_arguments"
-"""Key under which arguments that are no JSON object are sent back to the model, as text."""
+"""The key under which arguments that are not a JSON object are sent back to the model, as text."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
-_ID_LENGTH = 40  # OpenAI's limit; its own ids and Anthropic's are shorter
+_ID_LENGTH = 40  # the limit of OpenAI; ids of OpenAI and Anthropic are shorter
 
 
-def sendable(request: Request) -> Request:
-    """Return the request with text, names, ids and arguments that every API takes. Raises `ModelError`.
+def normalize_request(request: Request) -> Request:
+    """Return the request with text, names, ids and arguments that every API accepts. Raises `ModelError`.
 
-    Lone surrogates become U+FFFD. In names of called tools and in call ids each odd character becomes `_`; an id
-    that was used before gets a number. Arguments that are no JSON object become one that holds them as text
-    (see `BROKEN`). Each message depends on those before it alone, so a conversation that has grown
-    is sent with the same beginning.
+    Lone surrogates become U+FFFD. In names of called tools and in call ids, characters that are not allowed become `_`;
+    a repeated id gets a number. Arguments that are not a JSON object become an object that contains them as text (see
+    `BROKEN`). Each message depends on earlier ones only, so a longer conversation is sent with the same beginning.
     """
     check_conversation(request.messages)
     tools = tuple(_tool(tool) for tool in request.tools)
@@ -53,7 +52,7 @@ def sendable(request: Request) -> Request:
 
 
 def arguments_of(call: ToolCall) -> dict[str, Any]:
-    """Return a call's arguments parsed, or under `BROKEN` as text if they are no JSON object. No text: none."""
+    """Return the parsed arguments of a call, or `{BROKEN: text}` if they are not a JSON object. No text gives `{}`."""
     if not call.arguments.strip():
         return {}
     try:
@@ -64,9 +63,9 @@ def arguments_of(call: ToolCall) -> dict[str, Any]:
 
 
 def body_with_settings(body: dict[str, Any], settings: dict[str, Any], *, merged: str = "") -> dict[str, Any]:
-    """Return a request's body with the user's settings in it; those under `merged` are added field by field.
+    """Return the body of a request with the user's settings; a setting named `merged` is added field by field.
 
-    Raises `ModelError` for a setting that would replace what the body is made of.
+    Raises `ModelError` for a setting that would replace a part that is made from the request.
     """
     for key, value in settings.items():
         if key in ("extra_headers", "extra_query"):
@@ -88,7 +87,7 @@ def _tool(tool: ToolSpec) -> ToolSpec:
 
 def _messages(messages: tuple[Message, ...]) -> Iterator[Message]:
     used: dict[str, int] = {}
-    ids: dict[str, str] = {}  # of the open turn: as stored -> as sent
+    ids: dict[str, str] = {}  # of the open turn: the stored id -> the sent id
     for message in messages:
         content = _content(message.content)
         if message.role != "assistant":
@@ -127,10 +126,10 @@ def _call(call: ToolCall, sent_id: str) -> ToolCall:
 
 
 def _fresh_id(stored: str, used: dict[str, int]) -> str:
-    """Return the id to send: a function of the stored one and of those before it. `used` counts each."""
+    """Return the id to send, which depends on the stored id and on earlier ids only. `used` counts each id."""
     clean = fresh = _NOT_IN_NAMES.sub("_", stored)[:_ID_LENGTH]
     while fresh in used:
-        # Some servers give out the same few ids in every turn, so the search starts where the last one ended.
+        # Some servers repeat the same few ids in every turn, so the search starts at the last number.
         used[clean] += 1
         fresh = f"{clean[: _ID_LENGTH - 8]}_{used[clean]}"
     used[fresh] = 1
@@ -148,5 +147,5 @@ def _finite(digits: str) -> float:
     return number
 
 
-# Python's own takes NaN, and 1e999 for infinity; neither can be sent.
+# Python's decoder accepts NaN, and reads 1e999 as infinity. Neither can be sent.
 _DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)

@@ -1,4 +1,4 @@
-"""Models behind OpenAI's two APIs, and behind the many servers that speak the older one."""
+"""Models of OpenAI, through its two APIs, and of the many servers that are compatible with the older one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from beluga_graph.errors import ModelError
 from beluga_graph.models.chat import ChatAnswer, to_chat
 from beluga_graph.models.clients import LoopClients
-from beluga_graph.models.exchange import Phase, converse, usable_key
+from beluga_graph.models.exchange import Phase, check_key, converse
 from beluga_graph.models.messages import Reply, Request
-from beluga_graph.models.provider_errors import as_model_error
+from beluga_graph.models.provider_errors import to_model_error
 from beluga_graph.models.responses import ResponsesAnswer, to_responses
 
 if TYPE_CHECKING:
@@ -22,10 +22,16 @@ __all__ = ["OpenAIModel"]
 class OpenAIModel:
     """A model of OpenAI, or of a compatible server at `base_url`, through the `openai` package.
 
-    `api` is `"chat"` (chat completions) or `"responses"`. Without `api_key` and `base_url` the SDK's environment
-    variables hold, read when the model is first asked; then too the package is imported, in a thread. `timeout`:
-    seconds of silence, not of the whole answer. A `client` of your own is used as it is (in the event loop you made it
-    for, with its own key and timeout), only without its retries, and is yours to close.
+    The package is imported in a thread, at the first request. Raises `ModelError` for an unknown `api`.
+
+    Attributes:
+        name: The name of the model for the API.
+        base_url: The address of a compatible server; by default the SDK's environment variable or OpenAI's address.
+        api_key: The key; by default the SDK's environment variable, read at the first request.
+        client: A client of your own. It is used unchanged, in its event loop, with its key and timeout, but without its
+            retries. You close it.
+        api: `"chat"` (chat completions) or `"responses"`.
+        timeout: The limit of silence in seconds, not of the whole answer.
     """
 
     def __init__(
@@ -60,7 +66,7 @@ class OpenAIModel:
             await talk.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections of the running event loop. Asking again opens new ones."""
+        """Close the connections of the running event loop. The next request opens new ones."""
         await self._clients.aclose()
 
     def _chat(self, request: Request) -> AsyncGenerator[str | Reply, None]:
@@ -69,7 +75,7 @@ class OpenAIModel:
 
     async def _begin_chat(self, body: dict[str, Any], settings: dict[str, Any]) -> Any:
         client = await self._client()
-        # The body is ours, whole. As an extra it is sent as it is; as arguments the SDK would walk each message.
+        # The body is complete. As an extra it is sent unchanged; for arguments the SDK would walk each message.
         return await client.chat.completions.create(
             model=self.name,
             messages=(),
@@ -96,24 +102,24 @@ class OpenAIModel:
         return self._given.with_options(max_retries=0) if self._given else await self._clients.get()
 
     def _make(self) -> AsyncOpenAI:
-        """Return a new client. Slow at first: runs in a thread."""
+        """Return a new client. The first call is slow, so it runs in a thread."""
         try:
-            import openai  # noqa: PLC0415 - costs half a second or more, so only who asks pays
+            import openai  # noqa: PLC0415 - costs half a second or more
         except ImportError as error:
             raise ModelError("OpenAIModel needs the openai package: pip install 'beluga-graph[openai]'") from error
         except Exception as error:
             raise ModelError(f"the openai package cannot be imported: {type(error).__name__}: {error}") from error
-        # The engine retries: it counts, waits as asked and survives a crash meanwhile.
+        # The engine retries: it counts attempts, waits as requested, and survives a crash meanwhile.
         client = openai.AsyncOpenAI(
             api_key=self._api_key, base_url=self._base_url, timeout=self._timeout, max_retries=0
         )
-        usable_key(client.api_key, "OPENAI_API_KEY")
+        check_key(client.api_key, "OPENAI_API_KEY")
         self._secret = client.api_key
         self._load_resource(client)
         return client
 
     def _load_resource(self, client: AsyncOpenAI) -> None:
-        """Import a resource and build the types of its events here, in the thread, where the loop does not wait."""
+        """Import a resource and build the types of its events, in the thread, so that the loop does not wait."""
         if self.api == "chat":
             _ = client.chat.completions
             return
@@ -125,7 +131,7 @@ class OpenAIModel:
             event.model_rebuild()
 
     def _fault(self, error: Exception, phase: Phase) -> ModelError:
-        import openai  # noqa: PLC0415 - costs half a second or more, so only who asks pays
+        import openai  # noqa: PLC0415 - costs half a second or more
 
         key = self._given.api_key if self._given else self._secret
-        return as_model_error(f"openai model {self.name!r}", error, openai, [key], phase)
+        return to_model_error(f"openai model {self.name!r}", error, openai, [key], phase)

@@ -1,4 +1,4 @@
-"""The pace of an answer: how long its pieces may keep the event loop for themselves."""
+"""The pace of an answer: the time that its pieces may block the event loop."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _TURN_S = 0.002
 
 
 class Pace:
-    """Lets the event loop turn while an answer that came in one burst is read.
+    """Lets the event loop turn while an answer is read that arrived in one burst.
 
-    Such an answer never waits for the network, so reading it would block the loop until its end.
+    Reading such an answer never waits for the network, so it would block the loop until its end.
     """
 
     __slots__ = ("_loop", "_turned_at")
@@ -23,7 +23,7 @@ class Pace:
 
     @property
     def is_due(self) -> bool:
-        """Whether the loop has been kept for 2 ms: then the caller awaits `turn`."""
+        """Whether the loop has been blocked for 2 ms, so that the caller should await `turn`."""
         return self._loop.time() - self._turned_at >= _TURN_S
 
     async def turn(self) -> None:

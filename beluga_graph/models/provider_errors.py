@@ -1,8 +1,8 @@
-"""What went wrong with a provider, as one error: `ModelError`, which says whether to ask again, and when.
+"""Errors of providers, converted to `ModelError`, which says whether and when to retry.
 
-Ask again: connection errors, timeouts, broken or truncated streams, and the statuses 408, 409, 429 and 5xx (529
-included). Never: the rest of 4xx, which the same request would meet again. A server that says `x-should-retry`
-is believed. A quota that is used up comes as 429, but no wait mends it.
+Retried: connection errors, timeouts, broken or truncated streams, and the statuses 408, 409, 429 and 5xx (529
+included). Not retried: all other 4xx, which the same request would get again. The header `x-should-retry` decides if it
+is present. An exhausted quota has status 429, but waiting does not help.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from beluga_graph.models.exchange import Phase
 from beluga_graph.models.unicode_text import mend
 from beluga_graph.models.wire_common import FailedAnswer, Truncated
 
-__all__ = ["as_model_error", "retry_after"]
+__all__ = ["retry_after", "to_model_error"]
 
-# By name, for it is the SDK that imports its transport, and users may hand it one of another make.
+# By name: the SDK imports its transport, and users may pass another one.
 _TRANSPORTS = ("httpx2", "httpx", "httpcore2", "httpcore", "h11", "h2", "anyio")
-_KEY_LENGTH = 8  # characters: what is shorter protects nothing
+_KEY_LENGTH = 8  # characters; a shorter text is not a key
 _LONG_KEY_LENGTH = 16
 _SHOWN = 1000  # characters of a server's message: some send a whole page
 _FINAL = re.compile(
@@ -32,29 +32,29 @@ _FINAL = re.compile(
 )
 
 
-def as_model_error(
+def to_model_error(
     who: str, error: Exception, sdk: ModuleType, secrets: Iterable[str | None], phase: Phase
 ) -> ModelError:
-    """Return what to raise from an error of a provider's SDK, of its transport, or of our reading of its stream.
+    """Return the `ModelError` for an error of a provider's SDK, of its transport, or of reading its stream.
 
-    `who` opens the message. What is not known is a request that cannot be sent or, once the answer had begun, a
-    broken answer. The error is the cause, unless it or what caused it holds one of the secrets that can be a key.
+    The message begins with `who`. An unknown error means that the request cannot be sent or, if the answer had begun,
+    that the answer is broken. The error becomes the cause, unless its chain contains a secret that can be a key.
     """
     keys = [re.compile(pattern) for secret in secrets if (pattern := _key_pattern(secret))]
     text, retryable, after = _judge(error, sdk, phase)
     for key in keys:
         text = key.sub("***", text)
     made = ModelError(f"{who}: {text}", retryable=retryable, retry_after=after)
-    told = "\n".join(f"{link} {link.args}" for link in _chain(error))
-    made.__cause__ = None if any(key.search(told) for key in keys) else error
+    reported = "\n".join(f"{link} {link.args}" for link in _chain(error))
+    made.__cause__ = None if any(key.search(reported) for key in keys) else error
     return made
 
 
 def _key_pattern(secret: str | None) -> str:
-    """Return what finds a secret in a text; nothing for one that is too short to be a key.
+    """Return the pattern that finds a secret in a text, or an empty text if the secret is too short to be a key.
 
-    Servers without keys are given words such as `x`, `none` or `ollama`, which their messages hold by chance: a word of
-    some length counts only where it is one, and a long one, which no message holds by chance, wherever it is.
+    Users of servers without keys pass words such as `x`, `none` or `ollama`, which messages contain by chance. So a
+    secret of medium length is matched as a whole word only, and a long one anywhere.
     """
     if not secret or len(secret) < _KEY_LENGTH:
         return ""
@@ -62,13 +62,13 @@ def _key_pattern(secret: str | None) -> str:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return how many seconds the server wants to be left alone: 0 or more, None if it does not say."""
+    """Return the seconds to wait that the server requests, 0 or more, or `None` if it requests nothing."""
     milliseconds, seconds = headers.get("retry-after-ms"), headers.get("retry-after")
-    told = _number(milliseconds)
-    if told is not None:
-        return told / 1000
-    if seconds is None or (told := _number(seconds)) is not None:
-        return told
+    reported = _number(milliseconds)
+    if reported is not None:
+        return reported / 1000
+    if seconds is None or (reported := _number(seconds)) is not None:
+        return reported
     import email.utils  # noqa: PLC0415 - slow to import, and a date is rare
 
     try:
@@ -79,7 +79,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _judge(error: Exception, sdk: ModuleType, phase: Phase) -> tuple[str, bool, float | None]:
-    """Return the error's text, whether to ask again, and after how many seconds."""
+    """Return the text of the error, whether to retry, and after how many seconds."""
     if isinstance(error, sdk.APIStatusError):
         return _status(error)
     if isinstance(error, sdk.APITimeoutError):
@@ -105,7 +105,7 @@ def _judge(error: Exception, sdk: ModuleType, phase: Phase) -> tuple[str, bool, 
 def _status(error: Any) -> tuple[str, bool, float | None]:
     status = error.status_code
     code, message = _body(error.body)
-    if status < 400:  # the answer began well, and its stream reports an error
+    if status < 400:  # the answer began successfully, and its stream reports an error
         return _in_stream(code, message or _shown(error))
     headers = error.response.headers
     retryable = status in (408, 409, 429) or status >= 500
@@ -113,7 +113,7 @@ def _status(error: Any) -> tuple[str, bool, float | None]:
         retryable = False
     if headers.get("x-should-retry") in ("true", "false"):
         retryable = headers["x-should-retry"] == "true"
-    # Not every server says what is wrong in the form that the SDK knows; and some say nothing.
+    # Some servers report errors in a form that the SDK does not know, and some report none.
     text = message or _page(error) or "no reason given"
     return f"status {status}: {text}", retryable, retry_after(headers)
 
@@ -121,29 +121,29 @@ def _status(error: Any) -> tuple[str, bool, float | None]:
 def _page(error: Any) -> str:
     try:
         return _cut(error.response.text)
-    except RuntimeError:  # the connection broke before the body was there
+    except RuntimeError:  # the connection broke before the body arrived
         return ""
 
 
 def _in_stream(code: str, message: str) -> tuple[str, bool, float | None]:
-    told = ": ".join(part for part in (_cut(code), _cut(message)) if part)
-    return f"the stream reports an error: {told}", not _is_final(code), None
+    reported = ": ".join(part for part in (_cut(code), _cut(message)) if part)
+    return f"the stream reports an error: {reported}", not _is_final(code), None
 
 
 def _body(body: object) -> tuple[str, str]:
-    """Return the code and the message in an error's body, both perhaps empty, whatever was sent."""
+    """Return the code and the message in the body of an error; each may be empty."""
     if not isinstance(body, Mapping):
         return "", ""
     inner = body.get("error")
     if isinstance(inner, Mapping):
         body = inner
-    told = [str(body[key]) for key in ("code", "type") if body.get(key)]
+    reported = [str(body[key]) for key in ("code", "type") if body.get(key)]
     message = body.get("message")
-    return _cut(" ".join(told)), _cut(message) if isinstance(message, str) else ""
+    return _cut(" ".join(reported)), _cut(message) if isinstance(message, str) else ""
 
 
 def _is_final(code: str) -> bool:
-    """Tell from a code in a stream, which comes without a status, that asking again is no use."""
+    """Return whether a code in a stream, which has no status, means that a retry is useless."""
     statuses = [int(part) for part in code.split() if part.isascii() and part.isdigit() and len(part) == 3]
     if statuses:
         return 400 <= statuses[0] < 500 and statuses[0] not in (408, 409, 429)

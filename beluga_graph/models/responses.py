@@ -1,4 +1,4 @@
-"""The wire format of OpenAI's Responses API, used without its memory: every request is whole."""
+"""The wire format of OpenAI's Responses API. Its server-side memory is not used: every request is complete."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from beluga_graph.errors import ModelError
-from beluga_graph.models.chat import data_url
+from beluga_graph.models.chat import to_data_url
 from beluga_graph.models.messages import (
     Echo,
     Message,
@@ -18,10 +18,17 @@ from beluga_graph.models.messages import (
     ToolCall,
     Usage,
 )
-from beluga_graph.models.normalize import body_with_settings, sendable
-from beluga_graph.models.strict_schema import closed
+from beluga_graph.models.normalize import body_with_settings, normalize_request
+from beluga_graph.models.strict_schema import close_schema
 from beluga_graph.models.unicode_text import Mender, mend
-from beluga_graph.models.wire_common import FailedAnswer, Truncated, count, distinct_ids, echoed, stop_reason
+from beluga_graph.models.wire_common import (
+    FailedAnswer,
+    Truncated,
+    read_count,
+    restore_items,
+    stop_reason,
+    with_distinct_ids,
+)
 
 if TYPE_CHECKING:
     from openai.types.responses import Response, ResponseStreamEvent
@@ -30,12 +37,12 @@ __all__ = ["ResponsesAnswer", "to_responses"]
 
 
 def to_responses(request: Request, model: str) -> dict[str, Any]:
-    """Return the body of a streamed response. Raises `ModelError` if the request cannot be one.
+    """Return the body of a streamed response. Raises `ModelError` if the request cannot be expressed.
 
-    `store` is false unless the settings say otherwise, so reasoning is sent back encrypted, as it came. The
-    setting `text` is merged with the format made from `output_schema`.
+    `store` is false unless the settings change it, so reasoning is sent back in its encrypted form. The setting `text`
+    is merged with the format made from `output_schema`.
     """
-    request = sendable(request)
+    request = normalize_request(request)
     body: dict[str, Any] = {
         "model": model,
         "input": [item for message in request.messages for item in _items(message, model)],
@@ -51,12 +58,12 @@ def to_responses(request: Request, model: str) -> dict[str, Any]:
                 "name": tool.name,
                 "description": tool.description,
                 "parameters": tool.parameters,
-                "strict": False,  # this API's default is true, which most schemas of functions do not meet
+                "strict": False,  # the API's default is true, and most schemas of functions are not strict
             }
             for tool in request.tools
         ]
     if request.output_schema is not None:
-        strict = closed(request.output_schema)
+        strict = close_schema(request.output_schema)
         body["text"] = {
             "format": {
                 "type": "json_schema",
@@ -79,14 +86,14 @@ def _items(message: Message, model: str) -> Iterator[dict[str, Any]]:
         {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments}
         for call in message.tool_calls
     ]
-    echo = echoed(message, "responses", model, text_of=_text_of, call_type="function_call", calls=calls)
+    echo = restore_items(message, "responses", model, text_of=_text_of, call_type="function_call", calls=calls)
     if echo is not None:
         yield from echo
         return
     if message.text.strip():
         yield {"role": "assistant", "content": message.text}
     if not isinstance(message.content, str):
-        # What an assistant said beside text are items of their own here.
+        # Other parts of an assistant's message are separate items in this API.
         yield from (_part(message, part) for part in message.content if not isinstance(part, str))
     yield from calls
 
@@ -106,7 +113,7 @@ def _part(message: Message, part: str | Part) -> dict[str, Any]:
         return part.content
     if message.role == "assistant":
         raise ModelError("the Responses API takes images from users and tools only, not from an assistant")
-    return {"type": "input_image", "image_url": data_url(part), "detail": "auto"}
+    return {"type": "input_image", "image_url": to_data_url(part), "detail": "auto"}
 
 
 def _text_of(item: dict[str, Any]) -> str:
@@ -126,7 +133,7 @@ class ResponsesAnswer:
         self._final: Response | None = None
 
     def take(self, event: ResponseStreamEvent) -> Iterator[str]:
-        """Take the next event; yield the text in it. Raises `FailedAnswer` if the provider gave up."""
+        """Take the next event; yield the text in it. Raises `FailedAnswer` if the provider reports a failure."""
         if event.type == "response.output_text.delta":
             yield self._text.feed(event.delta)
         elif event.type == "response.refusal.delta":
@@ -143,17 +150,17 @@ class ResponsesAnswer:
             raise FailedAnswer(event.code or "", event.message)
 
     def end(self) -> Iterator[str | Reply]:
-        """Yield what text was held back, and the reply. Raises `Truncated` if the stream ended early."""
+        """Yield the rest of the text, and the reply. Raises `Truncated` if the stream ended early."""
         if self._final is None:
             raise Truncated("the stream ended without a terminal event")
-        # Some servers send items only with the last event, or text only with its item.
+        # Some servers send items only in the last event, or text only in its item.
         items = [item for _, item in sorted(self._items.items())] or [
             item.to_dict(mode="json", warnings=False) for item in self._final.output
         ]
         if not self._text.text:
             yield self._text.feed("".join(map(_text_of, items)))
         yield self._text.flush()
-        calls = distinct_ids(
+        calls = with_distinct_ids(
             ToolCall(
                 str(item.get("call_id") or ""), str(item.get("name") or ""), mend(str(item.get("arguments") or ""))
             )
@@ -180,25 +187,25 @@ class ResponsesAnswer:
     def _echo(self, items: list[dict[str, Any]]) -> Echo | None:
         kept = [_without_call(item) for item in items if _can_be_sent_back(item)]
         if all(item.get("type") in ("message", "function_call") for item in kept):
-            return None  # text and calls say it all
+            return None  # text and calls are the whole content
         return Echo("responses", self._asked, tuple(kept))
 
 
 def _can_be_sent_back(item: dict[str, Any]) -> bool:
-    # Reasoning is known by its id only where the provider stored it; we ask it not to.
+    # A provider finds reasoning by its id only if it stored the response, which is off.
     return item.get("type") != "reasoning" or bool(item.get("encrypted_content"))
 
 
 def _without_call(item: dict[str, Any]) -> dict[str, Any]:
-    """Leave out of a call what the message has of it."""
+    """Return the item of a call without the fields that the message has."""
     held = ("call_id", "name", "arguments") if item.get("type") == "function_call" else ()
     return {key: part for key, part in item.items() if key not in held and part is not None}
 
 
-def _usage(told: Any) -> Usage:
+def _usage(reported: Any) -> Usage:
     return Usage(
-        input_tokens=count(told, "input_tokens"),
-        output_tokens=count(told, "output_tokens"),
-        cached_tokens=count(told, "input_tokens_details", "cached_tokens"),
-        reasoning_tokens=count(told, "output_tokens_details", "reasoning_tokens"),
+        input_tokens=read_count(reported, "input_tokens"),
+        output_tokens=read_count(reported, "output_tokens"),
+        cached_tokens=read_count(reported, "input_tokens_details", "cached_tokens"),
+        reasoning_tokens=read_count(reported, "output_tokens_details", "reasoning_tokens"),
     )

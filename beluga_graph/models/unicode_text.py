@@ -1,6 +1,6 @@
-"""Text as UTF-8 can carry it: half a surrogate pair becomes U+FFFD, two halves that meet become a character.
+"""Text that UTF-8 can encode: half a surrogate pair becomes U+FFFD, two adjacent halves become a character.
 
-Python's strings can hold lone surrogates (`json.loads` makes them of hostile escapes), and JSON sent to a
+Strings in Python can contain lone surrogates (`json.loads` makes them from hostile escapes). JSON that is sent to a
 provider cannot.
 """
 
@@ -23,7 +23,7 @@ def mend(text: str) -> str:
 
 
 def mend_all(value: Any) -> Any:
-    """Return plain data with every string mended, keys too; what needs nothing may be the same object."""
+    """Return plain data with every string mended, keys included. A part that needs no change may be the same object."""
     if isinstance(value, str):
         return mend(value)
     if isinstance(value, dict):
@@ -34,9 +34,9 @@ def mend_all(value: Any) -> Any:
 
 
 class Mender:
-    """Mends text that comes in pieces: half a pair at the end of one waits for the next.
+    """Mends text that arrives in pieces: half a pair at the end of a piece waits for the next piece.
 
-    What `feed` and at last `flush` return, joined, is the mended text.
+    The results of `feed` and, last, of `flush` are the pieces of the mended text.
     """
 
     __slots__ = ("_held", "_said")
@@ -47,18 +47,18 @@ class Mender:
 
     @property
     def text(self) -> str:
-        """All that was returned so far."""
+        """The text that was returned so far."""
         return "".join(self._said)
 
     def feed(self, piece: str) -> str:
-        """Return what of the text can be said now; perhaps nothing."""
+        """Return the part of the text that is complete; it may be empty."""
         piece, self._held = self._held + piece, ""
         if piece and "\ud800" <= piece[-1] <= "\udbff":
             piece, self._held = piece[:-1], piece[-1]
         return self._say(mend(piece))
 
     def flush(self) -> str:
-        """Return what was held back: U+FFFD, or nothing."""
+        """Return the rest: U+FFFD, or an empty text."""
         rest, self._held = self._held, ""
         return self._say(mend(rest))
 

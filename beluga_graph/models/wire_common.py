@@ -1,4 +1,4 @@
-"""What the readers of all wire formats share."""
+"""Functions that the readers of all wire formats share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from beluga_graph.models.messages import Api, Message, StopReason, ToolCall
 
-__all__ = ["FailedAnswer", "Truncated", "count", "distinct_ids", "echoed", "stop_reason"]
+__all__ = ["FailedAnswer", "Truncated", "read_count", "restore_items", "stop_reason", "with_distinct_ids"]
 
 _STOP_REASONS: dict[str, StopReason] = {
     "stop": "end",
@@ -29,31 +29,31 @@ _STOP_REASONS: dict[str, StopReason] = {
 
 
 class Truncated(Exception):
-    """The stream ended, but the answer did not."""
+    """The stream ended before the answer was complete."""
 
 
 class FailedAnswer(Exception):
-    """The provider says in its stream that it failed. `code` is what it calls the reason."""
+    """The provider reported a failure in its stream. `code` is its name of the reason."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message)
         self.code, self.message = code, message
 
 
-def stop_reason(told: str) -> StopReason:
-    """Return the one word for a provider's reason."""
-    return _STOP_REASONS.get(told, "other")
+def stop_reason(reported: str) -> StopReason:
+    """Return the common word for a provider's reason."""
+    return _STOP_REASONS.get(reported, "other")
 
 
-def count(told: Any, *path: str) -> int:
-    """Return a number of tokens, 0 if the server does not tell it or tells nonsense."""
+def read_count(reported: Any, *path: str) -> int:
+    """Return a number of tokens, 0 if the server does not report a valid one."""
     for name in path:
-        told = getattr(told, name, None)
-    return told if type(told) is int and told >= 0 else 0
+        reported = getattr(reported, name, None)
+    return reported if type(reported) is int and reported >= 0 else 0
 
 
-def distinct_ids(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
-    """Return a turn's calls, those with an id of their own where a server gave none or one twice."""
+def with_distinct_ids(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
+    """Return the calls of a turn with unique ids; missing and repeated ids are replaced."""
     given: set[str] = set()
     fixed: list[ToolCall] = []
     for number, call in enumerate(calls):
@@ -65,7 +65,7 @@ def distinct_ids(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
     return tuple(fixed)
 
 
-def echoed(
+def restore_items(
     message: Message,
     api: Api,
     model: str,
@@ -74,10 +74,10 @@ def echoed(
     call_type: str,
     calls: list[dict[str, Any]],
 ) -> list[dict[str, Any]] | None:
-    """Return the answer's own items with the calls put back into them.
+    """Return the items of the original answer with the calls inserted.
 
-    None if there are none, if another API or model made them, or if the message no longer says the same (a filter
-    has changed it): then it is built from its text and calls alone.
+    Returns `None` if there are none, if another API or model made them, or if a filter has changed the message. Then
+    the message is built from its text and calls.
     """
     echo = message.echo
     if echo is None or (echo.api, echo.model) != (api, model):

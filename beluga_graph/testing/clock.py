@@ -1,4 +1,4 @@
-"""A clock that a test owns: time passes when the test says so, and then at once."""
+"""A clock for tests: time passes only when the test advances it, and then at once."""
 
 from __future__ import annotations
 
@@ -11,14 +11,22 @@ from beluga_graph.clock import check_time_ms
 
 __all__ = ["VirtualClock"]
 
-_PASSES = 50  # of the event loop after each timer: enough for what a timer leads to, but for threads
+_PASSES = 50  # turns of the event loop after each timer; work in threads may take more
 
 
 class VirtualClock:
     """A `Clock` for `Engine(clock=…)`.
 
-    `await clock.advance(seconds)` fires every timer that comes due meanwhile, each at its own time and in
-    order, and lets the loop work off what it leads to. What runs in threads takes real time as always.
+    `await clock.advance(seconds)` fires every timer that becomes due, each at its own time and in order, and lets the
+    event loop run the work that follows. Functions in threads take real time.
+
+    ```python
+    clock = VirtualClock()
+    async with Engine(clock=clock) as engine:
+        run = await engine.start(reminder, "call Ada")
+        await clock.advance(3600)
+        assert await run.result() == "called"
+    ```
     """
 
     def __init__(self, start_ms: int = 1_700_000_000_000) -> None:
@@ -32,7 +40,7 @@ class VirtualClock:
         return self._now_ms
 
     def call_at(self, at_ms: int, call: Callable[[], None]) -> Callable[[], None]:
-        """Call once the time is `at_ms` or later; the returned function takes that back."""
+        """Call `call` when the time is `at_ms` or later. The returned function cancels it."""
         number = next(self._numbers)
         if at_ms <= self._now_ms:
             return asyncio.get_running_loop().call_soon(call).cancel
@@ -40,7 +48,7 @@ class VirtualClock:
         return lambda: self._taken_back.add(number)
 
     async def advance(self, seconds: float) -> None:
-        """Let this much time pass."""
+        """Advance the time, and fire the timers that become due."""
         target = self._now_ms + round(seconds * 1000)
         await self._settle()
         while self._timers and self._timers[0][0] <= target:
@@ -55,7 +63,7 @@ class VirtualClock:
         await self._settle()
 
     def set(self, now_ms: int) -> None:
-        """Set the clock, forwards or back, as an operator might. What is due fires at the next `advance`."""
+        """Set the clock, forwards or back, as an operator might. Due timers fire at the next `advance`."""
         self._now_ms = check_time_ms(now_ms, "VirtualClock.set(…)")
 
     @staticmethod

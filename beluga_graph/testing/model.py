@@ -1,4 +1,4 @@
-"""A model that says what a test tells it to, and remembers what it was asked."""
+"""A model that answers from a script and records its requests."""
 
 from __future__ import annotations
 
@@ -16,12 +16,17 @@ __all__ = ["ScriptedModel", "ToolCall"]
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A tool call in a script. `arguments` are a dict, or raw text where a test wants broken JSON."""
+    """A tool call in a script.
+
+    Attributes:
+        name: The name of the tool.
+        arguments: A dict, or raw text for a test of broken JSON.
+        id: By default made of the number of messages and the position of the call: the same in every run.
+    """
 
     name: str
     arguments: dict[str, Any] | str = field(default_factory=dict)
     id: str | None = None
-    """By default made of the number of messages in the request and of the call's place: the same in every run."""
 
 
 Part: TypeAlias = "str | ToolCall | BaseException"
@@ -30,14 +35,23 @@ Entry: TypeAlias = "Answer | Callable[[Request], Answer | Awaitable[Answer]]"
 
 
 class ScriptedModel:
-    """A `Model` that answers from a script, one entry a request, in order.
+    """A `Model` that answers from a script, one entry per request, in order.
 
-    An entry is a text, a `ToolCall`, an exception to raise, a list of these (one turn: text, several calls; an
-    exception ends the stream after the text before it), or a function of the `Request`, sync or async, that
-    returns one of them. Instead of a list one function may answer every request: then the answers do not depend
-    on what was asked before, which is what a test wants that kills its engine or asks from several agents at
-    once. `requests` holds every request: `.messages`, `.tools`, `.system`. A text is streamed word by word.
-    Beyond the script it raises `AssertionError`, which fails the test's node.
+    An entry is a text, a `ToolCall`, an exception to raise, a list of these (one turn; an exception ends the stream
+    after the text before it), or a function of the `Request`, sync or async, that returns one of them. A function
+    instead of the list answers every request. Then answers do not depend on earlier requests, as tests need that kill
+    an engine or run several agents at once. A text is streamed word by word. A request beyond the script raises
+    `AssertionError`, which fails the node.
+
+    ```python
+    model = ScriptedModel([ToolCall("search", {"query": "rain"}), "It rains."])
+    assert run_sync(Agent("weather", model=model, tools=[search]), "Is it dry?") == "It rains."
+    assert model.requests[1].messages[-1].role == "tool"
+    ```
+
+    Attributes:
+        name: The name of the model.
+        requests: Every `Request` so far: `.messages`, `.tools`, `.system`.
     """
 
     def __init__(
@@ -52,7 +66,7 @@ class ScriptedModel:
         self._script = [] if callable(script) else [script] if isinstance(script, str) else list(script)
 
     async def stream(self, request: Request) -> AsyncIterator[str | Reply]:
-        """Yield the next entry's text in pieces, then the reply."""
+        """Yield the text of the next entry in pieces, then the reply."""
         number = len(self.requests)
         self.requests.append(request)
         answer = self._answer(number, request)

@@ -303,7 +303,7 @@ def broken_conversations() -> Iterator[tuple[str, tuple[Message, ...], str]]:
     yield "answer before result", (user, call, Message("assistant", "x"), result), "comes before the results"
     yield "two results", (user, call, result, result), "answers 'a', which no open call"
     yield "result of nothing", (user, result), "answers 'a', which no open call"
-    yield "one id twice", (user, twice, result), "has a call with the id 'a': each call needs one of its own"
+    yield "one id twice", (user, twice, result), "has a call with the id 'a': each call needs a unique id"
     yield "no id", (user, Message("assistant", "", (ToolCall("", "f", ""),))), "has a call with the id ''"
     yield "user calls", (Message("user", "", LOOK.tool_calls),), "has tool calls: only an assistant"
     yield "user answers", (Message("user", "x", call_id="a"),), "has a call_id: only a tool"
