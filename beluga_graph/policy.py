@@ -53,10 +53,10 @@ class Retry:
     def __post_init__(self) -> None:
         """Raise `ValueError` for a value out of its range."""
         if type(self.attempts) is not int or self.attempts < 1:
-            msg = f"Retry(attempts={self.attempts!r}): a whole number, and at least 1 attempt is made"
+            msg = f"Retry(attempts={self.attempts!r}): give a whole number of at least 1"
             raise ValueError(msg)
         if not 0 <= self.jitter <= 1:
-            msg = f"Retry(jitter={self.jitter}): a share between 0 and 1"
+            msg = f"Retry(jitter={self.jitter}): give a share between 0 and 1"
             raise ValueError(msg)
         if not (0 <= self.initial <= SECONDS_MAX and 0 <= self.maximum <= SECONDS_MAX and 1 <= self.factor < inf):
             msg = f"{self}: initial and maximum are seconds, from 0 to a hundred years; factor is >= 1, and finite"

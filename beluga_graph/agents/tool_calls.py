@@ -15,7 +15,7 @@ from beluga_graph.events import Failure
 from beluga_graph.execution.context import Context, attempt_of
 from beluga_graph.models.messages import Message, ToolCall
 from beluga_graph.plan.declared import Approval
-from beluga_graph.plan.plan import Body, positional, wants_context
+from beluga_graph.plan.plan import Body, positional_parameters, wants_context
 
 __all__ = [
     "answer_of",
@@ -155,7 +155,7 @@ async def call_back(function: Callable[..., Any], ctx: Context) -> Any:
 
     A first parameter with a default belongs to the function, unless it is annotated as the context.
     """
-    parameters = positional(function)
+    parameters = positional_parameters(function)
     first = parameters[0] if parameters else None
     takes = first is not None and (first.default is first.empty or wants_context(first))
     takes = takes and (first is None or first.kind is not first.VAR_POSITIONAL)

@@ -13,7 +13,7 @@ from beluga_graph.flows.checks import check_name
 from beluga_graph.flows.flow import Flow
 from beluga_graph.flows.frames import build_frames
 from beluga_graph.plan.declared import END, START, Branch, Declared, DeclaredNode
-from beluga_graph.plan.plan import positional, wants_context
+from beluga_graph.plan.plan import positional_parameters, wants_context
 from beluga_graph.reducers import add
 
 __all__ = ["LoopAgent"]
@@ -112,6 +112,6 @@ def _inspect_condition(until: Callable[..., Any] | None) -> tuple[bool, bool]:
 
     Parameters with a default are the condition's own.
     """
-    needed = [p for p in positional(until) if p.default is p.empty] if until is not None else []
+    needed = [p for p in positional_parameters(until) if p.default is p.empty] if until is not None else []
     takes_context = bool(needed) and wants_context(needed[0])
     return takes_context, len(needed) - takes_context > 1

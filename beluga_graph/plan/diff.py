@@ -39,8 +39,8 @@ class PlanChange:
             return f"{where} {_WHOLE[self.what].format(self.after)}"
         if self.part:
             name = "state field" if self.what == "state" else self.what
-            return f"{where}: {name} {self.part!r} {_was_and_is(self.what, self.before, self.after)}"
-        before, after = _shown(self.what, self.before), _shown(self.what, self.after)
+            return f"{where}: {name} {self.part!r} {_describe_change(self.what, self.before, self.after)}"
+        before, after = _format(self.what, self.before), _format(self.what, self.after)
         return f"{where}: {self.what} was {before} and is {after}"
 
 
@@ -137,15 +137,15 @@ def _fan_outs_around(shape: Shape) -> dict[str, tuple[str, ...]]:
 # As text.
 
 
-def _was_and_is(what: str, before: Any, after: Any) -> str:
+def _describe_change(what: str, before: Any, after: Any) -> str:
     if after is None:
         return "is gone"
     if before is None:
         return "is new"
-    return f"was {_shown(what, before)} and is {_shown(what, after)}"
+    return f"was {_format(what, before)} and is {_format(what, after)}"
 
 
-def _shown(what: str, value: Any) -> str:
+def _format(what: str, value: Any) -> str:
     if what == "wait" and value is None:
         return "all"
     if value is None or value in ((), ""):

@@ -31,7 +31,7 @@ class Body:
     @classmethod
     def of(cls, call: Callable[..., Any]) -> Body:
         """Inspect a function. It gets the context if its first parameter is a `Context` or is named `ctx`."""
-        parameters = positional(call)
+        parameters = positional_parameters(call)
         takes_context = bool(parameters) and wants_context(parameters[0])
         is_async = inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(
             getattr(call, "__call__", None)  # noqa: B004 - an object with an async __call__
@@ -39,7 +39,7 @@ class Body:
         return cls(call, takes_context, len(parameters) > takes_context, is_async)
 
 
-def positional(call: Callable[..., Any]) -> list[inspect.Parameter]:
+def positional_parameters(call: Callable[..., Any]) -> list[inspect.Parameter]:
     """Return the parameters that can be passed by position. A builtin without a signature counts as taking a value."""
     try:
         parameters = inspect.signature(call).parameters.values()

@@ -34,7 +34,7 @@ def rename_shape(old: Shape, new: Shape, renames: Renames) -> Shape:
     for before, after in renames:
         if before not in old.nodes:
             rule = "the graph of the run has no such node"
-            raise BadRename(old.name, f"rename of {before!r}", rule, f"its nodes are {_listed(old)}")
+            raise BadRename(old.name, f"rename of {before!r}", rule, f"its nodes are {_list_nodes(old)}")
         if rename_path(_frame(before), renames) != _frame(after):
             rule = f"it would leave its frame {_frame(before)!r} as {after!r}"
             raise BadRename(old.name, f"rename of {before!r}", rule, "a node is renamed within its frame")
@@ -45,7 +45,7 @@ def rename_shape(old: Shape, new: Shape, renames: Renames) -> Shape:
         if name in new.nodes and known.setdefault(name, path) != path:
             rule = f"both {known[name]!r} and {path!r} would be {name!r}"
             raise BadRename(old.name, f"rename to {name!r}", rule, "rename both, or take a name that was not in use")
-    nodes = (_renamed_node(node, renames) for node in old.nodes.values())
+    nodes = (_rename_node(node, renames) for node in old.nodes.values())
     return replace(old, entry=rename_path(old.entry, renames), nodes={node.name: node for node in nodes})
 
 
@@ -54,7 +54,7 @@ def check_new_names(new: Shape, renames: Renames) -> None:
     for before, after in renames:
         if after not in new.nodes:
             rule = f"the new graph has no node {after!r}"
-            raise BadRename(new.name, f"rename of {before!r}", rule, f"its nodes are {_listed(new)}")
+            raise BadRename(new.name, f"rename of {before!r}", rule, f"its nodes are {_list_nodes(new)}")
 
 
 def guess_renames(old: Shape, new: Shape) -> dict[str, str]:
@@ -69,7 +69,7 @@ def guess_renames(old: Shape, new: Shape) -> dict[str, str]:
     }
 
 
-def _renamed_node(node: NodeShape, renames: Renames) -> NodeShape:
+def _rename_node(node: NodeShape, renames: Renames) -> NodeShape:
     def name(path: str | None) -> str | None:
         return None if path is None else rename_path(path, renames)
 
@@ -132,7 +132,7 @@ def _frame(path: str) -> str:
     return path.rpartition("/")[0]
 
 
-def _listed(shape: Shape) -> str:
+def _list_nodes(shape: Shape) -> str:
     names: Mapping[str, NodeShape] = shape.nodes
     first = list(names)[:20]
     return ", ".join(first) + (f" and {len(names) - 20} more" if len(names) > 20 else "")

@@ -13,14 +13,14 @@ import typing
 from collections.abc import Callable
 from typing import Any, Union, get_args, get_origin
 
-from beluga_graph.plan.plan import positional, wants_context
+from beluga_graph.plan.plan import positional_parameters, wants_context
 
 __all__ = ["input_type", "is_assignable", "output_type"]
 
 
 def input_type(call: Callable[..., Any]) -> Any:
     """Return the annotation of a function's value parameter; `Any` if there is none."""
-    parameters = positional(call)
+    parameters = positional_parameters(call)
     if parameters and wants_context(parameters[0]):
         parameters = parameters[1:]
     if not parameters:
