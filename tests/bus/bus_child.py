@@ -1,7 +1,7 @@
-"""A process that runs a flow whose nodes publish, and may kill itself around the relay of a message.
+"""A process that runs a flow whose nodes publish, and that may kill itself around the relay of a message.
 
 It takes a folder, the topic at which to die (or `-`), whether that is `before` or `after` the bus took it, and
-whether the bus lies on the `same` store as the runs or on one of its `own`.
+whether the bus uses the `same` store as the runs or its `own`.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ def flow(folder: Path) -> Graph:
 
 
 class DyingBus(EventBus):
-    """A bus in whose hands the process dies."""
+    """A bus that kills the process as it relays a message."""
 
     async def relay(self, message: Message) -> None:
         """Take a message, or die."""

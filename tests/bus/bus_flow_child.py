@@ -1,4 +1,4 @@
-"""A process in which a flow hears a bus, and which may kill itself on the way from an event to the end of its run.
+"""A process in which a flow handles events, and that may kill itself between an event and the end of its run.
 
 It takes a folder and where to die: `before` or `after` the commit that starts the run, in the `first` or the `second`
 node, or nowhere (`-`).
@@ -63,7 +63,7 @@ async def main() -> None:
     async with EventBus(FOLDER / "store") as bus, DyingEngine(FOLDER / "store", bus=bus) as engine:
         bus.subscribe("orders.*", shipping(), engine=engine)
         await engine.recover()
-        for number in range(2):  # of what was published before, nothing is published again
+        for number in range(2):  # published events are not published again
             await bus.publish("orders.new", {"amount": number}, event_id=f"order-{number}")
         await bus.drain()
         outputs = {info.run_id: await (await engine.resume(info.run_id)).result(20) for info in await engine.runs()}

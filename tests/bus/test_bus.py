@@ -1,4 +1,4 @@
-"""The bus within one process: order, isolation, back-pressure, causes; in memory and on disk alike."""
+"""A bus within one process, in memory and on disk: order, isolation, backpressure and causes."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ async def bus(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[E
 
 
 async def turns(count: int = 30) -> None:
-    """Let the loop turn."""
+    """Let the event loop run other tasks."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 async def until(holds: Any) -> None:
-    """Wait until something holds, with a bound."""
+    """Wait until a condition holds, for at most a minute."""
     async with asyncio.timeout(60):
-        while not holds():  # noqa: ASYNC110  # what holds then is not announced
+        while not holds():  # noqa: ASYNC110  # no event announces the condition
             await asyncio.sleep(0.001)
 
 
@@ -42,7 +42,7 @@ def waiting_at(bus: EventBus, subscription: Subscription) -> int:
     return bus._dispatcher.publishing.count_waiting(subscription._worker.queue)
 
 
-async def test_an_event_reaches_whoever_subscribed_and_nobody_else(bus: EventBus) -> None:
+async def test_an_event_reaches_exactly_the_subscriptions_whose_pattern_matches(bus: EventBus) -> None:
     heard: dict[str, list[Any]] = {"exact": [], "wild": [], "other": []}
     bus.subscribe("task.complete", lambda event: heard["exact"].append(event.data))
     bus.subscribe("task.*", lambda event: heard["wild"].append(event.agent_id))
@@ -52,7 +52,7 @@ async def test_an_event_reaches_whoever_subscribed_and_nobody_else(bus: EventBus
     assert heard == {"exact": ["Research phase finished"], "wild": ["researcher"], "other": []}
 
 
-async def test_a_published_event_comes_back_complete(bus: EventBus) -> None:
+async def test_publish_returns_the_event_with_all_its_fields(bus: EventBus) -> None:
     event = await bus.publish("a.b", {"n": 1}, agent_id="me")
     assert (event.topic, event.data, event.agent_id, event.position) == ("a.b", {"n": 1}, "me", 1)
     assert event.correlation_id == event.id != ""
@@ -60,7 +60,7 @@ async def test_a_published_event_comes_back_complete(bus: EventBus) -> None:
     assert await bus.trace(event.id) == [event]
 
 
-async def test_what_is_published_again_under_an_id_is_the_event_of_the_first_time(bus: EventBus) -> None:
+async def test_publishing_again_under_an_id_returns_the_first_event(bus: EventBus) -> None:
     first = await bus.publish("t", {"n": 1}, event_id="x", agent_id="real")
     again = await bus.publish("u", {"n": 2}, event_id="x", agent_id="ghost")
     assert again == first
@@ -85,7 +85,7 @@ async def test_each_handler_gets_a_copy_of_its_own(bus: EventBus) -> None:
     assert (heard, given_data) == ([[1, 2], [1, 2]], [1])
 
 
-async def test_a_chain_of_three_hops_is_correlated_and_caused(bus: EventBus) -> None:
+async def test_a_chain_of_three_handlers_shares_a_correlation_id_and_names_its_causes(bus: EventBus) -> None:
     async def hop(event: BusEvent) -> None:
         await asyncio.sleep(0)
         if event.data < 3:
@@ -117,7 +117,7 @@ async def test_given_ids_win_over_those_of_the_handler(bus: EventBus) -> None:
     assert event.causation_id == "why"
 
 
-async def test_what_is_published_under_one_id_is_published_once(bus: EventBus) -> None:
+async def test_concurrent_publishes_under_one_id_publish_once(bus: EventBus) -> None:
     heard: list[int] = []
     bus.subscribe("a", lambda event: heard.append(event.data))
     events = await asyncio.gather(*(bus.publish("a", n, event_id="one") for n in range(5)))
@@ -127,7 +127,9 @@ async def test_what_is_published_under_one_id_is_published_once(bus: EventBus) -
     assert {event.position for event in (*events, again)} == {1}
 
 
-async def test_a_raising_handler_harms_nobody_and_is_counted(bus: EventBus, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_handler_that_raises_is_counted_and_affects_no_other(
+    bus: EventBus, caplog: pytest.LogCaptureFixture
+) -> None:
     heard: list[int] = []
 
     def refuse(event: BusEvent) -> None:
@@ -148,7 +150,7 @@ async def test_a_raising_handler_harms_nobody_and_is_counted(bus: EventBus, capl
     assert "subscription 'refuse': its handler raised on 'a': ValueError: 0" in caplog.text
 
 
-async def test_a_handler_that_hangs_keeps_nobody_else_waiting(bus: EventBus) -> None:
+async def test_a_handler_that_hangs_delays_no_other(bus: EventBus) -> None:
     heard: list[int] = []
     go_on = threading.Event()
     bus.subscribe("a", lambda _: go_on.wait(60))
@@ -165,7 +167,7 @@ async def test_a_handler_that_hangs_keeps_nobody_else_waiting(bus: EventBus) -> 
     st.lists(st.tuples(st.sampled_from("pq"), st.sampled_from(["a", "b.c"])), max_size=40),
     st.lists(st.tuples(st.sampled_from(["a", "b.*", "**"]), st.integers(0, 3), st.booleans()), max_size=4),
 )
-def test_each_subscriber_hears_all_in_the_order_of_each_publisher(
+def test_each_subscription_gets_all_events_in_the_order_of_each_publisher(
     events: list[tuple[str, str]], listeners: list[tuple[str, int, bool]]
 ) -> None:
     async def play() -> None:
@@ -197,7 +199,7 @@ def test_each_subscriber_hears_all_in_the_order_of_each_publisher(
     asyncio.run(play())
 
 
-async def test_a_full_queue_makes_publish_wait_and_is_bounded(bus: EventBus) -> None:
+async def test_publish_waits_while_a_queue_is_full(bus: EventBus) -> None:
     gate = asyncio.Semaphore(0)
     heard: list[int] = []
 
@@ -215,7 +217,7 @@ async def test_a_full_queue_makes_publish_wait_and_is_bounded(bus: EventBus) -> 
 
     publishing = asyncio.create_task(publish_all())
     await until(lambda: len(published) == 5 and waiting_at(bus, subscription) == 1)
-    await bus.publish("b")  # nobody listens there, so nobody is waited for
+    await bus.publish("b")  # no subscription, so no wait
     await turns()
     assert (published, subscription.queued) == ([0, 1, 2, 3, 4], 5)
     gate.release()
@@ -244,7 +246,7 @@ async def test_a_handler_never_waits_for_its_own_queue(bus: EventBus) -> None:
     assert heard == list(range(30))
 
 
-async def test_handlers_do_not_wait_for_each_other_in_a_circle(bus: EventBus) -> None:
+async def test_handlers_that_publish_to_each_other_do_not_deadlock(bus: EventBus) -> None:
     heard = {"a": 0, "b": 0, "c": 0}
     follows = {"a": "b", "b": "c", "c": "a"}
 
@@ -262,7 +264,7 @@ async def test_handlers_do_not_wait_for_each_other_in_a_circle(bus: EventBus) ->
     assert heard == dict.fromkeys(follows, 2 * (1 + 4 + 16 + 64))
 
 
-async def test_drain_waits_for_what_handlers_published_in_turn(bus: EventBus) -> None:
+async def test_drain_waits_for_events_that_handlers_publish(bus: EventBus) -> None:
     heard: list[int] = []
 
     async def count(event: BusEvent) -> None:
@@ -295,7 +297,7 @@ async def test_drain_and_close_inside_a_handler_are_refused(bus: EventBus) -> No
         )
 
 
-async def test_a_cancelled_subscription_hears_nothing_more_and_frees_its_publishers(bus: EventBus) -> None:
+async def test_a_cancelled_subscription_gets_no_more_events_and_releases_its_publishers(bus: EventBus) -> None:
     heard: list[int] = []
     go_on = asyncio.Event()
 
@@ -333,7 +335,7 @@ async def test_a_handler_may_cancel_its_own_subscription(bus: EventBus) -> None:
     assert (heard, subscription.errors) == ([0], 0)
 
 
-async def test_close_leaves_no_task_and_says_so_afterwards(tmp_path: Path) -> None:
+async def test_close_leaves_no_task_and_later_calls_raise(tmp_path: Path) -> None:
     before = asyncio.all_tasks()
     for store in (None, tmp_path / "store"):
         bus = EventBus(store, max_queue=1)
@@ -365,12 +367,12 @@ async def test_close_leaves_no_task_and_says_so_afterwards(tmp_path: Path) -> No
 
 
 class Report(BaseModel):
-    """Something to publish."""
+    """A class whose instances are published."""
 
     pages: int
 
 
-async def test_a_class_has_to_be_known_to_be_published(bus: EventBus) -> None:
+async def test_an_instance_of_an_unknown_class_cannot_be_published(bus: EventBus) -> None:
     heard: list[Report] = []
     bus.subscribe("a", lambda event: heard.append(event.data))
     with pytest.raises(NotData, match=r"it was published to 'a': make classes known by bus.register"):
@@ -382,17 +384,17 @@ async def test_a_class_has_to_be_known_to_be_published(bus: EventBus) -> None:
 
 
 @pytest.mark.parametrize("field", ["agent_id", "id", "correlation_id", "causation_id"])
-async def test_what_is_no_text_is_no_id(bus: EventBus, field: str) -> None:
+async def test_an_id_that_is_not_text_is_refused(bus: EventBus, field: str) -> None:
     with pytest.raises(TypeError, match="give a str"):
         await bus.publish(BusEvent(topic="a", **{field: 7}))
 
 
-async def test_an_event_and_what_belongs_to_one_are_not_given_together(bus: EventBus) -> None:
+async def test_an_event_and_its_fields_are_not_accepted_together(bus: EventBus) -> None:
     with pytest.raises(TypeError, match="not both"):
         await bus.publish(BusEvent(topic="a"), "data")
 
 
-async def test_a_bus_in_memory_forgets_the_oldest_but_nothing_that_is_to_be_handled(
+async def test_a_bus_in_memory_forgets_the_oldest_events_but_none_that_is_still_to_be_handled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(bus_log, "REMEMBERED", 20)
@@ -418,7 +420,7 @@ async def test_a_bus_in_memory_forgets_the_oldest_but_nothing_that_is_to_be_hand
         assert sum(1 for _ in bus.store.scan(b"")) < 100
 
 
-def test_a_bus_may_be_set_up_before_there_is_a_loop() -> None:
+def test_a_bus_may_be_set_up_before_an_event_loop_runs() -> None:
     heard: list[int] = []
     bus = EventBus()
     bus.subscribe("a", lambda event: heard.append(event.data))
@@ -432,7 +434,7 @@ def test_a_bus_may_be_set_up_before_there_is_a_loop() -> None:
     assert heard == [1]
 
 
-async def test_sync_handlers_that_hang_leave_a_thread_to_every_other_one(bus: EventBus) -> None:
+async def test_sync_handlers_that_hang_leave_a_thread_for_every_other_handler(bus: EventBus) -> None:
     let_go = threading.Event()
     heard: list[Any] = []
     for _ in range(40):
@@ -449,11 +451,11 @@ async def test_sync_handlers_that_hang_leave_a_thread_to_every_other_one(bus: Ev
 
 
 class Odd(BaseException):
-    """What no `except Exception` catches."""
+    """An error that `except Exception` does not catch."""
 
 
 @pytest.mark.parametrize("how", ["raises", "cancels itself"])
-async def test_a_handler_that_ends_its_own_task_keeps_nobody_waiting(
+async def test_a_handler_that_ends_its_own_task_blocks_no_publisher(
     bus: EventBus, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def ends(event: BusEvent) -> None:
@@ -476,7 +478,7 @@ async def test_a_handler_that_ends_its_own_task_keeps_nobody_waiting(
     assert "it hears nothing more" in caplog.text
 
 
-async def test_what_is_published_by_somebody_who_was_cancelled_is_heard_at_once() -> None:
+async def test_an_event_of_a_cancelled_publisher_is_handled_at_once() -> None:
     heard: list[Any] = []
 
     async def hear(event: BusEvent) -> None:
@@ -493,7 +495,7 @@ async def test_what_is_published_by_somebody_who_was_cancelled_is_heard_at_once(
         await until(lambda: heard == [1])
 
 
-def test_a_bus_is_refused_in_a_second_loop() -> None:
+def test_a_bus_refuses_a_second_event_loop() -> None:
     bus = EventBus()
     asyncio.run(bus.publish("t"))
 
@@ -511,15 +513,15 @@ def test_a_bus_is_refused_in_a_second_loop() -> None:
     asyncio.run(bus.close())
 
 
-async def test_a_time_that_is_none_is_told_to_its_publisher_alone(bus: EventBus) -> None:
+async def test_only_the_publisher_gets_the_error_for_an_invalid_time(bus: EventBus) -> None:
     wrong: Any = object()
-    told = await asyncio.gather(
+    results = await asyncio.gather(
         bus.publish("a", 1), bus.publish(BusEvent(topic="b", at_ms=wrong)), bus.publish("c", 2), return_exceptions=True
     )
-    assert [type(found) for found in told] == [BusEvent, TypeError, BusEvent]
+    assert [type(found) for found in results] == [BusEvent, TypeError, BusEvent]
 
 
-async def test_a_close_that_is_not_waited_for_closes_all_the_same(tmp_path: Path) -> None:
+async def test_a_cancelled_close_still_closes_the_bus(tmp_path: Path) -> None:
     let_go = asyncio.Event()
 
     async def slow_to_end(event: BusEvent) -> None:

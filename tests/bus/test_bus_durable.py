@@ -1,4 +1,4 @@
-"""A bus that lasts: named subscriptions catch up, dead letters are kept, processes hear each other."""
+"""A durable bus: named subscriptions catch up, dead letters are kept, processes get events of each other."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ ROOT = Path(__file__).parents[2]
 
 
 class Heard(list[Any]):
-    """A handler that keeps what it hears."""
+    """A handler that keeps its events."""
 
     def __call__(self, event: BusEvent) -> None:
         self.append(event.data)
 
 
 async def until(holds: Any) -> None:
-    """Wait until something holds, with a bound."""
+    """Wait until a condition holds, for at most a minute."""
     async with asyncio.timeout(60):
-        while not holds():  # noqa: ASYNC110  # what holds then is not announced
+        while not holds():  # noqa: ASYNC110  # no event announces the condition
             await asyncio.sleep(0.001)
 
 
-async def test_a_name_goes_on_where_it_was_and_a_new_one_begins_now(tmp_path: Path) -> None:
+async def test_a_name_continues_where_it_was_and_a_new_name_begins_now(tmp_path: Path) -> None:
     first, second, third, late = Heard(), Heard(), Heard(), Heard()
     async with EventBus(tmp_path) as bus:
         await bus.publish("a", 0)
@@ -73,7 +73,7 @@ async def test_an_event_whose_handler_did_not_return_comes_again(tmp_path: Path)
     assert (begun, heard) == ([1], [1])
 
 
-async def test_a_far_behind_cursor_is_moved_past_what_does_not_concern_it(
+async def test_a_cursor_far_behind_moves_past_events_of_other_topics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bus_worker, "_FAR", 10)
@@ -120,7 +120,7 @@ async def test_a_handler_that_always_raises_is_tried_five_times_and_leaves_a_dea
         assert await again.dead_letters() == [letter]
 
 
-async def test_a_handler_that_mends_itself_leaves_no_dead_letter(tmp_path: Path) -> None:
+async def test_a_handler_that_recovers_leaves_no_dead_letter(tmp_path: Path) -> None:
     tried: list[int] = []
 
     def mend(event: BusEvent) -> None:
@@ -135,7 +135,7 @@ async def test_a_handler_that_mends_itself_leaves_no_dead_letter(tmp_path: Path)
         assert (tried, await bus.dead_letters()) == ([1, 1, 1], [])
 
 
-async def test_a_name_is_subscribed_once_here_and_again_after_its_end(tmp_path: Path) -> None:
+async def test_a_name_is_subscribed_once_at_a_time(tmp_path: Path) -> None:
     async with EventBus(tmp_path) as bus:
         first, second = Heard(), Heard()
         subscription = bus.subscribe("a", first, name="n")
@@ -196,9 +196,9 @@ asyncio.run(main())
 """
 
 
-async def test_processes_hear_each_other_and_draw_what_both_saw(tmp_path: Path) -> None:
+async def test_processes_handle_events_of_each_other_and_share_the_topology(tmp_path: Path) -> None:
     heard = Heard()
-    with subprocess.Popen(  # noqa: ASYNC220  # it begins at once
+    with subprocess.Popen(  # noqa: ASYNC220  # it starts at once
         [sys.executable, "-W", "error", "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as child:
         assert child.stdout is not None
@@ -215,7 +215,7 @@ async def test_processes_hear_each_other_and_draw_what_both_saw(tmp_path: Path) 
             ]
 
 
-async def test_a_damaged_event_is_told_and_passed_by(tmp_path: Path) -> None:
+async def test_a_damaged_event_is_reported_and_skipped(tmp_path: Path) -> None:
     heard = Heard()
     store = LMDBStore(tmp_path)
     async with EventBus(store) as bus:
@@ -272,7 +272,7 @@ async def test_a_store_that_is_closed_under_a_bus_ends_its_subscriptions() -> No
 
 
 @pytest.mark.parametrize("name", [None, "n"])
-async def test_a_handler_that_will_not_end_is_left_alone_by_close(
+async def test_close_abandons_a_handler_that_does_not_end(
     name: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(bus_worker, "_CLOSE_S", 0.01)

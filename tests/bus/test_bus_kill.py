@@ -1,4 +1,4 @@
-"""A process is killed around the relay of a message; the next one relays it, and nothing twice."""
+"""A process is killed around the relay of a message: the next process relays it, and no message twice."""
 
 import json
 import signal
@@ -14,7 +14,7 @@ TOPICS = ["run.started", "first.a", "first.b", "second", "run.completed"]
 
 
 def walk(folder: Path, dies_at: str = "-", when: str = "-", on: str = "same") -> dict[str, Any] | None:
-    """Return what the process said; `None` if it was killed."""
+    """Return the output of the process; `None` if it was killed."""
     done = subprocess.run(
         [sys.executable, "-W", "error", str(HERE / "bus_child.py"), str(folder), dies_at, when, on],
         capture_output=True,
@@ -33,10 +33,10 @@ def walk(folder: Path, dies_at: str = "-", when: str = "-", on: str = "same") ->
 @pytest.mark.parametrize("on", ["same", "own"])
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("dies_at", TOPICS)
-def test_each_message_of_a_committed_step_is_published_once_whatever_is_killed(
+def test_each_message_of_a_committed_step_is_published_once_despite_kills(
     tmp_path: Path, dies_at: str, when: str, on: str
 ) -> None:
-    for _ in range(2 if when == "before" else 1):  # before the bus has it, each new process dies of it, too
+    for _ in range(2 if when == "before" else 1):  # as long as the bus does not have it, each new process dies, too
         assert walk(tmp_path, dies_at, when, on) is None
     said = walk(tmp_path, on=on)
     assert said is not None

@@ -1,4 +1,4 @@
-"""Pruning a bus: what is old and handled by everybody goes with all that points to it, and nothing else does."""
+"""Pruning a bus deletes old events that all have handled, with the entries that refer to them, and no others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Heard(list[Any]):
-    """A handler that keeps what it hears."""
+    """A handler that keeps its events."""
 
     def __call__(self, event: BusEvent) -> None:
         self.append(event.data)
@@ -39,7 +39,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return MemoryStore() if request.param == "memory" else LMDBStore(tmp_path)
 
 
-async def test_old_and_handled_events_go_with_all_that_points_to_them(store: Store) -> None:
+async def test_old_handled_events_are_deleted_with_all_entries_that_refer_to_them(store: Store) -> None:
     clock = VirtualClock()
     async with EventBus(store, clock=clock) as bus:
         heard = Heard()
@@ -62,7 +62,7 @@ async def test_old_and_handled_events_go_with_all_that_points_to_them(store: Sto
     store.close()
 
 
-async def test_the_last_event_stays_so_that_no_position_is_given_twice(store: Store) -> None:
+async def test_the_last_event_stays_so_that_no_position_is_used_twice(store: Store) -> None:
     heard = Heard()
     async with EventBus(store) as bus:
         bus.subscribe("a", heard, name="n")
@@ -79,7 +79,7 @@ async def test_the_last_event_stays_so_that_no_position_is_given_twice(store: St
     store.close()
 
 
-async def test_nothing_goes_that_a_name_still_owes_here_or_elsewhere_or_down(tmp_path: Path) -> None:
+async def test_an_event_stays_while_a_named_subscription_has_to_handle_it(tmp_path: Path) -> None:
     heard, late = Heard(), Heard()
     async with EventBus(tmp_path) as bus:
         bus.subscribe("a", late, name="down")
@@ -98,7 +98,7 @@ async def test_nothing_goes_that_a_name_still_owes_here_or_elsewhere_or_down(tmp
     assert (heard, late) == ([1, 2, 3], [0, 1, 2, 3])
 
 
-async def test_what_a_handler_without_a_name_has_still_to_handle_stays(store: Store) -> None:
+async def test_an_event_stays_while_an_unnamed_subscription_has_to_handle_it(store: Store) -> None:
     go_on = asyncio.Event()
     heard: list[int] = []
 
@@ -118,7 +118,7 @@ async def test_what_a_handler_without_a_name_has_still_to_handle_stays(store: St
     store.close()
 
 
-async def test_a_name_that_only_hears_other_topics_keeps_nothing_back(store: Store) -> None:
+async def test_a_name_subscribed_to_other_topics_keeps_no_event(store: Store) -> None:
     async with EventBus(store) as bus:
         bus.subscribe("rare", print, name="idle")
         for number in range(20):
@@ -128,7 +128,7 @@ async def test_a_name_that_only_hears_other_topics_keeps_nothing_back(store: Sto
     store.close()
 
 
-async def test_dead_letters_go_with_their_event(store: Store) -> None:
+async def test_dead_letters_are_deleted_with_their_event(store: Store) -> None:
     clock = VirtualClock()
 
     async def refuse(event: BusEvent) -> None:
@@ -149,7 +149,7 @@ async def test_dead_letters_go_with_their_event(store: Store) -> None:
     store.close()
 
 
-async def test_an_id_whose_event_was_pruned_is_that_of_a_new_event(store: Store) -> None:
+async def test_publishing_under_the_id_of_a_pruned_event_makes_a_new_event(store: Store) -> None:
     async with EventBus(store) as bus:
         for name in ("x", "y"):
             await bus.publish("a", 1, event_id=name)
@@ -177,7 +177,7 @@ async def test_a_bus_in_memory_does_not_forget_an_id_for_an_event_that_was_prune
         assert (await bus.publish("a", 3, event_id="x")).position == 3
 
 
-async def test_a_damaged_event_stays_and_keeps_nothing_else_back(tmp_path: Path) -> None:
+async def test_a_damaged_event_stays_and_keeps_no_other(tmp_path: Path) -> None:
     store = LMDBStore(tmp_path)
     async with EventBus(store) as bus:
         for number in range(4):
@@ -189,7 +189,7 @@ async def test_a_damaged_event_stays_and_keeps_nothing_else_back(tmp_path: Path)
     store.close()
 
 
-async def test_two_that_prune_at_once_count_each_event_once(tmp_path: Path) -> None:
+async def test_concurrent_prunes_count_each_event_once(tmp_path: Path) -> None:
     async with EventBus(tmp_path) as one, EventBus(tmp_path) as two:
         await asyncio.gather(*(one.publish("a", number) for number in range(1000)))
         assert (
@@ -217,10 +217,10 @@ asyncio.run(main())
 """
 
 
-async def test_a_kill_in_the_middle_leaves_nothing_that_the_next_call_does_not_finish(tmp_path: Path) -> None:
+async def test_the_next_call_finishes_a_prune_that_was_killed(tmp_path: Path) -> None:
     async with EventBus(tmp_path) as bus:
         await asyncio.gather(*(bus.publish("a", number) for number in range(1000)))
-    done = subprocess.run([sys.executable, "-c", CHILD, str(tmp_path)], cwd=ROOT, check=False, timeout=60)  # noqa: ASYNC221  # nothing else goes on
+    done = subprocess.run([sys.executable, "-c", CHILD, str(tmp_path)], cwd=ROOT, check=False, timeout=60)  # noqa: ASYNC221  # no other task runs
     assert done.returncode == -signal.SIGKILL
     store = LMDBStore(tmp_path)
     events, *others = counts(store)
@@ -233,7 +233,7 @@ async def test_a_kill_in_the_middle_leaves_nothing_that_the_next_call_does_not_f
     store.close()
 
 
-async def test_a_store_that_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_prune_raises_the_error_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     store = MemoryStore()
     async with EventBus(store) as bus:
         for _ in range(3):
@@ -250,7 +250,7 @@ async def test_a_store_that_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("older_than", [-1, float("nan"), float("inf")])
-async def test_what_is_no_age_is_refused(older_than: float) -> None:
+async def test_an_invalid_age_is_refused(older_than: float) -> None:
     async with EventBus() as bus:
         with pytest.raises(ValueError, match="give seconds, from 0 on"):
             await bus.prune(older_than=older_than)

@@ -1,4 +1,4 @@
-"""The outbox: what a node publishes exists if and only if its step does, and reaches the bus once, in order."""
+"""The outbox: a message of a node exists if and only if its step does, and reaches the bus once, in order."""
 
 from __future__ import annotations
 
@@ -54,18 +54,18 @@ def left(store: Any) -> int:
 
 
 async def until(holds: Any) -> None:
-    """Wait until something holds, with a bound."""
+    """Wait until a condition holds, for at most a minute."""
     async with asyncio.timeout(60):
-        while not holds():  # noqa: ASYNC110  # what holds then is not announced
+        while not holds():  # noqa: ASYNC110  # no event announces the condition
             await asyncio.sleep(0.001)
 
 
 async def topics(bus: EventBus, run_id: str) -> list[str]:
-    """Return what was published of a run."""
+    """Return the topics of the events of a run."""
     return [event.topic for event in await bus.trace(run_id)]
 
 
-async def test_what_a_node_publishes_is_correlated_with_its_run_and_caused_by_the_node() -> None:
+async def test_an_event_of_a_node_is_correlated_with_the_run_and_caused_by_the_node() -> None:
     async with EventBus() as bus, Engine(bus=bus) as engine:
         run = await engine.start(chain("flow", tell), {"n": 1}, run_id="r")
         await run.result()
@@ -114,7 +114,7 @@ async def test_a_node_whose_route_is_refused_publishes_nothing() -> None:
         ("a", [object()], "node 'bad' published it to 'a'"),
     ],
 )
-async def test_what_cannot_be_published_fails_the_node_at_once_and_names_it(topic: str, data: Any, said: str) -> None:
+async def test_an_invalid_message_fails_its_node_at_once(topic: str, data: Any, said: str) -> None:
     tried: list[int] = []
 
     async def bad(ctx: Context, value: int) -> None:
@@ -128,7 +128,7 @@ async def test_what_cannot_be_published_fails_the_node_at_once_and_names_it(topi
         assert tried == [1]
 
 
-async def test_without_a_bus_messages_are_kept_for_an_engine_that_has_one() -> None:
+async def test_without_a_bus_messages_are_kept_for_an_engine_with_one() -> None:
     store = MemoryStore()
     async with Engine(store) as engine:
         for name in ("r", "s"):
@@ -147,7 +147,7 @@ async def test_without_a_bus_messages_are_kept_for_an_engine_that_has_one() -> N
 
 
 class Report(BaseModel):
-    """Something to publish."""
+    """A class whose instances are published."""
 
     pages: int
 
@@ -178,7 +178,7 @@ async def test_a_sync_node_publishes_from_its_thread() -> None:
         assert await topics(bus, "r") == ["run.started", "told", "run.completed"]
 
 
-async def test_a_fork_publishes_what_it_does_itself_and_nothing_again() -> None:
+async def test_a_fork_publishes_only_its_own_messages() -> None:
     async with EventBus() as bus:
         async with Engine(bus=bus) as engine:
             flow = chain("flow", tell, lambda ctx, value: ctx.publish("last", value))
@@ -189,7 +189,7 @@ async def test_a_fork_publishes_what_it_does_itself_and_nothing_again() -> None:
         assert await topics(bus, "f") == ["run.started", "last", "run.completed"]
 
 
-async def test_a_fork_made_anew_under_the_id_of_one_that_was_pruned_is_published_too(tmp_path: Path) -> None:
+async def test_a_fork_that_reuses_the_id_of_a_pruned_one_publishes_its_status(tmp_path: Path) -> None:
     async def first(value: int) -> int:
         return value
 
@@ -212,7 +212,7 @@ async def test_a_fork_made_anew_under_the_id_of_one_that_was_pruned_is_published
             assert [run.run_id for run in await engine.prune(older_than=0)] == ["f"]
 
 
-async def test_a_fork_that_waits_from_its_beginning_says_so() -> None:
+async def test_a_fork_that_begins_waiting_publishes_run_waiting() -> None:
     g = Graph("waits")
     g.wait("wait", "go")
     g.edge(START, "wait")
@@ -226,7 +226,7 @@ async def test_a_fork_that_waits_from_its_beginning_says_so() -> None:
         assert await topics(bus, "f") == ["run.started", "run.waiting", "run.completed"]
 
 
-async def test_what_becomes_of_a_run_is_published_once_each() -> None:
+async def test_each_status_of_a_run_is_published_once() -> None:
     broken = [True]
 
     async def maybe(value: Any) -> Any:
@@ -256,7 +256,7 @@ async def test_what_becomes_of_a_run_is_published_once_each() -> None:
         assert waiting.data == {"run_id": "r", "flow": "waits", "status": "waiting"}
 
 
-async def test_without_a_bus_nothing_is_told_of_runs() -> None:
+async def test_without_a_bus_no_status_is_stored() -> None:
     store = MemoryStore()
     async with Engine(store) as engine:
         await engine.execute(chain("flow", lambda value: value), 0)
@@ -264,7 +264,7 @@ async def test_without_a_bus_nothing_is_told_of_runs() -> None:
 
 
 class OddBus:
-    """A bus that hangs, or refuses, as it is told."""
+    """A bus that hangs or refuses messages."""
 
     def __init__(self) -> None:
         self.taken: list[str] = []
@@ -272,7 +272,7 @@ class OddBus:
         self.refuses = 0
 
     def learn(self, registry: Registry) -> None:
-        """Know nothing."""
+        """Ignore classes."""
 
     async def relay(self, message: Message) -> None:
         """Take a message."""
@@ -304,7 +304,7 @@ async def test_a_bus_that_hangs_blocks_no_run_and_holds_nothing_in_memory(monkey
         assert mine == wanted
 
 
-async def test_a_bus_that_refuses_is_asked_again_and_the_order_is_kept(
+async def test_a_refused_message_is_sent_again_in_order(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(outbox_module, "_TRY_AGAIN_S", 0.001)
@@ -328,14 +328,14 @@ class PickyBus(OddBus):
         self.asked = 0
 
     async def relay(self, message: Message) -> None:
-        """Take a message, unless it is such a one."""
+        """Take a message, unless it is one to refuse."""
         if message.topic == self.topic and message.correlation_id in self.runs:
             self.asked += 1
             raise ValueError("never")
         await super().relay(message)
 
 
-async def test_a_message_that_is_refused_for_ever_keeps_back_only_its_run(
+async def test_a_message_that_is_always_refused_blocks_only_its_run(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(outbox_module, "_PAGE", 2)
@@ -358,7 +358,7 @@ async def test_a_message_that_is_refused_for_ever_keeps_back_only_its_run(
         assert [told.split(":")[1] for told in bus.taken if told.startswith(f"{name}:")] == wanted
 
 
-async def test_a_run_that_is_refused_does_not_make_the_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_blocked_run_does_not_delay_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox_module, "_TRY_AGAIN_S", 1000.0)
     store, bus = MemoryStore(), PickyBus("run.started", "bad")
     async with Engine(store, bus=bus) as engine:
@@ -368,7 +368,7 @@ async def test_a_run_that_is_refused_does_not_make_the_others_wait(monkeypatch: 
     assert (bus.asked, len(bus.taken)) == (1, 8)
 
 
-async def test_a_damaged_message_is_told_and_keeps_nothing_else_back(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_damaged_message_is_reported_and_blocks_no_other(caplog: pytest.LogCaptureFixture) -> None:
     store = MemoryStore()
     async with Engine(store) as engine:
         await engine.execute(chain("flow", tell), 1, run_id="r")
@@ -382,7 +382,7 @@ async def test_a_damaged_message_is_told_and_keeps_nothing_else_back(caplog: pyt
     assert caplog.text.count("a message in the outbox cannot be published") == 1
 
 
-async def test_the_messages_of_a_run_that_another_engine_drives_are_left_to_it(tmp_path: Path) -> None:
+async def test_messages_of_a_run_are_left_to_the_engine_that_drives_it(tmp_path: Path) -> None:
     go_on = asyncio.Event()
 
     async def hold(ctx: Context, value: int) -> int:
@@ -405,13 +405,13 @@ async def test_the_messages_of_a_run_that_another_engine_drives_are_left_to_it(t
     assert mine.taken == ["r:run.started", "r:told", "r:told.more", "r:run.completed"]
 
 
-async def test_an_idle_engine_gives_away_what_another_one_has_left(
+async def test_an_idle_engine_relays_messages_that_another_one_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox_module, "_LOOK_S", 0.02)
     async with EventBus(tmp_path) as bus, Engine(tmp_path, bus=bus) as idle:
         await idle.recover()
-        await until(lambda: idle._host.scheduler.outbox._task is None)  # it has looked, and found nothing
+        await until(lambda: idle._host.scheduler.outbox._task is None)  # it has looked and found no message
         async with Engine(tmp_path) as other:
             await other.execute(chain("flow", tell), 1, run_id="r")
         assert left(idle.store) == 2
@@ -419,7 +419,7 @@ async def test_an_idle_engine_gives_away_what_another_one_has_left(
         assert await topics(bus, "r") == ["told", "told.more"]
 
 
-async def test_a_run_that_a_handler_starts_is_not_caused_by_its_event() -> None:
+async def test_a_run_started_within_a_handler_is_not_caused_by_the_event() -> None:
     async with EventBus() as bus:
         async with Engine(bus=bus) as engine:
 
@@ -433,7 +433,7 @@ async def test_a_run_that_a_handler_starts_is_not_caused_by_its_event() -> None:
         assert [event.causation_id for event in await bus.trace("r")] == ["", "r:tell#1", "r:tell#1", ""]
 
 
-async def test_an_agent_that_publishes_from_a_node_is_named_as_the_publisher() -> None:
+async def test_the_agent_of_a_node_is_named_as_the_publisher() -> None:
     async with EventBus() as bus:
         bus.subscribe("told.**", print, name="reader")
         async with Engine(bus=bus) as engine:
@@ -443,7 +443,7 @@ async def test_an_agent_that_publishes_from_a_node_is_named_as_the_publisher() -
 
 
 @pytest.mark.parametrize("durability", ["commit", "batch", "none"])
-async def test_messages_are_given_after_their_commit_in_every_durability(tmp_path: Path, durability: Any) -> None:
+async def test_messages_are_relayed_after_their_commit_in_every_durability(tmp_path: Path, durability: Any) -> None:
     bus = EventBus()
     async with bus:
         async with Engine(tmp_path, durability=durability, bus=bus) as engine:

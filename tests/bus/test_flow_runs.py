@@ -1,4 +1,4 @@
-"""A flow hears a bus: each event starts one run of it, however often it is delivered and whatever is killed."""
+"""Flows as handlers: each event starts one run, however often it is delivered and whichever process is killed."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ async def result_of(engine: Engine, run_id: str) -> Any:
     return await (await engine.resume(run_id)).result(20)
 
 
-async def test_to_add_an_agent_is_to_subscribe_it() -> None:
+async def test_an_agent_joins_by_subscribing() -> None:
     model = ScriptedModel(["a draft", "another"])
     async with EventBus() as bus, Engine(bus=bus) as engine:
         subscription = bus.subscribe("task.*", Agent("writer", model=model), engine=engine)
@@ -62,7 +62,7 @@ async def test_to_add_an_agent_is_to_subscribe_it() -> None:
     assert [request.messages[0].text for request in model.requests] == ["what was found", "## why\nno time"]
 
 
-async def test_a_run_knows_the_event_that_it_is_of_and_what_its_nodes_publish_is_caused_by_it() -> None:
+async def test_a_run_sees_its_event_and_causes_the_events_of_its_nodes() -> None:
     async with EventBus() as bus, Engine() as engine:
 
         async def body(ctx: Context, value: int) -> dict[str, Any]:
@@ -77,16 +77,16 @@ async def test_a_run_knows_the_event_that_it_is_of_and_what_its_nodes_publish_is
         assert [(e.topic, e.causation_id) for e in await bus.trace(event.id)] == [("ask", ""), ("answer", event.id)]
 
 
-async def test_a_flow_that_hears_everything_is_not_started_by_its_own_runs() -> None:
+async def test_a_flow_subscribed_to_everything_is_not_started_by_its_own_runs() -> None:
     async with EventBus() as bus, Engine(bus=bus) as engine:
         bus.subscribe("**", graph("all", lambda value: None), engine=engine)
         await bus.publish("ask", 1)
         await engine.execute(graph("other", lambda value: value), 1, run_id="theirs")
-        for _ in range(20):  # each drain would bring the next run about
+        for _ in range(20):  # each drain would start the next run
             await bus.drain()
             await asyncio.sleep(0)
         started = {run.run_id for run in await engine.runs() if run.flow == "all"}
-        assert len(started) == 3  # of the event, and of the start and the end of the other flow's run
+        assert len(started) == 3  # for the event, and for the start and the end of the other flow's run
 
 
 async def test_the_classes_that_a_flow_names_are_known_to_its_bus() -> None:
@@ -103,7 +103,7 @@ async def test_the_classes_that_a_flow_names_are_known_to_its_bus() -> None:
         assert await result_of(engine, f"typed:{event.id}") == 3
 
 
-async def test_a_run_that_waits_holds_up_no_event_behind_it() -> None:
+async def test_a_waiting_run_delays_no_later_event() -> None:
     flow = Workflow("asks", wait_signal("go"))
     async with EventBus() as bus, Engine() as engine:
         bus.subscribe("x", flow, engine=engine)
@@ -115,7 +115,7 @@ async def test_a_run_that_waits_holds_up_no_event_behind_it() -> None:
         assert [await result_of(engine, run_id) for run_id in ids] == ids
 
 
-async def test_an_event_that_comes_again_starts_nothing_and_revives_nothing() -> None:
+async def test_an_event_that_is_delivered_again_starts_and_resumes_no_run() -> None:
     calls = []
 
     async def body(value: str) -> str:
@@ -125,7 +125,7 @@ async def test_an_event_that_comes_again_starts_nothing_and_revives_nothing() ->
         return value
 
     flow, runs, events = graph("once", body), MemoryStore(), MemoryStore()
-    for _ in range(3):  # each time from the start of the log, under a name that has no place yet
+    for _ in range(3):  # each time from the start of the log, as the name has no position yet
         async with EventBus(events) as bus, Engine(runs) as engine:
             await bus.publish("x", "good", event_id="1")
             await bus.publish("x", "bad", event_id="2")
@@ -133,7 +133,7 @@ async def test_an_event_that_comes_again_starts_nothing_and_revives_nothing() ->
             await bus.drain()
             for run_id, ended in (("again:1", RunStatus.completed), ("again:2", RunStatus.failed)):
                 async with asyncio.timeout(20):
-                    while await engine.status(run_id) is not ended:  # noqa: ASYNC110 - nobody has a handle on it
+                    while await engine.status(run_id) is not ended:  # noqa: ASYNC110 - the test has no handle on it
                         await asyncio.sleep(0)
             assert found.errors == 0
         forget_places(events)
@@ -141,13 +141,13 @@ async def test_an_event_that_comes_again_starts_nothing_and_revives_nothing() ->
 
 
 def forget_places(store: MemoryStore) -> None:
-    """Let named subscriptions forget their places, as a crash before the commit of one does."""
+    """Delete the positions of named subscriptions, as a crash before their commit would."""
     places = [Delete(key) for key, _ in store.scan(b"c")]
     assert places
     store.commit(*places)
 
 
-async def test_a_run_that_fails_is_the_engines_and_no_dead_letter() -> None:
+async def test_a_failed_run_leaves_no_dead_letter() -> None:
     async def body(value: int) -> int:
         raise ValueError(value)
 
@@ -160,7 +160,7 @@ async def test_a_run_that_fails_is_the_engines_and_no_dead_letter() -> None:
         assert await bus.dead_letters() == []
 
 
-async def test_what_an_engine_that_was_closed_has_not_heard_is_heard_by_the_next() -> None:
+async def test_events_missed_by_a_closed_engine_reach_the_next_one() -> None:
     events = MemoryStore()
 
     async def body(value: int) -> int:
@@ -179,7 +179,7 @@ async def test_what_an_engine_that_was_closed_has_not_heard_is_heard_by_the_next
             assert await result_of(engine, f"next:{event.id}") == 2
 
 
-async def test_what_cannot_hear_is_refused_at_the_door() -> None:
+async def test_an_invalid_handler_is_refused_by_subscribe() -> None:
     flow = Agent("deaf", model=ScriptedModel([]))
     async with EventBus() as bus, Engine() as engine:
         with pytest.raises(TypeError, match=r"flow 'deaf' needs an engine to run on: bus\.subscribe\("):
@@ -212,7 +212,7 @@ def test_two_events_never_share_a_run() -> None:
 
 
 def walk(folder: Path, dies_at: str) -> dict[str, Any] | None:
-    """Return what the process said; `None` if it was killed."""
+    """Return the output of the process; `None` if it was killed."""
     done = subprocess.run(
         [sys.executable, "-W", "error", str(HERE / "bus_flow_child.py"), str(folder), dies_at],
         capture_output=True,
@@ -229,7 +229,7 @@ def walk(folder: Path, dies_at: str) -> dict[str, Any] | None:
 
 
 @pytest.mark.parametrize("dies_at", ["before", "after", "first", "second"])
-def test_a_killed_process_loses_no_event_and_runs_none_twice(tmp_path: Path, dies_at: str) -> None:
+def test_a_killed_process_loses_no_event_and_starts_no_run_twice(tmp_path: Path, dies_at: str) -> None:
     for _ in range(2):
         assert walk(tmp_path, dies_at) is None
     said = walk(tmp_path, "-")

@@ -1,4 +1,4 @@
-"""A handler that is handed `Unregistered` instead of an instance: the log says so, and says what to do."""
+"""The log reports a handler that gets `Unregistered` in place of an instance, and names the remedy."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from stores import MemoryStore
 
 @dataclass(frozen=True)
 class Order:
-    """What a customer wants."""
+    """An order of a customer."""
 
     n: int
 
 
 class Invoice(BaseModel):
-    """What the customer has to pay for it."""
+    """The price of an order."""
 
     order: Order
 
 
 async def published(*topics: str) -> MemoryStore:
-    """Return a store with events whose classes the process that published them knows."""
+    """Return a store with events whose classes are known to their publisher."""
     store = MemoryStore()
     async with EventBus(store) as bus:
         bus.register(Order, Invoice)
@@ -85,7 +85,7 @@ async def test_a_class_that_no_longer_fits_is_logged_with_the_reason(caplog: pyt
     assert "does not fit the current class: it has no field 'n'" in line
 
 
-async def test_looking_at_events_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_reading_events_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     async with EventBus(store := await published("orders")) as bus:
         with caplog.at_level(logging.WARNING):
             found = [event for _, record in bus._log.after(0, 9) for event in await bus.trace(record.correlation_id)]
@@ -94,7 +94,7 @@ async def test_looking_at_events_logs_nothing(caplog: pytest.LogCaptureFixture) 
     store.close()
 
 
-def test_what_was_logged_is_kept_for_a_bounded_number_of_topics(
+def test_logged_classes_are_remembered_for_a_bounded_number_of_topics(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unregistered, "_LOGGED_MAX", 3)

@@ -1,4 +1,4 @@
-"""The observed graph, drawn: exact, stable, and harmless whatever the labels are."""
+"""The observed topology: complete, stable, bounded, and drawn safely for any label."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from beluga_graph import EventBus
-from beluga_graph.bus import topology as bus_observed
+from beluga_graph.bus import topology
 from beluga_graph.codec import DamagedRecord
 from stores.base import Put
 
 
-async def test_the_drawing_shows_who_spoke_and_who_heard() -> None:
+async def test_the_drawing_shows_publishers_topics_and_subscriptions() -> None:
     async with EventBus() as bus:
 
         async def writer(event: object) -> None:
@@ -48,7 +48,7 @@ flowchart LR
         )
 
 
-async def test_what_nobody_hears_is_drawn_without_a_hearer() -> None:
+async def test_a_topic_without_subscription_is_drawn_without_one() -> None:
     async with EventBus() as bus:
         await bus.publish("lost")
         assert bus.observed() == [("", "lost", "")]
@@ -85,16 +85,16 @@ async def test_a_hostile_label_stays_a_label(label: str) -> None:
             assert HARMLESS.fullmatch(line)
 
 
-async def test_the_graph_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bus_observed, "EDGES_MAX", 10)
+async def test_the_number_of_edges_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topology, "EDGES_MAX", 10)
     async with EventBus() as bus:
         for number in range(30):
             await bus.publish(f"topic.{number}")
         assert len(bus.observed()) == 10
 
 
-async def test_nor_does_it_grow_with_each_process_on_its_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bus_observed, "EDGES_MAX", 10)
+async def test_the_number_of_edges_is_bounded_across_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topology, "EDGES_MAX", 10)
     for process in range(3):
         async with EventBus(tmp_path) as bus:
             for number in range(8):
@@ -104,7 +104,7 @@ async def test_nor_does_it_grow_with_each_process_on_its_store(tmp_path: Path, m
         assert sum(1 for _ in bus.store.scan(b"o")) == 10
 
 
-async def test_a_damaged_edge_keeps_no_event_back(tmp_path: Path) -> None:
+async def test_a_damaged_edge_blocks_no_event(tmp_path: Path) -> None:
     async with EventBus(tmp_path) as bus:
         await bus.publish("a")
         await bus.drain()

@@ -1,4 +1,4 @@
-"""Back-pressure: publishers wait at the door, whatever becomes of them there, and nobody waits for himself."""
+"""Backpressure: publishers wait for room, may be cancelled at any time, and never wait for themselves."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from beluga_graph import BusClosed, BusEvent, EventBus, Subscription
 
 
 async def turns(count: int = 30) -> None:
-    """Let the loop turn."""
+    """Let the event loop run other tasks."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 async def gone(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks and wait until they are over."""
+    """Cancel tasks and wait until they have ended."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Gate:
-    """A handler that holds each event until it is let go."""
+    """A handler that holds each event until it is released."""
 
     def __init__(self) -> None:
         self.heard: list[Any] = []
@@ -38,7 +38,7 @@ class Gate:
         self.heard.append(event.data)
 
     def let_go(self, count: int = 1000) -> None:
-        """Let some events go."""
+        """Release some events."""
         for _ in range(count):
             self.places.release()
 
@@ -49,7 +49,7 @@ def waiting_at(bus: EventBus, subscription: Subscription) -> int:
 
 
 @pytest.mark.parametrize("where", ["memory", "disk"])
-async def test_publishers_that_give_up_leave_nothing_behind(tmp_path: Path, where: str) -> None:
+async def test_cancelled_publishers_leave_no_trace(tmp_path: Path, where: str) -> None:
     async with EventBus(None if where == "memory" else tmp_path, max_queue=10) as bus:
         gate = Gate()
         subscription = bus.subscribe("t", gate)
@@ -66,7 +66,7 @@ async def test_publishers_that_give_up_leave_nothing_behind(tmp_path: Path, wher
         assert gate.heard == list(range(10))
 
 
-async def test_who_gives_up_just_as_there_is_room_has_published_and_is_counted() -> None:
+async def test_a_publisher_cancelled_just_as_there_is_room_has_published_and_is_counted() -> None:
     async with EventBus(max_queue=1) as bus:
         gate = Gate()
         subscription = bus.subscribe("t", gate)
@@ -74,7 +74,7 @@ async def test_who_gives_up_just_as_there_is_room_has_published_and_is_counted()
         publishers = [asyncio.create_task(bus.publish("t", number)) for number in (1, 2)]
         await turns()
         gate.let_go(1)
-        while waiting_at(bus, subscription) == 2:  # noqa: ASYNC110  # what holds then is not announced
+        while waiting_at(bus, subscription) == 2:  # noqa: ASYNC110  # no event announces the condition
             await asyncio.sleep(0)
         await gone(publishers[0])
         await turns()
@@ -85,7 +85,7 @@ async def test_who_gives_up_just_as_there_is_room_has_published_and_is_counted()
         assert gate.heard == [0, 1, 2]
 
 
-async def test_those_behind_one_that_gives_up_come_in_their_order() -> None:
+async def test_publishers_behind_a_cancelled_one_keep_their_order() -> None:
     async with EventBus(max_queue=2) as bus:
         gate = Gate()
         bus.subscribe("t.*", gate)
@@ -100,7 +100,7 @@ async def test_those_behind_one_that_gives_up_come_in_their_order() -> None:
         assert gate.heard == [0, 1, 3, 4, 6, 7, 8, 9, 10, 11]
 
 
-async def test_a_publisher_that_waits_for_a_slow_one_holds_no_place_in_another_queue() -> None:
+async def test_a_publisher_that_waits_for_one_queue_reserves_no_place_in_another() -> None:
     async with EventBus(max_queue=1) as bus:
         slow, fast = Gate(), Gate()
         fast.let_go()
@@ -120,7 +120,7 @@ async def test_a_publisher_that_waits_for_a_slow_one_holds_no_place_in_another_q
         assert sorted(fast.heard) == [0, 1, 2, 3, 4, *range(10, 20)]
 
 
-async def test_a_handler_passes_by_those_who_wait_for_it() -> None:
+async def test_a_handler_overtakes_publishers_that_wait_for_it() -> None:
     async with EventBus(max_queue=1) as bus:
         heard: list[Any] = []
         go_on = asyncio.Event()
@@ -142,7 +142,7 @@ async def test_a_handler_passes_by_those_who_wait_for_it() -> None:
         assert heard == ["first", "inside 0", "inside 1", "inside 2", "outside"]
 
 
-async def test_many_who_wait_are_let_in_when_nobody_listens_any_more() -> None:
+async def test_waiting_publishers_are_admitted_when_the_subscription_is_cancelled() -> None:
     async with EventBus(max_queue=1) as bus:
         subscription = bus.subscribe("t", Gate())
         publishers = [asyncio.create_task(bus.publish("t", number, correlation_id="all")) for number in range(3000)]
@@ -152,7 +152,7 @@ async def test_many_who_wait_are_let_in_when_nobody_listens_any_more() -> None:
         assert [event.data for event in await bus.trace("all")] == list(range(3000))
 
 
-async def test_a_bus_that_is_closed_turns_away_who_waits() -> None:
+async def test_closing_a_bus_raises_in_waiting_publishers() -> None:
     async with EventBus(max_queue=1) as bus:
         for pattern in ("t", "**"):
             bus.subscribe(pattern, Gate())
@@ -183,7 +183,7 @@ TOPICS = ["a", "b", "c.x"]
     ),
     st.integers(1, 3),
 )
-def test_whoever_publishes_what_and_gives_up_when_all_ends_well(
+def test_random_publishes_and_cancellations_end_in_order_and_leave_nothing_waiting(
     events: list[tuple[str, str, int]],
     listeners: list[tuple[str, int, list[tuple[str, str]], bool]],
     max_queue: int,
