@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from walked_runs import choosing, looping, names, read_trace, spreading, waiting
+from sample_runs import choosing, looping, names, read_trace, spreading, waiting
 
 from beluga_graph import END, START, Engine, Graph, RunFailed
 from beluga_graph.trace.trace import Trace

@@ -1,4 +1,4 @@
-"""Two runs beside each other: what is one history is one, and what differs is told once, where it began."""
+"""Comparing two runs: shared history counts once, and a difference is reported once, where it began."""
 
 import asyncio
 import random
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel
-from walked_runs import HOSTILE, choosing, looping, spreading, waiting
+from sample_runs import HOSTILE, choosing, looping, spreading, waiting
 
 from beluga_graph import END, START, Context, Engine, Graph, RunComparison, RunNotFound, add
 from beluga_graph.codec import Unregistered
@@ -30,7 +30,7 @@ def visits(found: RunComparison) -> dict[str, tuple[int, int]]:
     return {node.node: node.visits for node in found.nodes if node.differs}
 
 
-async def test_a_run_is_no_different_from_itself_nor_from_one_that_did_the_same() -> None:
+async def test_a_run_does_not_differ_from_itself_or_from_an_equal_run() -> None:
     async with Engine() as engine:
         await engine.execute(spreading, 30, run_id="a")
         await engine.execute(spreading, 30, run_id="b")
@@ -41,7 +41,7 @@ async def test_a_run_is_no_different_from_itself_nor_from_one_that_did_the_same(
     assert itself.first == itself.second
 
 
-async def test_it_makes_no_difference_which_branch_finished_first() -> None:
+async def test_the_order_in_which_branches_finish_is_not_a_difference() -> None:
     mixed = Graph("mixed")
 
     @mixed.node
@@ -62,7 +62,7 @@ async def test_it_makes_no_difference_which_branch_finished_first() -> None:
         assert not (await engine.compare("a", "b")).differs
 
 
-async def test_paths_part_where_another_way_begins() -> None:
+async def test_paths_diverge_where_different_visits_begin() -> None:
     async with Engine() as engine:
         await engine.execute(choosing, 1, run_id="a")
         await engine.execute(choosing, 99, run_id="b")
@@ -94,7 +94,7 @@ async def test_a_fork_shares_the_history_of_its_source() -> None:
 
 
 def circling() -> Graph:
-    """Return a flow whose ways lead back or out: a shorter run makes no visit that a longer one does not."""
+    """Return a flow with routes back and out only: a longer run makes every visit that a shorter one makes."""
     g = Graph("circling", state=Circles)
 
     @g.node
@@ -110,17 +110,17 @@ def circling() -> Graph:
     return g
 
 
-async def test_a_way_back_or_out_parts_the_paths_though_it_begins_nothing_of_its_own() -> None:
+async def test_paths_diverge_at_a_route_that_begins_no_visit_of_its_own() -> None:
     async with Engine() as engine:
         await engine.execute(circling(), 4, run_id="a")
         await (await engine.fork("a", 2, run_id_new="b", replace={"made": 9})).result()
         found = await engine.compare("a", "b")
-        told = [(part.token, part.event, part.detail) for part in found.divergences if part]
-    assert told == [("turn#3", "begins", ""), ("turn#2", "chooses", "'out'")]
+        details = [(part.token, part.event, part.detail) for part in found.divergences if part]
+    assert details == [("turn#3", "begins", ""), ("turn#2", "chooses", "'out'")]
     assert [part and (part.run_id, part.seq) for part in found.divergences] == [("a", 3), ("b", 2)]
 
 
-async def test_two_forks_of_one_run_share_what_lies_before_the_first() -> None:
+async def test_two_forks_of_one_run_share_the_steps_before_the_first_fork() -> None:
     async with Engine() as engine:
         await engine.execute(looping, 9, run_id="a")
         for run_id, seq in (("b", 3), ("c", 6)):
@@ -130,7 +130,7 @@ async def test_two_forks_of_one_run_share_what_lies_before_the_first() -> None:
     assert found.first.attempts == found.second.attempts == 9
 
 
-async def test_the_time_between_a_source_and_its_fork_is_nobodys() -> None:
+async def test_the_time_between_a_source_and_its_fork_is_not_counted() -> None:
     async with Engine() as engine:
         await engine.execute(spreading, 9, run_id="a")
         await engine.execute(looping, 500, run_id="between")
@@ -143,7 +143,7 @@ async def test_the_time_between_a_source_and_its_fork_is_nobodys() -> None:
     assert found.second.busy_ms <= 9 * 4 * found.second.took_ms
 
 
-async def test_a_fork_whose_source_is_gone_is_compared_from_its_fork_on() -> None:
+async def test_a_fork_without_its_source_is_compared_from_the_fork_on() -> None:
     async with Engine() as engine:
         await engine.execute(choosing, 50, run_id="a")
         await engine.execute(choosing, 50, run_id="same")
@@ -158,13 +158,13 @@ async def test_a_fork_whose_source_is_gone_is_compared_from_its_fork_on() -> Non
 
 
 async def gone(engine: Engine, run_id: str) -> None:
-    """Take a run out of the store."""
+    """Remove a run from the store."""
     keys = Keys(run_id)
     run = [key for letter in b"HLNSC" for key, _ in engine.store.scan(bytes([letter]) + keys.run)]
     engine.store.commit(*map(Delete, run))
 
 
-async def test_failures_are_compared_by_what_they_say() -> None:
+async def test_failures_are_compared_by_their_text() -> None:
     async with Engine() as engine:
         await engine.execute(spreading, 3, run_id="a")
         await engine.execute(spreading, 4, run_id="b")
@@ -174,7 +174,7 @@ async def test_failures_are_compared_by_what_they_say() -> None:
         assert visits(found) == {"inside": (3, 4), "inside/check": (3, 4)}
 
 
-async def test_runs_of_different_flows_are_compared_by_what_they_share() -> None:
+async def test_runs_of_different_flows_are_compared_by_their_common_parts() -> None:
     async with Engine() as engine:
         await engine.execute(looping, 2, run_id="a")
         run = await engine.start(waiting, HOSTILE, run_id="b")
@@ -189,7 +189,7 @@ async def test_runs_of_different_flows_are_compared_by_what_they_share() -> None
 
 @dataclass(frozen=True)
 class Never:
-    """Compares with nothing."""
+    """A value whose comparison raises."""
 
     x: int
 
@@ -201,7 +201,7 @@ class Never:
 
 
 class Mood(Enum):
-    """A member is not even itself."""
+    """An Enum whose members do not equal themselves."""
 
     GLAD = 1
     SAD = 2
@@ -257,7 +257,7 @@ def test_differences_yields_each_place_where_two_values_differ(one: Any, other: 
     assert are_same(one, one)
 
 
-def test_values_are_compared_however_deep_they_are() -> None:
+def test_deeply_nested_values_are_compared() -> None:
     one: Any = 1
     other: Any = 2
     for _ in range(1000):
@@ -266,7 +266,7 @@ def test_values_are_compared_however_deep_they_are() -> None:
     assert list(differences(one, other)) == [("[0]" * 1000, 1, 2)]
 
 
-async def test_runs_of_a_value_that_raises_when_it_is_compared_are_compared() -> None:
+async def test_runs_with_a_value_whose_comparison_raises_are_compared() -> None:
     g = Graph("odd")
     g.edge(START, g.node(name="n")(lambda value: [value, {"deep": value}]))
     g.edge("n", END)
