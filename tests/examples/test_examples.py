@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +127,12 @@ def run(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_there_is_an_example_for_each_pattern() -> None:
     assert {path.stem for path in EXAMPLES} == {*PRINTED, "supervisor", "event_bus"}
+
+
+def test_the_index_links_every_example_and_page() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "examples/README.md").read_text())
+    pages = sorted((ROOT / "examples/guide").glob("*.md"))
+    assert sorted(links) == sorted(str(path.relative_to(ROOT / "examples")) for path in (*EXAMPLES, *pages))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
