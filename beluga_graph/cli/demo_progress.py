@@ -23,7 +23,7 @@ _STAGES = {
     "tighten": "summing up",
     "publish": "writing the report",
 }
-_LINES = 10  # about this many lines, without a bar, for the reading of all documents
+_LINES = 10  # without a bar, reading all documents takes about this many lines
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""`verify` finds every fault of a file and of its records, is never ended by one, and finds none in a sound store."""
+"""`verify` finds every fault of a file and of its records, survives all of them, and reports none in a sound store."""
 
 import asyncio
 import json
@@ -29,13 +29,13 @@ PAGE = 4096
 
 
 class Asker:
-    """Asks the process that forks."""
+    """Sends commands to the process that forks."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
 
     def __call__(self, command: str, path: Path) -> tuple[int, str]:
-        """Return the exit code, negative for a signal, and all that was said."""
+        """Return the exit code, negative for a signal, and all output."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{command} {path}\n")
@@ -97,7 +97,7 @@ def scramble(path: Path, page: int) -> None:
 
 
 def flip(path: Path, page: int) -> None:
-    """Flip a bit of the header: of the page's number, of its flags, of how many entries it has, or of where they begin.
+    """Flip a bit of the header: of the page's number, its flags, its number of entries, or the offset of the entries.
 
     The last one is flipped up: a page whose entries begin later than it says has some bytes less to give, no more.
     """
@@ -108,18 +108,16 @@ def flip(path: Path, page: int) -> None:
 
 
 def move_entry(path: Path, page: int) -> None:
-    """Let the first entry of a page begin where none does."""
+    """Let the first entry of a page begin at an offset without an entry."""
     write(path, page, struct.pack("=H", 0xFFF0 + page % 8), 16)
 
 
 @pytest.mark.parametrize("damage", [zero, scramble, flip, move_entry])
-def test_a_page_that_is_not_what_it_was_is_found(
-    ask: Asker, sound: Path, copy: Path, damage: Callable[[Path, int], None]
-) -> None:
+def test_a_changed_page_is_found(ask: Asker, sound: Path, copy: Path, damage: Callable[[Path, int], None]) -> None:
     pages, free = in_use(copy)
     assert free in pages
     assert len(pages) > 20
-    tree_pages = [page for page in pages if page_of(sound, page)[10] in (1, 2)]  # not those of large values
+    tree_pages = [page for page in pages if page_of(sound, page)[10] in (1, 2)]  # without the pages of large values
     sample = sorted({free, *random.Random(3).sample(tree_pages, 12)})
     for page in sample:
         shutil.copy(sound / "data.mdb", copy / "data.mdb")
@@ -147,7 +145,7 @@ def test_swapped_pages_are_found(ask: Asker, sound: Path, copy: Path) -> None:
 
 @pytest.mark.parametrize("kept", [0.05, 0.3, 0.6, 0.95])
 def test_a_file_that_was_cut_off_is_found(ask: Asker, copy: Path, kept: float) -> None:
-    # Before a page of a tree: the end of a file may as well be free pages, whose loss is no damage.
+    # Cut before a page of a tree: the last pages of a file may be free, and their loss is not damage.
     tree_pages = [page for page in in_use(copy)[0] if page_of(copy, page)[10] in (1, 2)]
     with (copy / "data.mdb").open("r+b") as opened:
         opened.truncate(tree_pages[int(len(tree_pages) * kept)] * PAGE)
@@ -171,7 +169,7 @@ META = {
 
 @pytest.mark.parametrize("what", META)
 @pytest.mark.parametrize("bit", [0, 3, 7])
-def test_a_meta_page_that_is_not_what_it_was_is_found(ask: Asker, copy: Path, what: str, bit: int) -> None:
+def test_a_changed_meta_page_is_found(ask: Asker, copy: Path, what: str, bit: int) -> None:
     commits = [struct.unpack_from("=Q", page_of(copy, page), META["commit"])[0] for page in (0, 1)]
     newer = commits.index(max(commits))
     write(copy, newer, bytes([page_of(copy, newer)[META[what]] ^ 1 << bit]), META[what])
@@ -183,7 +181,7 @@ def test_a_meta_page_that_is_not_what_it_was_is_found(ask: Asker, copy: Path, wh
     assert "StoreDamaged" in said
 
 
-def test_a_format_that_is_not_known_is_no_damage(ask: Asker, copy: Path) -> None:
+def test_an_unknown_format_is_not_damage(ask: Asker, copy: Path) -> None:
     for page in (0, 1):
         write(copy, page, struct.pack("=I", 7), 20)
     for command in ("verify", "use"):
@@ -198,7 +196,7 @@ def test_a_format_that_is_not_known_is_no_damage(ask: Asker, copy: Path) -> None
 
 
 def lose(*prefixes: bytes, which: int = 0, last: bool = False) -> Callable[[LMDBStore], list[bytes]]:
-    """Return what finds the record to lose: one of those with a prefix."""
+    """Return a function that finds the record to delete: the first one with a prefix."""
 
     def find(store: LMDBStore) -> list[bytes]:
         found = []
@@ -246,7 +244,7 @@ SESSION = hash16("talker\nchat")
         (lose(b"t"), "the correlation of event "),
     ],
 )
-def test_a_record_that_is_missing_is_found(
+def test_a_missing_record_is_found(
     ask: Asker, copy: Path, find: Callable[[LMDBStore], list[bytes]], message: str
 ) -> None:
     with closing(LMDBStore(copy, durability="none")) as store:
@@ -259,7 +257,7 @@ def test_a_record_that_is_missing_is_found(
 
 
 def resealed(letter: bytes, run: bytes, change: Callable[[Any], Any]) -> Callable[[LMDBStore], Put]:
-    """Return what changes the last record of a kind and run, with a good checksum."""
+    """Return a function that changes the last record of a kind and run, with a good checksum."""
 
     def find(store: LMDBStore) -> Put:
         key, blob = list(store.scan(letter + run))[-1]
@@ -293,7 +291,7 @@ def resealed(letter: bytes, run: bytes, change: Callable[[Any], Any]) -> Callabl
         (resealed(b"d", b"", lambda _: 77), "event 77 of the bus is missing"),
     ],
 )
-def test_a_record_of_another_content_is_found(
+def test_a_record_with_wrong_content_is_found(
     ask: Asker, copy: Path, change: Callable[[LMDBStore], Put], message: str
 ) -> None:
     with closing(LMDBStore(copy, durability="none")) as store:
@@ -308,8 +306,8 @@ def test_a_record_of_another_content_is_found(
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_a_sound_store_is_called_sound(tmp_path: Path, seed: int) -> None:
-    """Whatever was done in it, and at each of the moments between."""
+async def test_a_sound_store_has_no_damage(tmp_path: Path, seed: int) -> None:
+    """Checked after each of many random actions."""
 
     def look(engine: Any) -> None:
         assert verify_store(engine.store).damage == ()
@@ -318,7 +316,7 @@ async def test_a_sound_store_is_called_sound(tmp_path: Path, seed: int) -> None:
     assert check_path(tmp_path / "store").damage == ()
 
 
-async def test_a_store_is_called_sound_beside_a_process_that_writes_to_it(tmp_path: Path, ask: Asker) -> None:
+async def test_a_sound_store_has_no_damage_while_another_process_writes(tmp_path: Path, ask: Asker) -> None:
     path = tmp_path / "store"
     ended = asyncio.Event()
 
@@ -341,8 +339,8 @@ async def test_a_store_is_called_sound_beside_a_process_that_writes_to_it(tmp_pa
 
 
 @pytest.mark.parametrize("resumed", [True, False])
-async def test_a_store_of_a_release_whose_places_did_not_know_their_item_is_sound(resumed: bool) -> None:
-    """Also if the run went on from such a snapshot, and has full snapshots of this release since."""
+async def test_a_store_of_a_release_whose_places_had_no_item_is_sound(resumed: bool) -> None:
+    """Also if the run has continued since, with full snapshots of this release."""
     store, works = MemoryStore(), False
     graph = Graph("wide")
 
