@@ -246,7 +246,7 @@ async def test_a_run_that_this_engine_drives_is_not_renamed() -> None:
         changed.edge(START, "v")
         changed.edge("v", END)
         engine.register(changed)
-        with pytest.raises(RunConflict, match="with the graph as it was"):
+        with pytest.raises(RunConflict, match="with its old graph"):
             await engine.resume(RUN, rename={"w": "v"})
 
 
