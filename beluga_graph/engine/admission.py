@@ -33,22 +33,28 @@ from stores.base import Check, Conflict, Op, Put
 
 __all__ = ["Admission"]
 
-
 Forked: TypeAlias = tuple[Snapshot, RunLog, list[Op], Trigger]
 Prepare: TypeAlias = Callable[[ActiveRun, FreeLease], list[Trigger]]
 
 
 class Continuation(NamedTuple):
-    """How to continue a run that exists."""
+    """How to continue an existing run.
+
+    Attributes:
+        plan: The plan to continue with.
+        request: The call of `start` that found the run; `None` for a resume.
+        watcher: A watcher to attach before the run continues.
+        limits: Limits to change.
+        renames: Renamed nodes, as pairs of paths.
+        revive: Whether to continue a run that has failed.
+    """
 
     plan: Plan
     request: StartRequest | None = None
-    """The call of `start` that found the run; `None` for a resume."""
     watcher: Watcher | None = None
     limits: dict[str, int] | None = None
     renames: Renames = ()
     revive: bool = True
-    """Whether to continue a run that has failed."""
 
 
 class Admission:
@@ -184,12 +190,8 @@ class Admission:
             else:
                 await self._scheduler.begin(active)
         except BaseException as error:  # a record cannot be read, or the caller was cancelled: release the run
-            stopped = (
-                error
-                if isinstance(error, Exception)
-                else RunError(active.run_id, "its start was interrupted: resume it to continue")
-            )
-            self._scheduler.abandon(active, stopped)
+            interrupted = RunError(active.run_id, "its start was interrupted: resume it to continue")
+            self._scheduler.abandon(active, error if isinstance(error, Exception) else interrupted)
             raise
 
     # Creating.

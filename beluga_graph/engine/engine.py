@@ -51,8 +51,8 @@ class Engine:
     `run.started`, `run.waiting`, `run.completed`, `run.failed` and `run.cancelled`, once each if the bus is durable.
     Without a bus, published events stay in the store for an engine that has one.
 
-    Leaving the block stops the engine's work but does not end the runs: any engine on the same store can continue
-    them.
+    Use it as `async with Engine(…) as engine`. Leaving that block stops the engine's work but does not end the runs:
+    any engine on the same store can continue them.
 
     Example:
         async with Engine("runs.db") as engine:
@@ -171,7 +171,7 @@ class Engine:
 
         Example:
             async for event in engine.stream(flow, "Ada"):
-                print(event.type, event.text)
+                print(event.type, event.node)
         """
         watcher = Watcher()
         began = False
@@ -219,7 +219,7 @@ class Engine:
         return await self._host.recover(max_runs)
 
     async def serve(self, *, max_runs: int | None = None, grace: float = 10.0) -> None:
-        """Drive every run of the registered flows that needs work, until the process is asked to stop.
+        """Drive every run of the registered flows that needs work, whichever process started it, until stopped.
 
         It takes runs with a due timer or a new signal, and those that a dead owner left, at most `max_runs` with work
         under way at a time. SIGTERM or SIGINT (in the main thread) ends it: no more work begins, the work under way
