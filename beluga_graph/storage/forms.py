@@ -1,13 +1,13 @@
-"""Forms: the shape that the payload of each kind of record has, and that its readers rely on.
+"""Forms: the shape of the payload of each kind of record, on which its readers rely.
 
-A checksum finds accidents, not forgery or the defects of other releases, so a sound checksum proves nothing about
+A checksum finds accidents, but not forgery or the defects of other releases, so a sound checksum proves nothing about
 the content of a record. `fits` checks the types of all fields, the operands of each operation, and the references
-inside the record. References to other records are checked where those are read.
+inside the record. References to other records are checked by the code that reads those.
 
-A new field of a record, a new operation or a new event needs its form here.
+Add a form here for each new field of a record, each new operation and each new event.
 
-A form is a function of a part and of how many values the record has, which the indexes in a step refer to. It
-says whether the part fits.
+A form is a function that takes a part of a payload and the number of values that the record has, to which the indexes
+in a step refer. It returns whether the part has the form.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ Form: TypeAlias = Callable[[Any, int], bool]
 
 _COUNT_END = 1 << 63  # numbers are part of keys, as eight bytes
 _GENERATION_END = 1 << 32
-_FEW_END = 1 << 24  # what is counted in a loop
+_FEW_END = 1 << 24  # for numbers that a loop counts up to
 
 
 def fits(letter: str, payload: Any) -> bool:
-    """Tell whether a payload has the form of its kind of record."""
+    """Return whether a payload has the form of its kind of record."""
     return _FORMS[letter](payload, 0)
 
 
-# What forms are made of.
+# Elements of forms.
 
 
 def _is(*types: type[Any]) -> Form:
-    """A scalar of one of these very types: `True` is no int."""
+    """A scalar of exactly one of these types: `True` is not an int."""
     return lambda part, _: type(part) in types
 
 
@@ -73,7 +73,7 @@ def _maybe(form: Form) -> Form:
 
 
 def _row(*forms: Form, optional: int = 0) -> Form:
-    """A tuple with a part of each form, of which the last ones may be missing."""
+    """A tuple with one part for each form. The last `optional` parts may be missing."""
     least = len(forms) - optional
 
     def is_row(part: Any, count: int) -> bool:
@@ -121,7 +121,7 @@ def _fields(needed: dict[str, Form], optional: dict[str, Form] | None = None) ->
 
 
 def _both(first: Form, then: Callable[[Any], bool]) -> Form:
-    """A part of a form of which something else holds, too."""
+    """A part that has a form and also satisfies a condition."""
     return lambda part, count: first(part, count) and then(part)
 
 
@@ -210,7 +210,7 @@ _BY_ANNOTATION: dict[str, Form] = {
     "str | int | bool | None": _maybe(_route),
     "tuple[str, ...]": _many(_text),
 }
-# What an event carries besides its type, node, token and value: fields of `Event`, and what some are made from.
+# Further entries of an event, besides type, node, token and value: fields of `Event`, and the sources of some fields.
 _CARRIED = {
     **{field.name: _BY_ANNOTATION[str(field.type)] for field in fields(Event)},
     "failure": _text,
@@ -301,7 +301,7 @@ _SNAPSHOT = _fields(
 
 
 def _holds_together(plain: dict[str, Any]) -> bool:
-    """Tell whether what a snapshot names in itself is there. Names nest, so no place is inside itself."""
+    """Return whether a snapshot contains all that it refers to. Names nest, so no place is inside itself."""
     places_of = {token[0]: token[2] for token in plain["tokens"]}
     scopes = {name: dict(zip(Scope.__slots__, parts, strict=True)) for name, parts in plain["scopes"].items()}
     places = {name: dict(zip(Place.__slots__, parts, strict=False)) for name, parts in plain["places"].items()}
@@ -328,7 +328,7 @@ def _has_last_branches(queue: dict[int, Any], width: int) -> bool:
 
 
 def _record_of(cls: type[Any], special: dict[str, Form], *, always: str = "") -> Form:
-    """What a dataclass of the shape is written as: fields that have their default may be missing, but for one."""
+    """The stored form of a dataclass of the shape: fields with their default value may be missing, except `always`."""
     forms = {field.name: special.get(field.name) or _BY_ANNOTATION[str(field.type)] for field in fields(cls)}
     needed = {field.name for field in fields(cls) if field.default is MISSING or field.name == always}
     return _fields(
@@ -352,8 +352,8 @@ _NODE = _record_of(
 _SHAPE = _record_of(Shape, {"nodes": _many(_NODE), "limits": _table(_text, _bound), "state": _CHANNELS}, always="state")
 
 
-def _leads_somewhere(plain: dict[str, Any]) -> bool:
-    """Tell whether all nodes that a shape names are there."""
+def _is_connected(plain: dict[str, Any]) -> bool:
+    """Return whether a shape contains all nodes that it refers to."""
     nodes = {node["name"]: node for node in plain["nodes"]}
     ends = {*nodes, END}
     return plain["entry"] in ends and all(
@@ -376,7 +376,7 @@ _FORMS: dict[str, Form] = {
     "S": _step,
     "C": _encoded,
     "V": _bytes,
-    "P": _both(_SHAPE, _leads_somewhere),
+    "P": _both(_SHAPE, _is_connected),
     "I": _row(_text, _value, _int),
     "Z": _session,
     "Y": _encoded,

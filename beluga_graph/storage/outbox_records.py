@@ -1,4 +1,4 @@
-"""What a run publishes: messages that lie in its outbox from the commit of a step until a bus has them."""
+"""The outbox: messages that a run publishes, stored by the commit of a step until a bus has accepted them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from beluga_graph.storage.keys import Keys
 from beluga_graph.storage.records import decode_record, encode_record
 from stores.base import Op, Put
 
-__all__ = ["STATUS_TOPICS", "Message", "published_ops", "read_message", "status_ops"]
+__all__ = ["STATUS_TOPICS", "Message", "message_ops", "read_message", "status_ops"]
 
-_STATUS = 0xFFFF_0000  # a step's own messages come before what it makes of the run
+_STATUS = 0xFFFF_0000  # messages of a step's nodes sort before those about the run's status
 _STARTED = "run.started"
 _TOPICS = {
     WAITING: "run.waiting",
@@ -29,7 +29,7 @@ _CODEC = Codec()
 
 
 class Message(NamedTuple):
-    """One event as the outbox gives it to a bus. Its id is the same however often it is given."""
+    """One event for a bus. Its id is the same each time it is passed to the bus."""
 
     event_id: str
     topic: str
@@ -38,13 +38,13 @@ class Message(NamedTuple):
     causation_id: str
     at_ms: int
     value: bytes
-    """Encoded, whole."""
+    """The encoded value itself, not a reference to a large value."""
 
 
-def published_ops(
+def message_ops(
     keys: Keys, run: Snapshot, token: str, messages: Sequence[PendingMessage], at: int, created_ms: int
 ) -> list[Op]:
-    """Return the writes of what a node publishes with the next step of its run, which was created at `created_ms`."""
+    """Return the writes of messages that a node publishes with the next step of its run, created at `created_ms`."""
     cause = f"{run.run_id}:{token}"
     return [
         _put(keys, run.seq + 1, i, Message(_id(run, created_ms, token, i), topic, agent, run.run_id, cause, at, value))
@@ -55,9 +55,9 @@ def published_ops(
 def status_ops(
     keys: Keys, run: Snapshot, flow: str, trigger: Trigger, before: str, at: int, created_ms: int
 ) -> list[Op]:
-    """Return the writes of what the step that was just applied makes of its run, for those who listen."""
+    """Return the writes of messages about a run's status, after a step that has just been applied."""
     topics = [_STARTED] if isinstance(trigger, RunStarted | RunForked) else []
-    # A fork has its status from its source, which told it of itself only.
+    # A fork copies its source's status, which was announced only for the source.
     if (run.status != before or isinstance(trigger, RunForked)) and run.status in _TOPICS:
         topics.append(_TOPICS[run.status])
     ops: list[Op] = []
@@ -70,13 +70,13 @@ def status_ops(
 
 
 def read_message(key: bytes, blob: bytes) -> Message:
-    """Return a message of the outbox, its value as it was kept. Raises `DamagedRecord`."""
+    """Return a message of the outbox. Its value may still be a reference. Raises `DamagedRecord`."""
     return Message(*decode_record(key, blob))
 
 
 def _id(run: Snapshot, created_ms: int, what: str, index: int) -> str:
-    """Return the id that this message has in every process; a later run, or fork, of the same id has others."""
-    # Not when it started: forks of one run have that from their source.
+    """Return the id of a message, the same in every process. A later run or fork with the same run id has other ids."""
+    # The creation time, not the start time: forks of one run share the start time of their source.
     named = f"{len(run.run_id)}:{run.run_id}:{created_ms}:{what}:{index}"
     return blake2b(named.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 

@@ -1,4 +1,4 @@
-"""The pace of a long look at a store: a slice of records at a time, and the event loop turns between two slices."""
+"""The pace of a long read of a store: the event loop turns after each slice of records."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _SLICE_S = 0.005  # records differ in size
 
 
 class Pace:
-    """Lets the loop turn now and then under work on many records, whose end is not in sight.
+    """Lets the event loop turn during work on an unbounded number of records.
 
-    What is read in slices is not of one moment: another task may commit between two of them. Use it where each
-    record can be judged by itself, or is looked at again before anything is made of it.
+    Slices are read at different moments: another task may commit between two of them. Use it if each record can be
+    judged by itself, or is read again before it is acted on.
     """
 
     __slots__ = ("_began", "_count")
@@ -25,7 +25,7 @@ class Pace:
         self._began = time.perf_counter()
 
     async def turn(self) -> None:
-        """Let the loop turn if the slice is over. Call it after each record that was read, passed by or not."""
+        """Let the loop turn if the slice is over. Call this after each record that was read, including skipped ones."""
         self._count += 1
         if self._count >= SLICE_RECORDS or time.perf_counter() - self._began > _SLICE_S:
             await asyncio.sleep(0)

@@ -26,7 +26,7 @@ from beluga_graph.kernel.triggers import (
 from beluga_graph.kernel.types import Patch
 from beluga_graph.storage.keys import Prefix, is_reference
 from beluga_graph.storage.loading import RunReader, load_run
-from beluga_graph.storage.outbox_records import published_ops
+from beluga_graph.storage.outbox_records import message_ops
 from beluga_graph.storage.records import PRESENT, encode_record
 from stores.base import Check, Delete, Op, Put, Store
 
@@ -67,7 +67,7 @@ class RunLog:
                 ops += self.item_ops(run, ended.items)
             # Without a finished step, the route was refused and the attempt has failed.
             if ended.messages and (kinds.COUNT_STEP,) in patch.ops:
-                ops += published_ops(self.keys, run, ended.trigger.token, ended.messages, at, created_ms)
+                ops += message_ops(self.keys, run, ended.trigger.token, ended.messages, at, created_ms)
         if isinstance(trigger, RunForked):  # a fork asks the pending questions of its source again
             ops += [self._question_op(run.tokens[token], at) for token in _waiting_for_answer(run)]
         return ops + self._index_ops(run, patch, at)

@@ -1,8 +1,8 @@
-"""Sessions: a conversation that goes on from run to run.
+"""Sessions: a conversation that continues from run to run.
 
-A session belongs to a flow. Its record is read in the commit that starts a run and written in the one that
-completes it, so a run that fails or dies leaves it as it was. Messages are stored once each, under keys of
-the session; a run adds its own and copies nothing. One run at a time has a session.
+A session belongs to a flow, and one run at a time uses it. The commit that starts a run checks the session's record,
+and the commit that completes the run writes it, so a run that fails or dies leaves the session unchanged. Each message
+is stored once, under a key of the session; a run adds its own messages and copies none.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ __all__ = ["begin_ops", "end_ops", "free_ops", "open_session"]
 def open_session(store: Store, plan: Plan, session_id: str, run_id: str) -> tuple[Session, bytes | None]:
     """Return a session for a new run, and its record as it is now.
 
-    Raises `RunConflict` if a run has it, and for a flow that is no conversation: what runs inside one is not kept;
-    `RunError` for what is no name.
+    Raises `RunConflict` if a run uses it, or if the flow is not an agent: no other flow has a conversation to keep.
+    Raises `RunError` if the id is not a valid name.
     """
     if not isinstance(session_id, str) or is_blank(session_id):
-        raise RunError(run_id, f"{session_id!r:.80} is no name of a session: give a text that can be seen")
+        raise RunError(run_id, f"{session_id!r:.80} is not a session name: give a text with visible characters")
     if plan.state is None or not getattr(plan.state.model, "keeps_session", False):
-        raise RunConflict(run_id, f"flow {plan.name!r} is no agent, and so has no conversation to keep: drop session=")
+        raise RunConflict(
+            run_id, f"flow {plan.name!r} is not an agent, so it has no conversation to keep: drop session="
+        )
     session = Session(plan.name, session_id)
     blob = store.get(session.key)
     if blob is not None:
@@ -45,16 +47,16 @@ def open_session(store: Store, plan: Plan, session_id: str, run_id: str) -> tupl
 
 
 def begin_ops(session: Session, before: bytes | None) -> list[Op]:
-    """Return what takes a session for a run, in the commit that starts it."""
+    """Return the operations with which the first commit of a run takes a session."""
     return [Check(session.key, before), Put(session.key, encode_record(session.key, session.fields()))]
 
 
 def end_ops(history: RunLog, codec: Codec, run: Snapshot) -> list[Op]:
-    """Return what gives a session back, in the commit that ends its run; a completed one adds its messages."""
+    """Return the operations with which the last commit of a run returns its session. A completed run adds messages."""
     if run.session is None:
         return []
     session = Session(*run.session)
-    if session.run != run.run_id:  # a fork: it began with what the session held, and gives nothing back
+    if session.run != run.run_id:  # a fork: it began with the session's messages and does not own the session
         return []
     if run.status != COMPLETED:
         freed = replace(session, run="")
@@ -78,7 +80,7 @@ def end_ops(history: RunLog, codec: Codec, run: Snapshot) -> list[Op]:
 
 
 def free_ops(store: Store, run: Snapshot) -> list[Op]:
-    """Return what gives back the session that a run still has, as it was before that run."""
+    """Return the operations that return a session that a run still uses, unchanged by that run."""
     if run.session is None:
         return []
     key = Session(*run.session).key

@@ -119,10 +119,12 @@ class _Verification:
         self._store = store
         self._counts: Counter[str] = Counter()
         self._damage: list[Damage] = []
-        self._damaged: set[bytes] = set()  # keys of what cannot be read
+        self._damaged: set[bytes] = set()  # keys of unreadable records
         self._heads: list[RunRecord] = []
         self._timers: dict[bytes, list[bytes]] = {}  # keys, by run
-        self._owned: dict[bytes, Counter[str]] = {}  # records by run, of which the head is looked for afterwards
+        self._owned: dict[
+            bytes, Counter[str]
+        ] = {}  # number of records by run, whose run records are checked at the end
 
     def report(self) -> StoreReport:
         """Verify all records and runs."""
@@ -134,7 +136,7 @@ class _Verification:
             except BelugaError as error:
                 self._report(key, str(error))
             except MALFORMED as error:
-                detail = f"has not the form that it should have ({type(error).__name__}: {error})"
+                detail = f"does not have its form ({type(error).__name__}: {error})"
                 self._report(key, str(DamagedRecord(f"the record among the {label}", detail)))
             else:
                 if key[:1] in _PARTS_OF_RUNS:
@@ -151,7 +153,7 @@ class _Verification:
         self._damage.append(Damage(key.hex(), detail))
 
     def _read(self, key: bytes, blob: bytes) -> None:
-        """Read one record. Raises `DamagedRecord` for one that is not what it should be."""
+        """Read one record. Raises `DamagedRecord` if it is malformed or does not fit other records."""
         kind = key[:1]
         if kind in _INDEXES:
             self._check_index(key, run_of(key))
@@ -172,7 +174,7 @@ class _Verification:
     # Index entries.
 
     def _check_index(self, key: bytes, run: bytes) -> None:
-        """Refuse an index entry of a run that is not there. A run and its entries come and go in one commit each."""
+        """Raise for an index entry without its run. A run and its entries are written and deleted in the same commits."""
         if key[:1] == Prefix.TIMER:
             self._timers.setdefault(run, []).append(key)
         head = Prefix.RUN + run
@@ -197,14 +199,14 @@ class _Verification:
             self._check_paired(key, Prefix.EVENT + key[17:], "the event of a correlation id")
 
     def _check_paired(self, key: bytes, other: bytes, what: str) -> None:
-        """Refuse a record that came, and would go, in one commit with another one that is not there."""
+        """Raise for a record without the other record that is written and deleted in the same commits."""
         if self._is_missing(other) and self._store.get(key) is not None and self._is_missing(other):
             raise DamagedRecord(what, "is missing")
 
     def _is_missing(self, key: bytes) -> bool:
         return self._store.get(key) is None
 
-    # Records that say more than themselves.
+    # Records that refer to other records.
 
     def _head(self, key: bytes, blob: bytes, _: object) -> None:
         head = RunRecord.decode(key, blob)
@@ -229,7 +231,7 @@ class _Verification:
             raise DamagedRecord("the shape", "is that of another graph")
 
     def _session(self, key: bytes, _: bytes, fields: tuple[object, ...]) -> None:
-        session = Session(*fields)  # type: ignore[arg-type]  # what does not fit is damage
+        session = Session(*fields)  # type: ignore[arg-type]  # values of other types are damage
         if session.key != key:
             raise DamagedRecord("the session", f"{session.id!r} of flow {session.flow!r} is under another key")
         for index in range(session.length):
@@ -244,7 +246,7 @@ class _Verification:
             raise DamagedRecord(what, "is missing")
 
     def _holds(self, key: bytes, session: Session) -> bool:
-        """Whether a session is as it was read: a run may end, and give it back, meanwhile."""
+        """Return whether a session is unchanged since it was read: a run may end and return it meanwhile."""
         blob = self._store.get(key)
         return blob is not None and Session(*decode_record(key, blob)) == session
 
@@ -252,7 +254,7 @@ class _Verification:
         self._check_paired(key, Prefix.SESSION + key[1:17], "the session of a message")
 
     def _event(self, key: bytes, _: bytes, fields: tuple[object, ...]) -> None:
-        """An event of the bus is found by its id and by its correlation id."""
+        """Check that an event of the bus is found by its id and by its correlation id."""
         event_id, correlation_id = str(fields[1]), str(fields[3])
         self._check_paired(key, event_id_key(event_id), f"the position of event {event_id!r}")
         self._check_paired(key, correlation_prefix(correlation_id) + key[1:], f"the correlation of event {event_id!r}")
@@ -261,14 +263,14 @@ class _Verification:
         at = event_key(position)
         self._check_paired(key, at, f"event {position} of the bus")
         blob = self._store.get(at)
-        with suppress(DamagedRecord):  # of the event, which is reported for itself
+        with suppress(DamagedRecord):  # the damage of the event is reported separately
             if blob is not None and hash16(str(decode_record(at, blob)[1])) != key[1:]:
                 self._report(key, f"position {position} of the bus is that of another event")
 
-    # What has lost its head.
+    # Records without a run record.
 
     def _find_orphans(self) -> None:
-        """Report the records of runs that have no head: a run comes and goes whole, or leaves a tombstone."""
+        """Report records of runs that have no run record: a deletion that is under way has a tombstone."""
         for run, kinds in sorted(self._owned.items()):
             if not (self._is_missing(Prefix.RUN + run) and self._is_missing(Prefix.TOMBSTONE + run)):
                 continue
@@ -282,7 +284,7 @@ class _Verification:
         return next(iter(self._store.scan(prefix, limit=1)), None) is not None
 
     def _name_of(self, run: bytes) -> str:
-        """Return the id of a run without a head, out of its first snapshot, or its key."""
+        """Return the id of a run without a run record: from its first snapshot, or its hash."""
         key = Prefix.SNAPSHOT + run + bytes(8)
         blob = self._store.get(key)
         try:

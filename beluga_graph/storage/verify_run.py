@@ -1,4 +1,4 @@
-"""Checking one run: it is replayed from its first snapshot, and all that belongs to it is held against that."""
+"""Verification of one run: replays it from its first snapshot, and compares all its records with the result."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from stores.base import Store
 __all__ = ["MALFORMED", "faults_of_run", "references"]
 
 MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What reading a record can raise that is sealed well, and is not what was to be stored there."""
-_TRIES = 10  # of a run that changes under the check
+"""Exceptions of reading a record whose checksum is good but whose content is wrong."""
+_TRIES = 10  # for a run that changes during the check
 
 
 def faults_of_run(
     store: Store, head: RunRecord, timers: Mapping[bytes, Collection[bytes]], damaged: Collection[bytes]
 ) -> list[str]:
-    """Return what is wrong with a run. Nothing is for one that is deleted, or that changes again and again, meanwhile.
+    """Return the faults of a run; none if it is deleted meanwhile, or changes in each of several attempts.
 
-    `timers` are the keys of timers by run, `damaged` the records that are known to be unreadable.
+    `timers` are the keys of timers by run, `damaged` the keys of records that are known to be unreadable.
     """
     keys = Keys(head.run_id)
     for _ in range(_TRIES):
@@ -48,7 +48,7 @@ def _faults(store: Store, head: bytes, run_id: str, timers: Collection[bytes], d
     except BelugaError as error:
         found.append(str(error))
     except MALFORMED as error:
-        found.append(f"a record of it has not the form that it should have ({type(error).__name__}: {error})")
+        found.append(f"one of its records does not have its form ({type(error).__name__}: {error})")
     return found
 
 
@@ -66,23 +66,23 @@ def references(value: Any) -> Iterator[bytes]:
 
 
 def _state(store: Store, keys: Keys) -> tuple[bytes | None, ...]:
-    """Return the records of which each change of a run changes one, its head first."""
+    """Return records of which every change of a run changes at least one, the run record first."""
     last = next(iter(store.scan(keys.step(0)[:-8], reverse=True, limit=1)), (None,))[0]
     return (*(store.get(key) for key in (keys.head, keys.lease, keys.open, keys.parked, keys.wakeup)), last)
 
 
 class _RunCheck:
-    """One look at one run."""
+    """One pass over the records of one run."""
 
     def __init__(self, store: Store, head: RunRecord, timers: Collection[bytes], damaged: Collection[bytes]) -> None:
         self._store, self._head, self._keys = store, head, Keys(head.run_id)
         self._timers, self._damaged = timers, damaged
-        self._values: dict[bytes, None] = {}  # digests of the large values that are referred to
+        self._values: dict[bytes, None] = {}  # digests of the large values that the run refers to
         self._is_whole = False  # all steps are there
         self._lengths: dict[tuple[str, str], int] = {}  # items of each append field's layer, also of closed places
 
     def faults(self) -> Iterator[str]:
-        """Yield what is wrong, the worst first."""
+        """Yield the faults, the worst first."""
         try:
             run = rebuild(self._store, self._head.run_id, 0)
         except RunNotFound:
@@ -98,7 +98,7 @@ class _RunCheck:
         yield from self._missing_values()
 
     def _replay(self, run: Snapshot) -> Iterator[str]:
-        """Make every step again, and hold each full snapshot against the steps before it."""
+        """Apply every step again, and compare each full snapshot with the steps before it."""
         self._note_state(run)
         full = {number_of(key): key for key, _ in self._store.scan(self._keys.snapshots)}
         try:
@@ -129,7 +129,7 @@ class _RunCheck:
             return ""
         plain = decode_record(key, blob)
         if any(len(parts) < len(Place.__slots__) for parts in plain["places"].values()):
-            # Stored before places knew their item: who went on from here did not know it either.
+            # Stored by a release whose places had no item: steps after this snapshot did not know it either.
             for place in run.places.values():
                 place.item = None
         made = Snapshot.from_plain(decode_record(key, encode_record(key, run.to_plain())))
@@ -168,7 +168,7 @@ class _RunCheck:
             for key, blob in self._store.scan(prefix):
                 index = number_of(key)
                 if index >= length:
-                    break  # of a step whose route was refused: the items of its next attempt replace them
+                    break  # from a step whose route was refused; the items of its next attempt will replace them
                 if index != expected:
                     break
                 expected += 1
@@ -195,7 +195,7 @@ class _RunCheck:
                 yield f"it has read {read_until} signals of the name {name!r}, of which {counts.get(name, 0)} are there"
 
     def _indexes(self, run: Snapshot) -> Iterator[str]:
-        """Hold lease and index entries against the run: by them engines find what must be done."""
+        """Compare lease and index entries with the run: engines find work by them."""
         keys = self._keys
         is_open, is_parked = self._store.get(keys.open) is not None, self._store.get(keys.parked) is not None
         ended = run.status in (COMPLETED, CANCELLED)

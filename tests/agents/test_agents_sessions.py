@@ -196,7 +196,7 @@ async def test_large_messages_of_a_session_outlive_the_run_that_brought_them() -
 async def test_a_session_belongs_to_an_agent_and_any_other_flow_says_so() -> None:
     flow = SequentialAgent("row", [Agent("a", model=ScriptedModel())])
     async with Engine() as engine:
-        with pytest.raises(RunConflict, match="flow 'row' is no agent, and so has no conversation to keep"):
+        with pytest.raises(RunConflict, match="flow 'row' is not an agent, so it has no conversation to keep"):
             await engine.execute(flow, "hi", session="s")
         assert await engine.runs() == []
 
