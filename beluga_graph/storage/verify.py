@@ -174,7 +174,7 @@ class _Verification:
     # Index entries.
 
     def _check_index(self, key: bytes, run: bytes) -> None:
-        """Raise for an index entry without its run. A run and its entries are written and deleted in the same commits."""
+        """Raise for an index entry without its run: both are written and deleted in the same commits."""
         if key[:1] == Prefix.TIMER:
             self._timers.setdefault(run, []).append(key)
         head = Prefix.RUN + run
