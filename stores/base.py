@@ -46,20 +46,34 @@ Durability: TypeAlias = Literal["commit", "batch", "none"]
 
 
 class Put(NamedTuple):
-    """Write `value` under `key`, replacing what was there."""
+    """Write a value under a key, replacing any earlier value.
+
+    Attributes:
+        key: The key, 1 to 511 bytes.
+        value: The value.
+    """
 
     key: bytes
     value: bytes
 
 
 class Delete(NamedTuple):
-    """Remove `key`; absent is fine."""
+    """Remove a key. A missing key is not an error.
+
+    Attributes:
+        key: The key.
+    """
 
     key: bytes
 
 
 class Check(NamedTuple):
-    """Demand that `key` holds exactly `expected` before the commit's own writes; `None` demands absence."""
+    """Require that a key has exactly this value before the commit's own writes. Otherwise nothing is written.
+
+    Attributes:
+        key: The key.
+        expected: The required value; `None` requires that the key is absent.
+    """
 
     key: bytes
     expected: bytes | None
