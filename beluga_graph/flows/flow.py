@@ -25,7 +25,7 @@ class Flow:
     A subclass sets `name` and implements `declare`; all other methods build on these.
 
     Attributes:
-        name: The flow's name, unique on an engine.
+        name: The flow's name. An engine knows one flow by each name.
     """
 
     name: str

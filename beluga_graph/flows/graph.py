@@ -40,7 +40,8 @@ class Graph(Flow):
     ```
 
     Args:
-        name: The graph's name, unique on an engine: 1 to 200 characters without `/ # [ ] $` and control characters.
+        name: The graph's name: 1 to 200 characters without `/ # [ ] $` and control characters. An engine knows one flow
+            by each name.
         state: A pydantic model class whose fields nodes read as `ctx.state` and write by `ctx.update`.
         limits: Bounds of every run of the graph.
         types: Classes (dataclasses, pydantic models, Enums) of values that no annotation names, such as the input, the
@@ -246,7 +247,8 @@ class Graph(Flow):
             name: The node's name.
             signal: The signal's name, as given to `Engine.signal`.
             timeout: The longest time to wait, in seconds; `None` for no limit.
-            type: The type of the payload. A payload that does not match is refused when it is sent.
+            type: The type of the payload. `Engine.signal` refuses a payload that does not match, with `BadSignal`, if
+                the engine knows the flow. Sent by another engine, such a payload fails the node.
             default: The output after `timeout`. Without a default the node fails with `SignalTimeout`.
 
         Returns the node, to name it in edges. Raises `BadName` for its name or that of the signal, `DuplicateNode`

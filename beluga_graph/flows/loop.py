@@ -39,7 +39,7 @@ class LoopAgent(Flow):
     ```
 
     Args:
-        name: The flow's name, unique on an engine.
+        name: The flow's name. An engine knows one flow by each name.
         agent: The flow to repeat.
         max_iterations: The largest number of iterations.
         until: The condition: a function `(output)` or `(output, iteration)`, sync or async, that may take the context

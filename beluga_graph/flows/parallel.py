@@ -26,7 +26,7 @@ class ParallelAgent(Flow):
     ```
 
     Args:
-        name: The flow's name, unique on an engine.
+        name: The flow's name. An engine knows one flow by each name.
         agents: The flows. A flow may occur several times, for example to vote on its answers; its nodes are then
             called `solver`, `solver-2` and so on.
         aggregate: A function `(results)` or `(ctx, results)`, sync or async, that computes the output from the dict.

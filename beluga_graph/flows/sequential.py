@@ -22,7 +22,7 @@ class SequentialAgent(Flow):
     ```
 
     Args:
-        name: The flow's name, unique on an engine.
+        name: The flow's name. An engine knows one flow by each name.
         agents: The flows, in order: agents, graphs or any others. A flow may occur several times; its nodes are then
             called `solver`, `solver-2` and so on.
 

@@ -173,7 +173,8 @@ def wait_signal(
     Args:
         name: The name of the part and of the signal.
         timeout: The longest time to wait, in seconds; `None` for no limit.
-        type: The type of the payload. A payload that does not match is refused when it is sent.
+        type: The type of the payload. `Engine.signal` refuses a payload that does not match, with `BadSignal`, if the
+            engine knows the flow. Sent by another engine, such a payload fails the part.
         default: The output after `timeout`. Without a default the part fails with `SignalTimeout`.
 
     Raises:

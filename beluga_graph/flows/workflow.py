@@ -25,7 +25,7 @@ class Workflow(Flow):
     ```
 
     Args:
-        name: The workflow's name, unique on an engine.
+        name: The workflow's name. An engine knows one flow by each name.
         *steps: Parts (`step`, `wait_signal`, `sleep`), plain functions, or any flows, in order. Each one is a node
             under its own name.
         timeout: The deadline of the whole, in seconds. It counts from the run's start, also across restarts, and
