@@ -64,20 +64,20 @@ def spread(width: int) -> tuple[int, int]:
     )
     run = Snapshot(run_id="r", plan="f", started_ms=0, value=b"in")
 
-    def tell(trigger: Trigger) -> None:
+    def decide(trigger: Trigger) -> None:
         patch = advance(graph, run, trigger)
         run.apply(patch)
         diff_work(graph, run, patch)
 
     with Lines() as lines:
-        tell(RunStarted(0))
-        tell(NodeFinished("f#1", 1, 0, (b"item",), branches=((0, 0),) * width))
+        decide(RunStarted(0))
+        decide(NodeFinished("f#1", 1, 0, (b"item",), branches=((0, 0),) * width))
         queue = run.scopes["f#1"].queue = CountedQueue(run.scopes["f#1"].queue)
         assert len(queue) == width - AT_ONCE
         for branch in range(width):
             assert len(run.tokens) == min(AT_ONCE, width - branch)
-            tell(NodeFinished(f"f#1[{branch}]/a#1", 1, 0, (b"out",)))
-        tell(NodeFinished("j#1", 1, 0, (b"all",)))
+            decide(NodeFinished(f"f#1[{branch}]/a#1", 1, 0, (b"out",)))
+        decide(NodeFinished("j#1", 1, 0, (b"all",)))
     assert run.status == COMPLETED
     return lines.count, queue.searches
 

@@ -120,25 +120,25 @@ shape = Shape.from_plain(shape.to_plain())
 run = Snapshot(run_id="r", plan="f", started_ms=0, value=b"in")
 walked = []
 
-def tell(trigger):
+def decide(trigger):
     patch = advance(shape, run, trigger)
     run.apply(patch)
     return diff_work(shape, run, patch)
 
-tell(RunStarted(0))
+decide(RunStarted(0))
 failed = False
 while run.status in ("running", "waiting"):
     if run.timers:
         ((timer, due),) = run.timers.items()
-        tell(TimerFired(timer, due, due))
+        decide(TimerFired(timer, due, due))
     item = list_work(shape, run)[0]
     if not failed and item.token != "f#1":
         failed = True
-        tell(NodeFailed(item.token, item.attempt, 5, "Boom", "", True))
+        decide(NodeFailed(item.token, item.attempt, 5, "Boom", "", True))
         continue
     walked.append(item.token)
     branches = ((0, 0), (0, 0)) if item.token == "f#1" else ()
-    tell(NodeFinished(item.token, item.attempt, 9, (b"out",), branches=branches))
+    decide(NodeFinished(item.token, item.attempt, 9, (b"out",), branches=branches))
 run = Snapshot.from_plain(run.to_plain())
 walked.append(run.status)
 walked[1:3] = sorted(walked[1:3])
