@@ -25,27 +25,27 @@ def take_apart(entry: Entry, value: Any) -> list[Any]:
     the names that were set explicitly, None for all; private attributes or None]. Raises `Refused`.
     """
     if entry.kind == "enum":
-        return [_member(value)]
+        return [_read_member(value)]
     if entry.kind == "dataclass":
-        return [_fields(entry, value)]
-    return _model_parts(value)
+        return [_read_fields(entry, value)]
+    return _take_model_apart(value)
 
 
 def build(entry: Entry, parts: Sequence[Any]) -> Any:
     """Return the instance that was taken apart. Raises `DoesNotFit` with the reason why the class refuses it."""
     try:
         if entry.kind == "enum":
-            return _enum_of(entry, *parts)
+            return _build_enum(entry, *parts)
         if entry.kind == "dataclass":
-            return _dataclass_of(entry, *parts)
-        return _model_of(entry, *parts)
+            return _build_dataclass(entry, *parts)
+        return _build_model(entry, *parts)
     except SnapshotError:
         raise
     except Exception as error:  # constructors and validators are user code and raise anything
-        raise DoesNotFit(entry.name, _why(error)) from error
+        raise DoesNotFit(entry.name, _reason_of(error)) from error
 
 
-def _member(value: enum.Enum) -> str | int:
+def _read_member(value: enum.Enum) -> str | int:
     if type(value).__members__.get(value.name) is value:
         return value.name
     if isinstance(value, enum.Flag) and type(value.value) is int:
@@ -53,7 +53,7 @@ def _member(value: enum.Enum) -> str | int:
     raise Refused("it is not a member of its class")
 
 
-def _enum_of(entry: Entry, member: str | int) -> enum.Enum:
+def _build_enum(entry: Entry, member: str | int) -> enum.Enum:
     if type(member) is int and issubclass(entry.cls, enum.Flag):
         return entry.cls(member)
     found = entry.cls.__members__.get(member)
@@ -62,7 +62,7 @@ def _enum_of(entry: Entry, member: str | int) -> enum.Enum:
     return found  # type: ignore[no-any-return]  # a user's class is Any
 
 
-def _fields(entry: Entry, value: Any) -> dict[str, Any]:
+def _read_fields(entry: Entry, value: Any) -> dict[str, Any]:
     try:
         fields = {name: getattr(value, name) for name in entry.fields}
     except AttributeError as error:
@@ -71,7 +71,7 @@ def _fields(entry: Entry, value: Any) -> dict[str, Any]:
     return fields
 
 
-def _dataclass_of(entry: Entry, fields: dict[str, Any]) -> Any:
+def _build_dataclass(entry: Entry, fields: dict[str, Any]) -> Any:
     renamed = FORMER_FIELDS.get(entry.name)
     if renamed is not None:
         fields = {renamed.get(name, name): part for name, part in fields.items()}
@@ -84,7 +84,7 @@ def _dataclass_of(entry: Entry, fields: dict[str, Any]) -> Any:
     return instance
 
 
-def _model_parts(value: Any) -> list[Any]:
+def _take_model_apart(value: Any) -> list[Any]:
     declared, present = type(value).__pydantic_fields__, value.__dict__
     fields = {name: present[name] for name in declared if name in present}
     _refuse_strays(value, present, fields)
@@ -97,7 +97,7 @@ def _model_parts(value: Any) -> list[Any]:
     return [fields, chosen, kept]
 
 
-def _model_of(entry: Entry, fields: dict[str, Any], chosen: list[str] | None, private: dict[str, Any] | None) -> Any:
+def _build_model(entry: Entry, fields: dict[str, Any], chosen: list[str] | None, private: dict[str, Any] | None) -> Any:
     cls = entry.cls
     is_root = getattr(cls, "__pydantic_root_model__", False)
     if cls.model_config.get("extra") != "allow":
@@ -127,7 +127,7 @@ def _refuse_strays(value: Any, present: dict[str, Any], fields: dict[str, Any]) 
             raise Refused(f"its attribute {name!r} is not a field and would be lost: declare it")
 
 
-def _why(error: Exception) -> str:
+def _reason_of(error: Exception) -> str:
     """Return the reason on one line; leave the values out of a pydantic error, because they may be secret."""
     problems = getattr(error, "errors", None)
     if callable(problems):

@@ -54,25 +54,25 @@ def unseal(kind: int, blob: bytes, context: bytes = b"") -> Any:
     Raises `DamagedRecord` if the record is incomplete, of another kind or format, or sealed with another context.
     """
     if len(blob) <= _HEADER.size:
-        raise _damaged(kind, context, f"is only {len(blob)} bytes long: it was cut off")
+        raise _damage_error(kind, context, f"is only {len(blob)} bytes long: it was cut off")
     version, stored_kind, checksum = _HEADER.unpack_from(blob)
     if version > _VERSION:
         newer = f"was written by a newer release (format {version}, this one reads {_VERSION}): upgrade"
-        raise _damaged(kind, context, newer)
+        raise _damage_error(kind, context, newer)
     if version != _VERSION:
-        raise _damaged(kind, context, f"has format {version}, which no release has written")
+        raise _damage_error(kind, context, f"has format {version}, which no release has written")
     if stored_kind != kind:
-        raise _damaged(kind, context, f"is of kind {stored_kind}")
+        raise _damage_error(kind, context, f"is of kind {stored_kind}")
     content = blob[_HEADER.size :]
     if zlib.crc32(content, zlib.crc32(context, _CRC_OF_KIND[kind])) != checksum:
-        raise _damaged(kind, context, "fails its checksum: it was changed, cut off, or sealed for another key")
+        raise _damage_error(kind, context, "fails its checksum: it was changed, cut off, or sealed for another key")
     try:
         return _unpack(content)
     except Exception as error:  # msgpack raises half a dozen unrelated types
-        raise _damaged(kind, context, f"has a good checksum but no readable content ({error!r})") from error
+        raise _damage_error(kind, context, f"has a good checksum but no readable content ({error!r})") from error
 
 
-def _damaged(kind: int, context: bytes, detail: str) -> DamagedRecord:
+def _damage_error(kind: int, context: bytes, detail: str) -> DamagedRecord:
     where = f" at key {context!r}" if context else ""
     return DamagedRecord(f"the record of kind {kind}{where}", detail)
 

@@ -67,7 +67,7 @@ class Registry:
         Skips text that cannot be resolved (a forward reference to a local class). Raises `NameTaken`, and then
         registers nothing of this annotation.
         """
-        self._take([_entry(cls, kind) for cls, kind in _classes(annotation)])
+        self._take([_make_entry(cls, kind) for cls, kind in _find_classes(annotation)])
 
     def merge(self, other: "Registry") -> None:
         """Register every class of another registry. Raises `NameTaken`, and then registers none of them."""
@@ -144,7 +144,7 @@ def _main_module_name() -> str:
     return Path(file).stem if file else "__main__"
 
 
-def _entry(cls: type[Any], kind: Kind) -> Entry:
+def _make_entry(cls: type[Any], kind: Kind) -> Entry:
     fields = dataclasses.fields(cls) if kind == "dataclass" else ()
     return Entry(
         name=class_name(cls),
@@ -157,7 +157,7 @@ def _entry(cls: type[Any], kind: Kind) -> Entry:
     )
 
 
-def _classes(annotation: Any) -> Iterator[tuple[type[Any], Kind]]:
+def _find_classes(annotation: Any) -> Iterator[tuple[type[Any], Kind]]:
     """Yield each class that an annotation names and that can be rebuilt, once."""
     todo = [annotation]
     # By identity, because an annotation may be unhashable. The objects are kept because an id may be reused.
@@ -172,12 +172,12 @@ def _classes(annotation: Any) -> Iterator[tuple[type[Any], Kind]]:
             kind = kind_of(found)
             if kind is not None:
                 yield found, kind
-            todo.extend(_named_by_class(found, kind))
+            todo.extend(_annotations_of_class(found, kind))
         else:
-            todo.extend(_named_by_form(found))
+            todo.extend(_annotations_in(found))
 
 
-def _named_by_class(cls: type[Any], kind: Kind | None) -> Iterable[Any]:
+def _annotations_of_class(cls: type[Any], kind: Kind | None) -> Iterable[Any]:
     """Return the annotations of a class's own fields; nothing for a class without declared fields."""
     if kind == "model":
         model: Any = cls
@@ -185,11 +185,11 @@ def _named_by_class(cls: type[Any], kind: Kind | None) -> Iterable[Any]:
             model.model_rebuild(raise_errors=False)
         return [field.annotation for field in model.__pydantic_fields__.values()]
     if kind == "dataclass" or typing.is_typeddict(cls):
-        return [hint for base in cls.__mro__ for hint in _hints(base)]
+        return [hint for base in cls.__mro__ for hint in _read_hints(base)]
     return ()
 
 
-def _named_by_form(form: Any) -> Iterable[Any]:
+def _annotations_in(form: Any) -> Iterable[Any]:
     """Return the annotations inside one that is not a class: `X | Y`, `list[X]`, a type variable, an alias."""
     if isinstance(form, list | tuple):  # the parameters in Callable[[X], Y]
         return form
@@ -208,7 +208,7 @@ def _named_by_form(form: Any) -> Iterable[Any]:
     return (origin, *args)
 
 
-def _hints(cls: type[Any]) -> Iterator[Any]:
+def _read_hints(cls: type[Any]) -> Iterator[Any]:
     """Yield the annotations of the class itself one by one, so that a bad name does not affect the others."""
     try:
         stated = inspect.get_annotations(cls)

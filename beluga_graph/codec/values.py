@@ -132,7 +132,7 @@ class Codec:
                 return _unpack(blob, ext_hook=_refuse_extension)
             reader = _Reader(self.registry, lenient=lenient, unregistered=unregistered)
             # The hook makes every dict slower: use it only if one is large enough for too many collisions.
-            build = partial(_unpack, object_pairs_hook=_table) if has_large_dict(blob) else _unpack
+            build = partial(_unpack, object_pairs_hook=_build_dict) if has_large_dict(blob) else _unpack
             value = build(blob, ext_hook=reader.mark, list_hook=reader.list)
         except SnapshotError:
             raise
@@ -187,7 +187,7 @@ class Codec:
         Compares bytes, not with `==`: that works for NaN and for classes without `__eq__`, and it distinguishes
         1 from 1.0.
         """
-        detail = self._loss(blob)
+        detail = self._find_loss(blob)
         if detail is None:
             return
         # Blame the innermost instance that does not survive on its own.
@@ -195,13 +195,13 @@ class Codec:
         part = value
         for at, inner, _ in walk_value(self.registry, value):
             if type(inner) in self.registry:
-                found = self._loss(self._write(inner)[0])
+                found = self._find_loss(self._write(inner)[0])
                 if found is not None:
                     path, part, detail = at, inner, found
         reason = f"it does not come back equal ({detail}): let its constructor accept its own fields unchanged"
         raise NotData(join_path(path), qualified_name(type(part)), format_value(part), reason)
 
-    def _loss(self, blob: bytes) -> str | None:
+    def _find_loss(self, blob: bytes) -> str | None:
         try:
             again = self._write(self.decode(blob))[0]
         except SnapshotError as error:
@@ -251,14 +251,14 @@ class _Writer:
 
     def _new_packer(self) -> Any:
         return msgpack.Packer(
-            default=self._form,
+            default=self._to_list,
             strict_types=True,
             autoreset=True,
             unicode_errors="surrogatepass",
             buf_size=4096,  # type: ignore[call-arg]  # the stubs lack it
         ).pack
 
-    def _form(self, value: Any) -> list[Any]:
+    def _to_list(self, value: Any) -> list[Any]:
         """Return the list that is written for a value that msgpack does not support."""
         self.marks += 1
         cls = type(value)
@@ -269,31 +269,31 @@ class _Writer:
             self.may_lose = self.may_lose or not entry.is_exact
             return [_MARKS[_INSTANCE], entry.name, *instances.take_apart(entry, value)]
         if cls is set or cls is frozenset:
-            return [_MARKS[_SET if cls is set else _FROZENSET], *self._ordered(value)]
+            return [_MARKS[_SET if cls is set else _FROZENSET], *self._sort(value)]
         leaf = SCALAR_WRITERS.get(cls)
         if leaf is None:
-            return self._other(value)
+            return self._write_stand_in(value)
         form, write = leaf
         return [_MARKS[form], *write(value)]
 
-    def _other(self, value: Any) -> list[Any]:
+    def _write_stand_in(self, value: Any) -> list[Any]:
         if not isinstance(value, StandIn):
             raise Refused
         self.marks -= 1
         stored = value.to_value()
-        return stored if type(stored) in (list, dict) else self._form(stored)
+        return stored if type(stored) in (list, dict) else self._to_list(stored)
 
-    def _ordered(self, elements: set[Any] | frozenset[Any]) -> list[Any]:
+    def _sort(self, elements: set[Any] | frozenset[Any]) -> list[Any]:
         order = self._orders.get(id(elements))
         if order is None:
             if has_collisions(elements):
                 raise Refused
             alike = set(map(type, elements)) in ({str}, {int})
-            order = sorted(elements) if alike else self._ordered_by_bytes(elements)
+            order = sorted(elements) if alike else self._sort_by_bytes(elements)
             self._orders[id(elements)] = order
         return order
 
-    def _ordered_by_bytes(self, elements: set[Any] | frozenset[Any]) -> list[Any]:
+    def _sort_by_bytes(self, elements: set[Any] | frozenset[Any]) -> list[Any]:
         if self._sets_open == _SETS_WRITTEN:
             raise TooDeep(_SETS_WRITTEN)
         marks, self._sets_open = self.marks, self._sets_open + 1
@@ -336,7 +336,7 @@ class _Reader:
         if form == _TUPLE:
             return tuple(items)
         if form == _INSTANCE:
-            return self._instance(*items)
+            return self._build_instance(*items)
         if form in (_SET, _FROZENSET):
             if has_collisions(items):
                 raise ValueError(COLLISIONS)
@@ -345,7 +345,7 @@ class _Reader:
             raise ValueError(f"unknown mark {form}")
         return SCALAR_READERS[form](*items)
 
-    def _instance(self, name: str, *parts: Any) -> Any:
+    def _build_instance(self, name: str, *parts: Any) -> Any:
         if type(name) is not str:
             raise TypeError("a class name must be text")
         entry = self._registry.entry_named(name)
@@ -366,7 +366,7 @@ class _Reader:
         return Unregistered(name, first if isinstance(first, dict) else {"member": first})
 
 
-def _table(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+def _build_dict(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     if has_collisions([key for key, _ in pairs]):
         raise ValueError(COLLISIONS)
     return dict(pairs)

@@ -97,10 +97,10 @@ class Admission:
 
     async def fork(self, plan: Plan, forked: Forked) -> ActiveRun:
         """Commit a fork and begin its work. Raises `RunConflict` if its id is taken."""
-        snapshot, history, ops, trigger = forked
+        snapshot, log, ops, trigger = forked
         async with self._runs.run_lock(snapshot.run_id):
-            is_taken = self._store.get(history.keys.head) is not None
-            active = None if is_taken else await self._commit_new(plan, snapshot, history, ops, trigger, halted=True)
+            is_taken = self._store.get(log.keys.head) is not None
+            active = None if is_taken else await self._commit_new(plan, snapshot, log, ops, trigger, halted=True)
             if active is None:
                 raise RunConflict(snapshot.run_id, "the id is taken: choose another one for the fork")
             await self._begin(active)
@@ -111,10 +111,10 @@ class Admission:
 
         def load(held: FreeLease) -> ActiveRun:
             with detect_deletion(self._store, run_id):
-                snapshot, history = open_log(self._store, run_id)
+                snapshot, log = open_log(self._store, run_id)
                 head = self._runs.head(run_id)
             check_nodes(snapshot, plan.shape)
-            return self._inactive(plan, snapshot, history, head, held)
+            return self._inactive(plan, snapshot, log, head, held)
 
         async with self._runs.run_lock(run_id):
             active, _ = await self._acquire(run_id, load, lambda _active, _held: [], wait=False)
@@ -144,10 +144,10 @@ class Admission:
                 self._runs.add(active)
                 return active, True
 
-    def _inactive(self, plan: Plan, snapshot: Snapshot, history: RunLog, head: RunRecord, held: FreeLease) -> ActiveRun:
+    def _inactive(self, plan: Plan, snapshot: Snapshot, log: RunLog, head: RunRecord, held: FreeLease) -> ActiveRun:
         """Return a loaded run under the next epoch. It is halted until its lease is taken, or over if it has ended."""
         lease = Lease(self._owner.id, held.lease.epoch + 1)
-        active = self._scheduler.activate(plan, snapshot, history, head, lease)
+        active = self._scheduler.activate(plan, snapshot, log, head, lease)
         if snapshot.ended:
             active.finish()
         active.halt()
@@ -185,7 +185,7 @@ class Admission:
             self._runs.check_open()
         try:
             active.drive()
-            if self._store.get(active.history.keys.cancel) is not None:  # requested while no engine drove the run
+            if self._store.get(active.log.keys.cancel) is not None:  # requested while no engine drove the run
                 self._scheduler.decide(active, CancelRequested(self._scheduler.clock.now_ms()))
             else:
                 await self._scheduler.begin(active)
@@ -199,12 +199,12 @@ class Admission:
     async def _create(self, run_id: str, request: StartRequest, watcher: Watcher | None) -> ActiveRun | None:
         """Commit a new run. Return `None` if another process has just created one with this id."""
         plan, limits = request.plan, request.limits.overrides() if request.limits is not None else None
-        history = RunLog(self._store, run_id)
+        log = RunLog(self._store, run_id)
         values, blobs = encode_values(
-            plan, history.reader, request.value, request.context, limit=(limits or {}).get("max_value_bytes")
+            plan, log.reader, request.value, request.context, limit=(limits or {}).get("max_value_bytes")
         )
         now = self._scheduler.clock.now_ms()
-        session, ops = None, history.blob_ops(blobs)
+        session, ops = None, log.blob_ops(blobs)
         if request.session is not None:
             session, before = open_session(self._store, plan, request.session, run_id)
             ops += begin_ops(session, before)
@@ -217,13 +217,13 @@ class Admission:
             limits=limits,
             session=session.fields() if session is not None else None,
         )
-        return await self._commit_new(plan, snapshot, history, ops, RunStarted(now), watcher)
+        return await self._commit_new(plan, snapshot, log, ops, RunStarted(now), watcher)
 
     async def _commit_new(
         self,
         plan: Plan,
         snapshot: Snapshot,
-        history: RunLog,
+        log: RunLog,
         ops: Sequence[Op],
         trigger: Trigger,
         watcher: Watcher | None = None,
@@ -232,7 +232,7 @@ class Admission:
     ) -> ActiveRun | None:
         """Commit a new run's first snapshot and step. Return `None` if its id was taken meanwhile."""
         await self._begin_ownership()
-        now, keys = self._scheduler.clock.now_ms(), history.keys
+        now, keys = self._scheduler.clock.now_ms(), log.keys
         head = RunRecord(
             run_id=snapshot.run_id,
             flow=plan.name,
@@ -241,7 +241,7 @@ class Admission:
             created_ms=now,
             updated_ms=now,
         )
-        active = self._scheduler.activate(plan, snapshot, history, head, Lease(self._owner.id, 1))
+        active = self._scheduler.activate(plan, snapshot, log, head, Lease(self._owner.id, 1))
         active.term = self._owner.term
         if halted:
             active.halt()
@@ -256,7 +256,7 @@ class Admission:
             Put(keys.open, PRESENT),
             *shape,
             *ops,
-            *history.snapshot_ops(snapshot, force=True),
+            *log.snapshot_ops(snapshot, force=True),
         ]
         self._runs.add(active)
         step = self._scheduler.decide(active, trigger, more=first)
@@ -294,13 +294,13 @@ class Admission:
         plan = how.plan
         with detect_deletion(self._store, run_id):
             head = self._runs.head(run_id)
-            snapshot, history = open_log(self._store, run_id)
+            snapshot, log = open_log(self._store, run_id)
             if head.flow != plan.name and how.request is None:
                 raise RunConflict(run_id, f"it is a run of flow {head.flow!r}, not of {plan.name!r}")
             check_same(head, snapshot, how.request)
         if snapshot.plan == plan.fingerprint:  # a changed graph is judged with the stored shape instead
             check_nodes(snapshot, plan.shape)
-        return self._inactive(plan, snapshot, history, head, held)
+        return self._inactive(plan, snapshot, log, head, held)
 
     def _prepare(self, active: ActiveRun, held: FreeLease, how: Continuation) -> list[Trigger]:
         """Attach the watcher to a run that is about to be taken over, and return the triggers of the take-over."""

@@ -180,7 +180,7 @@ class Engine:
                 flow, value, run_id=run_id, context=context, session=session, limits=limits, wait=wait, watcher=watcher
             )
             run = self._host.handle(active)
-            async for event in replay_then_follow(active.plan, active.history.reader, watcher, 0):
+            async for event in replay_then_follow(active.plan, active.log.reader, watcher, 0):
                 yield event
             await run.result()
         finally:

@@ -55,7 +55,7 @@ class FollowedRuns:
         run = self._runs.latest(followers, plan)
         if run is not None:
             run.attach(watcher)
-            return run.plan, run.history.reader
+            return run.plan, run.log.reader
         watcher.since = read_last_seq(self._runs.store, followers.run_id)
         if self._closed:
             watcher.close()

@@ -41,19 +41,19 @@ def prepare_fork(
         has_changed(run, plan, store)  # raises if it changed where the run is; else the fork adopts the new graph
         run.run_id, run.seq, run.plan = new_id, 0, plan.fingerprint
         edit = edit_state(run, plan, source, replace=replace, update=update) if replace or update else None
-        history = RunLog(store, new_id)
+        log = RunLog(store, new_id)
         ops: list[Op] = [
             Check(source.keys.first_snapshot, birth),  # a source that is being deleted would leave holes in the copy
-            *_copy_items(store, run, source, history.keys),
-            *_mark_values(store, source.keys, history.keys),
-            *_copy_unread_signals(store, run, source.keys, history.keys),
+            *_copy_items(store, run, source, log.keys),
+            *_mark_values(store, source.keys, log.keys),
+            *_copy_unread_signals(store, run, source.keys, log.keys),
         ]
         run.inbox = {}  # received signals are not copied: the fork counts its own signals from the first
         if edit is not None:
-            ops += [*history.blob_ops(edit.blobs), *history.item_ops(run, edit.items)]
+            ops += [*log.blob_ops(edit.blobs), *log.item_ops(run, edit.items)]
             run.apply(edit.patch)
             run.seq = 0
-        return run, history, ops
+        return run, log, ops
 
 
 def _copy_items(store: Store, run: Snapshot, source: RunReader, target: Keys) -> Iterator[Op]:

@@ -164,9 +164,9 @@ class EngineHost:
         plan = self._registered_plan(run_id)
         new_id = check_run_id(new_id) if new_id is not None else secrets.token_hex(16)
         await finish_deletion(self.scheduler.committer, new_id)
-        snapshot, history, ops = prepare_fork(self.store, plan, run_id, seq, new_id, update=update, replace=replace)
+        snapshot, log, ops = prepare_fork(self.store, plan, run_id, seq, new_id, update=update, replace=replace)
         trigger = RunForked(self.scheduler.clock.now_ms(), run_id, seq)
-        return self.handle(await self.admission.fork(plan, (snapshot, history, ops, trigger)))
+        return self.handle(await self.admission.fork(plan, (snapshot, log, ops, trigger)))
 
     async def recover(self, max_runs: int | None) -> Recovery:
         """Continue every unfinished run that has no live owner; see `Engine.recover`."""

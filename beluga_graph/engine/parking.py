@@ -173,7 +173,7 @@ class Parking:
 
     def _park(self, active: ActiveRun, due_ms: int) -> None:
         """Give the lease back, unless a signal or a cancel request for the run has arrived meanwhile."""
-        run, keys = active.snapshot, active.history.keys
+        run, keys = active.snapshot, active.log.keys
         active.halt()
         active.stop_work()
         ops = [*active.release_ops(), Check(keys.cancel, None)]
@@ -190,7 +190,7 @@ class Parking:
     def on_parked(self, active: ActiveRun, due_ms: int) -> None:
         """Release a run whose lease was given back."""
         active.release()
-        self.watch_run(active.history.keys.run, due_ms)
+        self.watch_run(active.log.keys.run, due_ms)
 
     def on_park_rejected(self, active: ActiveRun, error: Exception) -> None:
         """Wake a run again to which something was sent, or stop one that another owner has taken."""
@@ -198,14 +198,14 @@ class Parking:
             self._scheduler.on_rejected(active, error)
             return
         self._scheduler.release_lease(active)
-        self.watch_run(active.history.keys.run, 0)
+        self.watch_run(active.log.keys.run, 0)
 
     def _answer_wakeups(self) -> None:
         by_key: dict[bytes, ActiveRun] | None = None
         for key, wakeup in self._store.scan(Prefix.WAKEUP):
             run = run_of(key)
             if by_key is None:
-                by_key = {active.history.keys.run: active for active in self._runs.active.values()}
+                by_key = {active.log.keys.run: active for active in self._runs.active.values()}
             active = by_key.get(run)
             if active is None:
                 if self.serving or run in self._watched:
@@ -219,9 +219,9 @@ class Parking:
         self._scheduler.committer.give([Check(key, wakeup), Delete(key)])
 
     def _answer_wakeup(self, active: ActiveRun, key: bytes) -> None:
-        if key != active.history.keys.wakeup:
+        if key != active.log.keys.wakeup:
             self._scheduler.inbox.look_behind(active, key)
-        elif self._store.get(active.history.keys.cancel) is not None:
+        elif self._store.get(active.log.keys.cancel) is not None:
             self._scheduler.decide(active, CancelRequested(self._scheduler.clock.now_ms()))
         else:
             self._scheduler.inbox.look_for_all(active)
@@ -334,6 +334,6 @@ class Parking:
         """Use the room that a run leaves."""
         self._idle.pop(active.run_id, None)
         if active.state != RELEASED:
-            self._watched.pop(active.history.keys.run, None)
+            self._watched.pop(active.log.keys.run, None)
         if self._queue:
             asyncio.get_running_loop().call_soon(self.wake_next)

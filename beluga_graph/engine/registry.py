@@ -113,11 +113,11 @@ class RunRegistry:
         elif self.head(followers.run_id).status not in (COMPLETED, FAILED, CANCELLED):
             return None
         with detect_deletion(self.store, followers.run_id):
-            snapshot, history = open_log(self.store, followers.run_id)
+            snapshot, log = open_log(self.store, followers.run_id)
             head = self.head(followers.run_id)
         if known is not None and snapshot.seq <= known.committed:
             return known
-        followers.run = ActiveRun(plan, snapshot, history, head, Lease(b"", 0))
+        followers.run = ActiveRun(plan, snapshot, log, head, Lease(b"", 0))
         followers.run.finish()
         return followers.run
 

@@ -75,7 +75,7 @@ class Serving:
         now_s = asyncio.get_running_loop().time()
         if now_s >= self._look_for_abandoned_at:
             self._look_for_abandoned_at = now_s + _TRY_AGAIN_S
-            driven = {run.history.keys.run for run in self._runs.active.values()}
+            driven = {run.log.keys.run for run in self._runs.active.values()}
             for run in iter_abandoned(self._runs.store, self._scheduler.owner, driven):
                 self._parking.enqueue(run)
         self._parking.wake_next()

@@ -72,7 +72,7 @@ async def take(scheduler: Scheduler, active: ActiveRun, held: FreeLease, trigger
 
     If the lease or the run has changed since it was read, nothing is written and `active.error` is a `LeaseLost`.
     """
-    run, keys = active.snapshot, active.history.keys
+    run, keys = active.snapshot, active.log.keys
     ops: list[Op] = [
         *([held.dead] if held.dead is not None else []),
         Check(keys.lease, held.record),
@@ -80,7 +80,7 @@ async def take(scheduler: Scheduler, active: ActiveRun, held: FreeLease, trigger
         Put(keys.lease, active.lease.encode(keys.lease)),
         Put(keys.open, PRESENT),
         Delete(keys.parked),
-        *active.history.clear_wakeup_ops(),  # signals sent before this commit are looked for after it
+        *active.log.clear_wakeup_ops(),  # signals sent before this commit are looked for after it
     ]
     if run.plan != active.plan.fingerprint:
         ops += shape_ops(scheduler.store, active.plan.shape)

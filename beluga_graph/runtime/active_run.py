@@ -43,9 +43,9 @@ class ActiveRun:
         "done",
         "error",
         "head",
-        "history",
         "lease",
         "line",
+        "log",
         "plan",
         "snapshot",
         "state",
@@ -59,14 +59,14 @@ class ActiveRun:
 
     walker: Walker[Origin, Step]  # set by the scheduler that drives the run
 
-    def __init__(self, plan: Plan, snapshot: Snapshot, history: RunLog, head: RunRecord, lease: Lease) -> None:
+    def __init__(self, plan: Plan, snapshot: Snapshot, log: RunLog, head: RunRecord, lease: Lease) -> None:
         self.plan = plan
         self.snapshot = snapshot
-        self.history = history
-        self.values = StoredValues(plan.codec, history.reader)
+        self.log = log
+        self.values = StoredValues(plan.codec, log.reader)
         self.head = head
         self.lease = lease
-        self.claim = lease.claim(history.keys.lease)
+        self.claim = lease.claim(log.keys.lease)
         self.term: int | None = None  # the owner's, in which the lease was last seen to be this run's
         self.committed = snapshot.seq  # the last step that is on disk
         self.line = Line(snapshot.run_id, snapshot.seq)
@@ -95,7 +95,7 @@ class ActiveRun:
 
     def attach(self, watcher: Watcher, *, began: bool = False) -> None:
         """Show a watcher every step that is committed from now on."""
-        watcher.attach(self.run_id, self.plan, self.history.reader, since=self.committed, began=began)
+        watcher.attach(self.run_id, self.plan, self.log.reader, since=self.committed, began=began)
         if self.is_over:
             watcher.close()
         else:
@@ -168,7 +168,7 @@ class ActiveRun:
 
     def release_ops(self) -> list[Op]:
         """Return the operations that give the lease back, if it is still this run's."""
-        key = self.history.keys.lease
+        key = self.log.keys.lease
         return [self.claim, Put(key, Lease(b"", self.lease.epoch).encode(key))]
 
     def stop_work(self) -> None:

@@ -86,7 +86,7 @@ class RunDriver:
         result, _, more = origin
         at = self._host.clock.now_ms()
         ops: list[Op] = [*more] if more else [active.claim]
-        ops += active.history.step_ops(run, trigger, patch, result, at, active.head.created_ms)
+        ops += active.log.step_ops(run, trigger, patch, result, at, active.head.created_ms)
         return Step(self, active.line, run.seq + 1, trigger, patch, ops, origin, at, run.status)
 
     def commit(self, step: Step, change: WorkChange) -> None:
@@ -97,7 +97,7 @@ class RunDriver:
         if run.status != step.status_before or run.plan != active.head.plan:
             ops += self._status_ops(step.at_ms)
         ops += host.outbox.status_ops(active, step.trigger, step.status_before, step.at_ms)
-        ops += active.history.snapshot_ops(run)
+        ops += active.log.snapshot_ops(run)
         result, task, more = step.origin
         if result is not None and result.error is not None and run.status == FAILED:
             active.cause = result.error
@@ -111,12 +111,12 @@ class RunDriver:
 
     def _status_ops(self, at_ms: int) -> list[Op]:
         """Return the writes of head and index. A run that has ended or failed gives its lease back."""
-        active, run, keys = self._active, self._active.snapshot, self._active.history.keys
+        active, run, keys = self._active, self._active.snapshot, self._active.log.keys
         active.head = replace(active.head, status=run.status, updated_ms=at_ms, plan=run.plan)
         ops: list[Op] = [Put(keys.head, active.head.encode(keys.head))]
         if run.ended:
-            ops += end_ops(active.history, active.plan.codec, run)
-            ops += [*active.history.clear_wakeup_ops(), Delete(keys.cancel)]
+            ops += end_ops(active.log, active.plan.codec, run)
+            ops += [*active.log.clear_wakeup_ops(), Delete(keys.cancel)]
         if run.status in (COMPLETED, FAILED, CANCELLED):
             active.lease = Lease(b"", active.lease.epoch)
             ops += [Delete(keys.open), Put(keys.lease, active.lease.encode(keys.lease))]
@@ -130,7 +130,7 @@ class RunDriver:
         """Show a step's events and begin its work; finish the run if this was its last step."""
         active, change = self._active, step.change
         active.committed = step.seq
-        active.history.on_committed(step.ops)
+        active.log.on_committed(step.ops)
         self._host.outbox.on_committed(step.ops)
         try:
             if active.watchers:
@@ -192,8 +192,8 @@ class RunDriver:
         active = self._active
         if active.state != DRIVING:
             return None
-        key = active.history.keys.signal(signal, position)
-        blob = active.history.store.get(key)
+        key = active.log.keys.signal(signal, position)
+        blob = active.log.store.get(key)
         if blob is None:
             return None
         _, payload, _ = decode_record(key, blob)

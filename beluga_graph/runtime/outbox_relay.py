@@ -96,7 +96,7 @@ class OutboxRelay:
         if self.bus is None:
             return []
         return status_ops(
-            active.history.keys, active.snapshot, active.plan.name, trigger, before, at, active.head.created_ms
+            active.log.keys, active.snapshot, active.plan.name, trigger, before, at, active.head.created_ms
         )
 
     def on_committed(self, ops: Sequence[Op]) -> None:

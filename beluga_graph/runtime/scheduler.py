@@ -69,9 +69,9 @@ class Scheduler:
         self._trials = Trials()
         self._places = asyncio.Semaphore(max_concurrency) if max_concurrency is not None else None
 
-    def activate(self, plan: Plan, snapshot: Snapshot, history: RunLog, head: RunRecord, lease: Lease) -> ActiveRun:
+    def activate(self, plan: Plan, snapshot: Snapshot, log: RunLog, head: RunRecord, lease: Lease) -> ActiveRun:
         """Return a run that this scheduler can drive. It is not driven yet: decide on a trigger, or `begin`."""
-        active = ActiveRun(plan, snapshot, history, head, lease)
+        active = ActiveRun(plan, snapshot, log, head, lease)
         active.walker = Walker(plan.shape, snapshot, RunDriver(self, active))
         return active
 

@@ -65,7 +65,7 @@ class Inbox:
         if head.status in (COMPLETED, CANCELLED):
             raise RunConflict(run_id, f"it is {head.status}: a run that has ended accepts no signal")
         _check_payload(plan, run_id, name, payload)
-        history = RunLog(self._store, run_id)
+        log = RunLog(self._store, run_id)
         try:
             encoded = plan.encode(payload)
         except NotData as error:
@@ -73,9 +73,9 @@ class Inbox:
                 raise
             reason = f"{error.reason}; and make the flow known here by engine.register(flow) before you send"
             raise NotData(error.path, error.type_name, error.shown, reason) from None
-        stored = history.reader.to_reference(encoded)
+        stored = log.reader.to_reference(encoded)
         blobs = [] if stored is encoded else [(stored, encoded)]
-        more = [*history.blob_ops(blobs), *along]
+        more = [*log.blob_ops(blobs), *along]
         async with self._lock(run_id):  # so that the senders of this engine keep their order
             while not await self._accept(run_id, name, stored, more):
                 pass

@@ -89,7 +89,7 @@ class RunReader:
         found = self.uncommitted.get(key) or self.store.get(key)
         if found is None:
             detail = f"{value[1:].hex()} of run {self.run_id!r} is missing"
-            raise _missing(self.store, self.run_id, "value", detail)
+            raise _missing_error(self.store, self.run_id, "value", detail)
         blob: bytes = decode_record(key, found)
         return blob
 
@@ -108,7 +108,7 @@ class RunReader:
             found = self.uncommitted.get(key) or self.store.get(key)
             if found is None:
                 detail = f"{index} of field {field!r} of run {self.run_id!r} is missing"
-                raise _missing(self.store, self.run_id, "item", detail)
+                raise _missing_error(self.store, self.run_id, "item", detail)
             item: bytes = decode_record(key, found)
             yield item
 
@@ -127,7 +127,7 @@ def read_run_record(store: Store, run_id: str) -> RunRecord:
     key = Keys(run_id).head
     blob = store.get(key)
     if blob is None:
-        raise _unknown(run_id)
+        raise _unknown_error(run_id)
     return RunRecord.decode(key, blob)
 
 
@@ -146,7 +146,7 @@ def read_steps(store: Store, run_id: str, after: int = 0, until: int | None = No
         if until is not None and seq > until:
             return
         if seq != expected:
-            raise _missing(store, run_id, "step", f"{expected} of run {run_id!r} is missing")
+            raise _missing_error(store, run_id, "step", f"{expected} of run {run_id!r} is missing")
         expected += 1
         at, kind, token, attempt, values, ops, events = decode_record(key, blob)
         yield StoredStep(seq, at, kind, token, attempt, Patch(values, ops, events))
@@ -181,7 +181,7 @@ def _read_snapshot(store: Store, run_id: str, seq: int | None) -> tuple[Snapshot
     newest = keys.snapshot(2**63 if seq is None else seq)
     found = next(iter(store.scan(keys.snapshots, start=newest, reverse=True, limit=1)), None)
     if found is None:
-        raise _unknown(run_id)
+        raise _unknown_error(run_id)
     key, blob = found
     run = Snapshot.from_plain(decode_record(key, blob))
     if (run.run_id, run.seq) != (run_id, number_of(key)):
@@ -204,15 +204,15 @@ def detect_deletion(store: Store, run_id: str) -> Iterator[bytes]:
         read_run_record(store, run_id)  # both records are written in one commit, and deleted in one
         birth = store.get(key)
     if birth is None:
-        raise _missing(store, run_id, "snapshot", f"0 of run {run_id!r} is missing")
+        raise _missing_error(store, run_id, "snapshot", f"0 of run {run_id!r} is missing")
     try:
         yield birth
     except BelugaError as error:
         if store.get(key) != birth:
-            raise _deleted(run_id) from error
+            raise _deleted_error(run_id) from error
         raise
     if store.get(key) != birth:
-        raise _deleted(run_id)
+        raise _deleted_error(run_id)
 
 
 @contextmanager
@@ -233,16 +233,16 @@ def check_nodes(run: Snapshot, shape: Shape) -> None:
             raise DamagedRecord("the snapshot", detail)
 
 
-def _missing(store: Store, run_id: str, what: str, detail: str) -> BelugaError:
+def _missing_error(store: Store, run_id: str, what: str, detail: str) -> BelugaError:
     """Return the error for a missing record: `RunNotFound` if the run was deleted, else `DamagedRecord`."""
-    return _deleted(run_id) if store.get(Keys(run_id).head) is None else DamagedRecord(f"the {what}", detail)
+    return _deleted_error(run_id) if store.get(Keys(run_id).head) is None else DamagedRecord(f"the {what}", detail)
 
 
-def _deleted(run_id: str) -> RunNotFound:
+def _deleted_error(run_id: str) -> RunNotFound:
     return RunNotFound(run_id, "it was deleted while it was read")
 
 
-def _unknown(run_id: str) -> RunNotFound:
+def _unknown_error(run_id: str) -> RunNotFound:
     return RunNotFound(
         run_id, "no such run in this store; `engine.runs()`, or `beluga-graph runs`, lists those there are"
     )

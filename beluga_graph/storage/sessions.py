@@ -51,7 +51,7 @@ def begin_ops(session: Session, before: bytes | None) -> list[Op]:
     return [Check(session.key, before), Put(session.key, encode_record(session.key, session.fields()))]
 
 
-def end_ops(history: RunLog, codec: Codec, run: Snapshot) -> list[Op]:
+def end_ops(log: RunLog, codec: Codec, run: Snapshot) -> list[Op]:
     """Return the operations with which the last commit of a run returns its session. A completed run adds messages."""
     if run.session is None:
         return []
@@ -62,12 +62,12 @@ def end_ops(history: RunLog, codec: Codec, run: Snapshot) -> list[Op]:
         freed = replace(session, run="")
         return [Put(session.key, encode_record(session.key, freed.fields()))]
     place = run.places[""]
-    own = history.reader.read_items("", "messages", 0, place.lengths.get("messages", 0))
-    view = _field(history, codec, run, "view")
+    own = log.reader.read_items("", "messages", 0, place.lengths.get("messages", 0))
+    view = _field(log, codec, run, "view")
     if view is not None:  # an input filter has replaced what came before
         session = replace(session, generation=session.generation + 1, length=0)
         own = iter([*map(codec.encode, view.base), *list(own)[view.start :]])
-    active = _field(history, codec, run, "active") or session.active
+    active = _field(log, codec, run, "active") or session.active
     ops: list[Op] = []
     length = session.length
     for item in own:
@@ -90,6 +90,6 @@ def free_ops(store: Store, run: Snapshot) -> list[Op]:
     return [Check(key, blob), Put(key, encode_record(key, replace(session, run="").fields()))]
 
 
-def _field(history: RunLog, codec: Codec, run: Snapshot, name: str) -> Any:
+def _field(log: RunLog, codec: Codec, run: Snapshot, name: str) -> Any:
     value = run.places[""].fields.get(name)
-    return StoredValues(codec, history.reader).decode(value)
+    return StoredValues(codec, log.reader).decode(value)

@@ -504,7 +504,7 @@ async def test_a_trigger_between_a_failure_and_its_commit_does_not_hide_the_fail
                 looks.append(look)
                 look.send(None)
             else:
-                keys = live.history.keys
+                keys = live.log.keys
                 engine.store.commit(Put(keys.cancel, b"\x01"), Put(keys.wakeup, b"ring"))
                 engine._host.parking._answer_wakeups()
 

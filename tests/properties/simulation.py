@@ -203,7 +203,7 @@ class Simulation:
         self.observer = observer
         self.time = 1000
         self.run: Snapshot
-        self.history: RunLog
+        self.log: RunLog
         self.walker: Walker[Origin, Step]
         # Work that the run must be doing; the result of an attempt that ended and is held back.
         self.todo: dict[Work, AttemptResult | None] = {}
@@ -231,12 +231,12 @@ class Simulation:
             run_id=RUN_ID, plan=self.plan.fingerprint, started_ms=self.time, value=self.plan.codec.encode(value)
         )
         self._walk(run, RunLog(self.disk.store, RUN_ID))
-        first = self.history.snapshot_ops(run, force=True)
+        first = self.log.snapshot_ops(run, force=True)
         self.decide(RunStarted(self.time), more=first)
 
-    def _walk(self, run: Snapshot, history: RunLog) -> None:
+    def _walk(self, run: Snapshot, log: RunLog) -> None:
         """Begin a life with nothing to do."""
-        self.run, self.history = run, history
+        self.run, self.log = run, log
         self.walker = Walker(self.plan.shape, run, self)
         self.todo = {}
 
@@ -283,7 +283,7 @@ class Simulation:
 
     def _attempt(self, item: RunNode) -> Attempt:
         run = self.seen_by_attempt(self.run, item.token)
-        values = StoredValues(self.plan.codec, self.history.reader)
+        values = StoredValues(self.plan.codec, self.log.reader)
         return Attempt(self.plan, run, run.tokens[item.token], values, self._hands, None)
 
     def decide(self, trigger: Trigger, result: AttemptResult | None = None, more: Sequence[Op] = ()) -> bool:
@@ -302,13 +302,13 @@ class Simulation:
     def write(self, trigger: Trigger, patch: Patch, origin: Origin | None) -> Step:
         result, more = origin or (None, ())
         self.time += 1
-        ops = [*more, *self.history.step_ops(self.run, trigger, patch, result, self.time, 0)]
+        ops = [*more, *self.log.step_ops(self.run, trigger, patch, result, self.time, 0)]
         return Step(trigger, patch, list_work(self.plan.shape, self.run), ops)
 
     def commit(self, step: Step, change: WorkChange) -> None:
-        ops = [*step.ops, *self.history.snapshot_ops(self.run)]
+        ops = [*step.ops, *self.log.snapshot_ops(self.run)]
         self.disk.commit(ops)
-        self.history.on_committed(ops)
+        self.log.on_committed(ops)
         self.walker.release(step, change)
         if self.observer is not None:
             self.observer(Observation(self, step.trigger, step.patch, change, step.before))

@@ -47,11 +47,11 @@ def whole(plan: Plan) -> Simulation:
 def go_on(before: Simulation, plan: Plan, tape: list[int], renames: Renames = ()) -> Simulation:
     """Let another process take a run over with another plan, and walk it to its end."""
     store = before.disk.store
-    run, history = open_log(store, RUN_ID)
+    run, log = open_log(store, RUN_ID)
     todo = list_work(before.plan.shape, run)
     trigger = PlanAdopted(plan.fingerprint, before.time, renames)
     patch = advance(plan.shape, run, trigger)
-    ops = history.step_ops(run, trigger, patch, None, before.time, 0)
+    ops = log.step_ops(run, trigger, patch, None, before.time, 0)
     status = run.status
     run.apply(patch)
     assert run.status == status
