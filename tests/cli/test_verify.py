@@ -196,7 +196,7 @@ def test_an_unknown_format_is_not_damage(ask: Asker, copy: Path) -> None:
 
 
 def lose(*prefixes: bytes, which: int = 0, last: bool = False) -> Callable[[LMDBStore], list[bytes]]:
-    """Return a function that finds the record to delete: the first one with a prefix."""
+    """Return a function that finds the records to delete: one for each prefix."""
 
     def find(store: LMDBStore) -> list[bytes]:
         found = []

@@ -73,7 +73,7 @@ def test_killed_in_the_middle_the_demo_pays_for_no_summary_twice(
     assert report.read_bytes() == whole.read_bytes()
 
 
-def test_a_refused_key_is_told_in_a_line_and_the_same_command_goes_on_from_there(
+def test_a_refused_key_is_one_line_and_the_same_command_continues(
     paid_server: PaidServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     documents = write_documents(tmp_path / "documents", DOCUMENTS)
@@ -91,7 +91,7 @@ def test_a_refused_key_is_told_in_a_line_and_the_same_command_goes_on_from_there
     assert "had failed; trying again what failed" in again.output
 
 
-def test_runs_with_and_without_a_model_are_runs_of_their_own(
+def test_runs_with_and_without_a_model_are_different_runs(
     paid_server: PaidServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     documents = write_documents(tmp_path / "documents", DOCUMENTS)
@@ -101,13 +101,13 @@ def test_runs_with_and_without_a_model_are_runs_of_their_own(
     command = ("demo", documents, "--slow", 0, "--store", tmp_path / "store", "--output", tmp_path / "report.md")
     assert "model" not in invoke(*command).output
     assert account.asked == []
-    told = invoke(*command, "--model", "openai:small")
-    assert f"{DOCUMENTS} answers" in told.output
-    assert "the documents changed" not in told.output
+    with_model = invoke(*command, "--model", "openai:small")
+    assert f"{DOCUMENTS} answers" in with_model.output
+    assert "the documents changed" not in with_model.output
     assert "is finished" in invoke(*command).output
 
 
-def test_a_model_that_nobody_has_is_wrong_usage(tmp_path: Path) -> None:
+def test_an_unknown_model_is_wrong_usage(tmp_path: Path) -> None:
     result = invoke("demo", "--store", tmp_path / "store", "--model", "parrot:polly")
     assert result.exit_code == 2
     assert "no model is called 'parrot:polly': use 'openai:NAME', 'anthropic:NAME'" in " ".join(result.output.split())
