@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from draining import drain_as_time_passes
 
 from beluga_graph import BusError, BusEvent, EventBus
 from beluga_graph.bus import worker as bus_worker
@@ -100,9 +101,7 @@ async def test_a_handler_that_always_raises_is_tried_five_times_and_leaves_a_dea
         subscription = bus.subscribe("a", refuse, name="n")
         for number in range(3):
             await bus.publish("a", number)
-        for _ in range(100):
-            await clock.advance(0.1)
-        await bus.drain()
+        await drain_as_time_passes(bus, clock)
         (letter,) = await bus.dead_letters("n")
         assert letter.event is not None
         assert (letter.subscription, letter.event.data, letter.error, letter.tries) == (
@@ -244,9 +243,7 @@ async def test_verify_reads_every_record_of_a_bus(tmp_path: Path) -> None:
     async with EventBus(store, clock=clock) as bus:
         bus.subscribe("a", refuse, name="n")
         await bus.publish("a", 1)
-        for _ in range(20):
-            await clock.advance(1)
-        await bus.drain()
+        await drain_as_time_passes(bus, clock)
     checked = verify_store(store)
     assert checked.damage == ()
     assert checked.records == {

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from draining import drain_as_time_passes
 
 from beluga_graph import BusClosed, BusEvent, EventBus
 from beluga_graph.bus import log as bus_log
@@ -139,9 +140,7 @@ async def test_dead_letters_are_deleted_with_their_event(store: Store) -> None:
         bus.subscribe("a", refuse, name="m")
         for number in range(2):
             await bus.publish("a", number)
-        for _ in range(40):
-            await clock.advance(0.5)
-        await bus.drain()
+        await drain_as_time_passes(bus, clock)
         assert counts(store, "x") == [4]
         assert await bus.prune(older_than=0) == 1
         assert [letter.position for letter in await bus.dead_letters()] == [2, 2]
