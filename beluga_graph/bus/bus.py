@@ -57,7 +57,7 @@ class EventBus:
             await bus.drain()
 
     Attributes:
-        store: the store that holds the events.
+        store: The store that holds the events.
     """
 
     def __init__(

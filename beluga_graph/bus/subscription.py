@@ -13,14 +13,14 @@ class Subscription:
     """A handler of the events whose topics match a pattern. `EventBus.subscribe` returns it.
 
     Attributes:
-        pattern: the pattern.
-        name: its name; `None` for a subscription that keeps no position.
-        label: its name, or the name of its handler; the log and `EventBus.observed` use it.
-        errors: how often the handler raised, or an event could not be handed to it.
-        last_error: the last of these errors.
-        position: the position up to which it has handled the events that match.
-        cancelled: whether it handles nothing more.
-        queued: how many events that this process has published it still has to handle, with the one under way.
+        pattern: The pattern.
+        name: Its name; `None` for a subscription that keeps no position.
+        label: Its name, or the name of its handler; the log and `EventBus.observed` use it.
+        errors: How often the handler raised, or an event could not be handed to it.
+        last_error: The last of these errors.
+        position: The position up to which it has handled the events that match.
+        cancelled: Whether it handles nothing more.
+        queued: How many events that this process has published it still has to handle, with the one under way.
     """
 
     __slots__ = ("_worker",)

@@ -65,7 +65,7 @@ class Run:
         print(await run.result())
 
     Attributes:
-        id: the run's id.
+        id: The run's id.
     """
 
     __slots__ = ("_followers", "_host", "id")

@@ -6,13 +6,14 @@ import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from beluga_graph.clock import Clock
 from beluga_graph.codec.errors import NotData
 from beluga_graph.errors import LimitReached, StateError
 from beluga_graph.execution.decoded_cache import DecodedCache
 from beluga_graph.execution.result import MESSAGES_MAX, PendingMessage
+from beluga_graph.execution.sessions import RunSession
 from beluga_graph.execution.state_view import AttemptState, StateView
 from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.execution.thread_pool import DaemonPool
@@ -22,23 +23,7 @@ from beluga_graph.kernel.types import EventFields, Value
 from beluga_graph.plan.plan import Binding, Plan
 from beluga_graph.topics import check_topic
 
-__all__ = ["Attempt", "ExecutionResources", "RunSession", "TimeLimit"]
-
-
-class RunSession(NamedTuple):
-    """The session that a run continues, as it was when the run took it."""
-
-    flow: str
-    id: str
-    version: int
-    length: int
-    """Number of messages."""
-    generation: int
-    """Grows by one each time an input filter replaces the history."""
-    active: str
-    """The agent that answered last."""
-    run: str
-    """The run that has the session."""
+__all__ = ["Attempt", "ExecutionResources", "TimeLimit"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

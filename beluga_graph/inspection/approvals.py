@@ -25,15 +25,15 @@ class Question:
     """A question that a run asks a person: whether a step may run, or whether a tool may be called.
 
     Attributes:
-        run_id: the id of the run that asks.
-        id: the structural name of the token that waits. `Engine.answer` takes it, and the events about the question
+        run_id: The id of the run that asks.
+        id: The structural name of the token that waits. `Engine.answer` takes it, and the events about the question
             have it as `question`.
-        flow: the name of the run's flow.
-        node: the path of the step, or of the tool's node.
+        flow: The name of the run's flow.
+        node: The path of the step, or of the tool's node.
         kind: `step` or `tool`.
-        value: the input that the step would get; for a tool, its `name` and `arguments`. It is the `output` of the
+        value: The input that the step would get; for a tool, its `name` and `arguments`. It is the `output` of the
             `waiting` event, too.
-        asked_ms: when it was asked, in milliseconds since the epoch.
+        asked_ms: When it was asked, in milliseconds since the epoch.
     """
 
     run_id: str

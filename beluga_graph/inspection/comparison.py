@@ -55,20 +55,20 @@ class ComparedRun:
     Sums include the history before a fork as far as it is stored.
 
     Attributes:
-        run_id: the run's id.
-        flow: the name of its flow.
-        plan: the fingerprint of its graph.
-        status: its status.
-        seq: its last step.
-        steps: how many nodes have finished.
-        took_ms: milliseconds from the first step to the last, without the time between a forked step and the fork.
-        busy_ms: milliseconds in attempts, summed over nodes, some of which may have run at the same time.
-        attempts: how many attempts of nodes were made.
-        usage: sums over the run that agents report.
-        output: its output, or `None`.
-        failure: its failure, or `None`.
-        forked_from: the run and the step that it was forked from, or `None`.
-        lost_before: the run and the step before which nothing is known, because that source is not stored any more.
+        run_id: The run's id.
+        flow: The name of its flow.
+        plan: The fingerprint of its graph.
+        status: Its status.
+        seq: Its last step.
+        steps: How many nodes have finished.
+        took_ms: Milliseconds from the first step to the last, without the time between a forked step and the fork.
+        busy_ms: Milliseconds in attempts, summed over nodes, some of which may have run at the same time.
+        attempts: How many attempts of nodes were made.
+        usage: Sums over the run that agents report.
+        output: Its output, or `None`.
+        failure: Its failure, or `None`.
+        forked_from: The run and the step that it was forked from, or `None`.
+        lost_before: The run and the step before which nothing is known, because that source is not stored any more.
     """
 
     run_id: str
@@ -92,12 +92,12 @@ class Divergence:
     """The first thing that one run did and the other did not.
 
     Attributes:
-        run_id: the run that did it; for a fork, this may be its source.
-        seq: the step.
-        token: the structural name of the visit.
-        node: the path of the node.
+        run_id: The run that did it; for a fork, this may be its source.
+        seq: The step.
+        token: The structural name of the visit.
+        node: The path of the node.
         event: `begins`, `chooses` for a route, or the type of a stored event.
-        detail: the name of a tool or signal, the target of a handoff, a route, or the type of a failure.
+        detail: The name of a tool or signal, the target of a handoff, a route, or the type of a failure.
     """
 
     run_id: str
@@ -113,11 +113,11 @@ class ComparedNode:
     """The activity of one node in two runs.
 
     Attributes:
-        node: the path of the node.
-        visits: how often the first and the second run visited it.
-        attempts: how many attempts each made.
-        busy_ms: milliseconds in its attempts, for each.
-        usage: the usage that it reported, for each.
+        node: The path of the node.
+        visits: How often the first and the second run visited it.
+        attempts: How many attempts each made.
+        busy_ms: Milliseconds in its attempts, for each.
+        usage: The usage that it reported, for each.
     """
 
     node: str
@@ -137,11 +137,11 @@ class ComparedValue:
     """A value that differs between two runs: the output of a visit, or a field of the state.
 
     Attributes:
-        name: the structural name of the visit, or the name of the field.
-        node: the path of the node; empty for a field.
-        values: the value in the first and in the second run.
-        errors: the error of the visit in each run if it failed, or if its last attempt did.
-        known: whether the first and the second run have the field.
+        name: The structural name of the visit, or the name of the field.
+        node: The path of the node; empty for a field.
+        values: The value in the first and in the second run.
+        errors: The error of the visit in each run if it failed, or if its last attempt did.
+        known: Whether the first and the second run have the field.
     """
 
     name: str
@@ -156,16 +156,16 @@ class RunComparison:
     """Two runs side by side, as `Engine.compare` returns them.
 
     Attributes:
-        first: the first run.
-        second: the second run.
-        shared_steps: how many steps are the history of both: those before a fork.
-        divergences: for each run, where its path diverges from the other's; `None` for a run that did nothing which
+        first: The first run.
+        second: The second run.
+        shared_steps: How many steps are the history of both: those before a fork.
+        divergences: For each run, where its path diverges from the other's; `None` for a run that did nothing which
             the other did not. Values are not considered.
-        nodes: all nodes that either run has visited, in the order of the first run.
-        outputs: outputs of visits that both runs made and that differ.
-        state: the fields of the state that differ.
-        input_differs: whether the inputs differ.
-        output_differs: whether the outputs of the runs differ.
+        nodes: All nodes that either run has visited, in the order of the first run.
+        outputs: Outputs of visits that both runs made and that differ.
+        state: The fields of the state that differ.
+        input_differs: Whether the inputs differ.
+        output_differs: Whether the outputs of the runs differ.
     """
 
     first: ComparedRun

@@ -75,11 +75,11 @@ class RunPath:
     """A fold over the steps of a run, and over those before its fork.
 
     Attributes:
-        trace: the visits and statistics of the run.
-        steps: the steps of the path, in order.
-        results: the results of visits by structural name, in the order in which the first of each was stored.
-        begun_ms: when the first step was decided.
-        initial: the tokens and scopes with which a fork began whose source is not stored any more.
+        trace: The visits and statistics of the run.
+        steps: The steps of the path, in order.
+        results: The results of visits by structural name, in the order in which the first of each was stored.
+        begun_ms: When the first step was decided.
+        initial: The tokens and scopes with which a fork began whose source is not stored any more.
     """
 
     def __init__(self, trace: Trace) -> None:

@@ -27,11 +27,11 @@ class RunStatus(StrEnum):
     """The status of a run.
 
     Attributes:
-        running: a node is ready to run, running, or about to be tried again.
-        waiting: nothing runs; the run waits for a signal, an answer or a time.
-        completed: the run has ended and has an output.
-        failed: a node failed for good and no edge handles it; `Engine.resume` tries it again.
-        cancelled: the run was cancelled, for good.
+        running: A node is ready to run, running, or about to be tried again.
+        waiting: Nothing runs; the run waits for a signal, an answer or a time.
+        completed: The run has ended and has an output.
+        failed: A node failed for good and no edge handles it; `Engine.resume` tries it again.
+        cancelled: The run was cancelled, for good.
     """
 
     running = "running"
@@ -46,11 +46,11 @@ class Outcome:
     """The way in which a run ended; see `Run.outcome`.
 
     Attributes:
-        status: the run's status.
-        output: the output of a completed run, else `None`.
-        failure: the failure of a failed run, else `None`.
-        usage: sums over the run that agents report: `input_tokens`, `output_tokens`, `model_calls` and the like.
-        steps: how many nodes have finished.
+        status: The run's status.
+        output: The output of a completed run, else `None`.
+        failure: The failure of a failed run, else `None`.
+        usage: Sums over the run that agents report: `input_tokens`, `output_tokens`, `model_calls` and the like.
+        steps: How many nodes have finished.
         reason: `condition` or `limit` if the run's flow is a `LoopAgent`, else `None`. Loops inside a run have
             `loop_finished` events instead.
     """
@@ -68,11 +68,11 @@ class RunInfo:
     """A line about one run, as `Engine.runs` returns it.
 
     Attributes:
-        run_id: the run's id.
-        flow: the name of its flow.
-        status: its status on disk.
-        created_ms: when it was started, in milliseconds since the epoch.
-        updated_ms: when its status last changed, in milliseconds since the epoch.
+        run_id: The run's id.
+        flow: The name of its flow.
+        status: Its status on disk.
+        created_ms: When it was started, in milliseconds since the epoch.
+        updated_ms: When its status last changed, in milliseconds since the epoch.
     """
 
     run_id: str
@@ -92,14 +92,14 @@ class StepInfo:
     """One committed step of a run's history, as `Engine.history` returns it.
 
     Attributes:
-        seq: the step's number, from 1.
-        at_ms: when it was decided, in milliseconds since the epoch.
-        trigger: the name of the trigger that caused it, such as `NodeFinished`.
-        token: the subject of the trigger: the structural name of a token, the name of a timer or of a signal, or the
+        seq: The step's number, from 1.
+        at_ms: When it was decided, in milliseconds since the epoch.
+        trigger: The name of the trigger that caused it, such as `NodeFinished`.
+        token: The subject of the trigger: the structural name of a token, the name of a timer or of a signal, or the
             id of the run that was forked; else an empty string.
-        attempt: the attempt of that token, the position of that signal, or the step that was forked; else 0.
-        events: the events that the step stored, decoded.
-        ops: the primitive changes of the snapshot, as stored.
+        attempt: The attempt of that token, the position of that signal, or the step that was forked; else 0.
+        events: The events that the step stored, decoded.
+        ops: The primitive changes of the snapshot, as stored.
     """
 
     seq: int
@@ -116,11 +116,11 @@ class TokenInfo:
     """One thread of control of a run.
 
     Attributes:
-        name: its structural name, which says where in the graph it is, and which visit of that node this is.
-        node: the path of its node.
+        name: Its structural name, which says where in the graph it is, and which visit of that node this is.
+        node: The path of its node.
         state: `run`, `retry`, `wait`, `sleep` or `broken`.
-        attempt: the number of its attempt, from 1.
-        value: the node's input, decoded.
+        attempt: The number of its attempt, from 1.
+        value: The node's input, decoded.
     """
 
     name: str
@@ -135,17 +135,17 @@ class RunSnapshot:
     """A run as of one step, decoded, as `Engine.snapshot` returns it.
 
     Attributes:
-        run_id: the run's id.
-        seq: the step.
-        status: the run's status after that step.
-        input: the run's input.
-        state: the fields of the graph's own state, without updates of open branches that no join has folded in yet.
-        tokens: the run's threads of control.
-        output: the output of a completed run, else `None`.
-        failure: the failure of a failed run, else `None`.
-        timers: when each armed timer is due, by its name, in milliseconds since the epoch.
-        steps: how many nodes have finished.
-        plan: the fingerprint of the run's graph.
+        run_id: The run's id.
+        seq: The step.
+        status: The run's status after that step.
+        input: The run's input.
+        state: The fields of the graph's own state, without updates of open branches that no join has folded in yet.
+        tokens: The run's threads of control.
+        output: The output of a completed run, else `None`.
+        failure: The failure of a failed run, else `None`.
+        timers: When each armed timer is due, by its name, in milliseconds since the epoch.
+        steps: How many nodes have finished.
+        plan: The fingerprint of the run's graph.
     """
 
     run_id: str
