@@ -11,6 +11,7 @@ from beluga_graph.kernel.ops import (
     RECEIVE_ANSWER,
     RECEIVE_PAYLOAD,
     REMOVE_TOKEN,
+    SET_ERROR,
     SET_STATE,
     SET_STATUS,
     clears_error,
@@ -23,6 +24,20 @@ from beluga_graph.kernel.triggers import ArmTimer, AwaitSignal, RunNode, Work
 from beluga_graph.kernel.types import Patch
 
 __all__ = ["WorkChange", "diff_work", "list_work"]
+
+_CHANGES_WORK = frozenset(
+    (
+        PUT_TOKEN,
+        SET_STATE,
+        RECEIVE_PAYLOAD,
+        RECEIVE_ANSWER,
+        REMOVE_TOKEN,
+        ARM_TIMER,
+        DISARM_TIMER,
+        SET_STATUS,
+        SET_ERROR,
+    )
+)
 
 
 class WorkChange(NamedTuple):
@@ -52,24 +67,31 @@ def diff_work(shape: Shape, run: Snapshot, patch: Patch) -> WorkChange:
     timers: list[str] = []
     new: dict[tuple[str, str], Work] = {}
     for op in patch.ops:
-        kind, *operands = op
+        kind = op[0]
+        if kind not in _CHANGES_WORK:
+            continue
         begun = None
         if kind == PUT_TOKEN:
             begun = token_name(op)
-        elif kind in (SET_STATE, RECEIVE_PAYLOAD, RECEIVE_ANSWER):
-            begun = operands[0]
-            tokens.append(begun)
         elif kind == REMOVE_TOKEN:
-            tokens += operands
+            _, token = op
+            tokens.append(token)
         elif kind == ARM_TIMER:
-            timer, due = operands
+            _, timer, due = op
             new["timer", timer] = ArmTimer(timer, due)
         elif kind == DISARM_TIMER:
-            timers += operands
-        elif kind == SET_STATUS and operands[0] in (COMPLETED, FAILED, CANCELLED):
-            return WorkChange((), (), (), whole=True)
-        elif clears_error(op):
-            return WorkChange((), (), tuple(list_work(shape, run)), whole=True)
+            _, timer = op
+            timers.append(timer)
+        elif kind == SET_STATUS:
+            _, status = op
+            if status in (COMPLETED, FAILED, CANCELLED):
+                return WorkChange((), (), (), whole=True)
+        elif kind == SET_ERROR:
+            if clears_error(op):
+                return WorkChange((), (), tuple(list_work(shape, run)), whole=True)
+        else:
+            _, begun, *_ = op
+            tokens.append(begun)
         if begun is not None and (work := _token_work(shape, run.tokens[begun])) is not None:
             new["token", begun] = work
     return WorkChange(tuple(tokens), tuple(timers), tuple(new.values()), whole=False)
