@@ -105,6 +105,7 @@ from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.transition import advance
 from beluga_graph.kernel.work import diff_work, list_work
 from beluga_graph.kernel.triggers import NodeFailed, NodeFinished, RunNode, RunStarted, TimerFired
+from beluga_graph.kernel.walker import Walker
 """
 
 STEPS = """
