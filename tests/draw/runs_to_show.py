@@ -123,8 +123,9 @@ def _run(page: Coroutine[Any, Any, str]) -> str:
 async def _through(store: Store | None, clock: VirtualClock, flow: Any, value: Any, run_id: str) -> str:
     async with Engine(store, clock=clock) as engine:
         run = await engine.start(flow, value, run_id=run_id)
-        for _ in range(40):
+        for _ in range(5_000):  # a busy machine needs more turns
             await clock.advance(0.5)
+            await asyncio.sleep(0.001)
             if any(token.state == "wait" for token in (await engine.snapshot(run_id)).tokens):
                 await clock.advance(2.5)
                 await run.signal("review", "approved by Ada")
