@@ -9,11 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from beluga_graph.demo.documents import MARKER
 from beluga_graph.demo.texts import minutes_of
-from beluga_graph.demo.values import Row
+from beluga_graph.demo.values import Corpus, Row
 
 __all__ = ["Report", "is_ours", "render", "write_report"]
 
@@ -34,8 +33,8 @@ class Report:
     """SHA-256 of the report, in hexadecimal."""
 
 
-def render(folder: str, state: Any, summary: Iterable[str]) -> str:
-    """Return the report of a `Corpus`. It names no time, machine or absolute path: equal findings, equal bytes."""
+def render(folder: str, state: Corpus, summary: Iterable[str]) -> str:
+    """Return the report. It names no time, machine or absolute path: equal findings, equal bytes."""
     kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(state.kinds.items())) or "none"
     longest, path = state.longest
     parts = [
