@@ -1,7 +1,7 @@
-"""Stores: ordered bytes and atomic conditional commits. The ground of the house; no word of graphs here.
+"""Stores: ordered bytes and atomic conditional commits. They know nothing of graphs.
 
-A store maps byte keys to byte values, in key order. All writing is one verb, `commit`: every check
-holds and every write lands, or nothing does. What a store promises beyond that is its *durability*:
+A store maps byte keys to byte values, in key order. `commit` is the only way to write: either every check holds and
+every write is made, or nothing is written. Beyond that, the *durability* of a store says how safe a commit is:
 
 | durability | acknowledged means | lost by a process crash | lost by a power loss      |
 |------------|--------------------|-------------------------|---------------------------|
@@ -10,10 +10,10 @@ holds and every write lands, or nothing does. What a store promises beyond that 
 | `none`     | written            | nothing                 | the file may be unusable, |
 |            |                    |                         | which a full read reports |
 
-(`commit` and `batch` differ above the store: in `batch` the engine works ahead of its commits.)
+(`commit` and `batch` differ in the engine: in `batch` it works ahead of its commits.)
 """
 
-# the names say what happened to the store, and are part of its face
+# The errors are named by their cause, without a suffix: the names are public.
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Delete(NamedTuple):
 
 
 class Check(NamedTuple):
-    """Require that a key has exactly this value before the commit's own writes. Otherwise nothing is written.
+    """Require that a key has exactly this value before the commit's own writes. If it differs, nothing is written.
 
     Attributes:
         key: The key.
@@ -83,21 +83,21 @@ Op: TypeAlias = Put | Delete | Check
 
 
 class Store(Protocol):
-    """What the engine needs of a store. Safe to call from several threads."""
+    """The interface of all stores. Its methods may be called from several threads."""
 
     @property
     def shared(self) -> bool:
-        """Whether another live process has this store open now, so that a commit may have to wait for it."""
+        """Whether another live process has this store open now. A commit may then have to wait for that process."""
         ...
 
     @property
     def private(self) -> bool:
-        """Whether no other process can ever see this store, which ends with this process."""
+        """Whether this store exists only in this process."""
         ...
 
     @property
     def folder(self) -> Path | None:
-        """The folder in which its users on this machine keep lock files; `None` if it has none."""
+        """The folder for lock files of the processes on this machine that use the store; `None` if there is none."""
         ...
 
     def get(self, key: bytes) -> bytes | None:
@@ -107,34 +107,37 @@ class Store(Protocol):
     def scan(
         self, prefix: bytes, *, start: bytes | None = None, reverse: bool = False, limit: int | None = None
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Yield `(key, value)` of the keys with this prefix, in key order.
+        """Yield `(key, value)` for the keys with this prefix, in key order.
 
-        `start` skips keys before it (after it, if `reverse`). A scan sees each key as of some moment
-        between the call and the yield; no transaction is held open between two yields.
+        `start` skips keys before it (after it, if `reverse`). Each item is as of some moment between the call and the
+        yield; no transaction is open between two yields. For example, `scan(b"S", reverse=True, limit=1)` yields the
+        last item whose key begins with `S`.
         """
         ...
 
     def commit(self, *ops: Op) -> None:
-        """Do all of `ops` atomically. All checks are made first, against the state before this commit.
+        """Apply all of `ops` atomically. All checks are made first, against the state before this commit.
+
+        For example, `commit(Check(key, None), Put(key, value))` creates a key, and raises `Conflict` if it exists.
 
         Raises `Conflict` if a check fails (nothing is written), `StoreFull`, `StoreReadOnly`, `StoreBusy`,
-        `StoreDamaged`, `StoreFailed`, `StoreGone`, `StoreForked`, `StoreClosed`; `ValueError` for a key of no or more
-        than 511 bytes.
+        `StoreDamaged`, `StoreFailed`, `StoreGone`, `StoreForked`, `StoreClosed`; `ValueError` for a key that is
+        empty or has more than 511 bytes.
         """
         ...
 
     def close(self) -> None:
-        """Release everything. Idempotent; every later call raises `StoreClosed`."""
+        """Release all resources. Idempotent; every later call of another method raises `StoreClosed`."""
         ...
 
 
 class StoreError(Exception):
-    """Root of what a store raises.
+    """Base class of the errors of stores.
 
     StoreError
     ├── Conflict        a check failed; nothing was written
     ├── StoreBusy       the writer lock is held by another process for too long
-    │   └── StoreInUse  open elsewhere, where one must have it alone
+    │   └── StoreInUse  open elsewhere, while exclusive access is needed
     ├── StoreClosed     used after close
     ├── StoreDamaged    the file is not a readable store
     ├── StoreFailed     the system failed to read or write; the file may well be sound
@@ -147,7 +150,11 @@ class StoreError(Exception):
 
 
 class Conflict(StoreError):
-    """A `Check` failed, so nothing was written. `key` is the key that did not hold."""
+    """A `Check` failed, so nothing was written.
+
+    Attributes:
+        key: The key whose value differs from the expected one.
+    """
 
     def __init__(self, key: bytes) -> None:
         super().__init__(key)
@@ -158,7 +165,12 @@ class Conflict(StoreError):
 
 
 class StoreBusy(StoreError):
-    """Another process has held the writer lock of `path` for `seconds`."""
+    """Another process has held the writer lock for too long.
+
+    Attributes:
+        path: The store's folder.
+        seconds: How long the commit has waited.
+    """
 
     def __init__(self, path: str, seconds: float) -> None:
         super().__init__(path, seconds)
@@ -172,7 +184,13 @@ class StoreBusy(StoreError):
 
 
 class StoreInUse(StoreBusy):
-    """The store at `path` cannot be had alone, or is had alone by another process; `detail` says how."""
+    """The store cannot be used exclusively, or another process uses it exclusively.
+
+    Attributes:
+        path: The store's folder.
+        seconds: Always 0.
+        detail: Who uses the store.
+    """
 
     def __init__(self, path: str, detail: str) -> None:
         super().__init__(path, 0.0)
@@ -184,7 +202,11 @@ class StoreInUse(StoreBusy):
 
 
 class StoreClosed(StoreError):
-    """The store at `path` was closed."""
+    """The store was closed.
+
+    Attributes:
+        path: The store's folder.
+    """
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
@@ -195,7 +217,12 @@ class StoreClosed(StoreError):
 
 
 class StoreDamaged(StoreError):
-    """The file at `path` is not a readable store; `detail` is what its reader said."""
+    """The file is not a readable store.
+
+    Attributes:
+        path: The store's folder.
+        detail: The damage, as the reader of the file reports it.
+    """
 
     def __init__(self, path: str, detail: str) -> None:
         super().__init__(path, detail)
@@ -206,9 +233,14 @@ class StoreDamaged(StoreError):
 
 
 class StoreFailed(StoreError):
-    """The system failed to `action` the store at `path`; `detail` is its error.
+    """The system failed to read or write the store.
 
-    Of a commit nothing is to be relied on: it counts as not made, and what was committed before is kept.
+    A commit that raises this counts as not made. Earlier commits are kept.
+
+    Attributes:
+        path: The store's folder.
+        action: What the store was doing, such as `writing`.
+        detail: The error of the system.
     """
 
     def __init__(self, path: str, action: str, detail: str) -> None:
@@ -223,7 +255,11 @@ class StoreFailed(StoreError):
 
 
 class StoreForked(StoreError):
-    """The store at `path` was open in the parent when this process was forked; LMDB cannot be inherited."""
+    """The store was open in the parent when this process was forked. LMDB cannot be inherited.
+
+    Attributes:
+        path: The store's folder.
+    """
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
@@ -237,7 +273,12 @@ class StoreForked(StoreError):
 
 
 class StoreFormat(StoreError):
-    """The file at `path` has a format that the installed LMDB does not read; `detail` names it."""
+    """The file has a format that the installed LMDB does not read.
+
+    Attributes:
+        path: The store's folder.
+        detail: The format.
+    """
 
     def __init__(self, path: str, detail: str) -> None:
         super().__init__(path, detail)
@@ -251,7 +292,12 @@ class StoreFormat(StoreError):
 
 
 class StoreFull(StoreError):
-    """The store at `path` has no room; `detail` is what the system said. Nothing was written."""
+    """The disk or the map has no room. Nothing was written.
+
+    Attributes:
+        path: The store's folder.
+        detail: The error of the system.
+    """
 
     def __init__(self, path: str, detail: str) -> None:
         super().__init__(path, detail)
@@ -262,7 +308,11 @@ class StoreFull(StoreError):
 
 
 class StoreGone(StoreError):
-    """The files of the store at `path` were deleted, moved or replaced while it was open."""
+    """The files of the store were deleted, moved or replaced while it was open.
+
+    Attributes:
+        path: The store's folder.
+    """
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
@@ -276,7 +326,12 @@ class StoreGone(StoreError):
 
 
 class StoreReadOnly(StoreError):
-    """The store at `path` cannot be written; `detail` is what the system said."""
+    """The store cannot be written.
+
+    Attributes:
+        path: The store's folder.
+        detail: The error of the system, or the reason.
+    """
 
     def __init__(self, path: str, detail: str) -> None:
         super().__init__(path, detail)

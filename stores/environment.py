@@ -1,12 +1,12 @@
 """One open LMDB environment, shared by all stores of this process that opened its path.
 
 LMDB's locks belong to (process, file): a second environment on the same files would share them with
-the first, and closing either would drop them. So a process has one environment per path, counted.
+the first, and closing either would drop them. So a process has one environment per path, and counts its users.
 
-Two locks of our own, always taken in this order:
+The environment has two locks of its own, always taken in this order:
 
-- the *turn*: held through each write transaction, and by a begin that is stuck behind a frozen process;
-- the *reads*: held through each read transaction. Who holds both may replace or close the map.
+- the *turn*: held during each write transaction, and by a begin that is stuck behind a frozen process;
+- the *reads*: held during each read transaction. A thread that holds both may replace or close the map.
 """
 
 import mmap
@@ -41,18 +41,18 @@ from stores.writer import Writer, await_begin
 
 __all__ = ["Environment", "enter"]
 
-LOOK_S = 0.1  # between two looks whether the files are in place, while nothing is written
-GROWTHS_MAX = 64  # doublings in one commit: more than an address space has
+LOOK_S = 0.1  # interval of checks that the files are in place, while nothing is written
+GROWTHS_MAX = 64  # doublings in one commit: more than an address space allows
 REOPENS_MAX = 1000  # after a compaction, a millisecond apart
-READ_PATIENCE_S = 5.0  # for a read that finds the map grown by another process, while a commit is stuck
+READ_PATIENCE_S = 5.0  # for a read that needs a larger map, while a commit is stuck
 
 _registry: dict[str, "Environment"] = {}
 _registry_lock = threading.RLock()
-_alive: "weakref.WeakSet[Environment]" = weakref.WeakSet()  # also those whose files were deleted
+_alive: "weakref.WeakSet[Environment]" = weakref.WeakSet()  # including environments whose files were deleted
 
 
 def enter(path: str, durability: Durability, map_size: int, *, read_only: bool = False) -> "Environment":
-    """Return this process's environment of `path`, opened if need be. Each `enter` needs one `leave`."""
+    """Return this process's environment of `path`; open it if necessary. Each `enter` needs one `leave`."""
     with _registry_lock:
         known = _registry.get(path)
         if known is not None and known.is_in_place:
@@ -70,20 +70,20 @@ class Environment:
         self._users = 1
         self._turn = threading.Lock()
         self._reads = threading.Lock()
-        self._handed_over: Future[None] | None = None  # the job that holds the turn on the writer thread
+        self._handed_over: Future[None] | None = None  # the job on the writer thread that holds the turn
         self._writer = Writer(self._work_off)
         self._gone: Callable[[], StoreError] = partial(StoreClosed, path)
         self._files = files.open_environment(path, map_size, sync=durability != "none", read_only=read_only)
         self._raw: lmdb.Environment | None = self._files.raw
-        self._look_at, self._is_lost = monotonic() + LOOK_S, False  # when to look whether the files are in place
+        self._look_at, self._is_lost = monotonic() + LOOK_S, False  # when to check that the files are in place
         self._inherited: lmdb.Environment | None = None
         _alive.add(self)
 
-    # ---- coming and going: the caller of `join` holds the registry's lock
+    # ---- users: the caller of `join` holds the registry's lock
 
     @property
     def is_in_place(self) -> bool:
-        """Whether the path still leads to the files opened here; they may have been deleted or replaced."""
+        """Whether the files that were opened are still at the path; they may have been deleted or replaced."""
         with self._reads:
             return not self._is_lost and self._files.are_in_place
 
@@ -102,10 +102,10 @@ class Environment:
         self._users += 1
 
     def leave(self, patience: float) -> None:
-        """Count one user less. The last one closes the environment, after a commit that is under way."""
+        """Count one user less. The last user closes the environment, after a commit that is under way."""
         with _registry_lock:
             if self._inherited is not None:
-                return  # the parent's to close
+                return  # the parent closes it
             self._users -= 1
             # Unmapping under a begin that waits for LMDB's mutex would crash: its thread closes afterwards.
             while not self._users and not self._stuck():
@@ -115,8 +115,8 @@ class Environment:
                     return
 
     def disown(self) -> None:
-        """Make this copy, in a forked child, useless and harmless."""
-        # Kept, not closed: closing would pull what the parent's locks and threads stand on.
+        """Disable this copy in a forked child, without side effects on the parent."""
+        # Keep it open: closing would release locks and memory that the parent's threads use.
         self._inherited, self._raw = self._inherited or self._raw, None
         self._gone = partial(StoreForked, self.path)
         self._turn, self._reads = threading.Lock(), threading.Lock()
@@ -141,9 +141,9 @@ class Environment:
             return self._files.held_elsewhere
 
     def _look(self) -> None:
-        """Raise `StoreGone` if the path leads to other files by now, or to none: nobody will find what is written."""
+        """Raise `StoreGone` if the path has other files now, or none: no later open would find the writes."""
         if self._is_lost or not self._files.are_in_place:
-            self._is_lost, self._look_at = True, float("-inf")  # for good: what was written meanwhile is not there
+            self._is_lost, self._look_at = True, float("-inf")  # permanent: writes made meanwhile are not at the path
             raise StoreGone(self.path)
         self._look_at = monotonic() + LOOK_S
 
@@ -178,7 +178,7 @@ class Environment:
                 self._mend_read(error)
 
     def _mend_read(self, error: lmdb.Error) -> None:
-        """Return if reading again may work now; otherwise raise what `error` means."""
+        """Return if the read may succeed when repeated. If not, raise the store's error for `error`."""
         if isinstance(error, lmdb.MapResizedError | lmdb.PanicError):
             self._take_turn(READ_PATIENCE_S)
             try:
@@ -198,7 +198,7 @@ class Environment:
     # ---- writing
 
     def commit(self, ops: tuple[Op, ...], patience: float) -> None:
-        """Do all of `ops` in one transaction; wait at most `patience` seconds for the right to begin it."""
+        """Apply all of `ops` in one transaction; wait at most `patience` seconds until it can begin."""
         if self.read_only:
             raise StoreReadOnly(self.path, "it was opened to read only")
         if not self._turn.acquire(blocking=False):
@@ -218,7 +218,7 @@ class Environment:
             await_begin(outcome, self.path, patience)
 
     def _take_turn(self, patience: float) -> None:
-        """Take the turn, however long commits of this process keep it; not behind a stuck begin."""
+        """Take the turn. Wait for any commit of this process, but not for a stuck begin: raise `StoreBusy` then."""
         until = monotonic() + patience
         while not self._turn.acquire(timeout=max(0.0, until - monotonic())):
             if self._stuck():
@@ -226,38 +226,38 @@ class Environment:
             until = monotonic() + patience
 
     def _stuck(self) -> bool:
-        """Whether the turn is held by a begin that nobody waits for any more."""
+        """Return whether the turn is held by a begin whose caller has given up."""
         outcome = self._handed_over
         return outcome is not None and outcome.cancelled()
 
     def _hand_over(self, ops: tuple[Op, ...]) -> "Future[None]":
-        """Give the turn and `ops` to the writer thread: another process may make the begin wait for ever."""
+        """Pass the turn and `ops` to the writer thread: another process may block the begin forever."""
         outcome: Future[None] = Future()
         self._handed_over = outcome
         self._writer.give(ops, outcome)
         return outcome
 
     def _work_off(self, ops: tuple[Op, ...], outcome: "Future[None]") -> None:
-        """Do a job, on the writer thread, with the turn that its caller had taken."""
+        """Run a job on the writer thread, with the turn that its caller had taken."""
         failure: BaseException | None = None
         try:
             self._transact(ops, outcome.set_running_or_notify_cancel)
-        except BaseException as error:  # noqa: BLE001  # it is the caller's, who waits for it
+        except BaseException as error:  # noqa: BLE001  # raised to the caller, which waits for it
             failure = error
         abandoned = outcome.cancelled() or not (outcome.running() or outcome.set_running_or_notify_cancel())
         if abandoned:
-            with _registry_lock:  # the last store may have been closed meanwhile, and left the rest to us
+            with _registry_lock:  # the last user may have left meanwhile; then this thread closes the environment
                 if not self._users:
                     self._shut()
         self._handed_over = None
-        self._turn.release()  # before the caller goes on, who may well commit again at once
+        self._turn.release()  # before the caller continues: it may commit again at once
         if failure is not None and not abandoned:
             outcome.set_exception(failure)
         elif not abandoned:
             outcome.set_result(None)
 
     def _transact(self, ops: tuple[Op, ...], claim: Callable[[], bool] | None = None) -> None:
-        """Run the transaction, with as much map as it takes. If `claim` says no once begun, write nothing."""
+        """Run the transaction, and grow the map as needed. If `claim` returns false after the begin, write nothing."""
         for _ in range(GROWTHS_MAX):
             if self._raw is None:
                 raise self._gone()
@@ -280,7 +280,7 @@ class Environment:
             except lmdb.Error as error:
                 raise explain(self.path, error, "writing", size_of(ops)) from error
             else:
-                if self._files.is_deleted:  # only this process could ever read it
+                if self._files.is_deleted:  # no other process could read the commit
                     self._look()
                 return
         raise StoreFull(self.path, f"the map is too small even after {GROWTHS_MAX} doublings")
@@ -289,14 +289,14 @@ class Environment:
         assert self._raw is not None  # a transaction has just ended on it
         size = 2 * self._raw.info()["map_size"]
         try:
-            # LMDB lets go of the old map before it asks for the new one, so find out first.
+            # LMDB releases the old map before it requests the new one, so check first.
             mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=0).close()
         except (OSError, OverflowError) as error:
             raise StoreFull(self.path, f"no address space for a map of {size} bytes: {error}") from error
         self._remap(size)
 
     def _remap(self, size: int) -> None:
-        """Replace the map; `0` takes the size that another process has given it. Needs the turn."""
+        """Replace the map; `0` means the size that another process has set. Requires the turn."""
         with self._reads:
             if self._raw is None:
                 raise self._gone()
@@ -311,7 +311,7 @@ class Environment:
     # ---- copying and compacting
 
     def copy(self, folder: str) -> None:
-        """Copy the data file as of now into a folder; see `LMDBStore.copy`."""
+        """Copy the current data file into a folder; see `LMDBStore.copy`."""
         with self._reads:
             if self._raw is None:
                 raise self._gone()
@@ -321,8 +321,8 @@ class Environment:
                 raise explain(self.path, error, "copying") from error
 
     def compact(self, patience: float) -> tuple[int, int]:
-        """Rewrite the file without its free pages, while nobody else has it; return its size before and after."""
-        with _registry_lock:  # so nobody of this process comes in
+        """Rewrite the file without its free pages, with exclusive access; return its size before and after."""
+        with _registry_lock:  # so no other thread of this process opens it
             if self._raw is None:
                 raise self._gone()
             if self.read_only:
@@ -331,14 +331,14 @@ class Environment:
                 raise StoreInUse(self.path, "this process has opened it more than once")
             self._take_turn(patience)
             try:
-                self._look()  # or what is at the path is not this store's any more
+                self._look()  # raises if the file at the path is not this store any more
                 with self._reads, rewriting.gate_held_alone(self.path):
                     return self._compact()
             finally:
                 self._turn.release()
 
     def _compact(self) -> tuple[int, int]:
-        """Rewrite the file and open it. Needs every lock, and the gate."""
+        """Rewrite the file and open it. Requires all locks, and the gate."""
         if self._raw is None:
             raise self._gone()
         lock = self._files.lock
@@ -348,16 +348,16 @@ class Environment:
         try:
             return rewriting.rewrite(self._raw, self.path)
         finally:
-            if self._files.are_in_place:  # nothing has come of it
+            if self._files.are_in_place:  # the rewrite has failed
                 lock.let_others_in()
             else:
                 lock.spoil()
                 self._reopen(map_size)
 
-    # ---- opening again: under every lock, with no transaction open
+    # ---- reopening: with all locks, and without an open transaction
 
     def _open_again(self) -> None:
-        """Open the environment again after a failed write: LMDB begins no more transaction in it. Needs the turn."""
+        """Reopen the environment after a failed write: LMDB begins no more transactions in it. Requires the turn."""
         with self._reads:
             if self._raw is None:
                 raise self._gone()
@@ -369,7 +369,7 @@ class Environment:
                     self._reopen(self._raw.info()["map_size"])
 
     def _reopen(self, map_size: int) -> None:
-        """Close the files that are open, and open those at the path. Needs the gate."""
+        """Close the open files, and open those at the path. Requires the gate."""
         self._files.close()
         self._raw = None
         for left in reversed(range(REOPENS_MAX)):
@@ -379,7 +379,7 @@ class Environment:
                 )
                 break
             except StoreError as error:
-                # Who opens without us, and is just being refused for the spoilt lock file, keeps it from being mended.
+                # A program that uses lmdb directly, and is refused for the invalid lock file, delays its repair.
                 if left and isinstance(error, StoreDamaged):
                     sleep(0.001)
                     continue

@@ -1,4 +1,4 @@
-"""The files of an LMDB environment: created, opened, and told apart from others of the same path."""
+"""The files of an LMDB environment: creates them, opens them, and notices if other files replace them."""
 
 import contextlib
 import errno
@@ -17,8 +17,8 @@ from stores.rewriting import PATIENCE_S, gate_held_alone, passing_the_gate
 
 __all__ = ["Files", "open_environment", "open_files"]
 
-_LOOKS_MAX = 100  # at a file that other processes write to meanwhile
-READERS_MAX = 510  # read transactions at one moment, of all processes; each process has one at most
+_LOOKS_MAX = 100  # attempts to read a file that other processes write to
+READERS_MAX = 510  # simultaneous read transactions of all processes; each process has at most one
 
 
 class Files:
@@ -36,21 +36,21 @@ class Files:
 
     @property
     def is_deleted(self) -> bool:
-        """Whether the data file is in no folder any more. Cheap: to be asked at each commit."""
+        """Whether the data file has been deleted. Cheap enough for each commit."""
         return not os.fstat(self._data).st_nlink
 
     @property
     def are_in_place(self) -> bool:
-        """Whether the path still leads to these files: they may have been deleted, moved or replaced."""
+        """Whether these files are still at the path; they may have been deleted, moved or replaced."""
         return self._inode_now() == self._inode and (self.lock is None or not self.lock.is_deleted)
 
     @property
     def held_elsewhere(self) -> bool:
-        """Whether another live process has the environment open; `True` where that can't be found out."""
+        """Whether another live process has the environment open; `True` if that is unknown."""
         return self.lock is None or self.lock.held_elsewhere
 
     def close(self) -> None:
-        """Close both, in the order that keeps the locks of this process. Idempotent."""
+        """Close the environment, then the lock file: the other order would drop this process's locks. Idempotent."""
         self.raw.close()
         if self.lock is not None:
             self.lock.close()
@@ -70,7 +70,7 @@ def open_environment(path: str, map_size: int, *, sync: bool, read_only: bool = 
     """Open the environment in the folder `path`, and create it unless it is `read_only`.
 
     Raises `StoreReadOnly`, `StoreFull`, `StoreDamaged`, `StoreFormat`, `StoreInUse`, or `ValueError` if this process
-    has it open by other means.
+    has it open without this package.
     """
     folder = Path(path)
     if not read_only:
@@ -80,20 +80,20 @@ def open_environment(path: str, map_size: int, *, sync: bool, read_only: bool = 
             raise StoreReadOnly(path, "it is a file, and a store is a folder") from error
         except OSError as error:
             raise explain_system(path, error.errno, str(error)) from error
-        _clear_what_was_cut_at_birth(path)
+        _clear_interrupted_creation(path)
     with passing_the_gate(path):
         return open_files(path, map_size, sync=sync, read_only=read_only)
 
 
 def open_files(path: str, map_size: int, *, sync: bool, read_only: bool = False) -> Files:
-    """Open an environment whose folder is there, as `open_environment`, for a caller that is through the gate."""
+    """Open an environment whose folder exists, like `open_environment`. The caller must have passed the gate."""
     folder = Path(path)
     _check_pages(path)
     if read_only:
         return _open_to_read(path, map_size)
     raw = _open(path, map_size, sync=sync)
     try:
-        raw.reader_check()  # frees what killed readers hold: the pages they saw, and their slots
+        raw.reader_check()  # frees the pages and slots of killed readers
         _mend_length(folder, raw)
         return Files(path, raw, LockFile(folder))
     except OSError as error:
@@ -108,12 +108,12 @@ def open_files(path: str, map_size: int, *, sync: bool, read_only: bool = False)
 
 
 def _open_to_read(path: str, map_size: int) -> Files:
-    """Open an environment that nothing is written to. Where its lock file cannot be used, do without one."""
+    """Open an environment to read it, without a lock file if that cannot be used."""
     folder = Path(path)
     lock: LockFile | None = None
     try:
         raw = _open(path, map_size, sync=True, readonly=True)
-        with contextlib.suppress(OSError):  # on a read-only file system LMDB itself does without
+        with contextlib.suppress(OSError):  # on a read-only file system LMDB uses no lock file
             lock = LockFile(folder)
     except StoreReadOnly:
         raw = _open(path, map_size, sync=True, readonly=True, lock=False)
@@ -131,7 +131,7 @@ def _open(path: str, map_size: int, *, sync: bool, readonly: bool = False, lock:
         return lmdb.open(
             path,
             map_size=map_size,
-            create=False,  # the folder, that is: it was made above, with a mode of its own
+            create=False,  # the folder was created above, with its own mode
             mode=0o600,
             sync=sync,
             readonly=readonly,
@@ -139,7 +139,7 @@ def _open(path: str, map_size: int, *, sync: bool, readonly: bool = False, lock:
             max_readers=READERS_MAX,
             max_spare_txns=1,  # the last read transaction is kept, reset, for the next one
         )
-    except OSError as error:  # there is no file, which py-lmdb itself finds out
+    except OSError as error:  # there is no file
         raise explain_system(path, error.errno, str(error)) from error
     except lmdb.Error as error:
         if error.code == 0:
@@ -149,7 +149,7 @@ def _open(path: str, map_size: int, *, sync: bool, readonly: bool = False, lock:
 
 @contextlib.contextmanager
 def _data_file(path: str) -> Iterator[int | None]:
-    """Open the data file to read it; `None` if there is none, or none that can be read: LMDB says why."""
+    """Open the data file to read it. Yield `None` if it is missing or unreadable: LMDB will report why."""
     try:
         fd = os.open(Path(path) / "data.mdb", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -161,12 +161,12 @@ def _data_file(path: str) -> Iterator[int | None]:
         os.close(fd)
 
 
-def _clear_what_was_cut_at_birth(path: str) -> None:
-    """Empty a file whose creation was cut short, so that LMDB creates it: it holds nothing, and LMDB refuses it."""
+def _clear_interrupted_creation(path: str) -> None:
+    """Truncate a file whose creation was interrupted, so that LMDB creates it. It holds no data; LMDB refuses it."""
     with _data_file(path) as fd:
         if fd is None or not _is_cut_at_birth(fd):
             return
-    # Alone: another process may be creating it at this moment.
+    # With exclusive access: another process may be creating it at this moment.
     with gate_held_alone(path, PATIENCE_S), _data_file(path) as fd:
         if fd is None or not _is_cut_at_birth(fd):
             return
@@ -184,7 +184,7 @@ def _is_cut_at_birth(fd: int) -> bool:
 
 
 def _check_pages(path: str) -> None:
-    """Refuse a file that LMDB would end the process over: a small one is verified whole, of others some pages are."""
+    """Refuse a file at which LMDB would end the process. A small file is verified whole, others in part."""
     with _data_file(path) as fd:
         if fd is None:
             return
@@ -205,17 +205,17 @@ def _fault_of_small_file(path: str, fd: int) -> pages.Fault | None:
         return None
     try:
         findings: list[str] = verify(path)  # type: ignore[no-untyped-call]  # lmdb has types, this module none
-    except VerifyError:  # none of LMDB's, which LMDB says
+    except VerifyError:  # not a file of LMDB, which LMDB will report
         return None
     return pages.Fault("; ".join(findings[:3])) if findings else None
 
 
 def _check_length(folder: Path, opened: "lmdb.Environment") -> int:
-    """Refuse a file that was cut off, as by a power loss; return its proper length if it lacks free pages only.
+    """Refuse a file that was cut off, as by a power loss. If only free pages are missing, return the full length.
 
-    LMDB trusts its file: reading a page beyond the end is SIGBUS, and a page of zeroes an assertion that
-    ends the process. A sound file may be short too, by pages that were taken and never needed. py-lmdb's
-    verifier, which reads the file without LMDB, tells the two apart.
+    LMDB trusts its file: reading a page beyond the end raises SIGBUS, and a page of zeroes fails an assertion that
+    ends the process. A sound file may be short, too, by pages that were allocated and never used. The verifier of
+    py-lmdb, which reads the file without LMDB, distinguishes the two.
     """
     length: int = (opened.info()["last_pgno"] + 1) * opened.stat()["psize"]
     if (folder / "data.mdb").stat().st_size >= length:
@@ -230,13 +230,13 @@ def _check_length(folder: Path, opened: "lmdb.Environment") -> int:
 
 
 def _mend_length(folder: Path, opened: "lmdb.Environment") -> None:
-    """Give a sound file that is short its length."""
+    """Extend a sound file that is too short to its full length."""
     length = _check_length(folder, opened)
     if not length or not hasattr(os, "posix_fallocate"):
-        return  # macOS: the pages that lack are not read before they are written; only, each open verifies
+        return  # macOS: missing pages are never read before they are written, but each open verifies the file
     fd = os.open(folder / "data.mdb", os.O_RDWR | os.O_CLOEXEC)
     try:
-        # It never shortens, so it is harmless if another process extends the file at the same time.
+        # This never shortens the file, so another process may extend it at the same time.
         os.posix_fallocate(fd, length - 1, 1)
     finally:
         os.close(fd)

@@ -1,4 +1,4 @@
-"""The store on disk: one LMDB environment in one folder. The only store that survives its process."""
+"""The store on disk: one LMDB environment in one folder. Its records survive the process."""
 
 import os
 import struct
@@ -9,37 +9,42 @@ from typing import get_args
 
 from stores.base import Durability, Op, StoreClosed
 from stores.environment import Environment, enter
-from stores.keys import Chunk, walk
+from stores.keys import Chunk, scan_chunks
 
 __all__ = ["LMDBStore"]
 
-# Address space, not disk: the file grows with what it holds.
+# Address space, not disk: the file grows with its content.
 MAP_BYTES = 16 << 30 if struct.calcsize("P") == 8 else 1 << 30
 BUSY_TIMEOUT_S = 5.0
 
 
 class LMDBStore:
-    """The store in the folder `path`, made (for its owner only) if it is missing.
+    """The store in the folder `path`, which is created (for its owner only) if it is missing.
 
-    Any number of processes of one machine may have it open; commits take turns. Stores of one process
-    with the same path share one LMDB environment, so they must agree on `durability`, and the first
-    one's `map_size` counts. The map grows when it is full, whoever filled it.
+    Any number of processes of one machine may have it open; their commits take turns. Stores of one process with the
+    same path share one LMDB environment, so they must have the same `durability`, and the `map_size` of the first one
+    is used. The map grows when it is full, whichever process filled it.
 
-    A process that is frozen inside a commit keeps all others from committing: they raise `StoreBusy`
-    after `busy_timeout` seconds, having written nothing, until it wakes or dies. A process that dies
-    inside a commit leaves nothing of it behind and holds up nobody.
+    A process that is frozen inside a commit keeps all others from committing: until it wakes or dies, they raise
+    `StoreBusy` after `busy_timeout` seconds and write nothing. A process that dies inside a commit leaves no part of
+    it behind and blocks no other process.
 
-    Not for network file systems. Not across a fork: in the child every call raises `StoreForked`. While
-    a store is open, its process must not copy or read `lock.mdb` by other means: that drops its locks.
+    Network file systems are not supported. Neither is a fork: in the child every call raises `StoreForked`. While a
+    store is open, its process must not open `lock.mdb` in any other way, such as to copy it: that drops its locks.
 
-    With `read_only` the store is only looked at: it must be there, also on a medium or in a folder that cannot be
-    written; a commit raises `StoreReadOnly`. Where its lock file cannot be used, no other process may write to it.
+    With `read_only` the store must exist, and a commit raises `StoreReadOnly`. The store may be on a medium or in a
+    folder that cannot be written. If its lock file cannot be used, no other process may write to it.
 
-    A store whose files are deleted, moved or replaced while it is open raises `StoreGone`, at the latest after a tenth
-    of a second, and from each commit. After a write that failed (`StoreFailed`) the store is opened again by itself.
+    If the files are deleted, moved or replaced while the store is open, reads raise `StoreGone` after at most a tenth
+    of a second, and every commit raises it at once. After a failed write (`StoreFailed`) the store reopens itself.
 
-    Raises `StoreReadOnly`, `StoreFull`, `StoreDamaged` or `StoreFormat` if the path cannot be made or is no store,
-    and `ValueError` if this process has it open with another durability.
+    Attributes:
+        path: The absolute path of the folder.
+        durability: See `stores.base`.
+        busy_timeout: How many seconds a commit waits for the writer lock.
+
+    Raises `StoreReadOnly`, `StoreFull`, `StoreDamaged` or `StoreFormat` if the path cannot be created or is not a
+    store, and `ValueError` if this process has it open with another durability.
     """
 
     def __init__(
@@ -63,9 +68,9 @@ class LMDBStore:
 
     @property
     def shared(self) -> bool:
-        """Whether another live process has this path open, by this class or by lmdb itself.
+        """Whether another live process has this path open, with this class or with lmdb itself.
 
-        Exact on Linux; elsewhere always `True`.
+        Exact on Linux; always `True` on other systems.
         """
         return self._open().shared
 
@@ -76,7 +81,7 @@ class LMDBStore:
 
     @property
     def folder(self) -> Path:
-        """The store's folder; files of other names than `data.mdb` and `lock.mdb` may lie there, too."""
+        """The store's folder. It may contain files other than `data.mdb` and `lock.mdb`."""
         return Path(self.path)
 
     def get(self, key: bytes) -> bytes | None:
@@ -86,35 +91,35 @@ class LMDBStore:
     def scan(
         self, prefix: bytes, *, start: bytes | None = None, reverse: bool = False, limit: int | None = None
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Yield `(key, value)` of the keys with this prefix, in key order; see `Store.scan`."""
+        """Yield `(key, value)` for the keys with this prefix, in key order; see `Store.scan`."""
         self._open()
-        return walk(self._chunk, prefix, start=start, reverse=reverse, limit=limit)
+        return scan_chunks(self._chunk, prefix, start=start, reverse=reverse, limit=limit)
 
     def commit(self, *ops: Op) -> None:
-        """Do all of `ops` in one transaction, or none and raise; see `Store.commit`.
+        """Apply all of `ops` in one transaction, or raise and apply none; see `Store.commit`.
 
-        While another process has the path open the transaction runs on a thread of the environment,
-        else on the caller's. A commit that raised `StoreBusy` will not land later.
+        While another process has the path open, the transaction runs on a thread of the environment, and on the
+        caller's thread if not. A commit that raised `StoreBusy` is never made later.
         """
         self._open().commit(ops, self.busy_timeout)
 
     def compact(self) -> tuple[int, int]:
         """Rewrite the file without its free pages; return its size in bytes before and after.
 
-        It never shrinks otherwise. This needs room on the disk for what is in use, and the store for itself: it
-        raises `StoreInUse`, a `StoreBusy`, if another process has it open or this one has more than once; opens that
-        come meanwhile wait for a while. A crash at any moment leaves the file as it was or as it is then, and at
-        most a folder `compact.tmp`, which the next `compact` removes.
+        The file never shrinks in any other way. This needs disk space for the pages in use, and exclusive access: it
+        raises `StoreInUse`, a `StoreBusy`, if another process has the store open, or this process has it open more
+        than once. Opens during the rewrite wait for a while. A crash at any moment leaves the old file or the new
+        one, and at most a folder `compact.tmp`, which the next `compact` deletes.
         """
         return self._open().compact(self.busy_timeout)
 
     def copy(self, folder: str | os.PathLike[str]) -> None:
-        """Copy the store as of now into an empty folder, beside all who write to it. The copy is a store as well."""
+        """Copy the current state into an empty folder, while other processes may write. The copy is a store, too."""
         self._open().copy(str(folder))
 
     def close(self) -> None:
-        """Give the path back. Idempotent; every later call raises `StoreClosed`."""
-        with self._closing:  # two threads must not give it back twice
+        """Close the store. Idempotent; every later call of another method raises `StoreClosed`."""
+        with self._closing:  # two threads must not close it twice
             environment, self._environment = self._environment, None
         if environment is not None:
             environment.leave(self.busy_timeout)

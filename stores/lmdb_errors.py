@@ -1,4 +1,4 @@
-"""What LMDB's errors, and the system's, mean for a store."""
+"""Translation of the errors of LMDB and of the system to those of a store."""
 
 import errno
 import os
@@ -13,18 +13,18 @@ __all__ = ["explain", "explain_system"]
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM))
 _FULL_KINDS = (lmdb.MapFullError, lmdb.TxnFullError, lmdb.ReadersFullError)
-_FAILED = frozenset((errno.EIO, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT))  # of the device
-_SLACK_BYTES = 1 << 20  # what a commit may need beside its values: pages of the tree, the list of free pages
+_FAILED = frozenset((errno.EIO, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT))  # errors of the device
+_SLACK_BYTES = 1 << 20  # room for the other writes of a commit: pages of the tree, the list of free pages
 
 
 def explain(path: str, error: lmdb.Error, action: str = "reading", room_bytes: int = 0) -> StoreError | ValueError:
-    """Return what to raise for `error`, met while `action` at `path`, when about `room_bytes` were to be written."""
+    """Return the exception for `error`, which occurred during `action` at `path` while writing about `room_bytes`."""
     if isinstance(error, lmdb.BadValsizeError):
         return ValueError(f"a key has at most 511 bytes and a value less than 4 GiB: {error}")
     if isinstance(error, _FULL_KINDS):
         return StoreFull(path, str(error))
     if error.code == errno.EIO and _lacks_room(Path(path), room_bytes + _SLACK_BYTES):
-        # LMDB reports a write cut short, by a disk that became full in the middle of it, as a bad disk.
+        # If the disk becomes full in the middle of a write, LMDB reports it as a defect of the disk.
         return StoreFull(path, f"{error}: a write was cut short")
     if isinstance(error, lmdb.VersionMismatchError):
         return StoreFormat(path, str(error))
@@ -34,7 +34,7 @@ def explain(path: str, error: lmdb.Error, action: str = "reading", room_bytes: i
 
 
 def explain_system(path: str, code: int | None, detail: str, action: str = "opening") -> StoreError:
-    """Return what to raise for the system's error `code`, met while `action`; LMDB's own codes are negative."""
+    """Return the exception for an error `code` of the system during `action`. Codes of LMDB are negative."""
     if code in _FULL:
         return StoreFull(path, detail)
     if code in _FAILED:

@@ -1,4 +1,4 @@
-"""The store in memory: the whole contract but durability. For tests, and for runs that may be lost."""
+"""The store in memory: the whole contract except durability. For tests, and for runs that may be lost."""
 
 import threading
 from bisect import bisect_left, bisect_right, insort
@@ -7,16 +7,22 @@ from itertools import chain, islice
 from pathlib import Path
 
 from stores.base import Check, Conflict, Delete, Op, Put, StoreClosed
-from stores.keys import CHUNK_BYTES, KEY_BYTES_MAX, Chunk, check_key, check_value, walk
+from stores.keys import CHUNK_BYTES, KEY_BYTES_MAX, Chunk, check_key, check_value, scan_chunks
 
 __all__ = ["MemoryStore"]
 
 
 class MemoryStore:
-    """A store that lives and dies with its object.
+    """A store that exists as long as its object.
 
-    A commit is work on a dict only. Key order is caught up with at the next scan, so a burst of
-    commits pays for it once: keys in growing order cost next to nothing, others O(log n) each.
+    A commit changes a dict only. The next scan updates the key order, once for all commits before it: keys in growing
+    order cost almost nothing, other keys O(log n) each.
+
+    Attributes:
+        path: Always `:memory:`.
+        shared: Always false.
+        private: Always true.
+        folder: Always `None`.
     """
 
     path = ":memory:"
@@ -28,13 +34,13 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._values: dict[bytes, bytes] = {}
         self._order = _SortedKeys()
-        self._unsorted: set[bytes] = set()  # keys that came or went since `_order` was caught up
+        self._unsorted: set[bytes] = set()  # keys added or deleted since `_order` was updated
         self._closed = False
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of `key`, or `None`."""
         check_key(key)
-        with self._lock:  # or one could see a commit's first key written and then its second one not
+        with self._lock:  # a reader must not see half of a commit
             if self._closed:
                 raise StoreClosed(self.path)
             return self._values.get(key)
@@ -42,18 +48,18 @@ class MemoryStore:
     def scan(
         self, prefix: bytes, *, start: bytes | None = None, reverse: bool = False, limit: int | None = None
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Yield `(key, value)` of the keys with this prefix, in key order; see `Store.scan`."""
+        """Yield `(key, value)` for the keys with this prefix, in key order; see `Store.scan`."""
         if self._closed:
             raise StoreClosed(self.path)
-        return walk(self._chunk, prefix, start=start, reverse=reverse, limit=limit)
+        return scan_chunks(self._chunk, prefix, start=start, reverse=reverse, limit=limit)
 
     def commit(self, *ops: Op) -> None:
-        """Do all of `ops`, or none and raise `Conflict`."""
+        """Apply all of `ops`, or raise `Conflict` and apply none; see `Store.commit`."""
         with self._lock:
             if self._closed:
                 raise StoreClosed(self.path)
             values = self._values
-            for op in ops:  # everything that can fail comes before the first write
+            for op in ops:  # all errors are raised before the first write
                 kind, key = type(op), op[0]
                 if type(key) is not bytes or not 0 < len(key) <= KEY_BYTES_MAX:
                     check_key(key)
@@ -67,7 +73,7 @@ class MemoryStore:
             self._write(ops)
 
     def close(self) -> None:
-        """Forget everything. Idempotent; every later call raises `StoreClosed`."""
+        """Delete all records. Idempotent; every later call of another method raises `StoreClosed`."""
         with self._lock:
             self._closed = True
             self._values = {}
@@ -119,7 +125,7 @@ class _SortedKeys:
         self._lasts: list[bytes] = []  # the last key of each block
 
     def settle(self, touched: set[bytes], present: dict[bytes, bytes]) -> None:
-        """Make the keys those of `present`, which may differ from them in `touched` only."""
+        """Update the keys to those of `present`, which differ in `touched` at most."""
         if len(touched) * 4 > len(present):
             keys = sorted(present)
             self._blocks = [keys[i : i + self.BLOCK] for i in range(0, len(keys), self.BLOCK)]

@@ -1,8 +1,8 @@
-"""Pages of an LMDB file, looked at without LMDB before LMDB has the file.
+"""Pages of an LMDB file, checked without LMDB before LMDB opens the file.
 
-LMDB trusts its file: of a page that is not what its tree says it reads beyond the end of the map, or ends the process
-by an assertion. So each open looks at the meta pages and, level by level, at the first pages of both trees: a bounded
-number, however large the file is. Only `verify`, and the open of a small file, look at every page.
+LMDB trusts its file: at a damaged page it reads beyond the end of the map, or an assertion ends the process. So each
+open checks the meta pages and, level by level, the first pages of both trees: a bounded number, however large the file
+is. Only `verify` and the open of a small file check every page.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ __all__ = ["PAGES_MAX", "PAGE_BYTES", "Fault", "at_rest", "find_fault", "is_cut_
 
 T = TypeVar("T")
 
-PAGES_MAX = 64  # that one look reads
-FORMAT = 1  # of LMDB 0.9; other formats have other pages, and are left to LMDB
+PAGES_MAX = 64  # read by one check
+FORMAT = 1  # of LMDB 0.9; files of other formats are left to LMDB
 PAGE_BYTES = 4096  # the usual size
 _PAGE_BYTES_MAX = 0x8000
 _BIRTH_BYTES_MAX = 3 * PAGE_BYTES
@@ -27,9 +27,9 @@ _NONE = (1 << 64) - 1  # as a page number: an empty tree
 _DEPTH_MAX = 32
 
 _BRANCH, _LEAF, _OVERFLOW, _META = 0x01, 0x02, 0x04, 0x08
-_IS_LARGE, _IS_OTHER = 0x01, 0x06  # flags of a node: its value has pages of its own; it is no plain value
+_IS_LARGE, _IS_OTHER = 0x01, 0x06  # flags of a node: its value has its own pages; it is not a plain value
 
-_HEADER = struct.Struct("=QHHHH")  # number, unused, flags, where free space begins, and ends
+_HEADER = struct.Struct("=QHHHH")  # number, unused, flags, begin and end of the free space
 _OVERFLOW_HEADER = struct.Struct("=QHHI")  # number, unused, flags, pages
 _NODE = struct.Struct("=HHHH")  # low and high half of the value's size (or of a child's number), flags, size of the key
 _NUMBER = struct.Struct("=Q")
@@ -38,7 +38,7 @@ _META_PAGE = struct.Struct("=QHHI" + "IIQQ" + _TREE + _TREE + "QQ")
 
 
 class Fault(NamedTuple):
-    """What is wrong with a file."""
+    """A fault of a file."""
 
     detail: str
     is_format: bool = False
@@ -46,7 +46,7 @@ class Fault(NamedTuple):
 
 
 class _Meta(NamedTuple):
-    """A meta page: one of two, which commits write in turn."""
+    """One of the two meta pages, which commits write in turn."""
 
     page_bytes: int
     last_page: int
@@ -57,15 +57,15 @@ class _Meta(NamedTuple):
 
 
 def _read_metas(fd: int) -> bytes:
-    """Return the bytes that each commit changes: equal ones mean that nothing was committed in between."""
+    """Return the bytes that each commit changes: if they are equal twice, there was no commit in between."""
     size = _page_bytes(os.pread(fd, _META_PAGE.size, 0))
     return os.pread(fd, _META_PAGE.size, 0) + os.pread(fd, _META_PAGE.size, size)
 
 
 def at_rest(fd: int, find: Callable[[], T], tries: int) -> T | None:
-    """Return what `find` finds in one state of a file, or `None` if commits of other processes never let it.
+    """Return the result of `find` for one state of a file, or `None` if other processes commit during each attempt.
 
-    A page may be used again as soon as another commit is made, so what was found meanwhile does not count.
+    A page may be reused as soon as another commit is made, so a fault that was found during a commit does not count.
     """
     for _ in range(tries):
         before = _read_metas(fd)
@@ -78,15 +78,15 @@ def at_rest(fd: int, find: Callable[[], T], tries: int) -> T | None:
 def find_fault(fd: int) -> Fault | None:
     """Return the first fault among the meta pages and the upper pages of a file, or `None`.
 
-    A file that LMDB itself refuses as none of its own has none here.
+    A file that LMDB itself refuses as foreign has none here.
     """
     return next(_faults_of_file(fd), None)
 
 
 def is_cut_at_birth(fd: int) -> bool:
-    """Tell whether the first write to a file, its two meta pages, was cut short. Such a file never held anything.
+    """Return whether the first write to a file, its two meta pages, was interrupted. Such a file never held data.
 
-    It is a beginning of that write, the rest of it missing or zeroes.
+    It contains the first part of that write; the rest is missing or zeroes.
     """
     size = os.fstat(fd).st_size
     if not 0 < size <= _BIRTH_BYTES_MAX:
@@ -95,13 +95,13 @@ def is_cut_at_birth(fd: int) -> bool:
     page = _page_bytes(content)
     written = content.rstrip(b"\0")
     if len(content) >= 2 * page and len(written) > page:
-        return False  # both were begun; a second one that is not whole is damage
+        return False  # both were begun; an incomplete second one is damage
     birth = _birth_page(content, page)
     return len(written) <= page and birth.startswith(written)
 
 
 def _birth_page(content: bytes, page: int) -> bytes:
-    """Return the first page as LMDB writes it first, with the map size, which may be any, out of `content`."""
+    """Return the first page as LMDB creates it, with the map size, which is arbitrary, taken from `content`."""
     at = 32  # of the map size
     map_size = _NUMBER.unpack(content[at : at + 8].ljust(8, b"\0"))[0]
     tree = (0, 0, 0, 0, 0, 0, _NONE)
@@ -121,7 +121,7 @@ def _page_bytes(content: bytes) -> int:
 def _faults_of_file(fd: int) -> Iterator[Fault]:
     first = os.pread(fd, _META_PAGE.size, 0)
     if len(first) < _META_PAGE.size or _META_PAGE.unpack(first)[4] != _MAGIC:
-        return  # LMDB 0.9 did not write it, and says so
+        return  # not a file of LMDB 0.9, which LMDB will report
     page = _page_bytes(first)
     metas: list[_Meta] = []
     for number in (0, 1):
@@ -155,21 +155,21 @@ def _read_meta(blob: bytes, number: int, page: int) -> _Meta | Fault:
 
 
 def _faults_of_trees(fd: int, meta: _Meta) -> Iterator[Fault]:
-    """Yield what is wrong with the first pages of the trees, both roots first."""
+    """Yield the faults of the first pages of the trees, both roots first."""
     waiting = deque((name, root, depth) for name, root, depth in meta.trees if depth)
     for _ in range(PAGES_MAX):
         if not waiting:
             return
         name, number, depth = waiting.popleft()
-        children = _look_at(fd, meta, number, is_leaf=depth == 1)
+        children = _check_page(fd, meta, number, is_leaf=depth == 1)
         if isinstance(children, str):
             yield Fault(f"page {number}, in the tree of {name}, {children}")
             return
         waiting.extend((name, child, depth - 1) for child in children)
 
 
-def _look_at(fd: int, meta: _Meta, number: int, *, is_leaf: bool) -> list[int] | str:
-    """Return the children of a page, or what is wrong with it."""
+def _check_page(fd: int, meta: _Meta, number: int, *, is_leaf: bool) -> list[int] | str:
+    """Return the children of a page, or its fault."""
     size = meta.page_bytes
     if not 1 < number <= meta.last_page:
         return f"is none of the file's {meta.last_page + 1} pages"
@@ -207,7 +207,7 @@ def _look_at(fd: int, meta: _Meta, number: int, *, is_leaf: bool) -> list[int] |
 
 
 def _large(fd: int, meta: _Meta, number: int, value_bytes: int) -> str:
-    """Return what is wrong with the pages of a large value; nothing if they are sound."""
+    """Return the fault of the pages of a large value; an empty text if they are sound."""
     pages = (_HEADER.size - 1 + value_bytes) // meta.page_bytes + 1
     if not 1 < number <= meta.last_page + 1 - pages:
         return f"has a large value at page {number}, which is none of the file's {meta.last_page + 1} pages"

@@ -1,11 +1,12 @@
-"""Rewriting a store's file without its free pages, while nobody else has it open.
+"""Rewriting a store's file without its free pages, while no other process has it open.
 
-LMDB never gives room back: pages that became free are kept for what comes. So the pages in use are copied to a
-file beside it, which then takes its place by one rename; a crash leaves the one file or the other, whole.
+LMDB never returns space to the disk: it keeps free pages for later writes. So the pages in use are copied to a file
+beside it, which then replaces it by one rename. A crash leaves either the old file or the new one, complete.
 
-Two locks keep others out meanwhile. The *gate* is a lock on the folder, shared by each open of ours until LMDB has
-the file open: who holds it alone knows that nobody is on the way in. And on the byte by which LMDB counts its
-processes, a lock for writing makes every open, also one by lmdb itself, wait until the file is the new one.
+Two locks exclude other processes meanwhile. The *gate* is a lock on the folder. Each open by this package shares it
+until LMDB has the file open, so a process that holds it exclusively knows that no other open is under way. And a write
+lock on the byte by which LMDB counts its processes makes every open, including those by lmdb itself, wait until the
+new file is in place.
 """
 
 import os
@@ -23,17 +24,17 @@ from stores.lock_file import fcntl
 
 __all__ = ["PATIENCE_S", "gate_held_alone", "passing_the_gate", "rewrite"]
 
-PATIENCE_S = 5.0  # of an open that finds the file being rewritten
+PATIENCE_S = 5.0  # for an open while the file is being rewritten
 _LOOK_AGAIN_S = 0.01
 _TEMPORARY = "compact.tmp"
 
 
 @contextmanager
 def passing_the_gate(path: str) -> Iterator[None]:
-    """Open the files of `path` within. Raises `StoreInUse` if another process rewrites them for long."""
+    """Share the gate, so that the body can open the files. Raises `StoreInUse` if a rewrite takes too long."""
     with _gate(path) as gate:
         until = monotonic() + PATIENCE_S
-        while not _taken(gate, fcntl.LOCK_SH):
+        while not _try_lock(gate, fcntl.LOCK_SH):
             if monotonic() > until:
                 raise StoreInUse(path, "another process is just compacting it")
             sleep(_LOOK_AGAIN_S)
@@ -42,10 +43,10 @@ def passing_the_gate(path: str) -> Iterator[None]:
 
 @contextmanager
 def gate_held_alone(path: str, patience_s: float = 0.0) -> Iterator[None]:
-    """Let nobody else open `path` within. Raises `StoreInUse` if another process is doing it for so long."""
+    """Hold the gate exclusively, so that no other process opens `path`. Raises `StoreInUse` after `patience_s`."""
     with _gate(path) as gate:
         until = monotonic() + patience_s
-        while not _taken(gate, fcntl.LOCK_EX):
+        while not _try_lock(gate, fcntl.LOCK_EX):
             if monotonic() >= until:
                 raise StoreInUse(path, "another process is just opening or compacting it")
             sleep(_LOOK_AGAIN_S)
@@ -65,7 +66,7 @@ def _gate(path: str) -> Iterator[int]:
         os.close(gate)
 
 
-def _taken(gate: int, kind: int) -> bool:
+def _try_lock(gate: int, kind: int) -> bool:
     try:
         fcntl.flock(gate, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -74,10 +75,10 @@ def _taken(gate: int, kind: int) -> bool:
 
 
 def rewrite(raw: "lmdb.Environment", path: str) -> tuple[int, int]:
-    """Put a file that has no free pages in the place of the one that `raw` has open, which is left behind.
+    """Replace the file that `raw` has open by one without free pages; return the size of both.
 
-    Return the size of both. Needs the gate, no other process in the environment and no transaction; from now on `raw`
-    may only be closed. Raises a `StoreError`, with the file as it was.
+    Requires the gate, no other process in the environment, and no open transaction. Afterwards `raw` still has the old
+    file, and may only be closed. If this raises a `StoreError`, the file is unchanged.
     """
     folder = Path(path)
     temporary, file = folder / _TEMPORARY, folder / "data.mdb"
@@ -92,13 +93,13 @@ def rewrite(raw: "lmdb.Environment", path: str) -> tuple[int, int]:
 
 
 def _rewrite(raw: "lmdb.Environment", temporary: Path, file: Path) -> None:
-    shutil.rmtree(temporary, ignore_errors=True)  # what a crash has left
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a crash
     temporary.mkdir(mode=0o700)
     try:
         copy = temporary / "data.mdb"
         raw.copy(str(temporary), compact=True)
         copy.chmod(file.stat().st_mode & 0o777)
-        _sync(copy)  # before it has the name: the name must never lead to less than all of it
+        _sync(copy)  # before the rename: the file of that name must always be complete
         copy.replace(file)
         _sync(file.parent)
     finally:

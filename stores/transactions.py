@@ -1,4 +1,4 @@
-"""What is done inside one LMDB transaction: a commit's checks and writes, and a scan's next items."""
+"""The work inside one LMDB transaction: the checks and writes of a commit, and the next items of a scan."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ __all__ = ["apply", "read_chunk", "size_of"]
 
 
 def apply(txn: "lmdb.Transaction[bytes]", ops: Iterable[Op]) -> None:
-    """Check all, then write all, then commit; on any error, abort."""
+    """Make all checks, then all writes, then commit. Abort on any error."""
     try:
         _check(txn, ops)
         _write(txn, ops)

@@ -1,4 +1,4 @@
-"""Verifying a whole file: every page, by the verifier of py-lmdb, which reads the file without LMDB."""
+"""Verification of a whole file: every page, by the verifier of py-lmdb, which reads the file without LMDB."""
 
 import os
 from pathlib import Path
@@ -12,14 +12,15 @@ from stores.lmdb import LMDBStore
 
 __all__ = ["find_damage"]
 
-_TRIES = 3  # beside processes that write
+_TRIES = 3  # while other processes write
 
 
 def find_damage(path: str | os.PathLike[str]) -> list[str]:
-    """Return what is wrong with the file of the store at `path`; nothing if each page is what it should be.
+    """Return the faults of the file of the store at `path`; an empty list if every page is sound.
 
-    Other processes may write meanwhile. If they go on and on, a copy is verified, which takes as much room as the file.
-    Raises `StoreDamaged` for a file that is none of LMDB's, `StoreFormat` for one of another format, and `OSError`.
+    Other processes may write meanwhile. If they commit during every attempt, a copy is verified, which takes as much
+    disk space as the file. Raises `StoreDamaged` if the file is not one of LMDB's, `StoreFormat` if it has another
+    format, and `OSError`.
     """
     fd = os.open(Path(path) / "data.mdb", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -39,7 +40,7 @@ def find_damage(path: str | os.PathLike[str]) -> list[str]:
 
 def _find(path: str, fd: int) -> list[str]:
     if os.fstat(fd).st_size == 0 or pages.is_cut_at_birth(fd):
-        return []  # never written to; the next open creates it
+        return []  # never written; the next open creates it
     fault = pages.find_fault(fd)
     if fault is not None and fault.is_format:
         raise StoreFormat(path, fault.detail)
