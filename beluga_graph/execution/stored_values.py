@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from beluga_graph.codec.values import Codec
-from beluga_graph.events import decode_value
+from beluga_graph.events import Failure
 from beluga_graph.execution.items import KnownItems
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.types import Value
@@ -60,4 +60,7 @@ class StoredValues:
         """
         if value is None:
             return None
-        return decode_value(self._codec, self.source.load, value, lenient=self._is_lenient)
+        if isinstance(value, bytes):
+            return self._codec.decode(self.source.load(value), lenient=self._is_lenient)
+        node, kind, message, attempts, given = value
+        return Failure(node, kind, message, attempts, self.decode(given))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from beluga_graph.errors import RunNotFound
-from beluga_graph.events import question_subject
+from beluga_graph.execution.stored_events import question_subject
 from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.inspection.reading import read_plan
 from beluga_graph.plan.plan import Plan

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from beluga_graph.codec.registry import Registry
 from beluga_graph.codec.values import Codec
 from beluga_graph.errors import RunNotFound
-from beluga_graph.events import Event, stored_events
+from beluga_graph.events import Event
+from beluga_graph.execution.stored_events import decode_events
 from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.inspection.views import RunInfo, RunSnapshot, RunStatus, StepInfo, TokenInfo
 from beluga_graph.kernel.shape import Shape
@@ -82,7 +83,7 @@ def read_events(plan: Plan, reader: RunReader, after: int, until: int | None = N
             nodes = past.nodes(step)
             # An earlier graph may have named classes that this one does not: those values are only looked at.
             values = StoredValues(plan.codec, reader, lenient=not past.is_known)
-            yield from stored_events(
+            yield from decode_events(
                 reader.run_id, step.seq, step.patch.events, step.patch.values, values.decode, nodes
             )
 
@@ -119,7 +120,7 @@ def _read_steps(
     decode = _stored_values(store, head, plan).decode
     past = ShapeHistory(store, head.run_id, plan.shape)
     for step in read_steps(store, head.run_id, until=until):
-        yield step, stored_events(head.run_id, step.seq, step.patch.events, step.patch.values, decode, past.nodes(step))
+        yield step, decode_events(head.run_id, step.seq, step.patch.events, step.patch.values, decode, past.nodes(step))
 
 
 def _stored_values(store: Store, head: RunRecord, plan: Plan) -> StoredValues:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Protocol
 
 from beluga_graph.clock import Clock
-from beluga_graph.events import stored_events
+from beluga_graph.execution.stored_events import decode_events
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, Token
 from beluga_graph.kernel.triggers import Trigger
 from beluga_graph.kernel.types import Patch, Value
@@ -135,7 +135,7 @@ class RunDriver:
         try:
             if active.watchers:
                 nodes, patch = active.plan.shape.nodes, step.patch
-                for event in stored_events(active.run_id, step.seq, patch.events, patch.values, active.decode, nodes):
+                for event in decode_events(active.run_id, step.seq, patch.events, patch.values, active.decode, nodes):
                     active.show(event)
             if not step.is_released and active.error is None:
                 active.walker.release(step, change)
