@@ -135,7 +135,7 @@ class SubscriptionWorker:
         error = asyncio.CancelledError("its task was cancelled") if task.cancelled() else task.exception()
         if self.cancelled:
             return
-        self._fail(error or RuntimeError("its task has returned"), "it hears nothing more, for its task was ended")
+        self._fail(error or RuntimeError("its task has returned"), "it gets no more events: its task was ended")
         self._leave()
 
     # Reading the log.

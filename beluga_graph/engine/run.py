@@ -50,7 +50,7 @@ class RunHost(Protocol):
         """Wait for the run's end, here or in another process; return the run as it is then."""
 
     def watch(self, followers: Followers, watcher: Watcher) -> tuple[Plan, RunReader]:
-        """Show a watcher the run's events from now on; return what reads the steps before."""
+        """Show a watcher the run's events from now on; return the plan and the reader of earlier steps."""
 
 
 class Run:
@@ -81,8 +81,8 @@ class Run:
         Raises `RunFailed`, `RunCancelled`, `LeaseLost`, or the store's error that stopped the run;
         `TimeoutError` after `timeout` seconds, which does not touch the run.
         """
-        live = await self._ended(timeout)
-        return result_of(live.snapshot, live.decode, live.cause)
+        run = await self._ended(timeout)
+        return result_of(run.snapshot, run.decode, run.cause)
 
     async def outcome(self, timeout: float | None = None) -> Outcome:  # noqa: ASYNC109 - the face's word
         """Wait for the end and return how the run ended; a failure is returned, not raised.
@@ -90,8 +90,8 @@ class Run:
         Raises `LeaseLost`, or the store's error that stopped the run; `TimeoutError` after `timeout` seconds, which
         does not touch the run.
         """
-        live = await self._ended(timeout)
-        return outcome_of(live.snapshot, live.decode)
+        run = await self._ended(timeout)
+        return outcome_of(run.snapshot, run.decode)
 
     async def status(self) -> RunStatus:
         """Return the status that is on disk now."""
@@ -102,13 +102,13 @@ class Run:
 
         A reader that lags far behind loses live events, never stored ones; a `lagged` event marks the loss.
         """
-        watch = Watcher()
-        plan, reader = self._host.watch(self._followers, watch)
+        watcher = Watcher()
+        plan, reader = self._host.watch(self._followers, watcher)
         try:
-            async for event in replay_then_follow(plan, reader, watch, after):
+            async for event in replay_then_follow(plan, reader, watcher, after):
                 yield event
         finally:
-            self._followers.detach(watch)
+            self._followers.detach(watcher)
 
     async def svg(self, *, depth: int | None = None, theme: Theme = "auto") -> str:
         """Draw the run as an SVG document, as `Engine.draw` does, as of its last committed step."""
@@ -130,30 +130,32 @@ class Run:
 
     async def _ended(self, seconds: float | None) -> ActiveRun:
         async with asyncio.timeout(seconds):
-            live = await self._host.wait_ended(self._followers)
-        if live.error is not None:
-            raise live.error
-        return live
+            run = await self._host.wait_ended(self._followers)
+        if run.error is not None:
+            raise run.error
+        return run
 
     @property
     def _known(self) -> str:
         """The status that this process knows, without reading the store."""
-        live = self._followers.run
-        return live.snapshot.status if live is not None else RunStatus.waiting
+        run = self._followers.run
+        return run.snapshot.status if run is not None else RunStatus.waiting
 
     def __repr__(self) -> str:
         return f"<run {self.id!r}: {self._known}>"
 
 
-async def replay_then_follow(plan: Plan, reader: RunReader, watch: Watcher, after: int) -> AsyncGenerator[Event, None]:
+async def replay_then_follow(
+    plan: Plan, reader: RunReader, watcher: Watcher, after: int
+) -> AsyncGenerator[Event, None]:
     """Yield the stored events, then those of the watcher's queue: each stored event once and in order."""
     seen = (after, _ALL)  # step and index of the last stored event that was yielded
-    shown: Event | Gap | None = Gap(watch.since)
+    shown: Event | Gap | None = Gap(watcher.since)
     while shown is not None:
         if isinstance(shown, Gap):
             if shown.lost:
                 yield make_event(type="lagged", run_id=reader.run_id, output=shown.lost)
-            async for event in _read(plan, reader, watch, seen, shown.until):
+            async for event in _read(plan, reader, watcher, seen, shown.until):
                 yield event
             seen = max(seen, (shown.until, _ALL))
         elif shown.seq is None:
@@ -161,18 +163,18 @@ async def replay_then_follow(plan: Plan, reader: RunReader, watch: Watcher, afte
         elif (place := (shown.seq, shown.index or 0)) > seen:
             seen = place
             yield shown
-        shown = await watch.get()
+        shown = await watcher.get()
 
 
 async def _read(
-    plan: Plan, reader: RunReader, watch: Watcher, seen: tuple[int, int], until: int
+    plan: Plan, reader: RunReader, watcher: Watcher, seen: tuple[int, int], until: int
 ) -> AsyncGenerator[Event, None]:
     """Yield the stored events after the last one seen. Raises `RunNotFound` if the run was deleted meanwhile."""
     seq, index = seen
     if seq >= until and index == _ALL:
         return
-    if watch.source is not None:  # its graph may differ from the one that it had when the watch began
-        plan, reader = watch.source
+    if watcher.source is not None:  # the graph may have changed since the watcher was created
+        plan, reader = watcher.source
     pace = Pace()
     try:
         for event in read_events(plan, reader, seq if index == _ALL else seq - 1, until):

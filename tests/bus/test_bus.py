@@ -475,7 +475,7 @@ async def test_a_handler_that_ends_its_own_task_blocks_no_publisher(
         await bus.drain()
     assert heard == list(range(20))
     assert (gone.cancelled, gone.errors, gone.queued) == (True, 1, 0)
-    assert "it hears nothing more" in caplog.text
+    assert "it gets no more events" in caplog.text
 
 
 async def test_an_event_of_a_cancelled_publisher_is_handled_at_once() -> None:
