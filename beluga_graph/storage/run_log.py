@@ -140,7 +140,7 @@ class RunLog:
                     created = _created_tokens(patch) if created is None else created
                     ops.append(self._question_op(created.get(token) or run.tokens[token], at))
             elif kind == kinds.SET_STATUS and operands[0] in (COMPLETED, FAILED, CANCELLED):
-                armed = [(new[1], new[2]) for new in patch.ops if new[0] == kinds.ARM_TIMER]  # by this step
+                armed = [operands for kind, *operands in patch.ops if kind == kinds.ARM_TIMER]  # by this step
                 ops += [Delete(self.keys.timer(due, timer)) for timer, due in (*run.timers.items(), *armed)]
                 if operands[0] == CANCELLED:  # a completed run has no tokens, and a failed run keeps its questions
                     ops += [Delete(self.keys.question(token)) for token in _waiting_for_answer(run)]

@@ -14,6 +14,7 @@ from hypothesis import assume, event, given
 from hypothesis import strategies as st
 from simulation import RUN_ID, Disk, Observation, Simulation, Tape, tapes, told_of
 
+from beluga_graph.kernel import ops
 from beluga_graph.kernel.shape import END, FUNCTION, NodeShape, Shape
 from beluga_graph.kernel.snapshot import COMPLETED, FAILED
 from beluga_graph.kernel.transition import advance
@@ -82,7 +83,7 @@ def with_names(plan: Plan, local: Callable[[str], str]) -> tuple[Plan, Renames]:
 
 def names_given(simulation: Simulation) -> list[str]:
     steps = read_steps(simulation.disk.store, RUN_ID)
-    return [f"{op[1]}{op[3]}#{op[4]}" for step in steps for op in step.patch.ops if op[0] == "token"]
+    return [ops.token_name(op) for step in steps for op in step.patch.ops if op[0] == ops.PUT_TOKEN]
 
 
 @examples(60)
@@ -190,7 +191,8 @@ def without(plan: Plan, path: str) -> Plan:
 
 def visited(simulation: Simulation) -> set[str]:
     steps = read_steps(simulation.disk.store, RUN_ID)
-    return {op[2] for step in steps for op in step.patch.ops if op[0] in ("token", "open")}
+    put = [op for step in steps for op in step.patch.ops if op[0] in (ops.PUT_TOKEN, ops.OPEN_SCOPE)]
+    return {node for _, _, node, *_ in put}
 
 
 @examples(200)
