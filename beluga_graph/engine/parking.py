@@ -107,7 +107,7 @@ class Parking:
             wakeup = self._store.get(key)
             if wakeup is not None:
                 self._delete_wakeup(key, wakeup)
-            self._scheduler.inbox.look_for(active, signal)
+            self._scheduler.inbox.deliver(active, signal)
         elif keys.run in self._watched:
             self.enqueue(keys.run)
             self.wake_next()
@@ -220,11 +220,11 @@ class Parking:
 
     def _answer_wakeup(self, active: ActiveRun, key: bytes) -> None:
         if key != active.log.keys.wakeup:
-            self._scheduler.inbox.look_behind(active, key)
+            self._scheduler.inbox.deliver_for(active, key)
         elif self._store.get(active.log.keys.cancel) is not None:
             self._scheduler.decide(active, CancelRequested(self._scheduler.clock.now_ms()))
         else:
-            self._scheduler.inbox.look_for_all(active)
+            self._scheduler.inbox.deliver_all(active)
 
     # Waking.
 

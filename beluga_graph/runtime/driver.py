@@ -181,7 +181,7 @@ class RunDriver:
 
     def await_signal(self, token: str, signal: str) -> None:  # noqa: ARG002 - the inbox serves the oldest wait
         """Serve unread signals of a name."""
-        self._host.inbox.look_for(self._active, signal)
+        self._host.inbox.deliver(self._active, signal)
 
     def stop_all(self) -> None:
         """Stop every task but the one that calls, and every timer."""

@@ -113,10 +113,10 @@ class Inbox:
 
     # Delivering.
 
-    def look_for(self, active: ActiveRun, signal: str) -> None:
+    def deliver(self, active: ActiveRun, signal: str) -> None:
         """Deliver unread signals of a name to a run's waits. A record that cannot be read stops only that run."""
         if self._is_serving:  # called from within a delivery: a thousand signals must not be a thousand nested calls
-            asyncio.get_running_loop().call_soon(self.look_for, active, signal)
+            asyncio.get_running_loop().call_soon(self.deliver, active, signal)
             return
         self._is_serving = True
         try:
@@ -126,7 +126,7 @@ class Inbox:
         finally:
             self._is_serving = False
 
-    def look_behind(self, active: ActiveRun, wakeup: bytes) -> None:
+    def deliver_for(self, active: ActiveRun, wakeup: bytes) -> None:
         """Deliver unread signals of the one name that a wakeup record is for."""
         try:
             last = next(iter(self._store.scan(Prefix.SIGNAL + wakeup[1:], reverse=True, limit=1)), None)
@@ -135,12 +135,12 @@ class Inbox:
             self._abandon(active, error)
             return
         if signal is not None:
-            self.look_for(active, signal)
+            self.deliver(active, signal)
 
-    def look_for_all(self, active: ActiveRun) -> None:
+    def deliver_all(self, active: ActiveRun) -> None:
         """Deliver unread signals of every name that a run waits for, as an earlier release asked by one wakeup."""
         for signal in list(active.snapshot.waits):
-            self.look_for(active, signal)
+            self.deliver(active, signal)
 
 
 def wakeup_op(key: bytes) -> Put:

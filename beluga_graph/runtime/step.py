@@ -34,7 +34,7 @@ class StepOwner(Protocol):
         ...
 
     def on_step_rejected(self, error: Exception) -> None:
-        """Called when the step was not written: it never will be."""
+        """Called when the step was rejected: it is not written and never will be."""
         ...
 
 

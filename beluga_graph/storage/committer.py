@@ -77,7 +77,7 @@ class Entry(Protocol):
         ...
 
     def on_rejected(self, error: Exception) -> None:
-        """Called when nothing of the entry was written: it never will be."""
+        """Called when the entry was rejected: nothing of it is written, nor ever will be."""
         ...
 
 
