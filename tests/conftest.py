@@ -1,7 +1,12 @@
-"""What all tests share."""
+"""Settings for all tests, and the path of the helpers that several folders share."""
+
+import sys
+from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 
-# An example takes as long as the machine is busy: no property is about time.
+sys.path.append(str(Path(__file__).with_name("shared")))
+
+# An example takes longer on a busy machine: no property is about time.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")

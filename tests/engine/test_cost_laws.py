@@ -1,85 +1,12 @@
 """What a step costs, in counts: bytes stored, operations, commits. None of it may grow with the past."""
 
 import asyncio
-from collections.abc import Iterator
-from typing import Annotated, Any
 
 import pytest
-from pydantic import BaseModel
+from counting_store import PART, PLENTY, CountingStore, Talk, talking, wide
 
-from beluga_graph import END, START, Engine, Graph, Limits, append
+from beluga_graph import END, START, Engine, Graph
 from stores import MemoryStore
-
-PLENTY = Limits(max_visits=100_000)
-PART = 200
-
-
-class CountingStore:
-    """A store in memory that counts what goes through it."""
-
-    def __init__(self) -> None:
-        self._inner = MemoryStore()
-        self.commits = 0
-        self.bytes_read = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def get(self, key: bytes) -> bytes | None:
-        value = self._inner.get(key)
-        self.bytes_read += len(value or b"")
-        return value
-
-    def scan(self, prefix: bytes, **options: Any) -> Iterator[tuple[bytes, bytes]]:
-        for key, value in self._inner.scan(prefix, **options):
-            self.bytes_read += len(value)
-            yield key, value
-
-    def commit(self, *ops: Any) -> None:
-        self.commits += 1
-        self._inner.commit(*ops)
-
-    def size(self, kind: bytes = b"") -> int:
-        return sum(len(key) + len(value) for key, value in self._inner.scan(kind))
-
-    def records(self, kind: bytes) -> list[bytes]:
-        return [value for _, value in self._inner.scan(kind)]
-
-
-class Talk(BaseModel):
-    said: Annotated[list[str], append] = []
-
-
-def talking(turns: int) -> Graph:
-    g = Graph("talking", state=Talk, limits=PLENTY)
-
-    @g.node
-    async def speak(ctx, value):
-        ctx.update(said="x" * PART)
-        return value + 1
-
-    @g.node
-    async def listen(ctx, value):
-        return value if value == turns else len(ctx.state.said)
-
-    g.edge(START, speak)
-    g.edge(speak, listen)
-    g.branch(listen, lambda value: value >= turns, {True: END, False: speak})
-    return g
-
-
-def wide(width: int) -> Graph:
-    g = Graph("wide")
-
-    @g.node
-    async def instant(value):
-        return value
-
-    g.fan_out("out", to=instant, over=lambda value: range(width), join="in")
-    g.join("in", len)
-    g.edge(START, "out")
-    g.edge("in", END)
-    return g
 
 
 @pytest.mark.parametrize("turns", [100, 5_000])
@@ -161,26 +88,3 @@ async def test_a_resume_reads_little_more_than_the_snapshot_and_the_steps_since(
         await engine.resume("r")
         await stop.wait()
         assert store.bytes_read < allowed
-
-
-async def test_steps_of_many_runs_in_one_pass_of_the_loop_are_one_commit() -> None:
-    store = CountingStore()
-    async with Engine(store) as engine:
-        g = wide(1)
-        await asyncio.gather(*(engine.execute(g, 0) for _ in range(200)))
-    assert store.commits < 60
-
-
-def test_nodes_that_never_wait_do_not_block_the_loop() -> None:
-    turns = 0
-
-    async def walk() -> None:
-        nonlocal turns
-        async with Engine() as engine:
-            run = asyncio.ensure_future(engine.execute(talking(2_000), 0))
-            while not run.done():
-                turns += 1
-                await asyncio.sleep(0)
-
-    asyncio.run(walk())
-    assert turns > 10

@@ -12,14 +12,12 @@ from pydantic import BaseModel
 from beluga_graph import (
     END,
     START,
-    BadSignal,
     Context,
     Engine,
     Graph,
     LimitReached,
     Limits,
     RunCancelled,
-    RunConflict,
     RunError,
     RunFailed,
     RunStatus,
@@ -196,83 +194,7 @@ async def test_invoke_returns_the_same_as_execute_at_any_nesting() -> None:
     assert await inner.invoke(1) == await outer.invoke(1) == 2
 
 
-# Signals and timers.
-
-
-async def test_a_signal_that_arrives_before_the_wait_begins_is_not_lost() -> None:
-    gate = asyncio.Event()
-
-    async def before(value):
-        await gate.wait()
-        return value
-
-    g = Graph("g")
-    g.edge(START, g.node(before))
-    g.wait("w", "go")
-    g.edge("before", "w")
-    g.edge("w", END)
-    async with Engine() as engine:
-        run = await engine.start(g, 1)
-        await run.signal("go", "early")
-        gate.set()
-        assert await run.result(timeout=60) == "early"
-
-
-async def test_a_signal_to_an_inactive_run_is_delivered_when_it_continues() -> None:
-    store = MemoryStore()
-    async with Engine(store) as engine:
-        await engine.start(waiting(), 1, run_id="r")
-    async with Engine(store) as engine:
-        await engine.signal("r", "go", {"n": 1})
-    async with Engine(store) as engine:
-        assert await engine.execute(waiting(), 1, run_id="r") == {"n": 1}
-
-
-async def test_signals_are_delivered_in_order_each_once() -> None:
-    g = Graph("g")
-    g.wait("one", "go")
-    g.node(name="keep")(lambda value: [value])
-    g.wait("two", "go")
-    g.edge(START, "one")
-    g.edge("one", "keep")
-    g.edge("keep", "two")
-    g.edge("two", END)
-    async with Engine() as engine:
-        run = await engine.start(g, 1)
-        await run.signal("go", "first")
-        await run.signal("go", "second")
-        assert await run.result(timeout=60) == "second"
-        received = [event.output async for event in run.events() if event.type == "signal"]
-        assert received == ["first", "second"]
-
-
-async def test_a_payload_of_another_type_is_refused_where_the_flow_is_known() -> None:
-    async with Engine() as engine:
-        run = await engine.start(waiting(type=int), 1, run_id="r")
-        with pytest.raises(BadSignal, match="the payload of signal 'go' does not fit its wait"):
-            await run.signal("go", "no number")
-        await run.signal("go", "42")
-        assert await run.result(timeout=60) == 42
-
-
-async def test_a_payload_of_another_type_from_an_engine_without_the_flow_fails_the_wait_and_a_resume_waits_again(
-    tmp_path: Path,
-) -> None:
-    async with Engine(tmp_path / "store") as engine, Engine(tmp_path / "store") as stranger:
-        run = await engine.start(waiting(type=int), 1, run_id="r")
-        await stranger.signal("r", "go", "no number")
-        with pytest.raises(RunFailed, match="valid integer"):
-            await run.result(timeout=60)
-        run = await engine.resume("r")
-        await run.signal("go", "42")
-        assert await run.result(timeout=60) == 42
-
-
-async def test_a_run_that_has_ended_takes_no_signal() -> None:
-    async with Engine() as engine:
-        await engine.execute(chain(lambda value: value), 1, run_id="r")
-        with pytest.raises(RunConflict, match="it is completed: a run that has ended accepts no signal"):
-            await engine.signal("r", "go")
+# Waits and timers.
 
 
 async def test_a_wait_ends_at_its_timeout_with_its_default_or_as_a_failure() -> None:
@@ -308,30 +230,6 @@ async def test_a_timer_keeps_its_time_across_engines_and_passes_its_input_on() -
         assert await run.result(timeout=60) == "kept"
         fired = [event async for event in run.events() if event.type == "timer"]
         assert len(fired) == 1
-
-
-# Races.
-
-
-@pytest.mark.parametrize("durability", ["commit", "batch", "none"])
-async def test_a_branch_may_lose_its_race_before_it_has_begun(durability: Any) -> None:
-    async def instant(value):
-        return value
-
-    g = Graph("g")
-    names = [f"n{i}" for i in range(5)]
-    for name in names:
-        g.node(name=name)(instant)
-        g.node(name=f"{name}-then")(instant)
-        g.edge(name, f"{name}-then")
-        g.edge(f"{name}-then", "first")
-    g.fan_out("race", to=names, join="first")
-    g.join("first", len, wait=1)
-    g.edge(START, "race")
-    g.edge("first", END)
-    async with Engine(durability=durability) as engine:
-        assert await engine.execute(g, 1) == 1
-        assert await asyncio.gather(*(engine.execute(g, 1) for _ in range(20))) == [1] * 20
 
 
 # Ending.
@@ -585,28 +483,6 @@ async def test_a_value_that_a_node_changes_is_its_own_copy() -> None:
     assert given == ["in"]
 
 
-async def test_the_engine_limits_the_attempts_under_way() -> None:
-    now = most = 0
-
-    async def busy(value):
-        nonlocal now, most
-        now += 1
-        most = max(most, now)
-        await asyncio.sleep(0.001)
-        now -= 1
-        return value
-
-    g = Graph("g")
-    g.node(busy)
-    g.fan_out("out", to="busy", over=lambda value: range(20), join="j")
-    g.join("j", sum)
-    g.edge(START, "out")
-    g.edge("j", END)
-    async with Engine(max_concurrency=3) as engine:
-        assert await asyncio.gather(engine.execute(g), engine.execute(g)) == [190, 190]
-    assert most == 3
-
-
 @pytest.mark.parametrize(
     ("limits", "text"),
     [
@@ -652,15 +528,3 @@ async def test_a_fan_out_wider_than_its_limit_fails_and_names_it() -> None:
         assert await engine.execute(g, 4, limits=Limits(max_width=4)) == 4
         with pytest.raises(RunFailed, match="has more branches than max_width 4"):
             await engine.execute(g, 5, limits=Limits(max_width=4))
-
-
-async def test_a_signal_that_another_engine_sends_reaches_a_run_that_waits_here(tmp_path: Path) -> None:
-    g = Graph("asking")
-    g.wait("asked", "answer")
-    g.edge(START, "asked")
-    g.edge("asked", END)
-    async with Engine(tmp_path / "store") as here, Engine(tmp_path / "store") as there:
-        run = await here.start(g, None, run_id="r")
-        await there.signal("r", "answer", "yes")
-        assert await run.result(timeout=60) == "yes"
-        assert not list(here.store.scan(b"D")), "and rings no more"

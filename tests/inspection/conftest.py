@@ -1,6 +1,6 @@
-"""Makes the sample runs of the trace tests importable."""
+"""Makes the sample runs of the trace tests and the flows of the pruning tests importable."""
 
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "trace"))
+sys.path.extend(str(Path(__file__).parents[1] / folder) for folder in ("trace", "storage"))

@@ -1,11 +1,11 @@
-"""Small flows that several test files of the engine share."""
+"""Small flows that the tests of several packages share."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from beluga_graph import END, START, Event, Graph
 
-__all__ = ["chain", "follow", "waiting"]
+__all__ = ["chain", "follow", "waiting", "waits"]
 
 
 def chain(*bodies: Callable[..., Any], name: str = "chain", **options: Any) -> Graph:
@@ -27,6 +27,17 @@ def waiting(name: str = "waiting", **options: Any) -> Graph:
     g.edge(START, "before")
     g.edge("before", "w")
     g.edge("w", END)
+    return g
+
+
+def waits(count: int) -> Graph:
+    """Return a chain of waits for `s`."""
+    g = Graph("waits")
+    names = [f"w{i}" for i in range(count)]
+    for name in names:
+        g.wait(name, "s")
+    for source, target in zip([START, *names], [*names, END], strict=True):
+        g.edge(source, target)
     return g
 
 
