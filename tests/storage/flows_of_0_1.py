@@ -199,7 +199,7 @@ def keeping() -> Workflow:
 
 
 def filtered(given: HandoffInput) -> HandoffInput:
-    """Let the next agent see only the last message."""
+    """Replace the history that the next agent sees."""
     return HandoffInput(given.message, (Message("user", "what was said before"),), {"filtered": True})
 
 

@@ -1,4 +1,4 @@
-"""Leases by themselves: who may take one, and who is alive, in stores that lie about neither."""
+"""Leases without an engine: which leases are free, and which owners are alive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pruning by itself: what it reads at a time, and what it leaves."""
+"""Pruning without an engine: how much it reads at a time, and which records it deletes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store that version 0.1 wrote before its modules moved to packages: today's code reads all of it, and goes on.
+"""A store that version 0.1 wrote, before its modules moved to packages: this version reads all of it and continues.
 
 `write_store.py` says how it was written, `flows_of_0_1.py` holds its flows. Every test opens a copy.
 """

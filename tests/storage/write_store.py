@@ -1,6 +1,6 @@
 """Write the store that tests of earlier data read: `write_store.py FOLDER`, on the path of the earlier version.
 
-`store_of_0_1` was written so by version 0.1, before its modules moved to packages.
+`store_of_0_1` was written in this way by version 0.1, before its modules moved to packages.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Compacting: the file shrinks, what it holds stays, nobody is overtaken, and a crash leaves one file or the other."""
+"""Compaction: the file shrinks and keeps its records, no process is overtaken, and a crash leaves either file."""
 
 import os
 import shutil
@@ -81,7 +81,7 @@ def child(path: Path) -> Iterator[Callable[[str], Child]]:
 
 
 def fill(path: Path, *, steps: int = 400) -> dict[bytes, bytes]:
-    """Make a store of which the most is deleted again; return what it holds."""
+    """Make a store of which most records are deleted again; return the others."""
     with closing(LMDBStore(path, durability="none")) as store:
         for i in range(steps):
             store.commit(Put(b"%06d" % i, b"v" * 9_000), Put(b"kept-%06d" % i, b"%d" % i))
@@ -134,7 +134,7 @@ def test_a_map_that_had_grown_stays_as_large(path: Path) -> None:
 
 
 @pytest.mark.parametrize("program", ["env = lmdb.open(path)", "store = LMDBStore(path)"], ids=["raw", "store"])
-def test_it_refuses_while_another_process_has_the_store(
+def test_a_compaction_is_refused_while_another_process_has_the_store(
     path: Path, child: Callable[[str], Child], program: str
 ) -> None:
     kept, before = fill(path), size(path)
@@ -169,7 +169,7 @@ def test_a_refusal_leaves_the_store_seen_as_open(path: Path, child: Callable[[st
             store.compact()
 
 
-def test_it_refuses_while_this_process_has_the_store_twice(path: Path) -> None:
+def test_a_compaction_is_refused_while_this_process_has_the_store_twice(path: Path) -> None:
     with closing(LMDBStore(path)) as store:
         with closing(LMDBStore(path)), pytest.raises(StoreInUse, match="this process has opened it more than once"):
             store.compact()
@@ -178,7 +178,7 @@ def test_it_refuses_while_this_process_has_the_store_twice(path: Path) -> None:
         store.compact()
 
 
-def test_who_opens_the_store_meanwhile_waits_and_meets_the_new_file(path: Path, child: Callable[[str], Child]) -> None:
+def test_an_open_during_a_compaction_waits_and_gets_the_new_file(path: Path, child: Callable[[str], Child]) -> None:
     kept = fill(path)
     compacting = child("""
     sync = rewriting._sync
@@ -318,7 +318,7 @@ def test_a_kill_at_any_point_leaves_a_good_store(path: Path, child: Callable[[st
     assert sorted(item.name for item in path.iterdir()) == ["data.mdb", "lock.mdb"]
 
 
-def test_there_is_no_point_that_no_kill_is_tried_at(path: Path, child: Callable[[str], Child]) -> None:
+def test_a_kill_is_tried_at_every_point(path: Path, child: Callable[[str], Child]) -> None:
     fill(path, steps=60)
     assert child(KILLED.replace("{count}", str(POINTS))).end() == ["compacted"]
 
@@ -362,7 +362,7 @@ def test_a_disk_without_room_leaves_the_store_as_it_was(path: Path, child: Calla
     assert held(path) == before | {b"more": b"v"}
 
 
-def test_threads_may_read_and_commit_while_it_goes_on(path: Path, restless_threads: None) -> None:
+def test_threads_may_read_and_commit_during_a_compaction(path: Path, restless_threads: None) -> None:
     kept = fill(path)
     with closing(LMDBStore(path, durability="none")) as store:
         finished = threading.Event()

@@ -1,4 +1,4 @@
-"""What every store promises, asked of each of them."""
+"""The promises of every store, tested with each of them."""
 
 import pickle
 import subprocess
@@ -33,7 +33,7 @@ def everything(store: Store) -> dict[bytes, bytes]:
     return dict(store.scan(b""))
 
 
-def test_a_key_holds_what_was_last_put_there(store: Store) -> None:
+def test_a_key_has_the_value_that_was_put_last(store: Store) -> None:
     assert store.get(b"k") is None
     store.commit(Put(b"k", b"1"))
     store.commit(Put(b"k", b"2"))
@@ -45,13 +45,13 @@ def test_writes_of_one_commit_land_in_their_order(store: Store) -> None:
     assert everything(store) == {b"b": b"2", b"c": b"3"}
 
 
-def test_deleting_what_is_absent_is_fine(store: Store) -> None:
+def test_an_absent_key_may_be_deleted(store: Store) -> None:
     put_all(store, b"a")
     store.commit(Delete(b"a"), Delete(b"never"))
     assert everything(store) == {}
 
 
-def test_a_commit_of_nothing_is_fine(store: Store) -> None:
+def test_a_commit_may_be_empty(store: Store) -> None:
     store.commit()
     assert everything(store) == {}
 
@@ -92,7 +92,7 @@ def test_a_key_without_bytes_or_with_too_many_is_refused_and_nothing_is_written(
     assert everything(store) == {}
 
 
-def test_what_is_not_bytes_is_refused_and_nothing_is_written(store: Store) -> None:
+def test_values_other_than_bytes_are_refused_and_nothing_is_written(store: Store) -> None:
     wrong: list[object] = [
         Put("text", b""),
         Put(b"k", "text"),
@@ -182,7 +182,7 @@ def test_commits_between_two_yields_neither_repeat_nor_lose_a_key(store: Store, 
     assert [key for key in seen if key in set(stay)] == sorted(stay, reverse=reverse)
 
 
-def test_a_scan_may_delete_what_it_yields(store: Store) -> None:
+def test_a_scan_may_delete_the_items_that_it_yields(store: Store) -> None:
     put_all(store, *(b"k%05d" % i for i in range(1000)))
     for key, _ in store.scan(b"k"):
         store.commit(Delete(key))
@@ -274,7 +274,7 @@ def test_only_lmdb_stores_load_lmdb() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(stores.__file__).parent.parent)
 
 
-def test_all_that_is_exported_exists() -> None:
+def test_all_exported_names_exist() -> None:
     assert sorted(stores.__all__) == stores.__all__
     assert all(hasattr(stores, name) for name in stores.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):

@@ -1,4 +1,4 @@
-"""Files that are not whole stores: cut at their creation, of another format, or not to be written."""
+"""Files that are not complete stores: interrupted at their creation, of another format, or read-only."""
 
 import struct
 import subprocess
@@ -46,7 +46,7 @@ def test_a_store_whose_creation_was_cut_short_is_created_again(path: Path, writt
 
 
 @pytest.mark.parametrize("content", [b"\1", bytes(3 * PAGE + 1), bytes(100) + b"x", b"\0" * PAGE + b"precious"])
-def test_what_is_no_cut_creation_is_damage_and_is_not_touched(path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_an_interrupted_creation_is_damage_and_is_not_changed(path: Path, content: bytes) -> None:
     (path / "data.mdb").write_bytes(content)
     with pytest.raises(StoreDamaged):
         LMDBStore(path)
@@ -86,7 +86,7 @@ for number in range(60):
         assert sum(1 for _ in store.scan(b"")) == 4 * 60
 
 
-def test_another_format_is_called_that(path: Path) -> None:
+def test_a_file_of_another_format_is_reported_by_its_format(path: Path) -> None:
     content = bytearray(fresh(path.parent))
     for page in (0, 1):
         struct.pack_into("=I", content, page * PAGE + 20, 3)

@@ -1,4 +1,4 @@
-"""What only a store on disk can do wrong: other processes, their deaths, full disks, damaged files."""
+"""The dangers of a store on disk: other processes, their deaths, full disks, damaged files."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ from stores import environment as environments
 
 BUSY_S = 0.3  # of the tests that run into it
 
-# What the other processes run; each gets the store's path as `path`.
+# Programs of the other processes; each gets the store's path as `path`.
 PREAMBLE = """
 import os, resource, signal, sys
 import lmdb
@@ -211,7 +211,7 @@ def test_a_path_that_this_process_opened_by_lmdb_itself_is_refused(path: Path) -
         LMDBStore(path)
 
 
-def test_a_store_deleted_while_open_and_made_anew_is_a_new_one(path: Path, store: LMDBStore) -> None:
+def test_a_store_deleted_while_open_and_created_again_is_a_new_one(path: Path, store: LMDBStore) -> None:
     store.commit(Put(b"k", b"old"))
     path.rename(path.parent / "moved")
     with closing(LMDBStore(path)) as anew:
@@ -223,7 +223,7 @@ def test_a_store_deleted_while_open_and_made_anew_is_a_new_one(path: Path, store
 
 
 @pytest.mark.parametrize("wrong", [{"durability": "sync"}, {"map_size": 0}, {"busy_timeout": 0}])
-def test_arguments_that_mean_nothing_are_refused(path: Path, wrong: dict[str, object]) -> None:
+def test_meaningless_arguments_are_refused(path: Path, wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         LMDBStore(path, **wrong)
     assert not path.exists()
@@ -299,7 +299,7 @@ def test_processes_that_check_and_swap_lose_no_update(store: LMDBStore, child: C
     assert store.get(b"n") == b"800"
 
 
-def test_a_process_killed_inside_a_commit_leaves_nothing_and_holds_up_nobody(
+def test_a_process_killed_inside_a_commit_leaves_nothing_and_blocks_no_other(
     store: LMDBStore, child: Callable[[str], Child]
 ) -> None:
     holder = child(HOLD)
@@ -330,7 +330,7 @@ def test_behind_a_frozen_commit_others_are_busy_until_it_wakes_or_dies(
     holder.freeze()
 
     for attempt in range(3):
-        began = time.monotonic()  # looked at for what must not be less: a busy machine may take longer
+        began = time.monotonic()  # only a lower bound is checked: a busy machine may take longer
         with pytest.raises(StoreBusy) as caught:
             store.commit(Put(b"abandoned%d" % attempt, b"1"))
         assert time.monotonic() - began >= BUSY_S
@@ -446,7 +446,7 @@ def test_one_commit_may_be_many_times_the_map(path: Path) -> None:
         assert store.get(b"k") == b"v" * (20 << 20)
 
 
-def test_reading_adopts_what_another_process_has_grown(path: Path, child: Callable[[str], Child]) -> None:
+def test_a_read_adopts_a_map_that_another_process_has_grown(path: Path, child: Callable[[str], Child]) -> None:
     with closing(LMDBStore(path, durability="none", map_size=1 << 16)) as store:
         store.commit(*(Put(b"a%04d" % i, b"v") for i in range(300)))
         under_way = store.scan(b"")
@@ -563,7 +563,7 @@ def test_a_relative_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
         assert store.path == str(tmp_path / "here")
 
 
-# RLIMIT_FSIZE stands for the end of the disk: no mount, no rights. The second limit cuts a page in two.
+# RLIMIT_FSIZE simulates a full disk without mounts or privileges. The second limit cuts a page in two.
 @pytest.mark.parametrize("limit", [1 << 20, (1 << 20) + 1000])
 @pytest.mark.parametrize("size", [300, 100_000])
 def test_a_full_disk_is_reported_and_loses_nothing(child: Callable[[str], Child], limit: int, size: int) -> None:
@@ -646,7 +646,7 @@ def test_garbage_is_damage_and_is_not_touched(path: Path, content: bytes) -> Non
 
 
 @pytest.mark.parametrize("kept", [0.01, 0.2, 0.7, 0.99])
-def test_a_file_that_was_cut_off_is_damage_and_kills_no_reader(
+def test_a_file_that_was_cut_off_is_damage_and_ends_no_reader(
     path: Path, child: Callable[[str], Child], kept: float
 ) -> None:
     with closing(LMDBStore(path, durability="none")) as store:
@@ -663,7 +663,7 @@ def test_a_file_that_lacks_only_free_pages_is_sound(path: Path) -> None:
     with closing(LMDBStore(path, durability="none")) as store:
         store.commit(Put(b"large", b"v" * (1 << 20)))
         store.commit(Delete(b"large"))
-        for _ in range(10):  # moves what is in use into the pages that became free
+        for _ in range(10):  # moves the used pages into the free ones
             store.commit(Put(b"k", b"v"))
     os.truncate(path / "data.mdb", (path / "data.mdb").stat().st_size - (1 << 12))
     with closing(LMDBStore(path, durability="none")) as store:
