@@ -9,7 +9,7 @@ from __future__ import annotations
 from beluga_graph.engine.registry import RunRegistry
 from beluga_graph.engine.store_poller import StorePoller
 from beluga_graph.errors import RunBusy, RunConflict, RunNotFound
-from beluga_graph.inspection.compatibility import adopted_renames, has_changed
+from beluga_graph.inspection.compatibility import complete_renames, has_changed
 from beluga_graph.kernel.interruptions import count_interruptions
 from beluga_graph.kernel.snapshot import FAILED
 from beluga_graph.kernel.triggers import PlanAdopted, RunResumed, RunTakenOver, Trigger
@@ -46,7 +46,7 @@ def takeover_triggers(
     found: list[Trigger] = []
     if held.lease.owner and run.status != FAILED and (counts := count_interruptions(active.plan.shape, run)):
         found.append(RunTakenOver(now_ms, counts))
-    renames = adopted_renames(run, active.plan, store, renames)
+    renames = complete_renames(run, active.plan, store, renames)
     if has_changed(run, active.plan, store, renames):
         found.append(PlanAdopted(active.plan.fingerprint, now_ms, renames))
     if run.status == FAILED or limits:

@@ -16,13 +16,13 @@ from beluga_graph.storage.records import RunRecord
 from beluga_graph.storage.shapes import read_shape
 from stores.base import Store
 
-__all__ = ["adopted_renames", "broken_by", "difference_for", "has_changed"]
+__all__ = ["assess_run", "assess_runs", "complete_renames", "has_changed"]
 
 
 def has_changed(run: Snapshot, plan: Plan, store: Store, renames: Renames = ()) -> bool:
-    """Tell whether a run's graph has changed. Raises `GraphChanged` if it did where the run stands, `BadRename`.
+    """Return whether the graph of a run has changed. Raises `GraphChanged` for an unsafe change, `BadRename`.
 
-    A run that stands in this very graph has adopted it before, so there is nothing left to rename.
+    A run that already has this graph has adopted it before, so nothing is left to rename.
     """
     if run.plan == plan.fingerprint:
         check_new_names(plan.shape, renames)
@@ -35,38 +35,41 @@ def has_changed(run: Snapshot, plan: Plan, store: Store, renames: Renames = ()) 
     return True
 
 
-def adopted_renames(run: Snapshot, plan: Plan, store: Store, renames: Renames) -> Renames:
-    """Return the renames with which a run adopts a plan: what asks about a renamed node goes with it."""
+def complete_renames(run: Snapshot, plan: Plan, store: Store, renames: Renames) -> Renames:
+    """Return the renames with which a run adopts a plan: those given, and those of the questions about these nodes."""
     return add_question_renames(_shape_of(store, run), plan.shape, renames) if renames else ()
 
 
-def difference_for(store: Store, head: RunRecord, plan: Plan, renames: Renames = ()) -> tuple[JudgedChange, ...]:
-    """Return what is otherwise in a plan for a run as it is on disk. Raises `RunConflict` for another flow's plan."""
+def assess_run(store: Store, head: RunRecord, plan: Plan, renames: Renames = ()) -> tuple[JudgedChange, ...]:
+    """Return the changes from the graph of a run on disk to a plan, each with its consequence for the run.
+
+    Raises `RunConflict` for the plan of another flow, `BadRename`.
+    """
     if head.flow != plan.name:
         raise RunConflict(head.run_id, f"it is a run of flow {head.flow!r}, not of {plan.name!r}")
     run = rebuild(store, head.run_id)
     if run.plan == plan.fingerprint:
         check_new_names(plan.shape, renames)
         renames = ()
-    return tuple(assess_changes(run, _shape_of(store, run), plan.shape, adopted_renames(run, plan, store, renames)))
+    return tuple(assess_changes(run, _shape_of(store, run), plan.shape, complete_renames(run, plan, store, renames)))
 
 
-async def broken_by(store: Store, plan: Plan) -> dict[str, tuple[JudgedChange, ...]]:
-    """Return for every unfinished run of a flow which changes it could not go on with: none, or some."""
-    broken, pace = {}, Pace()
+async def assess_runs(store: Store, plan: Plan) -> dict[str, tuple[JudgedChange, ...]]:
+    """Return the unsafe changes for each unfinished run of a flow; an empty tuple if the run can continue."""
+    unsafe, pace = {}, Pace()
     for key, blob in store.scan(Prefix.RUN):
         head = RunRecord.decode(key, blob)
         if head.flow == plan.name and head.status not in (COMPLETED, CANCELLED):
             try:
                 with detect_deletion(store, head.run_id):
-                    found = difference_for(store, head, plan)
+                    found = assess_run(store, head, plan)
             except RunNotFound:
                 if store.get(key) is not None:
                     raise
             else:
-                broken[head.run_id] = tuple(change for change in found if not change.safe)
+                unsafe[head.run_id] = tuple(change for change in found if not change.safe)
         await pace.turn()
-    return broken
+    return unsafe
 
 
 def _shape_of(store: Store, run: Snapshot) -> Shape:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from beluga_graph.errors import RunNotFound
 from beluga_graph.inspection.approvals import Question, pending_questions
-from beluga_graph.inspection.compatibility import broken_by, difference_for
+from beluga_graph.inspection.compatibility import assess_run, assess_runs
 from beluga_graph.inspection.flow_registry import FlowRegistry
 from beluga_graph.inspection.reading import list_runs, list_steps, read_plan, read_replay, read_snapshot, read_trace
 from beluga_graph.inspection.views import RunInfo, RunSnapshot, RunStatus, StepInfo
@@ -164,14 +164,14 @@ class Inspector:
         with detect_deletion(self.store, check_run_id(run_id)):
             head = read_run_record(self.store, run_id)
             plan = flow.plan() if flow is not None else self._flows.plan_of(head)
-            return difference_for(self.store, head, plan, tuple((rename or {}).items()))
+            return assess_run(self.store, head, plan, tuple((rename or {}).items()))
 
     async def check(self, flow: Compilable) -> dict[str, tuple[JudgedChange, ...]]:
         """Return the unsafe changes for each unfinished run of a flow, failed runs included.
 
         Call it before a changed flow is deployed: a run with no such change continues. Raises `DamagedRecord`.
         """
-        return await broken_by(self.store, flow.plan())
+        return await assess_runs(self.store, flow.plan())
 
     async def pending(self) -> list[Question]:
         """Return the pending questions of all runs of the store, the oldest first. Raises `DamagedRecord`."""
