@@ -4,7 +4,8 @@ The modules, lowest first:
 
     errors            one error for each reason to refuse a value or bytes
     safe_repr         formats text and values from outside for error messages and terminals
-    registry          Registry: the classes whose instances values may hold
+    entry             the facts about one class whose instances values may hold
+    registry          Registry: those classes, each with its entry
     scalars, instances, stand_in    how each kind of value is written
     hash_collisions   refuses sets and dicts that would take too long to build
     value_paths       finds the part of a value that cannot be written

@@ -9,9 +9,9 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+from beluga_graph.codec.entry import Entry
 from beluga_graph.codec.errors import DoesNotFit, SnapshotError
 from beluga_graph.codec.former_names import FORMER_FIELDS
-from beluga_graph.codec.registry import Entry
 from beluga_graph.codec.safe_repr import qualified_name
 from beluga_graph.codec.scalars import Refused
 

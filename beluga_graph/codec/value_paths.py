@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from beluga_graph.codec import instances
+from beluga_graph.codec.entry import BUILT_IN, kind_of
 from beluga_graph.codec.hash_collisions import COLLISIONS, has_collisions
-from beluga_graph.codec.registry import BUILT_IN, Registry, kind_of
+from beluga_graph.codec.registry import Registry
 from beluga_graph.codec.safe_repr import format_value
 from beluga_graph.codec.scalars import NATIVE_SCALARS, SCALAR_WRITERS, Refused
 from beluga_graph.codec.stand_in import StandIn

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
-from beluga_graph.engine.admission import Admission
 from beluga_graph.engine.registry import RunRegistry
 from beluga_graph.engine.store_poller import StorePoller
 from beluga_graph.errors import RunBusy
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED
 from beluga_graph.kernel.triggers import CancelRequested
 from beluga_graph.plan.plan import Plan
+from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.runtime.signals import wakeup_op
 from beluga_graph.storage.keys import Keys
@@ -21,18 +21,22 @@ __all__ = ["Canceller"]
 
 
 class Canceller:
-    """Ends runs, here or through the engine that drives them."""
+    """Ends runs, here or through the engine that drives them.
+
+    `plan_of` returns the plan of a stored run. `acquire_run` takes the right to advance a run and begins no work; it
+    raises `RunBusy` if another engine drives the run.
+    """
 
     def __init__(
         self,
         runs: RunRegistry,
-        admission: Admission,
         scheduler: Scheduler,
         poller: StorePoller,
         plan_of: Callable[[RunRecord], Plan],
+        acquire_run: Callable[[str, Plan], Awaitable[ActiveRun]],
     ) -> None:
-        self._runs, self._admission, self._scheduler, self._poller = runs, admission, scheduler, poller
-        self._plan_of = plan_of
+        self._runs, self._scheduler, self._poller = runs, scheduler, poller
+        self._plan_of, self._acquire_run = plan_of, acquire_run
 
     async def cancel(self, run_id: str) -> str:
         """End a run for good; return the status that was committed first."""
@@ -41,7 +45,7 @@ class Canceller:
             if head.status in (COMPLETED, CANCELLED):
                 return head.status
             try:
-                active = await self._admission.acquire_to_end(run_id, self._plan_of(head))
+                active = await self._acquire_run(run_id, self._plan_of(head))
             except RunBusy:
                 await self._request(run_id)
                 await self._poller.wait_next()

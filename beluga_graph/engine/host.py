@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from beluga_graph.clock import Clock, check_clock
@@ -79,10 +80,14 @@ class EngineHost:
         self.runs = RunRegistry(self.store)
         self.poller = StorePoller()
         self.admission = Admission(self.runs, self.scheduler, self.poller)
-        self.parking = Parking(self.runs, self.admission, self.scheduler, self.poller, self.flows.find)
+        self.parking = Parking(
+            self.runs, self.scheduler, self.poller, self.flows.find, partial(self.admission.resume, revive=False)
+        )
         self.followed = FollowedRuns(self.runs, self.poller, self.flows.plan_or_shape)
         self.serving = Serving(self.runs, self.scheduler, self.parking, self.poller)
-        self.canceller = Canceller(self.runs, self.admission, self.scheduler, self.poller, self.flows.plan_or_shape)
+        self.canceller = Canceller(
+            self.runs, self.scheduler, self.poller, self.flows.plan_or_shape, self.admission.acquire_to_end
+        )
         self.retention = Retention(self.runs, self.scheduler) if store is None else None
         self._is_closed = False
 

@@ -12,12 +12,11 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from functools import partial
 from typing import NamedTuple
 
-from beluga_graph.engine.admission import Admission
 from beluga_graph.engine.registry import RunRegistry
 from beluga_graph.engine.store_poller import StorePoller
 from beluga_graph.errors import BelugaError, RunBusy
@@ -51,6 +50,9 @@ class _Due(NamedTuple):
 class Parking:
     """Parks the waiting runs of one engine and wakes them. A `run` is named by its hash, as in keys.
 
+    `find_plan` returns the plan of a registered flow by its name. `continue_run` takes a run over and begins its work,
+    but refuses a run that has failed.
+
     Attributes:
         max_runs: How many runs may have work under way at a time; `None` for no bound.
         serving: Whether this engine wakes all runs of its flows and not only those that it watches.
@@ -60,13 +62,13 @@ class Parking:
     def __init__(
         self,
         runs: RunRegistry,
-        admission: Admission,
         scheduler: Scheduler,
         poller: StorePoller,
         find_plan: Callable[[str], Plan | None],
+        continue_run: Callable[[str, Plan], Awaitable[ActiveRun]],
     ) -> None:
-        self._runs, self._admission, self._scheduler, self._poller = runs, admission, scheduler, poller
-        self._store, self._find_plan = runs.store, find_plan
+        self._runs, self._scheduler, self._poller = runs, scheduler, poller
+        self._store, self._find_plan, self._continue_run = runs.store, find_plan, continue_run
         self._context = copy_context()  # woken runs must not inherit the variables of the caller that wakes them
         self.max_runs: int | None = None
         self.serving = False
@@ -121,7 +123,7 @@ class Parking:
     async def recover_run(self, head: RunRecord, plan: Plan, key: bytes) -> None:
         """Resume an unfinished run now, or watch it so that it is woken later.
 
-        `key` is its entry in the index of open or parked runs. Raises the errors of `Admission.resume`.
+        `key` is its entry in the index of open or parked runs. Raises the errors of `continue_run`.
         """
         run = run_of(key)
         if self._runs.current(head.run_id) is not None:
@@ -132,7 +134,7 @@ class Parking:
                 self.watch_run(run, decode_record(key, parked))
                 return
         if self.max_runs is None or self._count_running() + len(self._waking) < self.max_runs:
-            await self._admission.resume(head.run_id, plan, revive=False)
+            await self._continue_run(head.run_id, plan)
             return
         if is_driven_elsewhere(self._store, run, self._scheduler.owner):
             raise RunBusy(head.run_id, "another owner drives it")
@@ -315,7 +317,7 @@ class Parking:
             elif plan is None or self._runs.current(run_id) is not None:
                 self._refuse(run)
             else:
-                await self._admission.resume(run_id, plan, revive=False)
+                await self._continue_run(run_id, plan)
         except RunBusy:  # another owner was quicker
             self._refuse(run, try_again=watched)  # it may die, or park the run
         except (BelugaError, StoreError) as error:

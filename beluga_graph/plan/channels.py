@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, get_args, get_origin
 
+from beluga_graph.codec.entry import class_name
 from beluga_graph.codec.former_names import former_name, with_former_names
-from beluga_graph.codec.registry import class_name
 from beluga_graph.errors import BadState
 from beluga_graph.kernel.shape import FieldShape
 from beluga_graph.reducers import Reducer, append

@@ -5,6 +5,7 @@ Where durability is "batch", a step's work begins before its commit. With every 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -17,8 +18,6 @@ from beluga_graph.kernel.types import Patch, Value
 from beluga_graph.kernel.work import WorkChange
 from beluga_graph.runtime.active_run import DRIVING, ActiveRun
 from beluga_graph.runtime.node_task import InFlight
-from beluga_graph.runtime.outbox_relay import OutboxRelay
-from beluga_graph.runtime.signals import Inbox
 from beluga_graph.runtime.step import Origin, Step
 from beluga_graph.storage.committer import Committer
 from beluga_graph.storage.leases import Lease
@@ -26,21 +25,49 @@ from beluga_graph.storage.records import PRESENT, decode_record
 from beluga_graph.storage.sessions import end_ops
 from stores.base import Delete, Op, Put
 
-__all__ = ["Host", "RunDriver"]
+__all__ = ["DriverHost", "RunDriver"]
 
 _NO_ORIGIN: Origin = (None, None, ())
 
 
-class Host(Protocol):
+class SignalDelivery(Protocol):
+    """Delivers the signals that were sent to a run."""
+
+    def deliver(self, active: ActiveRun, signal: str) -> None:
+        """Deliver unread signals of a name to a run's waits."""
+        ...
+
+
+class StatusMessages(Protocol):
+    """Writes the messages about a run's status, and relays all messages of committed steps."""
+
+    def status_ops(self, active: ActiveRun, trigger: Trigger, before: str, at: int) -> list[Op]:
+        """Return the writes of the status messages of a step that was just applied."""
+        ...
+
+    def on_committed(self, ops: Sequence[Op]) -> None:
+        """Called with the writes of a step that is on disk."""
+        ...
+
+
+class DriverHost(Protocol):
     """The scheduler, as the drivers of its runs share it."""
 
     clock: Clock
     committer: Committer
-    outbox: OutboxRelay
-    inbox: Inbox
     in_flight: InFlight
     goes_ahead: bool
     """Whether work begins before the commit of the step that led to it."""
+
+    @property
+    def inbox(self) -> SignalDelivery:
+        """Delivers signals to the waits of runs."""
+        ...
+
+    @property
+    def outbox(self) -> StatusMessages:
+        """Keeps the messages of steps until a bus has them."""
+        ...
 
     def spawn(self, active: ActiveRun, token: str) -> None:
         """Begin a task that makes the attempt at a token and goes on from there."""
@@ -60,7 +87,7 @@ class RunDriver:
 
     __slots__ = ("_active", "_host")
 
-    def __init__(self, host: Host, active: ActiveRun) -> None:
+    def __init__(self, host: DriverHost, active: ActiveRun) -> None:
         self._host, self._active = host, active
 
     @property

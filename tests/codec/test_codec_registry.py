@@ -25,9 +25,9 @@ from pydantic import BaseModel, SecretStr
 from typing_extensions import TypeAliasType
 
 from beluga_graph.codec import NameTaken, Registry, SnapshotError
+from beluga_graph.codec.entry import class_name
 from beluga_graph.codec.former_names import FORMER_FIELDS, FORMER_NAMES
 from beluga_graph.codec.instances import build
-from beluga_graph.codec.registry import class_name
 
 ROOT = Path(__file__).parents[2]
 
