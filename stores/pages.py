@@ -144,7 +144,7 @@ def _read_meta(blob: bytes, number: int, page: int) -> _Meta | Fault:
     if magic == _MAGIC and version != FORMAT:
         return Fault(f"its format is {version}", is_format=True)
     if magic != _MAGIC or flags != _META or own != number or free[0] != page:
-        return Fault(f"meta page {number} is none")
+        return Fault(f"meta page {number} is not a meta page")
     if commit and commit % 2 != number:
         return Fault(f"meta page {number} names commit {commit}, which the other one belongs to")
     trees = ("free pages", free[7], free[2]), ("records", main[7], main[2])
@@ -172,7 +172,7 @@ def _check_page(fd: int, meta: _Meta, number: int, *, is_leaf: bool) -> list[int
     """Return the children of a page, or its fault."""
     size = meta.page_bytes
     if not 1 < number <= meta.last_page:
-        return f"is none of the file's {meta.last_page + 1} pages"
+        return f"is not one of the file's {meta.last_page + 1} pages"
     blob = os.pread(fd, size, number * size)
     if len(blob) < size:
         return "is cut off"
@@ -180,10 +180,10 @@ def _check_page(fd: int, meta: _Meta, number: int, *, is_leaf: bool) -> list[int
     if own != number:
         return f"calls itself page {own}"
     if flags != (_LEAF if is_leaf else _BRANCH):
-        return f"is no {'leaf' if is_leaf else 'branch'} (flags {flags:#x})"
+        return f"is not a {'leaf' if is_leaf else 'branch'} (flags {flags:#x})"
     count = (lower - _HEADER.size) // 2
     if not _HEADER.size < lower <= upper <= size or lower % 2:
-        return "has no room for what it says it holds"
+        return "has no room for the entries that it names"
     children: list[int] = []
     for at in struct.unpack_from(f"={count}H", blob, _HEADER.size):
         if not upper <= at <= size - _NODE.size:
@@ -210,7 +210,7 @@ def _large(fd: int, meta: _Meta, number: int, value_bytes: int) -> str:
     """Return the fault of the pages of a large value; an empty text if they are sound."""
     pages = (_HEADER.size - 1 + value_bytes) // meta.page_bytes + 1
     if not 1 < number <= meta.last_page + 1 - pages:
-        return f"has a large value at page {number}, which is none of the file's {meta.last_page + 1} pages"
+        return f"has a large value at page {number}, which is not one of the file's {meta.last_page + 1} pages"
     header = os.pread(fd, _OVERFLOW_HEADER.size, number * meta.page_bytes)
     if len(header) < _OVERFLOW_HEADER.size or _OVERFLOW_HEADER.unpack(header)[::2] != (number, _OVERFLOW):
         return f"has a large value at page {number}, where none begins"

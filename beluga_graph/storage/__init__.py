@@ -1,1 +1,14 @@
-"""Storage: runs on disk."""
+"""Storage: the records of runs, sessions and the outbox in a store.
+
+keys             the table of all keys, and their parts
+forms, records   payloads and their forms; records with a checksum
+run_log          the writes of a run; `loading` reads them, `shapes` its graphs
+sessions         conversations, with `session_records`
+outbox_records   messages that runs publish
+leases           owners, and the right to advance a run
+run_index        the open runs that need work
+committer        commits of many runs in one transaction
+pruning          deletion of ended runs
+verify           damage of a store; `verify_run` of one run
+pace             turns of the event loop during long reads
+"""

@@ -244,7 +244,7 @@ class _RunCheck:
         for key, token in expected.items() if not is_over else ():
             unread = self._keys.signal(answer_signal(token), run.inbox.get(answer_signal(token), 0))
             if self._store.get(key) is None and self._store.get(unread) is None:
-                yield f"its question {token!r} is not listed: nobody can answer it"
+                yield f"its question {token!r} is not listed: it cannot be answered"
 
     def _missing_values(self) -> Iterator[str]:
         for digest in self._values:

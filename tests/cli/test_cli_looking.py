@@ -174,7 +174,7 @@ def test_an_unknown_run_is_an_error_of_one_line(store: Path, command: str) -> No
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("error: run 'nobody': no such run in this store")
     assert result.stderr.count("\n") == 1
-    assert invoke(command, "../up", "--store", store).stderr.startswith("error: '../up' is no run id")
+    assert invoke(command, "../up", "--store", store).stderr.startswith("error: '../up' is not a run id")
 
 
 @pytest.mark.parametrize(

@@ -235,7 +235,7 @@ SESSION = hash16("talker\nchat")
         (lose(b"P"), "of its graph is missing"),
         (lose(b"G" + PARKED.run), "parked: it is waiting, but not listed among the runs that go on"),
         (lose(b"I" + PARKED.run), "parked: signal 0 of the name 'other' is missing"),
-        (lose(b"B" + ASKS.run), "asks: its question 'pay.approval#1' is not listed: nobody can answer it"),
+        (lose(b"B" + ASKS.run), "asks: its question 'pay.approval#1' is not listed: it cannot be answered"),
         (lose(b"T"), "naps: its timer 't:nap#1' is not listed: it would never fire"),
         (lose(b"Y" + SESSION, which=1), "message 1 of session 'chat' is missing"),
         (lose(b"Z"), "the session of a message is missing"),

@@ -188,7 +188,7 @@ async def test_an_invalid_run_id_is_refused_by_every_method(run_id: Any) -> None
             lambda: engine.fork(run_id, 1),
         ]
         for door in doors:
-            with pytest.raises(BadRunId, match="is no run id: a run id is 1 to 200 printable characters"):
+            with pytest.raises(BadRunId, match="is not a run id: a run id is 1 to 200 printable characters"):
                 await door()
         assert await engine.runs() == []
 
