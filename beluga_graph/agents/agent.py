@@ -105,7 +105,7 @@ class Agent(Flow):
 
     def declare(self) -> Declared:
         """Return the agent as a graph: this agent and every agent that can get the conversation, in one frame."""
-        with _delegated(self):
+        with _declaring_agent(self):
             circle = _circle(self)
             outputs = tuple(member.output_type for member in circle.values() if member.output is not None)
             named = tuple(annotation for member in circle.values() for annotation in member.types)
@@ -121,7 +121,7 @@ class Agent(Flow):
 
 
 @contextmanager
-def _delegated(agent: Agent) -> Iterator[None]:
+def _declaring_agent(agent: Agent) -> Iterator[None]:
     """Declare an agent inside the agents that delegate to it. Raises `DelegationCycle` if it is one of them."""
     above = _declaring.get()
     if agent in above:

@@ -135,7 +135,7 @@ class _Row:
         found = self._messages[:length]
         for position in takewhile(lambda position: position < len(found), self._loose):
             message = found[position]
-            echo, content = _copied(message.echo), _copied(message.content)
+            echo, content = _copy(message.echo), _copy(message.content)
             found[position] = dataclasses.replace(message, echo=echo, content=content)
         return found
 
@@ -188,17 +188,17 @@ def _of_session(attempt: Attempt) -> list[Message]:
     return row.fresh(session.length)
 
 
-def _copied(value: Any) -> Any:
+def _copy(value: Any) -> Any:
     """Return a copy of a part of a message. Parts from a provider are JSON, for which `deepcopy` is slow."""
     kind = type(value)
     if value is None or kind in (str, int, float, bool, bytes):
         return value
     if kind is dict:
-        return {key: _copied(part) for key, part in value.items()}
+        return {key: _copy(part) for key, part in value.items()}
     if kind is list or kind is tuple:
-        return kind(map(_copied, value))
+        return kind(map(_copy, value))
     if kind is Echo:
-        return Echo(value.api, value.model, _copied(value.items))
+        return Echo(value.api, value.model, _copy(value.items))
     return copy.deepcopy(value)
 
 

@@ -29,7 +29,7 @@ def transfer(source: str, made: Handoff) -> Callable[..., Any]:
         if hops > attempt_of(ctx).limit("max_handoffs"):
             raise LimitReached("", f"{hops - 1} handoffs in one agent call: raise max_handoffs, or mend the circle")
         message = parse_arguments(tool, call.arguments).get("message", "")
-        refused = await _refused(ctx, made)
+        refused = await _call_on_handoff(ctx, made)
         outcome = refused or Outcome(f"transferred to {target}" + (f": {message}" if message else ""))
         ctx.update(messages=answer_of(call, outcome))
         emit_result(ctx, call, outcome)
@@ -39,7 +39,7 @@ def transfer(source: str, made: Handoff) -> Callable[..., Any]:
         ctx.update(handoffs=1, active=target)
         if made.input_filter is not None:
             history = visible_messages(ctx)
-            filtered = await _filtered(made, HandoffInput(message, history, _context_of(ctx)))
+            filtered = await _apply_filter(made, HandoffInput(message, history, _context_of(ctx)))
             base = _base_of(tool, filtered, message)
             if base != history:
                 ctx.update(view=FilteredHistory(base, len(ctx.state.messages)))
@@ -55,12 +55,12 @@ def delegate(made: Handoff) -> Callable[..., Any]:
     """Return the body of the node before a child. It calls the callbacks of the delegation and passes the task on."""
 
     async def hand_task(ctx: Context, task: str) -> str:
-        refused = await _refused(ctx, made)
+        refused = await _call_on_handoff(ctx, made)
         if refused is not None:
             raise ToolError(refused.text)
         if made.input_filter is None:
             return task
-        filtered = await _filtered(made, HandoffInput(task, (), _context_of(ctx)))
+        filtered = await _apply_filter(made, HandoffInput(task, (), _context_of(ctx)))
         ctx.update(lent=dict(filtered.context))
         return filtered.message
 
@@ -68,7 +68,7 @@ def delegate(made: Handoff) -> Callable[..., Any]:
     return hand_task
 
 
-async def _refused(ctx: Context, made: Handoff) -> Outcome | None:
+async def _call_on_handoff(ctx: Context, made: Handoff) -> Outcome | None:
     if made.on_handoff is None:
         return None
     try:
@@ -78,7 +78,7 @@ async def _refused(ctx: Context, made: Handoff) -> Outcome | None:
     return None
 
 
-async def _filtered(made: Handoff, given: HandoffInput) -> HandoffInput:
+async def _apply_filter(made: Handoff, given: HandoffInput) -> HandoffInput:
     assert made.input_filter is not None
     filtered: Any = made.input_filter(given)
     if inspect.isawaitable(filtered):

@@ -80,7 +80,7 @@ class Turn:
         made = state.turns.get(agent.name, 0)
         if made >= agent.turns_allowed(attempt_of(ctx).limit("max_turns")):
             raise LimitReached("", f"agent {agent.name!r} made {made} model turns without an answer: raise max_turns")
-        offered = await self._offered(ctx)
+        offered = await self._list_offers(ctx)
         request = Request(
             system=await self._system(ctx),
             messages=(*visible_messages(ctx), *new),
@@ -96,11 +96,11 @@ class Turn:
         said = new if held is not None else [*new, message]
         ctx.update(messages=said, turns={agent.name: made + 1}, active=agent.name)
         if calls:
-            return await self._called(ctx, calls, offered, held)
+            return await self._decide_calls(ctx, calls, offered, held)
         if reply.stop_reason == "pause":  # the model continues when it gets its own message back
             attempt_of(ctx).choose_route(AGAIN)
             return None
-        return self._answered(ctx, message)
+        return self._accept_answer(ctx, message)
 
     async def _system(self, ctx: Context) -> str:
         agent = self.agent
@@ -111,7 +111,7 @@ class Turn:
             parts.append(agent.instructions)
         return "\n\n".join(part for part in parts if part)
 
-    async def _offered(self, ctx: Context) -> dict[str, ToolSpec]:
+    async def _list_offers(self, ctx: Context) -> dict[str, ToolSpec]:
         """Return the tools that are offered to the model now, by name."""
         offered = {name: found.spec for name, found in self.tools.items()}
         for name, handoff in self.transfers.items():
@@ -119,7 +119,7 @@ class Turn:
                 offered[name] = handoff.spec(delegates=name in self.places)
         return offered
 
-    def _answered(self, ctx: Context, message: Message) -> Any:
+    def _accept_answer(self, ctx: Context, message: Message) -> Any:
         output = self.agent.output
         if output is None:
             attempt_of(ctx).choose_route(ANSWER)
@@ -142,7 +142,7 @@ class Turn:
         found = self.tools.get(call.name)
         return found is not None and found.requires_approval is not False
 
-    async def _called(
+    async def _decide_calls(
         self, ctx: Context, calls: tuple[ToolCall, ...], offered: dict[str, ToolSpec], held: Message | None
     ) -> Any:
         """Decide each call of a turn: made by a branch, refused, or a transfer, which follows the other calls."""
@@ -150,7 +150,7 @@ class Turn:
         transfers: list[int] = []
         for position, call in enumerate(calls):
             emit_call(ctx, call)
-            refused = await self._refused(ctx, call, offered)
+            refused = await self._why_refused(ctx, call, offered)
             if refused is not None:
                 settled[position] = Outcome(refused, is_error=True)
             elif call.name not in self.places:
@@ -159,12 +159,12 @@ class Turn:
             ctx.update(asked_again=0)
         pending = Pending(calls, settled, tuple(transfers), held)
         if len(settled) + len(transfers) == len(calls):
-            return await self._settled(ctx, pending, {})
+            return await self._settle(ctx, pending, {})
         ctx.update(pending=pending)
         attempt_of(ctx).choose_route(CALLS)
         return None
 
-    async def _refused(self, ctx: Context, call: ToolCall, offered: dict[str, ToolSpec]) -> str | None:
+    async def _why_refused(self, ctx: Context, call: ToolCall, offered: dict[str, ToolSpec]) -> str | None:
         """Return the reason, for the model, why a call is refused; `None` if it is made."""
         if call.name in self.tools:
             return None
@@ -177,9 +177,9 @@ class Turn:
         delegates = call.name in self.places
         if not isinstance(message, str) or (delegates and not message.strip()):
             return f"{call.name} needs a message: the task as text" if delegates else "the message is not text"
-        return await self._disabled(ctx, call.name) if delegates else None
+        return await self._why_disabled(ctx, call.name) if delegates else None
 
-    async def _disabled(self, ctx: Context, name: str) -> str | None:
+    async def _why_disabled(self, ctx: Context, name: str) -> str | None:
         is_enabled = self.transfers[name].is_enabled
         try:
             enabled = is_enabled is None or await call_back(is_enabled, ctx)
@@ -194,7 +194,7 @@ class Turn:
         del value
         pending: Pending = ctx.state.pending
         found: list[tuple[int, Any]] = []
-        for position in _made(pending):
+        for position in _made_positions(pending):
             call = pending.calls[position]
             given: Any = call
             if call.name in self.transfers:
@@ -207,7 +207,7 @@ class Turn:
         pending: Pending = ctx.state.pending
         outcomes = {}
         made = list(pending.calls)
-        for position, result in zip(_made(pending), results, strict=True):
+        for position, result in zip(_made_positions(pending), results, strict=True):
             call = pending.calls[position]
             if pending.message is not None and self._may_ask(call):
                 made[position] = restore_arguments(ctx, call, result)
@@ -219,14 +219,14 @@ class Turn:
         ctx.update(pending=None)
         if pending.message is not None:
             pending = replace(pending, message=replace(pending.message, tool_calls=tuple(made)))
-        return await self._settled(ctx, pending, outcomes)
+        return await self._settle(ctx, pending, outcomes)
 
-    async def _settled(self, ctx: Context, pending: Pending, outcomes: Mapping[int, Outcome]) -> Any:
+    async def _settle(self, ctx: Context, pending: Pending, outcomes: Mapping[int, Outcome]) -> Any:
         """Choose the transfer, answer every other call, and continue with the handoff or the next turn."""
         refused = dict(pending.settled)
         winner: int | None = None
         for position in pending.transfers:
-            why = None if winner is not None else await self._disabled(ctx, pending.calls[position].name)
+            why = None if winner is not None else await self._why_disabled(ctx, pending.calls[position].name)
             if winner is not None:
                 refused[position] = LATE
             elif why is not None:
@@ -247,7 +247,7 @@ class Turn:
         return pending.calls[winner]
 
 
-def _made(pending: Pending) -> list[int]:
+def _made_positions(pending: Pending) -> list[int]:
     """Return the positions of the calls that branches make."""
     return [i for i in range(len(pending.calls)) if i not in pending.settled and i not in pending.transfers]
 

@@ -48,7 +48,7 @@ def tool_body(found: Tool) -> Callable[..., Any]:
             result = await attempt_of(ctx).in_thread(found.function, *args, **arguments)
             if inspect.isawaitable(result):
                 result = await result
-        text = _bounded(found.name, as_json(result))
+        text = _check_size(found.name, as_json(result))
         if found.requires_approval is not False and call not in ctx.state.pending.calls:
             ctx.update(revised={revision_key(ctx, call): call.arguments})
         emit_result(ctx, call, Outcome(text))
@@ -107,12 +107,12 @@ def outcome_of(name: str, result: Any) -> Outcome:
     if isinstance(result, Failure):
         return Outcome(f"{result.type}: {result.message}", is_error=True)
     try:
-        return Outcome(_bounded(name, as_text(result)))
+        return Outcome(_check_size(name, as_text(result)))
     except (ToolError, TypeError, ValueError, RecursionError) as error:
         return Outcome(f"the result of {name} cannot be shown as text: {error}", is_error=True)
 
 
-def _bounded(name: str, text: str) -> str:
+def _check_size(name: str, text: str) -> str:
     # A character has at most four bytes, so a short text fits without being encoded.
     if len(text) * 4 > RESULT_BYTES_MAX and len(text.encode("utf-8", "surrogatepass")) > RESULT_BYTES_MAX:
         raise ToolError(f"{name} returned more than {RESULT_BYTES_MAX} bytes: return a part of it")

@@ -97,20 +97,22 @@ class Log:
     async def _write(self) -> None:
         try:
             while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
-                try:
-                    found = await self._commit([waiting.record for waiting in batch])
-                except Exception as error:  # noqa: BLE001 - each publisher gets the error
-                    for waiting in batch:
-                        if not waiting.appended.done():
-                            waiting.appended.set_exception(error)
-                    continue
-                self.on_grown()
-                for waiting, appended in zip(batch, found, strict=True):
-                    if not waiting.appended.done():
-                        waiting.appended.set_result(appended)
+                await self._write_batch([self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))])
         finally:
             self._writer = None
+
+    async def _write_batch(self, batch: list[_Waiting]) -> None:
+        try:
+            found = await self._commit([waiting.record for waiting in batch])
+        except Exception as error:  # noqa: BLE001 - each publisher gets the error
+            for waiting in batch:
+                if not waiting.appended.done():
+                    waiting.appended.set_exception(error)
+            return
+        self.on_grown()
+        for waiting, appended in zip(batch, found, strict=True):
+            if not waiting.appended.done():
+                waiting.appended.set_result(appended)
 
     async def _commit(self, records: Sequence[Record]) -> list[Appended]:
         """Commit events after the last one; try again if another process was faster."""

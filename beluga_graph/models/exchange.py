@@ -56,9 +56,8 @@ async def converse(
     try:
         try:
             async for event in stream:
-                for piece in answer.take(event):
-                    if piece:
-                        yield piece
+                for piece in filter(None, answer.take(event)):
+                    yield piece
                 if pace.is_due:  # events without text, such as the arguments of a call, come in bursts, too
                     await pace.turn()
         finally:

@@ -109,6 +109,28 @@ def test_a_file_stays_under_four_hundred_lines(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 400, "split it by noun"
 
 
+BLOCKS = ast.If, ast.For, ast.While, ast.With, ast.Try, ast.Match, ast.AsyncFor, ast.AsyncWith
+
+
+def nesting(node: ast.AST, depth: int = 0) -> int:
+    """Return how deep the blocks of a function nest. An `elif` is as deep as its `if`; inner functions do not count."""
+    deepest = depth
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            continue
+        is_elif = isinstance(node, ast.If) and isinstance(child, ast.If) and child in node.orelse
+        deepest = max(deepest, nesting(child, depth + (isinstance(child, BLOCKS) and not is_elif)))
+    return deepest
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_a_function_fits_a_screen_and_nests_four_blocks_at_most(path: Path) -> None:
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 70, node.name
+            assert nesting(node) <= 4, node.name
+
+
 def test_the_top_level_holds_nothing_else() -> None:
     allowed = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"}
     allowed |= {"beluga_graph", "stores", "tests", "benchmarks", "examples"}
