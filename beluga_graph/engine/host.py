@@ -55,7 +55,7 @@ __all__ = ["EngineHost"]
 class EngineHost:
     """Builds the parts of one engine and closes them.
 
-    It implements `RunHost` for the engine's handles.
+    It implements `RunBackend` for the engine's handles.
     """
 
     def __init__(

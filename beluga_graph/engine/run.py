@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 _ALL = 1 << 62  # the index behind all events of a step
 
-__all__ = ["Run", "RunHost", "replay_then_follow"]
+__all__ = ["Run", "RunBackend", "replay_then_follow"]
 
 
-class RunHost(Protocol):
+class RunBackend(Protocol):
     """The verbs that a handle needs of the engine it comes from."""
 
     @property
@@ -68,10 +68,10 @@ class Run:
         id: The run's id.
     """
 
-    __slots__ = ("_followers", "_host", "id")
+    __slots__ = ("_backend", "_followers", "id")
 
-    def __init__(self, host: RunHost, followers: Followers) -> None:
-        self._host = host
+    def __init__(self, backend: RunBackend, followers: Followers) -> None:
+        self._backend = backend
         self._followers = followers
         self.id = followers.run_id
 
@@ -95,7 +95,7 @@ class Run:
 
     async def status(self) -> RunStatus:
         """Return the status that is on disk now."""
-        return await self._host.status(self.id)
+        return await self._backend.status(self.id)
 
     async def events(self, after: int = 0) -> AsyncGenerator[Event, None]:
         """Yield the stored events of steps after `after`, then live ones, until the run ends.
@@ -103,7 +103,7 @@ class Run:
         A reader that lags far behind loses live events, never stored ones; a `lagged` event marks the loss.
         """
         watcher = Watcher()
-        plan, reader = self._host.watch(self._followers, watcher)
+        plan, reader = self._backend.watch(self._followers, watcher)
         try:
             async for event in replay_then_follow(plan, reader, watcher, after):
                 yield event
@@ -112,25 +112,25 @@ class Run:
 
     async def svg(self, *, depth: int | None = None, theme: Theme = "auto") -> str:
         """Draw the run as an SVG document, as `Engine.draw` does, as of its last committed step."""
-        return await self._host.draw(self.id, depth=depth, theme=theme)
+        return await self._backend.draw(self.id, depth=depth, theme=theme)
 
     async def signal(self, name: str, payload: Any = None) -> None:
         """Send a signal; it is on disk when this returns. Raises as `Engine.signal` does."""
-        await self._host.signal(self.id, name, payload)
+        await self._backend.signal(self.id, name, payload)
 
     async def cancel(self) -> RunStatus:
         """End the run for good; return the status that won. A run that has ended keeps its status."""
-        return await self._host.cancel(self.id)
+        return await self._backend.cancel(self.id)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002 - IPython's
         """Show the run in a notebook: as a drawing of its last committed step, and as text where images cannot be."""
         from beluga_graph.inspection.notebook import run_bundle  # noqa: PLC0415 - drawing is loaded when it is needed
 
-        return run_bundle(self._host.store, self.id, self._known)
+        return run_bundle(self._backend.store, self.id, self._known)
 
     async def _ended(self, seconds: float | None) -> ActiveRun:
         async with asyncio.timeout(seconds):
-            run = await self._host.wait_ended(self._followers)
+            run = await self._backend.wait_ended(self._followers)
         if run.error is not None:
             raise run.error
         return run

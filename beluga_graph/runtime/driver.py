@@ -25,7 +25,7 @@ from beluga_graph.storage.records import PRESENT, decode_record
 from beluga_graph.storage.sessions import end_ops
 from stores.base import Delete, Op, Put
 
-__all__ = ["DriverHost", "RunDriver"]
+__all__ = ["DriverServices", "RunDriver"]
 
 _NO_ORIGIN: Origin = (None, None, ())
 
@@ -50,7 +50,7 @@ class StatusMessages(Protocol):
         ...
 
 
-class DriverHost(Protocol):
+class DriverServices(Protocol):
     """The scheduler, as the drivers of its runs share it."""
 
     clock: Clock
@@ -85,10 +85,10 @@ class DriverHost(Protocol):
 class RunDriver:
     """Satisfies the walker's `Driver` and the step's `StepOwner` for one active run."""
 
-    __slots__ = ("_active", "_host")
+    __slots__ = ("_active", "_services")
 
-    def __init__(self, host: DriverHost, active: ActiveRun) -> None:
-        self._host, self._active = host, active
+    def __init__(self, services: DriverServices, active: ActiveRun) -> None:
+        self._services, self._active = services, active
 
     @property
     def is_halted(self) -> bool:
@@ -102,7 +102,7 @@ class RunDriver:
 
     def now(self) -> int:
         """Return the clock's time in milliseconds."""
-        return self._host.clock.now_ms()
+        return self._services.clock.now_ms()
 
     # From a trigger to a commit.
 
@@ -111,30 +111,30 @@ class RunDriver:
         active, run = self._active, self._active.snapshot
         origin = origin or _NO_ORIGIN
         result, _, more = origin
-        at = self._host.clock.now_ms()
+        at = self._services.clock.now_ms()
         ops: list[Op] = [*more] if more else [active.claim]
         ops += active.log.step_ops(run, trigger, patch, result, at, active.head.created_ms)
         return Step(self, active.line, run.seq + 1, trigger, patch, ops, origin, at, run.status)
 
     def commit(self, step: Step, change: WorkChange) -> None:
         """Queue a step for its commit; begin its work at once where work goes ahead."""
-        active, host, ops = self._active, self._host, step.ops
+        active, services, ops = self._active, self._services, step.ops
         run = active.snapshot
         step.change = change
         if run.status != step.status_before or run.plan != active.head.plan:
             ops += self._status_ops(step.at_ms)
-        ops += host.outbox.status_ops(active, step.trigger, step.status_before, step.at_ms)
+        ops += services.outbox.status_ops(active, step.trigger, step.status_before, step.at_ms)
         ops += active.log.snapshot_ops(run)
         result, task, more = step.origin
         if result is not None and result.error is not None and run.status == FAILED:
             active.cause = result.error
-        if host.goes_ahead and not change.whole and not more:
+        if services.goes_ahead and not change.whole and not more:
             step.is_released = True
             # Queue it before its work begins: a signal that this finds is a step of its own, and comes after it.
-            host.committer.put(step, urgent=False)
+            services.committer.put(step, urgent=False)
             active.walker.release(step, change)
         else:
-            host.committer.put(step, last=task is not None and host.in_flight.count == 0)
+            services.committer.put(step, last=task is not None and services.in_flight.count == 0)
 
     def _status_ops(self, at_ms: int) -> list[Op]:
         """Return the writes of head and index. A run that has ended or failed gives its lease back."""
@@ -158,7 +158,7 @@ class RunDriver:
         active, change = self._active, step.change
         active.committed = step.seq
         active.log.on_committed(step.ops)
-        self._host.outbox.on_committed(step.ops)
+        self._services.outbox.on_committed(step.ops)
         try:
             if active.watchers:
                 nodes, patch = active.plan.shape.nodes, step.patch
@@ -167,13 +167,13 @@ class RunDriver:
             if not step.is_released and active.error is None:
                 active.walker.release(step, change)
         except Exception as error:  # noqa: BLE001 - what the step needs cannot be read: only this run stops
-            self._host.abandon(active, error)
+            self._services.abandon(active, error)
         if change.whole and not change.new and step.seq == active.snapshot.seq:
             active.finish()
 
     def on_step_rejected(self, error: Exception) -> None:
         """Stop the run with the error."""
-        self._host.on_rejected(self._active, error)
+        self._services.on_rejected(self._active, error)
 
     # Work.
 
@@ -187,7 +187,7 @@ class RunDriver:
             active.tasks[token.name] = task
             task.enter()
         else:
-            self._host.spawn(active, token.name)
+            self._services.spawn(active, token.name)
 
     def stop_node(self, token: str, step: Step) -> None:
         """Stop the task at a token, unless it is the one that made the step."""
@@ -198,7 +198,7 @@ class RunDriver:
     def arm(self, timer: str, due: int) -> None:
         """Call the walker at a time of the clock."""
         self.disarm(timer)
-        self._active.timers[timer] = self._host.clock.call_at(due, partial(self._on_due, timer, due))
+        self._active.timers[timer] = self._services.clock.call_at(due, partial(self._on_due, timer, due))
 
     def disarm(self, timer: str) -> None:
         """Take a call back, if there is one."""
@@ -208,7 +208,7 @@ class RunDriver:
 
     def await_signal(self, token: str, signal: str) -> None:  # noqa: ARG002 - the inbox serves the oldest wait
         """Serve unread signals of a name."""
-        self._host.inbox.deliver(self._active, signal)
+        self._services.inbox.deliver(self._active, signal)
 
     def stop_all(self) -> None:
         """Stop every task but the one that calls, and every timer."""
@@ -235,4 +235,4 @@ class RunDriver:
         try:
             active.walker.fire_timer(timer, due)
         except Exception as error:  # noqa: BLE001 - a defect of the engine stops the run, with this error
-            self._host.abandon(active, error)
+            self._services.abandon(active, error)
