@@ -28,7 +28,7 @@ from beluga_graph.storage.loading import check_nodes, detect_deletion
 from beluga_graph.storage.records import PRESENT, RunRecord
 from beluga_graph.storage.run_log import RunLog, open_log
 from beluga_graph.storage.sessions import begin_ops, open_session
-from beluga_graph.storage.shapes import shape_ops
+from beluga_graph.storage.shapes import shape_at, shape_ops
 from stores.base import Check, Conflict, Op, Put
 
 __all__ = ["Admission"]
@@ -113,7 +113,8 @@ class Admission:
             with detect_deletion(self._store, run_id):
                 snapshot, log = open_log(self._store, run_id)
                 head = self._runs.head(run_id)
-            check_nodes(snapshot, plan.shape)
+            # The end changes no node, so a run of another graph ends without adopting this one.
+            check_nodes(snapshot, shape_at(self._store, snapshot.plan, plan.shape))
             return self._inactive(plan, snapshot, log, head, held)
 
         async with self._runs.run_lock(run_id):

@@ -206,6 +206,32 @@ async def test_a_failed_run_is_unfinished() -> None:
         assert await run.result(60) == 1
 
 
+@pytest.mark.parametrize("is_failed", [False, True])
+async def test_a_run_at_a_node_that_a_changed_flow_lacks_can_be_cancelled(*, is_failed: bool) -> None:
+    disk = MemoryStore()
+
+    async def body(value: int) -> int:
+        if is_failed:
+            raise ValueError(value)
+        await asyncio.Event().wait()
+        return value
+
+    new = Graph("chain")
+    new.node(name="m0")(body)
+    new.edge(START, "m0")
+    new.edge("m0", END)
+    async with Engine(WrappedStore(disk)) as engine:
+        run = await engine.start(chain(body), 1, run_id=RUN)
+        if is_failed:
+            with pytest.raises(RunFailed):
+                await run.result(60)
+    async with Engine(WrappedStore(disk)) as engine:
+        engine.register(new)
+        assert await engine.cancel(RUN) is RunStatus.cancelled
+        assert (await engine.history(RUN))[-1].trigger == "CancelRequested"
+        assert (await engine.snapshot(RUN)).status is RunStatus.cancelled
+
+
 async def test_a_retrying_frame_is_renamed_between_its_tries() -> None:
     disk, healthy, keys = MemoryStore(), [], []
 
