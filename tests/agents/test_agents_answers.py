@@ -53,7 +53,7 @@ def test_a_role_with_an_article_keeps_it(role: str) -> None:
     assert Persona(role=role).prompt() == f"You are {role}."
 
 
-async def test_instructions_may_be_a_function_sync_or_async_of_the_context_or_of_nothing() -> None:
+async def test_instructions_may_be_a_sync_or_async_function_with_or_without_the_context() -> None:
     def of_context(ctx: Context) -> str:
         return f"run for {ctx.context['user']}, {ctx.deps}"
 
@@ -74,7 +74,7 @@ async def test_instructions_may_be_a_function_sync_or_async_of_the_context_or_of
         assert model.requests[0].system == system
 
 
-async def test_settings_go_to_the_model_as_they_are() -> None:
+async def test_settings_are_passed_to_the_model_unchanged() -> None:
     model = ScriptedModel([ToolCall("nothing"), "ok"])
     await Agent("a", model=model, tools=[nothing], settings={"temperature": 0, "max_tokens": 9}).invoke("hi")
     assert [request.settings for request in model.requests] == [{"temperature": 0, "max_tokens": 9}] * 2
@@ -95,7 +95,7 @@ class Question:
         (None, "null"),
     ],
 )
-async def test_input_is_told_as_text_as_sections_or_as_json(value: Any, told: str) -> None:
+async def test_input_is_sent_as_text_as_sections_or_as_json(value: Any, told: str) -> None:
     model = ScriptedModel(["ok"])
     await Agent("a", model=model).invoke(value)
     assert said(model.requests[0]) == [told]
@@ -114,7 +114,7 @@ class Tree(BaseModel):
     children: list[Tree] = []
 
 
-async def test_an_output_type_is_shown_to_the_model_and_is_what_comes_out() -> None:
+async def test_an_output_type_is_shown_to_the_model_and_the_output_is_of_that_type() -> None:
     model = ScriptedModel(['```json\n{"score": 7, "why": "fine"}\n```'])
     assert await Agent("a", model=model, output_type=Verdict).invoke("judge") == Verdict(score=7, why="fine")
     schema = model.requests[0].output_schema
@@ -134,7 +134,7 @@ async def test_an_output_type_is_shown_to_the_model_and_is_what_comes_out() -> N
         (str, '{"not": "parsed"}', '{"not": "parsed"}'),
     ],
 )
-async def test_output_types_of_any_form_are_asked_for_as_an_object(output_type: Any, answer: str, output: Any) -> None:
+async def test_an_output_type_of_any_form_is_requested_as_an_object(output_type: Any, answer: str, output: Any) -> None:
     model = ScriptedModel([answer])
     assert await Agent("a", model=model, output_type=output_type).invoke("go") == output
     schema = model.requests[0].output_schema
@@ -145,7 +145,7 @@ async def test_output_types_of_any_form_are_asked_for_as_an_object(output_type: 
         assert schema.get("type") == "object" or "$ref" in schema
 
 
-async def test_an_answer_that_does_not_fit_is_asked_for_again_with_the_reason() -> None:
+async def test_an_answer_that_does_not_fit_its_type_is_requested_again_with_the_reason() -> None:
     model = ScriptedModel(["not JSON", '{"score": 11, "why": "!"}', '{"score": 9, "why": "!"}'])
     assert (await Agent("a", model=model, output_type=Verdict).invoke("judge")).score == 9
     assert said(model.requests[2]) == [
@@ -172,7 +172,7 @@ async def test_after_three_corrections_in_a_row_the_run_fails_and_says_why() -> 
     assert len(model.requests) == 4
 
 
-async def test_a_tool_call_between_ends_the_row_of_bad_answers() -> None:
+async def test_a_tool_call_resets_the_count_of_bad_answers() -> None:
     bad: list[Any] = ["bad", "bad", "bad"]
     model = ScriptedModel([*bad, ToolCall("nothing"), *bad, '{"score": 1, "why": "x"}'])
     agent = Agent("a", model=model, output_type=Verdict, tools=[nothing])
@@ -186,7 +186,7 @@ async def test_a_tool_call_between_ends_the_row_of_bad_answers() -> None:
     ("max_turns", "limits", "turns"),
     [(3, None, 3), (None, None, 10), (None, Limits(max_turns=4), 4), (12, Limits(max_turns=4), 12)],
 )
-async def test_turns_without_an_answer_end_at_the_limit_which_is_named(
+async def test_turns_without_an_answer_end_at_a_limit_that_the_error_names(
     max_turns: int | None, limits: Limits | None, turns: int
 ) -> None:
     model = ScriptedModel(lambda _: ToolCall("nothing"))
@@ -198,7 +198,7 @@ async def test_turns_without_an_answer_end_at_the_limit_which_is_named(
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a#1", "x[0]", "START", "a\n"])
-def test_a_name_that_cannot_be_a_nodes_is_refused_at_construction(name: str) -> None:
+def test_a_name_that_no_node_can_have_is_refused_at_construction(name: str) -> None:
     model = ScriptedModel()
     for make in (
         lambda: Agent(name, model=model),
@@ -225,7 +225,7 @@ async def test_usage_is_summed_over_all_agents_of_a_run() -> None:
 # Models that fail.
 
 
-async def test_a_model_error_is_retried_and_what_was_shown_is_retracted() -> None:
+async def test_a_model_error_is_retried_and_the_text_shown_before_it_is_retracted() -> None:
     clock = VirtualClock()
     model = ScriptedModel([["Half an ans", ModelError("cut off", retryable=True)], "the whole answer"])
     async with Engine(clock=clock) as engine:
@@ -270,7 +270,7 @@ async def test_a_stream_without_a_reply_is_an_error() -> None:
         await Agent("a", model=Broken()).invoke("go")
 
 
-async def test_an_answer_that_paused_goes_on() -> None:
+async def test_an_answer_that_paused_continues() -> None:
     half = Reply(message=Message(role="assistant", content="I am still searching"), stop_reason="pause")
     model = ScriptedModel([half, "found it"])
     assert await Agent("a", model=model).invoke("go") == "found it"
@@ -323,7 +323,7 @@ def test_run_sync_works_from_plain_code() -> None:
     assert run_sync(flow, "hi") == expected
 
 
-async def test_text_comes_piece_by_piece_before_the_model_has_finished() -> None:
+async def test_text_arrives_in_pieces_before_the_model_has_finished() -> None:
     go_on = asyncio.Event()
 
     class Slow:

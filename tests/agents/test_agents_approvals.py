@@ -57,7 +57,7 @@ def call(amount: Any, name: str = "refund") -> ToolCall:
         ("reject", {}, [], "rejected: no reason was given", True),
     ],
 )
-async def test_the_model_sees_what_a_person_made_of_its_call(
+async def test_the_model_sees_the_decision_of_a_person_about_its_call(
     decision: str, more: dict[str, Any], made: list[int], text: str, is_error: bool
 ) -> None:
     done: list[int] = []
@@ -132,7 +132,7 @@ async def test_a_call_of_the_same_id_in_a_later_turn_keeps_its_own_arguments() -
     assert calls_in(model.requests[-1]) == [("call", {"amount": 2}), ("call", {"amount": 7})]
 
 
-async def test_the_arguments_of_a_modified_call_outlive_the_process_and_go_on_in_the_session() -> None:
+async def test_the_arguments_of_a_modified_call_survive_the_process_and_stay_in_the_session() -> None:
     store, done = MemoryStore(), []
     async with Engine(store) as engine:
         await engine.start(refunding(ScriptedModel([call(5)]), done), "refund me", run_id=RUN, session="s")
@@ -148,7 +148,7 @@ async def test_the_arguments_of_a_modified_call_outlive_the_process_and_go_on_in
     assert done == [2]
 
 
-async def test_a_transfer_beside_a_modified_call_finds_the_arguments_that_were_used() -> None:
+async def test_a_transfer_beside_a_modified_call_shows_the_arguments_that_were_used() -> None:
     target = ScriptedModel(["Done."])
     model = ScriptedModel([[call(5), ToolCall("transfer_to_other", {}, id="go")]])
     agent = refunding(model, [])
@@ -161,7 +161,7 @@ async def test_a_transfer_beside_a_modified_call_finds_the_arguments_that_were_u
     assert_valid(target.requests[0].messages)
 
 
-def test_a_turn_that_was_stored_before_its_message_was_held_is_readable() -> None:
+def test_a_turn_that_was_stored_without_its_message_can_be_read() -> None:
     @dataclass(frozen=True, slots=True)
     class Before:
         calls: tuple[MessageCall, ...]
@@ -202,7 +202,7 @@ async def until_waiting(run: Run) -> AsyncIterator[Event]:
             return
 
 
-async def test_two_calls_of_a_turn_are_answered_in_reverse_and_a_third_needs_nobody() -> None:
+async def test_two_calls_of_a_turn_are_answered_in_reverse_and_a_third_needs_no_answer() -> None:
     done: list[int] = []
     model = ScriptedModel([[call(1), call(200), call(300)], "The end."])
 
@@ -223,7 +223,7 @@ async def test_two_calls_of_a_turn_are_answered_in_reverse_and_a_third_needs_nob
     ]
 
 
-async def test_the_conversation_goes_on_after_a_rejection() -> None:
+async def test_the_conversation_continues_after_a_rejection() -> None:
     done: list[int] = []
     model = ScriptedModel([call(5), call(4), "The end."])
     async with Engine() as engine:
@@ -240,7 +240,7 @@ async def test_the_conversation_goes_on_after_a_rejection() -> None:
     assert seen_by(model) == [("call-5", "rejected: less", True), ("call-4", "refunded 4", False)]
 
 
-async def test_a_call_with_bad_arguments_is_never_asked_about() -> None:
+async def test_a_call_with_bad_arguments_never_asks_for_approval() -> None:
     done: list[int] = []
     model = ScriptedModel([call("many"), "The end."])
     async with Engine() as engine:
@@ -249,7 +249,7 @@ async def test_a_call_with_bad_arguments_is_never_asked_about() -> None:
     assert (text.partition(":")[0], is_error) == ("ToolError", True)
 
 
-async def test_a_function_may_decide_by_the_context() -> None:
+async def test_a_function_may_require_approval_depending_on_the_context() -> None:
     done: list[int] = []
     model = ScriptedModel([call(5), "The end."])
 
@@ -262,7 +262,7 @@ async def test_a_function_may_decide_by_the_context() -> None:
     assert done == [5]
 
 
-async def test_a_function_that_raises_is_told_to_the_model_as_the_result() -> None:
+async def test_the_error_of_an_approval_function_becomes_the_result_of_the_call() -> None:
     model = ScriptedModel([call(5), "The end."])
 
     def broken(arguments: dict[str, Any]) -> bool:
@@ -274,7 +274,7 @@ async def test_a_function_that_raises_is_told_to_the_model_as_the_result() -> No
 
 
 @pytest.mark.parametrize("value", [{"amount": "many"}, {"sum": 5}, 5, {"amount": {1, 2}}])
-async def test_arguments_that_the_tool_would_not_take_are_refused_at_the_door(value: Any) -> None:
+async def test_an_answer_with_arguments_that_the_tool_does_not_accept_is_refused(value: Any) -> None:
     done: list[int] = []
     async with Engine() as engine:
         run = await engine.start(refunding(ScriptedModel([call(5), "The end."]), done), "refund me", run_id=RUN)
@@ -286,7 +286,7 @@ async def test_arguments_that_the_tool_would_not_take_are_refused_at_the_door(va
     assert done == [5]
 
 
-async def test_a_question_is_told_without_the_agent_and_its_model_is_not_asked_again() -> None:
+async def test_a_question_can_be_read_without_the_agent_and_its_model_is_not_asked_again() -> None:
     store, done = MemoryStore(), []
     first = ScriptedModel([call(5)])
     async with Engine(store) as engine:
@@ -304,7 +304,7 @@ async def test_a_question_is_told_without_the_agent_and_its_model_is_not_asked_a
     assert (len(first.requests), len(second.requests), done) == (1, 1, [5])
 
 
-async def test_the_retries_of_a_tool_come_after_the_answer() -> None:
+async def test_a_tool_is_retried_after_the_approval_without_another_question() -> None:
     attempts: list[int] = []
 
     @tool(requires_approval=True, retry=Retry(attempts=3, initial=0))
@@ -324,12 +324,12 @@ async def test_the_retries_of_a_tool_come_after_the_answer() -> None:
     assert attempts == [1, 2, 3]
 
 
-def test_what_cannot_decide_is_refused() -> None:
+def test_an_approval_rule_that_is_neither_true_nor_a_function_is_refused() -> None:
     with pytest.raises(TypeError, match="tool 'refund': requires_approval=1; give True, or a function"):
         refunding(ScriptedModel([]), [], requires_approval=1)
 
 
-def test_a_question_shows_in_the_drawing() -> None:
+def test_a_question_appears_in_the_drawing() -> None:
     drawn = refunding(ScriptedModel([]), []).mermaid()
     assert "desk.refund.approval" in drawn
     assert "desk.refund.asks" in drawn

@@ -92,7 +92,7 @@ async def test_each_run_of_a_session_stores_as_much_as_the_one_before() -> None:
 # Messages are decoded once: what could be changed must still be a copy.
 
 
-async def test_what_a_reader_changes_in_a_message_changes_nothing_but_its_own_copy() -> None:
+async def test_a_reader_that_changes_a_message_changes_only_its_own_copy() -> None:
     echoed = Echo("anthropic", "m", ({"type": "thinking", "signature": "intact"},))
     first = Reply(message=Message(role="assistant", content="hm", tool_calls=(), echo=echoed), stop_reason="pause")
 
@@ -121,7 +121,7 @@ async def test_what_a_reader_changes_in_a_message_changes_nothing_but_its_own_co
         assert kept.items[0]["signature"] == "intact"
 
 
-async def test_a_filtered_history_with_parts_is_read_afresh_and_grows_like_any_other() -> None:
+async def test_a_filtered_history_with_parts_is_read_again_and_grows_like_any_other() -> None:
     picture = Message(role="user", content=("look", Image(url="https://example.test/a.png")))
 
     def show(given: HandoffInput) -> HandoffInput:
@@ -156,7 +156,7 @@ class Reading(MemoryStore):
 
 
 @pytest.mark.parametrize("echo", [None, Echo("anthropic", "m", ({"type": "thinking", "signature": "s"},))])
-async def test_a_turn_of_a_session_reads_and_decodes_the_same_however_many_runs_were_before(
+async def test_a_turn_of_a_session_reads_and_decodes_the_same_after_any_number_of_runs(
     echo: Echo | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[bytes] = []
@@ -189,7 +189,9 @@ async def test_an_engine_that_is_new_to_a_session_reads_each_of_its_messages_onc
     assert store.reads < 2 * 24 + 5 * 40
 
 
-async def test_sessions_whose_messages_are_no_longer_kept_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sessions_whose_messages_were_dropped_from_the_cache_are_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("beluga_graph.execution.decoded_cache.DecodedCache.__init__.__defaults__", (100,))
     model = ScriptedModel(lambda _: "x" * 90)
     async with Engine() as engine:
@@ -202,7 +204,7 @@ async def test_sessions_whose_messages_are_no_longer_kept_are_read_again(monkeyp
     ]
 
 
-async def test_a_message_that_a_session_lacks_is_damage_and_not_passed_over() -> None:
+async def test_a_missing_message_of_a_session_is_reported_as_damage() -> None:
     store = MemoryStore()
     model = ScriptedModel(lambda _: "ok")
     async with Engine(store) as engine:
@@ -229,7 +231,7 @@ FIRST_FORM = {  # a session of agent `a`, "s", as version 0.1 has stored it: a q
 }
 
 
-async def test_a_session_in_the_first_form_that_was_ever_stored_goes_on() -> None:
+async def test_a_session_that_version_0_1_stored_continues() -> None:
     store = MemoryStore()
     store.commit(*(Put(bytes.fromhex(key), bytes.fromhex(value)) for key, value in FIRST_FORM.items()))
     model = ScriptedModel(["fine"])

@@ -44,7 +44,7 @@ def agent(name: str, *script: Any, **options: Any) -> tuple[Agent, ScriptedModel
 # Several calls in one turn.
 
 
-async def test_of_two_transfers_in_one_turn_the_first_in_call_order_is_made() -> None:
+async def test_the_first_of_two_transfers_in_one_turn_is_made() -> None:
     one, first = agent("one", "one answers")
     two, second = agent("two")
     calls = [ToolCall("transfer_to_one", {"message": "m"}), ToolCall("transfer_to_two")]
@@ -61,7 +61,7 @@ async def test_of_two_transfers_in_one_turn_the_first_in_call_order_is_made() ->
     assert (handoff.source, handoff.target, handoff.agent) == ("front", "one", "one")
 
 
-async def test_a_refused_transfer_leaves_the_way_to_the_next_one() -> None:
+async def test_after_a_refused_transfer_the_next_one_is_made() -> None:
     one, first = agent("one")
     two, second = agent("two", "two answers")
     calls = [ToolCall("transfer_to_one"), ToolCall("transfer_to_two")]
@@ -122,7 +122,7 @@ def async_ctx(seen: list[str]) -> Check:
 
 
 @pytest.mark.parametrize("make", [sync_plain, sync_ctx, async_plain, async_ctx])
-async def test_is_enabled_is_asked_before_each_model_call_and_again_at_the_call(
+async def test_is_enabled_is_called_before_each_model_call_and_again_at_the_transfer(
     make: Callable[[list[str]], Check],
 ) -> None:
     seen: list[str] = []
@@ -149,7 +149,7 @@ async def test_is_enabled_is_asked_before_each_model_call_and_again_at_the_call(
     assert results(model.requests[2])[-1] == ("transfer_to_other", "transfer_to_other is not available now", True)
 
 
-async def test_what_a_tool_of_the_same_turn_did_decides_whether_a_transfer_is_made() -> None:
+async def test_the_effect_of_a_tool_in_the_same_turn_decides_whether_a_transfer_is_made() -> None:
     vault, _ = agent("vault", "inside")
     opened = handoff_to(vault, is_enabled=lambda ctx: "user" in ctx.deps)
     front, model = agent("front", [ToolCall("transfer_to_vault"), ToolCall("log_in")], handoffs=[opened])
@@ -184,7 +184,7 @@ async def test_a_check_that_raises_before_the_call_fails_the_run_and_at_the_call
     assert results(model.requests[1])[0][1] == ("transfer_to_other is not available now: LookupError: no flag server")
 
 
-async def test_a_message_that_is_no_text_is_refused() -> None:
+async def test_a_message_that_is_not_text_is_refused() -> None:
     other, _ = agent("other")
     calls = [ToolCall("transfer_to_other", {"message": 5}), ToolCall("transfer_to_other", "{")]
     front, model = agent("front", calls, "stayed", handoffs=[other])
@@ -223,7 +223,7 @@ async def test_on_handoff_runs_when_a_transfer_is_made(is_async: bool, takes_con
     assert log == ["r"]
 
 
-async def test_a_callback_that_raises_refuses_the_transfer_and_the_model_is_told() -> None:
+async def test_a_callback_that_raises_refuses_the_transfer_and_the_model_sees_the_error() -> None:
     other, _ = agent("other")
 
     def refuse() -> None:
@@ -263,7 +263,7 @@ async def test_a_filter_sees_message_history_and_context() -> None:
     assert given.history == other_model.requests[0].messages, "returned as it was, it changes nothing"
 
 
-async def test_a_filter_replaces_what_the_target_and_those_after_it_see() -> None:
+async def test_a_filter_replaces_the_history_for_the_target_and_later_agents() -> None:
     def only_question(given: HandoffInput) -> HandoffInput:
         return replace(given, history=given.history[:1], message="summary: angry customer")
 
@@ -284,7 +284,7 @@ async def test_a_filter_replaces_what_the_target_and_those_after_it_see() -> Non
     assert_valid(third_model.requests[0].messages)
 
 
-async def test_an_async_filter_may_leave_nothing_but_a_message() -> None:
+async def test_an_async_filter_may_leave_a_single_message() -> None:
     async def fresh(given: HandoffInput) -> HandoffInput:
         return HandoffInput(given.message, (), {})
 
@@ -311,7 +311,7 @@ async def test_an_async_filter_may_leave_nothing_but_a_message() -> None:
         ),
     ],
 )
-async def test_a_filtered_history_that_no_model_takes_is_refused_where_it_was_made(
+async def test_a_filtered_history_that_no_model_accepts_is_refused_at_the_handoff(
     cut: Callable[[HandoffInput], HandoffInput], wrong: str
 ) -> None:
     other, model = agent("other")
@@ -337,7 +337,7 @@ def adds(**context: Any) -> Callable[[HandoffInput], HandoffInput]:
     return lambda given: replace(given, context=context)
 
 
-async def test_context_of_a_filter_is_seen_by_the_target_its_tools_its_workers_and_those_after_it() -> None:
+async def test_context_of_a_filter_is_seen_by_the_target_its_tools_its_workers_and_later_agents() -> None:
     seen: dict[str, Any] = {}
 
     def note(ctx: Context) -> str:
@@ -413,7 +413,7 @@ async def test_agents_that_name_each_other_hand_back_and_forth() -> None:
     assert len(a_model.requests[2].messages) == 1 + 4 * 2
 
 
-async def test_a_circle_that_never_ends_meets_the_hop_limit_which_is_named() -> None:
+async def test_an_endless_circle_ends_at_the_hop_limit_that_the_error_names() -> None:
     a_model = ScriptedModel(lambda _: ToolCall("transfer_to_b"))
     b_model = ScriptedModel(lambda _: ToolCall("transfer_to_a"))
     a = Agent("a", model=a_model, max_turns=99, handoffs=lambda: [b])
@@ -436,7 +436,7 @@ async def test_turns_are_counted_per_agent_over_all_its_visits() -> None:
     assert (len(a_model.requests), len(b_model.requests)) == (2, 2)
 
 
-async def test_an_agent_may_be_reached_over_several_ways() -> None:
+async def test_an_agent_may_be_reached_in_several_ways() -> None:
     last, last_model = agent("last", "end")
     left, _ = agent("left", ToolCall("transfer_to_last"), handoffs=[last])
     right, _ = agent("right", ToolCall("transfer_to_last"), handoffs=[last])

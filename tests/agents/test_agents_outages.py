@@ -33,7 +33,7 @@ def durabilities() -> st.SearchStrategy[Durability]:
 
 @effort
 @given(tables(), crashes(), durabilities())
-def test_over_any_outages_a_run_asks_and_answers_what_it_would_have_without_them(
+def test_a_run_asks_and_answers_the_same_with_outages_as_without(
     table: Table, schedule: list[tuple[int, bool]], durability: Durability
 ) -> None:
     calm = World(table)
@@ -66,9 +66,7 @@ def test_a_session_stays_valid_over_cancels_failures_and_outages(
 
 @effort
 @given(tables(), crashes())
-def test_what_a_session_holds_after_a_run_is_a_whole_conversation(
-    table: Table, schedule: list[tuple[int, bool]]
-) -> None:
+def test_a_session_holds_a_whole_conversation_after_each_run(table: Table, schedule: list[tuple[int, bool]]) -> None:
     world = World(table, schedule)
     outcome = asyncio.run(world.run("question", "r", session="s"))
     plan = world.flow().plan()

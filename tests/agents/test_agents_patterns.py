@@ -39,7 +39,7 @@ def broken(name: str = "broken") -> Agent:
 # Parallel.
 
 
-async def test_with_collect_a_failure_stands_in_the_place_of_the_failed_one() -> None:
+async def test_with_collect_a_failure_takes_the_place_of_the_missing_result() -> None:
     last = ScriptedModel(["ok"])
     parallel = ParallelAgent("all", [agent("one"), broken(), agent("two")], on_error="collect")
     output = await parallel.invoke("x")
@@ -96,7 +96,7 @@ async def test_max_concurrency_bounds_how_many_run_at_a_time() -> None:
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-async def test_aggregate_gets_the_dict_and_the_context_if_it_wants_it(is_async: bool) -> None:
+async def test_aggregate_gets_the_dict_and_the_context_if_it_accepts_one(is_async: bool) -> None:
     def joined(results: dict[str, Any]) -> str:
         return " + ".join(results.values())
 
@@ -112,7 +112,7 @@ async def test_aggregate_gets_the_dict_and_the_context_if_it_wants_it(is_async: 
 # One flow several times.
 
 
-async def test_one_flow_is_asked_several_times_and_the_answers_are_voted_on() -> None:
+async def test_one_flow_may_run_several_times_for_a_vote_on_its_answers() -> None:
     answers = ScriptedModel(["4", "5", "4"])
     solver = Agent("solver", model=answers)
 
@@ -129,7 +129,7 @@ async def test_one_flow_is_asked_several_times_and_the_answers_are_voted_on() ->
     assert sorted(event.node for event in asked) == ["solver-2/solver", "solver-3/solver", "solver/solver"]
 
 
-async def test_one_flow_may_come_several_times_in_a_row() -> None:
+async def test_one_flow_may_occur_several_times_in_a_sequence() -> None:
     again = counter()
     assert await SequentialAgent("row", [again, again, again]).invoke("0") == "3"
 
@@ -146,7 +146,7 @@ async def test_one_flow_may_come_several_times_in_a_row() -> None:
     ],
 )
 @pytest.mark.parametrize("pattern", [SequentialAgent, ParallelAgent])
-def test_the_number_of_a_repeated_flow_is_never_a_name_that_another_has(
+def test_a_numbered_repetition_never_takes_the_name_of_another_flow(
     pattern: Callable[..., Flow], given: str, names: list[str]
 ) -> None:
     known = {name: agent(name) for name in given.split()}
@@ -183,7 +183,7 @@ def ends(events: list[Event]) -> list[tuple[str, str, int | None]]:
     return [(event.name, event.reason, event.iterations) for event in events if event.type == "loop_finished"]
 
 
-async def test_each_loop_of_a_run_says_why_it_ended_also_when_it_is_replayed() -> None:
+async def test_each_loop_of_a_run_reports_why_it_ended_also_in_a_replay() -> None:
     first = LoopAgent("first", counter(), max_iterations=3)
     second = LoopAgent("second", counter(), max_iterations=9, until=lambda output: output == "5")
     store = MemoryStore()
@@ -201,7 +201,7 @@ async def test_each_loop_of_a_run_says_why_it_ended_also_when_it_is_replayed() -
         assert ends([event for step in await engine.history("r") for event in step.events]) == ends(seen)
 
 
-async def test_a_loop_in_a_loop_says_it_at_each_of_its_ends_and_the_outcome_is_of_the_outer_one() -> None:
+async def test_an_inner_loop_reports_each_of_its_ends_and_the_outcome_is_that_of_the_outer_loop() -> None:
     inner = LoopAgent("inner", counter(), max_iterations=4, until=lambda output: output in ("3", "6"))
     outer = LoopAgent("outer", inner, max_iterations=3)
     async with Engine() as engine:
@@ -215,7 +215,7 @@ async def test_a_loop_in_a_loop_says_it_at_each_of_its_ends_and_the_outcome_is_o
     assert len(set(tokens)) == 4
 
 
-async def test_of_loops_at_once_none_takes_the_place_of_another() -> None:
+async def test_parallel_loops_report_their_own_ends_and_the_outcome_names_none() -> None:
     loops = [
         LoopAgent("quick", counter(), max_iterations=1),
         LoopAgent("slow", counter(), until=lambda output: output == "3"),
@@ -260,7 +260,7 @@ def default_until(output: str, wanted: str = "3") -> bool:
         default_until,
     ],
 )
-async def test_a_condition_may_want_the_output_the_iteration_and_the_context(until: Callable[..., Any]) -> None:
+async def test_a_condition_may_take_the_output_the_iteration_and_the_context(until: Callable[..., Any]) -> None:
     assert await outcome(LoopAgent("loop", counter(), until=until), deps=3) == ("3", "condition")
 
 
@@ -269,7 +269,7 @@ async def test_a_loop_without_a_condition_makes_every_pass() -> None:
     assert await outcome(LoopAgent("loop", counter())) == ("10", "limit")
 
 
-async def test_a_condition_that_raises_fails_the_run_and_is_not_tried_again() -> None:
+async def test_a_condition_that_raises_fails_the_run_and_is_not_retried() -> None:
     asked: list[str] = []
 
     def until(output: str) -> bool:
@@ -281,7 +281,7 @@ async def test_a_condition_that_raises_fails_the_run_and_is_not_tried_again() ->
     assert asked == ["1"]
 
 
-async def test_a_loop_may_go_over_any_flow_and_each_pass_begins_a_new_conversation() -> None:
+async def test_a_loop_may_repeat_any_flow_and_each_pass_begins_a_new_conversation() -> None:
     model = ScriptedModel(lambda request: f"{last_said(request)}!")
     both = SequentialAgent("pass", [Agent("a", model=model), Agent("b", model=model)])
     assert await outcome(LoopAgent("loop", both, max_iterations=2)) == ("0!!!!", "limit")
@@ -292,7 +292,7 @@ async def test_a_loop_may_go_over_any_flow_and_each_pass_begins_a_new_conversati
 
 
 @pytest.mark.parametrize("pattern", [SequentialAgent, ParallelAgent])
-def test_a_pattern_of_nothing_of_namesakes_or_of_no_flow_is_refused(pattern: Callable[..., Flow]) -> None:
+def test_a_pattern_without_flows_with_namesakes_or_with_another_object_is_refused(pattern: Callable[..., Flow]) -> None:
     with pytest.raises(Unreachable, match="flow 'p': it has no agents; give it at least one"):
         pattern("p", []).plan()
     with pytest.raises(DuplicateNode, match="flow 'p': two of its agents are called 'a'; rename one"):
@@ -301,7 +301,7 @@ def test_a_pattern_of_nothing_of_namesakes_or_of_no_flow_is_refused(pattern: Cal
         pattern("p", [len]).plan()
 
 
-def test_options_that_cannot_be_meant_are_refused_at_construction() -> None:
+def test_options_that_make_no_sense_are_refused_at_construction() -> None:
     one = agent("a")
     for make, message in (
         (lambda: LoopAgent("l", one, max_iterations=0), "max_iterations=0.: a whole number of at least 1"),
@@ -313,7 +313,7 @@ def test_options_that_cannot_be_meant_are_refused_at_construction() -> None:
             make()
 
 
-async def test_a_failed_sequence_goes_on_where_it_failed() -> None:
+async def test_a_failed_sequence_continues_where_it_failed() -> None:
     first, second = ScriptedModel(["one"]), ScriptedModel([ValueError("no"), "two"])
     row = SequentialAgent("row", [Agent("first", model=first), Agent("second", model=second)])
     async with Engine() as engine:

@@ -35,7 +35,7 @@ def search(query: str) -> str:
     return f"found: {query}"
 
 
-async def test_a_sequence_gives_each_agent_the_previous_output_and_nothing_else() -> None:
+async def test_a_sequence_gives_each_agent_only_the_previous_output() -> None:
     models = [
         ScriptedModel([ToolCall("search", {"query": "generics"}), "the facts"]),
         ScriptedModel(["the draft"]),
@@ -117,7 +117,7 @@ async def test_a_parallel_dict_reaches_the_next_agent_as_labelled_sections() -> 
         (["v1", "v2", "v3 APPROVED"], "v3 APPROVED", "condition"),
     ],
 )
-async def test_a_loop_ends_by_its_condition_or_its_limit_and_says_which(
+async def test_a_loop_ends_by_its_condition_or_its_limit_and_reports_which(
     answers: list[str], output: str, reason: str
 ) -> None:
     model = ScriptedModel(answers)
@@ -297,7 +297,7 @@ async def test_a_graph_of_plain_steps_runs_to_its_end() -> None:
     assert await flow.invoke("documents") == "documents, loaded, processed, published"
 
 
-async def test_the_streaming_loop_tells_who_speaks_who_takes_over_and_which_tool_runs() -> None:
+async def test_a_stream_shows_which_agent_speaks_which_takes_over_and_which_tool_runs() -> None:
     script: list[Any] = [["Let me look. ", ToolCall("search", {"query": "invoice"})], "Money is back."]
     billing = Agent("billing", model=ScriptedModel(script), tools=[search])
     triage = Agent("triage", model=ScriptedModel([ToolCall("transfer_to_billing")]), handoffs=[billing])

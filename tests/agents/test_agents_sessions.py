@@ -26,7 +26,7 @@ from beluga_graph.testing import ScriptedModel, ToolCall
 from stores import MemoryStore
 
 
-async def test_a_conversation_goes_on_in_another_engine_on_the_same_path(tmp_path: Path) -> None:
+async def test_a_conversation_continues_in_another_engine_on_the_same_path(tmp_path: Path) -> None:
     for number, question in enumerate(["one", "two", "three"]):
         model = ScriptedModel([ToolCall("double", {"n": number}), lambda request: f"re: {said(request)[-3]}"])
         async with Engine(tmp_path / "store") as engine:
@@ -40,7 +40,7 @@ def double(n: int) -> int:
     return 2 * n
 
 
-async def test_sessions_are_apart_by_id_and_by_flow_and_from_runs_without_one() -> None:
+async def test_sessions_are_separate_by_id_and_by_flow_and_from_runs_without_a_session() -> None:
     models = {name: ScriptedModel(lambda request: "ok") for name in ("a", "b")}
     flows = {name: Agent(name, model=model) for name, model in models.items()}
     async with Engine() as engine:
@@ -64,7 +64,7 @@ def desk(script: list[Any], **options: Any) -> tuple[Agent, dict[str, ScriptedMo
     return front, models
 
 
-async def test_after_a_handoff_the_session_goes_on_with_the_agent_that_answered() -> None:
+async def test_after_a_handoff_the_session_continues_with_the_agent_that_answered() -> None:
     store = MemoryStore()
     async with Engine(store) as engine:
         front, _ = desk([ToolCall("transfer_to_billing")])
@@ -83,7 +83,7 @@ async def test_after_a_handoff_the_session_goes_on_with_the_agent_that_answered(
         assert_valid(models["billing"].requests[0].messages)
 
 
-async def test_an_agent_that_is_gone_leaves_the_session_to_the_first() -> None:
+async def test_the_first_agent_continues_the_session_of_a_removed_agent() -> None:
     store = MemoryStore()
     async with Engine(store) as engine:
         front, _ = desk([ToolCall("transfer_to_billing")])
@@ -93,7 +93,7 @@ async def test_an_agent_that_is_gone_leaves_the_session_to_the_first() -> None:
         assert await engine.execute(alone, "hello?", session="s") == "front again"
 
 
-async def test_a_filtered_history_is_what_later_turns_and_runs_see() -> None:
+async def test_later_turns_and_runs_see_the_filtered_history() -> None:
     def forget(given: HandoffInput) -> HandoffInput:
         return replace(given, history=(), message="a summary")
 
@@ -118,7 +118,7 @@ async def test_a_filtered_history_is_what_later_turns_and_runs_see() -> None:
     ]
 
 
-async def test_a_failed_run_leaves_the_session_as_it_was_and_has_it_until_it_is_resumed_or_cancelled() -> None:
+async def test_a_failed_run_does_not_change_the_session_and_holds_it_until_it_is_resumed_or_cancelled() -> None:
     answers: list[Any] = ["first", ValueError("no"), ValueError("no"), "second", "third"]
     model = ScriptedModel(answers)
     agent = Agent("a", model=model)
@@ -146,7 +146,7 @@ async def test_a_failed_run_that_is_resumed_adds_its_messages_once() -> None:
     assert said(model.requests[-1]) == ["one", "", "2", "answer", "two"]
 
 
-async def test_one_run_at_a_time_has_a_session_and_an_engine_that_stops_keeps_it_for_its_run() -> None:
+async def test_one_run_at_a_time_holds_a_session_even_after_its_engine_has_stopped() -> None:
     store = MemoryStore()
     gate = asyncio.Event()
 
@@ -181,7 +181,7 @@ async def test_a_known_run_id_gives_its_stored_output_and_adds_nothing() -> None
     assert said(model.requests[1]) == ["one", "once", "two"]
 
 
-async def test_large_messages_of_a_session_outlive_the_run_that_brought_them() -> None:
+async def test_large_messages_of_a_session_outlive_the_run_that_added_them() -> None:
     long = "x" * 100_000
     model = ScriptedModel([long, "short"])
     agent = Agent("a", model=model)
@@ -193,7 +193,7 @@ async def test_large_messages_of_a_session_outlive_the_run_that_brought_them() -
     assert sum(1 for key, _ in store.scan(b"V")) >= 1
 
 
-async def test_a_session_belongs_to_an_agent_and_any_other_flow_says_so() -> None:
+async def test_only_an_agent_accepts_a_session() -> None:
     flow = SequentialAgent("row", [Agent("a", model=ScriptedModel())])
     async with Engine() as engine:
         with pytest.raises(RunConflict, match="flow 'row' is not an agent, so it has no conversation to keep"):
@@ -201,7 +201,7 @@ async def test_a_session_belongs_to_an_agent_and_any_other_flow_says_so() -> Non
         assert await engine.runs() == []
 
 
-async def test_a_fork_begins_with_the_session_and_gives_nothing_back() -> None:
+async def test_a_fork_begins_with_the_session_and_does_not_change_it() -> None:
     model = ScriptedModel(["first", "second", "forked", "third"])
     agent = Agent("a", model=model)
     async with Engine() as engine:
@@ -215,7 +215,7 @@ async def test_a_fork_begins_with_the_session_and_gives_nothing_back() -> None:
     assert said(model.requests[3]) == ["one", "first", "two", "second", "three"]
 
 
-async def test_instructions_and_context_of_a_run_are_no_part_of_the_session() -> None:
+async def test_instructions_and_context_of_a_run_are_not_part_of_the_session() -> None:
     def instructions(ctx: Context) -> str:
         return str(ctx.context.get("mood", "none"))
 
@@ -228,7 +228,7 @@ async def test_instructions_and_context_of_a_run_are_no_part_of_the_session() ->
 
 
 @pytest.mark.parametrize("session", ["a b", "a/b#c[0]", "ünïcode \ud800 \x00", "x" * 100_000])
-async def test_any_text_that_is_seen_names_a_session(session: str) -> None:
+async def test_any_visible_text_can_name_a_session(session: str) -> None:
     model = ScriptedModel(lambda request: "ok")
     async with Engine() as engine:
         for _ in range(2):

@@ -37,7 +37,7 @@ def worker(name: str, answer: Any = None) -> Agent:
     return Agent(name, model=ScriptedModel(answer or (lambda request: f"{name}: {last_said(request)}")))
 
 
-async def test_delegations_of_one_turn_run_at_once_and_their_results_stand_in_call_order() -> None:
+async def test_delegations_of_one_turn_run_at_once_and_their_results_are_in_call_order() -> None:
     both = asyncio.Barrier(2)
     second_done = asyncio.Event()
 
@@ -55,7 +55,7 @@ async def test_delegations_of_one_turn_run_at_once_and_their_results_stand_in_ca
     assert [text for _, text, _ in results(model.requests[1])] == ["done one", "done two"]
 
 
-async def test_a_child_without_a_handoff_of_its_own_gets_one_and_names_what_it_needs() -> None:
+async def test_a_child_without_a_handoff_gets_one_that_requires_a_message() -> None:
     model = ScriptedModel(["ok"])
     described = worker("described")
     supervisor = Agent(
@@ -152,7 +152,7 @@ async def test_supervisors_nest_and_stream_every_level() -> None:
     ]
 
 
-async def test_tools_delegations_and_a_transfer_may_stand_in_one_turn() -> None:
+async def test_tools_delegations_and_a_transfer_may_occur_in_one_turn() -> None:
     def note() -> str:
         return "noted"
 
@@ -169,7 +169,7 @@ async def test_tools_delegations_and_a_transfer_may_stand_in_one_turn() -> None:
     assert_valid(closer_model.requests[0].messages)
 
 
-async def test_is_enabled_decides_over_a_delegation_too() -> None:
+async def test_is_enabled_decides_about_delegations_too() -> None:
     child = worker("w")
     model = ScriptedModel([delegate("w", "t"), "done without"])
     handoffs = [handoff_to(child, is_enabled=lambda: False)]
@@ -178,7 +178,7 @@ async def test_is_enabled_decides_over_a_delegation_too() -> None:
     assert results(model.requests[1]) == [("transfer_to_w", "transfer_to_w is not available now", True)]
 
 
-async def test_callbacks_of_a_delegation_see_the_task_and_their_context_is_for_the_worker_alone() -> None:
+async def test_callbacks_of_a_delegation_see_the_task_and_only_the_worker_gets_their_context() -> None:
     seen: list[tuple[str, Any]] = []
 
     def instructed(name: str) -> Callable[[Context], str]:
@@ -220,7 +220,7 @@ async def test_a_callback_that_raises_refuses_the_delegation() -> None:
     ]
 
 
-async def test_a_result_that_cannot_be_told_is_an_error_result() -> None:
+async def test_a_result_that_cannot_be_shown_as_text_is_an_error_result() -> None:
     graph = Graph("odd")
 
     @graph.node
@@ -283,7 +283,7 @@ def test_a_graph_that_would_contain_its_own_delegator_is_refused_when_it_is_buil
         graph.add(graph, name="itself")
 
 
-def test_two_children_of_one_name_are_refused() -> None:
+def test_two_children_with_one_name_are_refused() -> None:
     supervisor = Agent("s", model=ScriptedModel(), children=[worker("w"), worker("w")])
     with pytest.raises(DuplicateNode, match="two of its tools and transfers are called 'transfer_to_w'"):
         supervisor.plan()

@@ -59,7 +59,7 @@ def properties(function: Any) -> dict[str, Any]:
     return found
 
 
-def test_a_schema_says_what_signature_and_docstring_say() -> None:
+def test_a_schema_describes_the_signature_and_the_docstring() -> None:
     spec = tool(rich).spec
     assert (spec.name, spec.description.splitlines()[0]) == ("rich", "Look things up.")
     schema = spec.parameters
@@ -87,7 +87,7 @@ async def test_arguments_reach_the_function_as_the_types_it_names() -> None:
     assert output == "Place Ulm <Colour.BLUE: 'blue'> slow None ['x'] 3"
 
 
-def test_a_docstring_in_the_form_of_sphinx_describes_parameters_too() -> None:
+def test_a_docstring_in_sphinx_format_describes_parameters_too() -> None:
     def old(path: str, depth: int = 1) -> None:
         """List files.
 
@@ -100,7 +100,7 @@ def test_a_docstring_in_the_form_of_sphinx_describes_parameters_too() -> None:
     assert properties(old)["depth"]["description"] == "How deep."
 
 
-def test_parameters_may_be_called_what_a_pydantic_field_may_not() -> None:
+def test_parameters_may_have_names_that_pydantic_fields_may_not() -> None:
     def odd(schema: str, model_config: int, copy: bool, _hidden: str = "x", json: str = "y") -> str:
         return f"{schema} {model_config} {copy} {_hidden} {json}"
 
@@ -111,7 +111,7 @@ def test_parameters_may_be_called_what_a_pydantic_field_may_not() -> None:
         made.parse('{"schema": "s", "model_config": 1, "copy": true, "argument_0": 2}')
 
 
-def test_a_default_that_is_no_json_is_left_out_of_the_schema_without_a_warning() -> None:
+def test_a_default_that_is_not_json_is_left_out_of_the_schema_without_a_warning() -> None:
     sentinel = object()
 
     def search(query: str, since: Any = sentinel) -> bool:
@@ -122,7 +122,7 @@ def test_a_default_that_is_no_json_is_left_out_of_the_schema_without_a_warning()
     assert made(**made.parse('{"query": "q"}'))
 
 
-def test_an_annotation_for_type_checkers_only_is_fine_for_the_context_and_refused_elsewhere() -> None:
+def test_an_annotation_for_type_checkers_only_is_allowed_for_the_context_and_refused_elsewhere() -> None:
     def good(ctx: OnlyForCheckers, query: str) -> str:
         return f"{ctx} {query}"
 
@@ -155,7 +155,7 @@ def test_methods_partials_and_callable_objects_are_tools_too() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "with space", "ümlaut", "x" * 65, "a.b", "<lambda>"])
-def test_a_tool_name_that_no_provider_carries_is_refused_at_construction(name: str) -> None:
+def test_a_tool_name_that_no_provider_accepts_is_refused_at_construction(name: str) -> None:
     with pytest.raises(ToolError, match="is not a tool name: use 1 to 64 letters, digits, _ or -"):
         tool(name=name)(lambda x: x)
 
@@ -173,7 +173,7 @@ def test_a_signature_without_a_schema_is_refused_when_the_agent_is_compiled() ->
 # Calls.
 
 
-async def test_sync_async_and_context_taking_tools_are_called_and_their_results_told() -> None:
+async def test_sync_async_and_context_taking_tools_are_called_and_the_model_sees_their_results() -> None:
     here = threading.get_ident()
 
     def sync(x: int) -> dict[str, Any]:
@@ -204,7 +204,7 @@ async def test_sync_async_and_context_taking_tools_are_called_and_their_results_
     ]
 
 
-async def test_calls_of_one_turn_overlap_and_their_results_stand_in_call_order() -> None:
+async def test_calls_of_one_turn_overlap_and_their_results_are_in_call_order() -> None:
     everyone = asyncio.Barrier(3)
     order: list[int] = []
     turns = [asyncio.Event() for _ in range(3)]
@@ -224,7 +224,7 @@ async def test_calls_of_one_turn_overlap_and_their_results_stand_in_call_order()
     assert [e.output for e in events if e.type == "tool_result"] == ["r2", "r1", "r0"], "watchers see them as they end"
 
 
-async def test_a_tool_is_retried_and_timed_out_as_it_was_declared() -> None:
+async def test_a_tool_is_retried_and_timed_out_as_declared() -> None:
     clock = VirtualClock()
     tries: list[int] = []
     stuck = asyncio.Event()
@@ -256,7 +256,7 @@ async def test_a_tool_is_retried_and_timed_out_as_it_was_declared() -> None:
     ]
 
 
-async def test_what_cannot_be_called_becomes_an_error_result_and_the_run_goes_on() -> None:
+async def test_a_call_that_cannot_be_made_becomes_an_error_result_and_the_run_continues() -> None:
     made: list[str] = []
 
     def divide(a: float, b: float) -> float:
@@ -302,13 +302,13 @@ async def test_what_cannot_be_called_becomes_an_error_result_and_the_run_goes_on
     assert [event.arguments for event in asked[2:5]] == [{"a": "x", "c": 1}, '{"a": 1, "b": ', "[1, 2]"]
 
 
-async def test_no_text_for_arguments_is_no_arguments() -> None:
+async def test_an_empty_text_for_arguments_means_no_arguments() -> None:
     model = ScriptedModel([[ToolCall("now", ""), ToolCall("now", "  ")], "done"])
     assert await Agent("a", model=model, tools=[tool(name="now")(lambda: "noon")]).invoke("go") == "done"
     assert results(model.requests[1]) == [("now", "noon", False)] * 2
 
 
-async def test_calls_without_an_id_or_with_the_same_get_one_each() -> None:
+async def test_calls_without_ids_or_with_equal_ids_get_distinct_ids() -> None:
     calls = tuple(WireCall(name, "echo", json.dumps({"n": n})) for n, name in enumerate(["", "same", "same", ""]))
     reply = Reply(message=WireMessage(role="assistant", tool_calls=calls))
     model = ScriptedModel([reply, "done"])
@@ -322,7 +322,7 @@ def echo(n: int) -> int:
     return n
 
 
-async def test_a_tool_may_have_the_name_of_anything_else_in_its_agent() -> None:
+async def test_a_tool_may_share_its_name_with_any_other_part_of_its_agent() -> None:
     worker = Agent("search", model=ScriptedModel(["from the worker"]))
     names = ("calls", "results", "search", "again", "answer", "a")
     tools = [tool(name=name)(_named(name)) for name in names]
@@ -345,7 +345,7 @@ def _named(name: str) -> Any:
     return named
 
 
-def test_a_tool_is_still_the_function_it_was() -> None:
+def test_a_tool_can_still_be_called_as_a_function() -> None:
     @tool
     def add(a: int, b: int) -> int:
         return a + b

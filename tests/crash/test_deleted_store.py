@@ -56,7 +56,7 @@ LOSSES = [delete, delete_the_file, move, replace, replace_the_file]
 
 
 @pytest.mark.parametrize("lose", [*LOSSES, delete_the_lock_file])
-def test_a_store_whose_files_are_gone_says_so_and_writes_no_more(tmp_path: Path, lose: Callable[[Path], None]) -> None:
+def test_a_store_whose_files_are_gone_raises_and_writes_no_more(tmp_path: Path, lose: Callable[[Path], None]) -> None:
     path = tmp_path / "store"
     with closing(LMDBStore(path, durability="none")) as store:
         store.commit(Put(b"k", b"0"))
@@ -71,7 +71,7 @@ def test_a_store_whose_files_are_gone_says_so_and_writes_no_more(tmp_path: Path,
             assert dict(other.scan(b"")) == {b"other": b"store"}
 
 
-def test_a_deleted_file_is_noticed_by_the_very_next_commit(tmp_path: Path) -> None:
+def test_the_next_commit_notices_a_deleted_file(tmp_path: Path) -> None:
     with closing(LMDBStore(tmp_path / "store", durability="none")) as store:
         store.commit(Put(b"k", b"0"))
         shutil.rmtree(tmp_path / "store")
@@ -79,7 +79,7 @@ def test_a_deleted_file_is_noticed_by_the_very_next_commit(tmp_path: Path) -> No
             store.commit(Put(b"k", b"1"))
 
 
-def test_reading_alone_notices_it_too(tmp_path: Path) -> None:
+def test_reads_without_commits_notice_a_deleted_file_too(tmp_path: Path) -> None:
     with closing(LMDBStore(tmp_path / "store", durability="none")) as store:
         store.commit(Put(b"k", b"0"))
         move(tmp_path / "store")
@@ -123,7 +123,7 @@ async def test_a_run_never_reports_a_result_that_is_not_on_disk(
 
 
 @pytest.mark.parametrize("lose", LOSSES)
-async def test_a_run_that_waits_is_stopped_too(tmp_path: Path, lose: Callable[[Path], None]) -> None:
+async def test_a_waiting_run_is_stopped_too(tmp_path: Path, lose: Callable[[Path], None]) -> None:
     @step("tell")
     async def tell(payload: object) -> object:
         return payload
@@ -138,7 +138,7 @@ async def test_a_run_that_waits_is_stopped_too(tmp_path: Path, lose: Callable[[P
             await engine.signal("r", "go", 1)
 
 
-async def test_a_bus_whose_store_is_deleted_takes_no_events(tmp_path: Path) -> None:
+async def test_a_bus_whose_store_is_deleted_accepts_no_events(tmp_path: Path) -> None:
     async with EventBus(tmp_path / "store") as bus:
         await bus.publish("a", 1)
         shutil.rmtree(tmp_path / "store")

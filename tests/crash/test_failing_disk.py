@@ -70,7 +70,7 @@ def test_an_engine_resumes_a_run_whose_commit_failed(library: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("what", FAULTS)
 @pytest.mark.parametrize("count", [1, 2, 5])
-async def test_a_process_that_serves_goes_on_by_itself(library: Path, tmp_path: Path, what: str, count: int) -> None:
+async def test_a_serving_process_continues_by_itself(library: Path, tmp_path: Path, what: str, count: int) -> None:
     """Also if the lease cannot be given back, since the disk fails again: nobody else could take the run up."""
     with child(library, tmp_path, "serve", what, str(count)) as process:
         assert process.stdout is not None

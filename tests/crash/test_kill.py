@@ -59,7 +59,7 @@ def killed_once(killer: Killer, folder: Path, flow: str, durability: str, point:
 
 @pytest.mark.parametrize("flow", FLOWS)
 @pytest.mark.parametrize("point", POINTS)
-def test_a_run_that_is_killed_anywhere_ends_as_if_it_had_not_been(
+def test_a_run_that_is_killed_at_any_point_ends_like_an_undisturbed_one(
     killer: Killer, tmp_path: Path, flow: str, point: str
 ) -> None:
     for at in count(1):
@@ -71,7 +71,7 @@ def test_a_run_that_is_killed_anywhere_ends_as_if_it_had_not_been(
 @pytest.mark.parametrize("flow", FLOWS)
 @pytest.mark.parametrize("durability", ["batch", "none"])
 @pytest.mark.parametrize("point", ["inside", "inside_commit"])
-def test_the_other_durabilities_lose_no_more_than_they_say(
+def test_the_other_durabilities_lose_no_more_than_documented(
     killer: Killer, tmp_path: Path, flow: str, durability: str, point: str
 ) -> None:
     for at in count(1):
@@ -81,7 +81,7 @@ def test_the_other_durabilities_lose_no_more_than_they_say(
 
 @pytest.mark.parametrize("flow", FLOWS)
 @pytest.mark.parametrize("durability", ["commit", "batch", "none"])
-def test_twenty_kills_at_random_moments_change_nothing(
+def test_twenty_kills_at_random_moments_do_not_change_the_result(
     killer: Killer, tmp_path: Path, flow: str, durability: str
 ) -> None:
     seed = random.randrange(1 << 32)

@@ -73,7 +73,7 @@ MODULES = sorted(path for top in ("beluga_graph", "stores") for path in (ROOT / 
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
-def test_a_library_is_imported_only_where_it_is_at_home(path: Path) -> None:
+def test_a_library_is_imported_only_by_the_modules_that_own_it(path: Path) -> None:
     here = module_name(path)
     for name in imports(path):
         home = HOMES.get(name.split(".")[0])
@@ -81,7 +81,7 @@ def test_a_library_is_imported_only_where_it_is_at_home(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
-def test_tasks_are_created_where_they_are_kept_track_of(path: Path) -> None:
+def test_tasks_are_created_only_where_they_are_tracked(path: Path) -> None:
     creates = any(word in path.read_text() for word in ("create_task(", "ensure_future(", "TaskGroup("))
     allowed = (
         "beluga_graph.runtime.scheduler",
@@ -131,7 +131,7 @@ def test_a_function_fits_a_screen_and_nests_four_blocks_at_most(path: Path) -> N
             assert nesting(node) <= 4, node.name
 
 
-def test_the_top_level_holds_nothing_else() -> None:
+def test_the_top_level_contains_only_known_files() -> None:
     allowed = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"}
     allowed |= {"beluga_graph", "stores", "tests", "benchmarks", "examples"}
     tracked = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
@@ -173,7 +173,7 @@ print(Workflow("w", len).mermaid())
     assert "len" in shown.stdout
 
 
-def test_every_public_name_is_there_and_in_the_list() -> None:
+def test_every_public_name_exists_and_is_listed() -> None:
     stub = parsed(ROOT / "beluga_graph/__init__.pyi")
     listed = {alias.name for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert listed <= set(beluga_graph.__all__)

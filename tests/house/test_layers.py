@@ -86,7 +86,7 @@ def import_graph(*, at_load: bool = False) -> "nx.DiGraph[str]":
 
 
 @pytest.mark.parametrize("module", FILES)
-def test_a_package_imports_only_what_is_below_it(module: str) -> None:
+def test_a_package_imports_only_packages_below_it(module: str) -> None:
     here = package_of(module)
     if module in ("beluga_graph", "beluga_graph.__main__"):
         return

@@ -41,7 +41,7 @@ def told(error: BaseException) -> str:
 
 
 @every_api
-async def test_a_server_that_repeats_the_key_does_not_spread_it(api: str, wire: Wire) -> None:
+async def test_a_key_that_a_server_repeats_is_hidden_in_the_error(api: str, wire: Wire) -> None:
     body = f'{{"error": {{"message": "Incorrect API key: {KEY}", "type": "invalid_request_error"}}}}'
     wire.say(body.encode(), 401, content_type="application/json")
     error = await fail(model_of(api, f"http://127.0.0.1:{wire.port}", key=KEY))
@@ -55,7 +55,7 @@ REFUSED = "Rate limit exceeded for x, the token none-of-it and lm-studio: see ke
 
 @every_api
 @pytest.mark.parametrize("key", ["x", "e", "none", "ollama", "sk-test", "exceeded-", "none-of-i", "lm-studi"])
-async def test_a_word_that_is_no_key_is_left_in_an_error(api: str, key: str, wire: Wire) -> None:
+async def test_a_word_that_is_not_the_key_stays_in_an_error(api: str, key: str, wire: Wire) -> None:
     body = f'{{"error": {{"message": "{REFUSED}", "type": "rate_limit_error"}}}}'
     wire.say(body.encode(), 429, content_type="application/json")
     error = await fail(model_of(api, f"http://127.0.0.1:{wire.port}", key=key))
@@ -75,7 +75,7 @@ async def test_a_word_that_is_no_key_is_left_in_an_error(api: str, key: str, wir
         ("a.key+with(signs)", "it is a.key+with(signs)", "it is ***"),
     ],
 )
-async def test_a_key_is_blanked_out_wherever_it_can_be_one(
+async def test_a_key_is_blanked_out_wherever_it_occurs_in_an_error(
     api: str, key: str, message: str, shown: str, wire: Wire
 ) -> None:
     wire.say(f'{{"error": {{"message": "{message}"}}}}'.encode(), 401, content_type="application/json")
@@ -85,7 +85,7 @@ async def test_a_key_is_blanked_out_wherever_it_can_be_one(
 
 
 @every_api
-async def test_a_key_that_no_header_can_carry_is_refused_unseen(api: str) -> None:
+async def test_a_key_that_no_header_can_carry_is_refused_without_being_shown(api: str) -> None:
     for odd in (f"{KEY}\n", f"{KEY} ", f"{KEY}ü"):
         error = await fail(model_of(api, "http://127.0.0.1:1", key=odd))
         assert "contains white space or characters that a key cannot have" in str(error)
@@ -94,7 +94,7 @@ async def test_a_key_that_no_header_can_carry_is_refused_unseen(api: str) -> Non
 
 
 @every_api
-async def test_without_a_key_the_error_says_where_it_belongs(api: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_error_for_a_missing_key_says_where_to_put_it(api: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", "/nonexistent")
@@ -105,7 +105,7 @@ async def test_without_a_key_the_error_says_where_it_belongs(api: str, monkeypat
 
 
 @every_api
-async def test_no_key_is_shown(api: str) -> None:
+async def test_the_repr_of_a_model_hides_its_key(api: str) -> None:
     model = model_of(api, "http://127.0.0.1:1", key=KEY)
     assert KEY not in repr(model)
 
@@ -168,7 +168,7 @@ def test_a_model_serves_one_event_loop_after_the_other(api: str, close: bool) ->
 
 
 @every_api
-def test_a_forgotten_client_is_closed_with_its_loop(api: str) -> None:
+def test_a_client_that_is_never_closed_is_closed_with_its_loop(api: str) -> None:
     model: Any = model_of(api, "")
     ask_in_new_loop(model, close=False)
     [(client, _)] = model._clients._kept.values()
@@ -176,7 +176,7 @@ def test_a_forgotten_client_is_closed_with_its_loop(api: str) -> None:
 
 
 @every_api
-async def test_a_model_that_is_forgotten_while_its_loop_goes_on_closes_its_connection(api: str, wire: Wire) -> None:
+async def test_a_model_that_is_dropped_while_its_loop_runs_closes_its_connection(api: str, wire: Wire) -> None:
     wire.say(say_text(api, "ok"))
     await ask(model_of(api, f"http://127.0.0.1:{wire.port}"), HELLO)
     assert wire.open_connections == 1
@@ -197,7 +197,7 @@ async def test_closing_twice_or_before_use_does_no_harm(api: str, wire: Wire) ->
     await model.aclose()
 
 
-async def test_a_client_of_ones_own_is_used_without_its_retries_and_not_closed(wire: Wire) -> None:
+async def test_a_client_that_the_caller_passes_is_used_without_its_retries_and_not_closed(wire: Wire) -> None:
     url = f"http://127.0.0.1:{wire.port}"
     clients: list[tuple[str, Any, Any]] = []
     ours = openai.AsyncOpenAI(api_key=KEY, base_url=url, max_retries=5)
@@ -277,7 +277,7 @@ async def test_the_stream_is_closed_at_once_however_it_ends(stumble: int, pieces
 # --- names, imports, the face ---
 
 
-def test_a_name_says_whose_model_it_is() -> None:
+def test_a_model_name_selects_its_provider() -> None:
     assert repr(resolve("openai:gpt-5")) == "OpenAIModel('gpt-5', api='chat')"
     assert repr(resolve("anthropic:claude-x")) == "AnthropicModel('claude-x', max_tokens=4096)"
     model = OpenAIModel("x", api="responses")
@@ -294,7 +294,7 @@ def test_both_adapters_are_models() -> None:
     assert isinstance(AnthropicModel("x"), Model)
 
 
-async def test_a_model_of_ones_own_that_gives_no_reply_is_an_error() -> None:
+async def test_a_custom_model_without_a_reply_is_an_error() -> None:
     class Silent:
         name = "silent"
 
@@ -341,7 +341,7 @@ print({other!r} in sys.modules)
     assert out.endswith("False\n")
 
 
-def test_all_is_sorted_and_true() -> None:
+def test_all_is_sorted_and_every_name_in_it_exists() -> None:
     names = beluga_graph.models.__all__
     assert names == sorted(names)
     assert all(hasattr(beluga_graph.models, name) for name in names)

@@ -54,7 +54,7 @@ def test_a_longer_conversation_is_sent_with_the_same_beginning(api: str, message
 
 @settings(max_examples=100, deadline=None)
 @given(messages=conversations)
-def test_a_conversation_is_stored_and_read_as_it_was(messages: tuple[Message, ...]) -> None:
+def test_a_conversation_is_stored_and_read_back_unchanged(messages: tuple[Message, ...]) -> None:
     codec = Codec(Registry.of(Message))
     assert codec.decode(codec.encode(messages)) == messages
 
@@ -72,7 +72,7 @@ TURN = (
 TOOL = ToolSpec("f", "does f", {"type": "object", "properties": {"x": {"type": "integer"}}})
 
 
-def test_a_turn_with_tools_as_chat() -> None:
+def test_a_turn_with_tools_is_converted_for_chat() -> None:
     body = to_chat(Request(messages=TURN, system="Be brief.", tools=(TOOL,), settings={"temperature": 0}), "gpt")
     assert body == {
         "model": "gpt",
@@ -107,7 +107,7 @@ def test_a_turn_with_tools_as_chat() -> None:
     }
 
 
-def test_a_turn_with_tools_as_responses() -> None:
+def test_a_turn_with_tools_is_converted_for_responses() -> None:
     body = to_responses(Request(messages=TURN, system="Be brief.", tools=(TOOL,)), "gpt")
     assert body["instructions"] == "Be brief."
     assert body["store"] is False
@@ -123,7 +123,7 @@ def test_a_turn_with_tools_as_responses() -> None:
     ]
 
 
-def test_a_turn_with_tools_for_anthropic() -> None:
+def test_a_turn_with_tools_is_converted_for_anthropic() -> None:
     body = to_anthropic(Request(messages=TURN, system="Be brief.", tools=(TOOL,)), "claude", 100)
     assert body == {
         "model": "claude",
@@ -153,13 +153,13 @@ def test_a_turn_with_tools_for_anthropic() -> None:
     }
 
 
-def test_the_tools_of_an_agent_that_handed_over_are_declared_but_cannot_be_called() -> None:
+def test_the_tools_of_an_earlier_agent_are_declared_but_cannot_be_called() -> None:
     body = to_anthropic(Request(messages=TURN), "claude", 100)
     assert [tool["name"] for tool in body["tools"]] == ["f", "g"]
     assert body["tool_choice"] == {"type": "none"}
 
 
-def test_a_user_who_says_nothing_still_has_the_turn() -> None:
+def test_an_empty_message_of_a_user_is_sent_as_a_placeholder() -> None:
     body = to_anthropic(Request(messages=(Message("user", " \n"),)), "claude", 100)
     assert body["messages"] == [{"role": "user", "content": [{"type": "text", "text": EMPTY}]}]
 
@@ -178,7 +178,7 @@ def test_an_image_is_sent_by_url_or_as_bytes() -> None:
     ]
 
 
-def test_an_image_in_a_result_goes_where_the_api_has_a_place_for_it() -> None:
+def test_an_image_in_a_result_is_sent_where_the_api_accepts_it() -> None:
     messages = (TURN[0], Message("assistant", "", LOOK.tool_calls[:1]), Message("tool", (PICTURE,), call_id="a"))
     request = Request(messages=messages)
     check_responses(to_responses(request, "m"))
@@ -188,7 +188,7 @@ def test_an_image_in_a_result_goes_where_the_api_has_a_place_for_it() -> None:
 
 
 @every_api
-def test_a_part_in_an_apis_own_form_goes_to_that_api_only(api: str) -> None:
+def test_a_part_in_the_form_of_one_api_is_sent_to_that_api_only(api: str) -> None:
     for home in ("chat", "responses", "anthropic"):
         request = Request(messages=(Message("user", ("See:", NativePart(home, {"type": "file", "x": 1}))),))
         if home == api:
@@ -199,7 +199,7 @@ def test_a_part_in_an_apis_own_form_goes_to_that_api_only(api: str) -> None:
 
 
 @every_api
-def test_what_the_program_itself_wrote_wrongly_is_refused(api: str) -> None:
+def test_a_wrong_tool_name_or_setting_is_refused_before_it_is_sent(api: str) -> None:
     convert = CONVERTERS[api][0]
     hello = (Message("user", "Hi"),)
     with pytest.raises(ModelError, match="a tool is called 'my tool', which providers refuse") as caught:
@@ -211,7 +211,7 @@ def test_what_the_program_itself_wrote_wrongly_is_refused(api: str) -> None:
         convert(Request(messages=hello, settings={"model": "other"}))
 
 
-def test_an_answer_is_sent_back_in_its_own_form_to_its_own_model_only() -> None:
+def test_an_answer_is_sent_back_in_its_original_form_only_to_its_own_model() -> None:
     thought = {"type": "thinking", "thinking": "hm", "signature": "s"}
     echo = Echo(
         "anthropic", "claude", (thought, {"type": "text", "text": "Let me look."}, *({"type": "tool_use"},) * 2)
@@ -241,7 +241,7 @@ ANSWER = {
 }
 
 
-def test_an_output_schema_is_closed_and_whole() -> None:
+def test_an_output_schema_requires_every_field_and_forbids_others() -> None:
     request = Request(messages=TURN[:1], output_schema=ANSWER)
     strict = {
         "type": "object",
@@ -265,7 +265,7 @@ def test_an_output_schema_is_closed_and_whole() -> None:
         check(convert(request))
 
 
-def test_a_schema_with_free_keys_is_asked_for_without_strictness() -> None:
+def test_a_schema_with_free_keys_is_requested_without_strictness() -> None:
     free = {"type": "object", "properties": {"counts": {"type": "object", "additionalProperties": {"type": "integer"}}}}
     request = Request(messages=TURN[:1], output_schema=free, system="Be brief.")
     assert to_chat(request, "m")["response_format"]["json_schema"] == {
@@ -311,7 +311,7 @@ def broken_conversations() -> Iterator[tuple[str, tuple[Message, ...], str]]:
 
 
 @pytest.mark.parametrize(("messages", "told"), [pytest.param(m, t, id=i) for i, m, t in broken_conversations()])
-def test_a_conversation_that_no_provider_takes_is_refused(messages: tuple[Message, ...], told: str) -> None:
+def test_a_conversation_that_no_provider_accepts_is_refused(messages: tuple[Message, ...], told: str) -> None:
     with pytest.raises(ModelError, match=told) as caught:
         check_conversation(messages)
     assert not caught.value.retryable
@@ -322,7 +322,7 @@ def test_a_conversation_that_no_provider_takes_is_refused(messages: tuple[Messag
 
 @settings(max_examples=100, deadline=None)
 @given(messages=conversations)
-def test_every_message_but_a_users_or_a_plain_answer_is_needed(messages: tuple[Message, ...]) -> None:
+def test_a_conversation_without_one_of_its_calls_or_results_is_refused(messages: tuple[Message, ...]) -> None:
     check_conversation(messages)
     for index, message in enumerate(messages):
         if message.role == "tool" or message.tool_calls:

@@ -69,7 +69,7 @@ async def refused(api: str, wire: Wire, body: bytes, status: int = 200, **header
     ],
     ids=["lone surrogate", "pair of surrogates", "NUL", "JSON", "1 MB"],
 )
-async def test_hostile_text_arrives_or_is_mended(api: str, wire: Wire, text: str, arrives: str) -> None:
+async def test_hostile_text_is_sent_unchanged_or_repaired(api: str, wire: Wire, text: str, arrives: str) -> None:
     call = ToolCall("c", "f", json.dumps({"x": text}))
     messages = (Message("user", text), Message("assistant", text, (call,)), Message("tool", text, call_id="c"))
     await said(api, wire, say_text(api, "ok"), Request(messages=messages, system=text))
@@ -87,7 +87,7 @@ async def test_a_tool_result_of_10_mb_is_sent(api: str, wire: Wire) -> None:
 
 
 @every_api
-async def test_a_server_that_finds_it_too_large_is_a_clear_error(api: str, wire: Wire) -> None:
+async def test_a_request_that_a_server_finds_too_large_is_a_clear_error(api: str, wire: Wire) -> None:
     error = await refused(api, wire, b"<html>too large</html>", 413)
     assert "status 413" in str(error)
     assert "too large" in str(error)
@@ -102,14 +102,14 @@ async def test_half_a_character_at_the_end_of_a_piece_waits_for_the_next(api: st
 
 
 @every_api
-async def test_an_answer_of_1_mb_in_many_pieces(api: str, wire: Wire) -> None:
+async def test_an_answer_of_1_mb_is_joined_from_many_pieces(api: str, wire: Wire) -> None:
     pieces = ["word " * 100] * 2_000
     text, _ = await said(api, wire, say_text(api, *pieces))
     assert text == "".join(pieces)
 
 
 @given(st.lists(st.text(st.characters(), max_size=3) | st.sampled_from(["\ud83d", "\ude00", "\ud800"])))
-def test_mending_pieces_is_mending_the_whole(pieces: list[str]) -> None:
+def test_repairing_pieces_equals_repairing_the_whole_text(pieces: list[str]) -> None:
     mender = Mender()
     out = [mender.feed(piece) for piece in pieces] + [mender.flush()]
     assert "".join(out) == mender.text == mend("".join(pieces))
@@ -117,7 +117,7 @@ def test_mending_pieces_is_mending_the_whole(pieces: list[str]) -> None:
         piece.encode()
 
 
-def test_mending_reaches_everything_and_changes_no_good_text() -> None:
+def test_a_repair_reaches_every_text_and_changes_no_valid_one() -> None:
     assert mend_all({"\ud800": ["\udfff", ("a", 1, None, True)]}) == {"\ufffd": ["\ufffd", ["a", 1, None, True]]}
     good = "grüße \U0001f600 \ufeff\uffff"
     assert mend(good) is good
@@ -152,19 +152,19 @@ async def test_responses_counts_cached_and_reasoning_tokens(wire: Wire) -> None:
     assert reply.usage == Usage(input_tokens=10, output_tokens=5, cached_tokens=8, reasoning_tokens=4)
 
 
-async def test_anthropic_counts_what_came_from_and_went_into_the_cache_as_input(wire: Wire) -> None:
+async def test_anthropic_counts_tokens_read_from_and_written_to_the_cache_as_input(wire: Wire) -> None:
     told = {"input_tokens": 2, "cache_read_input_tokens": 8, "cache_creation_input_tokens": 3}
     _, reply = await said("anthropic", wire, anthropic(text_block("x"), usage=told))
     assert reply.usage == Usage(input_tokens=13, output_tokens=7, cached_tokens=8)
 
 
 @pytest.mark.parametrize("told", [None, {"prompt_tokens": None}, {"prompt_tokens": -1, "completion_tokens": "many"}])
-async def test_nonsense_for_usage_counts_nothing(wire: Wire, told: dict[str, Any] | None) -> None:
+async def test_nonsense_as_usage_counts_as_zero(wire: Wire, told: dict[str, Any] | None) -> None:
     _, reply = await said("chat", wire, chat({"content": "x"}, usage=told))
     assert reply.usage == Usage()
 
 
-async def test_a_server_that_repeats_the_name_and_gives_no_ids(wire: Wire) -> None:
+async def test_calls_of_a_server_that_repeats_the_name_and_gives_no_ids_are_read(wire: Wire) -> None:
     def delta(index: int, arguments: str) -> dict[str, Any]:
         function = {"name": "f", "arguments": arguments}
         return {"tool_calls": [{"index": index, "id": None, "type": "function", "function": function}]}
@@ -175,7 +175,7 @@ async def test_a_server_that_repeats_the_name_and_gives_no_ids(wire: Wire) -> No
     assert reply.stop_reason == "tool_calls"
 
 
-async def test_one_id_for_two_calls_becomes_two(wire: Wire) -> None:
+async def test_two_calls_with_one_id_get_distinct_ids(wire: Wire) -> None:
     body = anthropic(call_block("f", "{}", call_id="same"), call_block("g", "{}", call_id="same"), stop="tool_use")
     _, reply = await said("anthropic", wire, body)
     assert [call.id for call in reply.message.tool_calls] == ["same", "call_1"]
@@ -192,7 +192,7 @@ async def test_one_id_for_two_calls_becomes_two(wire: Wire) -> None:
         ("max_tokens", ['{"x"'], '{"x"'),
     ],
 )
-async def test_arguments_are_empty_only_if_the_model_meant_it(
+async def test_arguments_are_an_empty_object_only_if_the_model_finished_the_call(
     wire: Wire, stop: str, pieces: list[str], arguments: str
 ) -> None:
     _, reply = await said("anthropic", wire, anthropic(call_block("f", *pieces), stop=stop))
@@ -213,7 +213,7 @@ async def test_arguments_are_empty_only_if_the_model_meant_it(
         ("something_new", "other"),
     ],
 )
-async def test_stop_reasons_of_anthropic(wire: Wire, told: str, reason: str) -> None:
+async def test_stop_reasons_of_anthropic_are_translated(wire: Wire, told: str, reason: str) -> None:
     _, reply = await said("anthropic", wire, anthropic(text_block("x"), stop=told))
     assert reply.stop_reason == reason
 
@@ -222,7 +222,7 @@ async def test_stop_reasons_of_anthropic(wire: Wire, told: str, reason: str) -> 
     ("told", "reason"),
     [("stop", "end"), ("length", "length"), ("content_filter", "refusal"), ("tool_calls", "end"), ("new", "other")],
 )
-async def test_stop_reasons_of_chat(wire: Wire, told: str, reason: str) -> None:
+async def test_stop_reasons_of_chat_are_translated(wire: Wire, told: str, reason: str) -> None:
     _, reply = await said("chat", wire, chat({"content": "x"}, finish=told))
     assert reply.stop_reason == reason
 
@@ -230,7 +230,7 @@ async def test_stop_reasons_of_chat(wire: Wire, told: str, reason: str) -> None:
 @pytest.mark.parametrize(
     ("told", "reason"), [("max_output_tokens", "length"), ("content_filter", "refusal"), (None, "other")]
 )
-async def test_an_incomplete_response_says_why(wire: Wire, told: str | None, reason: str) -> None:
+async def test_an_incomplete_response_has_a_stop_reason(wire: Wire, told: str | None, reason: str) -> None:
     details = {"reason": told} if told else None
     body = responses(text_item("x"), status="incomplete", incomplete_details=details)
     assert (await said("responses", wire, body))[1].stop_reason == reason
@@ -244,7 +244,7 @@ async def test_a_refusal_is_text_and_a_reason(wire: Wire) -> None:
     assert (text, reply.stop_reason) == ("No.", "refusal")
 
 
-async def test_a_server_that_sends_items_only_at_the_end(wire: Wire) -> None:
+async def test_an_answer_is_read_from_a_server_that_sends_items_only_at_the_end(wire: Wire) -> None:
     call = {"type": "function_call", "id": "fc", "call_id": "c", "name": "f", "arguments": "{}"}
     text, reply = await said("responses", wire, responses(text_item("Whole."), call, deltas=False))
     assert text == "Whole."
@@ -254,7 +254,7 @@ async def test_a_server_that_sends_items_only_at_the_end(wire: Wire) -> None:
 # --- reasoning goes back as it came ---
 
 
-async def test_thinking_goes_back_to_anthropic_as_it_came(wire: Wire) -> None:
+async def test_thinking_is_sent_back_to_anthropic_unchanged(wire: Wire) -> None:
     thinking = (
         {"type": "thinking", "thinking": "", "signature": ""},
         [
@@ -285,7 +285,7 @@ async def test_a_thought_that_was_cut_off_is_not_sent_back(wire: Wire) -> None:
     assert reply == Reply(message=Message("assistant"), usage=reply.usage, stop_reason="length", model="m-1")
 
 
-async def test_encrypted_reasoning_goes_back_to_responses_as_it_came(wire: Wire) -> None:
+async def test_encrypted_reasoning_is_sent_back_to_responses_unchanged(wire: Wire) -> None:
     thought = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"}
     call = {
         "type": "function_call",
@@ -302,7 +302,7 @@ async def test_encrypted_reasoning_goes_back_to_responses_as_it_came(wire: Wire)
     assert wire.bodies[1]["input"][1:-1] == [thought, text_item("Looking."), call]
 
 
-async def test_reasoning_that_only_an_id_stands_for_is_not_sent_back(wire: Wire) -> None:
+async def test_reasoning_that_consists_of_an_id_only_is_not_sent_back(wire: Wire) -> None:
     thought = {"type": "reasoning", "id": "rs_1", "summary": []}
     _, reply = await said("responses", wire, responses(thought, text_item("Yes.")))
     assert reply.message == Message("assistant", "Yes.")
@@ -392,7 +392,7 @@ ANTHROPIC_ERROR = {"type": "error", "error": {"type": "overloaded_error", "messa
         ("responses", {"type": "response.failed", "response": {"error": None}}, "the response failed", True),
     ],
 )
-async def test_an_error_within_a_stream(
+async def test_an_error_within_a_stream_is_raised_and_says_whether_it_may_be_retried(
     api: str, wire: Wire, event: dict[str, Any], told: str, retryable: bool
 ) -> None:
     error = await refused(api, wire, sse(event))
@@ -416,7 +416,7 @@ async def test_an_error_within_a_stream(
     ],
     ids=["none", "seconds", "milliseconds", "date", "past date", "words", "negative", "endless"],
 )
-async def test_retry_after_is_told_in_seconds(
+async def test_retry_after_is_reported_in_seconds(
     api: str, wire: Wire, headers: dict[str, str], seconds: float | None
 ) -> None:
     dates = {"in an hour": 3600, "an hour ago": -3600}
@@ -430,12 +430,12 @@ async def test_retry_after_is_told_in_seconds(
 
 
 @every_api
-async def test_a_server_that_knows_whether_to_retry_is_believed(api: str, wire: Wire) -> None:
+async def test_a_server_decides_whether_its_error_may_be_retried(api: str, wire: Wire) -> None:
     assert (await refused(api, wire, b"{}", 400, x_should_retry="true")).retryable
     assert not (await refused(api, wire, b"{}", 503, x_should_retry="false")).retryable
 
 
-async def test_a_quota_that_is_used_up_is_not_worth_another_try(wire: Wire) -> None:
+async def test_an_exhausted_quota_is_not_retryable(wire: Wire) -> None:
     body = {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}
     error = await refused("chat", wire, json.dumps(body).encode(), 429, content_type="application/json")
     assert str(error) == "openai model 'm': status 429: You exceeded your current quota"
@@ -443,7 +443,7 @@ async def test_a_quota_that_is_used_up_is_not_worth_another_try(wire: Wire) -> N
 
 
 @every_api
-async def test_a_page_of_html_is_cut_and_put_on_one_line(api: str, wire: Wire) -> None:
+async def test_an_html_page_as_an_error_is_shortened_to_one_line(api: str, wire: Wire) -> None:
     error = await refused(api, wire, b"<p>\n\n oops </p>\n" * 10_000, 502)
     assert len(str(error)) < 1_100
     assert "\n" not in str(error)

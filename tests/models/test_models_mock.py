@@ -48,7 +48,7 @@ async def reply_or_retry(model: Model, request: Request) -> Reply | None:
         return None
 
 
-async def test_text_comes_in_pieces_and_then_whole(model: Model, mock: LLMockServer) -> None:
+async def test_text_arrives_in_pieces_and_then_whole(model: Model, mock: LLMockServer) -> None:
     mock.state.scenarios.add(Said(text="It is sunny in Paris."))
     pieces, reply = await heard(model, HELLO)
     assert len(pieces) > 2
@@ -57,7 +57,7 @@ async def test_text_comes_in_pieces_and_then_whole(model: Model, mock: LLMockSer
     assert (reply.stop_reason, reply.model) == ("end", "m")
 
 
-async def test_usage_is_told_alike(model: Model, mock: LLMockServer) -> None:
+async def test_every_adapter_reports_usage(model: Model, mock: LLMockServer) -> None:
     mock.state.scenarios.add(Said(text="It is sunny in Paris."))
     _, reply = await heard(model, HELLO)
     assert reply.usage.input_tokens > 0
@@ -67,7 +67,7 @@ async def test_usage_is_told_alike(model: Model, mock: LLMockServer) -> None:
     )
 
 
-async def test_one_tool_call(model: Model, mock: LLMockServer) -> None:
+async def test_a_tool_call_is_read(model: Model, mock: LLMockServer) -> None:
     mock.state.scenarios.add(Said(tool_calls=(Called("get_weather", {"city": "Paris"}),)))
     pieces, reply = await heard(model, WITH_TOOL)
     assert pieces == []
@@ -77,7 +77,7 @@ async def test_one_tool_call(model: Model, mock: LLMockServer) -> None:
     assert reply.stop_reason == "tool_calls"
 
 
-async def test_text_beside_several_tool_calls_in_order_and_the_turn_after(model: Model, mock: LLMockServer) -> None:
+async def test_text_and_several_tool_calls_are_read_in_order_and_sent_back(model: Model, mock: LLMockServer) -> None:
     cities = ["Paris", "Rome", "Oslo"]
     calls = tuple(Called("get_weather", {"city": city}) for city in cities)
     mock.state.scenarios.add(Said(text="Let me look.", tool_calls=calls), Said(text="Sunny, all."))
@@ -102,13 +102,13 @@ async def test_broken_arguments_stay_as_they_were_sent(model: Model, mock: LLMoc
     assert (await heard(model, after))[1].message.text == "Sorry."
 
 
-async def test_a_cut_off_answer_says_so(model: Model, mock: LLMockServer) -> None:
+async def test_a_cut_off_answer_has_the_stop_reason_length(model: Model, mock: LLMockServer) -> None:
     mock.state.scenarios.add(Said(text="It is sun", finish_reason="length"))
     assert (await heard(model, HELLO))[1].stop_reason == "length"
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
-async def test_a_refused_request_is_not_worth_another_try(model: Model, mock: LLMockServer, status: int) -> None:
+async def test_a_refused_request_is_not_retryable(model: Model, mock: LLMockServer, status: int) -> None:
     mock.state.scenarios.add(Fail(status, message="it is wrong"))
     with pytest.raises(ModelError, match=f"model 'm': status {status}: it is wrong") as caught:
         await ask(model, HELLO)
@@ -117,7 +117,7 @@ async def test_a_refused_request_is_not_worth_another_try(model: Model, mock: LL
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 504, 529])
-async def test_an_overloaded_server_is_asked_again_by_others_than_us(
+async def test_an_overloaded_server_is_a_retryable_error_and_the_adapter_does_not_retry(
     model: Model, mock: LLMockServer, status: int
 ) -> None:
     mock.state.scenarios.add(Fail(status, retry_after=7.5), Said(text="Sunny."))
@@ -164,7 +164,7 @@ async def test_a_stream_that_falls_silent_is_an_error_after_the_timeout(api: str
 
 
 @pytest.mark.parametrize("kind", ["disconnect", "truncate", "malformed"])
-async def test_no_place_to_break_a_stream_gives_an_answer_that_is_not_whole(
+async def test_a_stream_that_breaks_anywhere_gives_the_whole_answer_or_a_retryable_error(
     model: Model, mock: LLMockServer, kind: str
 ) -> None:
     called = Called("get_weather", {"city": "Paris"})
@@ -178,7 +178,7 @@ async def test_no_place_to_break_a_stream_gives_an_answer_that_is_not_whole(
             assert [json.loads(call.arguments) for call in reply.message.tool_calls] == [{"city": "Paris"}]
 
 
-async def test_nobody_listens_is_worth_another_try() -> None:
+async def test_a_refused_connection_is_a_retryable_error() -> None:
     for api in APIS:
         model = model_of(api, "http://127.0.0.1:1/v1")
         with pytest.raises(ModelError, match="connection failed") as caught:
@@ -186,7 +186,7 @@ async def test_nobody_listens_is_worth_another_try() -> None:
         assert caught.value.retryable
 
 
-async def test_closed_early_it_lets_go_and_can_be_asked_again(model: Model, mock: LLMockServer) -> None:
+async def test_a_model_answers_again_after_its_stream_was_closed_early(model: Model, mock: LLMockServer) -> None:
     mock.state.scenarios.add(Said(text="one two three four", times=3))
     for _ in range(2):
         async with contextlib.aclosing(model.stream(HELLO)) as stream:  # type: ignore[type-var]
@@ -197,7 +197,7 @@ async def test_closed_early_it_lets_go_and_can_be_asked_again(model: Model, mock
     assert len(asyncio.all_tasks()) == 1
 
 
-async def test_cancelled_it_lets_go(model: Model, mock: LLMockServer) -> None:
+async def test_a_model_answers_again_after_its_stream_was_cancelled(model: Model, mock: LLMockServer) -> None:
     mock.state.scenarios.add(Said(text="one two three four five", times=2))
     mock.state.scenarios.add(StreamFault("stall", after_chunks=6, stall_seconds=1))
     started = asyncio.Event()
@@ -209,7 +209,7 @@ async def test_cancelled_it_lets_go(model: Model, mock: LLMockServer) -> None:
     assert (await ask(model, HELLO)).message.text == "one two three four five"
 
 
-async def test_many_at_once_on_one_model(model: Model, mock: LLMockServer) -> None:
+async def test_one_model_answers_many_requests_at_once(model: Model, mock: LLMockServer) -> None:
     mock.state.scenarios.add(Said(text="yes", times=None))
     replies = await asyncio.gather(*(ask(model, HELLO) for _ in range(10)))
     assert {reply.message.text for reply in replies} == {"yes"}

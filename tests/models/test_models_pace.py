@@ -89,7 +89,7 @@ async def test_the_loop_turns_while_a_model_yields_without_a_pause() -> None:
         assert turns[0] >= 20
 
 
-async def test_the_loop_turns_also_if_nobody_wants_the_text() -> None:
+async def test_the_loop_turns_even_without_a_reader_of_the_text() -> None:
     with turns_counted() as turns:
         await ask(Burst(20), HELLO)
         assert turns[0] >= 20

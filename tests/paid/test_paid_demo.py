@@ -37,7 +37,7 @@ def answers_in(store: Path) -> set[str]:
     return asyncio.run(look())
 
 
-def test_killed_in_the_middle_the_demo_pays_for_no_summary_twice(
+def test_a_demo_that_is_killed_pays_for_no_summary_twice(
     paid_server: PaidServer, tmp_path: Path, provider: str
 ) -> None:
     documents = write_documents(tmp_path / "documents", DOCUMENTS)

@@ -99,7 +99,7 @@ CASES += [Case(flow, api) for flow in ("tools", "handoff", "delegation") for api
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)
 @pytest.mark.parametrize("point", ["before_commit", "after_commit"])
-def test_killed_at_the_commit_of_any_answer_a_run_pays_for_no_committed_answer_again(
+def test_a_run_that_is_killed_at_the_commit_of_any_answer_pays_for_no_committed_answer_again(
     payer: Payer, tmp_path: Path, case: Case, point: str
 ) -> None:
     for at in range(1, REQUESTS[case.flow] + 1):
@@ -113,7 +113,7 @@ def test_killed_at_the_commit_of_any_answer_a_run_pays_for_no_committed_answer_a
 
 @pytest.mark.parametrize("case", [Case("tools", "chat"), Case("delegation", "chat", "batch")], ids="-".join)
 @pytest.mark.parametrize("point", ["heard", "answered", "inside_commit"])
-def test_killed_in_the_middle_of_an_answer_or_of_its_commit_a_run_asks_for_this_one_again(
+def test_a_run_that_is_killed_during_an_answer_or_its_commit_requests_this_answer_again(
     payer: Payer, tmp_path: Path, case: Case, point: str
 ) -> None:
     for at in count(1):
@@ -125,7 +125,7 @@ def test_killed_in_the_middle_of_an_answer_or_of_its_commit_a_run_asks_for_this_
 
 
 @pytest.mark.parametrize("case", [Case(flow, "chat") for flow in FLOWS], ids="-".join)
-def test_killed_after_each_answer_in_turn_a_run_pays_for_each_committed_answer_once(
+def test_a_run_that_is_killed_after_each_answer_pays_for_each_committed_answer_once(
     payer: Payer, tmp_path: Path, case: Case
 ) -> None:
     account = payer.server.open_account()

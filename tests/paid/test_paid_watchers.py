@@ -67,7 +67,7 @@ def writer(model: Any) -> Agent:
 
 @pytest.mark.parametrize("api", APIS)
 @pytest.mark.parametrize("fault", OVERLOADED, ids=lambda fault: str(fault.status))
-async def test_an_overloaded_provider_is_asked_again_when_it_says(
+async def test_an_overloaded_provider_is_asked_again_after_the_pause_that_it_names(
     paid_server: PaidServer, api: str, fault: Fault
 ) -> None:
     account = paid_server.open_account()
@@ -88,9 +88,7 @@ async def test_an_overloaded_provider_is_asked_again_when_it_says(
 
 
 @pytest.mark.parametrize("api", APIS)
-async def test_what_was_heard_of_a_stream_that_broke_is_retracted_and_said_again(
-    paid_server: PaidServer, api: str
-) -> None:
+async def test_the_text_of_a_broken_stream_is_retracted_and_streamed_again(paid_server: PaidServer, api: str) -> None:
     account = paid_server.open_account()
     account.faults.append(Fault())
     async with opened_models(api, account) as model:
@@ -147,7 +145,7 @@ async def test_a_request_that_is_refused_fails_the_run_at_once(
 
 @pytest.mark.parametrize("api", APIS)
 @pytest.mark.parametrize("flow", FLOWS)
-async def test_every_pattern_ends_alike_when_each_request_is_met_by_a_fault_first(
+async def test_every_pattern_has_the_same_end_if_each_request_fails_at_first(
     paid_server: PaidServer, api: str, flow: str
 ) -> None:
     calm, rough = paid_server.open_account(), paid_server.open_account()
@@ -172,7 +170,7 @@ def finished(watched: Watched) -> dict[str, tuple[str, Any]]:
     return {event.token: (event.text, event.output) for event in watched.of("node_finished")}
 
 
-async def test_the_arguments_of_a_call_are_shown_as_the_model_gave_them(
+async def test_events_show_the_arguments_of_a_call_as_the_model_gave_them(
     paid_server: PaidServer, tmp_path: Path
 ) -> None:
     account = paid_server.open_account()

@@ -88,9 +88,7 @@ def names_given(simulation: Simulation) -> list[str]:
 
 @examples(60)
 @given(racy_specs(), tapes())
-def test_an_equal_graph_is_safe_wherever_the_run_stands_and_so_is_a_wholly_renamed_one(
-    spec: Spec, tape: list[int]
-) -> None:
+def test_an_equal_graph_is_safe_at_every_step_and_so_is_a_wholly_renamed_one(spec: Spec, tape: list[int]) -> None:
     disk = Disk()
     plan = build(spec, disk.probe).plan()
     other, renames = with_names(plan, lambda path: "x" + path.rpartition("/")[2])
@@ -106,7 +104,7 @@ def test_an_equal_graph_is_safe_wherever_the_run_stands_and_so_is_a_wholly_renam
 
 @examples(120)
 @given(settled_specs(), tapes(), tapes(), st.integers(0, 12))
-def test_a_renamed_run_ends_as_it_would_have_and_no_committed_node_runs_again(
+def test_a_renamed_run_has_the_same_end_and_runs_no_committed_node_again(
     spec: Spec, tape: list[int], later: list[int], steps: int
 ) -> None:
     before = begun(spec, tape, steps)
@@ -127,7 +125,7 @@ def test_a_renamed_run_ends_as_it_would_have_and_no_committed_node_runs_again(
 
 @examples(120)
 @given(racy_specs(), tapes(), tapes(), st.integers(0, 12), st.integers(0, 1000))
-def test_no_name_is_given_twice_even_if_nodes_swap_theirs(
+def test_renames_give_no_name_twice_even_if_nodes_swap_names(
     spec: Spec, tape: list[int], later: list[int], steps: int, seed: int
 ) -> None:
     before = begun(spec, tape, steps)
@@ -197,7 +195,7 @@ def visited(simulation: Simulation) -> set[str]:
 
 @examples(200)
 @given(settled_specs(), tapes(), tapes(), st.integers(0, 12), st.data())
-def test_a_change_far_from_the_run_is_safe_and_the_run_goes_on_as_the_new_graph_would(
+def test_a_change_of_unvisited_nodes_is_safe_and_the_run_continues_as_in_the_new_graph(
     spec: Spec, tape: list[int], later: list[int], steps: int, data: st.DataObject
 ) -> None:
     before = begun(spec, tape, steps)

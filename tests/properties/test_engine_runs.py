@@ -25,7 +25,7 @@ def durabilities() -> st.SearchStrategy[Durability]:
 
 @examples(120)
 @given(settled_specs(), tapes(), crashes(), durabilities())
-def test_the_engine_tells_what_the_simulation_tells(
+def test_the_engine_stores_the_same_as_the_simulation(
     spec: Spec, tape: list[int], schedule: Crashes, durability: Durability
 ) -> None:
     disk = Disk()
@@ -38,7 +38,7 @@ def test_the_engine_tells_what_the_simulation_tells(
 
 @examples(120)
 @given(racy_specs(), tapes(), crashes(), durabilities())
-def test_the_engine_never_runs_a_committed_node_again_nor_takes_a_decision_twice(
+def test_the_engine_never_repeats_a_committed_node_or_a_decision(
     spec: Spec, tape: list[int], schedule: Crashes, durability: Durability
 ) -> None:
     machine = Machine(spec, Disk(schedule=list(schedule)), Tape(tape), durability)
@@ -52,7 +52,7 @@ def test_the_engine_never_runs_a_committed_node_again_nor_takes_a_decision_twice
 
 @examples(120)
 @given(racy_specs(), tapes(), crashes(), durabilities(), st.booleans())
-def test_signals_and_cancels_that_come_while_nodes_run_leave_no_gap_in_the_steps(
+def test_signals_and_cancels_that_arrive_while_nodes_run_leave_no_gap_in_the_steps(
     spec: Spec, tape: list[int], schedule: Crashes, durability: Durability, cancels: bool
 ) -> None:
     machine = Machine(spec, Disk(schedule=list(schedule)), Tape(tape), durability, early=True)
@@ -87,7 +87,7 @@ def test_a_cancelled_run_stays_cancelled_whatever_happens(
 
 @examples(80)
 @given(settled_specs(), tapes(), crashes())
-def test_a_failed_run_is_resumed_by_starting_it_again_and_repeats_no_finished_branch(
+def test_a_failed_run_that_is_started_again_repeats_no_finished_branch(
     spec: Spec, tape: list[int], schedule: Crashes
 ) -> None:
     machine = Machine(spec, Disk(schedule=list(schedule)), Tape(tape))

@@ -37,17 +37,17 @@ def spread(name: str, *, straight: bool = False, **join: Any) -> Graph:
     return g
 
 
-async def test_a_join_that_collects_can_put_out_the_failures_it_got() -> None:
+async def test_a_join_that_collects_can_return_the_failures_that_it_got() -> None:
     async with Engine() as engine:
         assert await engine.execute(spread("collects", on_error="collect"), 5) == [AT_JOIN, 6]
 
 
-async def test_a_failure_that_an_error_edge_leads_to_the_join_is_a_result_in_its_place() -> None:
+async def test_a_failure_on_an_error_edge_to_the_join_is_the_result_of_its_branch() -> None:
     async with Engine() as engine:
         assert await engine.execute(spread("straight", straight=True), 5) == [AT_JOIN, 6]
 
 
-async def test_a_failed_join_tells_what_it_was_given() -> None:
+async def test_the_failure_of_a_join_contains_the_input_of_the_join() -> None:
     async def refuses(results: list[Any]) -> None:
         raise RuntimeError("not these")
 
@@ -90,7 +90,7 @@ def test_a_branch_without_a_node_of_its_own_is_refused(target: str) -> None:
 
 
 @pytest.mark.parametrize("asked", [float("nan"), float("inf"), "soon", None])
-async def test_an_exception_may_ask_for_any_nonsense_of_a_pause(asked: object) -> None:
+async def test_an_exception_with_a_nonsensical_pause_is_an_ordinary_failure(asked: object) -> None:
     g = Graph("asks")
 
     @g.node
@@ -106,7 +106,7 @@ async def test_an_exception_may_ask_for_any_nonsense_of_a_pause(asked: object) -
             await engine.execute(g, 1)
 
 
-async def test_a_nested_join_that_fails_too_late_harms_nobody() -> None:
+async def test_a_nested_join_that_fails_too_late_does_no_harm() -> None:
     """The nested join is dropped when the outer one has what it needs, and fails before it learns of it."""
     reached, let_fail = asyncio.Event(), asyncio.Event()
     g = Graph("late")

@@ -97,7 +97,7 @@ def _ruined(value: Any) -> Any:
 
 @examples(60)
 @given(_VALUES, st.dictionaries(_KEYS, _VALUES, max_size=2))
-def test_a_node_that_changes_its_values_changes_them_for_nobody_else(value: Any, context: dict[str, Any]) -> None:
+def test_a_node_that_changes_its_values_changes_only_its_own_copies(value: Any, context: dict[str, Any]) -> None:
     seen: list[Any] = []
 
     async def run() -> Any:

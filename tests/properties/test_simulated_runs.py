@@ -72,7 +72,9 @@ def simulated(
 
 @examples(240)
 @given(settled_specs(), tapes(), crashes())
-def test_what_a_run_tells_depends_on_neither_order_nor_crashes(spec: Spec, tape: list[int], schedule: Crashes) -> None:
+def test_the_observable_outcome_of_a_run_depends_on_neither_order_nor_crashes(
+    spec: Spec, tape: list[int], schedule: Crashes
+) -> None:
     plain = simulated(spec, [])
     troubled = simulated(spec, tape, schedule)
     assert told_of(troubled.plan, troubled.disk.store) == told_of(plain.plan, plain.disk.store)
@@ -80,7 +82,7 @@ def test_what_a_run_tells_depends_on_neither_order_nor_crashes(spec: Spec, tape:
 
 @examples(120)
 @given(racy_specs(), tapes(), crashes())
-def test_what_timing_decided_is_never_decided_again(spec: Spec, tape: list[int], schedule: Crashes) -> None:
+def test_a_decision_of_timing_is_never_made_again(spec: Spec, tape: list[int], schedule: Crashes) -> None:
     simulation = simulated(spec, tape, schedule)
     steps = list(read_steps(simulation.disk.store, RUN_ID))
     for prefix in simulation.prefixes:
@@ -122,7 +124,7 @@ def test_without_crashes_every_attempt_is_made_once(spec: Spec, tape: list[int])
 
 @examples(120)
 @given(racy_specs(), tapes(), crashes())
-def test_the_questions_on_disk_are_those_that_are_asked(spec: Spec, tape: list[int], schedule: Crashes) -> None:
+def test_the_questions_on_disk_are_the_open_ones(spec: Spec, tape: list[int], schedule: Crashes) -> None:
     def observe(step: Observation) -> None:
         run, store = step.simulation.run, step.simulation.disk.store
         asking = {} if run.ended else {t.name: t for t in run.tokens.values() if is_answer(_waits_for(run, t.name))}
@@ -158,7 +160,7 @@ def test_a_stale_trigger_changes_nothing(spec: Spec, tape: list[int], schedule: 
 
 @examples(80)
 @given(racy_specs(), tapes(), crashes())
-def test_a_snapshot_comes_back_from_its_record(spec: Spec, tape: list[int], schedule: Crashes) -> None:
+def test_a_snapshot_is_restored_from_its_record(spec: Spec, tape: list[int], schedule: Crashes) -> None:
     def check(seen: Observation) -> None:
         plain = seen.simulation.run.to_plain()
         back = Snapshot.from_plain(unseal(ord("N"), seal(ord("N"), plain)))
@@ -171,7 +173,7 @@ def test_a_snapshot_comes_back_from_its_record(spec: Spec, tape: list[int], sche
 
 
 @pytest.mark.parametrize("snapshot_steps", [1, 5, 64])
-def test_the_live_snapshot_is_what_the_disk_says_after_every_step_and_forever(
+def test_the_snapshot_in_memory_equals_the_stored_one_after_every_step_and_never_changes(
     monkeypatch: pytest.MonkeyPatch, snapshot_steps: int
 ) -> None:
     monkeypatch.setattr(history, "SNAPSHOT_STEPS", snapshot_steps)
@@ -200,7 +202,7 @@ def _copied(run: Snapshot) -> str:
 
 @examples(120)
 @given(racy_specs(), tapes(), crashes())
-def test_work_after_a_patch_is_work_before_less_what_ended_plus_what_is_new(
+def test_work_after_a_patch_is_work_before_less_ended_work_plus_new_work(
     spec: Spec, tape: list[int], schedule: Crashes
 ) -> None:
     def check(seen: Observation) -> None:
@@ -285,7 +287,7 @@ def test_a_cancelled_run_stays_cancelled_and_does_nothing_more(
 
 @examples(160)
 @given(racy_specs(), tapes(), crashes())
-def test_a_resume_repeats_only_what_failed_or_was_stopped_under_the_same_key(
+def test_a_resume_repeats_only_failed_and_stopped_nodes_under_the_same_key(
     spec: Spec, tape: list[int], schedule: Crashes
 ) -> None:
     simulation = simulated(spec, tape, schedule)

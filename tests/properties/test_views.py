@@ -42,7 +42,7 @@ def records(
 
 @examples(120)
 @given(st.one_of(settled_specs(), racy_specs()), tapes(), crashes())
-def test_an_attempt_on_its_view_stores_what_one_on_the_run_stores(
+def test_an_attempt_on_its_view_stores_the_same_as_one_on_the_run(
     spec: Spec, tape: list[int], schedule: list[tuple[int, bool]]
 ) -> None:
     def make(disk: Disk) -> Graph:

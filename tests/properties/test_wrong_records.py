@@ -89,7 +89,7 @@ WRONG: tuple[Any, ...] = (None, -1, 1.5, "text", (), (1,), ("a", "b", "c", "d", 
 
 
 @pytest.mark.parametrize("letter", SEALED)
-def test_a_payload_of_another_form_is_no_record_of_its_kind(letter: str) -> None:
+def test_a_payload_of_another_form_is_not_accepted_as_a_record(letter: str) -> None:
     key = next((key for key in records() if key[:1] == letter.encode()), b"O" + bytes(16))
     for payload in WRONG:
         with pytest.raises(DamagedRecord, match="has a good checksum but not the form of its kind"):
@@ -97,14 +97,14 @@ def test_a_payload_of_another_form_is_no_record_of_its_kind(letter: str) -> None
 
 
 @pytest.mark.parametrize("letter", SEALED.replace("O", ""))
-def test_no_call_raises_anything_else_for_it(letter: str) -> None:
+def test_no_call_raises_another_error_for_a_wrong_record(letter: str) -> None:
     key = next(key for key in records() if key[:1] == letter.encode())
     asyncio.run(all_calls({**records(), key: encode_record(key, ("a", 1, None))}))
 
 
 @examples(30)
 @given(st.data())
-def test_a_wrong_record_is_found_damaged_and_breaks_nothing_else(data: st.DataObject) -> None:
+def test_a_wrong_record_is_reported_as_damaged_and_breaks_nothing_else(data: st.DataObject) -> None:
     letter = data.draw(st.sampled_from(SEALED.replace("O", "")))
     key = data.draw(st.sampled_from([key for key in records() if key[:1] == letter.encode()]))
     payload = data.draw(PLAIN | changed(unseal(key[0], records()[key], key)))
