@@ -1,4 +1,4 @@
-"""Answers: the decisions of a person about a step or a tool call, as the payload of a signal and in an attempt."""
+"""Answers: the decisions of a person about a step or a tool call, and the payload of the signal that carries one."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-from beluga_graph.errors import BadSignal, Rejected
-from beluga_graph.execution.attempt import Attempt
+from beluga_graph.errors import BadSignal
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED
-from beluga_graph.kernel.types import Value
 from beluga_graph.plan.declared import MISSING, Missing
 from beluga_graph.plan.plan import Plan
 
-__all__ = ["Answer", "Decision", "check_modified_value", "resolve_answer", "why_not_pending"]
+__all__ = ["Answer", "Decision", "check_modified_value", "why_not_pending"]
 
 Decision: TypeAlias = Literal["approve", "reject", "modify"]
 
@@ -84,19 +82,3 @@ def why_not_pending(status: str, question: str, pending: Iterable[str], *, is_an
         return f"question {question!r:.200} has been answered already"
     ids = ", ".join(map(repr, pending)) or "none"
     return f"it does not ask {question!r:.200}; the questions that are pending: {ids}"
-
-
-def resolve_answer(attempt: Attempt) -> Value:
-    """Return the value that the answer to a question passes on: the original one, or its replacement.
-
-    Raises `Rejected`, `BadSignal`, and the error of a replacement that does not fit.
-    """
-    token, revise = attempt.token, attempt.binding.revise
-    assert token.answer is not None
-    assert revise is not None
-    answer = Answer.from_payload(attempt.decode(token.answer))
-    if answer.decision == "reject":
-        raise Rejected("", answer.reason or "no reason was given")
-    if answer.decision == "approve":
-        return token.value
-    return attempt.store_value(revise(attempt.decode(token.value), answer.value))

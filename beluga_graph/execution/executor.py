@@ -26,7 +26,7 @@ from beluga_graph.errors import (
     ToolError,
     UnknownRoute,
 )
-from beluga_graph.execution.approval import resolve_answer
+from beluga_graph.execution.approval import Answer
 from beluga_graph.execution.attempt import Attempt, TimeLimit
 from beluga_graph.execution.context import Context
 from beluga_graph.execution.result import AttemptResult, NewItems
@@ -116,7 +116,7 @@ async def _perform(attempt: Attempt, kind: str) -> AttemptResult:
     if kind == JOIN:
         given = _gather(attempt)
     elif kind == WAIT and binding.revise is not None:
-        return _finish(attempt, (resolve_answer(attempt),), None)
+        return _finish(attempt, (_resolve_answer(attempt),), None)
     elif kind == WAIT:
         return _finish(attempt, (attempt.store_value(_validate_payload(attempt)),), None)
     else:
@@ -279,6 +279,22 @@ def _validate_payload(attempt: Attempt) -> Any:
     from pydantic import TypeAdapter  # noqa: PLC0415 - only checked waits need it
 
     return TypeAdapter(attempt.binding.payload_type).validate_python(attempt.decode(attempt.token.value))
+
+
+def _resolve_answer(attempt: Attempt) -> Value:
+    """Return the value that the answer to a question passes on: the original one, or its replacement.
+
+    Raises `Rejected`, `BadSignal`, and the error of a replacement that does not fit.
+    """
+    token, revise = attempt.token, attempt.binding.revise
+    assert token.answer is not None
+    assert revise is not None
+    answer = Answer.from_payload(attempt.decode(token.answer))
+    if answer.decision == "reject":
+        raise Rejected("", answer.reason or "no reason was given")
+    if answer.decision == "approve":
+        return token.value
+    return attempt.store_value(revise(attempt.decode(token.value), answer.value))
 
 
 async def _choose_route(attempt: Attempt, output: Any) -> Any:
