@@ -144,7 +144,7 @@ class RunLog:
                 ops += [Delete(self.keys.timer(due, timer)) for timer, due in (*run.timers.items(), *armed)]
                 if operands[0] == CANCELLED:  # a completed run has no tokens, and a failed run keeps its questions
                     ops += [Delete(self.keys.question(token)) for token in _waiting_for_answer(run)]
-            elif kinds.clears_error(op):
+            elif kind == kinds.SET_ERROR and kinds.clears_error(op):
                 ops += [Put(self.keys.timer(due, timer), PRESENT) for timer, due in run.timers.items()]
         return ops
 
