@@ -1,4 +1,4 @@
-"""What the tests of agents share: how a conversation must look, and who said what."""
+"""Helpers of the agent tests: the shape of a valid conversation, and readers of requests and events."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from beluga_graph import Event
 from beluga_graph.models.messages import Message, Request
 from beluga_graph.testing import ScriptedModel
 
-__all__ = ["assert_valid", "kinds", "last_said", "names_offered", "results", "said", "texts_by_agent"]
+__all__ = ["assert_valid", "kinds", "last_text", "offered_tools", "request_texts", "results", "texts_by_agent"]
 
 
 def assert_valid(messages: Sequence[Message]) -> None:
-    """Every provider takes this: a user begins, and each turn's calls have their one result each, at once."""
+    """Check a rule of every provider: a user begins, and the calls of a turn are followed by one result each."""
     assert messages, "the conversation is empty"
     assert messages[0].role == "user", messages[0]
     position = 0
@@ -30,12 +30,12 @@ def assert_valid(messages: Sequence[Message]) -> None:
         position += len(wanted)
 
 
-def said(request: Request) -> list[str]:
+def request_texts(request: Request) -> list[str]:
     """Return the texts of a request's messages."""
     return [message.text for message in request.messages]
 
 
-def last_said(request: Request) -> str:
+def last_text(request: Request) -> str:
     return request.messages[-1].text
 
 
@@ -44,7 +44,7 @@ def results(request: Request) -> list[tuple[str, str, bool]]:
     return [(m.name, m.text, m.is_error) for m in request.messages if m.role == "tool"]
 
 
-def names_offered(model: ScriptedModel, number: int = 0) -> list[str]:
+def offered_tools(model: ScriptedModel, number: int = 0) -> list[str]:
     """Return the names of the tools that a model was offered."""
     return [tool.name for tool in model.requests[number].tools]
 
@@ -54,7 +54,7 @@ def kinds(events: Iterable[Event]) -> list[str]:
 
 
 def texts_by_agent(events: Iterable[Event]) -> dict[str, str]:
-    """Return what each agent's text pieces add up to."""
+    """Return the joined text pieces of each agent."""
     found: dict[str, str] = {}
     for event in events:
         if event.type == "text":

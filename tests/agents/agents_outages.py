@@ -1,4 +1,4 @@
-"""Agents that answer from a table, on engines whose store fails for good on schedule."""
+"""Agents that answer from a table, on engines whose store fails on schedule and stays down."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = ["KINDS", "Outage", "Table", "World"]
 
 Kind: TypeAlias = str
 Table: TypeAlias = list[list[Kind]]
-"""What agents say: the calls of one turn each; which entry, the conversation so far decides."""
+"""The answers of agents. An entry holds the calls of one turn; the conversation so far selects the entry."""
 
 BOOTS_MAX = 60
-MESSAGES_MAX = 14  # then an agent answers, whatever its table says
+MESSAGES_MAX = 14  # then an agent answers, regardless of its table
 
 
 class Outage(StoreError):
-    """The machine is gone, as far as its store can tell."""
+    """The store is unreachable, as after a power failure."""
 
 
 class Wire:
-    """An engine's way to the disk. After `left` commits it is cut, the last one being written or not."""
+    """An engine's connection to the disk. It is cut after `left` commits, and the last of them is written or not."""
 
     shared = False
     private = True
@@ -71,7 +71,7 @@ class Wire:
 
 
 class Hurried:
-    """A clock on which every pause is over at once."""
+    """A clock on which every pause ends at once."""
 
     def __init__(self) -> None:
         self._now_ms = 1_700_000_000_000
@@ -86,15 +86,18 @@ class Hurried:
 
 @dataclass
 class World:
-    """One store, the agents, and what was asked and done in it."""
+    """One store, its agents, and the calls that were made."""
 
     table: Table
     crashes: list[tuple[int, bool]] = field(default_factory=list)
-    """Commits until the power fails, and whether the last of them is written; then none fails any more."""
+    """Pairs of the commits until a power failure, and whether the last of them is written.
+
+    After the last pair, no commit fails.
+    """
     durability: Durability = "commit"
     disk: MemoryStore = field(default_factory=MemoryStore)
     asked: dict[str, tuple[Message, ...]] = field(default_factory=dict)
-    """What models that answered were sent, by the attempt's key."""
+    """The requests to models that answered, by the key of the attempt."""
     again: list[str] = field(default_factory=list)
     """Model calls and tool calls that were made although their step was committed."""
 
@@ -116,7 +119,7 @@ class World:
         )
         return front
 
-    # What models and tools do.
+    # Models and tools.
 
     def _model(self, name: str) -> ScriptedModel:
         return ScriptedModel(lambda request: self._answer(name, request), name=name)
@@ -161,11 +164,11 @@ class World:
     # Runs.
 
     async def run(self, value: str, run_id: str, *, session: str | None = None, cancel_after: int = 0) -> Outcome:
-        """Run to the end, over every outage and every failure; or cancel after some turns of the loop."""
+        """Run to the end through every outage and failure, or cancel after some turns of the loop."""
         outcome = None
         flow = self.flow()
         for _ in range(BOOTS_MAX):
-            self.disk.commit(*(Delete(key) for key, _ in list(self.disk.scan(b"O"))))  # who had it is dead
+            self.disk.commit(*(Delete(key) for key, _ in list(self.disk.scan(b"O"))))  # the previous owner is dead
             left, written = self.crashes.pop(0) if self.crashes else (None, False)
             wire = Wire(self.disk, left, written=written)
             engine = Engine(wire, clock=Hurried(), durability=self.durability)

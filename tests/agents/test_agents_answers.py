@@ -1,4 +1,4 @@
-"""An agent's own turn: what the model is told, what its answer must be, what counts against limits."""
+"""An agent's own turn: the request to the model, the checks of its answer, and the limits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from agents_checks import kinds, last_said, said, texts_by_agent
+from agents_checks import kinds, last_text, request_texts, texts_by_agent
 from pydantic import BaseModel, Field
 
 from beluga_graph import (
@@ -36,7 +36,7 @@ def nothing() -> str:
     return "nothing"
 
 
-# What the model is told.
+# The request to the model.
 
 
 async def test_the_system_prompt_is_persona_then_instructions() -> None:
@@ -64,7 +64,7 @@ async def test_instructions_may_be_a_sync_or_async_function_with_or_without_the_
     for instructions, system in (
         (of_context, "run for ada, live"),
         (of_nothing, "be kind"),
-        (lambda language=language: f"speak {language}", "speak French"),  # the default is the function's own
+        (lambda language=language: f"speak {language}", "speak French"),  # the default comes from the function
         (lambda ctx: None, ""),
     ):
         model = ScriptedModel(["ok"])
@@ -98,7 +98,7 @@ class Question:
 async def test_input_is_sent_as_text_as_sections_or_as_json(value: Any, told: str) -> None:
     model = ScriptedModel(["ok"])
     await Agent("a", model=model).invoke(value)
-    assert said(model.requests[0]) == [told]
+    assert request_texts(model.requests[0]) == [told]
 
 
 # Output types.
@@ -148,7 +148,7 @@ async def test_an_output_type_of_any_form_is_requested_as_an_object(output_type:
 async def test_an_answer_that_does_not_fit_its_type_is_requested_again_with_the_reason() -> None:
     model = ScriptedModel(["not JSON", '{"score": 11, "why": "!"}', '{"score": 9, "why": "!"}'])
     assert (await Agent("a", model=model, output_type=Verdict).invoke("judge")).score == 9
-    assert said(model.requests[2]) == [
+    assert request_texts(model.requests[2]) == [
         "judge",
         "not JSON",
         (
@@ -249,7 +249,7 @@ async def test_a_model_error_is_retried_and_the_text_shown_before_it_is_retracte
     assert (retracted.agent, retracted.attempt) == ("a", 1)
     kept = [e for e in events if e.type == "text" and e.attempt == 2]
     assert "".join(event.text for event in kept) == events[-1].output == "the whole answer"
-    assert said(model.requests[1]) == ["go"], "nothing of the failed attempt is sent"
+    assert request_texts(model.requests[1]) == ["go"], "nothing of the failed attempt is sent"
 
 
 async def test_a_model_error_that_is_not_retryable_fails_the_run_at_once() -> None:
@@ -274,20 +274,20 @@ async def test_an_answer_that_paused_continues() -> None:
     half = Reply(message=Message(role="assistant", content="I am still searching"), stop_reason="pause")
     model = ScriptedModel([half, "found it"])
     assert await Agent("a", model=model).invoke("go") == "found it"
-    assert said(model.requests[1]) == ["go", "I am still searching"]
+    assert request_texts(model.requests[1]) == ["go", "I am still searching"]
 
 
 # Inside other flows.
 
 
 def nested() -> tuple[SequentialAgent, list[str]]:
-    """Return patterns in patterns in a graph, and what comes out."""
+    """Return a graph of nested patterns, and its output."""
 
     def upper(text: str) -> str:
         return text.upper()
 
     def model(name: str) -> ScriptedModel:
-        return ScriptedModel(lambda request: f"{name}({last_said(request)})")
+        return ScriptedModel(lambda request: f"{name}({last_text(request)})")
 
     graph = Graph("shout")
     graph.add(Agent("inner", model=model("inner")), name="first")
@@ -339,7 +339,7 @@ async def test_text_arrives_in_pieces_before_the_model_has_finished() -> None:
     async for event in SequentialAgent("row", [Agent("a", model=Slow())]).stream("go"):
         if event.type == "text":
             pieces.append(event.text)
-            go_on.set()  # a stream that waited for the whole answer would never get here
+            go_on.set()  # a stream that waited for the whole answer would never reach this line
     assert pieces == ["first ", "second"]
 
 
@@ -373,7 +373,7 @@ async def test_closing_a_stream_early_ends_the_models_stream_and_leaves_the_run_
 
 
 async def test_one_agent_may_serve_many_runs_at_once() -> None:
-    agent = Agent("a", model=ScriptedModel(lambda request: f"to {last_said(request)}"))
+    agent = Agent("a", model=ScriptedModel(lambda request: f"to {last_text(request)}"))
     async with Engine() as engine:
         outputs = await asyncio.gather(*(engine.execute(agent, f"n{n}") for n in range(20)))
     assert outputs == [f"to n{n}" for n in range(20)]
@@ -384,7 +384,7 @@ async def test_a_tool_of_an_agent_in_a_graph_sees_deps_and_the_runs_context() ->
         return f"{ctx.context['user']}@{ctx.deps}"
 
     graph = Graph("g")
-    graph.add(Agent("a", model=ScriptedModel([ToolCall("who"), last_said]), tools=[who]))
+    graph.add(Agent("a", model=ScriptedModel([ToolCall("who"), last_text]), tools=[who]))
     graph.edge(START, "a")
     graph.edge("a", END)
     async with Engine(deps="host") as engine:

@@ -1,4 +1,4 @@
-"""Tools that wait for a person: what the model sees of approve, reject and modify."""
+"""Tools that wait for a person: the results that the model sees after approve, reject and modify."""
 
 import asyncio
 import json
@@ -31,13 +31,13 @@ def refunding(model: ScriptedModel, made: list[int], **options: Any) -> Agent:
     return Agent("desk", model=model, tools=[refund])
 
 
-def seen_by(model: ScriptedModel) -> list[tuple[str, str, bool]]:
+def last_results(model: ScriptedModel) -> list[tuple[str, str, bool]]:
     """Return the tool results of the last request: call, text, whether it is an error."""
     last: Request = model.requests[-1]
     return [(m.call_id, m.text, m.is_error) for m in last.messages if m.role == "tool"]
 
 
-async def asked(engine: Engine, count: int = 1) -> list[Question]:
+async def open_questions(engine: Engine, count: int = 1) -> list[Question]:
     async with asyncio.timeout(60):
         while len(found := await engine.pending()) != count:  # noqa: ASYNC110  # a question is not announced
             await asyncio.sleep(0.001)
@@ -64,7 +64,7 @@ async def test_the_model_sees_the_decision_of_a_person_about_its_call(
     model = ScriptedModel([call(5), "The end."])
     async with Engine() as engine:
         run = await engine.start(refunding(model, done), "refund me", run_id=RUN)
-        (question,) = await asked(engine)
+        (question,) = await open_questions(engine)
         assert (question.kind, question.flow, question.node) == ("tool", "desk", "desk.refund")
         assert question.value == {"name": "refund", "arguments": {"amount": 5}}
         assert done == []
@@ -72,7 +72,7 @@ async def test_the_model_sees_the_decision_of_a_person_about_its_call(
         assert await run.result(60) == "The end."
         events = [event async for event in run.events()]
     assert done == made
-    assert seen_by(model) == [("call-5", text, is_error)]
+    assert last_results(model) == [("call-5", text, is_error)]
     results = [(e.call_id, e.error if is_error else e.output) for e in events if e.type == "tool_result"]
     assert results == [("call-5", text)]
     assert [e.type for e in events if e.type == "error"] == []
@@ -85,7 +85,7 @@ def calls_in(request: Request) -> list[tuple[str, Any]]:
 
 
 async def answer_all(engine: Engine, answers: dict[int, tuple[str, dict[str, Any]]]) -> None:
-    for question in await asked(engine, len(answers)):
+    for question in await open_questions(engine, len(answers)):
         decision, more = answers[question.value["arguments"]["amount"]]
         await engine.answer(question.run_id, question.id, decision, **more)
 
@@ -117,7 +117,7 @@ async def test_the_model_sees_the_arguments_that_each_call_was_made_with() -> No
     assert calls_in(model.requests[2]) == [*used, ("call-2", {"amount": 2})], "a later call of one id is its own"
     for request in model.requests:
         assert_valid(request.messages)
-    assert [text for _, text, _ in seen_by(model)[:3]] == ["refunded 10", "refunded 2", "ValueError: too much"]
+    assert [text for _, text, _ in last_results(model)[:3]] == ["refunded 10", "refunded 2", "ValueError: too much"]
     assert sorted(done) == [2, 2, 9, 10, 30]
 
 
@@ -182,7 +182,7 @@ async def test_the_event_shows_the_question_that_is_pending(tmp_path: Path) -> N
     async with Engine(tmp_path / "store") as engine:
         run = await engine.start(refunding(ScriptedModel([call(5), "The end."]), []), "refund me", run_id=RUN)
         live = [event async for event in until_waiting(run)]
-        (question,) = await asked(engine)
+        (question,) = await open_questions(engine)
         assert of_question(live) == [("waiting", question.id, question.value)]
         assert question.value == {"name": "refund", "arguments": {"amount": 5}}
         await engine.answer(RUN, question.id, "approve")
@@ -190,7 +190,7 @@ async def test_the_event_shows_the_question_that_is_pending(tmp_path: Path) -> N
         whole = of_question([event async for event in run.events()])
         assert whole[0] == ("waiting", question.id, question.value)
         assert [(kind, name) for kind, name, _ in whole] == [("waiting", question.id), ("signal", question.id)]
-    async with Engine(tmp_path / "store") as engine:  # that knows neither the agent nor its classes
+    async with Engine(tmp_path / "store") as engine:  # it knows neither the agent nor its classes
         told = [event for step in await engine.history(RUN) for event in step.events]
         assert of_question(told) == whole
 
@@ -211,12 +211,12 @@ async def test_two_calls_of_a_turn_are_answered_in_reverse_and_a_third_needs_no_
 
     async with Engine() as engine:
         run = await engine.start(refunding(model, done, requires_approval=large), "refund us", run_id=RUN)
-        questions = {q.value["arguments"]["amount"]: q for q in await asked(engine, 2)}
+        questions = {q.value["arguments"]["amount"]: q for q in await open_questions(engine, 2)}
         await engine.answer(RUN, questions[300].id, "reject", reason="no")
         await engine.answer(RUN, questions[200].id, "approve")
         assert await run.result(60) == "The end."
     assert sorted(done) == [1, 200]
-    assert seen_by(model) == [
+    assert last_results(model) == [
         ("call-1", "refunded 1", False),
         ("call-200", "refunded 200", False),
         ("call-300", "rejected: no", True),
@@ -228,16 +228,16 @@ async def test_the_conversation_continues_after_a_rejection() -> None:
     model = ScriptedModel([call(5), call(4), "The end."])
     async with Engine() as engine:
         run = await engine.start(refunding(model, done), "refund me", run_id=RUN)
-        (question,) = await asked(engine)
+        (question,) = await open_questions(engine)
         await engine.answer(RUN, question.id, "reject", reason="less")
-        (second,) = await asked(engine)
+        (second,) = await open_questions(engine)
         assert second.id != question.id
         await engine.answer(RUN, second.id, "approve")
         assert await run.result(60) == "The end."
     assert done == [4]
     roles = [message.role for message in model.requests[-1].messages]
     assert roles == ["user", "assistant", "tool", "assistant", "tool"]
-    assert seen_by(model) == [("call-5", "rejected: less", True), ("call-4", "refunded 4", False)]
+    assert last_results(model) == [("call-5", "rejected: less", True), ("call-4", "refunded 4", False)]
 
 
 async def test_a_call_with_bad_arguments_never_asks_for_approval() -> None:
@@ -245,7 +245,7 @@ async def test_a_call_with_bad_arguments_never_asks_for_approval() -> None:
     model = ScriptedModel([call("many"), "The end."])
     async with Engine() as engine:
         assert await engine.execute(refunding(model, done), "refund me") == "The end."
-    ((_, text, is_error),) = seen_by(model)
+    ((_, text, is_error),) = last_results(model)
     assert (text.partition(":")[0], is_error) == ("ToolError", True)
 
 
@@ -270,7 +270,7 @@ async def test_the_error_of_an_approval_function_becomes_the_result_of_the_call(
 
     async with Engine() as engine:
         assert await engine.execute(refunding(model, [], requires_approval=broken), "refund me") == "The end."
-    assert seen_by(model) == [("call-5", "LookupError: no such rule", True)]
+    assert last_results(model) == [("call-5", "LookupError: no such rule", True)]
 
 
 @pytest.mark.parametrize("value", [{"amount": "many"}, {"sum": 5}, 5, {"amount": {1, 2}}])
@@ -278,7 +278,7 @@ async def test_an_answer_with_arguments_that_the_tool_does_not_accept_is_refused
     done: list[int] = []
     async with Engine() as engine:
         run = await engine.start(refunding(ScriptedModel([call(5), "The end."]), done), "refund me", run_id=RUN)
-        (question,) = await asked(engine)
+        (question,) = await open_questions(engine)
         with pytest.raises(BadSignal, match=r"run 'r': 'desk\.refund' cannot take that value: "):
             await engine.answer(RUN, question.id, "modify", value)
         await engine.answer(RUN, question.id, "approve")
@@ -291,7 +291,7 @@ async def test_a_question_can_be_read_without_the_agent_and_its_model_is_not_ask
     first = ScriptedModel([call(5)])
     async with Engine(store) as engine:
         await engine.start(refunding(first, done), "refund me", run_id=RUN)
-        await asked(engine)
+        await open_questions(engine)
     async with Engine(store) as engine:
         (question,) = await engine.pending()
         assert question.value == {"name": "refund", "arguments": {"amount": 5}}
@@ -318,7 +318,7 @@ async def test_a_tool_is_retried_after_the_approval_without_another_question() -
     model = ScriptedModel([ToolCall("flaky", {}), "The end."])
     async with Engine() as engine:
         run = await engine.start(Agent("desk", model=model, tools=[flaky]), "go", run_id=RUN)
-        (question,) = await asked(engine)
+        (question,) = await open_questions(engine)
         await engine.answer(RUN, question.id, "approve")
         assert await run.result(60) == "The end."
     assert attempts == [1, 2, 3]

@@ -1,4 +1,4 @@
-"""What a conversation costs as it grows: what is sent, what is stored, what is read."""
+"""The cost of a growing conversation: bytes that are sent, stored and read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from agents_checks import assert_valid, results, said
+from agents_checks import assert_valid, request_texts, results
 
 from beluga_graph import Agent, Engine, HandoffInput, RunFailed, handoff_to
 from beluga_graph.codec import Codec
@@ -89,7 +89,7 @@ async def test_each_run_of_a_session_stores_as_much_as_the_one_before() -> None:
     assert max(weights[1:]) - min(weights[1:]) < 0.02 * min(weights)
 
 
-# Messages are decoded once: what could be changed must still be a copy.
+# Messages are decoded once: their mutable parts must still be copies.
 
 
 async def test_a_reader_that_changes_a_message_changes_only_its_own_copy() -> None:
@@ -134,7 +134,7 @@ async def test_a_filtered_history_with_parts_is_read_again_and_grows_like_any_ot
     )
     assert await agent.invoke("go") == "seen"
     assert [len(request.messages) for request in model.requests] == [1, 3, 5]
-    assert said(model.requests[2]) == ["look", "", "1", "", "2"]
+    assert request_texts(model.requests[2]) == ["look", "", "1", "", "2"]
     assert model.requests[2].messages[0] == picture
 
 
@@ -199,7 +199,7 @@ async def test_sessions_whose_messages_were_dropped_from_the_cache_are_read_agai
             for session in "abc":
                 await engine.execute(Agent("a", model=model), f"{session}{turn}", session=session)
         assert len(engine._host.scheduler.resources.shared_cache._entries) == 1
-    assert [said(request)[::2] for request in model.requests[-3:]] == [
+    assert [request_texts(request)[::2] for request in model.requests[-3:]] == [
         [f"{session}{turn}" for turn in range(3)] for session in "abc"
     ]
 
@@ -237,4 +237,4 @@ async def test_a_session_that_version_0_1_stored_continues() -> None:
     model = ScriptedModel(["fine"])
     async with Engine(store) as engine:
         assert await engine.execute(Agent("a", model=model), "two", session="s") == "fine"
-    assert said(model.requests[0]) == ["one", "ok", "two"]
+    assert request_texts(model.requests[0]) == ["one", "ok", "two"]

@@ -1,4 +1,4 @@
-"""Handoffs: who gets the conversation, when the tool is there, and what the next agent sees."""
+"""Handoffs: which agent gets the conversation, when the tool is offered, and which history the next agent sees."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from agents_checks import assert_valid, kinds, names_offered, results, said
+from agents_checks import assert_valid, kinds, offered_tools, request_texts, results
 
 from beluga_graph import (
     Agent,
@@ -87,14 +87,14 @@ async def test_tools_beside_a_transfer_run_first_and_the_target_sees_their_resul
     ]
 
 
-# When a transfer is there.
+# When a transfer is offered.
 
 
 Check = Callable[..., Any]
 
 
 def sync_plain(seen: list[str]) -> Check:
-    return lambda: seen.append("asked") or len(seen) < 3  # type: ignore[func-returns-value]  # appends, then tells
+    return lambda: seen.append("asked") or len(seen) < 3  # type: ignore[func-returns-value]  # appends, then returns
 
 
 def sync_ctx(seen: list[str]) -> Check:
@@ -141,7 +141,7 @@ async def test_is_enabled_is_called_before_each_model_call_and_again_at_the_tran
     async with Engine(deps={}) as engine:
         assert await engine.execute(front, "hi") == "stayed"
     assert counts == [1, 2, 4], "once before each model call, and once at the transfer"
-    assert [names_offered(model, n) for n in range(3)] == [
+    assert [offered_tools(model, n) for n in range(3)] == [
         ["log_in", "transfer_to_other"],
         ["log_in", "transfer_to_other"],
         ["log_in"],
@@ -156,7 +156,7 @@ async def test_the_effect_of_a_tool_in_the_same_turn_decides_whether_a_transfer_
     front = Agent("front", model=model, tools=[log_in], handoffs=[opened])
     async with Engine(deps={}) as engine:
         assert await engine.execute(front, "hi") == "inside"
-    assert names_offered(model) == ["log_in"]
+    assert offered_tools(model) == ["log_in"]
 
 
 async def test_a_check_that_raises_before_the_call_fails_the_run_and_at_the_call_refuses_it() -> None:
@@ -277,10 +277,10 @@ async def test_a_filter_replaces_the_history_for_the_target_and_later_agents() -
     )
     async with Engine(deps={}) as engine:
         assert await engine.execute(front, "hi") == "third answers"
-    assert said(second_model.requests[0]) == ["hi", "summary: angry customer"]
-    assert said(second_model.requests[1]) == ["hi", "summary: angry customer", "", "welcome"]
-    assert said(third_model.requests[0])[:2] == ["hi", "summary: angry customer"]
-    assert "secret thoughts" not in said(third_model.requests[0])
+    assert request_texts(second_model.requests[0]) == ["hi", "summary: angry customer"]
+    assert request_texts(second_model.requests[1]) == ["hi", "summary: angry customer", "", "welcome"]
+    assert request_texts(third_model.requests[0])[:2] == ["hi", "summary: angry customer"]
+    assert "secret thoughts" not in request_texts(third_model.requests[0])
     assert_valid(third_model.requests[0].messages)
 
 
@@ -292,7 +292,7 @@ async def test_an_async_filter_may_leave_a_single_message() -> None:
     made = handoff_to(other, input_filter=fresh)
     front, _ = agent("front", ToolCall("transfer_to_other", {"message": "the whole task"}), handoffs=[made])
     assert await front.invoke("hi") == "here"
-    assert said(model.requests[0]) == ["the whole task"]
+    assert request_texts(model.requests[0]) == ["the whole task"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agents_checks import assert_valid, last_said, results, said
+from agents_checks import assert_valid, last_text, request_texts, results
 
 from beluga_graph import Agent, Engine, HandoffInput, ParallelAgent, Persona, RunFailed, SequentialAgent, handoff_to
 from beluga_graph.models.messages import Request
@@ -39,8 +39,8 @@ async def test_any_text_goes_from_user_to_model_to_tool_to_the_next_agent_unchan
         run = await engine.start(flow, text, run_id="r")
         assert await run.result() == "seen"
         replayed = [event async for event in run.events()]
-    assert said(model.requests[1]) == [text, text, "fine"]
-    assert said(second.requests[0]) == [text]
+    assert request_texts(model.requests[1]) == [text, text, "fine"]
+    assert request_texts(second.requests[0]) == [text]
     finished = [event for event in replayed if event.type == "node_finished" and event.node == "a/a"]
     assert [event.text for event in finished] == [text, text]
 
@@ -97,10 +97,10 @@ async def test_any_text_as_the_message_of_a_transfer_or_a_delegation_arrives(tex
     b = Agent("b", model=target, instructions=lambda ctx: str(ctx.context["said"]))
     agent = Agent("a", model=model, handoffs=[handoff_to(b, input_filter=summed)], children=[Agent("w", model=worker)])
     assert await agent.invoke("go") == "here"
-    assert said(target.requests[0]) == ["sum: " + text]
+    assert request_texts(target.requests[0]) == ["sum: " + text]
     assert target.requests[0].system == text
     if text.strip():
-        assert said(worker.requests[0]) == [text]
+        assert request_texts(worker.requests[0]) == [text]
     else:
         assert worker.requests == []
 
@@ -136,7 +136,7 @@ async def test_numbers_of_any_size_are_shown_to_watchers(tmp_path: Path) -> None
     def big(n: int) -> str:
         return str(n % 1000)
 
-    model = ScriptedModel([ToolCall("big", {"n": 10**100 + 7}), last_said])
+    model = ScriptedModel([ToolCall("big", {"n": 10**100 + 7}), last_text])
     async with Engine(tmp_path / "store") as engine:
         run = await engine.start(Agent("a", model=model, tools=[big]), "go")
         assert await run.result() == "7"
@@ -207,7 +207,7 @@ async def test_sections_of_a_parallel_result_carry_any_text() -> None:
     last = ScriptedModel(["ok"])
     agents = [Agent(f"a{n}", model=ScriptedModel([text])) for n, text in enumerate(TEXTS.values())]
     await SequentialAgent("row", [ParallelAgent("all", agents), Agent("last", model=last)]).invoke("go")
-    assert said(last.requests[0]) == ["\n\n".join(f"## a{n}\n{text}" for n, text in enumerate(TEXTS.values()))]
+    assert request_texts(last.requests[0]) == ["\n\n".join(f"## a{n}\n{text}" for n, text in enumerate(TEXTS.values()))]
 
 
 async def test_the_result_of_a_tool_is_never_taken_for_a_call() -> None:

@@ -1,4 +1,4 @@
-"""Whatever agents say and whenever the power fails: conversations are valid, and nothing is paid for twice."""
+"""Conversations stay valid and no answer is paid for twice, for random answers of agents and random power failures."""
 
 from __future__ import annotations
 

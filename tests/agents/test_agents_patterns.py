@@ -1,4 +1,4 @@
-"""The patterns' own options: what a parallel flow does with failures, what a loop asks, what none of them takes."""
+"""The options of the patterns: failures in parallel flows, conditions of loops, and options that are refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from agents_checks import last_said, said
+from agents_checks import last_text, request_texts
 
 from beluga_graph import (
     Agent,
@@ -29,7 +29,7 @@ from stores import MemoryStore
 
 
 def agent(name: str, answer: Any = None) -> Agent:
-    return Agent(name, model=ScriptedModel(answer or (lambda request: f"{name}: {last_said(request)}")))
+    return Agent(name, model=ScriptedModel(answer or (lambda request: f"{name}: {last_text(request)}")))
 
 
 def broken(name: str = "broken") -> Agent:
@@ -48,7 +48,7 @@ async def test_with_collect_a_failure_takes_the_place_of_the_missing_result() ->
     assert (output["broken"].type, output["broken"].message) == ("ValueError", "no")
     parallel = ParallelAgent("all", [agent("one"), broken()], on_error="collect")
     await SequentialAgent("row", [parallel, Agent("last", model=last)]).invoke("x")
-    assert said(last.requests[0]) == ["## one\none: x\n\n## broken\nfailed: ValueError: no"]
+    assert request_texts(last.requests[0]) == ["## one\none: x\n\n## broken\nfailed: ValueError: no"]
 
 
 async def test_with_fail_the_first_failure_ends_the_others() -> None:
@@ -229,7 +229,7 @@ async def test_parallel_loops_report_their_own_ends_and_the_outcome_names_none()
 
 
 def counter() -> Agent:
-    return agent("counter", lambda request: str(int(last_said(request)) + 1))
+    return agent("counter", lambda request: str(int(last_text(request)) + 1))
 
 
 async def async_until(output: str) -> bool:
@@ -282,13 +282,13 @@ async def test_a_condition_that_raises_fails_the_run_and_is_not_retried() -> Non
 
 
 async def test_a_loop_may_repeat_any_flow_and_each_pass_begins_a_new_conversation() -> None:
-    model = ScriptedModel(lambda request: f"{last_said(request)}!")
+    model = ScriptedModel(lambda request: f"{last_text(request)}!")
     both = SequentialAgent("pass", [Agent("a", model=model), Agent("b", model=model)])
     assert await outcome(LoopAgent("loop", both, max_iterations=2)) == ("0!!!!", "limit")
     assert [len(request.messages) for request in model.requests] == [1, 1, 1, 1]
 
 
-# What is refused.
+# Refusals.
 
 
 @pytest.mark.parametrize("pattern", [SequentialAgent, ParallelAgent])

@@ -1,4 +1,4 @@
-"""Every example of the seed document, in Python, with what it promises."""
+"""Every example of the seed document, in Python, with its promises."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from agents_checks import last_said, names_offered, results, said, texts_by_agent
+from agents_checks import last_text, offered_tools, request_texts, results, texts_by_agent
 
 from beluga_graph import (
     Agent,
@@ -48,10 +48,10 @@ async def test_a_sequence_gives_each_agent_only_the_previous_output() -> None:
 
     assert await pipeline.invoke("Write a blog post about generics") == "the post"
 
-    assert said(models[0].requests[0]) == ["Write a blog post about generics"]
+    assert request_texts(models[0].requests[0]) == ["Write a blog post about generics"]
     assert results(models[0].requests[1]) == [("search", "found: generics", False)]
-    assert [said(request) for request in models[1].requests] == [["the facts"]]
-    assert [said(request) for request in models[2].requests] == [["the draft"]]
+    assert [request_texts(request) for request in models[1].requests] == [["the facts"]]
+    assert [request_texts(request) for request in models[2].requests] == [["the draft"]]
     assert [model.requests[0].system for model in models] == [
         "You are a research analyst.",
         "You are a technical writer.",
@@ -83,7 +83,7 @@ async def test_parallel_agents_get_the_same_input_and_give_a_dict_in_the_order_o
             if len(started) == 3:
                 everyone.set()
             await everyone.wait()  # none answers before all were asked
-            return f"{name} of: {last_said(request)}"
+            return f"{name} of: {last_text(request)}"
 
         models[name] = ScriptedModel(answer, name=name)
         return models[name]
@@ -103,7 +103,7 @@ async def test_a_parallel_dict_reaches_the_next_agent_as_labelled_sections() -> 
     agents = [Agent(name, model=ScriptedModel([f"about {name}"])) for name in ("pros", "cons")]
     flow = SequentialAgent("weigh", [ParallelAgent("sides", agents), Agent("judge", model=last)])
     assert await flow.invoke("tea?") == "the sum"
-    assert said(last.requests[0]) == ["## pros\nabout pros\n\n## cons\nabout cons"]
+    assert request_texts(last.requests[0]) == ["## pros\nabout pros\n\n## cons\nabout cons"]
 
 
 # Loop.
@@ -131,7 +131,9 @@ async def test_a_loop_ends_by_its_condition_or_its_limit_and_reports_which(
         outcome = await (await engine.start(loop, "the code")).outcome()
     assert (outcome.output, outcome.reason) == (output, reason)
     passes = answers.index(output) + 1
-    assert [said(request) for request in model.requests] == [[text] for text in ["the code", *answers][:passes]]
+    assert [request_texts(request) for request in model.requests] == [
+        [text] for text in ["the code", *answers][:passes]
+    ]
 
 
 # Handoffs.
@@ -171,7 +173,7 @@ async def test_the_specialist_sees_the_conversation_and_answers_itself(target: s
     triage, models = support([ToolCall(f"transfer_to_{target}", {"message": "a customer"})])
     assert await triage.invoke("I was charged twice on my last invoice") == answer
     (request,) = models[target].requests
-    assert said(request)[0] == "I was charged twice on my last invoice"
+    assert request_texts(request)[0] == "I was charged twice on my last invoice"
     assert results(request) == [(f"transfer_to_{target}", f"transferred to {target}: a customer", False)]
     assert len(models["triage"].requests) == 1, "the first agent is not asked again"
 
@@ -215,12 +217,12 @@ async def test_a_conditional_handoff_follows_the_users_tier_and_adds_context_for
         front, model = agent([ToolCall("transfer_to_premium")])
         output = await engine.execute(front, "help", context={"user": "ada"})
         assert output == "at your service, priority high for ada"
-        assert names_offered(model) == ["transfer_to_premium"]
+        assert offered_tools(model) == ["transfer_to_premium"]
         assert log == ["Transferring to premium support"]
 
         front, model = agent([ToolCall("transfer_to_premium"), "the free desk helps"])
         assert await engine.execute(front, "help", context={"user": "bob"}) == "the free desk helps"
-        assert names_offered(model) == []
+        assert offered_tools(model) == []
         assert results(model.requests[1]) == [("transfer_to_premium", "transfer_to_premium is not available now", True)]
         assert log == ["Transferring to premium support"], "no transfer, no callback"
 
@@ -230,10 +232,10 @@ async def test_a_conditional_handoff_follows_the_users_tier_and_adds_context_for
 
 async def test_a_supervisor_delegates_in_sequence_and_in_parallel_and_synthesises() -> None:
     def collected(request: Request) -> str:
-        return f"data for {last_said(request)}"
+        return f"data for {last_text(request)}"
 
     def analysed(request: Request) -> str:
-        return f"analysis of {last_said(request)}"
+        return f"analysis of {last_text(request)}"
 
     collector_model, analyzer_model = ScriptedModel(collected), ScriptedModel(analysed)
     worker1 = Agent("data-collector", model=collector_model)
@@ -263,13 +265,13 @@ async def test_a_supervisor_delegates_in_sequence_and_in_parallel_and_synthesise
         ("transfer_to_data-collector", "Delegate data collection tasks"),
         ("transfer_to_analyzer", "Delegate analysis tasks"),
     ]
-    assert sorted(said(request)[0] for request in collector_model.requests) == ["costs", "sales"]
+    assert sorted(request_texts(request)[0] for request in collector_model.requests) == ["costs", "sales"]
     assert results(model.requests[2]) == [
         ("transfer_to_data-collector", "data for sales", False),
         ("transfer_to_data-collector", "data for costs", False),
         ("transfer_to_analyzer", "analysis of sales against costs", False),
     ]
-    assert said(analyzer_model.requests[0]) == ["sales against costs"], "a worker gets its task and no history"
+    assert request_texts(analyzer_model.requests[0]) == ["sales against costs"], "a worker gets its task and no history"
 
 
 # Durable workflows, as a graph; streaming.

@@ -1,4 +1,4 @@
-"""Sessions: a conversation that goes on from run to run, also in another engine."""
+"""Sessions: a conversation that continues from run to run, also in another engine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agents_checks import assert_valid, last_said, said
+from agents_checks import assert_valid, last_text, request_texts
 
 from beluga_graph import (
     Agent,
@@ -28,12 +28,12 @@ from stores import MemoryStore
 
 async def test_a_conversation_continues_in_another_engine_on_the_same_path(tmp_path: Path) -> None:
     for number, question in enumerate(["one", "two", "three"]):
-        model = ScriptedModel([ToolCall("double", {"n": number}), lambda request: f"re: {said(request)[-3]}"])
+        model = ScriptedModel([ToolCall("double", {"n": number}), lambda request: f"re: {request_texts(request)[-3]}"])
         async with Engine(tmp_path / "store") as engine:
             output = await engine.execute(Agent("a", model=model, tools=[double]), question, session="s")
         assert output == f"re: {question}"
         assert_valid(model.requests[1].messages)
-    assert said(model.requests[0]) == ["one", "", "0", "re: one", "two", "", "2", "re: two", "three"]
+    assert request_texts(model.requests[0]) == ["one", "", "0", "re: one", "two", "", "2", "re: two", "three"]
 
 
 def double(n: int) -> int:
@@ -49,15 +49,15 @@ async def test_sessions_are_separate_by_id_and_by_flow_and_from_runs_without_a_s
         await engine.execute(flows["b"], "b1", session="x")
         await engine.execute(flows["a"], "a3")
         await engine.execute(flows["a"], "a4", session="x")
-    assert said(models["a"].requests[-1]) == ["a1", "ok", "a4"]
-    assert said(models["a"].requests[2]) == ["a3"]
-    assert said(models["b"].requests[0]) == ["b1"]
+    assert request_texts(models["a"].requests[-1]) == ["a1", "ok", "a4"]
+    assert request_texts(models["a"].requests[2]) == ["a3"]
+    assert request_texts(models["b"].requests[0]) == ["b1"]
 
 
 def desk(script: list[Any], **options: Any) -> tuple[Agent, dict[str, ScriptedModel]]:
     models = {
         "front": ScriptedModel(script),
-        "billing": ScriptedModel(lambda request: f"billing: {last_said(request)}"),
+        "billing": ScriptedModel(lambda request: f"billing: {last_text(request)}"),
     }
     billing = Agent("billing", model=models["billing"], handoffs=lambda: [front])
     front = Agent("front", model=models["front"], handoffs=[handoff_to(billing, **options)])
@@ -73,7 +73,7 @@ async def test_after_a_handoff_the_session_continues_with_the_agent_that_answere
         front, models = desk([])
         assert await engine.execute(front, "and the other one", session="s") == "billing: and the other one"
         assert models["front"].requests == []
-        assert said(models["billing"].requests[0]) == [
+        assert request_texts(models["billing"].requests[0]) == [
             "my invoice",
             "",
             "transferred to billing",
@@ -104,12 +104,18 @@ async def test_later_turns_and_runs_see_the_filtered_history() -> None:
         await engine.execute(front, "secret two", session="s")
         front, models = desk([ToolCall("transfer_to_billing", {"message": "m"})], input_filter=forget)
         assert await engine.execute(front, "secret three", session="s") == "billing: a summary"
-        assert said(models["front"].requests[0]) == ["secret one", "hello", "secret two", "still here", "secret three"]
+        assert request_texts(models["front"].requests[0]) == [
+            "secret one",
+            "hello",
+            "secret two",
+            "still here",
+            "secret three",
+        ]
     for question in ("four", "five"):
         async with Engine(store) as engine:
             front, models = desk([], input_filter=forget)
             assert await engine.execute(front, question, session="s") == f"billing: {question}"
-    assert said(models["billing"].requests[0]) == [
+    assert request_texts(models["billing"].requests[0]) == [
         "a summary",
         "billing: a summary",
         "four",
@@ -132,7 +138,7 @@ async def test_a_failed_run_does_not_change_the_session_and_holds_it_until_it_is
             await engine.execute(agent, "two", session="s", run_id="broken")
         assert await engine.cancel("broken") == RunStatus.cancelled
         assert await engine.execute(agent, "three", session="s") == "second"
-        assert said(model.requests[-1]) == ["one", "first", "three"]
+        assert request_texts(model.requests[-1]) == ["one", "first", "three"]
 
 
 async def test_a_failed_run_that_is_resumed_adds_its_messages_once() -> None:
@@ -143,7 +149,7 @@ async def test_a_failed_run_that_is_resumed_adds_its_messages_once() -> None:
             await engine.execute(agent, "one", session="s", run_id="r")
         assert await (await engine.resume("r")).result() == "answer"
         assert await engine.execute(agent, "two", session="s") == "next"
-    assert said(model.requests[-1]) == ["one", "", "2", "answer", "two"]
+    assert request_texts(model.requests[-1]) == ["one", "", "2", "answer", "two"]
 
 
 async def test_one_run_at_a_time_holds_a_session_even_after_its_engine_has_stopped() -> None:
@@ -178,7 +184,7 @@ async def test_a_known_run_id_gives_its_stored_output_and_adds_nothing() -> None
         for _ in range(3):
             assert await engine.execute(agent, "one", session="s", run_id="r") == "once"
         await engine.execute(agent, "two", session="s")
-    assert said(model.requests[1]) == ["one", "once", "two"]
+    assert request_texts(model.requests[1]) == ["one", "once", "two"]
 
 
 async def test_large_messages_of_a_session_outlive_the_run_that_added_them() -> None:
@@ -189,7 +195,7 @@ async def test_large_messages_of_a_session_outlive_the_run_that_added_them() -> 
     async with Engine(store) as engine:
         await engine.execute(agent, long, session="s")
         await engine.execute(agent, "again", session="s")
-    assert said(model.requests[1]) == [long, long, "again"]
+    assert request_texts(model.requests[1]) == [long, long, "again"]
     assert sum(1 for key, _ in store.scan(b"V")) >= 1
 
 
@@ -210,9 +216,9 @@ async def test_a_fork_begins_with_the_session_and_does_not_change_it() -> None:
         await run.result()
         fork = await engine.fork("r", 1)
         assert await fork.result() == "forked"
-        assert said(model.requests[2]) == ["one", "first", "two"]
+        assert request_texts(model.requests[2]) == ["one", "first", "two"]
         await engine.execute(agent, "three", session="s")
-    assert said(model.requests[3]) == ["one", "first", "two", "second", "three"]
+    assert request_texts(model.requests[3]) == ["one", "first", "two", "second", "three"]
 
 
 async def test_instructions_and_context_of_a_run_are_not_part_of_the_session() -> None:

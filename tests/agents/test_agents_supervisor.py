@@ -1,4 +1,4 @@
-"""Supervisors: children that get a task, work apart from the conversation, and give a result back."""
+"""Supervisors: children get a task, work outside of the conversation, and return a result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from agents_checks import assert_valid, kinds, last_said, names_offered, results, said, texts_by_agent
+from agents_checks import assert_valid, kinds, last_text, offered_tools, request_texts, results, texts_by_agent
 
 from beluga_graph import (
     Agent,
@@ -34,7 +34,7 @@ def delegate(worker: str, task: str) -> ToolCall:
 
 
 def worker(name: str, answer: Any = None) -> Agent:
-    return Agent(name, model=ScriptedModel(answer or (lambda request: f"{name}: {last_said(request)}")))
+    return Agent(name, model=ScriptedModel(answer or (lambda request: f"{name}: {last_text(request)}")))
 
 
 async def test_delegations_of_one_turn_run_at_once_and_their_results_are_in_call_order() -> None:
@@ -42,12 +42,12 @@ async def test_delegations_of_one_turn_run_at_once_and_their_results_are_in_call
     second_done = asyncio.Event()
 
     async def answer(request: Request) -> str:
-        await both.wait()  # passes only when both work at once
-        if last_said(request) == "one":
+        await both.wait()  # passes only when both work at the same time
+        if last_text(request) == "one":
             await second_done.wait()
         else:
             second_done.set()
-        return f"done {last_said(request)}"
+        return f"done {last_text(request)}"
 
     model = ScriptedModel([[delegate("w", "one"), delegate("w", "two")], "all done"])
     supervisor = Agent("s", model=model, children=[worker("w", answer)])
@@ -174,7 +174,7 @@ async def test_is_enabled_decides_about_delegations_too() -> None:
     model = ScriptedModel([delegate("w", "t"), "done without"])
     handoffs = [handoff_to(child, is_enabled=lambda: False)]
     assert await Agent("s", model=model, children=[child], handoffs=handoffs).invoke("go") == "done without"
-    assert names_offered(model) == []
+    assert offered_tools(model) == []
     assert results(model.requests[1]) == [("transfer_to_w", "transfer_to_w is not available now", True)]
 
 
@@ -193,7 +193,7 @@ async def test_callbacks_of_a_delegation_see_the_task_and_only_the_worker_gets_t
         return replace(given, message=f"URGENT: {given.message}", context={"task": given.message})
 
     handed: list[str] = []
-    model = ScriptedModel(lambda request: f"did {last_said(request)}")
+    model = ScriptedModel(lambda request: f"did {last_text(request)}")
     child = Agent("w", model=model, instructions=instructed("w"))
     top_model = ScriptedModel([[delegate("w", "one"), delegate("w", "two")], "done"])
     made = handoff_to(child, on_handoff=lambda ctx: handed.append(ctx.run_id), input_filter=urgent)
@@ -201,7 +201,7 @@ async def test_callbacks_of_a_delegation_see_the_task_and_only_the_worker_gets_t
     async with Engine() as engine:
         await engine.execute(top, "go", run_id="r", context={"user": "ada"})
     assert handed == ["r", "r"]
-    assert sorted(said(request)[0] for request in model.requests) == ["URGENT: one", "URGENT: two"]
+    assert sorted(request_texts(request)[0] for request in model.requests) == ["URGENT: one", "URGENT: two"]
     assert [text for _, text, _ in results(top_model.requests[1])] == ["did URGENT: one", "did URGENT: two"]
     assert sorted(context["task"] for name, context in seen if name == "w") == ["one", "two"]
     assert [context for name, context in seen if name == "s"] == [{"user": "ada"}, {"user": "ada"}]
@@ -291,7 +291,7 @@ def test_two_children_with_one_name_are_refused() -> None:
 
 async def test_a_child_may_be_used_by_several_supervisors() -> None:
     shared = worker("shared")
-    left = Agent("left", model=ScriptedModel([delegate("shared", "l"), last_said]), children=[shared])
-    right = Agent("right", model=ScriptedModel([delegate("shared", "r"), last_said]), children=[shared])
+    left = Agent("left", model=ScriptedModel([delegate("shared", "l"), last_text]), children=[shared])
+    right = Agent("right", model=ScriptedModel([delegate("shared", "r"), last_text]), children=[shared])
     output = await ParallelAgent("both", [left, right]).invoke("go")
     assert output == {"left": "shared: l", "right": "shared: r"}

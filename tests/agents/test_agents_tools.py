@@ -1,4 +1,4 @@
-"""Tools: how functions become them, how their calls are made, and what becomes of calls that cannot be."""
+"""Tools: how functions become tools, how their calls are made, and how impossible calls end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
 import pytest
-from agents_checks import assert_valid, last_said, results
+from agents_checks import assert_valid, last_text, results
 from pydantic import BaseModel, Field
 
 from beluga_graph import Agent, Context, Engine, Retry, ToolError, tool
@@ -82,7 +82,7 @@ def test_a_schema_describes_the_signature_and_the_docstring() -> None:
 
 async def test_arguments_reach_the_function_as_the_types_it_names() -> None:
     call = ToolCall("rich", {"place": {"city": "Ulm"}, "colour": "blue", "mode": "slow", "tags": ["x"]})
-    model = ScriptedModel([call, last_said])
+    model = ScriptedModel([call, last_text])
     output = await Agent("a", model=model, tools=[rich]).invoke("go")
     assert output == "Place Ulm <Colour.BLUE: 'blue'> slow None ['x'] 3"
 

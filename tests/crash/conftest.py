@@ -1,4 +1,4 @@
-"""What the crash tests share: one process whose forks walk the flows and die."""
+"""A fixture of the crash tests: one process whose forks run the flows and die."""
 
 import subprocess
 import sys

@@ -1,6 +1,6 @@
-"""Runs flows in processes of their own, which may kill themselves. A line of JSON in, one line out.
+"""A program that runs flows in child processes, which may kill themselves. It reads and prints lines of JSON.
 
-A job is walked in a fork of this process, which has everything imported and nothing open: so a process costs
+Each job runs in a fork of this process, which has imported everything and opened nothing. So a process costs
 milliseconds, and hundreds of them can be killed.
 """
 
@@ -54,7 +54,7 @@ class DyingTransaction:
 
 
 async def parked(engine: Engine) -> None:
-    """Return once the run waits for its signal and nothing of it is left here."""
+    """Return when the run waits for its signal and this engine holds nothing of it."""
     while (tokens := (await engine.snapshot(RUN_ID)).tokens) and (  # noqa: ASYNC110  # nothing announces it
         tokens[0].state != "wait" or engine._host.runs.active
     ):

@@ -1,4 +1,4 @@
-"""The flows that the crash tests kill. Each node leaves a line in a file, so that what it did is counted."""
+"""The flows that the crash tests kill. Each node writes a line to a file, so that its effects can be counted."""
 
 import asyncio
 import os
@@ -19,7 +19,10 @@ INPUT = 3
 
 
 class Effects:
-    """What nodes do outside: a line for each attempt. Kills the process at the `count`-th passing of a point."""
+    """The effects of nodes: a line for each attempt.
+
+    Kills the process when a point is passed for the `count`-th time.
+    """
 
     def __init__(self, path: Path, *, pause: float = 0.0, point: str = "", count: int = 0) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -260,7 +263,7 @@ def waits() -> Graph:
 
 
 def parks() -> Graph:
-    """Waits so long that the run is parked: for its time, for a signal, and between two attempts."""
+    """Return a flow that is parked three times: for a timer, for a signal, and between two attempts."""
     g = Graph("parks")
 
     @g.node(retry=Retry(attempts=2, initial=0.03, maximum=0.03))

@@ -1,4 +1,4 @@
-"""Processes to kill, and a look at what is left on disk."""
+"""Processes that are killed, and readers of the records that they leave on disk."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ Attempt = tuple[str, int]
 
 
 class OnDisk(NamedTuple):
-    """What a run has on disk."""
+    """The records of a run on disk."""
 
     ended: set[Attempt]
     running: set[Attempt]
@@ -30,7 +30,7 @@ class OnDisk(NamedTuple):
 
 @dataclass(eq=False)
 class Killer:
-    """Walks a flow in processes that die."""
+    """Runs a flow in processes that die."""
 
     process: subprocess.Popen[str]
 
@@ -80,7 +80,7 @@ def effects(folder: Path) -> Counter[Attempt]:
 
 
 def on_disk(folder: Path) -> OnDisk:
-    """Look at a run without its code."""
+    """Read a run without its code."""
     return asyncio.run(_on_disk(folder / "store"))
 
 

@@ -1,4 +1,4 @@
-"""A disk that fails a write when a test asks for it: a library that a child process loads in front of the C library."""
+"""A disk that fails a write when a test requests it: a library that a child process loads in front of the C library."""
 
 import os
 import shutil
@@ -55,7 +55,7 @@ int fdatasync(int fd) {
 
 
 def build(folder: Path) -> Path:
-    """Compile the library; skip the test where there is no compiler, unless a gate runs it."""
+    """Compile the library. Without a compiler the test is skipped, or fails if `CI` is set."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         assert not os.environ.get("CI"), "the gate needs a C compiler"
@@ -69,12 +69,12 @@ def build(folder: Path) -> Path:
 
 
 def environment(library: Path, fault: Path) -> dict[str, str]:
-    """Return the environment of a process whose disk fails when `fault` says so."""
+    """Return the environment of a process whose disk fails as the file `fault` specifies."""
     return {**os.environ, "LD_PRELOAD": str(library), "FAULT": str(fault)}
 
 
 def fail(fault: Path, what: str, count: int = 1) -> None:
-    """Let the next so many writes of meta pages (`meta`), or syncs (`sync`), fail."""
+    """Make the next `count` writes of meta pages (`meta`) or syncs (`sync`) fail."""
     fresh = fault.with_suffix(".new")
     fresh.write_text(f"{what} {count}")
     fresh.replace(fault)

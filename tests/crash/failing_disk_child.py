@@ -17,7 +17,7 @@ NODES = 6
 
 
 def failing_flow(folder: Path, what: str = "meta", count: int = 1) -> Graph:
-    """Return a chain whose nodes note that they ran; the commit of the third one fails."""
+    """Return a chain whose nodes record that they ran; the commit of the third one fails."""
     graph = Graph("failing_disk")
     before = START
     for number in range(NODES):
@@ -37,7 +37,7 @@ def failing_flow(folder: Path, what: str = "meta", count: int = 1) -> Graph:
 
 
 async def use_engine(folder: Path, what: str) -> None:
-    """Run into the fault, and go on in the same engine."""
+    """Run until the fault, and continue in the same engine."""
     flow = failing_flow(folder, what)
     async with Engine(folder / "store") as engine:
         try:
@@ -57,7 +57,7 @@ async def serve(folder: Path, what: str, count: str) -> None:
 
 
 def use_store(folder: Path, what: str) -> None:
-    """Fail a commit beside threads that read all the time; then go on."""
+    """Fail a commit while threads read all the time, then continue."""
     store = LMDBStore(folder / "store")
     store.commit(Put(b"k", b"0"))
     finished, errors = threading.Event(), []

@@ -1,4 +1,4 @@
-"""A store whose files go away under a running engine: its runs stop with that error and report nothing as done."""
+"""The files of a store disappear under a running engine: its runs stop with that error and report no result."""
 
 import asyncio
 import shutil
@@ -21,7 +21,7 @@ def delete_the_file(path: Path) -> None:
 
 
 def delete_the_lock_file(path: Path) -> None:
-    """Two processes would write at once: whoever opens the store now locks another file."""
+    """Let two processes write at once: the next process that opens the store locks another file."""
     (path / "lock.mdb").unlink()
 
 
@@ -30,7 +30,7 @@ def move(path: Path) -> None:
 
 
 def replace(path: Path) -> None:
-    """Put another store in its place."""
+    """Replace it by another store."""
     move(path)
     with closing(LMDBStore(path)) as other:
         other.commit(Put(b"other", b"store"))

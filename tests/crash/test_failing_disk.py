@@ -1,4 +1,4 @@
-"""A write that the system fails is no damage: the process goes on, or ends; nothing is lost and nothing runs twice."""
+"""A failed write does no damage: the process continues or ends, no step is lost, and no node runs twice."""
 
 import asyncio
 import signal
@@ -71,7 +71,7 @@ def test_an_engine_resumes_a_run_whose_commit_failed(library: Path, tmp_path: Pa
 @pytest.mark.parametrize("what", FAULTS)
 @pytest.mark.parametrize("count", [1, 2, 5])
 async def test_a_serving_process_continues_by_itself(library: Path, tmp_path: Path, what: str, count: int) -> None:
-    """Also if the lease cannot be given back, since the disk fails again: nobody else could take the run up."""
+    """Also if the lease cannot be given back because the disk fails again: no other process could take the run over."""
     with child(library, tmp_path, "serve", what, str(count)) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "serving\n"

@@ -1,4 +1,4 @@
-"""Promises 1 to 3: what is committed never runs again, what was running runs again, and the result is the same."""
+"""Promises 1 to 3: committed nodes never run again, interrupted nodes run again, and the result is the same."""
 
 import random
 from functools import cache
@@ -32,14 +32,14 @@ def uninterrupted(killer: Killer, flow: str) -> Expected:
 
 
 def check_end(folder: Path, output: Any, expected: Expected) -> None:
-    """The run must have ended as if nothing had ever happened to it."""
+    """Check that the run ended like an undisturbed one."""
     assert output == expected.output
     assert set(effects(folder)) == expected.attempts
     assert on_disk(folder).events == expected.events
 
 
 def killed_once(killer: Killer, folder: Path, flow: str, durability: str, point: str, at: int) -> bool:
-    """Kill a run at one point and let another process end it; tell whether it got as far as that point."""
+    """Kill a run at one point and let another process end it; return whether it reached that point."""
     expected = uninterrupted(killer, flow)
     output = killer.walk(folder, flow, durability, point=point, count=at)
     if output is not None:
@@ -52,7 +52,7 @@ def killed_once(killer: Killer, folder: Path, flow: str, durability: str, point:
     assert all(after[attempt] == 1 for attempt in left.ended & set(after)), "what was committed ran again"
     assert again <= set(before)
     assert all(after[attempt] == 2 for attempt in again)
-    if durability != "batch":  # there the work goes on ahead of what is on disk
+    if durability != "batch":  # there the work runs ahead of the disk
         assert again <= left.running
     return True
 

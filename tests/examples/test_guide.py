@@ -1,4 +1,4 @@
-"""The pages of the guide tell the truth: their programs run, and their commands print the output that they show.
+"""The pages of the guide are true: their programs run, and their commands print the output that they show.
 
 A Python block that begins with a comment such as `# app.py` is a file of the page's folder; any other one is a
 program. In a `console` block each line with a `$` is a command, and the lines below it are its output, in which `…`

@@ -1,4 +1,4 @@
-"""The house holds: what a module may import, create and contain."""
+"""The limits of modules: which imports, tasks and sizes are allowed."""
 
 import ast
 import gc
@@ -13,7 +13,7 @@ import beluga_graph
 
 ROOT = Path(__file__).parents[2]
 
-# Who alone may import a library, and whether it has to wait for the first use.
+# The modules that may import a library, and whether the import must wait for the first use.
 HOMES = {
     "msgpack": ("beluga_graph.codec",),
     "lmdb": ("stores",),
@@ -45,7 +45,7 @@ def module_name(path: Path) -> str:
 
 
 def parsed(path: Path) -> ast.Module:
-    """Parse a file with the collector off: what it runs meanwhile makes CPython 3.11 miscount its recursion."""
+    """Parse a file with the collector off: CPython 3.11 miscounts its recursion if finalizers run in the parser."""
     gc.disable()
     try:
         return ast.parse(path.read_text())
@@ -54,7 +54,7 @@ def parsed(path: Path) -> ast.Module:
 
 
 def imports(path: Path) -> set[str]:
-    """Return what a module imports at run time, also within functions, but not for type checkers only."""
+    """Return the imports of a module at run time, also within functions, but not those for type checkers only."""
     found: set[str] = set()
     todo: list[ast.AST] = [parsed(path)]
     while todo:

@@ -1,4 +1,4 @@
-"""The README tells the truth: its programs run."""
+"""The README is true: its programs run."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Conversations as hostile as they come, and what the APIs demand of those that are sent to them."""
+"""Hostile conversations, and the rules of the APIs that they are sent to."""
 
 import json
 import re
@@ -40,13 +40,13 @@ arguments = st.one_of(
 )
 names = st.sampled_from(["search", "transfer_to_b", "no such tool", "x" * 90, "", "naïve", "\ud800"])
 parts = st.one_of(texts, st.just(PICTURE), st.just(Image(url="https://example.org/a.png")))
-# Servers that number the calls of each turn anew give the same ids again and again.
+# Servers that number the calls of each turn from the start repeat the same ids.
 ids = st.sampled_from(["call_0", "call_1", "toolu_x", "a b", "a_b", "é" * 60, "\ud800", "x" * 60])
 
 
 @st.composite
 def echoes(draw: st.DrawFn, text: str, calls: int) -> Echo | None:
-    """An answer with reasoning, in the form of either API that has such; perhaps of a message since changed."""
+    """Return a strategy for answers with reasoning in the form of an API; the message may have changed since."""
     api = draw(st.sampled_from([None, "responses", "anthropic"]))
     if api is None:
         return None
@@ -86,11 +86,11 @@ conversations = st.tuples(
     st.lists(turns(), max_size=6),
 ).map(lambda drawn: (*drawn[0], *(message for turn in drawn[1] for message in turn)))
 
-# --- what the APIs demand ---
+# --- the rules of the APIs ---
 
 
 def forced(value: Any) -> Any:
-    """Read what pydantic left for later: the SDKs' types say Iterable, which is checked as it is read."""
+    """Read lazy values to the end: the SDKs' types use Iterable, which pydantic checks only when it is read."""
     if isinstance(value, dict):
         return {key: forced(part) for key, part in value.items()}
     if value is None or isinstance(value, str | int | float):
@@ -99,7 +99,7 @@ def forced(value: Any) -> Any:
 
 
 def check_shape(adapter: TypeAdapter[Any], body: dict[str, Any]) -> None:
-    """The body fits the SDK's own types, which drop the keys that they do not know; and it can be sent."""
+    """Check that a body fits the SDK's own types, which drop unknown keys, and that it can be sent."""
     assert forced(adapter.validate_python(body)) == body
     json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
 

@@ -1,4 +1,4 @@
-"""A server on loopback that says what a test wrote down, byte by byte, for what llmock cannot say."""
+"""A server on loopback that sends the exact bytes of a test, for answers that llmock cannot give."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from beluga_graph.models import AnthropicModel, Model, OpenAIModel
 
 
 def sse(*events: Any, done: bool = True) -> bytes:
-    """One event each; of a dict with a type the event's name is that type, as OpenAI and Anthropic have it."""
+    """Return one event for each value. The type of a dict is the name of its event, as at OpenAI and Anthropic."""
     lines = []
     for event in events:
         if isinstance(event, dict) and "type" in event:
@@ -22,7 +22,7 @@ def sse(*events: Any, done: bool = True) -> bytes:
 
 @dataclass
 class Wire:
-    """Answers each request with the next response; keeps what was asked."""
+    """Answers each request with the next response, and records the requests."""
 
     responses: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
     bodies: list[Any] = field(default_factory=list)
@@ -84,7 +84,7 @@ def model_of(api: str, base_url: str, *, key: str = "sk-test", timeout: float = 
 
 
 def chat(*deltas: dict[str, Any], finish: str | None = "stop", usage: dict[str, Any] | None = None) -> bytes:
-    """A chat completion's stream with these deltas."""
+    """Return the stream of a chat completion with these deltas."""
     base = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m-1"}
     choices = [[{"index": 0, "delta": delta, "finish_reason": None}] for delta in deltas]
     choices += [[{"index": 0, "delta": {}, "finish_reason": finish}]] if finish else []
@@ -93,7 +93,7 @@ def chat(*deltas: dict[str, Any], finish: str | None = "stop", usage: dict[str, 
 
 
 def responses(*items: dict[str, Any], status: str = "completed", deltas: bool = True, **more: Any) -> bytes:
-    """A response's stream with these output items."""
+    """Return the stream of a response with these output items."""
     events: list[dict[str, Any]] = []
     for index, item in enumerate(items):
         if deltas:
@@ -119,7 +119,7 @@ def anthropic(
     stop: str | None = "end_turn",
     usage: dict[str, Any] | None = None,
 ) -> bytes:
-    """A message's stream with these blocks: how each begins, and its deltas."""
+    """Return the stream of a message with these blocks: the start of each, and its deltas."""
     counts = {"input_tokens": 1, "output_tokens": 1}
     message = {"id": "m", "type": "message", "role": "assistant", "content": [], "model": "m-1"}
     events: list[dict[str, Any]] = [
@@ -145,7 +145,7 @@ def call_block(name: str, *pieces: str, call_id: str = "toolu_1") -> tuple[dict[
 
 
 def say_text(api: str, *pieces: str) -> bytes:
-    """The stream with which an API says this text in these pieces, and nothing else."""
+    """Return an API's stream of a text in these pieces."""
     if api == "chat":
         return chat(*({"content": piece} for piece in pieces))
     if api == "anthropic":

@@ -1,4 +1,4 @@
-"""Keys stay secret, connections end with their loop, and nobody pays for an SDK that is not used."""
+"""Keys stay secret, connections end with their loop, and an unused SDK is never imported."""
 
 import asyncio
 import contextlib
@@ -26,14 +26,14 @@ KEY = "sk-secret-0123456789"
 every_api = pytest.mark.parametrize("api", APIS)
 
 
-async def fail(model: Any) -> ModelError:
+async def error_of(model: Any) -> ModelError:
     with pytest.raises(ModelError) as caught:
         await ask(model, HELLO)
     await model.aclose()
     return caught.value
 
 
-def told(error: BaseException) -> str:
+def traceback_of(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
@@ -44,9 +44,9 @@ def told(error: BaseException) -> str:
 async def test_a_key_that_a_server_repeats_is_hidden_in_the_error(api: str, wire: Wire) -> None:
     body = f'{{"error": {{"message": "Incorrect API key: {KEY}", "type": "invalid_request_error"}}}}'
     wire.say(body.encode(), 401, content_type="application/json")
-    error = await fail(model_of(api, f"http://127.0.0.1:{wire.port}", key=KEY))
+    error = await error_of(model_of(api, f"http://127.0.0.1:{wire.port}", key=KEY))
     assert "Incorrect API key: ***" in str(error)
-    assert KEY not in told(error)
+    assert KEY not in traceback_of(error)
     assert KEY in wire.headers[0], "it was sent"
 
 
@@ -58,7 +58,7 @@ REFUSED = "Rate limit exceeded for x, the token none-of-it and lm-studio: see ke
 async def test_a_word_that_is_not_the_key_stays_in_an_error(api: str, key: str, wire: Wire) -> None:
     body = f'{{"error": {{"message": "{REFUSED}", "type": "rate_limit_error"}}}}'
     wire.say(body.encode(), 429, content_type="application/json")
-    error = await fail(model_of(api, f"http://127.0.0.1:{wire.port}", key=key))
+    error = await error_of(model_of(api, f"http://127.0.0.1:{wire.port}", key=key))
     assert str(error).endswith(f"status 429: {REFUSED}")
     assert error.__cause__ is not None
 
@@ -79,17 +79,17 @@ async def test_a_key_is_blanked_out_wherever_it_occurs_in_an_error(
     api: str, key: str, message: str, shown: str, wire: Wire
 ) -> None:
     wire.say(f'{{"error": {{"message": "{message}"}}}}'.encode(), 401, content_type="application/json")
-    error = await fail(model_of(api, f"http://127.0.0.1:{wire.port}", key=key))
+    error = await error_of(model_of(api, f"http://127.0.0.1:{wire.port}", key=key))
     assert str(error).endswith(f"status 401: {shown}")
-    assert key not in told(error)
+    assert key not in traceback_of(error)
 
 
 @every_api
 async def test_a_key_that_no_header_can_carry_is_refused_without_being_shown(api: str) -> None:
     for odd in (f"{KEY}\n", f"{KEY} ", f"{KEY}ü"):
-        error = await fail(model_of(api, "http://127.0.0.1:1", key=odd))
+        error = await error_of(model_of(api, "http://127.0.0.1:1", key=odd))
         assert "contains white space or characters that a key cannot have" in str(error)
-        assert KEY not in told(error)
+        assert KEY not in traceback_of(error)
         assert not error.retryable
 
 
@@ -99,7 +99,7 @@ async def test_the_error_for_a_missing_key_says_where_to_put_it(api: str, monkey
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", "/nonexistent")
     model = AnthropicModel("m") if api == "anthropic" else OpenAIModel("m", api=api)  # type: ignore[arg-type]
-    error = await fail(model)
+    error = await error_of(model)
     assert "api_key" in str(error)
     assert not error.retryable
 
@@ -124,7 +124,7 @@ async def test_the_key_and_the_address_come_from_the_environment(wire: Wire, mon
 # --- clients and loops ---
 
 
-async def all_left(wire: Wire) -> None:
+async def wait_until_closed(wire: Wire) -> None:
     """Wait until the server has noticed that its clients have closed their connections."""
     async with asyncio.timeout(60):
         while wire.open_connections:  # noqa: ASYNC110 - the server has no event for it
@@ -132,7 +132,7 @@ async def all_left(wire: Wire) -> None:
 
 
 def ask_in_new_loop(model: Model, *, close: bool) -> tuple[Reply, int, int]:
-    """Ask twice in a loop of its own; return a reply, and how many connections were made and are left open."""
+    """Ask twice in a new loop; return a reply, and how many connections were made and are still open."""
 
     async def main() -> tuple[Reply, int, Wire]:
         async with wire_server() as wire:
@@ -143,7 +143,7 @@ def ask_in_new_loop(model: Model, *, close: bool) -> tuple[Reply, int, int]:
             reply = await ask(model, HELLO)
             if close:
                 await model.aclose()  # type: ignore[attr-defined]
-                await all_left(wire)
+                await wait_until_closed(wire)
             return reply, wire.connections, wire.open_connections
 
     return asyncio.run(main())
@@ -181,7 +181,7 @@ async def test_a_model_that_is_dropped_while_its_loop_runs_closes_its_connection
     await ask(model_of(api, f"http://127.0.0.1:{wire.port}"), HELLO)
     assert wire.open_connections == 1
     gc.collect()  # an unclosed connection would be a ResourceWarning, and so an error
-    await all_left(wire)
+    await wait_until_closed(wire)
 
 
 @every_api
@@ -229,7 +229,7 @@ async def test_a_model_that_its_provider_retires_warns_and_answers(wire: Wire) -
 
 
 class Tape:
-    """A stream that notes whether it was closed, and says a number."""
+    """A stream that records whether it was closed, and yields a number."""
 
     closed = False
 
@@ -242,7 +242,7 @@ class Tape:
 
 
 class Listener:
-    """Reads a tape; stumbles over what it is told to."""
+    """Reads a tape, and raises at a given place."""
 
     def __init__(self, stumble: int = 0) -> None:
         self.stumble = stumble

@@ -1,4 +1,4 @@
-"""Whatever a conversation holds, what is sent is valid for the API it goes to."""
+"""Every conversation is sent in a form that is valid for its API."""
 
 import json
 from collections.abc import Iterator
@@ -39,16 +39,16 @@ def test_any_conversation_is_sent_in_valid_form(api: str, messages: tuple[Messag
 @settings(max_examples=100, deadline=None)
 @given(messages=conversations)
 def test_a_longer_conversation_is_sent_with_the_same_beginning(api: str, messages: tuple[Message, ...]) -> None:
-    """So each exchange is sent once, and a provider's cache of prompts holds."""
+    """So each exchange is sent once, and the provider's prompt cache is used."""
     convert, _, key = CONVERTERS[api]
     whole = convert(Request(messages=messages))[key]
     for stop in range(1, len(messages)):
         try:
             check_conversation(messages[:stop])
         except ModelError:
-            continue  # between a call and its result nobody asks
+            continue  # between a call and its result no request is sent
         begin = convert(Request(messages=messages[:stop]))[key]
-        settled = len(begin) - (api == "anthropic")  # the last message of a role may be gone on with
+        settled = len(begin) - (api == "anthropic")  # the last message of a role may be continued
         assert whole[:settled] == begin[:settled]
 
 
@@ -310,13 +310,17 @@ def broken_conversations() -> Iterator[tuple[str, tuple[Message, ...], str]]:
     yield "role", (user, Message("system", "x")), "has a role that is none of user, assistant, tool"  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("messages", "told"), [pytest.param(m, t, id=i) for i, m, t in broken_conversations()])
-def test_a_conversation_that_no_provider_accepts_is_refused(messages: tuple[Message, ...], told: str) -> None:
-    with pytest.raises(ModelError, match=told) as caught:
+@pytest.mark.parametrize(
+    ("messages", "message_of_error"), [pytest.param(m, t, id=i) for i, m, t in broken_conversations()]
+)
+def test_a_conversation_that_no_provider_accepts_is_refused(
+    messages: tuple[Message, ...], message_of_error: str
+) -> None:
+    with pytest.raises(ModelError, match=message_of_error) as caught:
         check_conversation(messages)
     assert not caught.value.retryable
     for convert, _, _ in CONVERTERS.values():
-        with pytest.raises(ModelError, match=told):
+        with pytest.raises(ModelError, match=message_of_error):
             convert(Request(messages=messages))
 
 

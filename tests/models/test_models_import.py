@@ -1,4 +1,4 @@
-"""The first question imports a provider's SDK: in a thread, so that the event loop goes on meanwhile."""
+"""The first request imports a provider's SDK in a thread, so that the event loop keeps running."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Each adapter against a server that is accurate on the wire: what it says, and how it fails."""
+"""Each adapter against a server that is accurate on the wire: its answers and its failures."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ def model_at(mock: LLMockServer, api: str, *, timeout: float) -> Model:
     return model_of(api, mock.base_url("anthropic" if api == "anthropic" else "openai"), timeout=timeout)
 
 
-async def heard(model: Model, request: Request) -> tuple[list[str], Reply]:
+async def ask_with_pieces(model: Model, request: Request) -> tuple[list[str], Reply]:
     pieces: list[str] = []
     return pieces, await ask(model, request, pieces.append)
 
@@ -50,7 +50,7 @@ async def reply_or_retry(model: Model, request: Request) -> Reply | None:
 
 async def test_text_arrives_in_pieces_and_then_whole(model: Model, mock: LLMockServer) -> None:
     mock.state.scenarios.add(Said(text="It is sunny in Paris."))
-    pieces, reply = await heard(model, HELLO)
+    pieces, reply = await ask_with_pieces(model, HELLO)
     assert len(pieces) > 2
     assert reply.message == Message("assistant", "It is sunny in Paris.")
     assert "".join(pieces) == reply.message.content
@@ -59,7 +59,7 @@ async def test_text_arrives_in_pieces_and_then_whole(model: Model, mock: LLMockS
 
 async def test_every_adapter_reports_usage(model: Model, mock: LLMockServer) -> None:
     mock.state.scenarios.add(Said(text="It is sunny in Paris."))
-    _, reply = await heard(model, HELLO)
+    _, reply = await ask_with_pieces(model, HELLO)
     assert reply.usage.input_tokens > 0
     assert reply.usage.output_tokens > 0
     assert reply.usage + Usage(input_tokens=1) == Usage(
@@ -69,7 +69,7 @@ async def test_every_adapter_reports_usage(model: Model, mock: LLMockServer) -> 
 
 async def test_a_tool_call_is_read(model: Model, mock: LLMockServer) -> None:
     mock.state.scenarios.add(Said(tool_calls=(Called("get_weather", {"city": "Paris"}),)))
-    pieces, reply = await heard(model, WITH_TOOL)
+    pieces, reply = await ask_with_pieces(model, WITH_TOOL)
     assert pieces == []
     [call] = reply.message.tool_calls
     assert call.name == "get_weather"
@@ -81,30 +81,30 @@ async def test_text_and_several_tool_calls_are_read_in_order_and_sent_back(model
     cities = ["Paris", "Rome", "Oslo"]
     calls = tuple(Called("get_weather", {"city": city}) for city in cities)
     mock.state.scenarios.add(Said(text="Let me look.", tool_calls=calls), Said(text="Sunny, all."))
-    _, reply = await heard(model, WITH_TOOL)
+    _, reply = await ask_with_pieces(model, WITH_TOOL)
     assert reply.message.text == "Let me look."
     assert [json.loads(call.arguments)["city"] for call in reply.message.tool_calls] == cities
     assert len({call.id for call in reply.message.tool_calls}) == 3
     results = (Message("tool", "sunny", call_id=call.id, name=call.name) for call in reply.message.tool_calls)
     after = Request(messages=(*WITH_TOOL.messages, reply.message, *results), tools=(WEATHER,))
-    _, last = await heard(model, after)
+    _, last = await ask_with_pieces(model, after)
     assert last.message.text == "Sunny, all."
 
 
 async def test_broken_arguments_stay_as_they_were_sent(model: Model, mock: LLMockServer) -> None:
     mock.state.scenarios.add(ToolFault("malformed_arguments"))
-    _, reply = await heard(model, WITH_TOOL)
+    _, reply = await ask_with_pieces(model, WITH_TOOL)
     [call] = reply.message.tool_calls
     assert call.arguments == '{"city": "'
     result = Message("tool", "these are no arguments", call_id=call.id, is_error=True)
     mock.state.scenarios.add(Said(text="Sorry."))
     after = Request(messages=(*WITH_TOOL.messages, reply.message, result), tools=(WEATHER,))
-    assert (await heard(model, after))[1].message.text == "Sorry."
+    assert (await ask_with_pieces(model, after))[1].message.text == "Sorry."
 
 
 async def test_a_cut_off_answer_has_the_stop_reason_length(model: Model, mock: LLMockServer) -> None:
     mock.state.scenarios.add(Said(text="It is sun", finish_reason="length"))
-    assert (await heard(model, HELLO))[1].stop_reason == "length"
+    assert (await ask_with_pieces(model, HELLO))[1].stop_reason == "length"
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
@@ -130,7 +130,7 @@ async def test_an_overloaded_server_is_a_retryable_error_and_the_adapter_does_no
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "message"),
     [
         ("disconnect", "peer closed connection"),
         ("truncate", "truncated answer: the stream ended without"),
@@ -138,13 +138,13 @@ async def test_an_overloaded_server_is_a_retryable_error_and_the_adapter_does_no
     ],
 )
 async def test_a_stream_that_breaks_is_one_error_that_may_be_retried(
-    model: Model, mock: LLMockServer, kind: str, told: str
+    model: Model, mock: LLMockServer, kind: str, message: str
 ) -> None:
     said = "one two three four five"
     mock.state.scenarios.add(Said(text=said, times=2))
     mock.state.scenarios.add(StreamFault(kind, after_chunks=6))  # type: ignore[arg-type]
     pieces: list[str] = []
-    with pytest.raises(ModelError, match=told) as caught:
+    with pytest.raises(ModelError, match=message) as caught:
         await ask(model, HELLO, pieces.append)
     assert caught.value.retryable
     assert said.startswith("".join(pieces))
@@ -173,7 +173,7 @@ async def test_a_stream_that_breaks_anywhere_gives_the_whole_answer_or_a_retryab
         mock.state.scenarios.add(Said(text="one two", tool_calls=(called,)))
         mock.state.scenarios.add(StreamFault(kind, after_chunks=place))  # type: ignore[arg-type]
         reply = await reply_or_retry(model, WITH_TOOL)
-        if reply is not None:  # what broke was behind the answer, or nothing that matters (a ping)
+        if reply is not None:  # the break came after the answer, or in a part without content (a ping)
             assert reply.message.text == "one two"
             assert [json.loads(call.arguments) for call in reply.message.tool_calls] == [{"city": "Paris"}]
 

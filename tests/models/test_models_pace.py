@@ -1,4 +1,4 @@
-"""An answer that comes in one burst leaves the event loop to others: watchers see it begin, other runs go on."""
+"""An answer in one burst does not block the event loop: watchers see its beginning, and other runs continue."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -36,7 +36,7 @@ def turns_counted() -> Iterator[list[int]]:
 
 
 def work() -> None:
-    """Keep the loop for longer than an answer may."""
+    """Block the loop for longer than an answer may."""
     loop = asyncio.get_running_loop()
     until = loop.time() + 0.002
     while loop.time() < until:
@@ -44,7 +44,7 @@ def work() -> None:
 
 
 class Burst:
-    """A model that has its whole answer at once and never waits."""
+    """A model that has its whole answer at once and never pauses."""
 
     name = "burst"
 

@@ -1,4 +1,4 @@
-"""What these tests share: a server that is paid for each answer, and a process whose forks ask it and die."""
+"""Fixtures of the paid tests: a server that counts each answer as paid, and a process whose forks ask it and die."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-# Where the providers' wire formats and rules are told, and where the command line is called.
+# The helpers for the providers' wire formats, and for the command line.
 sys.path.extend(str(HERE.parent / folder) for folder in ("models", "cli"))
 
 from paid_processes import Payer  # noqa: E402 - needs the path above

@@ -1,7 +1,8 @@
-"""Runs flows against the paid server in processes of their own, which may kill themselves. JSON in, a line out.
+"""A program that runs flows against the paid server in child processes, which may kill themselves.
 
-A job is walked in a fork of this process, which has everything imported and nothing open. The first line is a URL
-to ask once in each API: the SDKs build much of what they need at their first answer, which no fork should pay for.
+It reads a line of JSON for each job and prints one line. Each job runs in a fork of this process, which has imported
+everything and opened nothing. The first line of input is a URL to ask once in each API: the SDKs build many objects at
+their first answer, and no fork should have to do that.
 """
 
 import asyncio
@@ -33,7 +34,7 @@ OF_ANSWER = re.compile(rb"(?:#|call_)([0-9a-f]{12})")
 
 
 class Death:
-    """Kills the process when the `count`-th answer comes to a point."""
+    """Kills the process when the `count`-th answer reaches a point."""
 
     def __init__(self, point: str, count: int) -> None:
         self._point, self._count = point, count
@@ -50,7 +51,7 @@ class Death:
 
 
 class MortalModel:
-    """A model whose process may die in the middle of an answer, or when it has it all."""
+    """A model whose process may die in the middle or at the end of an answer."""
 
     def __init__(self, inner: Model, death: Death) -> None:
         self.name = inner.name
@@ -103,7 +104,7 @@ class MortalTransaction:
         self._inner.commit()
 
 
-# One client each, which every fork has for itself: making one reads all the certificates of the machine.
+# One client each, which every fork inherits: making one reads all the certificates of the machine.
 OPENAI = AsyncOpenAI(api_key="sk", base_url="http://127.0.0.1:9")
 ANTHROPIC = AsyncAnthropic(api_key="sk", base_url="http://127.0.0.1:9")
 
@@ -146,7 +147,7 @@ async def walk(job: dict[str, Any]) -> dict[str, Any]:
 def answer(job: dict[str, Any]) -> None:
     try:
         said = {"outcome": asyncio.run(walk(job))}
-    except BaseException:  # noqa: BLE001 - the parent is told, whatever it is
+    except BaseException:  # noqa: BLE001 - the parent gets every error
         said = {"error": {"text": traceback.format_exc()}}
     Path(job["folder"], "said").write_text(json.dumps(said))
 

@@ -1,4 +1,4 @@
-"""The flows that ask the paid server. Each agent asks a model of its own name, so that the server knows who asks."""
+"""The flows that ask the paid server. Each agent's model has the agent's name, so the server knows which agent asks."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ Models = Callable[[str], Model]
 
 
 def price_of(ctx: Context, item: str) -> int:
-    """Tell what an item costs."""
+    """Return the price of an item."""
     ctx.deps(f"price_of {item}")
     return PRICES[item]
 

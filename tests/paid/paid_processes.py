@@ -1,4 +1,4 @@
-"""Processes that ask the paid server and die, and a look at what they leave on disk."""
+"""Processes that ask the paid server and die, and readers of the records that they leave on disk."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ __all__ = ["Case", "OnDisk", "Payer", "effects", "on_disk"]
 
 
 class Case(NamedTuple):
-    """What is walked."""
+    """The flow, API and store that a process uses."""
 
     flow: str
     api: str
@@ -26,7 +26,7 @@ class Case(NamedTuple):
 
 
 class OnDisk(NamedTuple):
-    """What a run has on disk."""
+    """The records of a run on disk."""
 
     answers: frozenset[str]
     """Digests of the requests whose answers are committed."""
@@ -40,7 +40,7 @@ class OnDisk(NamedTuple):
 
 @dataclass(eq=False)
 class Payer:
-    """Walks flows in processes that die."""
+    """Runs flows in processes that die."""
 
     process: subprocess.Popen[str]
     server: PaidServer
@@ -71,12 +71,12 @@ class Payer:
 
 
 def effects(folder: Path) -> list[str]:
-    """Return what the tools did, a line each."""
+    """Return the effects of the tools, one line each."""
     return (folder / "effects").read_text().splitlines()
 
 
 def on_disk(folder: Path) -> OnDisk:
-    """Look at a run without its code."""
+    """Read a run without its code."""
     return asyncio.run(_on_disk(folder / "store"))
 
 

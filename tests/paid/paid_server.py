@@ -1,7 +1,7 @@
-"""A provider on loopback: answers by what it is asked alone, in any of three APIs, and books every request.
+"""A provider on loopback with three APIs. Its answers depend only on the request, and it books every request.
 
-Each answer carries the digest of its question, in its text or in the ids of its calls. So what is on a run's
-disk says which answers it has, and the book says how often each was asked for.
+Each answer contains the digest of its question, in its text or in the ids of its calls. So the records of a run show
+which answers it has, and the book shows how often each was requested.
 """
 
 import json
@@ -29,16 +29,16 @@ class Ask:
     agent: str
     """Name of the model: each agent has one of its own here."""
     turn: int
-    """How often the conversation holds an answer already."""
+    """The number of answers in the conversation."""
     heard: tuple[str, ...]
-    """What was said since the last answer: the user's text, or the results of the calls."""
+    """The texts since the last answer: the user's text, or the results of the calls."""
     digest: str
-    """Of the whole body: two requests with the same are the same request."""
+    """The digest of the whole body: equal digests mean equal requests."""
 
 
 @dataclass(frozen=True)
 class Said:
-    """What the server answers."""
+    """The server's answer."""
 
     text: str = ""
     calls: Calls = ()
@@ -46,7 +46,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Fault:
-    """What the server does instead of answering. A status of 200 breaks the stream after its first words."""
+    """A fault in place of an answer. A status of 200 breaks the stream after its first words."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -54,26 +54,26 @@ class Fault:
 
 @dataclass
 class Account:
-    """The book of one customer, who has a URL of their own."""
+    """The book of one customer, who has a separate URL."""
 
     url: str
     bodies: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     """API and body of every request, in the order of arrival."""
     asked: list[str] = field(default_factory=list)
-    """The agent and the digest of each."""
+    """The agent and the digest of each request."""
     input_tokens: int = 0
     output_tokens: int = 0
     faults: deque[Fault] = field(default_factory=deque)
-    """What happens to the next requests."""
+    """The faults of the next requests."""
     stumbles: tuple[Fault, ...] = ()
-    """What happens to requests that come for the first time, by turns."""
+    """The faults of requests that arrive for the first time, in turn."""
     answered_max: int = sys.maxsize
-    """Later requests than so many get no answer until `released`."""
+    """Requests after this many get no answer until `released`."""
     released: threading.Event = field(default_factory=threading.Event)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def book(self, api: str, body: dict[str, Any], ask: Ask) -> Fault | None:
-        """Write a request down; return what happens to it, if that is not an answer."""
+        """Record a request; return its fault, if it has one."""
         known, asked = set(self.asked), f"{ask.agent} {ask.digest}"
         self.bodies.append((api, body))
         self.asked.append(asked)
@@ -82,17 +82,17 @@ class Account:
         return self.faults.popleft() if self.faults else None
 
     def wait_for(self, requests: int) -> None:
-        """Return once so many requests have come."""
+        """Return when this many requests have arrived."""
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.asked) >= requests, timeout=60)
 
     @property
     def times_asked(self) -> Counter[str]:
-        """How often each request came."""
+        """Return how often each request arrived."""
         return Counter(self.asked)
 
 
-# --- what the agents' models say ---
+# --- the answers of the agents' models ---
 
 
 def clerk(ask: Ask) -> Said:
@@ -110,7 +110,7 @@ def triage(ask: Ask) -> Said:
 
 
 def billing(ask: Ask) -> Said:
-    if ask.turn == 1:  # after the one who handed over
+    if ask.turn == 1:  # after the agent that handed over
         return Said(calls=(("price_of", {"item": "refund"}),))
     return Said(f"You get back {ask.heard[0]}.")
 
@@ -134,7 +134,7 @@ MINDS: dict[str, Callable[[Ask], Said]] = {
 
 
 def answer_to(ask: Ask) -> Said:
-    """Answer with what the agent's model would say, or with something about what was heard last."""
+    """Return the scripted answer of the agent's model, or one that repeats the last text."""
     mind = MINDS.get(ask.agent)
     said = mind(ask) if mind is not None else Said(f"{ask.agent} on {ask.heard[-1][:60]}")
     return said if said.calls and not said.text else Said(f"{said.text} #{ask.digest}", said.calls)
@@ -146,7 +146,7 @@ PATHS = {"/chat/completions": "chat", "/responses": "responses", "/v1/messages":
 
 
 def read(api: str, body: dict[str, Any]) -> Ask:
-    """Return what is asked."""
+    """Return the question of a request."""
     turn, heard = 0, list[str]()
     said_before = False
     for message in body["input" if api == "responses" else "messages"]:
@@ -175,7 +175,7 @@ def stream(api: str, ask: Ask, said: Said, usage: tuple[int, int]) -> bytes:
     pieces = [word + " " for word in said.text.split(" ")[:-1]] + [said.text.split(" ")[-1]] if said.text else []
     calls = [(f"call_{ask.digest}_{place}", *call) for place, call in enumerate(said.calls)]
     deltas: list[dict[str, Any]]
-    told: dict[str, Any] = {"input_tokens": usage[0], "output_tokens": usage[1], "total_tokens": sum(usage)}
+    wire_usage: dict[str, Any] = {"input_tokens": usage[0], "output_tokens": usage[1], "total_tokens": sum(usage)}
     if api == "anthropic":
         blocks = [wire.text_block(*pieces)] if pieces else []
         blocks += [wire.call_block(name, json.dumps(given), call_id=own) for own, name, given in calls]
@@ -196,7 +196,7 @@ def stream(api: str, ask: Ask, said: Said, usage: tuple[int, int]) -> bytes:
         details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
         kind = "response.output_text.delta"
         deltas = [{"type": kind, "output_index": 0, "content_index": 0, "delta": piece} for piece in pieces]
-        return wire.sse(*deltas, done=False) + wire.responses(*items, deltas=False, usage=told | details)
+        return wire.sse(*deltas, done=False) + wire.responses(*items, deltas=False, usage=wire_usage | details)
     deltas = [{"content": piece} for piece in pieces]
     for place, (own, name, given) in enumerate(calls):
         function = {"name": name, "arguments": json.dumps(given)}
@@ -206,7 +206,7 @@ def stream(api: str, ask: Ask, said: Said, usage: tuple[int, int]) -> bytes:
 
 
 class PaidServer:
-    """Serves in threads of its own from `with` on. `open_account` gives a URL and its book."""
+    """Serves in its own threads inside of `with`. `open_account` returns a URL and its book."""
 
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
@@ -232,7 +232,7 @@ class PaidServer:
         return account
 
     def serve(self, path: str, body: dict[str, Any]) -> tuple[Fault | None, bytes]:
-        """Book a request; return what is to happen, and the answer."""
+        """Book a request; return its fault and its answer."""
         name = f"/{path.split('/')[1]}"
         account, api = self.accounts[name], PATHS[path.removeprefix(name)]
         ask = read(api, body)
@@ -256,7 +256,7 @@ class _Http(ThreadingHTTPServer):
     paid: PaidServer
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of those who were killed while they listened."""
+        """Ignore clients that were killed while they listened."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -18,7 +18,7 @@ REQUESTS = {"tools": 4, "sequence": 3, "parallel": 3, "handoff": 3, "delegation"
 
 
 class Whole(NamedTuple):
-    """A run that nobody killed."""
+    """A run that was not killed."""
 
     outcome: dict[str, Any]
     left: OnDisk
@@ -46,7 +46,7 @@ def uninterrupted(payer: Payer, case: Case) -> Whole:
 
 
 def check_bodies(account: Account) -> None:
-    """Every request was one that its API takes."""
+    """Check that every request is valid for its API."""
     assert account.bodies
     for api, body in account.bodies:
         CONVERTERS[api][1](body)
@@ -57,7 +57,7 @@ def digests(asked: Iterable[str]) -> set[str]:
 
 
 def check_end(folder: Path, case: Case, outcome: dict[str, Any], account: Account, payer: Payer) -> None:
-    """The run has ended as if nothing had ever happened to it."""
+    """Check that the run ended like an undisturbed one."""
     whole = uninterrupted(payer, case)
     assert outcome == whole.outcome
     left = on_disk(folder)
@@ -70,7 +70,7 @@ def check_end(folder: Path, case: Case, outcome: dict[str, Any], account: Accoun
 
 
 def check_paid_once(before: OnDisk, folder: Path, account: Account) -> None:
-    """What a killed process had committed was asked for once, and its tools were called once."""
+    """Check that committed answers were requested once, and that their tools were called once."""
     paid_twice = digests(one for one, times in account.times_asked.items() if times > 1)
     assert not paid_twice & before.answers
     did = Counter(effects(folder))
@@ -78,7 +78,7 @@ def check_paid_once(before: OnDisk, folder: Path, account: Account) -> None:
 
 
 def killed_once(payer: Payer, folder: Path, case: Case, point: str, at: int) -> OnDisk | None:
-    """Kill a run at one point, let another process end it; return what the first one left, if it got that far."""
+    """Kill a run at one point and let another process end it; return the records at the kill, if it got that far."""
     account = payer.server.open_account()
     if payer.walk(folder, case, account, point=point, count=at) is not None:
         return None

@@ -1,4 +1,4 @@
-"""What those who watch a run see of a provider that stumbles, and what the run makes of it."""
+"""Watchers of a run see the faults of a provider, and how the run handles them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,7 +31,7 @@ class Watched(NamedTuple):
 
 @asynccontextmanager
 async def opened_models(api: Any, account: Account) -> AsyncIterator[Any]:
-    """Give what makes a model of a name; close those that were made."""
+    """Yield a function that makes a model of a name; close the models at the end."""
     made: list[OpenAIModel | AnthropicModel] = []
 
     def model(name: str) -> Model:
@@ -47,7 +47,7 @@ async def opened_models(api: Any, account: Account) -> AsyncIterator[Any]:
 
 
 async def watch(flow: Flow, *, effects: list[str] | None = None) -> Watched:
-    """Walk a flow on a clock that jumps over each pause; a failed run is told and not raised."""
+    """Run a flow on a clock that skips each pause; a failed run is returned and not raised."""
     clock = VirtualClock()
     called = [] if effects is None else effects
     async with Engine(clock=clock, deps=called.append) as engine:
@@ -71,13 +71,13 @@ async def test_an_overloaded_provider_is_asked_again_after_the_pause_that_it_nam
     paid_server: PaidServer, api: str, fault: Fault
 ) -> None:
     account = paid_server.open_account()
-    told = [("7.5", 7.5), ("3600", 120.0)]
-    account.faults.extend(Fault(fault.status, {"retry-after": seconds}) for seconds, _ in told)
+    pauses = [("7.5", 7.5), ("3600", 120.0)]
+    account.faults.extend(Fault(fault.status, {"retry-after": seconds}) for seconds, _ in pauses)
     account.faults.append(fault)
     async with opened_models(api, account) as model:
         watched = await watch(writer(model))
     *asked, own = [event.delay_s for event in watched.of("retry")]
-    assert asked == [delay for _, delay in told]
+    assert asked == [delay for _, delay in pauses]
     assert own is not None
     assert 2 * 0.8 <= own <= 2 * 1.2, "the policy's pause after the third attempt: 0.5 s, doubled twice, give or take"
     assert [event.attempt for event in watched.of("retry")] == [1, 2, 3]
@@ -109,7 +109,7 @@ async def test_the_text_of_a_broken_stream_is_retracted_and_streamed_again(paid_
 
 
 def check_end(watched: Watched, account: Account, *, requests: int) -> None:
-    """The run has its answer, and counts what was paid for, as the wire told it."""
+    """Check the answer of the run and its usage, as sent on the wire."""
     assert watched.outcome.status == RunStatus.completed
     assert watched.events[-1].output == watched.outcome.output
     finished = [event for event in watched.of("node_finished") if event.agent == "writer"]

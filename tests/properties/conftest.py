@@ -1,4 +1,4 @@
-"""What the properties share."""
+"""A fixture of the properties."""
 
 import logging
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="session")
 def quiet_owners() -> Iterator[None]:
-    """Owners whose power was cut say that their record stays: true, expected, and thousands of lines."""
+    """Silence the warnings of owners whose power was cut: they are expected, and there are thousands."""
     log = logging.getLogger("beluga_graph.storage.leases")
     before = log.level
     log.setLevel(logging.ERROR)

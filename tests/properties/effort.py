@@ -1,4 +1,4 @@
-"""How many examples a property is tried on: few by default, many with `HYPOTHESIS_PROFILE=thorough`."""
+"""The number of examples of a property: few by default, many with `HYPOTHESIS_PROFILE=thorough`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def examples(count: int) -> settings:
         max_examples=count * _TIMES,
         deadline=None,
         print_blob=True,
-        # Graphs are large: to draw one takes long, and not every draw is of use.
+        # Graphs are large: drawing one takes long, and some draws are unusable.
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
     )

@@ -1,11 +1,11 @@
 """Random structured graphs: a description that Hypothesis draws, and the graph that is built from it.
 
-A description is plain, frozen and says it all, so the same graph can be built again for another engine, after
-a crash, or in another process. Bodies are functions of their value, their attempt and their state, so that
-nothing but the graph decides what a run does. Whether timing may decide something is drawn from outside:
+A description is plain, frozen and complete, so the same graph can be built again for another engine, after a crash, or
+in another process. Bodies are functions of their value, their attempt and their state, so the graph alone decides what
+a run does. The caller chooses whether timing may decide something:
 
-* *settled* graphs have no race: what fails for good inside of a fan-out is handled inside of its branch or
-  collected, and every join waits for all.
+* *settled* graphs have no race: a final failure inside of a fan-out is handled inside of its branch or collected, and
+  every join waits for all branches.
 * *racy* graphs may fail anywhere, joins may take the first k, and joins, waits and sub-flows may run out of time.
 """
 
@@ -36,7 +36,7 @@ class Ledger(BaseModel):
 
 
 class Broken(Exception):
-    """What scripted nodes raise."""
+    """The error of scripted nodes."""
 
 
 # The description.
@@ -46,7 +46,7 @@ class Broken(Exception):
 class Step:
     """One function. It fails on its first `fails` attempts; with `mends`, only in the first try of its frame.
 
-    Where it `asks`, a person is asked first, who says no at first if the name ends in `.no`.
+    If it `asks`, a person must approve it first, who at first rejects it if the name ends in `.no`.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Fork:
 
 @dataclass(frozen=True)
 class Loop:
-    """The body, once and then `times` times more."""
+    """The body, once and then `times` more times."""
 
     name: str
     times: int
@@ -136,14 +136,14 @@ class Spec:
 
 @dataclass(frozen=True)
 class _Where:
-    """What is allowed where a part is drawn."""
+    """The parts that may be drawn at a place."""
 
     depth: int
     racy: bool
     may_fail: bool = True  # a failure may leave the flow
     has_state: bool = True
     may_set: bool = True  # the field without a reducer may be set: by one branch only
-    alone: bool = True  # no other branch runs the same nodes: a wait here has its signals for itself
+    alone: bool = True  # no other branch runs the same nodes, so a wait here gets all signals of its name
     in_retried: bool = False
 
 
@@ -286,7 +286,7 @@ _DRAWN: dict[str, Callable[..., Part]] = {
 # Building it.
 
 Probe: TypeAlias = Callable[[Context], Awaitable[None]]
-"""What each body calls first: a test counts it there, and may hold it up."""
+"""A function that each body calls first: a test counts the call there, and may delay it."""
 
 Exits: TypeAlias = list[Node[Any, Any]]
 
@@ -350,7 +350,7 @@ class _Builder:
         return self.graph.node(name=name, retry=retry, requires_approval=asks)(call)
 
     def mended(self, node: Node[Any, Any]) -> Exits:
-        """Give a node an error edge to one that makes a number of the failure; return where both go on."""
+        """Add an error edge to a node that turns the failure into a number; return the node at which both continue."""
         mend = self.function(f"{node.name}.mend", lambda ctx, value: _number(value))
         self.graph.on_error(node, mend)
         return [node, mend]
@@ -459,6 +459,6 @@ def _visit(ctx: Context) -> int:
 
 
 def _try_of_frame(ctx: Context) -> int:
-    """Tell how often the frame around a node was begun in its place."""
+    """Return how often the frame around a node was begun in its place."""
     *_, last = re.findall(r"#(\d+)\[0\]/", ctx.idempotency_key)
     return int(last)

@@ -1,4 +1,4 @@
-"""The real engine under outages: bodies end in an order from a tape, and the store fails for good on schedule."""
+"""The real engine under outages: a tape decides the order in which bodies end, and the store fails on schedule."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ SPINS_MAX = 200_000
 
 
 class Outage(StoreError):
-    """The machine is gone, as far as its store can tell."""
+    """The store is unreachable, as after a power failure."""
 
 
 class Wire:
-    """An engine's way to the disk. Once cut, nothing is read or written over it any more."""
+    """An engine's connection to the disk. Once it is cut, it reads and writes no more."""
 
     shared = False
     private = True
@@ -63,7 +63,7 @@ class Wire:
 
 
 class Machine:
-    """Runs one graph on engine after engine, each on what the one before left on disk."""
+    """Runs one graph on engine after engine, each on the store that the previous one left."""
 
     def __init__(
         self, spec: Spec, disk: Disk, tape: Tape, durability: Durability = "commit", *, early: bool = False
@@ -86,9 +86,9 @@ class Machine:
         await gate
 
     async def whole(self, until: Callable[[Run], Awaitable[Any]] | None = None) -> str:
-        """Begin or continue the run until it ends or fails, over every outage; return its status on disk.
+        """Begin or continue the run through every outage until it ends or fails; return its status on disk.
 
-        At some point on the way, `until` is called and awaited.
+        `until` is called and awaited at some point before the end.
         """
         while True:
             self.boot()
@@ -112,7 +112,7 @@ class Machine:
             return None
 
     def boot(self) -> None:
-        """Connect a new engine. Whoever owned the run before is dead."""
+        """Connect a new engine. The previous owner of the run is dead."""
         store = self.disk.store
         store.commit(*(Delete(key) for key, _ in list(store.scan(b"O"))))
         self._held = []
@@ -120,13 +120,13 @@ class Machine:
         self.engine = Engine(self.wire, durability=self.durability)
 
     async def cut(self) -> None:
-        """Take the power away: what is not on disk is lost, and no lease is given back."""
+        """Cut the power: unwritten data is lost, and no lease is given back."""
         self.wire.is_cut = True
         await self.engine.close()
         self.prefixes.append(list(read_steps(self.disk.store, RUN_ID)))
 
     async def driven(self, run: Run, until: Callable[[Run], Awaitable[Any]] | None = None) -> Outcome:
-        """Let bodies end as the tape says, and send the signals that are waited for."""
+        """Let bodies end in the order of the tape, and send the signals that nodes wait for."""
         ended = asyncio.ensure_future(run.outcome())
         try:
             for _ in range(SPINS_MAX):
@@ -149,7 +149,7 @@ class Machine:
         raise AssertionError("the run makes no progress")
 
     async def _signal_early(self, run: Run) -> None:
-        """Send one of the signals that some node may wait for some day."""
+        """Send a signal that a node may wait for later."""
         nodes = self.flow.plan().shape.nodes.values()
         names = sorted(node.signal for node in nodes if node.signal is not None and not node.asks)
         if names:

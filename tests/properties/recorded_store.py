@@ -20,7 +20,7 @@ __all__ = ["CALLS", "Opened", "opened", "recorded"]
 
 LARGE = "x" * 10_000
 SESSION = "s"
-STANDING = ("asks", "waits", "naps", "fork")  # what they stand at when they are left
+STANDING = ("asks", "waits", "naps", "fork")  # the node or status at which each run is left
 PATIENCE_S = 20.0
 
 
@@ -90,7 +90,7 @@ def quick() -> Graph:
 
 
 async def recorded() -> dict[bytes, bytes]:
-    """Return the records of runs that stand at each kind of node or have ended, and of a bus on the same store."""
+    """Return the records of runs that are at each kind of node or have ended, and of a bus on the same store."""
     store = MemoryStore()
     async with asyncio.timeout(PATIENCE_S), EventBus(store) as bus, Engine(store) as engine:
         bus.subscribe("**", _refuse, name="refusing")

@@ -1,7 +1,7 @@
-"""A driver of plans without an event loop of its own: it picks what happens next from a tape, and dies on schedule.
+"""A driver of plans without an event loop: a tape chooses the next event, and the driver dies on schedule.
 
-It walks a plan with the walker of every driver, makes attempts with the real executor and writes each step with the
-real history to a store in memory. A crash throws away everything but the store's content.
+It uses the walker of every driver, makes attempts with the real executor, and writes each step with the real run log
+to a store in memory. A crash drops everything but the content of the store.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ __all__ = [
     "Execution",
     "Observation",
     "Observer",
+    "RunOutcome",
     "Simulation",
     "Tape",
-    "Told",
     "count_of",
     "crashes",
+    "outcome_of",
     "payload_of",
     "steps_digest",
     "tapes",
-    "told_of",
 ]
 
 RUN_ID = "simulated"
@@ -60,7 +60,7 @@ STEPS_MAX = 5000
 
 
 class Crash(BaseException):
-    """The process is gone."""
+    """The process died."""
 
 
 class Tape:
@@ -75,9 +75,9 @@ class Tape:
 
 
 def tapes() -> st.SearchStrategy[list[int]]:
-    """Return a strategy for tapes: what is chosen when something may happen before something else.
+    """Return a strategy for tapes: the choices of the next event when several are possible.
 
-    A tape is some choices of its own and a long tail from a seed; the seed 0 has none.
+    A tape is some drawn choices and a long tail from a seed; the seed 0 has no tail.
     """
     return st.builds(_tape, st.lists(st.integers(0, 11), max_size=20), st.integers(0, 1 << 16))
 
@@ -88,7 +88,7 @@ def _tape(choices: list[int], seed: int) -> list[int]:
 
 
 def crashes() -> st.SearchStrategy[list[tuple[int, bool]]]:
-    """Return a strategy for crashes: so many commits after the last one, and whether that commit was written.
+    """Return a strategy for crashes: the commits since the last crash, and whether the last commit was written.
 
     A commit is atomic, so a crash inside of one is a crash before or after it. A crash soon after another one
     hits the resume.
@@ -107,7 +107,7 @@ class Execution:
 
 @dataclass
 class Disk:
-    """A store that outlives its processes, and what a test knows of them."""
+    """A store that outlives its processes, and records of their calls for the test."""
 
     schedule: list[tuple[int, bool]] = field(default_factory=list)
     store: MemoryStore = field(default_factory=MemoryStore)
@@ -148,7 +148,7 @@ class Disk:
             self.finished.add(token)
 
     async def probe(self, ctx: Context) -> None:
-        """Note that a body was called: what each body of a random graph does first."""
+        """Record that a body was called; each body of a random graph does this first."""
         execution = Execution(self.lives, ctx.idempotency_key, ctx.attempt)
         token = ctx.idempotency_key.partition(":")[2]
         if (token, ctx.attempt) in self.over or token in self.finished:
@@ -157,11 +157,13 @@ class Disk:
 
 
 def payload_of(signal: str, position: int) -> Any:
-    """Return what the signal at a position of a name's inbox says: a number, or the answer to a question."""
-    number = len(signal.replace("x", "")) * 10 + position  # a renamed node, which has an x more, is told the same
+    """Return the payload of the signal at a position of a name's inbox: a number, or the answer to a question."""
+    number = (
+        len(signal.replace("x", "")) * 10 + position
+    )  # a renamed node, whose name has an x more, gets the same payload
     if not is_answer(signal):
         return number
-    if ".no.approval#" in signal and not position:  # asked again after a resume, the person gives in
+    if ".no.approval#" in signal and not position:  # asked again after a resume, the person approves
         return {"decision": "reject", "reason": "no"}
     return {"decision": "modify", "value": number} if number % 20 else {"decision": "approve"}
 
@@ -213,7 +215,7 @@ class Simulation:
         self.seen_by_attempt: Callable[[Snapshot, str], Snapshot] = lambda run, _: run
 
     async def whole(self, value: Any) -> Snapshot:
-        """Walk the run to where nothing is left to do, over every crash; return it as it is then."""
+        """Drive the run through every crash until no work is left; return its last snapshot."""
         started = False
         while True:
             try:
@@ -241,7 +243,7 @@ class Simulation:
         self.todo = {}
 
     def rebuild(self) -> bool:
-        """Begin a new life with what is on disk; tell whether the run is."""
+        """Begin a new life with the records on disk; return whether the run is among them."""
         if self.disk.store.get(Keys(RUN_ID).snapshot(0)) is None:
             return False
         while True:
@@ -256,7 +258,7 @@ class Simulation:
             return True
 
     async def go(self) -> None:
-        """Do what the tape says, until there is nothing to do."""
+        """Follow the tape until there is nothing left to do."""
         for _ in range(STEPS_MAX):
             if not self.todo or self.stopped(self):
                 return
@@ -277,7 +279,7 @@ class Simulation:
         if result is None:
             result = await run_attempt(self._attempt(item))
             if self.tape.choose(3) == 2 and item in self.todo:
-                self.todo[item] = result  # it is done, and told later
+                self.todo[item] = result  # it has ended, and its trigger comes later
                 return
         self.decide(result.trigger._replace(at=self.time), result)
 
@@ -287,10 +289,10 @@ class Simulation:
         return Attempt(self.plan, run, run.tokens[item.token], values, self._hands, None)
 
     def decide(self, trigger: Trigger, result: AttemptResult | None = None, more: Sequence[Op] = ()) -> bool:
-        """Let a trigger change the run and commit the step; tell whether it did."""
+        """Let a trigger change the run and commit the step; return whether the trigger changed it."""
         return self.walker.decide(trigger, (result, more)) is not None
 
-    # What the walker asks of its driver.
+    # The driver's methods for the walker.
 
     @property
     def is_halted(self) -> bool:
@@ -343,8 +345,8 @@ class Simulation:
 
 
 @dataclass(frozen=True)
-class Told:
-    """All of a run that must not depend on timing or crashes, in plain data."""
+class RunOutcome:
+    """The parts of a run that must not depend on timing or crashes, as plain data."""
 
     status: str
     output: Any
@@ -358,8 +360,8 @@ class Told:
 _TIMES = ("due", "delay_ms")
 
 
-def told_of(plan: Plan, store: MemoryStore, run_id: str = RUN_ID) -> Told:
-    """Return what a run on disk tells, without `seq` and times."""
+def outcome_of(plan: Plan, store: MemoryStore, run_id: str = RUN_ID) -> RunOutcome:
+    """Return the outcome of a run on disk, without `seq` and times."""
     run, reader = rebuild(store, run_id), RunReader(store, run_id)
     place = run.places[""]
     state: dict[str, Any] = {name: plan.codec.decode(value) for name, value in sorted(place.fields.items())}
@@ -371,7 +373,7 @@ def told_of(plan: Plan, store: MemoryStore, run_id: str = RUN_ID) -> Told:
             value = None if index is None else step.patch.values[index]
             lasting = {key: said for key, said in (more or {}).items() if key not in _TIMES}
             events.setdefault(token, []).append((kind, node, lasting, value))
-    return Told(run.status, run.output, run.error, state, run.steps, run.inbox, events)
+    return RunOutcome(run.status, run.output, run.error, state, run.steps, run.inbox, events)
 
 
 def count_of(executions: Sequence[Execution]) -> Counter[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""Run as a program: reads a described case a line, prints the digest of all that its run wrote to disk.
+"""A program that reads a case from each line and prints the digest of everything that its run wrote to disk.
 
 It is one side of a comparison between processes with different hash seeds.
 """

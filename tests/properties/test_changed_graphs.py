@@ -1,4 +1,4 @@
-"""A run goes on with a changed graph as it would have gone on, for every graph and wherever it stands."""
+"""A run continues with a changed graph as with its own graph, for every graph and at every step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from effort import examples
 from graphs import Spec, build, racy_specs, settled_specs
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
-from simulation import RUN_ID, Disk, Observation, Simulation, Tape, tapes, told_of
+from simulation import RUN_ID, Disk, Observation, Simulation, Tape, outcome_of, tapes
 
 from beluga_graph.kernel import ops
 from beluga_graph.kernel.shape import END, FUNCTION, NodeShape, Shape
@@ -68,7 +68,7 @@ def go_on(before: Simulation, plan: Plan, tape: list[int], renames: Renames = ()
 
 
 def with_names(plan: Plan, local: Callable[[str], str]) -> tuple[Plan, Renames]:
-    """Return a plan whose nodes are all called otherwise, and what they are called."""
+    """Return a plan with other names for all nodes, and the map of the names."""
     paths: dict[str, str] = {"": ""}
     for path, node in plan.shape.nodes.items():
         frame = paths[node.frame]
@@ -110,13 +110,13 @@ def test_a_renamed_run_has_the_same_end_and_runs_no_committed_node_again(
     before = begun(spec, tape, steps)
     assume(before.run.status not in (COMPLETED, FAILED))
     plain = whole(build(spec, before.disk.probe).plan())
-    expected = told_of(plain.plan, plain.disk.store)
+    expected = outcome_of(plain.plan, plain.disk.store)
     before.disk.again.clear()
     keys = {item.token for item in before.todo if hasattr(item, "attempt")}
     plan, renames = with_names(before.plan, lambda path: "x" + path.rpartition("/")[2])
     after = go_on(before, plan, later, renames)
-    told = told_of(after.plan, after.disk.store)
-    assert (told.status, told.output, told.state, told.steps, sorted(told.inbox.values())) == (
+    outcome = outcome_of(after.plan, after.disk.store)
+    assert (outcome.status, outcome.output, outcome.state, outcome.steps, sorted(outcome.inbox.values())) == (
         (expected.status, expected.output, expected.state, expected.steps, sorted(expected.inbox.values()))
     ), "but for the names of answers, which are those of the tokens that ask"
     assert after.disk.again == []

@@ -1,4 +1,4 @@
-"""What holds for the real engine, whatever order bodies end in and whenever the power fails."""
+"""Properties of the real engine, for every order in which bodies end and every power failure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from graphs import Spec, build, racy_specs, settled_specs
 from hypothesis import given
 from hypothesis import strategies as st
 from outages import Machine
-from simulation import RUN_ID, Disk, Simulation, Tape, crashes, tapes, told_of
+from simulation import RUN_ID, Disk, Simulation, Tape, crashes, outcome_of, tapes
 
 from beluga_graph import Run
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
@@ -33,7 +33,7 @@ def test_the_engine_stores_the_same_as_the_simulation(
     asyncio.run(Simulation(plan, disk, Tape()).whole(7))
     machine = Machine(spec, Disk(schedule=list(schedule)), Tape(tape), durability)
     asyncio.run(machine.whole())
-    assert told_of(plan, machine.disk.store) == told_of(plan, disk.store)
+    assert outcome_of(plan, machine.disk.store) == outcome_of(plan, disk.store)
 
 
 @examples(120)

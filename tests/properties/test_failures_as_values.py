@@ -1,4 +1,4 @@
-"""Failures on their way through joins and edges: what a node gets in place of a result."""
+"""Failures that pass through joins and edges: the values that a node gets in place of a result."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ async def test_an_exception_with_a_nonsensical_pause_is_an_ordinary_failure(aske
 
 
 async def test_a_nested_join_that_fails_too_late_does_no_harm() -> None:
-    """The nested join is dropped when the outer one has what it needs, and fails before it learns of it."""
+    """The outer join has enough results and drops the nested join, which fails before it is stopped."""
     reached, let_fail = asyncio.Event(), asyncio.Event()
     g = Graph("late")
 

@@ -1,4 +1,4 @@
-"""A node that changes what it was given changes nothing for anybody else."""
+"""A node that changes its values changes only its own copies."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Shared(BaseModel):
 
 
 def ruin(value: Any) -> None:
-    """Change everything in a value that can be changed."""
+    """Change every mutable part of a value."""
     if isinstance(value, list):
         for item in value:
             ruin(item)
@@ -41,7 +41,7 @@ def ruin(value: Any) -> None:
 
 
 def ruinous(value: Any, seen: list[Any]) -> Graph:
-    """Return a graph in which each body notes all it can see, and then ruins it."""
+    """Return a graph in which each body records every value it can see, and then changes it."""
     g = Graph("ruinous", state=Shared)
 
     def note(ctx: Context, given: Any) -> None:

@@ -1,7 +1,7 @@
-"""What holds for every graph, every order of completion and every crash: the kernel, simulated.
+"""Properties of the simulated kernel: they hold for every graph, every order of completion and every crash.
 
-Each property is tried on random graphs. `settled` ones have no race, so that all they tell must be the same
-whatever happens; in `racy` ones timing decides, and what it decided must stay decided.
+Each property is tried on random graphs. `settled` graphs have no race, so their outcome must always be the same. In
+`racy` graphs timing decides, and its decisions must never change.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from simulation import (
     Tape,
     count_of,
     crashes,
+    outcome_of,
     steps_digest,
     tapes,
-    told_of,
 )
 
 from beluga_graph.codec import seal, unseal
@@ -77,7 +77,7 @@ def test_the_observable_outcome_of_a_run_depends_on_neither_order_nor_crashes(
 ) -> None:
     plain = simulated(spec, [])
     troubled = simulated(spec, tape, schedule)
-    assert told_of(troubled.plan, troubled.disk.store) == told_of(plain.plan, plain.disk.store)
+    assert outcome_of(troubled.plan, troubled.disk.store) == outcome_of(plain.plan, plain.disk.store)
 
 
 @examples(120)
@@ -310,7 +310,7 @@ def test_a_resume_repeats_only_failed_and_stopped_nodes_under_the_same_key(
 
 
 def _cannot_mend(run: Snapshot) -> bool:
-    """Tell whether no resume need help: too few items for the join, or time runs out again and again."""
+    """Return whether a resume may not help: a join has too few items, or a time runs out again and again."""
     if run.error is not None and run.error[1] in ("Timeout", "SignalTimeout"):
         return True
     return run.error is not None and run.error[1] == "JoinUnreachable" and "it has" in run.error[2]

@@ -1,4 +1,4 @@
-"""A record that is well sealed and wrong is found damaged, by whatever call comes upon it; nothing else is raised."""
+"""A wrong record with a valid checksum is reported as damaged by every call that reads it; no other error is raised."""
 
 import asyncio
 from functools import cache
@@ -24,7 +24,7 @@ SEALED = "HLONSCVPIZYGBQEJedcxo"  # the other kinds hold a mark
 
 @cache
 def records() -> dict[bytes, bytes]:
-    """Return sound records of all kinds."""
+    """Return valid records of all kinds."""
     return asyncio.run(recorded())
 
 
@@ -49,7 +49,7 @@ PLAIN = st.recursive(
 
 @st.composite
 def changed(draw: st.DrawFn, payload: Any) -> Any:
-    """Return a payload with one part exchanged, dropped, doubled or swapped; the rest as it was."""
+    """Return a payload with one part replaced, dropped, doubled or swapped."""
     if isinstance(payload, (list, tuple)) and payload and draw(st.integers(0, 5)):
         parts, at = list(payload), draw(st.integers(0, len(payload) - 1))
         what = draw(st.sampled_from(["within", "within", "within", "drop", "double", "swap"]))
@@ -113,7 +113,7 @@ def test_a_wrong_record_is_reported_as_damaged_and_breaks_nothing_else(data: st.
 
 
 async def all_calls(damaged: dict[bytes, bytes]) -> None:
-    """Make every call; each ends in a result or in an error of ours, and so does what the loop runs by itself."""
+    """Make every call: each returns or raises a documented error, and so does each background task of the loop."""
     unforeseen: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unforeseen.append(context))
     async with asyncio.timeout(60), opened(damaged) as at:

@@ -4,8 +4,8 @@
 
 Each round has a new store, four to eight runs and one to three processes. While they work they get SIGKILL, or
 SIGSTOP for up to five leases; some also kill themselves before, inside or after one of their commits. Then the
-rest finishes undisturbed, and the promises are checked: see `storm_checks`. A round that breaks a promise is
-printed with its seed, and its folder stays.
+remaining runs finish undisturbed, and `storm_checks` checks the promises. A round that breaks a promise is printed
+with its seed, and its folder is kept.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class _Fleet:
                 self._born += 1
 
     def _strike(self) -> int:
-        """Wake what has slept long enough, then kill or freeze a process; return how many were killed."""
+        """Wake processes that have slept long enough, then kill or freeze one; return how many were killed."""
         now = time.monotonic()
         for slot in [slot for slot, until in self._frozen.items() if until <= now]:
             self._wake(slot)
@@ -167,7 +167,7 @@ class _Fleet:
             self._wake(slot)
 
     def _reap(self) -> int:
-        """Take note of those that killed themselves."""
+        """Collect the processes that killed themselves."""
         killed = 0
         for slot, child in list(self._alive.items()):
             done, status = os.waitpid(child, os.WNOHANG)
@@ -199,7 +199,7 @@ class _Fleet:
 
 
 def main() -> int:
-    """Storm as the command line says; return 1 if a promise was broken."""
+    """Storm with the options of the command line; return 1 if a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100, help="how many processes to kill, for each durability")
     parser.add_argument("--durability", choices=get_args(Durability), action="append", help="all by default")

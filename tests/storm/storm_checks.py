@@ -1,4 +1,4 @@
-"""What must hold after a storm, whatever was killed and frozen: the promises, read off the store and the effects."""
+"""The promises that must hold after a storm, checked on the store and on the effects of nodes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def violations(round_: Round) -> list[str]:
 
 
 def _defects(round_: Round) -> Iterator[str]:
-    """Yield what processes printed that only a defect prints."""
+    """Yield the lines of output that only a defect prints."""
     for path in sorted(round_.folder.glob("*.txt")):
         for line in path.read_text().splitlines():
             if any(defect in line for defect in _DEFECTS):
@@ -84,7 +84,7 @@ def _out_of_order(steps: list[StepInfo]) -> Iterator[str]:
 
 
 def _run_again(run: Run, steps: list[StepInfo], starts: dict[tuple[str, int], list[int]]) -> Iterator[str]:
-    """A node whose step is committed never runs again; one step for each attempt."""
+    """Check that a node never runs again after its step is committed, and that an attempt has one step."""
     ended: dict[tuple[str, int], int] = {}
     for step in steps:
         if step.trigger in _NODE_STEPS:
@@ -99,7 +99,7 @@ def _run_again(run: Run, steps: list[StepInfo], starts: dict[tuple[str, int], li
 
 
 def _timers(steps: list[StepInfo]) -> Iterator[str]:
-    """A timer fires once."""
+    """Check that a timer fires once."""
     fired = Counter(step.token for step in steps if step.trigger == "TimerFired" and step.token)
     for token, count in fired.items():
         if count > 1 and token.rpartition("/")[2].startswith("pause"):
@@ -107,7 +107,10 @@ def _timers(steps: list[StepInfo]) -> Iterator[str]:
 
 
 def _signals(round_: Round, run: Run, got: list[Any]) -> Iterator[str]:
-    """An accepted signal is delivered exactly once, in order. One that was sent again may be there again."""
+    """Check that each accepted signal is delivered exactly once, in order.
+
+    One that was sent twice may be delivered twice.
+    """
     sent = [f"payload {place}" for place in range(run.signals)]
     is_repeated = any((round_.folder / "sent").glob(f"{run.run_id} repeated-*"))
     if is_repeated and len(got) == len(sent) and set(got) <= set(sent):
@@ -117,7 +120,7 @@ def _signals(round_: Round, run: Run, got: list[Any]) -> Iterator[str]:
 
 
 async def _published(bus: EventBus, run: Run, steps: list[StepInfo]) -> Iterator[str]:
-    """What a committed node published is on the bus exactly once."""
+    """Check that each message of a committed node is on the bus exactly once."""
     keys = [f"{run.run_id}:{step.token}" for step in steps if step.trigger == "NodeFinished"]
     expected = Counter(key for key in keys if key.partition(":")[2].startswith("collect-"))
     events = [event for event in await bus.trace(run.run_id) if event.topic == TOPIC]
@@ -126,7 +129,7 @@ async def _published(bus: EventBus, run: Run, steps: list[StepInfo]) -> Iterator
 
 
 async def _undisturbed(run: Run) -> tuple[Any, Any, Any]:
-    """Return how a run ends in one process that nothing happens to."""
+    """Return the end of a run in one undisturbed process."""
 
     class Still(Effects):
         def __init__(self) -> None:

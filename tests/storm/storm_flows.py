@@ -1,4 +1,4 @@
-"""What a storm runs: random graphs, and workflows with signals, a timer, an approval and published messages."""
+"""The flows of a storm: random graphs, and workflows with signals, a timer, an approval and published messages."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def runs_of(chance: Random, count: int) -> list[Run]:
 
 
 class Effects:
-    """What nodes do outside: a line for each attempt, with its time, in one file of the round."""
+    """The effects of nodes: a line for each attempt, with its time, in one file of the round."""
 
     def __init__(self, path: Path, chance: Random) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -144,10 +144,10 @@ def _collector(place: int) -> Any:
 
 
 def payload_of(signal: str) -> int:
-    """Return what a random graph is sent under a signal: always the same, so that one sent twice does no harm."""
+    """Return the payload of a random graph's signal. It is always the same, so that a second one does no harm."""
     return sum(signal.encode()) % 100
 
 
 def answer_to(node: str) -> str:
-    """Return what a person decides about a node of this name."""
+    """Return a person's decision about a node of this name."""
     return "reject" if ".no" in node else "approve"

@@ -45,21 +45,21 @@ class Round:
     processes: int
     runs: tuple[Run, ...]
     is_far: bool
-    """Whether signals and answers come from a process that drives nothing, else from those that do."""
+    """Whether signals and answers come from a process that drives no runs, or from the driving processes."""
 
     @property
     def store(self) -> Path:
-        """Where the store is."""
+        """Return the path of the store."""
         return self.folder / "store"
 
     @property
     def over(self) -> Path:
-        """A file that is there once every run has ended."""
+        """Return the path of the file that exists when every run has ended."""
         return self.folder / "over"
 
 
 class Fuse:
-    """Kills its process at the `count`-th passing of a point of a commit."""
+    """Kills its process when a point of a commit is passed for the `count`-th time."""
 
     def __init__(self, point: str = "", count: int = 0) -> None:
         self._point, self._left = point, count
@@ -156,7 +156,7 @@ async def server(round_: Round, seed: str, fuse: Fuse) -> None:
 
 
 async def sender(round_: Round, seed: str) -> None:
-    """Send what the runs wait for, and drive none of them."""
+    """Send the signals that the runs wait for, without driving them."""
     store = LMDBStore(round_.store, durability=round_.durability)
     async with Engine(store, durability=round_.durability) as engine:
         await _supply(engine, round_, Random(seed))
@@ -164,7 +164,7 @@ async def sender(round_: Round, seed: str) -> None:
 
 
 async def _tend(engine: Engine, round_: Round, chance: Random) -> None:
-    """Start the workflows, and see to it that they get on unless another process does."""
+    """Start the workflows, and drive them unless another process does."""
     for run in round_.runs:
         if run.kind == "workflow":
             with suppress(BelugaError):  # another process of the storm drives it, or has ended it
