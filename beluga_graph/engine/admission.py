@@ -191,9 +191,12 @@ class Admission:
             else:
                 await self._scheduler.begin(active)
         except BaseException as error:  # a record cannot be read, or the caller was cancelled: release the run
-            interrupted = RunError(active.run_id, "its start was interrupted: resume it to continue")
-            self._scheduler.abandon(active, error if isinstance(error, Exception) else interrupted)
+            self._abandon(active, error)
             raise
+
+    def _abandon(self, active: ActiveRun, error: BaseException) -> None:
+        interrupted = RunError(active.run_id, "its start was interrupted: resume it to continue")
+        self._scheduler.abandon(active, error if isinstance(error, Exception) else interrupted)
 
     # Creating.
 
@@ -260,9 +263,14 @@ class Admission:
             *log.snapshot_ops(snapshot, force=True),
         ]
         self._runs.add(active)
-        step = self._scheduler.decide(active, trigger, more=first)
-        assert step is not None
-        await self._scheduler.wait_for(step)
+        try:
+            step = self._scheduler.decide(active, trigger, more=first)
+            assert step is not None
+            await self._scheduler.wait_for(step)
+        except BaseException as error:
+            if halted or isinstance(error, Exception):  # else its work begins, even if the caller was cancelled
+                self._abandon(active, error)
+            raise
         if active.error is not None:
             cause = active.error.__cause__
             if isinstance(cause, Conflict) and cause.key == keys.head:

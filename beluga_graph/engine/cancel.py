@@ -8,7 +8,6 @@ from beluga_graph.engine.registry import RunRegistry
 from beluga_graph.engine.store_poller import StorePoller
 from beluga_graph.errors import RunBusy
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED
-from beluga_graph.kernel.triggers import CancelRequested
 from beluga_graph.plan.plan import Plan
 from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.runtime.scheduler import Scheduler
@@ -50,7 +49,7 @@ class Canceller:
                 await self._request(run_id)
                 await self._poller.wait_next()
                 continue
-            step = self._scheduler.decide(active, CancelRequested(self._scheduler.clock.now_ms()))
+            step = self._scheduler.cancel(active)
             if step is not None:
                 await self._scheduler.wait_for(step)
             if active.error is not None:

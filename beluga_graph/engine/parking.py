@@ -21,7 +21,6 @@ from beluga_graph.engine.registry import RunRegistry
 from beluga_graph.engine.store_poller import StorePoller
 from beluga_graph.errors import BelugaError, RunBusy
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING
-from beluga_graph.kernel.triggers import CancelRequested
 from beluga_graph.plan.plan import Plan
 from beluga_graph.runtime.active_run import DRIVING, HALTED, RELEASED, ActiveRun
 from beluga_graph.runtime.scheduler import Scheduler
@@ -38,6 +37,7 @@ NEVER_MS = 1 << 62
 _SOON_MS = 1_000  # parking is not worth its commits for a run that is due within this time
 _TRY_AGAIN_S = 2.0  # between two attempts to wake a run that could not be woken
 _WAKING_MAX = 64  # runs that are being woken at a time
+_STALE_MAX = 64  # times of runs that are not watched any more, beyond one for each watched run
 
 _log = logging.getLogger("beluga_graph.engine.parking")
 
@@ -92,6 +92,9 @@ class Parking:
         self._watched[run] = due_ms
         if due_ms < NEVER_MS:
             heapq.heappush(self._dues, _Due(due_ms, run))
+            if len(self._dues) > 2 * len(self._watched) + _STALE_MAX:
+                self._dues = [_Due(at_ms, known) for known, at_ms in self._watched.items() if at_ms < NEVER_MS]
+                heapq.heapify(self._dues)
             self._arm()
         self._poller.start()
 
@@ -224,7 +227,7 @@ class Parking:
         if key != active.log.keys.wakeup:
             self._scheduler.inbox.deliver_for(active, key)
         elif self._store.get(active.log.keys.cancel) is not None:
-            self._scheduler.decide(active, CancelRequested(self._scheduler.clock.now_ms()))
+            self._scheduler.cancel(active)
         else:
             self._scheduler.inbox.deliver_all(active)
 

@@ -54,10 +54,12 @@ class Serving:
         for run in active:
             run.halt()
         tasks = [task.task for run in active for task in run.tasks.values()]
-        if tasks:
-            await asyncio.wait(tasks, timeout=grace_s)
-        for run in active:
-            await self._scheduler.halt(run)
+        try:
+            if tasks:
+                await asyncio.wait(tasks, timeout=grace_s)
+        finally:  # also if the caller is cancelled: halted runs would keep their leases
+            for run in active:
+                await self._scheduler.halt(run)
 
     # Called by the poller.
 

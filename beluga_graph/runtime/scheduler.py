@@ -21,7 +21,7 @@ from beluga_graph.execution.executor import run_attempt
 from beluga_graph.execution.result import AttemptResult
 from beluga_graph.kernel.interruptions import needs_trial
 from beluga_graph.kernel.snapshot import Snapshot, Token
-from beluga_graph.kernel.triggers import NodeFailed, TrialBegun, TrialBrokenOff, Trigger
+from beluga_graph.kernel.triggers import CancelRequested, NodeFailed, TrialBegun, TrialBrokenOff, Trigger
 from beluga_graph.kernel.walker import Walker
 from beluga_graph.plan.plan import Plan
 from beluga_graph.runtime.active_run import HALTED, ActiveRun
@@ -83,6 +83,14 @@ class Scheduler:
         `more` are operations that belong to the same commit, such as a lease that is taken over.
         """
         return active.walker.decide(trigger, (None, None, more))
+
+    def cancel(self, active: ActiveRun) -> Step | None:
+        """Cancel a run; return the step, or `None` if the run has ended. An error of the store stops the run."""
+        try:
+            return self.decide(active, CancelRequested(self.clock.now_ms()))
+        except Exception as error:  # noqa: BLE001 - the run would keep its lease and never end
+            self.abandon(active, error)
+            return None
 
     async def begin(self, active: ActiveRun) -> None:
         """Begin the work of a loaded run: overdue timers first, so that a deadline fires before a node begins."""
@@ -240,8 +248,14 @@ class Scheduler:
         return tasks
 
     async def halt(self, active: ActiveRun) -> None:
-        """Stop driving a run without ending it: end its tasks, commit what is decided, give the lease back."""
+        """Stop driving a run without ending it: end its tasks, commit what is decided, give the lease back.
+
+        Goes on if the caller is cancelled: a run that is only halted would keep its lease.
+        """
         tasks = self.stop_work(active)
+        await asyncio.shield(asyncio.get_running_loop().create_task(self._release(active, tasks)))
+
+    async def _release(self, active: ActiveRun, tasks: list[asyncio.Task[None]]) -> None:
         if tasks:
             await asyncio.wait(tasks)
         await self.committer.drain()

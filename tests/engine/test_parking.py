@@ -421,3 +421,14 @@ async def test_a_run_that_is_being_parked_when_its_stream_is_closed_stays_on_dis
         await engine._host.parking.wait_woken()
         assert not engine._host.runs.active
     assert not ran
+
+
+async def test_the_times_of_runs_that_were_woken_early_are_forgotten() -> None:
+    async with Engine(MemoryStore(), clock=VirtualClock()) as engine:
+        parking = engine._host.parking
+        parking.watch_run(b"first", HOUR)
+        for count in range(1_000):
+            parking.watch_run(b"second", 2 * HOUR + count)
+        assert len(parking._dues) < 100
+        assert parking._dues[0] == (HOUR, b"first")
+        assert (2 * HOUR + 999, b"second") in parking._dues

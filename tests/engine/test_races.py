@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import threading
 from collections import Counter
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -15,10 +16,12 @@ from beluga_graph import (
     START,
     Context,
     Engine,
+    Event,
     Graph,
     Limits,
     RunConflict,
     RunFailed,
+    RunNotFound,
     RunStatus,
 )
 from beluga_graph.testing import VirtualClock
@@ -211,6 +214,54 @@ async def test_a_stream_that_is_cancelled_while_it_starts_leaves_no_active_run(s
             await using
         await engine.execute(chain(body, name="other"), 1)  # after everything that was queued
         assert (len(ran), engine._host.runs.active) == (1, {})
+
+
+async def test_a_fork_that_is_cancelled_while_it_starts_leaves_no_active_run() -> None:
+    async with Engine(MemoryStore()) as engine:
+        await (await engine.start(chain(lambda value: value), 1, run_id="source")).result(60)
+        fork = asyncio.create_task(engine.fork("source", 1, run_id_new="new"))
+        for _ in range(100):
+            if "new" in engine._host.runs.active:
+                break
+            await asyncio.sleep(0)
+        fork.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await fork
+        await until(lambda: not engine._host.runs.active)
+        with contextlib.suppress(RunNotFound):  # it was cancelled before its first commit
+            assert await (await engine.resume("new")).result(60) == 1
+
+
+async def test_a_stream_whose_close_is_cancelled_leaves_no_active_run() -> None:
+    cleaning, gate = asyncio.Event(), asyncio.Event()
+
+    async def clean_up(value: int) -> int:
+        if not gate.is_set():
+            try:
+                await asyncio.sleep(60)
+            finally:
+                cleaning.set()
+                await gate.wait()
+        return value
+
+    async with Engine(MemoryStore()) as engine:
+        stream = engine.stream(chain(clean_up), 1, run_id=RUN)
+        await until_started(stream)
+        close = asyncio.create_task(stream.aclose())
+        await cleaning.wait()
+        close.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await close
+        gate.set()
+        assert await (await asyncio.wait_for(engine.resume(RUN), 60)).result(60) == 1
+
+
+async def until_started(stream: AsyncGenerator[Event, None]) -> None:
+    """Read a stream until an attempt begins."""
+    async for event in stream:
+        if event.type == "node_started":
+            await asyncio.sleep(0)
+            return
 
 
 async def test_the_limits_of_a_run_override_only_what_they_name() -> None:

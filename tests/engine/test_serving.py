@@ -241,6 +241,30 @@ async def test_queued_runs_do_not_begin_after_serving_is_stopped() -> None:
 
 
 @pytest.mark.usefixtures("quick_looks")
+async def test_a_server_that_is_cancelled_in_its_grace_period_releases_its_runs() -> None:
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def work(value: int) -> int:
+        begun.set()
+        await gate.wait()
+        return value
+
+    async with Engine(MemoryStore()) as engine:
+        await engine.start(Workflow("work", step("work", work)), 1, run_id="r")
+        server = asyncio.create_task(engine.serve())
+        await until(lambda: begun.is_set() and engine._host.parking.serving)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await until(lambda: engine._host.parking.is_paused)
+        await asyncio.sleep(0.01)
+        server.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await server
+        assert not engine._host.runs.active
+        gate.set()
+        assert await (await engine.resume("r")).result(60) == 1
+
+
+@pytest.mark.usefixtures("quick_looks")
 async def test_a_damaged_lease_does_not_prevent_other_runs_from_being_served() -> None:
     disk, flow = MemoryStore(), Workflow("asking", wait_signal("go"))
     for run_id in ("bad", "good"):
