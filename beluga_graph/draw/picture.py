@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from beluga_graph.draw.text import format_duration
-from beluga_graph.kernel.shape import END, FAN_OUT, FRAME, JOIN, TIMER, WAIT, NodeShape, Shape
+from beluga_graph.kernel.shape import END, FAN_OUT, FRAME, JOIN, TIMER_NODE, WAIT_NODE, NodeShape, Shape
 from beluga_graph.trace.edges import BEGIN, Edge, format_condition, iter_edges, name_point
 
 __all__ = ["BEGIN_KIND", "END_KIND", "Box", "Line", "Picture", "build_picture", "describe_node"]
@@ -135,9 +135,9 @@ def _add_level(shape: Shape, frame: str, depth: int | None, ids: dict[str, str],
 def describe_node(node: NodeShape) -> str:
     """Return the settings of a node that differ from the defaults of its kind, in a few words."""
     parts: list[str] = []
-    if node.kind == WAIT:
+    if node.kind == WAIT_NODE:
         parts.append("asks a person" if node.asks else f"signal {node.signal}")
-    elif node.kind == TIMER:
+    elif node.kind == TIMER_NODE:
         parts.append(format_duration(node.delay_ms))
     elif node.kind == JOIN:
         parts.append("all" if node.wait is None else f"first {node.wait}")

@@ -30,7 +30,7 @@ from beluga_graph.execution.approval import Answer
 from beluga_graph.execution.attempt import Attempt, TimeLimit
 from beluga_graph.execution.context import Context
 from beluga_graph.execution.result import AttemptResult, NewItems
-from beluga_graph.kernel.shape import CHOICE, FAN_OUT, JOIN, WAIT
+from beluga_graph.kernel.shape import CHOICE, FAN_OUT, JOIN, WAIT_NODE
 from beluga_graph.kernel.triggers import NodeFailed, NodeFinished
 from beluga_graph.kernel.types import Value
 from beluga_graph.plan.plan import Body
@@ -53,7 +53,7 @@ async def run_attempt(attempt: Attempt) -> AttemptResult:
     """Make the attempt and return its result. Raises only when the engine stops: its own cancellation."""
     kind = attempt.plan.shape.nodes[attempt.token.node].kind
     try:
-        if attempt.binding.timeout_ms is None or kind in (WAIT, JOIN):  # the timeouts of these are timers of the run
+        if attempt.binding.timeout_ms is None or kind in (WAIT_NODE, JOIN):  # their timeouts are timers of the run
             return await _perform(attempt, kind)
         return await _perform_in_time(attempt, kind, attempt.binding.timeout_ms)
     except asyncio.CancelledError as error:
@@ -115,9 +115,9 @@ async def _perform(attempt: Attempt, kind: str) -> AttemptResult:
         return _finish(attempt, (token.value,), route)
     if kind == JOIN:
         given = _gather(attempt)
-    elif kind == WAIT and binding.revise is not None:
+    elif kind == WAIT_NODE and binding.revise is not None:
         return _finish(attempt, (_resolve_answer(attempt),), None)
-    elif kind == WAIT:
+    elif kind == WAIT_NODE:
         return _finish(attempt, (attempt.store_value(_validate_payload(attempt)),), None)
     else:
         given = attempt.decode(token.value)

@@ -35,20 +35,20 @@ from beluga_graph.kernel.rules import (
     token_timer,
     unreachable_join,
 )
-from beluga_graph.kernel.shape import END, FRAME, JOIN, TIMER, TOOL, WAIT, NodeShape, Shape
-from beluga_graph.kernel.snapshot import (
+from beluga_graph.kernel.shape import END, FRAME, JOIN, TIMER_NODE, TOOL, WAIT_NODE, NodeShape, Shape
+from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.kernel.tokens import (
+    AT_TIMER,
+    AT_WAIT,
     COMPLETED,
     FAILED,
     FAILED_TOKEN,
     RETRY,
     RUN,
     RUNNING,
-    SLEEP,
     WAITING,
-    Snapshot,
     Token,
 )
-from beluga_graph.kernel.snapshot import WAIT as WAITS
 from beluga_graph.kernel.types import EventFields, FailureFields, Op, Patch, Value
 
 __all__ = ["PatchBuilder"]
@@ -179,8 +179,8 @@ class PatchBuilder:
 
     def _put_token(self, place: str, node: NodeShape, visit: int, index: int) -> None:
         name = f"{place}{node.local}#{visit}"
-        if node.kind == WAIT:
-            self.ops.append((PUT_TOKEN, place, node.name, node.local, visit, index, WAITS, 1))
+        if node.kind == WAIT_NODE:
+            self.ops.append((PUT_TOKEN, place, node.name, node.local, visit, index, AT_WAIT, 1))
             self.ops.append((ADD_WAIT, signal_of(node, name), name))
             if node.asks:
                 self.add_event("waiting", node.name, name, index, name="approval")
@@ -188,8 +188,8 @@ class PatchBuilder:
                 self.add_event("waiting", node.name, name, name=node.signal)
             if node.timeout_ms is not None:
                 self.ops.append((ARM_TIMER, token_timer(name), self.at + node.timeout_ms))
-        elif node.kind == TIMER:
-            self.ops.append((PUT_TOKEN, place, node.name, node.local, visit, index, SLEEP, 1))
+        elif node.kind == TIMER_NODE:
+            self.ops.append((PUT_TOKEN, place, node.name, node.local, visit, index, AT_TIMER, 1))
             self.ops.append((ARM_TIMER, token_timer(name), self.at + node.delay_ms))
             self.add_event("waiting", node.name, name, due=self.at + node.delay_ms)
         else:
@@ -274,7 +274,7 @@ class PatchBuilder:
         self.removed.add(token.name)
         if token.state == RUN:
             self.active -= 1
-        elif token.state == WAITS:
+        elif token.state == AT_WAIT:
             self.ops.append((REMOVE_WAIT, signal_of(self.shape.nodes[token.node], token.name), token.name))
         self.disarm_timer(token_timer(token.name))
         self.ops.append((REMOVE_TOKEN, token.name))
@@ -380,7 +380,7 @@ class PatchBuilder:
             self.ops.append((SET_STATE, token.name, FAILED_TOKEN, token.attempt, token.attempts_since_armed))
             if token.state == RUN:
                 self.active -= 1
-            elif token.state == WAITS:
+            elif token.state == AT_WAIT:
                 self.ops.append((REMOVE_WAIT, signal_of(self.shape.nodes[token.node], token.name), token.name))
                 self.disarm_timer(token_timer(token.name))
         self.ops.append((SET_ERROR, self.add_value(failure)))

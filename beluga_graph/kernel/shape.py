@@ -21,9 +21,9 @@ __all__ = [
     "FUNCTION",
     "HANDOFF",
     "JOIN",
-    "TIMER",
+    "TIMER_NODE",
     "TOOL",
-    "WAIT",
+    "WAIT_NODE",
     "FieldShape",
     "NodeShape",
     "RetryShape",
@@ -34,7 +34,7 @@ __all__ = [
 END = "$end"  # the target of an edge that leaves its frame; no node can have this name
 
 FUNCTION, AGENT, TOOL, HANDOFF = "function", "agent", "tool", "handoff"
-FAN_OUT, JOIN, WAIT, TIMER, FRAME = "fan_out", "join", "wait", "timer", "frame"
+FAN_OUT, JOIN, WAIT_NODE, TIMER_NODE, FRAME = "fan_out", "join", "wait", "timer", "frame"
 CHOICE = "choice"  # a body for a conditional edge whose source has none of its own
 
 RouteShape: TypeAlias = tuple[Route, str, str]  # route, target, edge kind: "conditional" or "handoff"

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from beluga_graph.kernel import ops
 from beluga_graph.kernel.tokens import (
+    AT_WAIT,
     CANCELLED,
     COMPLETED,
     FAILED,
@@ -22,8 +23,6 @@ from beluga_graph.kernel.tokens import (
     RETRY,
     RUN,
     RUNNING,
-    SLEEP,
-    WAIT,
     WAITING,
     Place,
     Scope,
@@ -32,6 +31,7 @@ from beluga_graph.kernel.tokens import (
 from beluga_graph.kernel.types import Op, Patch, Value
 
 __all__ = [
+    "AT_WAIT",
     "CANCELLED",
     "COMPLETED",
     "FAILED",
@@ -40,8 +40,6 @@ __all__ = [
     "RULES",
     "RUN",
     "RUNNING",
-    "SLEEP",
-    "WAIT",
     "WAITING",
     "Place",
     "Scope",

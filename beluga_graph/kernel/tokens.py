@@ -7,6 +7,8 @@ from typing import NamedTuple
 from beluga_graph.kernel.types import Value
 
 __all__ = [
+    "AT_TIMER",
+    "AT_WAIT",
     "CANCELLED",
     "COMPLETED",
     "FAILED",
@@ -14,8 +16,6 @@ __all__ = [
     "RETRY",
     "RUN",
     "RUNNING",
-    "SLEEP",
-    "WAIT",
     "WAITING",
     "Place",
     "Scope",
@@ -25,8 +25,8 @@ __all__ = [
 # The status of a run.
 RUNNING, WAITING, COMPLETED, FAILED, CANCELLED = "running", "waiting", "completed", "failed", "cancelled"
 
-# The state of a token. `FAILED_TOKEN` is stored as "broken".
-RUN, RETRY, WAIT, SLEEP, FAILED_TOKEN = "run", "retry", "wait", "sleep", "broken"
+# The state of a token. One at a timer node is stored as "sleep", a failed one as "broken".
+RUN, RETRY, AT_WAIT, AT_TIMER, FAILED_TOKEN = "run", "retry", "wait", "sleep", "broken"
 
 
 class Token(NamedTuple):

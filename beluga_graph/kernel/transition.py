@@ -31,9 +31,9 @@ from beluga_graph.kernel.ops import (
 from beluga_graph.kernel.patch_builder import PatchBuilder
 from beluga_graph.kernel.renames import rename_op, split_token_name
 from beluga_graph.kernel.rules import RUN_TIMER, get_limit, retry_delay_ms, signal_of, token_timer, unreachable_join
-from beluga_graph.kernel.shape import FAN_OUT, FRAME, JOIN, TIMER, WAIT, NodeShape, Shape
-from beluga_graph.kernel.snapshot import CANCELLED, FAILED, FAILED_TOKEN, RETRY, RUN, RUNNING, SLEEP, Snapshot, Token
-from beluga_graph.kernel.snapshot import WAIT as WAITS
+from beluga_graph.kernel.shape import FAN_OUT, FRAME, JOIN, TIMER_NODE, WAIT_NODE, NodeShape, Shape
+from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.kernel.tokens import AT_TIMER, AT_WAIT, CANCELLED, FAILED, FAILED_TOKEN, RETRY, RUN, RUNNING, Token
 from beluga_graph.kernel.triggers import (
     CancelRequested,
     NodeFailed,
@@ -232,7 +232,7 @@ def _fire_token_timer(builder: PatchBuilder, token: Token, timer: str) -> None:
         builder.active += 1
         return None
     builder.add_event("timer", node.name, token.name)
-    if token.state == SLEEP:
+    if token.state == AT_TIMER:
         builder.remove_token(token)
         return builder.leave(token.place, node, None, builder.add_value(token.value))
     if node.default is not None:
@@ -309,12 +309,12 @@ def _rearm(builder: PatchBuilder, token: Token, node: NodeShape) -> None:
     attempt = token.attempt + 1  # an attempt's number is used once: a late result of the failed one must not count
     if node.kind == FRAME:
         return _reopen_frame(builder, token, node)
-    if node.kind == WAIT:
-        builder.ops.append((SET_STATE, token.name, WAITS, attempt, 1))
+    if node.kind == WAIT_NODE:
+        builder.ops.append((SET_STATE, token.name, AT_WAIT, attempt, 1))
         builder.ops.append((ADD_WAIT, signal_of(node, token.name), token.name))
         due = node.timeout_ms
-    elif node.kind == TIMER:
-        builder.ops.append((SET_STATE, token.name, SLEEP, attempt, 1))
+    elif node.kind == TIMER_NODE:
+        builder.ops.append((SET_STATE, token.name, AT_TIMER, attempt, 1))
         due = node.delay_ms
     else:
         builder.ops.append((SET_STATE, token.name, RUN, attempt, 1))

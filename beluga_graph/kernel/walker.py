@@ -18,7 +18,7 @@ from typing import Generic, Protocol, TypeVar
 from beluga_graph.kernel.interruptions import find_guilty, order_by_interruptions
 from beluga_graph.kernel.rules import get_limit, signal_of
 from beluga_graph.kernel.shape import Shape
-from beluga_graph.kernel.snapshot import RUN, RUNNING, WAIT, WAITING, Snapshot, Token
+from beluga_graph.kernel.snapshot import AT_WAIT, RUN, RUNNING, WAITING, Snapshot, Token
 from beluga_graph.kernel.transition import advance
 from beluga_graph.kernel.triggers import (
     ArmTimer,
@@ -132,7 +132,7 @@ class Walker(Generic[Origin, Step]):
     def fire_timer(self, timer: str, due: int) -> None:
         """Decide on a timer whose time has come."""
         token = self._run.tokens.get(timer[2:]) if timer[:2] == "t:" else None
-        if token is not None and token.state == WAIT:
+        if token is not None and token.state == AT_WAIT:
             # An accepted signal beats a timeout that is not committed. The trigger below is stale then.
             self.serve(signal_of(self._shape.nodes[token.node], token.name) or "")
         self.decide(TimerFired(timer, due, max(due, self._driver.now())))
@@ -169,5 +169,5 @@ class Walker(Generic[Origin, Step]):
                     driver.arm(item.timer, item.due)
             elif type(item) is AwaitSignal:
                 token = run.tokens.get(item.token)
-                if token is not None and token.state == WAIT:
+                if token is not None and token.state == AT_WAIT:
                     driver.await_signal(item.token, item.signal)

@@ -19,7 +19,7 @@ from beluga_graph.kernel.ops import (
 )
 from beluga_graph.kernel.rules import signal_of
 from beluga_graph.kernel.shape import Shape
-from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, RUN, WAIT, Snapshot, Token
+from beluga_graph.kernel.snapshot import AT_WAIT, CANCELLED, COMPLETED, FAILED, RUN, Snapshot, Token
 from beluga_graph.kernel.triggers import ArmTimer, AwaitSignal, RunNode, Work
 from beluga_graph.kernel.types import Patch
 
@@ -101,6 +101,6 @@ def _token_work(shape: Shape, token: Token) -> Work | None:
     """Return the work at a token. A retry, a pause and a failed token have none: their timers are work."""
     if token.state == RUN:
         return RunNode(token.name, token.attempt)
-    if token.state == WAIT:
+    if token.state == AT_WAIT:
         return AwaitSignal(token.name, signal_of(shape.nodes[token.node], token.name) or "")
     return None

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from beluga_graph.errors import DuplicateNode
-from beluga_graph.kernel.shape import CHOICE, TOOL, WAIT
+from beluga_graph.kernel.shape import CHOICE, TOOL, WAIT_NODE
 from beluga_graph.plan.declared import Branch, Declared, DeclaredNode
 
 __all__ = ["APPROVAL", "ASKS", "add_questions", "make_reviser"]
@@ -76,7 +76,9 @@ def _question_nodes(graph: Declared, node: DeclaredNode) -> list[DeclaredNode]:
         return []
     kind = TOOL if node.kind == TOOL else "step"
     found = [
-        DeclaredNode(name=_question(node), kind=WAIT, asked=node.name, asks=kind, revise=node.revise, agent=node.agent)
+        DeclaredNode(
+            name=_question(node), kind=WAIT_NODE, asked=node.name, asks=kind, revise=node.revise, agent=node.agent
+        )
     ]
     if callable(node.requires_approval):
         found.insert(0, DeclaredNode(name=node.name + ASKS, kind=CHOICE, asked=node.name, agent=node.agent))

@@ -8,7 +8,7 @@ from typing import Any
 
 from beluga_graph.codec.registry import Registry
 from beluga_graph.codec.values import Codec
-from beluga_graph.kernel.shape import END, WAIT, FieldShape, NodeShape, RetryShape, Shape
+from beluga_graph.kernel.shape import END, WAIT_NODE, FieldShape, NodeShape, RetryShape, Shape
 
 __all__ = ["PlanChange", "diff_shapes", "next_nodes"]
 
@@ -94,12 +94,12 @@ def _of_graph(old: Shape, new: Shape) -> Iterator[PlanChange]:
 def _of_node(path: str, old: NodeShape, new: NodeShape) -> Iterator[PlanChange]:
     for field in fields(NodeShape):
         name = field.name
-        if name in _APART or (name == "output_type" and old.kind == new.kind == WAIT):
+        if name in _APART or (name == "output_type" and old.kind == new.kind == WAIT_NODE):
             continue
         before, after = getattr(old, name), getattr(new, name)
         if before != after:
             yield PlanChange(node=path, what=name, before=before, after=after)
-    if old.kind == new.kind == WAIT and (before := _payload(old)) != (after := _payload(new)):
+    if old.kind == new.kind == WAIT_NODE and (before := _payload(old)) != (after := _payload(new)):
         yield PlanChange(node=path, what="payload", before=before, after=after)
     yield from _of_state(path, old.state, new.state)
 

@@ -27,14 +27,14 @@ from beluga_graph.kernel.shape import (
     FUNCTION,
     HANDOFF,
     JOIN,
-    TIMER,
+    TIMER_NODE,
     TOOL,
+    WAIT_NODE,
     FieldShape,
     NodeShape,
     RetryShape,
     Shape,
 )
-from beluga_graph.kernel.shape import WAIT as WAIT_NODE
 from beluga_graph.kernel.tokens import Place, Scope
 from beluga_graph.storage.keys import REFERENCE_BYTES, is_reference
 
@@ -160,7 +160,7 @@ _route = _is(str, int, bool)
 _failure = _row(_text, _text, _text, _int, _maybe(_value))
 _session = _row(_text, _text, _count, _count, _generation, _text, _text)
 _status = _among(tokens.RUNNING, tokens.WAITING, tokens.COMPLETED, tokens.FAILED, tokens.CANCELLED)
-_state = _among(tokens.RUN, tokens.RETRY, tokens.WAIT, tokens.SLEEP, tokens.FAILED_TOKEN)
+_state = _among(tokens.RUN, tokens.RETRY, tokens.AT_WAIT, tokens.AT_TIMER, tokens.FAILED_TOKEN)
 
 
 # Steps.
@@ -341,7 +341,7 @@ _CHANNELS = _many(_record_of(FieldShape, {}))
 _NODE = _record_of(
     NodeShape,
     {
-        "kind": _among(FUNCTION, AGENT, TOOL, HANDOFF, FAN_OUT, JOIN, WAIT_NODE, TIMER, FRAME, CHOICE),
+        "kind": _among(FUNCTION, AGENT, TOOL, HANDOFF, FAN_OUT, JOIN, WAIT_NODE, TIMER_NODE, FRAME, CHOICE),
         "asks": _among("", "step", "tool"),
         "routes": _many(_row(_maybe(_is(str, int, bool, float)), _text, _among("conditional", "handoff"))),
         "retry": _maybe(_record_of(RetryShape, {"attempts": _bound})),

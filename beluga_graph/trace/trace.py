@@ -8,7 +8,7 @@ from beluga_graph.kernel import ops
 from beluga_graph.kernel.shape import END, Shape
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, Snapshot
 from beluga_graph.kernel.snapshot import FAILED as FAILED_RUN
-from beluga_graph.kernel.tokens import FAILED_TOKEN, RETRY, RUN, SLEEP, WAIT
+from beluga_graph.kernel.tokens import AT_TIMER, AT_WAIT, FAILED_TOKEN, RETRY, RUN
 from beluga_graph.kernel.types import Op
 from beluga_graph.trace.edges import (
     BEGIN,
@@ -26,7 +26,7 @@ from beluga_graph.trace.visits import DONE, DROPPED, FAILED, RETRYING, RUNNING, 
 
 __all__ = ["Trace", "TraceChange"]
 
-_STATUSES = {RUN: RUNNING, RETRY: RETRYING, WAIT: WAITING, SLEEP: WAITING, FAILED_TOKEN: STOPPED}
+_STATUSES = {RUN: RUNNING, RETRY: RETRYING, AT_WAIT: WAITING, AT_TIMER: WAITING, FAILED_TOKEN: STOPPED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from beluga_graph.kernel.shape import FAN_OUT, FRAME, FUNCTION, JOIN, TIMER, WAIT, NodeShape, RetryShape, Shape
+from beluga_graph.kernel.shape import (
+    FAN_OUT,
+    FRAME,
+    FUNCTION,
+    JOIN,
+    TIMER_NODE,
+    WAIT_NODE,
+    NodeShape,
+    RetryShape,
+    Shape,
+)
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.transition import EMPTY_PATCH, advance
 from beluga_graph.kernel.triggers import (
@@ -47,12 +57,14 @@ def join(name: str, target: str, **more: Any) -> NodeShape:
 
 
 def wait(name: str, signal: str, target: str, **more: Any) -> NodeShape:
-    return NodeShape(name=name, local=_local(name), kind=WAIT, frame=_frame(name), signal=signal, target=target, **more)
+    return NodeShape(
+        name=name, local=_local(name), kind=WAIT_NODE, frame=_frame(name), signal=signal, target=target, **more
+    )
 
 
 def timer(name: str, delay_ms: int, target: str, **more: Any) -> NodeShape:
     return NodeShape(
-        name=name, local=_local(name), kind=TIMER, frame=_frame(name), delay_ms=delay_ms, target=target, **more
+        name=name, local=_local(name), kind=TIMER_NODE, frame=_frame(name), delay_ms=delay_ms, target=target, **more
     )
 
 

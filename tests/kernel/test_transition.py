@@ -8,7 +8,7 @@ import pytest
 from stepping import Walk, fan_out, frame, function, join, once, timer, wait
 
 from beluga_graph.kernel.rules import RETRY_AFTER_MS_MAX, retry_delay_ms
-from beluga_graph.kernel.shape import END, WAIT, NodeShape, RetryShape
+from beluga_graph.kernel.shape import END, WAIT_NODE, NodeShape, RetryShape
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.transition import EMPTY_PATCH, advance
 from beluga_graph.kernel.triggers import (
@@ -568,7 +568,7 @@ def test_a_checked_payload_goes_to_a_body_first() -> None:
 
 
 def asking(name: str, target: str, **more: Any) -> NodeShape:
-    return NodeShape(name=name, local=name, kind=WAIT, target=target, checked=True, asks="step", **more)
+    return NodeShape(name=name, local=name, kind=WAIT_NODE, target=target, checked=True, asks="step", **more)
 
 
 def test_each_question_has_a_signal_of_its_own() -> None:

@@ -35,7 +35,7 @@ from simulation import (
 
 from beluga_graph.codec import seal, unseal
 from beluga_graph.kernel.rules import is_answer
-from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, FAILED_TOKEN, RUN, WAIT, Snapshot
+from beluga_graph.kernel.snapshot import AT_WAIT, CANCELLED, COMPLETED, FAILED, FAILED_TOKEN, RUN, Snapshot
 from beluga_graph.kernel.transition import EMPTY_PATCH, advance
 from beluga_graph.kernel.triggers import (
     ArmTimer,
@@ -236,7 +236,7 @@ def _account(run: Snapshot) -> None:
     for timer in run.timers:
         owner = timer[2:]
         assert owner in (run.tokens if timer.startswith("t:") else {**run.scopes, "": None})
-    waiting = sorted(token.name for token in run.tokens.values() if token.state == WAIT)
+    waiting = sorted(token.name for token in run.tokens.values() if token.state == AT_WAIT)
     assert sorted(name for names in run.waits.values() for name in names) == waiting
     assert all(run.waits.values())
     for name, token in run.tokens.items():

@@ -13,7 +13,7 @@ from beluga_graph.draw.overlay import Overlay
 from beluga_graph.draw.picture import BEGIN_KIND, END_KIND, Box, Line, Picture
 from beluga_graph.draw.text import clean, clip
 from beluga_graph.draw.theme import KIND_WORDS, LIGHT, LINE_WORDS, STATUS_KEY
-from beluga_graph.kernel.shape import AGENT, CHOICE, FAN_OUT, FRAME, HANDOFF, JOIN, TIMER, TOOL, WAIT
+from beluga_graph.kernel.shape import AGENT, CHOICE, FAN_OUT, FRAME, HANDOFF, JOIN, TIMER_NODE, TOOL, WAIT_NODE
 
 __all__ = ["quote_lines", "render_dot"]
 
@@ -22,8 +22,8 @@ _SHAPES = {
     TOOL: "cds",
     FAN_OUT: "trapezium",
     JOIN: "invtrapezium",
-    WAIT: "house",
-    TIMER: "oval",
+    WAIT_NODE: "house",
+    TIMER_NODE: "oval",
     CHOICE: "diamond",
     HANDOFF: "rarrow",
     FRAME: "folder",  # folded

@@ -14,7 +14,7 @@ from beluga_graph.draw.overlay import Overlay
 from beluga_graph.draw.picture import BEGIN_KIND, END_KIND, Box, Line, Picture
 from beluga_graph.draw.text import clean, clip
 from beluga_graph.draw.theme import KIND_WORDS, LIGHT, LINE_WORDS, STATUS_KEY, STATUS_WORDS
-from beluga_graph.kernel.shape import AGENT, CHOICE, FAN_OUT, FRAME, HANDOFF, JOIN, TIMER, TOOL, WAIT
+from beluga_graph.kernel.shape import AGENT, CHOICE, FAN_OUT, FRAME, HANDOFF, JOIN, TIMER_NODE, TOOL, WAIT_NODE
 
 __all__ = ["escape_label", "render_mermaid"]
 
@@ -25,8 +25,8 @@ _SHAPES = {
     TOOL: ("[/", "\\]"),
     FAN_OUT: ("{{", "}}"),
     JOIN: ("[\\", "/]"),
-    WAIT: (">", "]"),
-    TIMER: ("([", "])"),
+    WAIT_NODE: (">", "]"),
+    TIMER_NODE: ("([", "])"),
     CHOICE: ("{", "}"),
     HANDOFF: ("[/", "/]"),
     FRAME: ("[[", "]]"),  # folded
