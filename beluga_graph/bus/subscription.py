@@ -77,4 +77,4 @@ def check_name(name: str) -> None:
     """Raise `BusError` for text that cannot be the name of a subscription."""
     if not is_name(name):
         rule = f"give 1 to {NAME_LENGTH_MAX} printable characters, not all of them blank"
-        raise BusError(f"{name!r:.80} is no subscription's name: {rule}")
+        raise BusError(f"{name!r:.80} cannot name a subscription: {rule}")

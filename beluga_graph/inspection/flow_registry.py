@@ -29,7 +29,7 @@ class FlowRegistry:
         A later flow of the same name replaces the earlier one. The log warns if their graphs differ.
         """
         if not hasattr(flow, "plan"):
-            msg = f"{flow!r:.100} is no flow: build a Graph, or wrap the function in one"
+            msg = f"{flow!r:.100} is not a flow: build a Graph, or wrap the function in one"
             raise TypeError(msg)
         plan = flow.plan()
         known = self._plans.get(plan.name, plan)
