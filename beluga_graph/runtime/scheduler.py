@@ -158,7 +158,7 @@ class Scheduler:
                 if time.perf_counter() - self._turn > _TURN_S:  # let the loop turn under nodes that never wait
                     await asyncio.sleep(0)
                     self._turn = time.perf_counter()
-                name = step.next_token if step.is_valid else None
+                name = step.next_token if active.error is None else None
         except Exception as error:  # noqa: BLE001 - a defect of the engine stops the run, with this error
             self.abandon(active, error)
         except asyncio.CancelledError:
