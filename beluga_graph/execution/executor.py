@@ -30,7 +30,9 @@ from beluga_graph.execution.approval import Answer
 from beluga_graph.execution.attempt import Attempt, TimeLimit
 from beluga_graph.execution.context import Context
 from beluga_graph.execution.result import AttemptResult, NewItems
+from beluga_graph.kernel.join_rule import joined_results
 from beluga_graph.kernel.shape import CHOICE, FAN_OUT, JOIN, WAIT_NODE
+from beluga_graph.kernel.structural_names import branch_place
 from beluga_graph.kernel.triggers import NodeFailed, NodeFinished
 from beluga_graph.kernel.types import Value
 from beluga_graph.plan.plan import Body
@@ -243,16 +245,15 @@ def _join_results(attempt: Attempt) -> list[Any]:
     if place is None or place.opened is None:
         return []  # the join was dropped meanwhile: the result of this late attempt is ignored
     scope = attempt.run.scopes[place.opened]
-    collect = attempt.plan.shape.nodes[attempt.token.node].collect
-    counted = {**scope.failures, **scope.results} if collect else scope.results
-    return [_branch_result(attempt, place.opened, branch, counted[branch]) for branch in sorted(counted)]
+    joined = joined_results(attempt.plan.shape.nodes[attempt.token.node], scope)
+    return [_branch_result(attempt, place.opened, branch, joined[branch]) for branch in sorted(joined)]
 
 
 def _branch_result(attempt: Attempt, scope: str, branch: int, value: Value) -> Any:
     result = attempt.decode(value)
     if isinstance(value, bytes):
         return result
-    item = attempt.run.places[f"{scope}[{branch}]/"].item
+    item = attempt.run.places[branch_place(scope, branch)].item
     return replace(result, branch=branch, item=None if item is None else attempt.decode(item))
 
 
@@ -261,7 +262,7 @@ def _gather(attempt: Attempt) -> list[Any]:
     opened = attempt.run.places[attempt.token.place].opened
     assert opened is not None
     succeeded = sorted(attempt.run.scopes[opened].results)
-    places = [(i, f"{opened}[{i}]/") for i in succeeded]
+    places = [(i, branch_place(opened, i)) for i in succeeded]
     layers = [(i, name, attempt.run.places[name]) for i, name in places]
     if any(layer.fields or layer.lengths for _, _, layer in layers):
         attempt.state.fold(layers)

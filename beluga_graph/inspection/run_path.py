@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from beluga_graph.errors import RunNotFound
 from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.kernel import ops
+from beluga_graph.kernel.structural_names import branch_place
 from beluga_graph.kernel.types import EventFields, Patch, Value
 from beluga_graph.plan.plan import Plan
 from beluga_graph.storage.loading import (
@@ -145,7 +146,7 @@ def _record_tool_error(results: dict[str, VisitResult], step: StoredStep) -> Non
     for op in step.patch.ops:
         if op[0] == ops.END_BRANCH:
             _, scope, branch, value, succeeded = op
-            if not succeeded and step.token.startswith(f"{scope}[{branch}]/"):
+            if not succeeded and step.token.startswith(branch_place(scope, branch)):
                 _, kind, message, *_ = step.patch.values[value]
                 results[step.token] = VisitResult(error=f"{kind}: {message}")
 

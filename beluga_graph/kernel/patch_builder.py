@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from beluga_graph.kernel.join_rule import can_succeed, failure_of, runs_now
 from beluga_graph.kernel.ops import (
     ADD_WAIT,
     ARM_TIMER,
@@ -26,17 +27,10 @@ from beluga_graph.kernel.ops import (
     SET_STATUS,
 )
 from beluga_graph.kernel.renames import split_token_name
-from beluga_graph.kernel.rules import (
-    RUN_TIMER,
-    get_limit,
-    retry_delay_ms,
-    scope_timer,
-    signal_of,
-    token_timer,
-    unreachable_join,
-)
+from beluga_graph.kernel.rules import get_limit, retry_delay_ms, signal_of
 from beluga_graph.kernel.shape import END, FRAME, JOIN, TIMER_NODE, TOOL, WAIT_NODE, NodeShape, Shape
 from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.kernel.structural_names import RUN_TIMER, branch_place, scope_timer, token_timer
 from beluga_graph.kernel.tokens import (
     AT_TIMER,
     AT_WAIT,
@@ -147,7 +141,7 @@ class PatchBuilder:
         if node.timeout_ms is not None:
             self.ops.append((ARM_TIMER, scope_timer(scope), self.at + node.timeout_ms))
         assert node.entry is not None
-        return f"{scope}[0]/", node.entry
+        return branch_place(scope, 0), node.entry
 
     def _is_empty(self, frame: NodeShape) -> bool:
         """Return whether a frame has no node inside, except for frames like it. A token skips such a frame."""
@@ -224,7 +218,7 @@ class PatchBuilder:
 
     def _begin_branch(self, scope: str, branch: int, target: str, index: int) -> None:
         self.ops.append((BEGIN_BRANCH, scope, branch))
-        self.enter(f"{scope}[{branch}]/", target, index)
+        self.enter(branch_place(scope, branch), target, index)
 
     def _end_branch(self, place: str, index: int, *, succeeded: bool) -> None:
         """End the branch at `place`; then fire its join, or begin the next queued branch."""
@@ -234,8 +228,7 @@ class PatchBuilder:
         self.ops.append((END_BRANCH, name, known.branch, index, succeeded))
         opener = self.shape.nodes[scope.node]
         join = self.shape.nodes[opener.join or ""]
-        arrived, ended = len(scope.results) + succeeded, len(scope.results) + len(scope.failures) + 1
-        if arrived >= (join.wait or scope.width) or ended == scope.width:
+        if runs_now(join, scope.width, len(scope.results) + succeeded, len(scope.failures) + (not succeeded)):
             return self.fire_join(name, arrived=known.branch)
         if scope.queue:
             branch = scope.next_branch
@@ -249,7 +242,7 @@ class PatchBuilder:
         ended = scope.results.keys() | scope.failures.keys() | scope.queue.keys()
         for branch in range(scope.width):
             if branch not in ended and branch != arrived:
-                self.clear_place(f"{name}[{branch}]/")
+                self.clear_place(branch_place(name, branch))
         if scope.queue:
             self.ops.append((CLEAR_QUEUE, name))
         self.disarm_timer(scope_timer(name))
@@ -288,7 +281,7 @@ class PatchBuilder:
             self.remove_token(self.run.tokens[known.token])
         if known.opened is not None and known.opened not in self.removed:
             for branch in range(self.run.scopes[known.opened].width):
-                self.clear_place(f"{known.opened}[{branch}]/")
+                self.clear_place(branch_place(known.opened, branch))
             self.close_scope(known.opened)
 
     def disarm_timer(self, timer: str) -> None:
@@ -346,13 +339,10 @@ class PatchBuilder:
                     return _Handler(_RESTART, scope.place, "", failure)
             else:
                 join = nodes[opener.join or ""]
-                left = scope.width - len(scope.failures) - 1
-                if join.collect or (join.wait is not None and left >= join.wait):
+                failed = len(scope.failures) + 1
+                if can_succeed(join, scope.width, failed):
                     return _Handler(_TOLERATE, place, "", failure)
-                if join.wait is not None:
-                    failure = unreachable_join(
-                        join, f"{len(scope.failures) + 1} of {scope.width} branches failed", failure
-                    )
+                failure = failure_of(join, scope.width, failed, failure)
                 error = error or join.error
             if error is not None:
                 return _Handler(_FOLLOW_ERROR_EDGE, scope.place, error, failure)

@@ -1,4 +1,4 @@
-"""Small rules that several decisions share: names of timers and signals, limits, pauses between attempts."""
+"""Small rules that several decisions share: names of signals, limits, pauses between attempts."""
 
 from __future__ import annotations
 
@@ -6,35 +6,19 @@ from zlib import crc32
 
 from beluga_graph.kernel.shape import NodeShape, Shape
 from beluga_graph.kernel.snapshot import Snapshot
-from beluga_graph.kernel.types import FailureFields
 
 __all__ = [
     "RETRY_AFTER_MS_MAX",
-    "RUN_TIMER",
     "answer_signal",
     "get_limit",
     "is_answer",
     "retry_delay_ms",
-    "scope_timer",
     "signal_of",
-    "token_timer",
-    "unreachable_join",
 ]
 
 RETRY_AFTER_MS_MAX = 120_000
-RUN_TIMER = "s:"  # the deadline of the run
 
 _ANSWER = "approval:"
-
-
-def token_timer(token: str) -> str:
-    """Return the name of a token's timer: of a retry, a pause, or the timeout of a wait."""
-    return f"t:{token}"
-
-
-def scope_timer(scope: str) -> str:
-    """Return the name of a scope's timer: the deadline of a frame, or the timeout of a join."""
-    return f"s:{scope}"
 
 
 def answer_signal(token: str) -> str:
@@ -56,13 +40,6 @@ def get_limit(shape: Shape, run: Snapshot, name: str) -> int:
     """Return a limit: the run's own, else the graph's."""
     own = run.limits.get(name)
     return shape.limits[name] if own is None else own
-
-
-def unreachable_join(join: NodeShape, why: str, cause: FailureFields | None) -> FailureFields:
-    """Return the failure of a join that cannot get the successes it waits for."""
-    because = f"; the last failure: {cause[1]}: {cause[2]}" if cause else ""
-    message = f"join {join.name!r} needs {join.wait} successes and {why}{because}"
-    return (join.name, "JoinUnreachable", message, 1, cause[4] if cause else None)
 
 
 def retry_delay_ms(node: NodeShape, token: str, attempts: int, requested_ms: int | None) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from beluga_graph.kernel import ops
+from beluga_graph.kernel.structural_names import branch_place
 from beluga_graph.kernel.tokens import (
     AT_WAIT,
     CANCELLED,
@@ -252,7 +253,7 @@ def _keep_item(run: Snapshot, place: Place, value: Value) -> None:
 
 def _begin_branch(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
     _, scope, branch = op
-    run.places[f"{scope}[{branch}]/"] = Place(scope, branch)
+    run.places[branch_place(scope, branch)] = Place(scope, branch)
     run.scopes[scope].queue.pop(branch, None)
 
 
@@ -261,7 +262,7 @@ def _end_branch(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
     scope = run.scopes[name]
     (scope.results if succeeded else scope.failures)[branch] = values[index]
     if isinstance(values[index], bytes):  # not a failure: no join will ask for the item
-        run.places[f"{name}[{branch}]/"].item = None
+        run.places[branch_place(name, branch)].item = None
 
 
 def _clear_queue(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
@@ -274,7 +275,7 @@ def _close_scope(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
     scope = run.scopes.pop(name)
     run.places[scope.place].opened = None
     for branch in range(scope.width):
-        run.places.pop(f"{name}[{branch}]/", None)
+        run.places.pop(branch_place(name, branch), None)
 
 
 def _set_field(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:

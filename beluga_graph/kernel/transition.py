@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from beluga_graph.kernel.join_rule import can_succeed, failure_of
 from beluga_graph.kernel.ops import (
     ADD_USAGE,
     ADD_WAIT,
@@ -30,9 +31,10 @@ from beluga_graph.kernel.ops import (
 )
 from beluga_graph.kernel.patch_builder import PatchBuilder
 from beluga_graph.kernel.renames import rename_op, split_token_name
-from beluga_graph.kernel.rules import RUN_TIMER, get_limit, retry_delay_ms, signal_of, token_timer, unreachable_join
+from beluga_graph.kernel.rules import get_limit, retry_delay_ms, signal_of
 from beluga_graph.kernel.shape import FAN_OUT, FRAME, JOIN, TIMER_NODE, WAIT_NODE, NodeShape, Shape
 from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.kernel.structural_names import RUN_TIMER, TOKEN_TIMER, branch_place, split_timer, token_timer
 from beluga_graph.kernel.tokens import AT_TIMER, AT_WAIT, CANCELLED, FAILED, FAILED_TOKEN, RETRY, RUN, RUNNING, Token
 from beluga_graph.kernel.triggers import (
     CancelRequested,
@@ -140,10 +142,9 @@ def _refuse_width(
         message = f"fan-out {node.name!r} has {width} branches, more than max_width {allowed}"
         return node, (node.name, "LimitReached", message, token.attempts_since_armed, token.value)
     join = builder.shape.nodes[node.join or ""]
-    if join.wait is None or not 0 < width < join.wait or join.collect:
+    if can_succeed(join, width, failed=0):
         return None
-    failure = unreachable_join(join, f"it has {width} branches", None)
-    return (join if node.error is None else node), failure
+    return (join if node.error is None else node), failure_of(join, width, 0, None)
 
 
 def _refuse_route(token: Token, node: NodeShape, trigger: NodeFinished) -> tuple[NodeShape, FailureFields] | None:
@@ -203,10 +204,10 @@ def _fire_timer(builder: PatchBuilder, trigger: TimerFired) -> None:
     run = builder.run
     if run.timers.get(trigger.timer) != trigger.due:
         return None
-    kind, name = trigger.timer[:2], trigger.timer[2:]
-    if kind == "t:":
+    kind, name = split_timer(trigger.timer)
+    if kind == TOKEN_TIMER:
         return _fire_token_timer(builder, run.tokens[name], trigger.timer)
-    if not name:
+    if trigger.timer == RUN_TIMER:
         message = f"the run passed its deadline of {(builder.shape.timeout_ms or 0) / 1000:g} s"
         builder.add_event("error", "", "", None, failure="Timeout", message=message)
         builder.ops.append((SET_ERROR, builder.add_value(("", "Timeout", message, 1, run.input))))
@@ -219,7 +220,7 @@ def _fire_timer(builder: PatchBuilder, trigger: TimerFired) -> None:
     node = builder.shape.nodes[scope.node]
     message = f"{node.name!r} passed its deadline of {(node.timeout_ms or 0) / 1000:g} s"
     failure: FailureFields = (node.name, "Timeout", message, scope.attempt, scope.value)
-    return builder.fail(f"{name}[0]/", node, failure, own=False)
+    return builder.fail(branch_place(name, 0), node, failure, own=False)
 
 
 def _fire_token_timer(builder: PatchBuilder, token: Token, timer: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from beluga_graph.kernel.snapshot import RUN, Place, Scope, Snapshot
+from beluga_graph.kernel.structural_names import branch_place
 
 __all__ = ["view_of"]
 
@@ -50,7 +51,8 @@ def _add_joined_branches(view: Snapshot, run: Snapshot, name: str) -> None:
     joined = view.scopes[name] = _without_branches(scope)
     joined.results, joined.failures = dict(scope.results), dict(scope.failures)
     for branch in (*scope.results, *scope.failures):
-        _add_place(view, run, f"{name}[{branch}]/").item = run.places[f"{name}[{branch}]/"].item
+        branch_name = branch_place(name, branch)
+        _add_place(view, run, branch_name).item = run.places[branch_name].item
 
 
 def _add_place(view: Snapshot, run: Snapshot, name: str) -> Place:

@@ -19,6 +19,7 @@ from beluga_graph.kernel.interruptions import find_guilty, order_by_interruption
 from beluga_graph.kernel.rules import get_limit, signal_of
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import AT_WAIT, RUN, RUNNING, WAITING, Snapshot, Token
+from beluga_graph.kernel.structural_names import TOKEN_TIMER, split_timer
 from beluga_graph.kernel.transition import advance
 from beluga_graph.kernel.triggers import (
     ArmTimer,
@@ -131,7 +132,8 @@ class Walker(Generic[Origin, Step]):
 
     def fire_timer(self, timer: str, due: int) -> None:
         """Decide on a timer whose time has come."""
-        token = self._run.tokens.get(timer[2:]) if timer[:2] == "t:" else None
+        kind, name = split_timer(timer)
+        token = self._run.tokens.get(name) if kind == TOKEN_TIMER else None
         if token is not None and token.state == AT_WAIT:
             # An accepted signal beats a timeout that is not committed. The trigger below is stale then.
             self.serve(signal_of(self._shape.nodes[token.node], token.name) or "")

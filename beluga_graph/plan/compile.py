@@ -11,6 +11,7 @@ from beluga_graph.codec.registry import Registry
 from beluga_graph.codec.values import Codec
 from beluga_graph.errors import BadState, EdgeTypeMismatch, UnclosedFanOut, Unreachable
 from beluga_graph.events import Failure
+from beluga_graph.kernel.join_rule import successes_needed
 from beluga_graph.kernel.shape import CHOICE, FRAME, NodeShape, RetryShape, Shape
 from beluga_graph.kernel.shape import END as LEAVE
 from beluga_graph.plan.approvals import add_questions, make_reviser
@@ -142,8 +143,8 @@ def _check_joins(graph: Declared) -> None:
         if node.kind != "fan_out":
             continue
         join = graph.nodes[node.join]
-        if node.over is None and join.wait is not None and join.wait > len(node.to):
-            rule = f"it waits for {join.wait} of {len(node.to)} branches"
+        if node.over is None and (needed := successes_needed(join.wait, len(node.to))) > len(node.to):
+            rule = f"it waits for {needed} of {len(node.to)} branches"
             raise BadState(graph.name, f"join {join.name!r}", rule, f"wait for at most {len(node.to)}")
         for target in node.to:
             if _first_stop(graph, target) == node.join:

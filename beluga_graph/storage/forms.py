@@ -35,6 +35,7 @@ from beluga_graph.kernel.shape import (
     RetryShape,
     Shape,
 )
+from beluga_graph.kernel.structural_names import branch_place
 from beluga_graph.kernel.tokens import Place, Scope
 from beluga_graph.storage.keys import REFERENCE_BYTES, is_reference
 
@@ -313,7 +314,7 @@ def _holds_together(plain: dict[str, Any]) -> bool:
         and all(
             (place["token"] is None or place["token"] in places_of)
             and (place["opened"] is None or place["opened"] in scopes)
-            and (not name or (place["scope"] in scopes and name == f"{place['scope']}[{place['branch']}]/"))
+            and (not name or (place["scope"] in scopes and name == branch_place(place["scope"], place["branch"])))
             for name, place in places.items()
         )
         and all(token in places_of for waiting in plain["waits"].values() for token in waiting)

@@ -8,6 +8,7 @@ from beluga_graph.kernel import ops
 from beluga_graph.kernel.shape import END, Shape
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, Snapshot
 from beluga_graph.kernel.snapshot import FAILED as FAILED_RUN
+from beluga_graph.kernel.structural_names import TOKEN_TIMER, branch_place, is_inside, split_timer
 from beluga_graph.kernel.tokens import AT_TIMER, AT_WAIT, FAILED_TOKEN, RETRY, RUN
 from beluga_graph.kernel.types import Op
 from beluga_graph.trace.edges import (
@@ -120,7 +121,7 @@ class Trace:
                 self._close(scope)
                 known = self.run.scopes.get(scope)
                 for branch in range(known.width if known is not None else 1):
-                    self._left.pop(f"{scope}[{branch}]/", None)
+                    self._left.pop(branch_place(scope, branch), None)
             case ops.END_BRANCH, scope, branch, _, True:
                 self._arrive_at_join(scope, branch)
             case ops.SET_STATUS, status:
@@ -140,8 +141,10 @@ class Trace:
                 table.set_status(visits[token], RUNNING)
             case ops.ADD_WAIT, signal, token if token in visits:
                 table.set_wait(visits[token], signal=signal)
-            case ops.ARM_TIMER, timer, due_ms if timer.startswith("t:") and timer[2:] in visits:
-                table.set_wait(visits[timer[2:]], due_ms=due_ms)
+            case ops.ARM_TIMER, timer, due_ms:
+                kind, owner = split_timer(timer)
+                if kind == TOKEN_TIMER and owner in visits:
+                    table.set_wait(visits[owner], due_ms=due_ms)
             case ops.ADD_USAGE, name, amount if worker in visits:
                 table.add_usage(visits[worker], name, amount)
             case ops.RENAME_NODES, tokens, scopes, _:
@@ -161,7 +164,7 @@ class Trace:
         visit = self.visits[name]
         seq = self._table.seq
         if is_frame(self.shape, visit.node):
-            left, status, left_seq = self._left.get(f"{name}[0]/", ("", DROPPED, seq))
+            left, status, left_seq = self._left.get(branch_place(name, 0), ("", DROPPED, seq))
             status = status if left_seq == seq else DROPPED
             is_handled = status == FAILED and find_error_target(self.shape, left) == END
             if status == DONE or is_handled:
@@ -174,7 +177,7 @@ class Trace:
             self._end(visit, status)
             self._left[visit.place] = (left, status, left_seq)
         else:
-            inner = (changed for changed in self._table.changed_visits if changed.startswith(f"{name}["))
+            inner = (changed for changed in self._table.changed_visits if is_inside(changed, name))
             has_failed = any(self.visits[changed].status == FAILED for changed in inner)
             self._end(visit, FAILED if has_failed else DROPPED)
 
@@ -224,7 +227,7 @@ class Trace:
 
     def _arrive_at_join(self, scope: str, branch: int) -> None:
         node = self.visits[scope].node
-        left, status, _ = self._left.get(f"{scope}[{branch}]/", (node, DONE, 0))
+        left, status, _ = self._left.get(branch_place(scope, branch), (node, DONE, 0))
         self._count_edge(left, find_join(self.shape, node), failed=status == FAILED)
 
     def _count_edge(self, source: str, target: str, *, failed: bool) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from beluga_graph.kernel.snapshot import FAILED as FAILED_RUN
+from beluga_graph.kernel.structural_names import branch_place
 from beluga_graph.trace.edges import is_frame
 from beluga_graph.trace.trace import Trace
 from beluga_graph.trace.visit_table import find_opener
@@ -167,7 +168,7 @@ class _TreeBuilder:
         branches: dict[str, int] | None = None
         if visit.name in self._places or visit.opens:
             if is_frame(self._trace.shape, visit.node):
-                inside = self._build_frame(f"{visit.name}[0]/", depth)
+                inside = self._build_frame(branch_place(visit.name, 0), depth)
             else:
                 branches, inside = self._build_fan_out(visit, depth)
         end_ms = self._find_end_ms(visit)

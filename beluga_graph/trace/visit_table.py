@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from beluga_graph.kernel.structural_names import split_branch_place
 from beluga_graph.trace.visits import RUNNING, WAITING, Counter, NodeStats, Visit
 
 __all__ = ["VisitTable", "find_opener"]
@@ -11,7 +12,7 @@ __all__ = ["VisitTable", "find_opener"]
 
 def find_opener(place: str) -> str:
     """Return the name of the visit that opened a place; the place must not be `""`, that of the run itself."""
-    return place[: place.rindex("[")]
+    return split_branch_place(place)[0]
 
 
 class VisitTable:

@@ -36,6 +36,7 @@ from beluga_graph.kernel.ops import APPEND_ITEMS, SET_FIELD
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.shape import JOIN, Shape
 from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.kernel.structural_names import SCOPE_TIMER, split_branch_place, split_timer
 from beluga_graph.kernel.tokens import Token
 from beluga_graph.kernel.types import Op
 from beluga_graph.trace.edges import Edge
@@ -136,9 +137,9 @@ class Replay:
         """Return the token that a step concerns, and the node if there is no token."""
         tokens, name = self.trace.run.tokens, step.token
         if step.trigger == "TimerFired":
-            name = step.token[2:]
+            kind, name = split_timer(step.token)
             scope = self.trace.run.scopes.get(name)
-            if scope is not None and step.token.startswith("s:"):
+            if scope is not None and kind == SCOPE_TIMER:
                 return None, scope.node
         elif step.trigger == "SignalReceived":
             name = next((event[2] for event in step.patch.events if event[0] == "signal"), "")
@@ -244,11 +245,11 @@ class Replay:
         known = self._lanes.get(key)
         if known is not None:
             return known
-        scope, _, branch = place[:-2].rpartition("[")
+        scope, branch = split_branch_place(place)
         opener = self.trace.visits[scope]
         parent = self._find_lane(opener.place)
         number = self._lanes[key] = len(self._lanes)
-        self._new_lanes.append({"id": number, "parent": parent, "branch": int(branch), **self._name_node(opener.node)})
+        self._new_lanes.append({"id": number, "parent": parent, "branch": branch, **self._name_node(opener.node)})
         return number
 
     def _find_label(self, node: str) -> str:
