@@ -1,25 +1,19 @@
 """beluga_graph: agents and workflows as graphs that survive anything.
 
-The packages, lowest first; a package imports itself and the rows below it:
+Build a flow:      Graph, Workflow (step, wait_signal, sleep), Agent (tool, handoff_to),
+                   SequentialAgent, ParallelAgent, LoopAgent
+Run it:            Engine (start, execute, stream, resume, serve), run_sync
+Talk to a run:     Run, Engine.signal, Engine.pending, Engine.answer, Engine.cancel
+Look at it:        Engine.runs, history, snapshot, trail, compare, draw, html
+Travel in time:    Engine.fork
+Publish events:    EventBus, Context.publish
+Store:             a path for the Engine, or stores.LMDBStore, stores.MemoryStore
+Models:            beluga_graph.models (OpenAIModel, AnthropicModel, Model)
+Test:              beluga_graph.testing (ScriptedModel, VirtualClock)
+Events, errors:    beluga_graph.events, beluga_graph.errors
 
-    cli
-    testing  demo
-    agents
-    flows
-    engine  bus
-    runtime  inspection
-    storage
-    execution  draw
-    plan  models
-    events  topics  trace
-    kernel  codec
-    errors  clock  policy  reducers
-    stores (a package beside this one)
-
-A flow compiles to a plan: its shape (data) and its bindings (code). A run is a snapshot. One pure function,
-`advance(shape, snapshot, trigger) -> patch`, decides everything that ever happens to a run; `apply(patch)` is
-the only way a snapshot changes; one commit writes each step. To resume is to load the snapshot, ask what a
-live run must be doing, and do it.
+The README begins with a first program, `examples/guide` continues from there, and `ARCHITECTURE.md` in this folder
+describes the code.
 """
 
 import lazy_loader
