@@ -126,7 +126,7 @@ class RunDriver:
         ops += services.outbox.status_ops(active, step.trigger, step.status_before, step.at_ms)
         ops += active.log.snapshot_ops(run)
         result, task, more = step.origin
-        if result is not None and result.error is not None and run.status == FAILED:
+        if run.status == FAILED and result is not None and result.error is not None:
             active.cause = result.error
         if services.goes_ahead and not change.whole and not more:
             step.is_released = True

@@ -107,7 +107,9 @@ class Scheduler:
     async def wait_for(self, step: Step) -> None:
         """Return once the step's work may begin: after its commit, or at once where work goes on ahead."""
         if not step.is_released:
-            await step.wait_settled()
+            settled = step.begin_wait()
+            if settled is not None:
+                await settled
         elif self.committer.is_behind:
             await self.committer.drain()
 

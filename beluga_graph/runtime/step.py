@@ -117,11 +117,15 @@ class Step:
         self._owner.on_step_rejected(error)
         self._settle()
 
-    async def wait_settled(self) -> None:
-        """Return once the step is committed or rejected. One task may wait."""
-        if not self.is_committed and self.is_valid:
-            self._settled = asyncio.get_running_loop().create_future()
-            await self._settled
+    def begin_wait(self) -> asyncio.Future[None] | None:
+        """Return a future that is done once the step is committed or rejected, or `None` if it already is.
+
+        One task may wait.
+        """
+        if self.is_committed or not self.is_valid:
+            return None
+        self._settled = asyncio.get_running_loop().create_future()
+        return self._settled
 
     def _settle(self) -> None:
         if self._settled is not None and not self._settled.done():

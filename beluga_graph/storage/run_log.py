@@ -35,6 +35,10 @@ __all__ = ["RunLog", "open_log", "reference_ops", "unmark"]
 SNAPSHOT_STEPS = 64
 SNAPSHOT_BYTES = 64 * 1024
 
+_INDEXED = frozenset(  # kinds of operations that may change an index
+    (kinds.ARM_TIMER, kinds.DISARM_TIMER, kinds.ADD_WAIT, kinds.REMOVE_WAIT, kinds.SET_STATUS, kinds.SET_ERROR)
+)
+
 
 class RunLog:
     """Builds the writes of one run's commits, and keeps the reader that sees them before they are committed."""
@@ -125,6 +129,8 @@ class RunLog:
         ops: list[Op] = []
         created: dict[str, Token] | None = None  # built once for all waits: a fan-out may ask ten thousand questions
         for op in patch.ops:
+            if op[0] not in _INDEXED:
+                continue
             kind, *operands = op
             if kind == kinds.ARM_TIMER:
                 timer, due = operands
