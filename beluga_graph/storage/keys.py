@@ -24,8 +24,8 @@ outbox and a `generation` take 4.
 | `A run`                      | `OPEN`          | index: the run is open, and driven or left by its owner     |
 | `G run`                      | `PARKED`        | index: the run is parked; when it is due                    |
 | `T due run timer`            | `TIMER`         | index: a timer of an open run                               |
-| `D run`                      | `WAKEUP`        | doorbell: the run was asked to end since it was last read   |
-| `D run signal`               | `WAKEUP`        | doorbell: this signal was sent since it was last looked for |
+| `D run`                      | `WAKEUP`        | wakeup: the run was asked to end since it was last read     |
+| `D run signal`               | `WAKEUP`        | wakeup: this signal was sent since it was last looked for   |
 | `K run`                      | `CANCEL`        | index: a caller has asked to cancel the run                 |
 | `B run token`                | `QUESTION`      | index: a question to a person: token, node, time, value     |
 | `Q run seq index`            | `OUTBOX`        | a message that a committed step publishes                   |
@@ -190,7 +190,7 @@ class Keys:
         return Prefix.SIGNAL + self.run + hash16(name) + position.to_bytes(8, "big")
 
     def signal_wakeup(self, name: str) -> bytes:
-        """Return the key of the doorbell that a signal of this name rings."""
+        """Return the key of the wakeup that a signal of this name writes."""
         return self.wakeup + hash16(name)
 
     def question(self, token: str) -> bytes:

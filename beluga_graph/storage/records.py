@@ -1,6 +1,6 @@
 """Records: every value in a store has a version and a checksum, and the checksum covers its key.
 
-An index entry needs no content: its value is the one byte `PRESENT`. The value of a doorbell is 8 random bytes.
+An index entry needs no content: its value is the one byte `PRESENT`. The value of a wakeup is 8 random bytes.
 All other values are records.
 """
 

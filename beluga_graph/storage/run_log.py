@@ -87,7 +87,7 @@ class RunLog:
         return [Put(key, record)]
 
     def clear_wakeup_ops(self) -> list[Op]:
-        """Return the deletes of the run's doorbells: the whole run is about to be read, or has ended."""
+        """Return the deletes of the run's wakeups: the whole run is about to be read, or has ended."""
         return [Delete(key) for key, _ in self.store.scan(self.keys.wakeup)]
 
     def on_committed(self, ops: Sequence[Op]) -> None:

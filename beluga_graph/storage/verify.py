@@ -54,7 +54,7 @@ _LABELS: Final = {
     Prefix.OPEN: "index entries",
     Prefix.PARKED: "parked runs",
     Prefix.TIMER: "index entries",
-    Prefix.WAKEUP: "doorbells",
+    Prefix.WAKEUP: "wakeups",
     Prefix.CANCEL: "index entries",
     Prefix.QUESTION: "questions",
     Prefix.OUTBOX: "messages to publish",
@@ -162,7 +162,7 @@ class _Verification:
             return
         if kind == Prefix.WAKEUP:
             if len(blob) != _WAKEUP_BYTES:
-                raise DamagedRecord("the doorbell", f"has {len(blob)} bytes, not {_WAKEUP_BYTES}")
+                raise DamagedRecord("the wakeup", f"has {len(blob)} bytes, not {_WAKEUP_BYTES}")
             return
         if kind not in _LABELS:
             raise DamagedRecord("the record", "is of no kind that is known")

@@ -270,7 +270,7 @@ SEALED = (Keys("done-1").parked, b"Q" + GONE.run + bytes(12), b"E" + GONE.run, b
             encode_record(GONE.question("a#1"), ("a#1", "a", 1, b"")),
             "points to a run that is not there",
         ),
-        (Keys("done-1").wakeup, b"ring", "the doorbell has 4 bytes, not 8"),
+        (Keys("done-1").wakeup, b"ring", "the wakeup has 4 bytes, not 8"),
         (Keys("done-1").cancel, b"\x02", "is not the one byte that it should be"),
         *((key, encode_record(key, 1)[:-1] + b"!", "fails its checksum") for key in SEALED),
         (b"\xff", b"nonsense", "is of no kind that is known"),
@@ -297,7 +297,7 @@ def test_verify_knows_every_kind_of_record(tmp_path: Path) -> None:
     )
     store.close()
     found = read_json("verify", "--store", tmp_path / "store")
-    kinds = {"doorbells", "tombstones", "doomed values", "messages to publish"}
+    kinds = {"wakeups", "tombstones", "doomed values", "messages to publish"}
     assert {kind: found["records"].get(kind) for kind in kinds} == dict.fromkeys(kinds, 1)
     assert "unknown" not in found["records"]
 

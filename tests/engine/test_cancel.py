@@ -13,7 +13,7 @@ from stores import MemoryStore, StoreFull
 
 
 def failing(disk: MemoryStore, broken: asyncio.Event) -> WrappedStore:
-    """Return a store that cannot read the run's doorbells, as the last step of a run does, while it is broken."""
+    """Return a store that cannot read the run's wakeup records, as the last step of a run does, while it is broken."""
 
     def read(key: bytes) -> None:
         if broken.is_set() and key == Keys(RUN).wakeup:

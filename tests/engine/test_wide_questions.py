@@ -151,7 +151,7 @@ async def test_a_look_for_new_signals_reads_only_the_signals_that_were_sent(
         assert store.reads[b"I"] <= 6 * answered
 
 
-async def test_an_ended_run_leaves_no_doorbell_record_of_any_signal() -> None:
+async def test_an_ended_run_leaves_no_wakeup_record_of_any_signal() -> None:
     g = Graph("one")
     g.wait("go", "go")
     g.edge(START, "go")
@@ -166,7 +166,7 @@ async def test_an_ended_run_leaves_no_doorbell_record_of_any_signal() -> None:
         assert list(store.scan(b"D")) == []
 
 
-async def test_a_doorbell_record_of_an_earlier_release_makes_the_engine_check_every_signal() -> None:
+async def test_a_wakeup_record_of_an_earlier_release_makes_the_engine_check_every_signal() -> None:
     g = Graph("one")
     g.wait("go", "go")
     g.edge(START, "go")
@@ -185,7 +185,7 @@ async def _all_asked(engine: Engine) -> None:
 
 
 async def _left_by_an_earlier_release(store: MemoryStore) -> None:
-    """Store a signal with the single doorbell record of earlier releases."""
+    """Store a signal with the single wakeup record of earlier releases."""
     keys = Keys("r")
     key = keys.signal("go", 0)
     store.commit(Put(key, encode_record(key, ("go", encode(7, Registry()), 0))), Put(keys.wakeup, bytes(8)))

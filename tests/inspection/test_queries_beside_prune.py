@@ -137,7 +137,7 @@ async def seen(disk: MemoryStore, look: Look, beside: Beside | None) -> Any:
 
 @pytest.mark.parametrize("again", [False, True], ids=["pruned", "and begun anew"])
 @pytest.mark.parametrize("name", LOOKS)
-async def test_a_run_that_is_deleted_during_a_look_is_whole_or_gone(name: str, *, again: bool) -> None:
+async def test_a_run_that_is_deleted_during_a_query_is_whole_or_not_found(name: str, *, again: bool) -> None:
     disk = await disk_of_runs()
     commits = await commits_of_a_prune(disk, again and name != "start")  # the query would begin that run itself
     look = LOOKS[name]
@@ -158,7 +158,7 @@ async def test_a_run_that_is_deleted_during_a_look_is_whole_or_gone(name: str, *
     assert gone > 0
 
 
-async def test_a_fork_is_compared_with_what_is_left_when_its_source_is_deleted_meanwhile() -> None:
+async def test_a_fork_is_compared_with_the_remaining_records_when_its_source_is_deleted_meanwhile() -> None:
     disk = await disk_of_runs()
     commits = await commits_of_a_prune(disk, again=False)
     counted = Beside(MemoryStore(), [], 0, at_once=True)

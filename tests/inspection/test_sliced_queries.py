@@ -109,7 +109,7 @@ def filled() -> MemoryStore:
 
 
 @pytest.mark.parametrize("look", LOOKS)
-async def test_a_long_look_reads_a_slice_at_a_time_and_gives_the_loop_its_turn(look: str, filled: MemoryStore) -> None:
+async def test_a_long_query_reads_a_slice_at_a_time_and_lets_the_loop_run(look: str, filled: MemoryStore) -> None:
     store = Sliced()
     store.commit(*(Put(key, value) for key, value in filled.scan(b"")))
     async with Engine(store) as engine:

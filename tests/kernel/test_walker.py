@@ -162,7 +162,7 @@ def test_an_attempt_that_a_later_one_replaces_is_not_begun() -> None:
     assert driver.said == ["stop a#1", "stop a#1", "disarm t:a#1", "run a#1@2 by 3"]
 
 
-def test_what_a_failed_run_would_have_begun_is_not_begun() -> None:
+def test_a_failed_run_begins_none_of_the_work_that_was_due() -> None:
     driver = walked(
         fan_out("f", "a", "b", join="j"), function("a", "j"), function("b", "j"), join("j", END), goes_ahead=False
     )
@@ -176,7 +176,7 @@ def test_what_a_failed_run_would_have_begun_is_not_begun() -> None:
     assert driver.said == ["stop f#1", "stop all"]
 
 
-def test_a_resumed_run_begins_all_its_work_in_place_of_what_was_there() -> None:
+def test_a_resumed_run_begins_all_its_work_in_place_of_the_earlier_work() -> None:
     driver = walked(*CHAIN)
     driver.walker.decide(NodeFailed("a#1", 1, 1000, "Boom", "", retryable=False))
     driver.said.clear()

@@ -143,7 +143,7 @@ def failing() -> Graph:
     return g
 
 
-@pytest.mark.parametrize("meanwhile", ["a node looks at the lease", "the doorbell is rung to cancel"])
+@pytest.mark.parametrize("meanwhile", ["a node looks at the lease", "a wakeup record asks for a cancel"])
 async def test_a_trigger_between_a_failure_and_its_commit_does_not_hide_the_failure(
     meanwhile: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,7 +123,7 @@ async def test_a_signal_that_another_engine_sends_reaches_a_run_that_waits_here(
         run = await here.start(g, None, run_id="r")
         await there.signal("r", "answer", "yes")
         assert await run.result(timeout=60) == "yes"
-        assert not list(here.store.scan(b"D")), "and rings no more"
+        assert not list(here.store.scan(b"D")), "and no wakeup record is left"
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -174,7 +174,7 @@ async def test_many_queued_signals_are_delivered_without_deep_recursion(durabili
         assert await (await engine.resume(RUN)).result(60) == MANY - 1
 
 
-async def test_an_ended_run_has_no_doorbell_records() -> None:
+async def test_an_ended_run_has_no_wakeup_records() -> None:
     disk = MemoryStore()
     async with Engine(WrappedStore(disk)) as engine:
         run = await engine.start(waits(1), 1, run_id=RUN)

@@ -1,4 +1,4 @@
-"""Watchers: a slow reader sees every stored event once, and how many live events it lost."""
+"""Watchers of runs: a slow reader sees every stored event once, and how many live events it lost."""
 
 import asyncio
 from collections.abc import Iterator

@@ -86,7 +86,7 @@ def outcomes(*entries: Numbered) -> list[str | None]:
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["in place", "in the writer thread"])
-async def test_what_one_pass_of_the_loop_queues_is_one_transaction(shared: bool) -> None:
+async def test_entries_that_are_queued_in_one_pass_of_the_loop_are_one_transaction(shared: bool) -> None:
     store, a, b = Recorded(shared=shared), Run("a"), Run("b")
     steps = [Numbered(a, 1), Numbered(b, 1), Numbered(a, 2)]
     await queued(store, *steps).drain()
@@ -138,7 +138,7 @@ async def test_any_other_error_of_the_store_rejects_the_whole_transaction(shared
     assert len(store.commits) <= 2, "nothing was tried again"
 
 
-async def test_an_entry_that_checks_what_an_earlier_one_writes_is_committed_after_it() -> None:
+async def test_an_entry_that_checks_a_key_of_an_earlier_entry_is_committed_after_it() -> None:
     store, a = Recorded(), Run("a")
     steps = [Numbered(a, 1), Numbered(a, 2, Check(b"a 1", b""))]
     await queued(store, *steps).drain()

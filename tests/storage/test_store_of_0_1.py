@@ -77,7 +77,7 @@ def test_verify_finds_no_damage(folder: Path) -> None:
 
 
 def test_the_store_holds_every_kind_of_record_but_the_passing_ones(store: LMDBStore) -> None:
-    passing = {"D", "K", "E", "J"}  # doorbells, wishes to cancel, and the two of a deletion under way
+    passing = {"D", "K", "E", "J"}  # wakeups, requests to cancel, and the two of a deletion under way
     assert {chr(key[0]) for key, _ in store.scan(b"")} == KINDS - passing
 
 
@@ -92,7 +92,7 @@ async def test_no_graph_has_changed(store: LMDBStore) -> None:
                 assert record.flow != plan.name or record.plan == plan.fingerprint
 
 
-async def test_all_runs_are_listed_with_what_they_ask(store: LMDBStore) -> None:
+async def test_all_runs_are_listed_with_their_questions(store: LMDBStore) -> None:
     engine, _ = engine_on(store)
     async with engine:
         assert {info.run_id: info.status for info in await engine.runs()} == STATUSES

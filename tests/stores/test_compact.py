@@ -213,7 +213,7 @@ def test_an_open_during_a_compaction_waits_and_gets_the_new_file(path: Path, chi
 
 
 @pytest.mark.parametrize("first", ["the open", "the compaction", "either"])
-def test_lmdb_itself_never_writes_with_what_it_knew_of_the_old_file(
+def test_lmdb_itself_never_writes_with_its_knowledge_of_the_old_file(
     path: Path, child: Callable[[str], Child], first: str
 ) -> None:
     """An open without us waits for LMDB's own lock. It is refused, or comes after the new file has its lock file."""
