@@ -20,49 +20,49 @@ class Followers:
 
     Attributes:
         run_id: The id of the run.
-        run: The run as this engine drives it or last saw it end; `None` while it is parked or driven elsewhere.
+        active: The run as this engine drives it or last saw it end; `None` while it is parked or driven elsewhere.
         watchers: Watchers of a run that this engine does not drive.
     """
 
-    __slots__ = ("__weakref__", "_waiters", "run", "run_id", "watchers")
+    __slots__ = ("__weakref__", "_waiters", "active", "run_id", "watchers")
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        self.run: ActiveRun | None = None
+        self.active: ActiveRun | None = None
         self.watchers: list[Watcher] = []
         self._waiters: list[asyncio.Future[None]] = []
 
     @property
     def is_waiting(self) -> bool:
         """Whether a watcher or a caller waits for a run that this engine does not drive."""
-        return self.run is None and bool(self.watchers or self._waiters)
+        return self.active is None and bool(self.watchers or self._waiters)
 
-    def on_active(self, run: ActiveRun) -> None:
+    def on_active(self, active: ActiveRun) -> None:
         """Attach the watchers to a run that this engine drives again. They first read the steps that they missed."""
-        if self.run is not None and self.run.state == RELEASED:
+        if self.active is not None and self.active.state == RELEASED:
             self.on_released()
         for watcher in self.watchers:
-            watcher.skip(run.committed)
-            run.attach(watcher)
+            watcher.skip(active.committed)
+            active.attach(watcher)
         self.watchers.clear()
-        self.notify(run)
+        self.notify(active)
 
     def on_released(self) -> None:
         """Keep the watchers of a run that was released and continues later or elsewhere."""
-        if self.run is not None:
-            for watcher in self.run.watchers:
-                watcher.since = self.run.committed
+        if self.active is not None:
+            for watcher in self.active.watchers:
+                watcher.since = self.active.committed
                 self.watchers.append(watcher)
-            self.run.watchers.clear()
-            self.run = None
+            self.active.watchers.clear()
+            self.active = None
 
-    def notify(self, run: ActiveRun) -> None:
+    def notify(self, active: ActiveRun) -> None:
         """Wake the callers of `wait_active`: this engine drives the run, or the run has ended."""
-        self.run = run
+        self.active = active
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        if run.is_over:
+        if active.is_over:
             self.close()
 
     def fail(self, error: Exception) -> None:
@@ -80,8 +80,8 @@ class Followers:
 
     def detach(self, watcher: Watcher) -> None:
         """Show a watcher no more events."""
-        if self.run is not None:
-            self.run.detach(watcher)
+        if self.active is not None:
+            self.active.detach(watcher)
         with suppress(ValueError):
             self.watchers.remove(watcher)
 

@@ -37,11 +37,11 @@ class FollowedRuns:
         """
         plan = self._plan_of(self._runs.head(followers.run_id))
         while True:
-            run = self._runs.latest(followers, plan)
-            if run is not None:
-                await asyncio.shield(run.done)
-                if run.state != RELEASED:
-                    return run
+            active = self._runs.latest(followers, plan)
+            if active is not None:
+                await asyncio.shield(active.done)
+                if active.state != RELEASED:
+                    return active
                 followers.on_released()
                 continue
             if self._closed:
@@ -52,10 +52,10 @@ class FollowedRuns:
     def watch(self, followers: Followers, watcher: Watcher) -> tuple[Plan, RunReader]:
         """Show a watcher each step that is committed from now on. Return the plan and reader of the earlier steps."""
         plan = self._plan_of(self._runs.head(followers.run_id))
-        run = self._runs.latest(followers, plan)
-        if run is not None:
-            run.attach(watcher)
-            return run.plan, run.log.reader
+        active = self._runs.latest(followers, plan)
+        if active is not None:
+            active.attach(watcher)
+            return active.plan, active.log.reader
         watcher.since = read_last_seq(self._runs.store, followers.run_id)
         if self._closed:
             watcher.close()
@@ -105,18 +105,18 @@ class FollowedRuns:
         for watcher in followers.watchers:
             watcher.skip(last)
         if head.status in (COMPLETED, FAILED, CANCELLED):
-            run = self._runs.latest(followers, plan)
-            if run is not None:
-                followers.notify(run)
+            active = self._runs.latest(followers, plan)
+            if active is not None:
+                followers.notify(active)
 
     def _fail_all(self, error_of: Callable[[Followers], Exception]) -> None:
         for followers in self._followed:
             followers.fail(error_of(followers))
         self._followed.clear()
 
-    def _on_removed(self, run: ActiveRun) -> None:
+    def _on_removed(self, active: ActiveRun) -> None:
         """Follow a run that was released and still has waiting followers."""
-        if run.state == RELEASED:
-            followers = self._runs.followers(run.run_id)
+        if active.state == RELEASED:
+            followers = self._runs.followers(active.run_id)
             if followers.is_waiting:
                 self.follow(followers)

@@ -97,11 +97,11 @@ class EngineHost:
         self.poller.close()
         await self.parking.close()
         self.followed.close()
-        active = list(self.runs.active.values())
-        for run in active:
-            self.scheduler.stop_work(run)
-        for run in active:
-            await self.scheduler.halt(run)
+        actives = list(self.runs.actives.values())
+        for active in actives:
+            self.scheduler.stop_work(active)
+        for active in actives:
+            await self.scheduler.halt(active)
         if self._is_closed:
             return
         await self.runs.drain()
@@ -194,9 +194,9 @@ class EngineHost:
         found = prune(self.scheduler.committer, self.owner, older_than_s, status, now_ms=now_ms, dry_run=dry_run)
         return tuple([info_of(record) async for record in found])
 
-    def handle(self, run: ActiveRun) -> Run:
+    def handle(self, active: ActiveRun) -> Run:
         """Return a handle on a run that this engine drives or has driven."""
-        return Run(self, self.runs.followers(run.run_id, run))
+        return Run(self, self.runs.followers(active.run_id, active))
 
     async def leave_stream(self, run_id: str, watcher: Watcher, *, stop: bool) -> None:
         """Detach the watcher of a stream that was closed. With `stop`, release the run, too."""

@@ -25,7 +25,7 @@ from beluga_graph.plan.plan import Plan
 from beluga_graph.runtime.active_run import DRIVING, HALTED, RELEASED, ActiveRun
 from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.storage.committer import Commit
-from beluga_graph.storage.keys import Keys, Prefix, run_of
+from beluga_graph.storage.keys import Keys, Prefix, run_key_of
 from beluga_graph.storage.leases import is_driven_elsewhere
 from beluga_graph.storage.records import RunRecord, decode_record, encode_record
 from beluga_graph.storage.run_log import RunLog
@@ -44,11 +44,11 @@ _log = logging.getLogger("beluga_graph.engine.parking")
 
 class _Due(NamedTuple):
     at_ms: int
-    run: bytes
+    run_key: bytes
 
 
 class Parking:
-    """Parks the waiting runs of one engine and wakes them. A `run` is named by its hash, as in keys.
+    """Parks the waiting runs of one engine and wakes them. A `run_key` is the hash that names a run in keys.
 
     `find_plan` returns the plan of a registered flow by its name. `continue_run` takes a run over and begins its work,
     but refuses a run that has failed.
@@ -87,22 +87,22 @@ class Parking:
 
     # Watching parked runs.
 
-    def watch_run(self, run: bytes, due_ms: int) -> None:
+    def watch_run(self, run_key: bytes, due_ms: int) -> None:
         """Wake this run when it is due or something is sent to it."""
-        self._watched[run] = due_ms
+        self._watched[run_key] = due_ms
         if due_ms < NEVER_MS:
-            heapq.heappush(self._dues, _Due(due_ms, run))
+            heapq.heappush(self._dues, _Due(due_ms, run_key))
             if len(self._dues) > 2 * len(self._watched) + _STALE_MAX:
-                self._dues = [_Due(at_ms, known) for known, at_ms in self._watched.items() if at_ms < NEVER_MS]
+                self._dues = [_Due(at_ms, watched) for watched, at_ms in self._watched.items() if at_ms < NEVER_MS]
                 heapq.heapify(self._dues)
             self._arm()
         self._poller.start()
 
     def unwatch_run(self, run_id: str) -> None:
         """Do not wake this run any more."""
-        run = Keys(run_id).run
-        self._watched.pop(run, None)
-        self._queue.pop(run, None)
+        run_key = Keys(run_id).run_key
+        self._watched.pop(run_key, None)
+        self._queue.pop(run_key, None)
 
     def on_signal(self, run_id: str, signal: str) -> None:
         """Deliver a signal that this engine has just accepted, without waiting for the next look at the store."""
@@ -113,12 +113,12 @@ class Parking:
             if wakeup is not None:
                 self._delete_wakeup(key, wakeup)
             self._scheduler.inbox.deliver(active, signal)
-        elif keys.run in self._watched:
-            self.enqueue(keys.run)
+        elif keys.run_key in self._watched:
+            self.enqueue(keys.run_key)
             self.wake_next()
         elif (
             active is None
-            and keys.run not in self._waking
+            and keys.run_key not in self._waking
             and self._runs.head(run_id).status in (COMPLETED, CANCELLED)  # it ended meanwhile
         ):
             self._scheduler.committer.give(RunLog(self._store, run_id).clear_wakeup_ops())
@@ -128,44 +128,44 @@ class Parking:
 
         `key` is its entry in the index of open or parked runs. Raises the errors of `continue_run`.
         """
-        run = run_of(key)
+        run_key = run_key_of(key)
         if self._runs.current(head.run_id) is not None:
             return
         if key[:1] == Prefix.PARKED and head.plan == plan.fingerprint:
             parked = self._store.get(key)
             if parked is not None:
-                self.watch_run(run, decode_record(key, parked))
+                self.watch_run(run_key, decode_record(key, parked))
                 return
         if self.max_runs is None or self._count_running() + len(self._waking) < self.max_runs:
             await self._continue_run(head.run_id, plan)
             return
-        if is_driven_elsewhere(self._store, run, self._scheduler.owner):
+        if is_driven_elsewhere(self._store, run_key, self._scheduler.owner):
             raise RunBusy(head.run_id, "another owner drives it")
-        self.watch_run(run, 0)
+        self.watch_run(run_key, 0)
 
     # Called by the poller.
 
     @property
     def is_needed(self) -> bool:
         """Whether another process may send something to a run of this engine."""
-        return bool(self._runs.active or self._watched or self._queue)
+        return bool(self._runs.actives or self._watched or self._queue)
 
     def look(self) -> None:
         """Park idle runs, answer wakeup records, and wake runs."""
-        self._refused = {run: at for run, at in self._refused.items() if at > asyncio.get_running_loop().time()}
+        self._refused = {run_key: at for run_key, at in self._refused.items() if at > asyncio.get_running_loop().time()}
         self._park_idle()
         self._answer_wakeups()
         self.wake_next()
 
     def on_look_failed(self, error: Exception) -> None:
         """Stop the runs that can only wait: nothing could reach them."""
-        for active in list(self._runs.active.values()):
+        for active in list(self._runs.actives.values()):
             if active.snapshot.status == WAITING:
                 self._scheduler.abandon(active, error)
 
     def _park_idle(self) -> None:
         """Park the runs that have had nothing to do since the last look."""
-        for active in list(self._runs.active.values()):
+        for active in list(self._runs.actives.values()):
             run = active.snapshot
             if run.status != WAITING or active.state != DRIVING:
                 continue
@@ -195,7 +195,7 @@ class Parking:
     def on_parked(self, active: ActiveRun, due_ms: int) -> None:
         """Release a run whose lease was given back."""
         active.release()
-        self.watch_run(active.log.keys.run, due_ms)
+        self.watch_run(active.log.keys.run_key, due_ms)
 
     def on_park_rejected(self, active: ActiveRun, error: Exception) -> None:
         """Wake a run again to which something was sent, or stop one that another owner has taken."""
@@ -203,18 +203,18 @@ class Parking:
             self._scheduler.on_rejected(active, error)
             return
         self._scheduler.release_lease(active)
-        self.watch_run(active.log.keys.run, 0)
+        self.watch_run(active.log.keys.run_key, 0)
 
     def _answer_wakeups(self) -> None:
         by_key: dict[bytes, ActiveRun] | None = None
         for key, wakeup in self._store.scan(Prefix.WAKEUP):
-            run = run_of(key)
+            run_key = run_key_of(key)
             if by_key is None:
-                by_key = {active.log.keys.run: active for active in self._runs.active.values()}
-            active = by_key.get(run)
+                by_key = {active.log.keys.run_key: active for active in self._runs.actives.values()}
+            active = by_key.get(run_key)
             if active is None:
-                if self.serving or run in self._watched:
-                    self.enqueue(run)
+                if self.serving or run_key in self._watched:
+                    self.enqueue(run_key)
             elif active.lease.owner and active.state == DRIVING:  # it is not about to end
                 self._delete_wakeup(key, wakeup)
                 self._answer_wakeup(active, key)
@@ -243,12 +243,12 @@ class Parking:
         """Wake only the runs that this engine watches."""
         self.serving = False
         self._refused.clear()
-        self._queue = {run: None for run in self._queue if run in self._watched}
+        self._queue = {run_key: None for run_key in self._queue if run_key in self._watched}
 
-    def enqueue(self, run: bytes) -> None:
+    def enqueue(self, run_key: bytes) -> None:
         """Wake this run as soon as there is room, unless it could not be woken a moment ago."""
-        if run not in self._waking and run not in self._refused:
-            self._queue[run] = None
+        if run_key not in self._waking and run_key not in self._refused:
+            self._queue[run_key] = None
             self._poller.start()
 
     def wake_next(self) -> None:
@@ -257,12 +257,12 @@ class Parking:
             return
         room = _WAKING_MAX if self.max_runs is None else min(_WAKING_MAX, self.max_runs - self._count_running())
         while self._queue and len(self._waking) < room:
-            run = next(iter(self._queue))
-            del self._queue[run]
-            watched = self._watched.pop(run, None) is not None
-            wake = self._wake(run, watched=watched)
-            task = self._waking[run] = asyncio.get_running_loop().create_task(wake, context=self._context.copy())
-            task.add_done_callback(partial(self._on_woken, run))
+            run_key = next(iter(self._queue))
+            del self._queue[run_key]
+            watched = self._watched.pop(run_key, None) is not None
+            wake = self._wake(run_key, watched=watched)
+            task = self._waking[run_key] = asyncio.get_running_loop().create_task(wake, context=self._context.copy())
+            task.add_done_callback(partial(self._on_woken, run_key))
 
     async def wait_woken(self) -> None:
         """Wait until each run that is being woken is active or was refused."""
@@ -277,11 +277,11 @@ class Parking:
         await self.wait_woken()
 
     def _count_running(self) -> int:
-        return sum(active.snapshot.status == RUNNING for active in self._runs.active.values())
+        return sum(active.snapshot.status == RUNNING for active in self._runs.actives.values())
 
     def _arm(self) -> None:
         """Set a timer for the watched run that is due next."""
-        while self._dues and self._watched.get(self._dues[0].run) != self._dues[0].at_ms:
+        while self._dues and self._watched.get(self._dues[0].run_key) != self._dues[0].at_ms:
             heapq.heappop(self._dues)
         if self._disarm is not None:
             self._disarm()
@@ -294,23 +294,23 @@ class Parking:
         now = self._scheduler.clock.now_ms()
         while self._dues and self._dues[0].at_ms <= now:
             due = heapq.heappop(self._dues)
-            if self._watched.get(due.run) == due.at_ms:
-                self._refused.pop(due.run, None)  # its own time has come, even if it was refused before
-                self.enqueue(due.run)
+            if self._watched.get(due.run_key) == due.at_ms:
+                self._refused.pop(due.run_key, None)  # its own time has come, even if it was refused before
+                self.enqueue(due.run_key)
         self._arm()
         self.wake_next()
 
-    def _on_woken(self, run: bytes, _: asyncio.Task[None]) -> None:
-        self._waking.pop(run, None)
+    def _on_woken(self, run_key: bytes, _: asyncio.Task[None]) -> None:
+        self._waking.pop(run_key, None)
         self.wake_next()
 
-    async def _wake(self, run: bytes, *, watched: bool) -> None:
+    async def _wake(self, run_key: bytes, *, watched: bool) -> None:
         """Resume a run. If that fails, notify its followers, log the error, or try again later."""
-        key = Prefix.RUN + run
+        key = Prefix.RUN + run_key
         blob = self._store.get(key)
         if blob is None:
             return
-        run_id = run.hex()
+        run_id = run_key.hex()
         try:
             head = RunRecord.decode(key, blob)
             run_id = head.run_id
@@ -318,27 +318,27 @@ class Parking:
             if head.status in (COMPLETED, FAILED, CANCELLED):
                 self._scheduler.committer.give(RunLog(self._store, run_id).clear_wakeup_ops())
             elif plan is None or self._runs.current(run_id) is not None:
-                self._refuse(run)
+                self._refuse(run_key)
             else:
                 await self._continue_run(run_id, plan)
         except RunBusy:  # another owner was quicker
-            self._refuse(run, try_again=watched)  # it may die, or park the run
+            self._refuse(run_key, try_again=watched)  # it may die, or park the run
         except (BelugaError, StoreError) as error:
-            self._refuse(run, try_again=watched and isinstance(error, StoreError))  # a store's error may pass
+            self._refuse(run_key, try_again=watched and isinstance(error, StoreError))  # a store's error may pass
             if not self._closed:
                 _log.warning("a parked run was not woken: %s", error)
                 self._runs.followers(run_id).fail(error)
 
-    def _refuse(self, run: bytes, *, try_again: bool = False) -> None:
+    def _refuse(self, run_key: bytes, *, try_again: bool = False) -> None:
         """Do not wake a run for a while. With `try_again`, watch it and wake it after that."""
-        self._refused[run] = asyncio.get_running_loop().time() + _TRY_AGAIN_S
+        self._refused[run_key] = asyncio.get_running_loop().time() + _TRY_AGAIN_S
         if try_again:
-            self.watch_run(run, self._scheduler.clock.now_ms() + round(_TRY_AGAIN_S * 1000))
+            self.watch_run(run_key, self._scheduler.clock.now_ms() + round(_TRY_AGAIN_S * 1000))
 
     def _on_removed(self, active: ActiveRun) -> None:
         """Use the room that a run leaves."""
         self._idle.pop(active.run_id, None)
         if active.state != RELEASED:
-            self._watched.pop(active.log.keys.run, None)
+            self._watched.pop(active.log.keys.run_key, None)
         if self._queue:
             asyncio.get_running_loop().call_soon(self.wake_next)

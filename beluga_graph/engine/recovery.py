@@ -10,7 +10,7 @@ from beluga_graph.engine.parking import Parking
 from beluga_graph.engine.run import Run
 from beluga_graph.errors import BelugaError
 from beluga_graph.plan.plan import Plan
-from beluga_graph.storage.keys import Prefix, run_of
+from beluga_graph.storage.keys import Prefix, run_key_of
 from beluga_graph.storage.pace import Pace
 from beluga_graph.storage.records import RunRecord
 from beluga_graph.storage.run_index import find_unfinished
@@ -51,14 +51,14 @@ async def recover(
     pace = Pace()
     for key in await find_unfinished(store):
         await pace.turn()
-        head_key = Prefix.RUN + run_of(key)
+        head_key = Prefix.RUN + run_key_of(key)
         blob = store.get(head_key)
         if blob is None:
             continue
         try:
             head = RunRecord.decode(head_key, blob)
         except BelugaError as error:  # the id is part of the damaged record
-            skipped[run_of(key).hex()] = error
+            skipped[run_key_of(key).hex()] = error
             continue
         try:
             await parking.recover_run(head, plan_of(head), key)

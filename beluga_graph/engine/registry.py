@@ -24,7 +24,7 @@ class RunRegistry:
     """Keeps the runs that this engine drives, and the followers of runs that have a handle in use.
 
     Attributes:
-        active: The runs that this engine drives, by id.
+        actives: The runs that this engine drives, by id.
         closed: Set by the engine when it closes. No run is begun afterwards.
         on_added: Called when this engine begins to drive a run.
         on_removed: Called with each run that this engine stops driving.
@@ -32,7 +32,7 @@ class RunRegistry:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.active: dict[str, ActiveRun] = {}
+        self.actives: dict[str, ActiveRun] = {}
         self.closed = False
         self.on_added: list[Callable[[], None]] = []
         self.on_removed: list[Callable[[ActiveRun], None]] = []
@@ -47,51 +47,51 @@ class RunRegistry:
 
     def current(self, run_id: str) -> ActiveRun | None:
         """Return the run if this engine drives it now."""
-        run = self.active.get(run_id)
-        return run if run is not None and not run.is_over else None
+        active = self.actives.get(run_id)
+        return active if active is not None and not active.is_over else None
 
     async def wait_stable(self, run_id: str) -> ActiveRun | None:
         """Return the run if this engine drives it and continues to; wait while it is ending or being released."""
-        while (run := self.current(run_id)) is not None:
-            if run.state != HALTED and run.snapshot.status not in (COMPLETED, FAILED, CANCELLED):
-                return run
-            await asyncio.shield(run.done)
+        while (active := self.current(run_id)) is not None:
+            if active.state != HALTED and active.snapshot.status not in (COMPLETED, FAILED, CANCELLED):
+                return active
+            await asyncio.shield(active.done)
         return None
 
-    def add(self, run: ActiveRun) -> None:
+    def add(self, active: ActiveRun) -> None:
         """Register a run that this engine drives from now on. It is removed when the run is done."""
-        self.active[run.run_id] = run
-        followers = self._followers.get(run.run_id)
+        self.actives[active.run_id] = active
+        followers = self._followers.get(active.run_id)
         if followers is not None:
-            followers.on_active(run)
+            followers.on_active(active)
         for on_added in self.on_added:
             on_added()
-        run.done.add_done_callback(lambda _: self._remove(run))
+        active.done.add_done_callback(lambda _: self._remove(active))
 
-    def _remove(self, run: ActiveRun) -> None:
-        if self.active.get(run.run_id) is run:
-            del self.active[run.run_id]
-        followers = self._followers.get(run.run_id)
-        if followers is not None and followers.run is run and run.state == RELEASED:
+    def _remove(self, active: ActiveRun) -> None:
+        if self.actives.get(active.run_id) is active:
+            del self.actives[active.run_id]
+        followers = self._followers.get(active.run_id)
+        if followers is not None and followers.active is active and active.state == RELEASED:
             followers.on_released()
         for on_removed in self.on_removed:
-            on_removed(run)
+            on_removed(active)
 
     # Followers.
 
-    def followers(self, run_id: str, run: ActiveRun | None = None) -> Followers:
-        """Return the followers of a run. `run` is its last known state if this engine does not drive it any more."""
+    def followers(self, run_id: str, active: ActiveRun | None = None) -> Followers:
+        """Return the followers of a run. `active` is its last known state if this engine does not drive it any more."""
         found = self._followers.get(run_id)
         if found is None:
             found = self._followers[run_id] = Followers(run_id)
         current = self.current(run_id)
-        if current is not None or run is not None:
-            found.run = current or run
+        if current is not None or active is not None:
+            found.active = current or active
         return found
 
     def is_held(self, run_id: str) -> bool:
         """Return whether a handle of the run is in use, or this engine drives the run."""
-        return run_id in self._followers or run_id in self.active
+        return run_id in self._followers or run_id in self.actives
 
     def latest(self, followers: Followers, plan: Plan) -> ActiveRun | None:
         """Return the run if this engine drives it, or its final state if it has ended.
@@ -99,9 +99,9 @@ class RunRegistry:
         Returns `None` for a run that continues elsewhere or is parked. `plan` decodes a run that this engine has not
         seen yet.
         """
-        current, known = self.current(followers.run_id), followers.run
+        current, known = self.current(followers.run_id), followers.active
         if current is not None:
-            followers.run = current
+            followers.active = current
             return current
         if known is not None and known.state == RELEASED:  # it was released a moment ago
             followers.on_released()
@@ -117,9 +117,9 @@ class RunRegistry:
             head = self.head(followers.run_id)
         if known is not None and snapshot.seq <= known.committed:
             return known
-        followers.run = ActiveRun(plan, snapshot, log, head, Lease(b"", 0))
-        followers.run.finish()
-        return followers.run
+        followers.active = ActiveRun(plan, snapshot, log, head, Lease(b"", 0))
+        followers.active.finish()
+        return followers.active
 
     # Entry.
 

@@ -34,11 +34,11 @@ class Retention:
         if self._task is not None:
             await asyncio.wait([self._task])
 
-    def _on_removed(self, run: ActiveRun) -> None:
-        if run.snapshot.status not in (COMPLETED, FAILED, CANCELLED):
+    def _on_removed(self, active: ActiveRun) -> None:
+        if active.snapshot.status not in (COMPLETED, FAILED, CANCELLED):
             return
-        self._ended.pop(run.run_id, None)
-        self._ended[run.run_id] = None
+        self._ended.pop(active.run_id, None)
+        self._ended[active.run_id] = None
         self._check()
 
     def _check(self) -> None:

@@ -81,8 +81,8 @@ class Run:
         Raises `RunFailed`, `RunCancelled`, `LeaseLost`, or the store's error that stopped the run;
         `TimeoutError` after `timeout` seconds, which does not touch the run.
         """
-        run = await self._ended(timeout)
-        return result_of(run.snapshot, run.decode, run.cause)
+        active = await self._ended(timeout)
+        return result_of(active.snapshot, active.decode, active.cause)
 
     async def outcome(self, timeout: float | None = None) -> Outcome:  # noqa: ASYNC109 - the face's word
         """Wait for the end and return how the run ended; a failure is returned, not raised.
@@ -90,8 +90,8 @@ class Run:
         Raises `LeaseLost`, or the store's error that stopped the run; `TimeoutError` after `timeout` seconds, which
         does not touch the run.
         """
-        run = await self._ended(timeout)
-        return outcome_of(run.snapshot, run.decode)
+        active = await self._ended(timeout)
+        return outcome_of(active.snapshot, active.decode)
 
     async def status(self) -> RunStatus:
         """Return the status that is on disk now."""
@@ -130,16 +130,16 @@ class Run:
 
     async def _ended(self, seconds: float | None) -> ActiveRun:
         async with asyncio.timeout(seconds):
-            run = await self._backend.wait_ended(self._followers)
-        if run.error is not None:
-            raise run.error
-        return run
+            active = await self._backend.wait_ended(self._followers)
+        if active.error is not None:
+            raise active.error
+        return active
 
     @property
     def _known(self) -> str:
         """The status that this process knows, without reading the store."""
-        run = self._followers.run
-        return run.snapshot.status if run is not None else RunStatus.waiting
+        active = self._followers.active
+        return active.snapshot.status if active is not None else RunStatus.waiting
 
     def __repr__(self) -> str:
         return f"<run {self.id!r}: {self._known}>"

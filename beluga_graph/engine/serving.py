@@ -50,16 +50,16 @@ class Serving:
 
     async def _release_all(self, grace_s: float) -> None:
         """Begin nothing more, give the attempts under way time to finish, and give every lease back."""
-        active = [run for run in self._runs.active.values() if not run.is_over]
-        for run in active:
-            run.halt()
-        tasks = [task.task for run in active for task in run.tasks.values()]
+        actives = [active for active in self._runs.actives.values() if not active.is_over]
+        for active in actives:
+            active.halt()
+        tasks = [task.task for active in actives for task in active.tasks.values()]
         try:
             if tasks:
                 await asyncio.wait(tasks, timeout=grace_s)
         finally:  # also if the caller is cancelled: halted runs would keep their leases
-            for run in active:
-                await self._scheduler.halt(run)
+            for active in actives:
+                await self._scheduler.halt(active)
 
     # Called by the poller.
 
@@ -72,14 +72,14 @@ class Serving:
         """Wake the runs with an overdue timer and, every two seconds, those of dead owners."""
         if not self._parking.serving:
             return
-        for run in iter_overdue(self._runs.store, self._scheduler.clock.now_ms()):
-            self._parking.enqueue(run)
+        for run_key in iter_overdue(self._runs.store, self._scheduler.clock.now_ms()):
+            self._parking.enqueue(run_key)
         now_s = asyncio.get_running_loop().time()
         if now_s >= self._look_for_abandoned_at:
             self._look_for_abandoned_at = now_s + _TRY_AGAIN_S
-            driven = {run.log.keys.run for run in self._runs.active.values()}
-            for run in iter_abandoned(self._runs.store, self._scheduler.owner, driven):
-                self._parking.enqueue(run)
+            driven = {active.log.keys.run_key for active in self._runs.actives.values()}
+            for run_key in iter_abandoned(self._runs.store, self._scheduler.owner, driven):
+                self._parking.enqueue(run_key)
         self._parking.wake_next()
 
     def on_look_failed(self, error: Exception) -> None:

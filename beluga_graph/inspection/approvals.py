@@ -11,7 +11,7 @@ from beluga_graph.execution.stored_events import question_subject
 from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.inspection.reading import read_plan
 from beluga_graph.plan.plan import Plan
-from beluga_graph.storage.keys import Prefix, run_of
+from beluga_graph.storage.keys import Prefix, run_key_of
 from beluga_graph.storage.loading import RunReader, detect_contradictions, detect_deletion, rebuild
 from beluga_graph.storage.pace import Pace
 from beluga_graph.storage.records import RunRecord, decode_record
@@ -49,7 +49,7 @@ async def pending_questions(store: Store, plan_of: Callable[[RunRecord], Plan]) 
     """Return the pending questions of all runs in a store, the oldest first. Raises `DamagedRecord`."""
     found, pace = [], Pace()
     for key, _ in store.scan(Prefix.QUESTION):
-        head_key = Prefix.RUN + run_of(key)
+        head_key = Prefix.RUN + run_key_of(key)
         record, blob = store.get(head_key), store.get(key)
         if record is not None and blob is not None:  # it may just be answered, or the run deleted
             head = RunRecord.decode(head_key, record)

@@ -26,7 +26,7 @@ from beluga_graph.kernel.triggers import Trigger
 from beluga_graph.plan.plan import Plan
 from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.storage.committer import Committer
-from beluga_graph.storage.keys import Prefix, run_of
+from beluga_graph.storage.keys import Prefix, run_key_of
 from beluga_graph.storage.leases import Owner, is_driven_elsewhere
 from beluga_graph.storage.loading import RunReader
 from beluga_graph.storage.outbox_records import Message, read_message, status_ops
@@ -164,10 +164,10 @@ class OutboxRelay:
         accepted: list[Op] = []
         try:
             for key, blob in page:
-                run = run_of(key)
-                if run not in driven:
-                    driven[run] = self._is_driven_elsewhere(run)
-                if not driven[run] and run not in self._refused and await self._relay_message(key, blob):
+                run_key = run_key_of(key)
+                if run_key not in driven:
+                    driven[run_key] = self._is_driven_elsewhere(run_key)
+                if not driven[run_key] and run_key not in self._refused and await self._relay_message(key, blob):
                     accepted.append(Delete(key))
         finally:  # also after an error, or when the engine is closed: the bus has the messages before
             if accepted:
@@ -177,13 +177,13 @@ class OutboxRelay:
         if len(page) < _PAGE:
             return None
         last = page[-1][0]
-        if run_of(last) in self._refused:  # the rest of that run can wait unread
+        if run_key_of(last) in self._refused:  # the rest of that run can wait unread
             return last[:17] + b"\xff" * len(last[17:]) + b"\x00"
         return last + b"\x00"
 
-    def _is_driven_elsewhere(self, run: bytes) -> bool:
+    def _is_driven_elsewhere(self, run_key: bytes) -> bool:
         try:
-            return self._owner is not None and is_driven_elsewhere(self._store, run, self._owner)
+            return self._owner is not None and is_driven_elsewhere(self._store, run_key, self._owner)
         except DamagedRecord:  # its owner cannot commit any more, and other runs must not wait for it
             return False
 
@@ -203,14 +203,14 @@ class OutboxRelay:
         except (BusClosed, StoreError):  # every other message would raise the same
             raise
         except Exception as error:  # noqa: BLE001 - whatever the bus raises, other runs go on
-            self._refuse(run_of(key), message, error)
+            self._refuse(run_key_of(key), message, error)
             return False
         return True
 
-    def _refuse(self, run: bytes, message: Message, error: Exception) -> None:
+    def _refuse(self, run_key: bytes, message: Message, error: Exception) -> None:
         """Keep the messages of a run for a while."""
         if not self._refused:
             self._retry_at = asyncio.get_running_loop().time() + _TRY_AGAIN_S
             what = type(error).__name__, error, message.topic, message.correlation_id
             _log.warning("messages stay in the outbox for now: %s: %s (on %r, of run %r)", *what)
-        self._refused.add(run)
+        self._refused.add(run_key)

@@ -69,7 +69,7 @@ __all__ = [
     "is_reference",
     "marked_digest",
     "number_of",
-    "run_of",
+    "run_key_of",
     "shape_key",
 ]
 
@@ -116,18 +116,18 @@ REFERENCE_BYTES: Final = 33
 
 
 class Keys:
-    """The keys of one run."""
+    """The keys of one run. `run_key` is the 16-byte hash of its id, which is in each of them."""
 
-    __slots__ = ("cancel", "head", "lease", "open", "parked", "run", "wakeup")
+    __slots__ = ("cancel", "head", "lease", "open", "parked", "run_key", "wakeup")
 
     def __init__(self, run_id: str) -> None:
-        self.run = hash16(run_id)
-        self.head = Prefix.RUN + self.run
-        self.lease = Prefix.LEASE + self.run
-        self.open = Prefix.OPEN + self.run
-        self.parked = Prefix.PARKED + self.run
-        self.wakeup = Prefix.WAKEUP + self.run
-        self.cancel = Prefix.CANCEL + self.run
+        self.run_key = hash16(run_id)
+        self.head = Prefix.RUN + self.run_key
+        self.lease = Prefix.LEASE + self.run_key
+        self.open = Prefix.OPEN + self.run_key
+        self.parked = Prefix.PARKED + self.run_key
+        self.wakeup = Prefix.WAKEUP + self.run_key
+        self.cancel = Prefix.CANCEL + self.run_key
 
     @property
     def first_snapshot(self) -> bytes:
@@ -137,57 +137,57 @@ class Keys:
     @property
     def tombstone(self) -> bytes:
         """Key of the record that says that the run is being deleted."""
-        return Prefix.TOMBSTONE + self.run
+        return Prefix.TOMBSTONE + self.run_key
 
     @property
     def steps(self) -> bytes:
         """Prefix of all steps."""
-        return Prefix.STEP + self.run
+        return Prefix.STEP + self.run_key
 
     @property
     def snapshots(self) -> bytes:
         """Prefix of all full snapshots."""
-        return Prefix.SNAPSHOT + self.run
+        return Prefix.SNAPSHOT + self.run_key
 
     @property
     def signals(self) -> bytes:
         """Prefix of all received signals."""
-        return Prefix.SIGNAL + self.run
+        return Prefix.SIGNAL + self.run_key
 
     @property
     def questions(self) -> bytes:
         """Prefix of all questions."""
-        return Prefix.QUESTION + self.run
+        return Prefix.QUESTION + self.run_key
 
     @property
     def messages(self) -> bytes:
         """Prefix of all messages in the outbox."""
-        return Prefix.OUTBOX + self.run
+        return Prefix.OUTBOX + self.run_key
 
     @property
     def value_marks(self) -> bytes:
         """Prefix of all marks on large values; `marked_digest` returns the digest of each."""
-        return Prefix.MARK_BY_RUN + self.run
+        return Prefix.MARK_BY_RUN + self.run_key
 
     def step(self, seq: int) -> bytes:
         """Return the key of a step."""
-        return Prefix.STEP + self.run + seq.to_bytes(8, "big")
+        return Prefix.STEP + self.run_key + seq.to_bytes(8, "big")
 
     def snapshot(self, seq: int) -> bytes:
         """Return the key of a full snapshot."""
-        return Prefix.SNAPSHOT + self.run + seq.to_bytes(8, "big")
+        return Prefix.SNAPSHOT + self.run_key + seq.to_bytes(8, "big")
 
     def channel(self, place: str, field: str) -> bytes:
         """Return the prefix of all items of an append field's layer."""
-        return Prefix.ITEM + self.run + hash16(f"{place}\n{field}")
+        return Prefix.ITEM + self.run_key + hash16(f"{place}\n{field}")
 
     def timer(self, due: int, timer: str) -> bytes:
         """Return the key of a timer's index entry."""
-        return Prefix.TIMER + due.to_bytes(8, "big") + self.run + hash16(timer)
+        return Prefix.TIMER + due.to_bytes(8, "big") + self.run_key + hash16(timer)
 
     def signal(self, name: str, position: int) -> bytes:
         """Return the key of a received signal."""
-        return Prefix.SIGNAL + self.run + hash16(name) + position.to_bytes(8, "big")
+        return Prefix.SIGNAL + self.run_key + hash16(name) + position.to_bytes(8, "big")
 
     def signal_wakeup(self, name: str) -> bytes:
         """Return the key of the wakeup that a signal of this name writes."""
@@ -195,15 +195,15 @@ class Keys:
 
     def question(self, token: str) -> bytes:
         """Return the key of a question that a token asks."""
-        return Prefix.QUESTION + self.run + hash16(token)
+        return Prefix.QUESTION + self.run_key + hash16(token)
 
     def message(self, seq: int, index: int) -> bytes:
         """Return the key of a message in the outbox. Keys of one run sort in the order of publication."""
-        return Prefix.OUTBOX + self.run + seq.to_bytes(8, "big") + index.to_bytes(4, "big")
+        return Prefix.OUTBOX + self.run_key + seq.to_bytes(8, "big") + index.to_bytes(4, "big")
 
     def marks(self, digest: bytes) -> tuple[bytes, bytes]:
         """Return the two keys of this run's mark on a large value: by value, and by run."""
-        return Prefix.MARK_BY_VALUE + digest + self.run, Prefix.MARK_BY_RUN + self.run + digest
+        return Prefix.MARK_BY_VALUE + digest + self.run_key, Prefix.MARK_BY_RUN + self.run_key + digest
 
 
 # Keys that belong to no run.
@@ -242,8 +242,8 @@ def dead_letters_prefix(subscription: str) -> bytes:
 # Parts of keys.
 
 
-def run_of(key: bytes) -> bytes:
-    """Return the hash of the run that a record belongs to. Not for marks by value and records of no run."""
+def run_key_of(key: bytes) -> bytes:
+    """Return the `run_key` of the run that a record belongs to. Not for marks by value and records of no run."""
     return key[9:25] if key[:1] == Prefix.TIMER else key[1:17]
 
 

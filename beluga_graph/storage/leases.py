@@ -237,9 +237,9 @@ def read_free_lease(store: Store, own: Owner, run_id: str) -> FreeLease | None:
     return None if is_held_elsewhere(store, lease, own) else FreeLease(lease, record, dead)
 
 
-def is_driven_elsewhere(store: Store, run: bytes, own: Owner) -> bool:
+def is_driven_elsewhere(store: Store, run_key: bytes, own: Owner) -> bool:
     """Return whether another living owner holds the lease of the run with this hash. Raises `DamagedRecord`."""
-    key = Prefix.LEASE + run
+    key = Prefix.LEASE + run_key
     record = store.get(key)
     return record is not None and is_held_elsewhere(store, Lease.decode(key, record), own)
 

@@ -27,7 +27,7 @@ from beluga_graph.codec.errors import DamagedRecord
 from beluga_graph.errors import RunNotFound
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING
 from beluga_graph.storage.committer import Committer
-from beluga_graph.storage.keys import Keys, Prefix, marked_digest, run_of
+from beluga_graph.storage.keys import Keys, Prefix, marked_digest, run_key_of
 from beluga_graph.storage.leases import Lease, Owner, owner_is_alive
 from beluga_graph.storage.loading import rebuild
 from beluga_graph.storage.pace import Pace
@@ -63,8 +63,8 @@ class _Tombstone(NamedTuple):
     record: bytes
 
     @property
-    def run(self) -> bytes:
-        return run_of(self.key)
+    def run_key(self) -> bytes:
+        return run_key_of(self.key)
 
     @property
     def check(self) -> Check:
@@ -88,19 +88,19 @@ async def prune(
     store = committer.store
     latest_ms = now_ms - round(older_than_s * 1000)
     found: deque[RunRecord] = deque()
-    runs: set[bytes] = set()
+    run_keys: set[bytes] = set()
     async for key, record in _read_records(store):
         if record.status not in status or record.updated_ms > latest_ms:
             continue
         if not dry_run:
             found.append(record)
-            runs.add(run_of(key))
+            run_keys.add(run_key_of(key))
         elif _is_free(store, owner, record):
             yield record
     if dry_run:
         return
     await _finish_all(committer)
-    timers = await _timers_of(store, runs)
+    timers = await _timers_of(store, run_keys)
     while found:
         some = [found.popleft() for _ in range(min(_RUNS_AT_ONCE, len(found)))]
         for deletion in await _delete(committer, [run for run in some if _is_free(store, owner, run)], timers):
@@ -208,7 +208,7 @@ def _prepare(store: Store, run: RunRecord, timers: dict[bytes, list[bytes]]) -> 
     """
     keys = Keys(run.run_id)
     tombstone = _Tombstone(keys.tombstone, encode_record(keys.tombstone, (run.run_id, token_bytes(16))))
-    indexes = (keys.open, keys.parked, keys.cancel, *timers.get(keys.run, ()))
+    indexes = (keys.open, keys.parked, keys.cancel, *timers.get(keys.run_key, ()))
     ops: list[Op] = [
         Check(keys.head, run.encode(keys.head)),
         Check(keys.lease, store.get(keys.lease)),
@@ -227,13 +227,13 @@ def _prepare(store: Store, run: RunRecord, timers: dict[bytes, list[bytes]]) -> 
     return _Deletion(run, ops, tombstone)
 
 
-async def _timers_of(store: Store, runs: Collection[bytes]) -> dict[bytes, list[bytes]]:
+async def _timers_of(store: Store, run_keys: Collection[bytes]) -> dict[bytes, list[bytes]]:
     """Return the index entries of these runs' timers. Runs that have ended should have none."""
     found: dict[bytes, list[bytes]] = {}
     pace = Pace()
     for key, _ in store.scan(Prefix.TIMER):
-        if run_of(key) in runs:
-            found.setdefault(run_of(key), []).append(key)
+        if run_key_of(key) in run_keys:
+            found.setdefault(run_key_of(key), []).append(key)
         await pace.turn()
     return found
 
@@ -260,9 +260,9 @@ async def _delete_records(committer: Committer, tombstones: Iterable[_Tombstone]
 
 def _batches(store: Store, tombstone: _Tombstone) -> Iterator[list[Op]]:
     """Yield one commit after the other. Each must be made before the next one is requested."""
-    for marks in _chunks(store.scan(Prefix.MARK_BY_RUN + tombstone.run), _OPS_MAX // 3):
-        yield [tombstone.check, *chain.from_iterable(_unmark(tombstone.run, key) for key, _ in marks)]
-    keys = (key for kind in _KINDS_TO_DELETE for key, _ in store.scan(kind + tombstone.run))
+    for marks in _chunks(store.scan(Prefix.MARK_BY_RUN + tombstone.run_key), _OPS_MAX // 3):
+        yield [tombstone.check, *chain.from_iterable(_unmark(tombstone.run_key, key) for key, _ in marks)]
+    keys = (key for kind in _KINDS_TO_DELETE for key, _ in store.scan(kind + tombstone.run_key))
     for some in _chunks(keys, _OPS_MAX):
         yield [tombstone.check, *map(Delete, some)]
         if len(some) < _OPS_MAX:
@@ -270,12 +270,12 @@ def _batches(store: Store, tombstone: _Tombstone) -> Iterator[list[Op]]:
     yield [tombstone.check, Delete(tombstone.key)]
 
 
-def _unmark(run: bytes, mark: bytes) -> tuple[Op, ...]:
+def _unmark(run_key: bytes, mark: bytes) -> tuple[Op, ...]:
     """Return the operations that remove a run's marks from a large value and make it a candidate, with a new nonce."""
     digest = marked_digest(mark)
     candidate = Prefix.GC_CANDIDATE + digest
     return (
-        Delete(Prefix.MARK_BY_VALUE + digest + run),
+        Delete(Prefix.MARK_BY_VALUE + digest + run_key),
         Delete(mark),
         Put(candidate, encode_record(candidate, token_bytes(16))),
     )

@@ -25,7 +25,7 @@ from beluga_graph.storage.keys import (
     event_key,
     hash16,
     marked_digest,
-    run_of,
+    run_key_of,
     shape_key,
 )
 from beluga_graph.storage.leases import Lease
@@ -140,7 +140,7 @@ class _Verification:
                 self._report(key, str(DamagedRecord(f"the record among the {label}", detail)))
             else:
                 if key[:1] in _PARTS_OF_RUNS:
-                    self._owned.setdefault(run_of(key), Counter())[label] += 1
+                    self._owned.setdefault(run_key_of(key), Counter())[label] += 1
         for head in self._heads:
             for fault in faults_of_run(self._store, head, self._timers, self._damaged):
                 advice = f"{_RESTORE}, or cancel and prune the run"
@@ -156,7 +156,7 @@ class _Verification:
         """Read one record. Raises `DamagedRecord` if it is malformed or does not fit other records."""
         kind = key[:1]
         if kind in _INDEXES:
-            self._check_index(key, run_of(key))
+            self._check_index(key, run_key_of(key))
         if kind in PRESENT_KINDS:
             self._check_mark(key, blob)
             return
@@ -173,13 +173,13 @@ class _Verification:
 
     # Index entries.
 
-    def _check_index(self, key: bytes, run: bytes) -> None:
+    def _check_index(self, key: bytes, run_key: bytes) -> None:
         """Raise for an index entry without its run: both are written and deleted in the same commits."""
         if key[:1] == Prefix.TIMER:
-            self._timers.setdefault(run, []).append(key)
-        head = Prefix.RUN + run
+            self._timers.setdefault(run_key, []).append(key)
+        head = Prefix.RUN + run_key
         if self._is_missing(head) and self._store.get(key) is not None and self._is_missing(head):
-            raise DamagedRecord("the index entry", f"points to a run that is not there: {run.hex()}")
+            raise DamagedRecord("the index entry", f"points to a run that is not there: {run_key.hex()}")
 
     def _check_mark(self, key: bytes, blob: bytes) -> None:
         if blob != PRESENT:
@@ -193,7 +193,7 @@ class _Verification:
                 self._check_paired(key, other, f"the other mark of the large value {digest.hex()}")
         elif kind == Prefix.MARK_BY_RUN:
             digest = marked_digest(key)
-            other = Prefix.MARK_BY_VALUE + digest + run_of(key)
+            other = Prefix.MARK_BY_VALUE + digest + run_key_of(key)
             self._check_paired(key, other, f"the other mark of the large value {digest.hex()}")
         elif kind == Prefix.CORRELATION:
             self._check_paired(key, Prefix.EVENT + key[17:], "the event of a correlation id")
@@ -271,26 +271,26 @@ class _Verification:
 
     def _find_orphans(self) -> None:
         """Report records of runs that have no run record: a deletion that is under way has a tombstone."""
-        for run, kinds in sorted(self._owned.items()):
-            if not (self._is_missing(Prefix.RUN + run) and self._is_missing(Prefix.TOMBSTONE + run)):
+        for run_key, kinds in sorted(self._owned.items()):
+            if not (self._is_missing(Prefix.RUN + run_key) and self._is_missing(Prefix.TOMBSTONE + run_key)):
                 continue
-            if not any(self._has_records(prefix + run) for prefix in _PARTS_OF_RUNS):
+            if not any(self._has_records(prefix + run_key) for prefix in _PARTS_OF_RUNS):
                 continue  # deleted meanwhile
             held = ", ".join(f"{kind} {count:,}" for kind, count in sorted(kinds.items()))
             detail = f"its head is missing, so it is not among the runs; left of it are: {held}"
-            self._damage.append(Damage(self._name_of(run), detail))
+            self._damage.append(Damage(self._name_of(run_key), detail))
 
     def _has_records(self, prefix: bytes) -> bool:
         return next(iter(self._store.scan(prefix, limit=1)), None) is not None
 
-    def _name_of(self, run: bytes) -> str:
+    def _name_of(self, run_key: bytes) -> str:
         """Return the id of a run without a run record: from its first snapshot, or its hash."""
-        key = Prefix.SNAPSHOT + run + bytes(8)
+        key = Prefix.SNAPSHOT + run_key + bytes(8)
         blob = self._store.get(key)
         try:
-            return str(decode_record(key, blob)["run_id"]) if blob is not None else run.hex()
+            return str(decode_record(key, blob)["run_id"]) if blob is not None else run_key.hex()
         except (BelugaError, *MALFORMED):
-            return run.hex()
+            return run_key.hex()
 
 
 _CHECKS: Final[dict[bytes, Callable[[_Verification, bytes, bytes, Any], None]]] = {

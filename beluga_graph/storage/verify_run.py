@@ -35,7 +35,7 @@ def faults_of_run(
         before = _state(store, keys)
         if before[0] is None:
             return []
-        faults = _faults(store, before[0], head.run_id, timers.get(keys.run, ()), damaged)
+        faults = _faults(store, before[0], head.run_id, timers.get(keys.run_key, ()), damaged)
         if not faults or _state(store, keys) == before:
             return faults
     return []

@@ -256,7 +256,7 @@ def test_verify_reports_damage(tmp_path: Path, harm: Any, letter: bytes, message
 
 
 GONE = Keys("gone")
-SEALED = (Keys("done-1").parked, b"Q" + GONE.run + bytes(12), b"E" + GONE.run, b"J" + bytes(32))
+SEALED = (Keys("done-1").parked, b"Q" + GONE.run_key + bytes(12), b"E" + GONE.run_key, b"J" + bytes(32))
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_verify_reports_wrong_index_entries(tmp_path: Path, key: bytes, value: b
 
 def test_verify_knows_every_kind_of_record(tmp_path: Path) -> None:
     store = filled(tmp_path / "store")
-    grave, doom, post = b"E" + GONE.run, b"J" + bytes(32), b"Q" + Keys("done-1").run + bytes(12)
+    grave, doom, post = b"E" + GONE.run_key, b"J" + bytes(32), b"Q" + Keys("done-1").run_key + bytes(12)
     store.commit(
         Put(Keys("done-1").wakeup, bytes(8)),
         Put(Keys("done-1").cancel, b"\x01"),
@@ -304,7 +304,7 @@ def test_verify_knows_every_kind_of_record(tmp_path: Path) -> None:
 
 def test_verify_finds_records_with_a_good_checksum_and_a_wrong_form(tmp_path: Path) -> None:
     store = filled(tmp_path / "store")
-    keys = [b"E" + GONE.run, b"Q" + Keys("done-1").run + bytes(12), b"O" + bytes(16)]
+    keys = [b"E" + GONE.run_key, b"Q" + Keys("done-1").run_key + bytes(12), b"O" + bytes(16)]
     store.commit(*(Put(key, encode_record(key, b"anything")) for key in keys))
     store.close()
     found = read_json("verify", "--store", tmp_path / "store", code=1)

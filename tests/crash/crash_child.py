@@ -56,7 +56,7 @@ class DyingTransaction:
 async def parked(engine: Engine) -> None:
     """Return when the run waits for its signal and this engine holds nothing of it."""
     while (tokens := (await engine.snapshot(RUN_ID)).tokens) and (  # noqa: ASYNC110  # nothing announces it
-        tokens[0].state != "wait" or engine._host.runs.active
+        tokens[0].state != "wait" or engine._host.runs.actives
     ):
         await asyncio.sleep(0.002)
 

@@ -155,7 +155,7 @@ async def test_a_flow_can_be_checked_before_it_is_deployed() -> None:
                 await run.signal("go", name)
                 await run.result(60)
         other = await engine.start(waiting("other"), 1, run_id="other")
-        await until(lambda: other._followers.run.snapshot.waits)
+        await until(lambda: other._followers.active.snapshot.waits)
         changed = waiting(default=3)
         found = JudgedChange(
             change=PlanChange(node="w", what="default", before=None, after=b"\x03"),
@@ -176,7 +176,7 @@ async def test_the_type_of_a_payload_matters_even_if_the_wait_has_a_default() ->
     disk = MemoryStore()
     async with Engine(WrappedStore(disk)) as engine:
         run = await engine.start(waiting(type=int, default=3), 1, run_id=RUN)
-        await until(lambda: run._followers.run.snapshot.waits)
+        await until(lambda: run._followers.active.snapshot.waits)
         (found,) = (await engine.check(waiting(type=str, default=3)))[RUN]
         assert str(found.change) == "node 'w': payload was 'int' and is 'str'"
 
@@ -255,7 +255,7 @@ async def test_a_retrying_frame_is_renamed_between_its_tries() -> None:
 
     async with Engine(WrappedStore(disk)) as engine:
         run = await engine.start(flow("old"), 1, run_id=RUN)
-        await until(lambda: run._followers.run.snapshot.timers)
+        await until(lambda: run._followers.active.snapshot.timers)
     healthy.append(1)
     async with Engine(WrappedStore(disk)) as engine:
         engine.register(flow("new"))
@@ -313,7 +313,7 @@ async def test_a_renamed_agent_continues_and_old_events_keep_its_old_name() -> N
         await engine.start(flow("old"), "weather?", run_id=RUN)
         await until(
             lambda: any(
-                token.node == "desk/old.look" for token in engine._host.runs.active[RUN].snapshot.tokens.values()
+                token.node == "desk/old.look" for token in engine._host.runs.actives[RUN].snapshot.tokens.values()
             )
         )
     gate.set()
@@ -351,7 +351,7 @@ async def test_past_states_are_shown_with_their_own_fields() -> None:
 
     async with Engine(WrappedStore(disk)) as engine:
         run = await engine.start(flow(Log, 0), 1, run_id=RUN)
-        await until(lambda: run._followers.run.snapshot.waits)
+        await until(lambda: run._followers.active.snapshot.waits)
         found = await engine.difference(RUN, flow(Kept, 1))
         assert [str(one) for one in found if not one.safe] == [
             "the graph: state field 'gone' is gone: the run holds its value"

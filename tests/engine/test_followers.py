@@ -63,7 +63,7 @@ async def test_watchers_of_a_released_run_are_kept() -> None:
     followers.notify(run)  # type: ignore[arg-type]  # a fake
     assert not followers.is_waiting
     followers.on_released()
-    assert (followers.run, followers.watchers, run.watchers, watcher.since) == (None, [watcher], [], 3)
+    assert (followers.active, followers.watchers, run.watchers, watcher.since) == (None, [watcher], [], 3)
     assert followers.is_waiting
 
 
@@ -105,11 +105,11 @@ async def test_a_run_is_current_until_it_is_over_and_then_removed() -> None:
     runs.on_removed.append(lambda run: seen.append(run.run_id))
     followers = runs.followers("r")
     runs.add(run := FakeRun())  # type: ignore[arg-type]  # a fake
-    assert (runs.current("r"), followers.run, seen) == (run, run, ["added"])
+    assert (runs.current("r"), followers.active, seen) == (run, run, ["added"])
     run.stop(RELEASED)
     assert runs.current("r") is None
     await asyncio.sleep(0)
-    assert (runs.active, followers.run, seen) == ({}, None, ["added", "r"])
+    assert (runs.actives, followers.active, seen) == ({}, None, ["added", "r"])
 
 
 async def test_a_caller_waits_for_a_run_that_is_being_released() -> None:

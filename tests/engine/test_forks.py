@@ -103,7 +103,7 @@ async def test_a_fork_replaces_fields_regardless_of_their_reducers_and_then_upda
         again = await engine.fork("f", 2, run_id_new="g")
         assert await again.result() == wanted
         assert await (await engine.fork("r", 2)).result() == AFTER
-        items = list(engine.store.scan(b"C" + Keys("f").run))
+        items = list(engine.store.scan(b"C" + Keys("f").run_key))
     assert len(items) == len(wanted.log) + len(wanted.bare) - ("log" not in replace), "no item is left behind"
 
 

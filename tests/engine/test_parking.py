@@ -46,7 +46,7 @@ def asking(name: str = "asking") -> Workflow:
 
 async def parked(engine: Engine, count: int = 1) -> None:
     """Wait until only the keys of the engine's runs are left in memory."""
-    await until(lambda: not engine._host.runs.active and len(engine._host.parking._watched) == count)
+    await until(lambda: not engine._host.runs.actives and len(engine._host.parking._watched) == count)
 
 
 async def test_a_parked_run_leaves_no_task_no_live_run_and_no_lease() -> None:
@@ -56,7 +56,7 @@ async def test_a_parked_run_leaves_no_task_no_live_run_and_no_lease() -> None:
         run = await engine.start(asking(), 1, run_id=RUN)
         await parked(engine)
         assert len(asyncio.all_tasks()) == before
-        assert run._followers.run is None
+        assert run._followers.active is None
         async with Engine(disk) as other:  # any engine may take it
             other.register(asking())
             assert (await other.resume(RUN)).id == RUN
@@ -249,7 +249,7 @@ async def test_closing_the_engine_raises_in_waiting_callers_and_keeps_the_run() 
     async with Engine(WrappedStore(disk)) as engine:
         engine.register(asking())
         (again,) = await engine.recover()
-        assert engine._host.runs.active == {}, "a parked run is not loaded"
+        assert engine._host.runs.actives == {}, "a parked run is not loaded"
         await again.signal("go", 1)
         assert await again.result(60) == ("after", 1)
 
@@ -343,7 +343,7 @@ async def test_a_thousand_unread_signals_do_not_slow_the_steps_of_their_run() ->
 async def test_a_watcher_that_begins_while_the_run_is_being_parked_sees_the_end() -> None:
     async with Engine() as engine:
         run = await engine.start(asking(), 1, run_id=RUN)
-        live = run._followers.run
+        live = run._followers.active
         assert live is not None
         await live.done  # it is released, and no callback has run yet
         watching = asyncio.create_task(_collected(run))
@@ -379,7 +379,7 @@ async def test_a_run_that_was_resumed_while_it_was_being_woken_is_woken_again(mo
         run = await engine.start(flow, 1, run_id=RUN)
         await parked(engine)
         await engine.resume(RUN)
-        await engine._host.parking._wake(Keys(RUN).run, watched=False)  # this engine drives it already
+        await engine._host.parking._wake(Keys(RUN).run_key, watched=False)  # this engine drives it already
         assert engine._host.parking._refused
         await parked(engine)
         await run.signal("one", 1)
@@ -413,13 +413,13 @@ async def test_a_run_that_is_being_parked_when_its_stream_is_closed_stays_on_dis
         async for event in events:
             if event.type == "waiting":
                 break
-        live = engine._host.runs.active[RUN]
+        live = engine._host.runs.actives[RUN]
         engine._host.parking._park(live, min(live.snapshot.timers.values()))
         await events.aclose()
         assert not engine._host.parking._watched
         await clock.advance(2 * HOUR)
         await engine._host.parking.wait_woken()
-        assert not engine._host.runs.active
+        assert not engine._host.runs.actives
     assert not ran
 
 

@@ -213,7 +213,7 @@ async def test_a_stream_that_is_cancelled_while_it_starts_leaves_no_active_run(s
         with pytest.raises(asyncio.CancelledError):
             await using
         await engine.execute(chain(body, name="other"), 1)  # after everything that was queued
-        assert (len(ran), engine._host.runs.active) == (1, {})
+        assert (len(ran), engine._host.runs.actives) == (1, {})
 
 
 async def test_a_fork_that_is_cancelled_while_it_starts_leaves_no_active_run() -> None:
@@ -221,13 +221,13 @@ async def test_a_fork_that_is_cancelled_while_it_starts_leaves_no_active_run() -
         await (await engine.start(chain(lambda value: value), 1, run_id="source")).result(60)
         fork = asyncio.create_task(engine.fork("source", 1, run_id_new="new"))
         for _ in range(100):
-            if "new" in engine._host.runs.active:
+            if "new" in engine._host.runs.actives:
                 break
             await asyncio.sleep(0)
         fork.cancel()
         with pytest.raises(asyncio.CancelledError):
             await fork
-        await until(lambda: not engine._host.runs.active)
+        await until(lambda: not engine._host.runs.actives)
         with contextlib.suppress(RunNotFound):  # it was cancelled before its first commit
             assert await (await engine.resume("new")).result(60) == 1
 

@@ -171,7 +171,7 @@ async def test_runs_beyond_the_limit_of_recover_continue_when_there_is_room() ->
         engine.register(flow)
         recovery = await engine.recover(max_runs=2)
         assert len(recovery) == 10
-        assert len(engine._host.runs.active) == 2
+        assert len(engine._host.runs.actives) == 2
         gate.set()
         assert sorted([await run.result(60) for run in recovery]) == list(range(10))
 
@@ -182,13 +182,13 @@ async def test_a_server_fires_due_timers_of_runs_without_an_owner() -> None:
     flow = Workflow("napping", sleep("nap", HOUR))
     async with Engine(WrappedStore(disk), clock=clock) as engine:
         await engine.start(flow, 5, run_id="r")
-        await until(lambda: not engine._host.runs.active)
+        await until(lambda: not engine._host.runs.actives)
     async with Engine(WrappedStore(disk), clock=clock) as server:
         server.register(flow)
         task = asyncio.create_task(server.serve())
         await asyncio.sleep(0.05)
         assert await server.status("r") is RunStatus.waiting
-        assert server._host.runs.active == {}
+        assert server._host.runs.actives == {}
         await clock.advance(HOUR)
         await until(lambda: _status(server, "r") == "completed")
         task.cancel()
@@ -201,7 +201,7 @@ async def test_runs_of_flows_that_the_server_does_not_know_are_left_alone() -> N
     disk, clock = MemoryStore(), VirtualClock()
     async with Engine(WrappedStore(disk), clock=clock) as engine:
         await engine.start(Workflow("other", sleep("nap", HOUR)), 5, run_id="r")
-        await until(lambda: not engine._host.runs.active)
+        await until(lambda: not engine._host.runs.actives)
     clock.set(clock.now_ms() + 2 * HOUR * 1000)
     async with Engine(WrappedStore(disk), clock=clock) as server:
         task = asyncio.create_task(server.serve())
@@ -237,7 +237,7 @@ async def test_queued_runs_do_not_begin_after_serving_is_stopped() -> None:
         await server
         await asyncio.sleep(0.05)
         assert len(begun) == 1
-        assert not engine._host.runs.active
+        assert not engine._host.runs.actives
 
 
 @pytest.mark.usefixtures("quick_looks")
@@ -259,7 +259,7 @@ async def test_a_server_that_is_cancelled_in_its_grace_period_releases_its_runs(
         server.cancel()
         with pytest.raises(asyncio.CancelledError):
             await server
-        assert not engine._host.runs.active
+        assert not engine._host.runs.actives
         gate.set()
         assert await (await engine.resume("r")).result(60) == 1
 

@@ -78,7 +78,7 @@ async def test_a_run_that_continued_while_it_was_read_is_read_again(read: str, s
     disk, calls = MemoryStore(), []
     await park(disk)
     keys = Keys(RUN)
-    prefix = {"lease": keys.lease, "head": keys.head, "steps": b"S" + keys.run}[read]
+    prefix = {"lease": keys.lease, "head": keys.head, "steps": b"S" + keys.run_key}[read]
 
     async def other_process() -> None:
         async with Engine(WrappedStore(disk), deps={stops_at: asyncio.Event()}) as engine:
@@ -140,8 +140,8 @@ async def test_two_processes_that_recover_at_once_share_the_runs_and_run_each_no
             await engine.start(recovering_child.flow(tmp_path), 1, run_id=name)
     (mine, skipped), (others, also_skipped) = recovered_by_two(tmp_path)
     assert sorted([*mine, *others]) == sorted(names)  # each in one of them
-    assert skipped == [f"{name}:RunBusy" for name in sorted(others, key=lambda name: Keys(name).run)]
-    assert also_skipped == [f"{name}:RunBusy" for name in sorted(mine, key=lambda name: Keys(name).run)]
+    assert skipped == [f"{name}:RunBusy" for name in sorted(others, key=lambda name: Keys(name).run_key)]
+    assert also_skipped == [f"{name}:RunBusy" for name in sorted(mine, key=lambda name: Keys(name).run_key)]
     ran = Counter(tuple(line.split()[:2]) for line in (tmp_path / "log").read_text().splitlines())
     assert ran == Counter((name, node) for name in names for node in ("first", "last"))
     async with Engine(tmp_path / "store") as engine:

@@ -160,7 +160,7 @@ async def test_a_fork_without_its_source_is_compared_from_the_fork_on() -> None:
 async def gone(engine: Engine, run_id: str) -> None:
     """Remove a run from the store."""
     keys = Keys(run_id)
-    run = [key for letter in b"HLNSC" for key, _ in engine.store.scan(bytes([letter]) + keys.run)]
+    run = [key for letter in b"HLNSC" for key, _ in engine.store.scan(bytes([letter]) + keys.run_key)]
     engine.store.commit(*map(Delete, run))
 
 

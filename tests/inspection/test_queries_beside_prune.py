@@ -191,7 +191,7 @@ async def test_queries_over_many_runs_skip_runs_that_are_deleted_meanwhile() -> 
 @pytest.mark.parametrize("kind", [b"C", b"V", b"S"])
 async def test_a_missing_record_of_an_existing_run_is_damage(kind: bytes) -> None:
     disk = await disk_of_runs()
-    of_the_run = kind if kind == b"V" else kind + Keys(RUN).run
+    of_the_run = kind if kind == b"V" else kind + Keys(RUN).run_key
     disk.commit(*(Delete(key) for key, _ in list(disk.scan(of_the_run))[:1]))
     async with Engine(disk) as engine:
         with pytest.raises(DamagedRecord, match="is missing"):

@@ -79,12 +79,12 @@ def _copy(store: MemoryStore, name: str) -> None:
             updated_ms=head.updated_ms,
         )
         puts = [Put(keys.head, copy.encode(keys.head))]
-        for key, blob in store.scan(b"N" + source.run):
+        for key, blob in store.scan(b"N" + source.run_key):
             plain = {**decode_record(key, blob), "run_id": run_id}
-            new = key[:1] + keys.run + key[17:]
+            new = key[:1] + keys.run_key + key[17:]
             puts.append(Put(new, encode_record(new, plain)))
-        for key, blob in store.scan(b"S" + source.run):
-            new = key[:1] + keys.run + key[17:]
+        for key, blob in store.scan(b"S" + source.run_key):
+            new = key[:1] + keys.run_key + key[17:]
             puts.append(Put(new, encode_record(new, decode_record(key, blob))))
         if name == "parked":
             puts.append(Put(keys.parked, encode_record(keys.parked, 1 << 62)))

@@ -111,9 +111,9 @@ async def recorded() -> dict[bytes, bytes]:
         await (await engine.start(failing(), 1, run_id="failed")).outcome()
         while not await bus.dead_letters():  # noqa: ASYNC110 - nor is a dead letter
             await asyncio.sleep(0.01)
-    grave, doom = b"E" + Keys("buried").run, b"J" + bytes(32)
+    grave, doom = b"E" + Keys("buried").run_key, b"J" + bytes(32)
     store.commit(Put(grave, encode_record(grave, ("buried", bytes(16)))), Put(doom, encode_record(doom, bytes(16))))
-    parked = b"G" + Keys("naps").run
+    parked = b"G" + Keys("naps").run_key
     store.commit(Put(parked, encode_record(parked, 1 << 62)))
     return dict(store.scan(b""))
 

@@ -122,7 +122,7 @@ async def test_a_store_that_fails_outside_of_a_commit_stops_the_run_with_its_err
         run = await engine.start(waits(1), 1, run_id=RUN)
         store.is_gone = True
         await sender.signal(RUN, "s", 1)
-        await asyncio.wait_for(asyncio.shield(run._followers.run.done), 60)
+        await asyncio.wait_for(asyncio.shield(run._followers.active.done), 60)
         store.is_gone = False
         with pytest.raises(StoreFull, match="no address space"):
             await run.result(60)
@@ -151,7 +151,7 @@ async def test_a_trigger_between_a_failure_and_its_commit_does_not_hide_the_fail
     async with Engine(MemoryStore(), deps=fails) as engine:
         run = await engine.start(failing(), 1, run_id=RUN)
         scheduler = engine._host.scheduler
-        live, put, looks = engine._host.runs.active[RUN], scheduler.committer.put, []
+        live, put, looks = engine._host.runs.actives[RUN], scheduler.committer.put, []
 
         def put_beside(entry: Any, **_: Any) -> None:
             """Put the step, and make another trigger arrive in the same pass of the loop."""

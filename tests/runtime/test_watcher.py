@@ -30,7 +30,7 @@ def talking(nodes: int, words: int) -> Graph:
 
 
 def queued(engine: Engine) -> Iterator[int]:
-    for live in engine._host.runs.active.values():
+    for live in engine._host.runs.actives.values():
         for watch in live.watchers:
             yield len(watch._events)
 

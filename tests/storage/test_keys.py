@@ -10,7 +10,7 @@ import pytest
 import beluga_graph
 from beluga_graph.codec.errors import DamagedRecord
 from beluga_graph.storage import forms, keys, records, verify
-from beluga_graph.storage.keys import KINDS, Keys, Prefix, due_of, hash16, marked_digest, number_of, run_of
+from beluga_graph.storage.keys import KINDS, Keys, Prefix, due_of, hash16, marked_digest, number_of, run_key_of
 from beluga_graph.storage.records import PRESENT_KINDS, RunRecord, decode_record, encode_record
 
 PREFIXES = {name: value for name, value in vars(Prefix).items() if name.isupper()}
@@ -32,7 +32,7 @@ def test_each_kind_has_a_form_or_none_to_have_and_a_name_in_reports() -> None:
 def test_the_parts_of_a_key_are_read_back() -> None:
     run = hash16("r")
     for key in (KEYS.head, KEYS.step(7), KEYS.timer(5, "t"), KEYS.question("a#1"), KEYS.message(2, 1)):
-        assert run_of(key) == run
+        assert run_key_of(key) == run
     assert [number_of(key) for key in (KEYS.step(7), KEYS.snapshot(8), KEYS.signal("s", 9))] == [7, 8, 9]
     assert due_of(KEYS.timer(5, "t")) == 5
     assert [marked_digest(key) for key in KEYS.marks(bytes(32))[1:]] == [bytes(32)]

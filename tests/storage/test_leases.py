@@ -78,7 +78,7 @@ def own(store: SharedStore) -> Iterator[Owner]:
 
 def test_a_run_without_a_lease_is_free_at_epoch_zero(store: SharedStore, own: Owner) -> None:
     assert read_free_lease(store, own, RUN) == (Lease(b"", 0), None, None)
-    assert not is_driven_elsewhere(store, KEYS.run, own)
+    assert not is_driven_elsewhere(store, KEYS.run_key, own)
 
 
 @pytest.mark.parametrize("is_own", [False, True], ids=["released", "own"])
@@ -92,7 +92,7 @@ def test_the_lease_of_a_living_owner_is_not_free(store: SharedStore, own: Owner)
     put_lease(store, STRANGER)
     put_owner(store, STRANGER)
     assert read_free_lease(store, own, RUN) is None
-    assert is_driven_elsewhere(store, KEYS.run, own)
+    assert is_driven_elsewhere(store, KEYS.run_key, own)
 
 
 @pytest.mark.parametrize("was_recorded", [False, True], ids=["without a record", "expired"])

@@ -206,7 +206,7 @@ async def left(commits: int) -> tuple[MemoryStore, bool]:
     async with Engine(WrappedStore(disk)) as engine:
         await succeed(engine, "a", "b")
         run = await engine.start(rich(), "c", run_id="c")
-        await until(lambda: kinds(disk).startswith("A") or b"G" + Keys("c").run in records(disk))
+        await until(lambda: kinds(disk).startswith("A") or b"G" + Keys("c").run_key in records(disk))
     del run
     async with Engine(WrappedStore(disk, before=Mortal(commits))) as engine:
         try:
@@ -220,7 +220,7 @@ async def test_a_prune_that_dies_at_any_commit_is_finished_by_the_next() -> None
     whole, died = await left(1000)
     assert not died
     expected, commits = records(whole), 0
-    assert {key[1:17] for key in expected if key[:1] not in (b"V", b"W")} == {Keys("c").run}
+    assert {key[1:17] for key in expected if key[:1] not in (b"V", b"W")} == {Keys("c").run_key}
     while True:
         disk, died = await left(commits)
         if not died:
