@@ -50,7 +50,7 @@ class Driver(Protocol[Origin_contra, Step]):
 
     @property
     def is_halted(self) -> bool:
-        """Whether no work of the run may begin. Its steps are still written."""
+        """Whether no work of the run may begin and no wait may time out. Its steps are still written."""
 
     def now(self) -> int:
         """Return the time in milliseconds since the epoch."""
@@ -131,10 +131,12 @@ class Walker(Generic[Origin, Step]):
         self._begin(order_by_interruptions(self._run, found), None)
 
     def fire_timer(self, timer: str, due: int) -> None:
-        """Decide on a timer whose time has come."""
+        """Decide on a timer whose time has come. The timeout of a wait is left to the next driver of a halted run."""
         kind, name = split_timer(timer)
         token = self._run.tokens.get(name) if kind == TOKEN_TIMER else None
         if token is not None and token.state == AT_WAIT:
+            if self._driver.is_halted:
+                return  # It delivers no signals. The next driver looks for one before it fires the timer.
             # An accepted signal beats a timeout that is not committed. The trigger below is stale then.
             self.serve(signal_of(self._shape.nodes[token.node], token.name) or "")
         self.decide(TimerFired(timer, due, max(due, self._driver.now())))

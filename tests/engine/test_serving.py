@@ -16,7 +16,8 @@ from wrapped_store import WrappedStore, until
 
 import beluga_graph.engine.serving
 import beluga_graph.engine.store_poller
-from beluga_graph import Engine, RunStatus, Workflow, sleep, step, wait_signal
+from beluga_graph import Engine, ParallelAgent, RunFailed, RunStatus, Workflow, sleep, step, wait_signal
+from beluga_graph.runtime.active_run import HALTED
 from beluga_graph.storage.keys import Keys
 from beluga_graph.testing import VirtualClock
 from stores import MemoryStore
@@ -262,6 +263,44 @@ async def test_a_server_that_is_cancelled_in_its_grace_period_releases_its_runs(
         assert not engine._host.runs.actives
         gate.set()
         assert await (await engine.resume("r")).result(60) == 1
+
+
+@pytest.mark.usefixtures("quick_looks")
+@pytest.mark.parametrize("is_sent", [True, False], ids=["signal", "no signal"])
+async def test_a_signal_that_arrives_while_a_server_stops_beats_the_timeout_of_its_wait(is_sent: bool) -> None:
+    disk, clock, begun, gate = MemoryStore(), VirtualClock(), asyncio.Event(), asyncio.Event()
+
+    async def work(value: int) -> int:
+        begun.set()
+        await gate.wait()
+        return value
+
+    asks = Workflow("asks", wait_signal("go", timeout=HOUR))
+    flow = ParallelAgent("both", [Workflow("works", step("work", work)), asks])
+    async with Engine(disk, clock=clock) as engine:
+        await engine.start(flow, 1, run_id="r")
+        server = asyncio.create_task(engine.serve(grace=60))
+        await begun.wait()
+        await until(lambda: engine._host.parking.serving)
+        os.kill(os.getpid(), signal.SIGTERM)
+        (active,) = engine._host.runs.active.values()
+        await until(lambda: active.state == HALTED)
+        if is_sent:
+            async with Engine(disk, clock=clock) as sender:
+                sender.register(flow)
+                await sender.signal("r", "go", 7)
+        await clock.advance(HOUR)
+        gate.set()
+        await server
+        assert await engine.status("r") is RunStatus.waiting
+    async with Engine(disk, clock=clock) as engine:
+        engine.register(flow)
+        run = await engine.resume("r")
+        if is_sent:
+            assert await run.result(60) == {"works": 1, "asks": 7}
+        else:
+            with pytest.raises(RunFailed, match="no signal 'go' came within 3600 s"):
+                await run.result(60)
 
 
 @pytest.mark.usefixtures("quick_looks")

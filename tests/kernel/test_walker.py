@@ -265,6 +265,32 @@ def test_an_accepted_signal_beats_a_timeout_that_is_not_committed() -> None:
     assert driver.run.tokens["z#1"].value == b"payload"
 
 
+def test_a_halted_run_leaves_the_timeout_of_a_wait_to_the_next_driver() -> None:
+    driver = walked(*WAITING)
+    driver.is_halted = True
+    driver.walker.fire_timer("t:w#1", 1050)
+    assert (driver.run.seq, driver.run.timers) == (1, {"t:w#1": 1050})
+    with_signal = loaded(driver, *WAITING, time=1050, signals={"s": [b"payload"]})
+    with_signal.walker.begin(with_signal.walker.fire_overdue())
+    assert with_signal.run.tokens["z#1"].value == b"payload"
+    without = loaded(driver, *WAITING, time=1050)
+    without.walker.fire_overdue()
+    assert without.run.status == FAILED
+
+
+def test_a_halted_run_still_meets_its_own_deadline_and_those_of_sleeps() -> None:
+    driver = walked(
+        fan_out("f", "t", "a", join="j"), timer("t", 50, "j"), function("a", "j"), join("j", END), timeout_ms=90
+    )
+    driver.walker.decide(NodeFinished("f#1", 1, 1000, (b"1",), branches=((0, 0), (1, 0))))
+    driver.is_halted = True
+    [(slept, due), (deadline, end)] = sorted(driver.run.timers.items(), key=lambda armed: armed[1])
+    driver.walker.fire_timer(slept, due)
+    assert slept not in driver.run.timers
+    driver.walker.fire_timer(deadline, end)
+    assert driver.run.status == FAILED
+
+
 def test_without_a_signal_the_timeout_fires() -> None:
     driver = walked(*WAITING)
     driver.walker.fire_timer("t:w#1", 1050)
