@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel
+from wrapped_store import until
 
 from beluga_graph import (
     END,
@@ -20,6 +21,7 @@ from beluga_graph import (
     merge,
     union,
 )
+from beluga_graph.cli.commands.verify import check_path
 from beluga_graph.codec import DamagedRecord
 from beluga_graph.storage.keys import Keys
 from stores import LMDBStore, MemoryStore
@@ -143,3 +145,50 @@ async def test_a_fork_of_a_run_that_lost_an_item_reports_the_damage() -> None:
         with pytest.raises(DamagedRecord, match="1 of field 'log' of run 'r' is missing"):
             await engine.fork("r", 2, run_id_new="f")
         assert [run.run_id for run in await engine.runs()] == ["r"]
+
+
+def asking_flow() -> Graph:
+    g = Graph("asking", state=Kept)
+
+    @g.node
+    def fill(ctx, value):
+        ctx.update(log=["a", LARGE])
+
+    g.wait("asks", "go")
+    g.node(name="end")(lambda ctx, value: [value, ctx.state])
+    g.edge(START, fill)
+    g.edge(fill, "asks")
+    g.edge("asks", "end")
+    g.edge("end", END)
+    return g
+
+
+@pytest.mark.parametrize("how", ["replace", "update"])
+async def test_large_items_of_a_fork_outlive_the_process_and_the_source(tmp_path: Path, how: str) -> None:
+    other = "y" * 20_000
+    wanted = {"replace": ["b", other], "update": ["default", "a", LARGE, "b", other]}[how]
+    async with Engine(tmp_path) as engine:
+        await engine.start(asking_flow(), 1, run_id="r")
+        await until(lambda: engine._host.runs.head("r").status == "waiting")
+        change: Any = {how: {"log": ["b", other]}}
+        await engine.fork("r", 2, run_id_new="f", **change)
+        items = [item for _, item in engine.store.scan(b"C" + Keys("f").run)]
+        assert len(items) == len(wanted) - ("default" in wanted), "a default is not stored"
+        assert max(map(len, items)) < 100, "a large item is stored once, by reference"
+        await engine.cancel("r")
+    assert check_path(tmp_path).damage == ()
+    async with Engine(tmp_path) as engine:
+        engine.register(asking_flow())
+        assert [info.run_id for info in await engine.prune()] == ["r"]
+        assert (await engine.snapshot("f")).state["log"] == wanted
+    assert check_path(tmp_path).damage == ()
+    async with Engine(tmp_path) as engine:
+        engine.register(asking_flow())
+        run = await engine.resume("f")
+        await engine.signal("f", "go", 7)
+        value, state = await run.result(60)
+        assert (value, state.log) == (7, wanted)
+        again = await engine.fork("f", 2)
+        await engine.signal(again.id, "go", 8)
+        assert (await again.result(60))[1].log == wanted
+    assert check_path(tmp_path).damage == ()
