@@ -137,7 +137,7 @@ class Inspector:
         different flows, nodes and fields with the same name are compared. Needs no code of the flow.
         Raises `RunNotFound`, `DamagedRecord`.
         """
-        from beluga_graph.inspection.comparison import compare_runs  # noqa: PLC0415 - loaded when it is needed
+        from beluga_graph.inspection.comparing import compare_runs  # noqa: PLC0415 - loaded when it is needed
 
         gone: set[str] = {check_run_id(first), check_run_id(second)}
         while True:

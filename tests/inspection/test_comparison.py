@@ -13,7 +13,8 @@ from sample_runs import HOSTILE, choosing, looping, spreading, waiting
 
 from beluga_graph import END, START, Context, Engine, Graph, RunComparison, RunNotFound, add
 from beluga_graph.codec import Unregistered
-from beluga_graph.inspection.comparison import ABSENT, are_same, differences
+from beluga_graph.inspection.comparison import ABSENT
+from beluga_graph.inspection.differences import are_same, differences
 from beluga_graph.storage.keys import Keys
 from stores.base import Delete
 

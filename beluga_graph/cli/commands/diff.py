@@ -165,7 +165,8 @@ def _print_values(title: str, values: Sequence[ComparedValue], runs: tuple[str, 
 
 
 def _differences(value: ComparedValue) -> Iterator[tuple[str, tuple[Text, Text]]]:
-    from beluga_graph.inspection.comparison import ABSENT, differences  # noqa: PLC0415 - no other command needs it
+    from beluga_graph.inspection.comparison import ABSENT  # noqa: PLC0415 - no other command needs it
+    from beluga_graph.inspection.differences import differences  # noqa: PLC0415 - no other command needs it
 
     if any(value.errors):
         one, other = (
