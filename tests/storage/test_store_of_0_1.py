@@ -1,6 +1,7 @@
 """A store that version 0.1 wrote, before its modules moved to packages: this version reads all of it and continues.
 
-`write_store.py` says how it was written, `flows_of_0_1.py` holds its flows. Every test opens a copy.
+`write_store.py` says how it was written, `flows_of_0_1.py` holds its flows. `write_queue.py` and
+`flows_of_queue_0_1.py` do the same for a second, smaller store. Every test opens a copy.
 """
 
 from __future__ import annotations
@@ -12,8 +13,22 @@ from pathlib import Path
 
 import pytest
 from flows_of_0_1 import LARGE, SWITCHES, Kept, Order, Tally, Topic, flows
+from flows_of_queue_0_1 import LARGE as LARGE_ITEM
+from flows_of_queue_0_1 import queueing
 
-from beluga_graph import BusEvent, Engine, EventBus, PlanChange, Question, RunFailed, RunInfo, RunStatus, StepInfo
+from beluga_graph import (
+    BusEvent,
+    Divergence,
+    Engine,
+    EventBus,
+    PlanChange,
+    Question,
+    RunComparison,
+    RunFailed,
+    RunInfo,
+    RunStatus,
+    StepInfo,
+)
 from beluga_graph.cli.commands.verify import check_path
 from beluga_graph.execution.approval import Answer
 from beluga_graph.storage.keys import KINDS
@@ -228,3 +243,53 @@ async def test_the_bus_has_its_events_and_goes_on_where_it_was(store: LMDBStore)
             while len(heard) < 2:  # noqa: ASYNC110  # the relay announces nothing
                 await asyncio.sleep(0.01)
     assert [(event.topic, event.data.amount) for event in heard] == [("order.new", 3), ("order.seen", 13)]
+
+
+@pytest.fixture
+def queue_folder(tmp_path: Path) -> Path:
+    """Return a copy of the second store; see `write_queue.py`."""
+    return Path(shutil.copytree(Path(__file__).parent / "queue_of_0_1", tmp_path / "queue"))
+
+
+async def test_a_fan_out_whose_branches_queue_goes_on_where_it_was(queue_folder: Path) -> None:
+    opened = LMDBStore(queue_folder)
+    async with Engine(opened, clock=VirtualClock()) as engine:
+        engine.register(queueing())
+        before = await engine.snapshot("queued")
+        assert [token.name for token in before.tokens] == ["each#1[1]/asks#1", "each#1[2]/asks#1"]
+        assert before.state == {"log": ["began", LARGE_ITEM]}
+        for run_id, answers in (("queued", (2, 3, 4, 5)), ("queued-too", (1, 2, 3, 4, 5))):
+            run = await engine.resume(run_id)
+            for answer in answers:
+                await engine.signal(run_id, "go", answer)
+            output = await run.result(60)
+            assert output == [[2, 4, 6, 8, 10], ["began", LARGE_ITEM, *[f"heard {number}" for number in range(1, 6)]]]
+        fork = await engine.fork("queued", 6, run_id_new="again")
+        for answer in (2, 3, 4, 5):
+            await engine.signal("again", "go", answer)
+        assert (await fork.result(60))[0] == [2, 4, 6, 8, 10]
+    opened.close()
+    assert check_path(queue_folder).damage == ()
+
+
+async def test_an_event_and_a_dead_letter_hold_a_class_under_its_former_name(queue_folder: Path) -> None:
+    """The comparison in the event has a field and parts whose names were others when it was published."""
+    opened, heard = LMDBStore(queue_folder), []
+
+    async def hear(event: BusEvent) -> None:
+        heard.append(event.data)
+
+    async with EventBus(opened) as bus:
+        bus.register(RunComparison)
+        (letter,) = await bus.dead_letters("reader")
+        assert letter.event is not None
+        bus.subscribe("runs.*", hear, name="another", from_start=True)
+        await bus.drain()
+        (traced,) = await bus.trace(letter.event.correlation_id)
+    opened.close()
+    assert len(heard) == 2
+    for found in (letter.event.data, traced.data, *heard):
+        assert isinstance(found, RunComparison)
+        assert (found.first.run_id, found.second.run_id) == ("queued", "queued-too")
+        assert all(part is None or isinstance(part, Divergence) for part in found.divergences)
+    assert any(found.divergences)
