@@ -10,6 +10,7 @@ from typing import Any
 from beluga_graph.agents.compile import conversation_handoffs, declare_member
 from beluga_graph.agents.conversation import Conversation
 from beluga_graph.agents.handoffs import Handoff, handoff_to
+from beluga_graph.agents.model_turn import MAX_TURNS
 from beluga_graph.agents.output_type import OutputType
 from beluga_graph.agents.persona import Persona
 from beluga_graph.agents.tools import Tool, as_tool
@@ -23,8 +24,6 @@ from beluga_graph.plan.declared import START, Branch, Declared
 
 __all__ = ["Agent"]
 
-MAX_TURNS = 10  # the default of an agent, and of `Limits`
-OUTPUT_RETRIES = 3
 
 # The agents that are being declared, each of which delegates to the next.
 _declaring: ContextVar[tuple[Agent, ...]] = ContextVar("declaring", default=())
@@ -87,7 +86,6 @@ class Agent(Flow):
         self.max_turns = max_turns
         self.output_type = output_type
         self.output = None if output_type in (None, str) else OutputType(output_type)
-        self.output_retries = OUTPUT_RETRIES
         self.settings = dict(settings or {})
         self.types = check_types(f"agent {name!r}", types)
 
@@ -98,10 +96,6 @@ class Agent(Flow):
         found = [handoff if isinstance(handoff, Handoff) else handoff_to(handoff) for handoff in given]
         named = {id(handoff.target) for handoff in found}
         return (*found, *(handoff_to(child) for child in self.children if id(child) not in named))
-
-    def turns_allowed(self, limit: int) -> int:
-        """Return the number of model turns that one call may have, given the `limit` of the run."""
-        return limit if self.max_turns == MAX_TURNS else self.max_turns
 
     def declare(self) -> Declared:
         """Return the agent as a graph: this agent and every agent that can get the conversation, in one frame."""

@@ -32,9 +32,11 @@ from beluga_graph.execution.context import Context, attempt_of
 from beluga_graph.models.base import Model, ask
 from beluga_graph.models.messages import Message, Request, ToolCall, ToolSpec, Usage
 
-__all__ = ["ANSWER", "CALLS", "Speaker", "Turn"]
+__all__ = ["ANSWER", "CALLS", "MAX_TURNS", "Speaker", "Turn"]
 
 ANSWER, CALLS = "answer", "calls"
+MAX_TURNS = 10  # the default of an agent, and of `Limits`
+OUTPUT_RETRIES = 3
 LATE = Outcome("not transferred: an earlier transfer of this turn was made", is_error=True)
 
 
@@ -46,11 +48,8 @@ class Speaker(Protocol):
     persona: Persona | None
     instructions: str | Callable[..., Any] | None
     output: OutputType | None
-    output_retries: int
+    max_turns: int
     settings: dict[str, Any]
-
-    def turns_allowed(self, limit: int) -> int:
-        """Return the number of model turns that one call may have, given the `limit` of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,8 @@ class Turn:
         if not state.turns:  # the first turn of this call, of any agent
             new.append(Message(role="user", content=as_text(value)))
         made = state.turns.get(agent.name, 0)
-        if made >= agent.turns_allowed(attempt_of(ctx).limit("max_turns")):
+        limit = attempt_of(ctx).limit("max_turns")
+        if made >= (limit if agent.max_turns == MAX_TURNS else agent.max_turns):
             raise LimitReached("", f"agent {agent.name!r} made {made} model turns without an answer: raise max_turns")
         offered = await self._list_offers(ctx)
         request = Request(
@@ -128,7 +128,7 @@ class Turn:
             found = output.parse(message.text)
         except ModelError as error:
             again = ctx.state.asked_again + 1
-            if again > self.agent.output_retries:
+            if again > OUTPUT_RETRIES:
                 raise ModelError(f"agent {self.agent.name!r} gave no valid output in {again} tries: {error}") from error
             correction = f"Your answer does not fit: {error}\nGive the corrected answer, all of it."
             ctx.update(asked_again=again, messages=Message(role="user", content=correction))
