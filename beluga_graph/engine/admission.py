@@ -23,13 +23,13 @@ from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.runtime.watcher import Watcher
 from beluga_graph.storage.keys import Keys
-from beluga_graph.storage.leases import FreeLease, Lease
+from beluga_graph.storage.leases import Acquisition, FreeLease, Lease
 from beluga_graph.storage.loading import check_nodes, detect_deletion
 from beluga_graph.storage.records import PRESENT, RunRecord
 from beluga_graph.storage.run_log import RunLog, open_log
 from beluga_graph.storage.sessions import begin_ops, open_session
 from beluga_graph.storage.shapes import shape_at, shape_ops
-from stores.base import Check, Conflict, Op, Put
+from stores.base import Conflict, Op, Put
 
 __all__ = ["Admission"]
 
@@ -252,11 +252,9 @@ class Admission:
         if watcher is not None:
             active.attach(watcher, began=True)
         shape: list[Op] = [] if plan.fingerprint in self._shapes else shape_ops(self._store, plan.shape)
-        first: list[Op] = [
-            Check(keys.head, None),
-            Check(keys.tombstone, None),
+        acquires = Acquisition.of_new_run(keys, active.lease)
+        more: list[Op] = [
             Put(keys.head, head.encode(keys.head)),
-            Put(keys.lease, active.lease.encode(keys.lease)),
             Put(keys.open, PRESENT),
             *shape,
             *ops,
@@ -264,7 +262,7 @@ class Admission:
         ]
         self._runs.add(active)
         try:
-            step = self._scheduler.decide(active, trigger, more=first)
+            step = self._scheduler.decide(active, trigger, acquires=acquires, more=more)
             assert step is not None
             await self._scheduler.wait_for(step)
         except BaseException as error:

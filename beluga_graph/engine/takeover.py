@@ -17,10 +17,10 @@ from beluga_graph.kernel.types import Renames
 from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.storage.keys import Prefix
-from beluga_graph.storage.leases import FreeLease, Owner, read_free_lease
+from beluga_graph.storage.leases import Acquisition, FreeLease, Owner, read_free_lease
 from beluga_graph.storage.records import PRESENT
 from beluga_graph.storage.shapes import shape_ops
-from stores.base import Check, Conflict, Delete, Op, Put, Store
+from stores.base import Conflict, Delete, Op, Put, Store
 
 __all__ = ["start_error", "take", "takeover_triggers", "wait_free_lease"]
 
@@ -73,24 +73,21 @@ async def take(scheduler: Scheduler, active: ActiveRun, held: FreeLease, trigger
     If the lease or the run has changed since it was read, nothing is written and `active.error` is a `LeaseLost`.
     """
     run, keys = active.snapshot, active.log.keys
-    ops: list[Op] = [
-        *([held.dead] if held.dead is not None else []),
-        Check(keys.lease, held.record),
-        Check(keys.step(run.seq + 1), None),
-        Put(keys.lease, active.lease.encode(keys.lease)),
+    acquires: Acquisition | None = Acquisition.of_free_lease(keys, active.lease, held, run.seq)
+    more: list[Op] = [
         Put(keys.open, PRESENT),
         Delete(keys.parked),
         *active.log.clear_wakeup_ops(),  # signals sent before this commit are looked for after it
     ]
     if run.plan != active.plan.fingerprint:
-        ops += shape_ops(scheduler.store, active.plan.shape)
+        more += shape_ops(scheduler.store, active.plan.shape)
     for trigger in triggers:
-        step = scheduler.decide(active, trigger, more=ops)
+        step = scheduler.decide(active, trigger, acquires=acquires, more=more)
         if step is not None:
-            ops = []
+            acquires, more = None, []
             await scheduler.wait_for(step)
-    if ops:
-        await scheduler.commit(active, ops)
+    if acquires is not None:
+        await scheduler.commit(active, [*acquires.ops, *more])
     if held.lease.owner and triggers and active.error is None:
         active.walker.fail_interrupted()
         await scheduler.committer.drain()

@@ -27,7 +27,7 @@ from stores.base import Delete, Op, Put
 
 __all__ = ["DriverServices", "RunDriver"]
 
-_NO_ORIGIN: Origin = (None, None, ())
+_NO_ORIGIN: Origin = (None, None, None, ())
 
 
 class SignalDelivery(Protocol):
@@ -110,9 +110,9 @@ class RunDriver:
         """Collect the writes of a step that depend on the run as it was before."""
         active, run = self._active, self._active.snapshot
         origin = origin or _NO_ORIGIN
-        result, _, more = origin
+        result, _, acquires, more = origin
         at = self._services.clock.now_ms()
-        ops: list[Op] = [*more] if more else [active.claim]
+        ops: list[Op] = [active.claim, *more] if acquires is None else [*acquires.ops, *more]
         ops += active.log.step_ops(run, trigger, patch, result, at, active.head.created_ms)
         return Step(self, active.line, run.seq + 1, trigger, patch, ops, origin, at, run.status)
 
@@ -125,10 +125,10 @@ class RunDriver:
             ops += self._status_ops(step.at_ms)
         ops += services.outbox.status_ops(active, step.trigger, step.status_before, step.at_ms)
         ops += active.log.snapshot_ops(run)
-        result, task, more = step.origin
+        result, task, acquires, _ = step.origin
         if run.status == FAILED and result is not None and result.error is not None:
             active.cause = result.error
-        if services.goes_ahead and not change.whole and not more:
+        if services.goes_ahead and not change.whole and acquires is None:  # the lease must be taken before work begins
             step.is_released = True
             # Queue it before its work begins: a signal that this finds is a step of its own, and comes after it.
             services.committer.put(step, urgent=False)

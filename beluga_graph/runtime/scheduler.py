@@ -32,7 +32,7 @@ from beluga_graph.runtime.signals import Inbox
 from beluga_graph.runtime.step import Step
 from beluga_graph.runtime.trials import Trials
 from beluga_graph.storage.committer import Commit, Committer
-from beluga_graph.storage.leases import Lease, Owner
+from beluga_graph.storage.leases import Acquisition, Lease, Owner
 from beluga_graph.storage.records import RunRecord
 from beluga_graph.storage.run_log import RunLog
 from stores.base import Conflict, Durability, Op, Store, StoreError
@@ -77,12 +77,14 @@ class Scheduler:
 
     # Deciding.
 
-    def decide(self, active: ActiveRun, trigger: Trigger, *, more: Sequence[Op] = ()) -> Step | None:
+    def decide(
+        self, active: ActiveRun, trigger: Trigger, *, acquires: Acquisition | None = None, more: Sequence[Op] = ()
+    ) -> Step | None:
         """Let a trigger change a run; return the step, queued for its commit, or `None` if it was stale.
 
-        `more` are operations that belong to the same commit, such as a lease that is taken over.
+        The commit claims the lease that the run holds, or takes it as `acquires` says. `more` are further operations.
         """
-        return active.walker.decide(trigger, (None, None, more))
+        return active.walker.decide(trigger, (None, None, acquires, more))
 
     def cancel(self, active: ActiveRun) -> Step | None:
         """Cancel a run; return the step, or `None` if the run has ended. An error of the store stops the run."""
@@ -152,7 +154,7 @@ class Scheduler:
                         await make_sure()  # it may have waited long
                         result = await self._attempt(active, token, make_sure)
                 task.leave()
-                step = active.walker.decide(result.trigger, (result, task, ()))
+                step = active.walker.decide(result.trigger, (result, task, None, ()))
                 if step is None or not step.begins_node:
                     return
                 if not step.is_committed:

@@ -12,13 +12,16 @@ from beluga_graph.kernel.types import Patch
 from beluga_graph.kernel.work import WorkChange
 from beluga_graph.runtime.node_task import NodeTask
 from beluga_graph.storage.committer import Line
+from beluga_graph.storage.leases import Acquisition
 from stores.base import Op
 
 __all__ = ["Origin", "Step", "StepOwner"]
 
-Origin: TypeAlias = tuple[AttemptResult | None, NodeTask | None, Sequence[Op]]
-"""How a trigger came about: the attempt that it ends, the task that made the attempt and may go on with the next node,
-and operations of the same commit, such as a lease that is taken over. A plain tuple, because each step makes one."""
+Origin: TypeAlias = tuple[AttemptResult | None, NodeTask | None, Acquisition | None, Sequence[Op]]
+"""How a trigger came about, and what else belongs to its commit. A plain tuple, because each step makes one.
+
+Its items are the attempt that the trigger ends; the task that made the attempt and may go on with the next node; the
+acquisition of the lease, `None` for a commit that claims the lease that the run holds; and further operations."""
 
 
 class StepOwner(Protocol):

@@ -32,6 +32,7 @@ from stores.lock_file import fcntl
 
 __all__ = [
     "LEASE_S",
+    "Acquisition",
     "FreeLease",
     "Lease",
     "Owner",
@@ -84,6 +85,32 @@ class FreeLease(NamedTuple):
     """The stored record, if there is one."""
     dead: Check | None = None
     """The condition that the former owner has not come back: a frozen process may wake up and renew its record."""
+
+
+class Acquisition(NamedTuple):
+    """The authority of the first commit that an owner makes in a run: the commit takes the lease.
+
+    Every later commit of that owner claims the lease instead; see `Lease.claim`.
+    """
+
+    ops: tuple[Op, ...]
+
+    @classmethod
+    def of_new_run(cls, keys: Keys, lease: Lease) -> Acquisition:
+        """Take the lease of a run that does not exist yet and is not being deleted."""
+        return cls((Check(keys.head, None), Check(keys.tombstone, None), Put(keys.lease, lease.encode(keys.lease))))
+
+    @classmethod
+    def of_free_lease(cls, keys: Keys, lease: Lease, held: FreeLease, seq: int) -> Acquisition:
+        """Take a lease that was free when it was read, unless it or the run, then at step `seq`, has changed since."""
+        return cls(
+            (
+                *([held.dead] if held.dead is not None else []),
+                Check(keys.lease, held.record),
+                Check(keys.step(seq + 1), None),
+                Put(keys.lease, lease.encode(keys.lease)),
+            )
+        )
 
 
 class _OwnerRecord(NamedTuple):

@@ -18,7 +18,7 @@ from beluga_graph.kernel.transition import advance
 from beluga_graph.kernel.triggers import PlanAdopted, RunResumed, RunStarted, RunTakenOver, Trigger
 from beluga_graph.plan.plan import Plan
 from beluga_graph.storage.keys import Keys, Prefix
-from beluga_graph.storage.leases import FreeLease, Lease, Owner
+from beluga_graph.storage.leases import Acquisition, FreeLease, Lease, Owner
 from beluga_graph.storage.run_log import RunLog
 from beluga_graph.storage.shapes import shape_ops
 from stores import MemoryStore
@@ -173,10 +173,12 @@ class FakeScheduler:
         self.commits: list[tuple[Trigger | None, Sequence[Op]]] = []
         self.drained = False
 
-    def decide(self, active: Any, trigger: Trigger, *, more: Sequence[Op]) -> FakeStep | None:
+    def decide(
+        self, active: Any, trigger: Trigger, *, acquires: Acquisition | None, more: Sequence[Op]
+    ) -> FakeStep | None:
         if self._stale:
             return None
-        self.commits.append((trigger, more))
+        self.commits.append((trigger, [*(acquires.ops if acquires is not None else ()), *more]))
         return FakeStep()
 
     async def wait_for(self, step: FakeStep) -> None: ...

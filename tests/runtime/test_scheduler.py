@@ -15,9 +15,12 @@ from beluga_graph import (
     Context,
     Engine,
     Graph,
+    LeaseLost,
     RunError,
     RunFailed,
 )
+from beluga_graph.kernel.triggers import RunTakenOver
+from beluga_graph.storage.leases import Lease
 from stores import MemoryStore, Put, StoreFull
 
 
@@ -173,3 +176,19 @@ async def test_a_trigger_between_a_failure_and_its_commit_does_not_hide_the_fail
             await run.result(60)
         for look in looks:
             look.close()
+
+
+@pytest.mark.parametrize("durability", ["commit", "batch"])
+async def test_a_step_with_further_operations_still_claims_the_lease(durability: Any) -> None:
+    store, moves = MemoryStore(), asyncio.Event()
+    async with Engine(store, durability=durability, deps=moves) as engine:
+        run = await engine.start(failing(), 1, run_id=RUN)
+        live = engine._host.runs.actives[RUN]
+        store.commit(Put(live.log.keys.lease, Lease(b"another owner...", 2).encode(live.log.keys.lease)))
+        step = engine._host.scheduler.decide(live, RunTakenOver(0), more=[Put(b"beside", b"written")])
+        assert step is not None
+        await engine._host.scheduler.committer.drain()
+        with pytest.raises(LeaseLost):
+            await run.result(60)
+    assert not step.is_committed
+    assert store.get(b"beside") is None
