@@ -73,7 +73,8 @@ class Limits:
 
     Attributes:
         max_visits: Visits of one node in one scope.
-        max_steps: Finished nodes of the run.
+        max_steps: Finished nodes of the run. Steps that finish no node, such as those of timers and signals, do not
+            count.
         max_turns: Model turns of one agent.
         max_width: Branches of one fan-out.
         max_value_bytes: Bytes of one encoded value. A run can only narrow its graph's limit.

@@ -30,7 +30,7 @@ def prepare_fork(
     update: Mapping[str, Any],
     replace: Mapping[str, Any],
 ) -> tuple[Snapshot, RunLog, list[Op]]:
-    """Return the snapshot that a fork begins with, its history, and the writes of the data that it refers to.
+    """Return the snapshot that a fork begins with, its log, and the writes of the data that it refers to.
 
     Raises `RunNotFound`, `RunConflict` for a step at which the run has not begun or has ended, `GraphChanged`,
     `StateError`, `DamagedRecord`.

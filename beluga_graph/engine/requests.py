@@ -1,4 +1,4 @@
-"""Requests: the inputs of runs and the payloads of signals, checked and encoded when they enter the engine."""
+"""Requests: the arguments that start a run, checked and encoded when they enter the engine."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Outcome:
         output: The output of a completed run, else `None`.
         failure: The failure of a failed run, else `None`.
         usage: Sums over the run that agents report: `input_tokens`, `output_tokens`, `model_calls` and the like.
-        steps: How many nodes have finished.
+        steps: How many nodes have finished. Steps of the run that finish no node do not count.
         reason: `condition` or `limit` if the run's flow is a `LoopAgent`, else `None`. Loops inside a run have
             `loop_finished` events instead.
     """
@@ -144,7 +144,7 @@ class RunSnapshot:
         output: The output of a completed run, else `None`.
         failure: The failure of a failed run, else `None`.
         timers: When each armed timer is due, by its name, in milliseconds since the epoch.
-        steps: How many nodes have finished.
+        steps: How many nodes have finished. Steps of the run that finish no node do not count.
         plan: The fingerprint of the run's graph.
     """
 

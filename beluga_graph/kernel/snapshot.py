@@ -48,7 +48,7 @@ __all__ = [
     "Token",
 ]
 
-RULES = 1  # the version of `advance` that decides new runs
+RULES = 1  # the version of `advance` that decides new runs: the only one so far
 
 
 class Snapshot:
@@ -91,7 +91,7 @@ class Snapshot:
         session: tuple[Any, ...] | None = None,
         rules: int = RULES,
     ) -> None:
-        self.rules = rules
+        self.rules = rules  # stored for a later version that decides differently; nothing reads it yet
         self.run_id = run_id
         self.plan = plan  # the fingerprint
         self.started_ms = started_ms
@@ -99,8 +99,8 @@ class Snapshot:
         self.context = context
         self.limits = limits or {}  # the run's overrides of its graph's limits
         self.session = session  # the conversation that this run continues, as plain data
-        self.seq = 0
-        self.steps = 0  # finished nodes
+        self.seq = 0  # steps, each of which is one patch
+        self.steps = 0  # finished nodes, not steps; `max_steps` bounds these
         self.status = RUNNING
         self.active = 0  # tokens that run
         self.output: Value | None = None

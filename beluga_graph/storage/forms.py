@@ -37,7 +37,7 @@ from beluga_graph.kernel.shape import (
 )
 from beluga_graph.kernel.structural_names import branch_place
 from beluga_graph.kernel.tokens import Place, Scope
-from beluga_graph.storage.keys import REFERENCE_BYTES, is_reference
+from beluga_graph.storage.keys import REFERENCE_BYTES, Prefix, is_reference
 
 __all__ = ["fits"]
 
@@ -48,9 +48,9 @@ _GENERATION_END = 1 << 32
 _FEW_END = 1 << 24  # for numbers that a loop counts up to
 
 
-def fits(letter: str, payload: Any) -> bool:
-    """Return whether a payload has the form of its kind of record."""
-    return _FORMS[letter](payload, 0)
+def fits(prefix: bytes, payload: Any) -> bool:
+    """Return whether a payload has the form of the records whose keys begin with this prefix."""
+    return _FORMS[prefix](payload, 0)
 
 
 # Elements of forms.
@@ -369,26 +369,26 @@ def _is_connected(plain: dict[str, Any]) -> bool:
 
 
 _MESSAGE = _row(_text, _text, _text, _text, _text, _int, _encoded)
-_FORMS: dict[str, Form] = {
-    "H": _row(_text, _text, _text, _status, _int, _int),
-    "L": _row(_bytes, _count),
-    "O": _row(_text, _text, _int),
-    "N": _both(_SNAPSHOT, _holds_together),
-    "S": _step,
-    "C": _encoded,
-    "V": _bytes,
-    "P": _both(_SHAPE, _is_connected),
-    "I": _row(_text, _value, _int),
-    "Z": _session,
-    "Y": _encoded,
-    "G": _count,
-    "B": _row(_text, _text, _int, _value),
-    "Q": _MESSAGE,
-    "E": _row(_text, _bytes),
-    "J": _bytes,
-    "e": _MESSAGE,
-    "d": _count,
-    "c": _row(_text, _count),
-    "x": _row(_text, _count, _text, _int, _int),
-    "o": _row(_text, _text, _text),
+_FORMS: dict[bytes, Form] = {
+    Prefix.RUN: _row(_text, _text, _text, _status, _int, _int),
+    Prefix.LEASE: _row(_bytes, _count),
+    Prefix.OWNER: _row(_text, _text, _int),
+    Prefix.SNAPSHOT: _both(_SNAPSHOT, _holds_together),
+    Prefix.STEP: _step,
+    Prefix.ITEM: _encoded,
+    Prefix.VALUE: _bytes,
+    Prefix.SHAPE: _both(_SHAPE, _is_connected),
+    Prefix.SIGNAL: _row(_text, _value, _int),
+    Prefix.SESSION: _session,
+    Prefix.SESSION_ITEM: _encoded,
+    Prefix.PARKED: _count,
+    Prefix.QUESTION: _row(_text, _text, _int, _value),
+    Prefix.OUTBOX: _MESSAGE,
+    Prefix.TOMBSTONE: _row(_text, _bytes),
+    Prefix.GC_CANDIDATE: _bytes,
+    Prefix.EVENT: _MESSAGE,
+    Prefix.EVENT_ID: _count,
+    Prefix.CURSOR: _row(_text, _count),
+    Prefix.DEAD_LETTER: _row(_text, _count, _text, _int, _int),
+    Prefix.EDGE: _row(_text, _text, _text),
 }

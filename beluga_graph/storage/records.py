@@ -58,7 +58,7 @@ def encode_record(key: bytes, payload: Any) -> bytes:
 def decode_record(key: bytes, blob: bytes) -> Any:
     """Return the payload of the record at `key`. Raises `DamagedRecord`, also if it lacks the form of its kind."""
     payload = unseal(key[0], blob, key)
-    if not fits(chr(key[0]), payload):
+    if not fits(key[:1], payload):
         what = f"the record of kind {key[0]} at key {key!r}"
         raise DamagedRecord(what, f"has a good checksum but not the form of its kind: {payload!r:.80}")
     return payload

@@ -24,6 +24,7 @@ from beluga_graph import (
 )
 from beluga_graph.clock import SystemClock
 from beluga_graph.storage.forms import fits
+from beluga_graph.storage.keys import Prefix
 from beluga_graph.storage.records import decode_record, encode_record
 from beluga_graph.testing import ScriptedModel, VirtualClock
 from stores import MemoryStore, Put
@@ -105,7 +106,7 @@ def test_an_option_is_refused_when_it_is_given_or_can_be_read_from_the_store(wha
         except (GraphError, TypeError, ValueError):
             continue
         key = b"P" + shape.fingerprint.encode()
-        assert fits("P", decode_record(key, encode_record(key, shape.to_plain()))), value
+        assert fits(Prefix.SHAPE, decode_record(key, encode_record(key, shape.to_plain()))), value
         taken += 1
     assert taken, "some of them can be meant"
 

@@ -19,12 +19,13 @@ from beluga_graph.codec import seal, unseal
 from beluga_graph.kernel.snapshot import COMPLETED, FAILED, Snapshot
 from beluga_graph.kernel.view import view_of
 from beluga_graph.storage.forms import fits
+from beluga_graph.storage.keys import Prefix
 
 
 def sent_view(run: Snapshot, token: str) -> Snapshot:
     """Return the view of a token as another process gets it: encoded and decoded."""
     payload = unseal(ord("N"), seal(ord("N"), view_of(run, token).to_plain()))
-    assert fits("N", payload)
+    assert fits(Prefix.SNAPSHOT, payload)
     return Snapshot.from_plain(payload)
 
 
