@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from beluga_graph.kernel.rules import is_answer
-from beluga_graph.kernel.snapshot import RETRY
+from beluga_graph.kernel.tokens import RETRY
 from beluga_graph.storage.keys import Keys
 from beluga_graph.storage.loading import rebuild
 from stores.base import Store

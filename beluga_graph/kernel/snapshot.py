@@ -15,29 +15,13 @@ from typing import Any, TypeVar
 
 from beluga_graph.kernel import ops
 from beluga_graph.kernel.structural_names import branch_place
-from beluga_graph.kernel.tokens import (
-    AT_WAIT,
-    CANCELLED,
-    COMPLETED,
-    FAILED,
-    FAILED_TOKEN,
-    RETRY,
-    RUN,
-    RUNNING,
-    WAITING,
-    Place,
-    Scope,
-    Token,
-)
+from beluga_graph.kernel.tokens import CANCELLED, COMPLETED, FAILED, RUN, RUNNING, WAITING, Place, Scope, Token
 from beluga_graph.kernel.types import Op, Patch, Value
 
 __all__ = [
-    "AT_WAIT",
     "CANCELLED",
     "COMPLETED",
     "FAILED",
-    "FAILED_TOKEN",
-    "RETRY",
     "RULES",
     "RUN",
     "RUNNING",

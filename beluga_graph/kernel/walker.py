@@ -18,8 +18,9 @@ from typing import Generic, Protocol, TypeVar
 from beluga_graph.kernel.interruptions import find_guilty, order_by_interruptions
 from beluga_graph.kernel.rules import get_limit, signal_of
 from beluga_graph.kernel.shape import Shape
-from beluga_graph.kernel.snapshot import AT_WAIT, RUN, RUNNING, WAITING, Snapshot, Token
+from beluga_graph.kernel.snapshot import RUN, RUNNING, WAITING, Snapshot, Token
 from beluga_graph.kernel.structural_names import TOKEN_TIMER, split_timer
+from beluga_graph.kernel.tokens import AT_WAIT
 from beluga_graph.kernel.transition import advance
 from beluga_graph.kernel.triggers import (
     ArmTimer,

@@ -19,7 +19,8 @@ from beluga_graph.kernel.ops import (
 )
 from beluga_graph.kernel.rules import signal_of
 from beluga_graph.kernel.shape import Shape
-from beluga_graph.kernel.snapshot import AT_WAIT, CANCELLED, COMPLETED, FAILED, RUN, Snapshot, Token
+from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, RUN, Snapshot, Token
+from beluga_graph.kernel.tokens import AT_WAIT
 from beluga_graph.kernel.triggers import ArmTimer, AwaitSignal, RunNode, Work
 from beluga_graph.kernel.types import Patch
 

@@ -35,7 +35,8 @@ from simulation import (
 
 from beluga_graph.codec import seal, unseal
 from beluga_graph.kernel.rules import is_answer
-from beluga_graph.kernel.snapshot import AT_WAIT, CANCELLED, COMPLETED, FAILED, FAILED_TOKEN, RUN, Snapshot
+from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.kernel.tokens import AT_WAIT, CANCELLED, COMPLETED, FAILED, FAILED_TOKEN, RUN
 from beluga_graph.kernel.transition import EMPTY_PATCH, advance
 from beluga_graph.kernel.triggers import (
     ArmTimer,
