@@ -231,17 +231,19 @@ class Committer:
         written: set[bytes] = set()
         size = 0
         while self._queue and len(batch) < BATCH_STEPS and size < BATCH_BYTES:
-            if batch and any(type(op) is Check and op.key in written for op in self._queue[0].ops):
+            if batch and any(op.key in written for op in self._queue[0].ops if type(op) is Check):
                 break  # a store checks before it writes, and this entry checks what the batch writes
             entry = self._queue.popleft()
-            if entry.is_valid:
-                if self._queue:
-                    written.update(op.key for op in entry.ops if type(op) is not Check)
-                batch.append(entry)
-                ops += entry.ops
-                size += sum(len(op.value) for op in entry.ops if type(op) is Put)
-            else:
+            if not entry.is_valid:
                 entry.on_rejected(_DROPPED)
+                continue
+            batch.append(entry)
+            ops += entry.ops
+            for op in entry.ops:
+                if type(op) is Put:
+                    size += len(op.value)
+                if type(op) is not Check:
+                    written.add(op.key)
         return batch, ops
 
     def _report(self, batch: list[Entry], error: Exception | None) -> None:

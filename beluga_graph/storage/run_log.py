@@ -74,7 +74,8 @@ class RunLog:
                 ops += message_ops(self.keys, run, ended.trigger.token, ended.messages, at, created_ms)
         if isinstance(trigger, RunForked):  # a fork asks the pending questions of its source again
             ops += [self._question_op(run.tokens[token], at) for token in _waiting_for_answer(run)]
-        return ops + self._index_ops(run, patch, at)
+        ops += self._index_ops(run, patch, at)
+        return ops
 
     def snapshot_ops(self, run: Snapshot, *, force: bool = False) -> list[Op]:
         """Return the write of a full snapshot if the steps since the last one outweigh it. Call it after `apply`."""
