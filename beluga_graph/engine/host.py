@@ -23,6 +23,8 @@ from beluga_graph.engine.retention import Retention
 from beluga_graph.engine.run import Run
 from beluga_graph.engine.serving import Serving
 from beluga_graph.engine.store_poller import StorePoller
+from beluga_graph.engine.wakeups import WakeupReader
+from beluga_graph.engine.waking import Waker
 from beluga_graph.errors import GraphChanged
 from beluga_graph.execution.approval import Answer
 from beluga_graph.execution.attempt import ExecutionResources
@@ -80,11 +82,13 @@ class EngineHost:
         self.runs = RunRegistry(self.store)
         self.poller = StorePoller()
         self.admission = Admission(self.runs, self.scheduler, self.poller)
-        self.parking = Parking(
+        self.waker = Waker(
             self.runs, self.scheduler, self.poller, self.flows.find, partial(self.admission.resume, revive=False)
         )
+        self.parking = Parking(self.runs, self.scheduler, self.waker, self.poller)
+        self.wakeups = WakeupReader(self.runs, self.scheduler, self.waker, self.poller)
         self.followed = FollowedRuns(self.runs, self.poller, self.flows.plan_or_shape)
-        self.serving = Serving(self.runs, self.scheduler, self.parking, self.poller)
+        self.serving = Serving(self.runs, self.scheduler, self.waker, self.poller)
         self.canceller = Canceller(
             self.runs, self.scheduler, self.poller, self.flows.plan_or_shape, self.admission.acquire_to_end
         )
@@ -95,7 +99,7 @@ class EngineHost:
         """Stop all tasks, commit the decided steps, and give every lease back. The runs stay in the store."""
         self.runs.closed = True
         self.poller.close()
-        await self.parking.close()
+        await self.waker.close()
         self.followed.close()
         actives = list(self.runs.actives.values())
         for active in actives:
@@ -176,15 +180,15 @@ class EngineHost:
     async def recover(self, max_runs: int | None) -> Recovery:
         """Continue every unfinished run that has no live owner; see `Engine.recover`."""
         self.ensure_open()
-        self.parking.max_runs = require_at_least_one("max_runs", max_runs)
+        self.waker.max_runs = require_at_least_one("max_runs", max_runs)
         return await recover(
-            self.store, self.parking, self.flows.plan_of, lambda run_id: Run(self, self.runs.followers(run_id))
+            self.store, self.waker, self.flows.plan_of, lambda run_id: Run(self, self.runs.followers(run_id))
         )
 
     async def serve(self, max_runs: int | None, grace_s: float) -> None:
         """Drive every run that needs work until the process is asked to stop; see `Engine.serve`."""
         self.ensure_open()
-        self.parking.max_runs = require_at_least_one("max_runs", max_runs)
+        self.waker.max_runs = require_at_least_one("max_runs", max_runs)
         await self.serving.serve(grace_s)
 
     async def prune(self, older_than_s: float, status: Collection[str], *, dry_run: bool) -> tuple[RunInfo, ...]:
@@ -202,14 +206,14 @@ class EngineHost:
         """Detach the watcher of a stream that was closed. With `stop`, release the run, too."""
         self.runs.followers(run_id).detach(watcher)
         if stop:
-            self.parking.unwatch_run(run_id)
-            await self.parking.wait_woken()  # the run may be being woken
+            self.waker.unwatch_run(run_id)
+            await self.waker.wait_woken()  # the run may be being woken
         active = self.runs.current(run_id)
         if active is not None:
             active.detach(watcher)
             if stop:
                 await self.scheduler.halt(active)
-                self.parking.unwatch_run(run_id)  # it may have been parked meanwhile
+                self.waker.unwatch_run(run_id)  # it may have been parked meanwhile
 
     async def answer(self, run_id: str, question_id: str, decision: str, value: Any, reason: str) -> None:
         """Answer a pending question; see `Engine.answer`."""
@@ -217,7 +221,7 @@ class EngineHost:
         head, plan, known = self._recipient(run_id)
         answer = Answer(decision, value, reason)
         signal = await give_answer(self.scheduler, head, plan, question_id, answer, known=known)
-        self.parking.on_signal(run_id, signal)
+        self.wakeups.on_signal(run_id, signal)
 
     # Used by handles.
 
@@ -231,7 +235,7 @@ class EngineHost:
         self.scheduler.inbox.check_name(run_id, name)
         head, plan, known = self._recipient(run_id)
         await self.scheduler.inbox.send(head, plan, name, payload, known=known)
-        self.parking.on_signal(run_id, name)
+        self.wakeups.on_signal(run_id, name)
 
     async def cancel(self, run_id: str) -> RunStatus:
         """End a run for good; see `Engine.cancel`."""

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
-from beluga_graph.engine.parking import Parking
 from beluga_graph.engine.run import Run
+from beluga_graph.engine.waking import Waker
 from beluga_graph.errors import BelugaError
 from beluga_graph.plan.plan import Plan
 from beluga_graph.storage.keys import Prefix, run_key_of
@@ -43,7 +43,7 @@ class Recovery(Sequence[Run]):
 
 
 async def recover(
-    store: Store, parking: Parking, plan_of: Callable[[RunRecord], Plan], handle_of: Callable[[str], Run]
+    store: Store, waker: Waker, plan_of: Callable[[RunRecord], Plan], handle_of: Callable[[str], Run]
 ) -> Recovery:
     """Continue every unfinished run that has no live owner. Errors are returned in `skipped`, not raised."""
     found: list[Run] = []
@@ -61,7 +61,7 @@ async def recover(
             skipped[run_key_of(key).hex()] = error
             continue
         try:
-            await parking.recover_run(head, plan_of(head), key)
+            await waker.recover_run(head, plan_of(head), key)
         except (BelugaError, StoreError) as error:
             skipped[head.run_id] = error
         else:

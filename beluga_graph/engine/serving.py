@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from beluga_graph.engine.parking import Parking
 from beluga_graph.engine.registry import RunRegistry
 from beluga_graph.engine.store_poller import StorePoller
+from beluga_graph.engine.waking import Waker
 from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.storage.run_index import iter_abandoned, iter_overdue
 
@@ -26,8 +26,8 @@ _log = logging.getLogger("beluga_graph.engine.serving")
 class Serving:
     """Finds the runs in a store that need work, and has them woken while `serve` is under way."""
 
-    def __init__(self, runs: RunRegistry, scheduler: Scheduler, parking: Parking, poller: StorePoller) -> None:
-        self._runs, self._scheduler, self._parking, self._poller = runs, scheduler, parking, poller
+    def __init__(self, runs: RunRegistry, scheduler: Scheduler, waker: Waker, poller: StorePoller) -> None:
+        self._runs, self._scheduler, self._waker, self._poller = runs, scheduler, waker, poller
         self._look_for_abandoned_at = 0.0
         poller.register(self)
 
@@ -36,17 +36,17 @@ class Serving:
         stop = asyncio.Event()
         with _stop_signals(stop.set):
             self._look_for_abandoned_at = 0.0
-            self._parking.start_serving()
+            self._waker.start_serving()
             try:
                 await stop.wait()
             finally:
-                self._parking.stop_serving()
-            self._parking.is_paused = True
+                self._waker.stop_serving()
+            self._waker.is_paused = True
             try:
-                await self._parking.wait_woken()  # a run that is woken later would not be released
+                await self._waker.wait_woken()  # a run that is woken later would not be released
                 await self._release_all(grace_s)
             finally:
-                self._parking.is_paused = False
+                self._waker.is_paused = False
 
     async def _release_all(self, grace_s: float) -> None:
         """Begin nothing more, give the attempts under way time to finish, and give every lease back."""
@@ -66,25 +66,25 @@ class Serving:
     @property
     def is_needed(self) -> bool:
         """Whether this engine serves."""
-        return self._parking.serving
+        return self._waker.serving
 
     def look(self) -> None:
         """Wake the runs with an overdue timer and, every two seconds, those of dead owners."""
-        if not self._parking.serving:
+        if not self._waker.serving:
             return
         for run_key in iter_overdue(self._runs.store, self._scheduler.clock.now_ms()):
-            self._parking.enqueue(run_key)
+            self._waker.enqueue(run_key)
         now_s = asyncio.get_running_loop().time()
         if now_s >= self._look_for_abandoned_at:
             self._look_for_abandoned_at = now_s + _TRY_AGAIN_S
             driven = {active.log.keys.run_key for active in self._runs.actives.values()}
             for run_key in iter_abandoned(self._runs.store, self._scheduler.owner, driven):
-                self._parking.enqueue(run_key)
-        self._parking.wake_next()
+                self._waker.enqueue(run_key)
+        self._waker.wake_next()
 
     def on_look_failed(self, error: Exception) -> None:
         """Look again after two seconds: the error may pass, and nothing else would begin to look again."""
-        if self._parking.serving:
+        if self._waker.serving:
             _log.warning("serving could not read the store and tries again in 2 s: %s: %s", type(error).__name__, error)
             self._poller.start(_TRY_AGAIN_S)
 

@@ -42,7 +42,7 @@ async def main(folder: Path, grace: float) -> None:
         engine.register(served_flow(folder))
         serving = asyncio.create_task(engine.serve(grace=grace))
         for word, holds in (("serving", True), ("stopping", False)):
-            while engine._host.parking.serving is not holds:  # noqa: ASYNC110  # no event announces it
+            while engine._host.waker.serving is not holds:  # noqa: ASYNC110  # no event announces it
                 await asyncio.sleep(0.001)
             print(word, flush=True)
         await serving

@@ -36,7 +36,7 @@ async def test_a_run_that_fails_while_it_is_being_resumed_is_not_tried_again(how
             assert len(recovery) == 0
             assert isinstance(recovery.skipped[RUN], RunConflict)
         else:
-            await until(lambda: late._host.owner.begun and not late._host.parking._waking)
+            await until(lambda: late._host.owner.begun and not late._host.waker._waking)
             taking_up.cancel()
             await asyncio.gather(taking_up, return_exceptions=True)
         assert await late.status(RUN) is RunStatus.failed

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from wrapped_store import RUN, WrappedStore, until
 
-import beluga_graph.engine.parking
 import beluga_graph.engine.store_poller
+import beluga_graph.engine.waking
 from beluga_graph import (
     END,
     START,
@@ -46,7 +46,7 @@ def asking(name: str = "asking") -> Workflow:
 
 async def parked(engine: Engine, count: int = 1) -> None:
     """Wait until only the keys of the engine's runs are left in memory."""
-    await until(lambda: not engine._host.runs.actives and len(engine._host.parking._watched) == count)
+    await until(lambda: not engine._host.runs.actives and len(engine._host.waker._watched) == count)
 
 
 async def test_a_parked_run_leaves_no_task_no_live_run_and_no_lease() -> None:
@@ -86,7 +86,7 @@ async def test_a_waiting_caller_is_notified_when_the_run_ends_in_another_engine(
         watching = asyncio.create_task(_collected(run))
         waiting = asyncio.create_task(run.result(60))
         await parked(here)
-        here._host.parking.unwatch_run(RUN)  # so that the other engine is quicker
+        here._host.waker.unwatch_run(RUN)  # so that the other engine is quicker
         there.register(asking())
         await there.resume(RUN)
         await there.signal(RUN, "go", "yes")
@@ -204,7 +204,7 @@ async def test_a_parked_run_is_cancelled_from_anywhere(where: str) -> None:
         run = await here.start(asking(), 1, run_id=RUN)
         await parked(here)
         if where == "nowhere":
-            here._host.parking.unwatch_run(RUN)
+            here._host.waker.unwatch_run(RUN)
         assert await (here if where == "here" else there).cancel(RUN) is RunStatus.cancelled
         assert await there.cancel(RUN) is RunStatus.cancelled
         with pytest.raises(RunCancelled):
@@ -354,7 +354,7 @@ async def test_a_watcher_that_begins_while_the_run_is_being_parked_sees_the_end(
 
 
 async def test_a_run_that_another_owner_drives_when_it_is_due_is_woken_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beluga_graph.engine.parking, "_TRY_AGAIN_S", 0.05)
+    monkeypatch.setattr(beluga_graph.engine.waking, "_TRY_AGAIN_S", 0.05)
     disk, clock = MemoryStore(), VirtualClock()
     flow = Workflow("late", sleep("pause", HOUR), wait_signal("go"))
     async with Engine(disk, clock=clock) as first:
@@ -362,10 +362,10 @@ async def test_a_run_that_another_owner_drives_when_it_is_due_is_woken_later(mon
         await parked(first)
         async with Engine(disk, clock=VirtualClock()) as other:
             other.register(flow)
-            monkeypatch.setattr(other._host.parking, "_park_idle", lambda: None)
+            monkeypatch.setattr(other._host.parking, "look", lambda: None)
             await other.resume(RUN)
             await clock.advance(HOUR)
-            await until(lambda: bool(first._host.parking._refused))
+            await until(lambda: bool(first._host.waker._refused))
         await clock.advance(1)  # the next attempt
         await until(lambda: disk.get(Keys(RUN).parked) is not None)
         await run.signal("go", 7)
@@ -373,14 +373,14 @@ async def test_a_run_that_another_owner_drives_when_it_is_due_is_woken_later(mon
 
 
 async def test_a_run_that_was_resumed_while_it_was_being_woken_is_woken_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beluga_graph.engine.parking, "_TRY_AGAIN_S", 0.05)
+    monkeypatch.setattr(beluga_graph.engine.waking, "_TRY_AGAIN_S", 0.05)
     flow = Workflow("twice", wait_signal("one"), wait_signal("two"))
     async with Engine(MemoryStore()) as engine:
         run = await engine.start(flow, 1, run_id=RUN)
         await parked(engine)
         await engine.resume(RUN)
-        await engine._host.parking._wake(Keys(RUN).run_key, watched=False)  # this engine drives it already
-        assert engine._host.parking._refused
+        await engine._host.waker._wake(Keys(RUN).run_key, watched=False)  # this engine drives it already
+        assert engine._host.waker._refused
         await parked(engine)
         await run.signal("one", 1)
         await run.signal("two", 2)
@@ -388,7 +388,7 @@ async def test_a_run_that_was_resumed_while_it_was_being_woken_is_woken_again(mo
 
 
 async def test_a_run_that_a_busy_store_did_not_let_wake_is_woken_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beluga_graph.engine.parking, "_TRY_AGAIN_S", 0.05)
+    monkeypatch.setattr(beluga_graph.engine.waking, "_TRY_AGAIN_S", 0.05)
     async with Engine(MemoryStore()) as engine:
         await engine.start(asking(), 1, run_id=RUN)
         await parked(engine)
@@ -416,19 +416,19 @@ async def test_a_run_that_is_being_parked_when_its_stream_is_closed_stays_on_dis
         live = engine._host.runs.actives[RUN]
         engine._host.parking._park(live, min(live.snapshot.timers.values()))
         await events.aclose()
-        assert not engine._host.parking._watched
+        assert not engine._host.waker._watched
         await clock.advance(2 * HOUR)
-        await engine._host.parking.wait_woken()
+        await engine._host.waker.wait_woken()
         assert not engine._host.runs.actives
     assert not ran
 
 
 async def test_the_times_of_runs_that_were_woken_early_are_forgotten() -> None:
     async with Engine(MemoryStore(), clock=VirtualClock()) as engine:
-        parking = engine._host.parking
-        parking.watch_run(b"first", HOUR)
+        waker = engine._host.waker
+        waker.watch_run(b"first", HOUR)
         for count in range(1_000):
-            parking.watch_run(b"second", 2 * HOUR + count)
-        assert len(parking._dues) < 100
-        assert parking._dues[0] == (HOUR, b"first")
-        assert (2 * HOUR + 999, b"second") in parking._dues
+            waker.watch_run(b"second", 2 * HOUR + count)
+        assert len(waker._dues) < 100
+        assert waker._dues[0] == (HOUR, b"first")
+        assert (2 * HOUR + 999, b"second") in waker._dues

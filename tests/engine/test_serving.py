@@ -233,7 +233,7 @@ async def test_queued_runs_do_not_begin_after_serving_is_stopped() -> None:
         server = asyncio.create_task(engine.serve(max_runs=1))
         await until(lambda: len(begun) == 1)
         os.kill(os.getpid(), signal.SIGTERM)
-        await until(lambda: not engine._host.parking.serving)
+        await until(lambda: not engine._host.waker.serving)
         gate.set()  # the work under way ends and makes room
         await server
         await asyncio.sleep(0.05)
@@ -253,9 +253,9 @@ async def test_a_server_that_is_cancelled_in_its_grace_period_releases_its_runs(
     async with Engine(MemoryStore()) as engine:
         await engine.start(Workflow("work", step("work", work)), 1, run_id="r")
         server = asyncio.create_task(engine.serve())
-        await until(lambda: begun.is_set() and engine._host.parking.serving)
+        await until(lambda: begun.is_set() and engine._host.waker.serving)
         os.kill(os.getpid(), signal.SIGTERM)
-        await until(lambda: engine._host.parking.is_paused)
+        await until(lambda: engine._host.waker.is_paused)
         await asyncio.sleep(0.01)
         server.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -334,7 +334,7 @@ async def test_serving_continues_after_a_temporary_error_of_the_store(monkeypatc
     async with Engine(disk) as sender, Engine(disk) as engine:
         engine.register(flow)
         with monkeypatch.context() as trouble:
-            trouble.setattr(engine._host.parking, "_answer_wakeups", fails)
+            trouble.setattr(engine._host.wakeups, "_answer_wakeups", fails)
             server = asyncio.create_task(engine.serve())
             await until(lambda: failed)
         await sender.signal("r", "go", 7)

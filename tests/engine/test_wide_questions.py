@@ -136,7 +136,7 @@ async def test_a_question_costs_as_much_to_answer_among_a_thousand_as_among_a_hu
 async def test_a_look_for_new_signals_reads_only_the_signals_that_were_sent(
     width: int, *, here: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Parking, "_park_idle", lambda _: None)  # otherwise a slow test would count a wake-up
+    monkeypatch.setattr(Parking, "look", lambda _: None)  # otherwise a slow test would count a wake-up
     store = Read()
     answered = 5
     async with Engine(store) as engine, Engine(store) as other:

@@ -407,7 +407,7 @@ async def test_a_signal_that_is_not_an_answer_is_harmless() -> None:
         with pytest.raises(BadSignal, match="is the name of an answer"):
             await engine.signal(RUN, name, {"decision": "approve"})
         await engine._host.scheduler.inbox.send(head, engine._host.flows.plan_of(head), name, ["approve"], known=True)
-        engine._host.parking.on_signal(RUN, name)
+        engine._host.wakeups.on_signal(RUN, name)
         events = [event async for event in _until_asked_twice(run)]
         assert [event.error for event in events if event.type == "retry"] == [
             "the payload ['approve'] is not an answer: give a decision, and optionally a value and a reason"

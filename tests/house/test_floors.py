@@ -85,7 +85,7 @@ def test_tasks_are_created_only_where_they_are_tracked(path: Path) -> None:
     creates = any(word in path.read_text() for word in ("create_task(", "ensure_future(", "TaskGroup("))
     allowed = (
         "beluga_graph.runtime.scheduler",
-        "beluga_graph.engine.parking",
+        "beluga_graph.engine.waking",
         "beluga_graph.engine.retention",
         "beluga_graph.runtime.outbox_relay",
         "beluga_graph.bus",

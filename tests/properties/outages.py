@@ -166,7 +166,7 @@ class Machine:
                     head = self.engine._host.runs.head(run.id)
                     plan = self.engine._host.flows.plan_or_shape(head)
                     await self.engine._host.scheduler.inbox.send(head, plan, name, payload, known=True)
-                    self.engine._host.parking.on_signal(run.id, name)
+                    self.engine._host.wakeups.on_signal(run.id, name)
                 else:
                     await run.signal(name, payload)
                 return True

@@ -167,7 +167,7 @@ async def test_a_trigger_between_a_failure_and_its_commit_does_not_hide_the_fail
             else:
                 keys = live.log.keys
                 engine.store.commit(Put(keys.cancel, b"\x01"), Put(keys.wakeup, b"ring"))
-                engine._host.parking._answer_wakeups()
+                engine._host.wakeups._answer_wakeups()
 
         monkeypatch.setattr(scheduler.committer, "put", put_beside)
         monkeypatch.setattr(scheduler.committer, "put", put_beside)

@@ -18,8 +18,8 @@ from typing import Any
 
 from storm_flows import Effects, Run, answer_to, flow_of, payload_of
 
-import beluga_graph.engine.parking
 import beluga_graph.engine.serving
+import beluga_graph.engine.waking
 import beluga_graph.storage.leases
 import stores.environment
 from beluga_graph import BelugaError, Engine, EventBus, RunConflict, RunNotFound
@@ -110,7 +110,7 @@ def forked(round_: Round, name: str, main: Callable[[], Coroutine[Any, Any, None
         sys.stdout = sys.stderr = os.fdopen(output, "w", buffering=1)
         logging.basicConfig(level=logging.WARNING, stream=sys.stderr, force=True)
         beluga_graph.storage.leases.LEASE_S, beluga_graph.storage.leases.RENEW_S = _LEASE_S, _RENEW_S
-        beluga_graph.engine.parking._TRY_AGAIN_S = beluga_graph.engine.serving._TRY_AGAIN_S = _TRY_AGAIN_S
+        beluga_graph.engine.waking._TRY_AGAIN_S = beluga_graph.engine.serving._TRY_AGAIN_S = _TRY_AGAIN_S
         asyncio.run(main())
         code = 0
     except BaseException:  # noqa: BLE001  # the controller reports it
