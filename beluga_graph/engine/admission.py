@@ -182,7 +182,7 @@ class Admission:
     async def _begin(self, active: ActiveRun) -> None:
         """Begin a run's work, unless the engine was closed meanwhile."""
         if self._runs.closed:
-            await self._scheduler.halt(active)
+            await self._scheduler.stop(active)
             self._runs.check_open()
         try:
             active.drive()
@@ -276,7 +276,7 @@ class Admission:
             raise start_error(snapshot.run_id, active.error)
         self._shapes.add(plan.fingerprint)
         if self._runs.closed:
-            await self._scheduler.halt(active)
+            await self._scheduler.stop(active)
         return active
 
     # Continuing.

@@ -103,9 +103,9 @@ class EngineHost:
         self.followed.close()
         actives = list(self.runs.actives.values())
         for active in actives:
-            self.scheduler.stop_work(active)
+            self.scheduler.halt_and_cancel(active)
         for active in actives:
-            await self.scheduler.halt(active)
+            await self.scheduler.stop(active)
         if self._is_closed:
             return
         await self.runs.drain()
@@ -212,7 +212,7 @@ class EngineHost:
         if active is not None:
             active.detach(watcher)
             if stop:
-                await self.scheduler.halt(active)
+                await self.scheduler.stop(active)
                 self.waker.unwatch_run(run_id)  # it may have been parked meanwhile
 
     async def answer(self, run_id: str, question_id: str, decision: str, value: Any, reason: str) -> None:

@@ -90,7 +90,7 @@ class Parking:
         if not isinstance(error, Conflict):
             self._scheduler.on_rejected(active, error)
             return
-        self._scheduler.release_lease(active)
+        self._scheduler.release(active)
         self._waker.watch_run(active.log.keys.run_key, 0)
 
     def _on_removed(self, active: ActiveRun) -> None:

@@ -59,7 +59,7 @@ class Serving:
                 await asyncio.wait(tasks, timeout=grace_s)
         finally:  # also if the caller is cancelled: halted runs would keep their leases
             for active in actives:
-                await self._scheduler.halt(active)
+                await self._scheduler.stop(active)
 
     # Called by the poller.
 

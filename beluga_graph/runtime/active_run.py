@@ -1,4 +1,15 @@
-"""An active run: the state that an engine keeps of a run while it drives it, and the run's watchers."""
+"""An active run: the state that an engine keeps of a run while it drives it, and the run's watchers.
+
+| state      | work                      | next state                                                             |
+|------------|---------------------------|------------------------------------------------------------------------|
+| `driving`  | begins                    | `halted` by `halt`, `released` by `release`, `ended` by `finish`       |
+| `halted`   | none begins, steps commit | `driving` by `drive`, `released` by `release`, `ended` by `finish`     |
+| `released` | stopped                   | none; the run continues later or elsewhere, as another `ActiveRun`     |
+| `ended`    | stopped                   | none; the run ended, failed, or was stopped here and may be resumed    |
+
+A run begins as `driving`. These methods change only this object: the steps, the scheduler and the commit that parks a
+run give its lease back.
+"""
 
 from __future__ import annotations
 
@@ -139,17 +150,24 @@ class ActiveRun:
     # Stopping.
 
     def halt(self) -> None:
-        """Begin no more work. Attempts under way go on, and their steps are committed."""
+        """Begin no more work. Call it before the run is parked or stopped, or until its lease is taken.
+
+        Attempts under way go on, and their steps are committed. Timers, watchers and the lease are kept.
+        """
         if self.state == DRIVING:
             self.state = HALTED
 
     def drive(self) -> None:
-        """Let a halted run begin work again."""
+        """Let a halted run begin work, once its lease is taken. Begins nothing itself: `Scheduler.begin` does."""
         if self.state == HALTED:
             self.state = DRIVING
 
     def finish(self, error: Exception | None = None) -> None:
-        """End every task and timer, and notify watchers and waiters. Idempotent."""
+        """Enter the state `ended`, after the run's last step or an error, or when the engine stops the run.
+
+        Stops tasks and timers, closes the watchers and wakes the waiters, which raise `error`. Does not give the lease
+        back. In a run that is over, only an error is noted, if it is the first.
+        """
         if self.is_over:
             self.error = self.error or error  # a step after the failure, such as a cancel, may be rejected
             return
@@ -160,7 +178,11 @@ class ActiveRun:
         self.done.set_result(None)
 
     def release(self) -> None:
-        """Stop without an end. Watchers and waiters are kept for the engine that goes on with the run."""
+        """Enter the state `released`: a parked run continues later, here or elsewhere.
+
+        Stops tasks and timers. `done` is set, but the watchers stay open: they move to the next `ActiveRun` of the run.
+        Does not give the lease back. Does nothing if the run is over.
+        """
         if not self.is_over:
             self.state = RELEASED
             self.stop_work()
@@ -172,7 +194,10 @@ class ActiveRun:
         return [self.claim, Put(key, Lease(b"", self.lease.epoch).encode(key))]
 
     def stop_work(self) -> None:
-        """Stop every task but the one that calls, and every timer."""
+        """Stop every task but the one that calls, and every timer. State, watchers and lease are kept.
+
+        Call it when a halted run is parked or stopped, or when a step ends all work.
+        """
         here = asyncio.current_task()
         for task in self.tasks.values():
             if task.task is not here:

@@ -230,7 +230,10 @@ class Scheduler:
     # Stopping.
 
     def on_rejected(self, active: ActiveRun, error: Exception) -> None:
-        """Stop a run after one of its commits was rejected. After a conflict the lease belongs to another owner."""
+        """End a run after one of its commits was rejected. After a conflict the lease belongs to another owner.
+
+        The error is then a `LeaseLost`, and the lease is not given back. After any other error, `abandon` the run.
+        """
         if isinstance(error, Conflict):
             message = "another owner has taken the run over; later steps of this owner were not written"
             lost = LeaseLost(active.run_id, message)
@@ -240,39 +243,52 @@ class Scheduler:
             self.abandon(active, error)
 
     def abandon(self, active: ActiveRun, error: Exception) -> None:
-        """Stop driving a run because of an error, and give the lease back if it is still there."""
-        active.finish(error)
-        self._give_back(active)
+        """End a run here at once because of an error, and queue the commit that gives its lease back.
 
-    def stop_work(self, active: ActiveRun) -> list[asyncio.Task[None]]:
-        """Begin no more work of a run and stop what is under way; return the tasks that are ending."""
+        Stops its tasks and timers, closes its watchers, and raises `error` in its waiters. The run stays unfinished in
+        the store and can be resumed.
+        """
+        active.finish(error)
+        self._give_lease_back(active)
+
+    def halt_and_cancel(self, active: ActiveRun) -> list[asyncio.Task[None]]:
+        """Halt a run and stop its tasks and timers; return the tasks that are ending.
+
+        Call it for all runs before `stop` waits for the first. Lease and watchers are kept.
+        """
         active.halt()
         tasks = [task.task for task in active.tasks.values() if task.task is not asyncio.current_task()]
         active.stop_work()
         return tasks
 
-    async def halt(self, active: ActiveRun) -> None:
-        """Stop driving a run without ending it: end its tasks, commit what is decided, give the lease back.
+    async def stop(self, active: ActiveRun) -> None:
+        """End a run here in order, when the engine closes or a caller leaves the run; it can be resumed.
 
-        Goes on if the caller is cancelled: a run that is only halted would keep its lease.
+        Stops its tasks and timers, waits for the tasks, commits the decided steps, gives the lease back, and then
+        closes the watchers and wakes the waiters. Goes on if the caller is cancelled: a run that is only halted would
+        keep its lease.
         """
-        tasks = self.stop_work(active)
-        await asyncio.shield(asyncio.get_running_loop().create_task(self._release(active, tasks)))
+        tasks = self.halt_and_cancel(active)
+        await asyncio.shield(asyncio.get_running_loop().create_task(self._stop(active, tasks)))
 
-    async def _release(self, active: ActiveRun, tasks: list[asyncio.Task[None]]) -> None:
+    async def _stop(self, active: ActiveRun, tasks: list[asyncio.Task[None]]) -> None:
         if tasks:
             await asyncio.wait(tasks)
         await self.committer.drain()
-        self._give_back(active)
+        self._give_lease_back(active)
         await self.committer.drain()
         active.finish()
 
-    def release_lease(self, active: ActiveRun) -> None:
-        """Give the lease back of a run that begins no more work here: it goes on elsewhere, or later."""
-        self._give_back(active)
+    def release(self, active: ActiveRun) -> None:
+        """Queue the commit that gives a halted run's lease back, and release the run, as `ActiveRun.release` does.
+
+        Call it if the commit that parks the run was rejected, which would have given the lease back.
+        """
+        self._give_lease_back(active)
         active.release()
 
-    def _give_back(self, active: ActiveRun) -> None:
+    def _give_lease_back(self, active: ActiveRun) -> None:
+        """Queue the commit that gives the lease back, unless a step or an earlier call has given it back."""
         if active.lease.owner:
             active.lease = Lease(b"", active.lease.epoch)
             self.committer.give(active.release_ops())
