@@ -172,7 +172,7 @@ async def test_large_items_of_a_fork_outlive_the_process_and_the_source(tmp_path
         await until(lambda: engine._host.runs.head("r").status == "waiting")
         change: Any = {how: {"log": ["b", other]}}
         await engine.fork("r", 2, run_id_new="f", **change)
-        items = [item for _, item in engine.store.scan(b"C" + Keys("f").run)]
+        items = [item for _, item in engine.store.scan(b"C" + Keys("f").run_key)]
         assert len(items) == len(wanted) - ("default" in wanted), "a default is not stored"
         assert max(map(len, items)) < 100, "a large item is stored once, by reference"
         await engine.cancel("r")

@@ -281,9 +281,9 @@ async def test_a_signal_that_arrives_while_a_server_stops_beats_the_timeout_of_i
         await engine.start(flow, 1, run_id="r")
         server = asyncio.create_task(engine.serve(grace=60))
         await begun.wait()
-        await until(lambda: engine._host.parking.serving)
+        await until(lambda: engine._host.waker.serving)
         os.kill(os.getpid(), signal.SIGTERM)
-        (active,) = engine._host.runs.active.values()
+        (active,) = engine._host.runs.actives.values()
         await until(lambda: active.state == HALTED)
         if is_sent:
             async with Engine(disk, clock=clock) as sender:
