@@ -72,15 +72,15 @@ class Limits:
     """Bounds on a run. A run that passes one fails with `LimitReached`, which names the limit.
 
     Attributes:
-        max_visits: Visits of one node in one scope.
+        max_visits: Visits of one node in one scope: the run, one entry of a sub-flow, or one branch of a fan-out.
         max_steps: Finished nodes of the run. Steps that finish no node, such as those of timers and signals, do not
             count.
         max_turns: Model turns of one agent.
         max_width: Branches of one fan-out.
         max_value_bytes: Bytes of one encoded value. A run can only narrow its graph's limit.
         max_handoffs: Handoffs within one agent call.
-        max_interruptions: Deaths of the owner while one node ran. From half of them on, the node runs apart from others
-            like it.
+        max_interruptions: Crashes of the driving process while one node ran. After more of them, the run fails with
+            `Interrupted`; `resume` continues it. From half of them on, the node runs apart from others like it.
     """
 
     max_visits: int = 10_000

@@ -39,6 +39,11 @@ class Agent(Flow):
     answer = await engine.execute(triage, "I was charged twice", run_id="ticket-7", session="customer-42")
     ```
 
+    A model call is tried up to 5 times, with pauses of 0.5 s, doubled each time, or longer (at most 2 minutes) if the
+    provider sends `Retry-After`. Retried are broken connections and answers, timeouts, and the statuses 408, 409, 429
+    and 5xx. Other errors, such as an exhausted quota, fail at once. `step(name, agent, timeout=60)` in a flow bounds
+    the whole call. `Outcome.usage` has the tokens.
+
     The input is text; a dict becomes one section per key, any other value JSON. The output is the text of the answer,
     or an instance of `output_type`.
 

@@ -96,7 +96,7 @@ class _Renderer:
         if visit.attempts > 1:
             parts.append(f"{visit.attempts} attempts")
         if tokens := token_count(visit.usage):
-            parts.append(f"{format_number(tokens)} tokens")
+            parts.append(f"{format_number(tokens)} model tokens")
         line.append("  " + ", ".join(parts), style="bright_black")
         for part in _waits(visit):
             line.append(f"  {part}", style="yellow")

@@ -33,7 +33,8 @@ __all__ = ["Engine", "Recovery"]
 class Engine:
     """Drives runs in one store, and answers questions about them.
 
-    `store` is `None` for memory, a path for an LMDB store, or a `Store`. `durability` defines when a step is done:
+    `store` is `None` for memory, the path of a folder for an LMDB store, or a `Store`.
+    `durability` defines when a step is done:
 
     | durability | the next work begins          | lost by a crash of the process     | lost by a power loss           |
     |------------|-------------------------------|------------------------------------|--------------------------------|
@@ -47,7 +48,9 @@ class Engine:
     others, failed ones too. Pass a `MemoryStore()` to keep them all.
 
     `deps` are live resources that nodes see as `ctx.deps`; they are never stored. `max_concurrency` limits the
-    attempts under way at a time. `bus` (an `EventBus`) receives the events that nodes publish with `ctx.publish`, and
+    attempts under way at a time; by default there is no limit. `clock` is the system's by default.
+
+    `bus` (an `EventBus`) receives the events that nodes publish with `ctx.publish`, and
     `run.started`, `run.waiting`, `run.completed`, `run.failed` and `run.cancelled`, once each if the bus is durable.
     Without a bus, published events stay in the store for an engine that has one.
 
@@ -126,8 +129,9 @@ class Engine:
 
         `context` is plain data that every node sees as `ctx.context`. It is stored, so the flow must name the classes
         of its values, like those of the input, in annotations or `types=`. `session` names a conversation that an
-        agent continues, also in another process; one run at a time uses it. With `wait`, this waits for a run that
-        another owner drives instead of raising `RunBusy`. Raises `GraphError`, `NotData`, `LimitReached`,
+        agent continues, also in another process. One run at a time uses it: another one is refused with `RunConflict`,
+        also with `wait`. Another input for a known run id raises `RunConflict`, too. With `wait`, this waits for a run
+        that another owner drives instead of raising `RunBusy`. Raises `GraphError`, `NotData`, `LimitReached`,
         `BadRunId`, `RunConflict`, `GraphChanged`, `StoreError`.
         """
         active, _ = await self._host.start(
@@ -148,7 +152,8 @@ class Engine:
     ) -> Any:
         """Start a run, wait for its end and return its output. Raises as `start` and `Run.result` do.
 
-        With a known id it continues that run; if the run has completed, it returns the stored output.
+        With a known id it continues that run; if the run has completed, it returns the stored output. Raises
+        `RunConflict` if that run had another input, or if another run uses the session.
         """
         run = await self.start(flow, value, run_id=run_id, context=context, session=session, limits=limits, wait=wait)
         return await run.result()

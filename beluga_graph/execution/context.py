@@ -84,7 +84,8 @@ class Context:
         or list when it takes that out of the field, and its own copies of all models that are not frozen when it
         reads the field. Use `update` to write.
 
-        The whole state may be returned, published or put into a value: it is stored as an instance of its model.
+        The object is a view with one attribute per field, not an instance of your class. To pass on the whole state,
+        return, publish or put `ctx.state` itself into a value: it is stored as an instance of your class.
         """
         return self._attempt.view
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from beluga_graph import END, START, Context, Graph, Workflow, sleep, step, wait_signal
 
-__all__ = ["asking", "counting", "failing", "gated", "napping"]
+__all__ = ["asking", "asking_again", "counting", "failing", "gated", "napping"]
 
 
 def note(ctx: Context, folder: str, what: str = "") -> None:
@@ -27,6 +27,7 @@ async def tell(ctx: Context, payload: object) -> object:
 
 
 asking = Workflow("asking", pay, wait_signal("shipped"), tell)
+asking_again = Workflow("asking", tell)
 napping = Workflow("napping", sleep("nap", 3600), tell)
 
 gated = Graph("gated")

@@ -483,6 +483,9 @@ def test_serve_refuses_wrong_arguments(store: Path) -> None:
     assert "Invalid value for '--max-runs'" in said(
         "serve", "cli_flows:asking", "--max-runs", 0, "--store", store, code=2
     )
+    assert "two flows are called 'asking'" in said(
+        "serve", "cli_flows:asking", "cli_flows:asking_again", "--store", store, code=2
+    )
     assert not store.exists()
 
 

@@ -72,7 +72,7 @@ def demo(
     Each document is parsed, counted, and searched for keywords and links, in parallel branches; then the documents
     are compared, and a loop sums them up. Every finished node is on disk: the same command continues where it was
     killed, and ends in the same report. It needs no key, no network and no server, unless you name a model; even
-    then no answer is paid for twice.
+    then an answer that was received and committed is never requested, or paid for, again.
     """
     from beluga_graph.cli.demo_run import run_demo  # noqa: PLC0415 - no other command needs the pipeline
 

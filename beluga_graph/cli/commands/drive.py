@@ -185,7 +185,11 @@ def serve(
     nothing: nodes that finish within the grace are committed, and the others run again where the run is served next.
     Without --bus, events that runs publish are stored until an engine with a bus relays them.
     """
-    loaded = [load_flow(flow) for flow in dict.fromkeys(flows)]
+    loaded = list(dict.fromkeys(map(load_flow, flows)))
+    names = [flow.name for flow in loaded]
+    for name in names:
+        if names.count(name) > 1:
+            raise typer.BadParameter(f"two flows are called {name!r}: rename one", param_hint="MODULE:FLOW")
     asyncio.run(_serve(loaded, store, max_runs, grace, bus, json=json))
     _print_event("stopped", "stopped; every run was handed back", json=json)
 
