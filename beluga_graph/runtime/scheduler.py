@@ -230,10 +230,7 @@ class Scheduler:
     # Stopping.
 
     def on_rejected(self, active: ActiveRun, error: Exception) -> None:
-        """End a run after one of its commits was rejected. After a conflict the lease belongs to another owner.
-
-        The error is then a `LeaseLost`, and the lease is not given back. After any other error, `abandon` the run.
-        """
+        """End a run after one of its commits was rejected. After a conflict, the lease is another owner's to keep."""
         if isinstance(error, Conflict):
             message = "another owner has taken the run over; later steps of this owner were not written"
             lost = LeaseLost(active.run_id, message)
@@ -243,30 +240,24 @@ class Scheduler:
             self.abandon(active, error)
 
     def abandon(self, active: ActiveRun, error: Exception) -> None:
-        """End a run here at once because of an error, and queue the commit that gives its lease back.
+        """End a run here at once, raise `error` in its waiters, and queue the commit that gives its lease back.
 
-        Stops its tasks and timers, closes its watchers, and raises `error` in its waiters. The run stays unfinished in
-        the store and can be resumed.
+        The run stays unfinished in the store and can be resumed.
         """
         active.finish(error)
         self._give_lease_back(active)
 
     def halt_and_cancel(self, active: ActiveRun) -> list[asyncio.Task[None]]:
-        """Halt a run and stop its tasks and timers; return the tasks that are ending.
-
-        Call it for all runs before `stop` waits for the first. Lease and watchers are kept.
-        """
+        """Halt a run and stop its tasks and timers; return the tasks that are ending. Lease and watchers are kept."""
         active.halt()
         tasks = [task.task for task in active.tasks.values() if task.task is not asyncio.current_task()]
         active.stop_work()
         return tasks
 
     async def stop(self, active: ActiveRun) -> None:
-        """End a run here in order, when the engine closes or a caller leaves the run; it can be resumed.
+        """End a run here in order: wait for its tasks, commit the decided steps, give the lease back, close watchers.
 
-        Stops its tasks and timers, waits for the tasks, commits the decided steps, gives the lease back, and then
-        closes the watchers and wakes the waiters. Goes on if the caller is cancelled: a run that is only halted would
-        keep its lease.
+        Goes on if the caller is cancelled: a run that is only halted would keep its lease.
         """
         tasks = self.halt_and_cancel(active)
         await asyncio.shield(asyncio.get_running_loop().create_task(self._stop(active, tasks)))

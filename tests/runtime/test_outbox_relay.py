@@ -294,6 +294,7 @@ async def test_a_bus_that_hangs_blocks_no_run_and_holds_nothing_in_memory(monkey
         assert len(tasks) == 1
     assert asyncio.all_tasks() == {asyncio.current_task()}
     assert left(store) == 200
+    monkeypatch.undo()  # the second engine may take as long as a busy machine needs
     bus.open.set()
     async with Engine(store, bus=bus) as engine:
         await engine.recover()
