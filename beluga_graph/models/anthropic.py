@@ -48,7 +48,7 @@ class AnthropicModel:
         self._base_url, self._api_key, self._timeout = base_url, api_key, timeout
         self._given = client
         self._secrets: tuple[str | None, ...] = ()
-        self._clients: LoopClients[AsyncAnthropic] = LoopClients()
+        self._clients = LoopClients(self._make)
 
     def __repr__(self) -> str:
         return f"AnthropicModel({self.name!r}, max_tokens={self.max_tokens})"
@@ -81,7 +81,7 @@ class AnthropicModel:
         )
 
     async def _client(self) -> AsyncAnthropic:
-        return self._given.with_options(max_retries=0) if self._given else await self._clients.get(self._make)
+        return self._given.with_options(max_retries=0) if self._given else await self._clients.get()
 
     def _make(self) -> AsyncAnthropic:
         """Return a new client. The first call is slow, so it runs in a thread."""

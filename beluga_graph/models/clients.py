@@ -23,12 +23,14 @@ C = TypeVar("C", bound=_Client)
 class LoopClients(Generic[C]):
     """Makes a client at the first use in each event loop and closes it with that loop.
 
+    `make` runs in a thread: it may import an SDK, which takes a second or more, and the loop continues meanwhile.
+
     `asyncio.run` finishes the async generators that began in its loop. So the client is kept in one, and a program
-    without `aclose` leaves no connection open. The clients of a model that is dropped are closed soon after: nothing
-    here refers to the model, so no garbage collection is needed to find it.
+    without `aclose` leaves no connection open. The clients of a model that is garbage collected are closed soon after.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[], C]) -> None:
+        self._make = make
         self._kept: dict[asyncio.AbstractEventLoop, tuple[C, AsyncGenerator[C, None]]] = {}
         # Garbage is finalized in any order, for example a socket before its client. Held here, a client is released
         # after the model, and its loop finishes the generator, which closes the client.
@@ -36,11 +38,8 @@ class LoopClients(Generic[C]):
         self._lock = threading.Lock()  # one model may serve engines in several threads
         self._making: dict[asyncio.AbstractEventLoop, asyncio.Lock] = {}
 
-    async def get(self, make: Callable[[], C]) -> C:
-        """Return the running loop's client; call `make` for the first one. Raises what `make` raises.
-
-        `make` runs in a thread: it may import an SDK, which takes a second or more, and the loop continues meanwhile.
-        """
+    async def get(self) -> C:
+        """Return the running loop's client. Raises what `make` raises."""
         loop = asyncio.get_running_loop()
         client = self._open_client(loop)
         if client is not None:
@@ -49,7 +48,7 @@ class LoopClients(Generic[C]):
             client = self._open_client(loop)  # made for another task, while this one waited
             if client is not None:
                 return client
-            keeper = _keep(await asyncio.to_thread(make))
+            keeper = _keep(await asyncio.to_thread(self._make))
             client = await anext(keeper)
             with self._lock:
                 self._kept[loop] = client, keeper

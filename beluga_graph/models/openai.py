@@ -51,7 +51,7 @@ class OpenAIModel:
         self._base_url, self._api_key, self._timeout = base_url, api_key, timeout
         self._given = client
         self._secret: str | None = None
-        self._clients: LoopClients[AsyncOpenAI] = LoopClients()
+        self._clients = LoopClients(self._make)
 
     def __repr__(self) -> str:
         return f"OpenAIModel({self.name!r}, api={self.api!r})"
@@ -99,7 +99,7 @@ class OpenAIModel:
         )
 
     async def _client(self) -> AsyncOpenAI:
-        return self._given.with_options(max_retries=0) if self._given else await self._clients.get(self._make)
+        return self._given.with_options(max_retries=0) if self._given else await self._clients.get()
 
     def _make(self) -> AsyncOpenAI:
         """Return a new client. The first call is slow, so it runs in a thread."""

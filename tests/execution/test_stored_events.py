@@ -9,11 +9,11 @@ import pytest
 from beluga_graph.codec.values import Unregistered
 from beluga_graph.events import Event
 from beluga_graph.execution.stored_events import decode_events, question_subject
-from beluga_graph.kernel.shape import TOOL, WAIT, NodeShape
+from beluga_graph.kernel.shape import TOOL, WAIT_NODE, NodeShape
 
 NODES = {
     "plain": NodeShape(name="plain", local="plain", kind="function", agent="writer"),
-    "ask": NodeShape(name="ask", local="ask", kind=WAIT, asks="step"),
+    "ask": NodeShape(name="ask", local="ask", kind=WAIT_NODE, asks="step"),
 }
 
 

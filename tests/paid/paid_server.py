@@ -61,6 +61,8 @@ class Account:
     """API and body of every request, in the order of arrival."""
     asked: list[str] = field(default_factory=list)
     """The agent and the digest of each request."""
+    by_url: Counter[str] = field(default_factory=Counter)
+    """The number of requests that came by each URL of the account."""
     input_tokens: int = 0
     output_tokens: int = 0
     faults: deque[Fault] = field(default_factory=deque)
@@ -231,6 +233,12 @@ class PaidServer:
         self.accounts[name] = account = Account(f"http://127.0.0.1:{self._http.server_port}{name}")
         return account
 
+    def readdress(self, account: Account) -> None:
+        """Give an account a new URL. Requests of a killed process that arrive late still come by the earlier one."""
+        name = f"/{len(self.accounts)}"
+        self.accounts[name] = account
+        account.url = f"http://127.0.0.1:{self._http.server_port}{name}"
+
     def serve(self, path: str, body: dict[str, Any]) -> tuple[Fault | None, bytes]:
         """Book a request; return its fault and its answer."""
         name = f"/{path.split('/')[1]}"
@@ -240,6 +248,7 @@ class PaidServer:
         usage = len(json.dumps(body)), 7 if api == "anthropic" else len(said.text) + len(said.calls)
         with account.changed:
             fault = account.book(api, body, ask)
+            account.by_url[f"http://127.0.0.1:{self._http.server_port}{name}"] += 1
             account.changed.notify_all()
             held = len(account.asked) > account.answered_max
             if fault is None:

@@ -25,7 +25,7 @@ def test_each_kind_has_a_letter_of_its_own_and_a_row_in_the_table() -> None:
 
 
 def test_each_kind_has_a_form_or_none_to_have_and_a_name_in_reports() -> None:
-    assert {*forms._FORMS} | {prefix.decode() for prefix in (*PRESENT_KINDS, Prefix.WAKEUP)} == KINDS
+    assert {prefix.decode() for prefix in (*forms._FORMS, *PRESENT_KINDS, Prefix.WAKEUP)} == KINDS
     assert {prefix.decode() for prefix in verify._LABELS} == KINDS
 
 
