@@ -3,13 +3,14 @@
 import asyncio
 import gc
 import threading
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from flows_for_tests import chain
+from pydantic import BaseModel
 from wrapped_store import until
 
-from beluga_graph import END, START, Engine, Graph, Retry, RunFailed, RunStatus, Timeout
+from beluga_graph import END, START, Engine, Graph, Retry, RunFailed, RunStatus, Timeout, add, append
 from beluga_graph.testing import VirtualClock
 from stores import MemoryStore
 
@@ -128,9 +129,12 @@ async def test_the_idempotency_key_is_the_same_for_all_attempts_of_a_visit() -> 
     assert keys == ["r:n#1"] * 3 + ["r:n#2"] * 3
 
 
-async def test_updates_of_a_failed_attempt_are_dropped() -> None:
-    from test_runs import Tally  # noqa: PLC0415
+class Tally(BaseModel):
+    total: Annotated[int, add] = 0
+    seen: Annotated[list[int], append] = []
 
+
+async def test_updates_of_a_failed_attempt_are_dropped() -> None:
     g = Graph("g", state=Tally)
 
     @g.node(retry=Retry(initial=0))
