@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from stores import LMDBStore
 
 RUN_ID = "frozen"
 THREADS = 32  # of an engine
+STOPPED_S = 0.3  # shorter than any freeze, which outlasts a lease
 
 
 class Outside:
@@ -44,7 +46,10 @@ class Outside:
     def freeze(self) -> None:
         if self._store is not None and not self.woken.is_set():
             with self._store.turn:  # no other thread may be inside a commit here
+                begun = time.monotonic()
                 os.kill(os.getpid(), signal.SIGSTOP)
+                while time.monotonic() - begun < STOPPED_S:  # the kernel stops one thread after the other
+                    time.sleep(0.001)
             self.woken.set()
 
 
