@@ -243,7 +243,7 @@ def test_resume_refuses_wrong_flows_and_unknown_runs(store: Path, tmp_path: Path
     assert "its flow 'asking' is not known here (known: counting)" in wrong
     assert "no such run" in said("resume", "nobody", "--flow", "cli_flows:asking", "--store", store, code=1)
     assert "Missing option" in said("resume", "r", "--store", store, code=2)
-    assert "its flows are: asking, counting, failing, gated, napping" in said(
+    assert "its flows are: asking, asking_again, counting, failing, gated, napping" in said(
         "resume", "r", "--flow", "cli_flows:nothing", "--store", store, code=1
     )
 
