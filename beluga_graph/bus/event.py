@@ -1,4 +1,4 @@
-"""Events of a bus: what is published, and the records that a bus keeps about events."""
+"""Events of a bus, and the records that a bus keeps about them."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class RunBackend(Protocol):
 class Run:
     """A handle on a run, from `Engine.start`, `resume`, `fork` or `recover`.
 
-    It stays valid after the run's end, and reports what is on disk.
+    It stays valid after the run's end, and reports the state on disk.
 
     Example:
         run = await engine.start(flow, "Ada")

@@ -25,7 +25,7 @@ class RunWaits:
 
 
 def read_waits(store: Store, run_id: str) -> RunWaits | None:
-    """Return what a parked run waits for.
+    """Return the waits of a parked run.
 
     Return `None` for a run that is not parked, and for one that is parked until a retry is due: it continues
     without input. Raises `RunNotFound`, `DamagedRecord`.

@@ -38,7 +38,7 @@ class Token(NamedTuple):
     value: Value
     state: str  # run | retry | wait | sleep | broken
     attempt: int = 1  # grows with each failed attempt, also across a resume of the failed run
-    attempts_since_armed: int = 1  # what the retry policy counts: a resume arms the node again
+    attempts_since_armed: int = 1  # the retry policy counts these: a resume arms the node again
     interruptions: int = 0  # how often an owner died while the node ran
     answer: Value | None = None  # a person's answer about the value, while the node's body checks it
 

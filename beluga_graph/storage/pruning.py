@@ -152,7 +152,7 @@ async def delete_ended(
 
 
 async def finish_deletion(committer: Committer, run_id: str) -> None:
-    """Delete what is left of a pruned run, so that a new run with its id can begin."""
+    """Delete the remaining records of a pruned run, so that a new run with its id can begin."""
     key = Keys(run_id).tombstone
     while (record := committer.store.get(key)) is not None:
         await _delete_records(committer, [_Tombstone(key, record)])

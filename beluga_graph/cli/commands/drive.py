@@ -103,7 +103,7 @@ def _drive(
 async def _until_it_ends_or_waits(
     engine: beluga_graph.Engine, run: beluga_graph.Run
 ) -> beluga_graph.Outcome | RunWaits:
-    """Return the outcome of a run, or what it waits for once it is parked with all its signals delivered."""
+    """Return the outcome of a run, or its waits once it is parked with all its signals delivered."""
     ending = asyncio.ensure_future(run.outcome())
     try:
         while not (await asyncio.wait({ending}, timeout=_POLL_S))[0]:
