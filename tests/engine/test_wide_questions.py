@@ -1,13 +1,11 @@
 """The cost of each question in a fan-out, in counts: it must not grow with the number of questions."""
 
 import asyncio
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import FrameType
-from typing import Any, Self
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from counted_lines import Lines
 from wrapped_store import until
 
 import beluga_graph
@@ -19,30 +17,8 @@ from beluga_graph.storage.records import encode_record
 from stores import MemoryStore
 from stores.base import Put
 
-HOUSE = str(Path(beluga_graph.__file__).parent)
 WIDTHS = (100, 1_000)
 MOST = 1.2
-
-
-class Lines:
-    """Counts the executed lines of the library, so that any nested loop shows."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __enter__(self) -> Self:
-        sys.settrace(self._enter)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.settrace(None)
-
-    def _enter(self, frame: FrameType, event: str, arg: Any) -> Callable[..., Any] | None:
-        return self._line if frame.f_code.co_filename.startswith(HOUSE) else None
-
-    def _line(self, frame: FrameType, event: str, arg: Any) -> Callable[..., Any]:
-        self.count += event == "line"
-        return self._line
 
 
 class Read(MemoryStore):
@@ -105,7 +81,7 @@ async def test_a_question_costs_as_much_to_ask_among_a_thousand_as_among_a_hundr
     for width in WIDTHS:
         store = Read()
         async with Engine(store) as engine:
-            with Lines() as ran:
+            with Lines(beluga_graph) as ran:
                 await waiting(engine, width)
             lines[width], reads[width], ops[width] = (n / width for n in (ran.count, store.total(), store.ops))
     for cost in (lines, reads, ops):
@@ -122,7 +98,7 @@ async def test_a_question_costs_as_much_to_answer_among_a_thousand_as_among_a_hu
             questions = await engine.pending()
             store.reads.clear()
             store.ops = 0
-            with Lines() as ran:
+            with Lines(beluga_graph) as ran:
                 for question in questions:
                     await engine.answer("r", question.id, "approve")
                 assert await (await engine.start(asking(width), 0, run_id="r")).result() == width

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import FrameType
-from typing import Any, Self
+from collections.abc import Iterator
+from typing import Any
 
+from counted_lines import Lines
 from stepping import fan_out, function, join, shape
 
 import beluga_graph.kernel
@@ -17,7 +15,6 @@ from beluga_graph.kernel.transition import advance
 from beluga_graph.kernel.triggers import NodeFinished, RunStarted, Trigger
 from beluga_graph.kernel.work import diff_work
 
-KERNEL = str(Path(beluga_graph.kernel.__file__).parent)
 WIDTHS = (200, 2_000)
 GROWTH_MAX = 1.2
 AT_ONCE = 4
@@ -31,27 +28,6 @@ class CountedQueue(dict[Any, Any]):
     def __iter__(self) -> Iterator[Any]:
         self.searches += 1
         return super().__iter__()
-
-
-class Lines:
-    """Counts the lines of the kernel that run."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __enter__(self) -> Self:
-        sys.settrace(self._enter)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.settrace(None)
-
-    def _enter(self, frame: FrameType, event: str, arg: Any) -> Callable[..., Any] | None:
-        return self._line if frame.f_code.co_filename.startswith(KERNEL) else None
-
-    def _line(self, frame: FrameType, event: str, arg: Any) -> Callable[..., Any]:
-        self.count += event == "line"
-        return self._line
 
 
 def spread(width: int) -> tuple[int, int]:
@@ -69,7 +45,7 @@ def spread(width: int) -> tuple[int, int]:
         run.apply(patch)
         diff_work(graph, run, patch)
 
-    with Lines() as lines:
+    with Lines(beluga_graph.kernel) as lines:
         decide(RunStarted(0))
         decide(NodeFinished("f#1", 1, 0, (b"item",), branches=((0, 0),) * width))
         queue = run.scopes["f#1"].queue = CountedQueue(run.scopes["f#1"].queue)
