@@ -269,7 +269,7 @@ class Admission:
             if halted or isinstance(error, Exception):  # else its work begins, even if the caller was cancelled
                 self._abandon(active, error)
             raise
-        if active.error is not None:
+        if active.error is not None and not step.is_committed:  # a later step's error is that of the run
             cause = active.error.__cause__
             if isinstance(cause, Conflict) and cause.key == keys.head:
                 return None

@@ -1,4 +1,4 @@
-"""Values that are not data, invalid ids, damaged records, a store that fails: never a wrong result."""
+"""Values that are not data, invalid ids, damaged records: never a wrong result."""
 
 import asyncio
 import random
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from flows_for_tests import follow
 from pydantic import BaseModel
 
 from beluga_graph import (
@@ -27,7 +26,7 @@ from beluga_graph import (
     append,
 )
 from beluga_graph.codec import DamagedRecord
-from stores import LMDBStore, MemoryStore, Put, StoreError, StoreFull
+from stores import MemoryStore, Put, StoreError
 
 
 class Unknown:
@@ -341,70 +340,6 @@ async def test_a_missing_record_is_reported_and_never_half_read() -> None:
         if key[:1] in (b"H", b"N", b"S", b"C", b"V", b"P"):
             seen = await what_comes_of({k: v for k, v in records.items() if k != key})
             assert isinstance(seen[-1], type) or seen[-1] == whole[-1], key
-
-
-# A store that refuses.
-
-
-class FullStore:
-    """A store whose commits fail from the `count`-th on."""
-
-    def __init__(self, inner: MemoryStore | LMDBStore, count: int) -> None:
-        self._inner, self._left = inner, count
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def commit(self, *ops: Any) -> None:
-        self._left -= 1
-        if self._left < 0:
-            raise StoreFull("here", "no space left on device")
-        self._inner.commit(*ops)
-
-
-@pytest.mark.parametrize("durability", ["commit", "batch", "none"])
-async def test_a_run_stops_with_the_stores_error_and_has_reported_only_committed_steps(
-    tmp_path: Path, durability: Any
-) -> None:
-    refused = 0
-    for count in range(1, 12):
-        inner = LMDBStore(tmp_path / str(count), durability=durability)
-        seen: list[Any] = []
-        stored: list[Any] = []
-        try:
-            async with asyncio.timeout(60), Engine(FullStore(inner, count), durability=durability) as engine:
-                await follow(engine.stream(fanned(lambda value: range(3)), 5, run_id="r"), seen)
-        except StoreFull:
-            refused += 1
-        async with Engine(inner) as engine:
-            try:
-                stored = [event for step in await engine.history("r") for event in step.events]
-            except RunNotFound:
-                assert seen == []
-            seen = [event for event in seen if event.seq is not None]
-            assert seen == stored[: len(seen)]
-            assert await engine.execute(fanned(lambda value: range(3)), 5, run_id="r") == [0, 1, 2]
-        inner.close()
-    assert refused >= 2
-
-
-async def test_cancel_and_signal_raise_the_error_of_a_full_store() -> None:
-    inner = MemoryStore()
-    g = Graph("g")
-    g.wait("w", "go")
-    g.edge(START, "w")
-    g.edge("w", END)
-    store = FullStore(inner, 1_000)
-    async with Engine(store) as engine:
-        run = await engine.start(g, 1)
-        store._left = 0
-        with pytest.raises(StoreFull):
-            await run.signal("go")
-        async with asyncio.timeout(60):
-            with pytest.raises(StoreFull):
-                await run.cancel()
-            with pytest.raises(StoreFull):
-                await run.result()
 
 
 async def test_one_damaged_run_does_not_prevent_the_recovery_of_others() -> None:
