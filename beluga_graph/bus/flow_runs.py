@@ -10,9 +10,9 @@ from beluga_graph.bus.delivery import Handler, current_delivery
 from beluga_graph.bus.event import BusEvent
 from beluga_graph.codec.registry import Registry
 from beluga_graph.errors import BadRunId, BusError, RunBusy, RunNotFound
+from beluga_graph.execution.run_ids import check_run_id
 from beluga_graph.inspection.views import RunStatus
 from beluga_graph.plan.plan import Compilable, Plan
-from beluga_graph.storage.keys import check_run_id
 from beluga_graph.storage.outbox_records import STATUS_TOPICS
 
 __all__ = ["FlowEngine", "FlowHandler", "handler_of", "run_id_of"]

@@ -12,6 +12,7 @@ The modules, lowest first:
     values            Codec: encodes and decodes users' values
     immutable         finds values that no reader can change
     to_json           converts values to JSON, for people and other programs
+    references        stand for large values, which are stored apart
     records           seal, unseal: the frame around everything that is stored
 
 No name found in bytes is ever imported or called: it is looked up among the registered classes. There is one

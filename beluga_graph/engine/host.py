@@ -28,6 +28,7 @@ from beluga_graph.engine.waking import Waker
 from beluga_graph.errors import GraphChanged
 from beluga_graph.execution.approval import Answer
 from beluga_graph.execution.attempt import ExecutionResources
+from beluga_graph.execution.run_ids import check_run_id
 from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.inspection.flow_registry import FlowRegistry
 from beluga_graph.inspection.inspector import Inspector
@@ -40,7 +41,6 @@ from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.runtime.outbox_relay import Bus
 from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.runtime.watcher import Watcher
-from beluga_graph.storage.keys import check_run_id
 from beluga_graph.storage.leases import Owner
 from beluga_graph.storage.loading import RunReader
 from beluga_graph.storage.pruning import finish_deletion, prune

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from beluga_graph.codec.references import digest_of
 from beluga_graph.errors import RunConflict
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.plan.plan import Plan
 from beluga_graph.policy import Limits
-from beluga_graph.storage.loading import RunReader, digest_of
+from beluga_graph.storage.loading import RunReader
 from beluga_graph.storage.records import RunRecord
 
 __all__ = ["StartRequest", "check_same", "encode_values"]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from beluga_graph.errors import RunNotFound
+from beluga_graph.execution.run_ids import check_run_id
 from beluga_graph.inspection.approvals import Question, pending_questions
 from beluga_graph.inspection.compatibility import assess_run, assess_runs
 from beluga_graph.inspection.flow_registry import FlowRegistry
@@ -13,7 +14,6 @@ from beluga_graph.inspection.reading import list_runs, list_steps, read_plan, re
 from beluga_graph.inspection.views import RunInfo, RunSnapshot, RunStatus, StepInfo
 from beluga_graph.plan.compatibility import JudgedChange
 from beluga_graph.plan.plan import Compilable
-from beluga_graph.storage.keys import check_run_id
 from beluga_graph.storage.loading import detect_deletion, read_run_record
 from stores.base import Store
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, fields
 from typing import Any, TypeAlias
 
+from beluga_graph.codec.references import REFERENCE_BYTES, is_reference
 from beluga_graph.events import Event
 from beluga_graph.kernel import ops, tokens
 from beluga_graph.kernel.shape import (
@@ -37,7 +38,7 @@ from beluga_graph.kernel.shape import (
 )
 from beluga_graph.kernel.structural_names import branch_place
 from beluga_graph.kernel.tokens import Place, Scope
-from beluga_graph.storage.keys import REFERENCE_BYTES, Prefix, is_reference
+from beluga_graph.storage.keys import Prefix
 
 __all__ = ["fits"]
 

@@ -49,16 +49,10 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Final
 
-from beluga_graph.errors import BadRunId
-from beluga_graph.kernel.names import is_blank, is_name
-
 __all__ = [
     "KINDS",
-    "REFERENCE",
-    "REFERENCE_BYTES",
     "Keys",
     "Prefix",
-    "check_run_id",
     "correlation_prefix",
     "cursor_key",
     "dead_letters_prefix",
@@ -66,7 +60,6 @@ __all__ = [
     "event_id_key",
     "event_key",
     "hash16",
-    "is_reference",
     "marked_digest",
     "number_of",
     "run_key_of",
@@ -109,10 +102,6 @@ class Prefix:
 
 KINDS: Final = frozenset(prefix.decode() for name, prefix in vars(Prefix).items() if name.isupper())
 """The letters of all kinds of record."""
-
-REFERENCE: Final = b"\xc1"
-"""First byte of a reference to a large value, before its digest. No encoded value begins with this byte."""
-REFERENCE_BYTES: Final = 33
 
 
 class Keys:
@@ -262,19 +251,6 @@ def marked_digest(key: bytes) -> bytes:
     return key[17:]
 
 
-def is_reference(value: bytes) -> bool:
-    """Return whether a stored value is a reference to a large value, by its first byte."""
-    return value[:1] == REFERENCE
-
-
 def hash16(text: str) -> bytes:
     """Return the 16-byte hash that represents a text in keys."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def check_run_id(run_id: str) -> str:
-    """Return a valid run id: 1 to 200 printable characters without path separators. Raises `BadRunId`."""
-    if not is_name(run_id) or "/" in run_id or "\\" in run_id or is_blank(run_id.strip(". ")):
-        rule = "a run id is 1 to 200 printable characters without / \\, not all of them blank, and not . or .."
-        raise BadRunId("", f"{run_id!r:.80} is not a run id: {rule}")
-    return run_id

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 from beluga_graph.codec.errors import DamagedRecord
+from beluga_graph.codec.references import is_reference, to_reference
 from beluga_graph.errors import BelugaError, RunNotFound
 from beluga_graph.execution.items import KnownItems
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.types import Patch
-from beluga_graph.storage.keys import REFERENCE, Keys, Prefix, is_reference, number_of
+from beluga_graph.storage.keys import Keys, Prefix, number_of
 from beluga_graph.storage.records import RunRecord, decode_record
 from beluga_graph.storage.session_records import read_session_items
 from stores.base import Store
@@ -30,16 +30,12 @@ __all__ = [
     "check_nodes",
     "detect_contradictions",
     "detect_deletion",
-    "digest_of",
     "load_run",
     "read_last_seq",
     "read_run_record",
     "read_steps",
     "rebuild",
 ]
-
-INLINE_BYTES = 8 * 1024
-"""A longer value is stored once, under its digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +91,7 @@ class RunReader:
 
     def to_reference(self, encoded: bytes) -> bytes:
         """Return a reference by digest to a large encoded value, and a smaller value itself."""
-        return encoded if len(encoded) <= INLINE_BYTES else REFERENCE + sha256(encoded).digest()
+        return to_reference(encoded)
 
     def read_items(self, place: str, field: str, start: int, stop: int) -> Iterator[bytes]:
         """Yield the encoded items `start` to `stop` of an append field's layer.
@@ -115,11 +111,6 @@ class RunReader:
     def read_session_items(self, run: Snapshot, start: int = 0) -> Iterator[bytes]:
         """Yield the encoded messages that the run's session began with, from `start` on. Raises `DamagedRecord`."""
         return read_session_items(self.store, run, start)
-
-
-def digest_of(value: bytes) -> bytes:
-    """Return the SHA-256 of an encoded value, which may be given as a reference."""
-    return value[1:] if is_reference(value) else sha256(value).digest()
 
 
 def read_run_record(store: Store, run_id: str) -> RunRecord:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from beluga_graph.codec.references import is_reference
 from beluga_graph.execution.result import AttemptResult, NewItems
 from beluga_graph.kernel import ops as kinds
 from beluga_graph.kernel.rules import is_answer
@@ -24,7 +25,7 @@ from beluga_graph.kernel.triggers import (
     Trigger,
 )
 from beluga_graph.kernel.types import Patch
-from beluga_graph.storage.keys import Prefix, is_reference
+from beluga_graph.storage.keys import Prefix
 from beluga_graph.storage.loading import RunReader, load_run
 from beluga_graph.storage.outbox_records import message_ops
 from beluga_graph.storage.records import PRESENT, encode_record

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from beluga_graph.codec.references import REFERENCE_BYTES, is_reference
 from beluga_graph.errors import BelugaError, RunNotFound
 from beluga_graph.kernel.ops import APPEND_ITEMS
 from beluga_graph.kernel.rules import answer_signal, is_answer
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, WAITING, Snapshot
 from beluga_graph.kernel.tokens import Place
-from beluga_graph.storage.keys import REFERENCE_BYTES, Keys, Prefix, is_reference, number_of, shape_key
+from beluga_graph.storage.keys import Keys, Prefix, number_of, shape_key
 from beluga_graph.storage.leases import Lease
 from beluga_graph.storage.loading import read_steps, rebuild
 from beluga_graph.storage.records import RunRecord, decode_record, encode_record

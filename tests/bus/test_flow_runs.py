@@ -27,7 +27,7 @@ from beluga_graph import (
     wait_signal,
 )
 from beluga_graph.bus.flow_runs import run_id_of
-from beluga_graph.storage.keys import check_run_id
+from beluga_graph.execution.run_ids import check_run_id
 from beluga_graph.testing import ScriptedModel
 from stores import MemoryStore
 from stores.base import Delete

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from beluga_graph import END, START, Engine, Graph, RunConflict
-from beluga_graph.storage.loading import INLINE_BYTES
+from beluga_graph.codec.references import INLINE_BYTES
 from stores import MemoryStore
 
 INPUTS = [1, "x" * (INLINE_BYTES + 1), {"a": [1, 2.5, None]}]

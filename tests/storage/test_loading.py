@@ -4,15 +4,14 @@ import pytest
 
 from beluga_graph import Engine, Graph
 from beluga_graph.codec.errors import DamagedRecord
+from beluga_graph.codec.references import INLINE_BYTES, digest_of
 from beluga_graph.errors import RunNotFound
 from beluga_graph.plan.declared import END, START
 from beluga_graph.storage.keys import Keys
 from beluga_graph.storage.loading import (
-    INLINE_BYTES,
     RunReader,
     detect_contradictions,
     detect_deletion,
-    digest_of,
     load_run,
     read_last_seq,
     read_run_record,

@@ -1,8 +1,8 @@
 """The log of a run: writes of large values, and the time for the next full snapshot."""
 
+from beluga_graph.codec.references import INLINE_BYTES
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.storage.keys import Keys, Prefix
-from beluga_graph.storage.loading import INLINE_BYTES
 from beluga_graph.storage.run_log import SNAPSHOT_STEPS, RunLog, reference_ops, unmark
 from stores import MemoryStore, Put
 
