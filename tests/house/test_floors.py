@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[2]
 
 # The modules that may import a library, and whether the import must wait for the first use.
 HOMES = {
-    "msgpack": ("beluga_graph.codec",),
+    "msgpack": ("beluga_graph.codec", "beluga_graph.temporal.wire"),
+    "temporalio": ("beluga_graph.temporal",),
     "lmdb": ("stores",),
     "fcntl": ("stores.lock_file",),
     "networkx": ("beluga_graph.draw",),
@@ -35,6 +36,7 @@ HOMES = {
         "beluga_graph.bus",
         "beluga_graph.testing",
         "beluga_graph.demo",
+        "beluga_graph.temporal",
         "beluga_graph.cli",
     ),
 }
@@ -88,6 +90,7 @@ def test_tasks_are_created_only_where_they_are_tracked(path: Path) -> None:
         "beluga_graph.engine.waking",
         "beluga_graph.engine.retention",
         "beluga_graph.runtime.outbox_relay",
+        "beluga_graph.temporal",
         "beluga_graph.bus",
         "beluga_graph.storage.committer",
         "beluga_graph.cli",

@@ -1,0 +1,317 @@
+"""The dispatcher: which attempts go to workers now, in which activities, and what comes of them.
+
+One activity makes one attempt. With `batch`, an activity makes several where none can lose a race to another, and goes
+on alone where the run has one token. A window bounds the activities at a time. Before a run continues as new, the
+dispatcher drains: it begins nothing and lets the activities under way end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any, Protocol
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError, CancelledError
+from temporalio.exceptions import TimeoutError as ActivityTimeout
+
+from beluga_graph.kernel.rules import get_limit
+from beluga_graph.kernel.shape import JOIN, WAIT_NODE, NodeShape, Shape
+from beluga_graph.kernel.snapshot import RUN, Snapshot, Token
+from beluga_graph.kernel.triggers import NodeFailed
+from beluga_graph.kernel.view import view_of
+from beluga_graph.kernel.walker import Walker
+from beluga_graph.temporal.options import RunOptions
+from beluga_graph.temporal.pieces import ItemPieces
+from beluga_graph.temporal.wire import ACTIVITY, FORMAT, PAYLOAD_BYTES, Reply, pack, pack_calls, unpack
+
+__all__ = ["Dispatcher"]
+
+_SHORT_MS = 50  # attempts that took less go into batches
+_PROBE = 4  # attempts of a node whose duration is not known yet: the others wait for them, but not for long
+_PROBE_S = 0.1
+_ID_CHARS = 200
+_BATCH_BYTES = 1_000_000
+_MARGIN_S = 10.0  # what an attempt's time limit leaves to the worker for the way there and back
+_LONGEST = timedelta(hours=24)  # of an attempt without a time limit
+
+
+class DrivenRun(Protocol):
+    """The driver of the run, as its dispatcher needs it."""
+
+    shape: Shape
+    run: Snapshot
+    items: ItemPieces
+    session: Any
+    is_halted: bool
+
+    @property
+    def walker(self) -> Walker[Reply, Any]:
+        """Decides on the replies."""
+
+    def now(self) -> int:
+        """Return the workflow's time in milliseconds since the epoch."""
+
+    def guard(self, call: Callable[..., object], *args: Any) -> None:
+        """Call a function whose error must not be lost, as that of a callback would be."""
+
+
+class Dispatcher:
+    """Hands the attempts of one run to workers."""
+
+    def __init__(self, driver: DrivenRun, options: RunOptions) -> None:
+        self._driver, self._options = driver, options
+        self.is_draining = False
+        self.pending = 0
+        self._queue: dict[str, int] = {}  # attempts to begin, by token
+        self._handles: dict[str, workflow.ActivityHandle[bytes]] = {}  # attempts under way, by token
+        self._left: dict[workflow.ActivityHandle[bytes], int] = {}  # how many attempts of an activity still count
+        self._cancelled: set[workflow.ActivityHandle[bytes]] = set()  # by us
+        self._durations: dict[str, int] = {}  # of the last attempt, in milliseconds, by node
+        self._flush: asyncio.Handle | None = None
+        self._probe: asyncio.Handle | None = None
+
+    @property
+    def has_queue(self) -> bool:
+        """Whether attempts wait to be begun."""
+        return bool(self._queue)
+
+    def add(self, token: Token) -> None:
+        """Begin an attempt soon."""
+        self._queue[token.name] = token.attempt
+        self._flush_soon()
+
+    def stop(self, token: str) -> None:
+        """Stop an attempt, or let its result be ignored where others share its activity."""
+        self._queue.pop(token, None)
+        handle = self._handles.pop(token, None)
+        if handle is not None:
+            self._left[handle] -= 1
+            if not self._left[handle]:
+                self._cancelled.add(handle)
+                handle.cancel()
+
+    def stop_all(self) -> None:
+        """Stop every attempt."""
+        self._queue.clear()
+        for token in tuple(self._handles):
+            self.stop(token)
+        for handle in (self._flush, self._probe):
+            if handle is not None:
+                handle.cancel()
+        self._flush = self._probe = None
+
+    # Beginning attempts.
+
+    def _flush_soon(self) -> None:
+        if self._flush is None:
+            guarded = partial(self._driver.guard, self._begin_queued)
+            self._flush = asyncio.get_running_loop().call_soon(guarded)
+
+    def _begin_queued(self) -> None:
+        self._flush = None
+        if self.is_draining or self._driver.is_halted:
+            return
+        for tokens in self._activities():
+            self._begin(tokens)
+
+    def _activities(self) -> Iterator[list[Token]]:
+        """Yield the attempts to begin now, activity by activity. The others stay in the queue."""
+        batches: dict[str, list[Token]] = {}
+        probing: dict[str, int] = {}
+        is_held = False
+        for name, attempt in tuple(self._queue.items()):
+            token = self._driver.run.tokens.get(name)
+            if token is None or token.state != RUN or token.attempt != attempt:
+                del self._queue[name]  # a later step, decided meanwhile, has ended it
+                continue
+            if self.pending + len(batches) >= self._options.window:
+                break
+            duration = self._durations.get(token.node)
+            if not self._may_share(token) or (duration is not None and duration >= _SHORT_MS):
+                del self._queue[name]
+                yield [token]
+            elif duration is None and self._probe is None and probing.get(token.node, 0) >= _PROBE:
+                is_held = True
+            elif duration is None:
+                probing[token.node] = probing.get(token.node, 0) + 1
+                del self._queue[name]
+                yield [token]
+            else:
+                del self._queue[name]
+                batch = batches.setdefault(token.node, [])
+                batch.append(token)
+                if len(batch) == self._options.batch:
+                    yield batches.pop(token.node)
+        yield from batches.values()
+        if is_held:
+            self._probe = asyncio.get_running_loop().call_later(_PROBE_S, self._flush_soon)
+
+    def _may_share(self, token: Token) -> bool:
+        """Return whether an attempt may end together with others: nothing around it is decided by who is first."""
+        if self._options.batch == 1 or self._driver.run.timers:
+            return False
+        run, nodes, scoped = self._driver.run, self._driver.shape.nodes, False
+        place = run.places[token.place]
+        while place.scope is not None:
+            scope = run.scopes[place.scope]
+            join = nodes[nodes[scope.node].join or ""] if not scope.frame else None
+            if join is not None:
+                scoped = True
+                if join.wait is not None or join.timeout_ms is not None:
+                    return False
+            place = run.places[scope.place]
+        return scoped and nodes[token.node].kind != JOIN
+
+    def _begin(self, tokens: Sequence[Token]) -> None:
+        """Begin one activity, or several if its calls are too large together."""
+        driver = self._driver
+        calls: list[bytes] = []
+        taken: list[Token] = []
+        size = 0
+        ahead_ms = self._ahead_ms(tokens)
+        for token in tokens:
+            call = self._call(token, whole=ahead_ms > 0 and len(tokens) == 1)
+            if len(call) > PAYLOAD_BYTES:
+                text = f"the values that node {token.node!r} reads are {len(call):,} bytes; one call of a worker takes "
+                text += f"{PAYLOAD_BYTES:,}: give the engine claims=, a place for large values"
+                trigger = NodeFailed(token.name, token.attempt, driver.now(), "TooLarge", text, retryable=False)
+                driver.walker.decide(trigger)
+                continue
+            if calls and size + len(call) > _BATCH_BYTES:
+                self._start(taken, calls, ahead_ms)
+                calls, taken, size = [], [], 0
+            calls.append(call)
+            taken.append(token)
+            size += len(call)
+        if calls:
+            self._start(taken, calls, ahead_ms)
+
+    def _ahead_ms(self, tokens: Sequence[Token]) -> int:
+        """Return how long the activity may go on: through its batch, or with the only token of the run."""
+        driver = self._driver
+        if len(tokens) > 1:
+            return self._options.ahead_ms
+        if len(driver.run.tokens) > 1 or driver.run.scopes.keys() - _frames(driver):
+            return 0
+        due = min(driver.run.timers.values(), default=None)
+        left = self._options.ahead_ms if due is None else min(self._options.ahead_ms, due - driver.now())
+        return max(0, left)
+
+    def _call(self, token: Token, *, whole: bool) -> bytes:
+        driver = self._driver
+        view = driver.run if whole else view_of(driver.run, token.name)
+        items = driver.items.to_plain(view.places)
+        session = driver.session if view.session is not None else ()
+        return pack({"run": view.to_plain(), "token": token.name, "items": items, "session": session})
+
+    def _start(self, tokens: Sequence[Token], calls: Sequence[bytes], ahead_ms: int) -> None:
+        driver, options = self._driver, self._options
+        first = tokens[0]
+        fields = {"format": FORMAT, "flow": driver.shape.name, "plan": driver.shape.fingerprint, "ahead_ms": ahead_ms}
+        allowed = get_limit(driver.shape, driver.run, "max_interruptions")
+        handle: workflow.ActivityHandle[bytes] = workflow.start_activity(
+            ACTIVITY,
+            pack_calls(fields, calls),
+            result_type=bytes,
+            task_queue=options.node_queues.get(first.node, options.queue),
+            activity_id=_activity_id(first),
+            start_to_close_timeout=_longest([driver.shape.nodes[token.node] for token in tokens]),
+            heartbeat_timeout=timedelta(seconds=options.heartbeat_s),
+            # For lost workers only. The kernel retries nodes: it counts attempts, and tells of each one.
+            retry_policy=RetryPolicy(maximum_attempts=allowed + 1, initial_interval=timedelta(milliseconds=100)),
+            cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
+            summary=first.node if len(tokens) == 1 else f"{first.node} x {len(tokens)}",
+        )
+        self.pending += 1
+        self._left[handle] = len(tokens)
+        for token in tokens:
+            self._handles[token.name] = handle
+        attempts = {token.name: token.attempt for token in tokens}
+        goes_ahead = ahead_ms > 0 and len(tokens) == 1
+        handle.add_done_callback(partial(driver.guard, self._on_done, attempts, goes_ahead))
+
+    # Results.
+
+    def _on_done(self, attempts: Mapping[str, int], goes_ahead: bool, handle: Any) -> None:  # noqa: FBT001
+        if handle.cancelled() and handle not in self._cancelled:
+            return  # the worker drops the workflow from its cache: nothing may begin
+        self.pending -= 1
+        del self._left[handle]
+        self._cancelled.discard(handle)
+        own = {name: attempt for name, attempt in attempts.items() if self._handles.get(name) is handle}
+        for name in own:
+            del self._handles[name]
+        if not handle.cancelled():
+            error = handle.exception()
+            if error is None:
+                self._decide_replies(own, goes_ahead, handle.result())
+            elif not (isinstance(error, ActivityError) and isinstance(error.cause, CancelledError)):
+                self._fail(own, *self._describe(error))
+        self._stop_probe()
+        if self._queue:
+            self._flush_soon()
+
+    def _decide_replies(self, own: Mapping[str, int], goes_ahead: bool, packed: bytes) -> None:  # noqa: FBT001
+        """Decide on each reply in order. Queue the attempts that were not made again."""
+        driver = self._driver
+        try:
+            replies = [Reply.from_plain(plain, driver.now()) for plain in unpack(packed)["replies"]]
+        except (KeyError, TypeError, ValueError) as error:  # a worker in another language may send anything
+            self._fail(own, "BadReply", f"its worker sent a reply that is not one: {type(error).__name__}: {error}")
+            return
+        for reply in replies:
+            name = reply.trigger.token
+            if name not in own and not goes_ahead:
+                continue  # it was stopped meanwhile
+            token = driver.run.tokens.get(name)
+            if token is not None:
+                self._durations[token.node] = reply.ms
+            self._queue.pop(name, None)  # the activity has gone on ahead with it
+            driver.walker.decide(reply.trigger, reply)
+        made = {reply.trigger.token for reply in replies}
+        self._queue.update({name: attempt for name, attempt in own.items() if name not in made})
+
+    def _describe(self, error: BaseException) -> tuple[str, str]:
+        """Return the type and the message of the failure that an activity's error stands for."""
+        cause = error.cause if isinstance(error, ActivityError) else error
+        if isinstance(cause, ActivityTimeout):
+            allowed = get_limit(self._driver.shape, self._driver.run, "max_interruptions")
+            message = f"its worker was lost {allowed + 1} times ({cause}); max_interruptions is {allowed}"
+            return "Interrupted", message
+        if isinstance(cause, ApplicationError):
+            return cause.type or "ApplicationError", cause.message
+        return type(cause).__name__, str(cause)
+
+    def _fail(self, attempts: Mapping[str, int], kind: str, message: str) -> None:
+        driver = self._driver
+        for name, attempt in attempts.items():
+            driver.walker.decide(NodeFailed(name, attempt, driver.now(), kind, message, retryable=False))
+
+    def _stop_probe(self) -> None:
+        if self._probe is not None:
+            self._probe.cancel()
+            self._probe = None
+
+
+def _frames(driver: DrivenRun) -> set[str]:
+    return {name for name, scope in driver.run.scopes.items() if scope.frame}
+
+
+def _activity_id(token: Token) -> str:
+    """Return an id that a replay computes again. The server refuses long ones."""
+    name = f"{token.name}@{token.attempt}"
+    return name if len(name) <= _ID_CHARS else hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _longest(nodes: Sequence[NodeShape]) -> timedelta:
+    """Return the time that an activity may take. The worker itself ends an attempt that takes too long."""
+    limits = [None if node.kind in (WAIT_NODE, JOIN) else node.timeout_ms for node in nodes]
+    known = [limit for limit in limits if limit is not None]
+    if len(known) < len(limits):
+        return _LONGEST
+    return timedelta(milliseconds=sum(known), seconds=_MARGIN_S)

@@ -1,0 +1,202 @@
+"""The workflow that walks every run, of whatever flow: the user's code is not imported here.
+
+It runs in the sandbox of the SDK. Of this project it imports the kernel and the modules of this package that are pure;
+a test holds that. What it decides must not change for a given history: recorded histories are replayed in the tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    from beluga_graph.kernel.rules import answer_signal
+    from beluga_graph.kernel.shape import FAN_OUT, Shape
+    from beluga_graph.kernel.snapshot import COMPLETED, FAILED, WAITING, Snapshot
+    from beluga_graph.kernel.triggers import CancelRequested
+    from beluga_graph.temporal.options import RunOptions
+    from beluga_graph.temporal.pieces import ItemPieces
+    from beluga_graph.temporal.wire import FORMAT, WORKFLOW, pack, trigger_from_plain, unpack
+    from beluga_graph.temporal.workflow_driver import LoggedStep, WorkflowDriver
+
+__all__ = ["RunWorkflow"]
+
+_FORCED = 3  # a history three times as long as intended continues as new, even if attempts must be waited for
+_PAGE_BYTES = 512 * 1024  # of the answer to a query for steps
+_CAUSE_BYTES = 64 * 1024  # a larger failure is left to those who read the run's history
+
+
+@workflow.defn(name=WORKFLOW)
+class RunWorkflow:
+    """One run. Its input is the run's snapshot, with what goes beside it; see `wire`."""
+
+    @workflow.init
+    def __init__(self, packed: bytes) -> None:
+        given = unpack(packed)
+        if given["format"] != FORMAT:
+            text = f"the input has format {given['format']!r}; this worker reads {FORMAT}: update the worker"
+            raise ApplicationError(text, type="UnknownFormat", non_retryable=True)
+        self._shape = given["shape"]  # as given: each execution begins with the same one
+        self._options = RunOptions.from_plain(given["options"])
+        self._triggers = given["triggers"]
+        self._previous: str = given["previous"]
+        self.run_state = Snapshot.from_plain(given["run"])
+        self._first_seq = self.run_state.seq
+        self._is_waiting: bool | None = None  # as last shown in the list of workflows
+        self.driver = WorkflowDriver(
+            _capped(Shape.from_plain(given["shape"]), self._options.cap),
+            self.run_state,
+            self._options,
+            ItemPieces(given["items"]),
+            {signal: list(unread) for signal, unread in given["inbox"].items()},
+            given["session"],
+            self.on_step,
+        )
+
+    def on_step(self, step: LoggedStep) -> None:
+        """Called with each step before its patch is applied. A subclass records it."""
+
+    # Handlers.
+
+    @workflow.signal(name="signal")
+    def on_signal(self, name: str, payload: bytes) -> None:
+        """Accept a signal of the run. There is one signal of the workflow, so that no name is unknown."""
+        self.driver.receive(name, payload)
+
+    @workflow.update(name="answer")
+    def on_answer(self, token: str, payload: bytes) -> None:
+        """Accept the answer to a question."""
+        self.driver.receive(answer_signal(token), payload)
+
+    @on_answer.validator
+    def check_answer(self, token: str, payload: bytes) -> None:  # noqa: ARG002 - the arguments of the update
+        """Refuse the answer to a question that is not pending, or has an answer. The update is not recorded then."""
+        signal = answer_signal(token)
+        if signal not in self.run_state.waits or self.driver.inbox.get(signal):
+            text = f"question {token!r} is not pending"
+            raise ApplicationError(text, type="NotPending", non_retryable=True)
+
+    @workflow.query(name="state")
+    def state(self) -> bytes:
+        """Return the snapshot, without its items."""
+        return pack({"run": self.run_state.to_plain(), "seq": self._first_seq})
+
+    @workflow.query(name="events")
+    def events(self, after: int) -> bytes:
+        """Return steps after `after`: their events and values, as many as fit into an answer.
+
+        `from` is the first step that this execution knows: earlier ones are in the histories of earlier executions.
+        """
+        found: list[bytes] = []
+        size = 0
+        for step in self.driver.log[max(0, after - self._first_seq) :]:
+            shown = {event[4] for event in step.patch.events}
+            values = [value if index in shown else b"" for index, value in enumerate(step.patch.values)]
+            found.append(pack((step.seq, step.at_ms, step.patch.events, values)))
+            size += len(found[-1])
+            if size > _PAGE_BYTES:
+                break
+        return pack({"from": self._first_seq + 1, "last": self.run_state.seq, "steps": found})
+
+    # The run.
+
+    @workflow.run
+    async def run(self, packed: bytes) -> bytes:  # noqa: ARG002 - `__init__` has read it
+        """Walk the run to its end, or continue as new. Returns its result, or raises its failure."""
+        driver = self.driver
+        driver.guard(self._begin)
+        while True:
+            try:
+                await workflow.wait_condition(self._is_over)
+                break
+            except asyncio.CancelledError:
+                if workflow.cancellation_reason() is None:
+                    raise  # the worker drops the workflow from its cache
+                driver.guard(driver.walker.decide, CancelRequested(driver.now()))
+        if driver.error is not None:
+            raise driver.error
+        run = self.run_state
+        if run.ended or run.status == FAILED:
+            return _result_of(run)
+        driver.stop()
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        return workflow.continue_as_new(self._next_input())
+
+    def _begin(self) -> None:
+        driver = self.driver
+        for plain in self._triggers:
+            driver.walker.decide(trigger_from_plain(plain, driver.now()))
+        driver.begin()
+
+    def _is_over(self) -> bool:
+        run, driver = self.run_state, self.driver
+        if driver.error is not None or run.ended or run.status == FAILED:
+            return True
+        self._show_status()
+        dispatcher = driver.dispatcher
+        if not dispatcher.is_draining and self._should_drain():
+            dispatcher.is_draining = True
+        return dispatcher.is_draining and dispatcher.pending == 0
+
+    def _should_drain(self) -> bool:
+        """Return whether to continue as new: at once, or after the attempts under way where others wait for a place."""
+        info, most = workflow.info(), self._options.continue_events
+        length = info.get_current_history_length()
+        if self.run_state.seq == self._first_seq or not (length > most or info.is_continue_as_new_suggested()):
+            return False
+        dispatcher = self.driver.dispatcher
+        return dispatcher.pending == 0 or dispatcher.has_queue or length > _FORCED * most
+
+    def _show_status(self) -> None:
+        """Show in the list of workflows whether the run waits."""
+        is_waiting = self.run_state.status == WAITING
+        if is_waiting is not self._is_waiting and (is_waiting or self._is_waiting is not None):
+            self._is_waiting = is_waiting
+            workflow.upsert_memo({"status": self.run_state.status})
+
+    def _next_input(self) -> bytes:
+        driver = self.driver
+        unread = {signal: payloads for signal, payloads in driver.inbox.items() if payloads}
+        return pack(
+            {
+                "format": FORMAT,
+                "shape": self._shape,
+                "run": self.run_state.to_plain(),
+                "triggers": (),
+                "items": driver.items.to_plain(),
+                "inbox": unread,
+                "session": driver.session,
+                "options": self._options.to_plain(),
+                "previous": self._previous,
+            }
+        )
+
+
+def _capped(shape: Shape, most: int) -> Shape:
+    """Bound the branches that are begun at a time: the others wait in their scope, which costs a tenth."""
+    nodes = {
+        name: replace(node, max_concurrency=min(node.max_concurrency or most, most)) if node.kind == FAN_OUT else node
+        for name, node in shape.nodes.items()
+    }
+    return replace(shape, nodes=nodes)
+
+
+def _result_of(run: Snapshot) -> bytes:
+    """Return the result of a run that has completed. Raises the failure of another one, or its cancellation."""
+    if run.status == COMPLETED:
+        return pack({"output": run.output, "steps": run.steps, "usage": dict(run.usage), "reason": run.reason})
+    if run.status == FAILED:
+        cause = pack(run.error)
+        details = [cause] if len(cause) <= _CAUSE_BYTES else []
+        raise ApplicationError(_message_of(run), *details, type="RunFailed", non_retryable=True)
+    raise asyncio.CancelledError
+
+
+def _message_of(run: Snapshot) -> str:
+    if isinstance(run.error, tuple):
+        node, kind, message, attempts, _ = run.error
+        return f"node {node!r} failed after {attempts} attempts: {kind}: {message}"
+    return "the run failed"

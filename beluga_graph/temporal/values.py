@@ -1,0 +1,114 @@
+"""The values of one call of an activity: what crossed with it, and large values by digest from the claims."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from beluga_graph.codec.references import REFERENCE, is_reference, to_reference
+from beluga_graph.execution.items import KnownItems
+from beluga_graph.execution.result import NewItems
+from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.temporal.pieces import ItemPieces, NewPiece, Piece
+from beluga_graph.temporal.wire import pack, unpack
+
+__all__ = ["CallValues", "LargeValues"]
+
+
+class LargeValues(Protocol):
+    """Keeps large values by digest."""
+
+    def put(self, digest: bytes, data: bytes) -> None:
+        """Store bytes under their digest; they are safe when this returns."""
+        ...
+
+    def get(self, digest: bytes) -> bytes:
+        """Return the bytes under a digest. Raises an error of the project's tree if they are missing or damaged."""
+        ...
+
+
+class CallValues:
+    """Satisfies `ValueSource` for the attempts of one call. Without claims, large values travel with the calls."""
+
+    def __init__(
+        self,
+        claims: LargeValues | None,
+        items: Iterable[tuple[str, str, Iterable[tuple[int, bytes]]]],
+        session: Sequence[tuple[int, bytes]],
+    ) -> None:
+        self.decoded_cache: dict[Any, Any] = {}
+        self.known_items = KnownItems()
+        self._claims = claims
+        self._pieces = ItemPieces(items)
+        self._session = [Piece(*piece) for piece in session]
+        self._made: dict[bytes, bytes] = {}  # by reference: large values that attempts of this call have made
+
+    def load(self, value: bytes) -> bytes:
+        """Return an encoded value, following a reference."""
+        if not is_reference(value):
+            return value
+        made = self._made.get(value)
+        if made is not None:
+            return made
+        if self._claims is None:
+            msg = f"value {value[1:].hex()} is in claims that this worker does not have: start it with the run's claims"
+            raise LookupError(msg)
+        return self._claims.get(value[len(REFERENCE) :])
+
+    def to_reference(self, encoded: bytes) -> bytes:
+        """Return a reference to a large encoded value if there are claims, else the value itself."""
+        return to_reference(encoded) if self._claims is not None else encoded
+
+    def read_items(self, place: str, field: str, start: int, stop: int) -> Iterator[bytes]:
+        """Yield the encoded items `start` to `stop` of an append field's layer."""
+        return self._read(self._pieces.of(place, field), start, stop)
+
+    def read_session_items(self, run: Snapshot, start: int = 0) -> Iterator[bytes]:
+        """Yield the encoded messages that the run's session began with, from `start` on."""
+        return self._read(self._session, start, run.session[3] if run.session is not None else 0)
+
+    # Results.
+
+    def add_blobs(self, blobs: Iterable[tuple[bytes, bytes]]) -> None:
+        """Keep large values that an attempt has made, for the attempts after it in this call."""
+        self._made.update(blobs)
+
+    def add_piece(self, piece: NewPiece) -> None:
+        """Add a piece that was made before."""
+        self._pieces.add(piece)
+
+    def add_items(self, new: NewItems) -> tuple[NewPiece, Mapping[bytes, bytes]]:
+        """Add an attempt's new items; return the piece for the workflow, and large values to store.
+
+        With claims, the small pieces before it are folded into it as they grow, so that a conversation of any length
+        crosses as a few references.
+        """
+        earlier = self._pieces.of(new.place, new.field)
+        items, drop = list(new.items), 0
+        if self._claims is not None:
+            while drop < len(earlier) and earlier[-1 - drop].length <= len(items):
+                items = [*self._items_of(earlier[-1 - drop]), *items]
+                drop += 1
+        data = pack(items)
+        kept = self.to_reference(data)
+        large = {kept: data} if kept is not data else {}
+        self._made.update(large)
+        piece = NewPiece(new.place, new.field, len(items), kept, drop)
+        self._pieces.add(piece)
+        return piece, large
+
+    # Within.
+
+    def _items_of(self, piece: Piece) -> Sequence[bytes]:
+        found: Sequence[bytes] = unpack(self.load(piece.data))
+        return found
+
+    def _read(self, pieces: Iterable[Piece], start: int, stop: int) -> Iterator[bytes]:
+        first = 0
+        for piece in pieces:
+            if first >= stop:
+                return
+            if first + piece.length > start:
+                items = self._items_of(piece)
+                yield from items[max(0, start - first) : stop - first]
+            first += piece.length

@@ -1,0 +1,124 @@
+"""The wire: what crosses between clients, the workflow and its activities, as plain data in msgpack.
+
+Every payload is one `bytes` argument, so a user's data converter may encrypt or compress it, and a worker in any
+language that has msgpack can serve a node. Maps have text keys. Triggers are maps of their fields by name.
+
+| payload              | fields                                                                                      |
+|----------------------|---------------------------------------------------------------------------------------------|
+| input of a run       | `format`, `shape`, `run`, `triggers`, `items`, `inbox`, `session`, `options`, `previous`     |
+| input of an activity | `format`, `flow`, `plan`, `ahead_ms`, `calls`                                                |
+| a call               | `run` (the view of one attempt), `token`, `items`, `session`                                 |
+| reply of an activity | `format`, `replies`; a call without a reply was not attempted                                |
+| a reply              | `kind` (`finished` or `failed`), `fields` of the trigger, `items`, `messages`, `ms`          |
+
+`run` is `Snapshot.to_plain`, `shape` is `Shape.to_plain`. Values are encoded values, or references to large ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgpack
+
+from beluga_graph.kernel.triggers import (
+    NodeFailed,
+    NodeFinished,
+    PlanAdopted,
+    RunForked,
+    RunResumed,
+    RunStarted,
+    Trigger,
+)
+from beluga_graph.temporal.pieces import NewPiece
+
+__all__ = [
+    "ACTIVITY",
+    "FORMAT",
+    "PAYLOAD_BYTES",
+    "WORKFLOW",
+    "Reply",
+    "pack",
+    "pack_calls",
+    "plain_trigger",
+    "trigger_from_plain",
+    "unpack",
+]
+
+WORKFLOW = "beluga_graph.Run"
+"""The type of the workflow that walks every run."""
+
+ACTIVITY = "beluga_graph.attempt"
+"""The type of the activity that makes every attempt."""
+
+FORMAT = 1
+
+PAYLOAD_BYTES = 1_900_000
+"""The most bytes of one payload: the server refuses 2 MiB, and a data converter may add to them."""
+
+_TRIGGERS: Mapping[str, type[Any]] = {
+    cls.__name__: cls for cls in (NodeFailed, NodeFinished, PlanAdopted, RunForked, RunResumed, RunStarted)
+}
+_KINDS = {"finished": NodeFinished, "failed": NodeFailed}
+
+
+def pack(plain: Any) -> bytes:
+    """Return plain data as bytes."""
+    packed: bytes = msgpack.packb(plain, use_bin_type=True, unicode_errors="surrogatepass")
+    return packed
+
+
+def unpack(packed: bytes) -> Any:
+    """Return the plain data of `pack`, with tuples for lists. Raises `ValueError` for other bytes."""
+    return msgpack.unpackb(packed, raw=False, use_list=False, strict_map_key=False, unicode_errors="surrogatepass")
+
+
+def pack_calls(fields: Mapping[str, Any], calls: Sequence[bytes]) -> bytes:
+    """Return the input of an activity, whose calls are packed already: each is packed once, to know its size."""
+    packer = msgpack.Packer(use_bin_type=True, unicode_errors="surrogatepass")
+    parts = [packer.pack_map_header(len(fields) + 1)]
+    for name, value in fields.items():
+        parts += [packer.pack(name), packer.pack(value)]
+    return b"".join([*parts, packer.pack("calls"), packer.pack_array_header(len(calls)), *calls])
+
+
+def plain_trigger(trigger: Trigger) -> tuple[str, dict[str, Any]]:
+    """Return a trigger as the name of its class and its fields."""
+    return type(trigger).__name__, trigger._asdict()
+
+
+def trigger_from_plain(plain: tuple[str, Mapping[str, Any]], at: int) -> Trigger:
+    """Rebuild a trigger, with another time. Raises `KeyError` or `TypeError` if `plain` is not one."""
+    name, fields = plain
+    trigger: Trigger = _TRIGGERS[name](**{**fields, "at": at})
+    return trigger
+
+
+class Reply(NamedTuple):
+    """How one attempt ended, as an activity reports it."""
+
+    trigger: NodeFinished | NodeFailed
+    pieces: tuple[NewPiece, ...] = ()
+    """New items of append fields."""
+    messages: tuple[tuple[str, str, bytes], ...] = ()
+    """Messages to publish: topic, publisher, value."""
+    ms: int = 0
+    """How long the attempt took."""
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the reply as plain data."""
+        kind = "finished" if type(self.trigger) is NodeFinished else "failed"
+        fields = self.trigger._asdict()
+        pieces = [piece._asdict() for piece in self.pieces]
+        return {"kind": kind, "fields": fields, "items": pieces, "messages": self.messages, "ms": self.ms}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any], at: int) -> Reply:
+        """Rebuild a reply, which may come from a worker in another language, with the time `at`.
+
+        Raises `KeyError` or `TypeError` if it is not one.
+        """
+        trigger = _KINDS[plain["kind"]](**{**plain["fields"], "at": at})
+        pieces = tuple(NewPiece(**piece) for piece in plain.get("items", ()))
+        messages = tuple(tuple(message) for message in plain.get("messages", ()))
+        return cls(trigger, pieces, messages, plain.get("ms", 0))
