@@ -25,11 +25,11 @@ from beluga_graph.runtime.watcher import Watcher
 from beluga_graph.storage.keys import Keys
 from beluga_graph.storage.leases import Acquisition, FreeLease, Lease
 from beluga_graph.storage.loading import check_nodes, detect_deletion
-from beluga_graph.storage.records import PRESENT, RunRecord
+from beluga_graph.storage.records import RunRecord
 from beluga_graph.storage.run_log import RunLog, open_log
 from beluga_graph.storage.sessions import begin_ops, open_session
 from beluga_graph.storage.shapes import shape_at, shape_ops
-from stores.base import Conflict, Op, Put
+from stores.base import Conflict, Op
 
 __all__ = ["Admission"]
 
@@ -113,6 +113,7 @@ class Admission:
             with detect_deletion(self._store, run_id):
                 snapshot, log = open_log(self._store, run_id)
                 head = self._runs.head(run_id)
+                head.ensure_here()
             # The end changes no node, so a run of another graph ends without adopting this one.
             check_nodes(snapshot, shape_at(self._store, snapshot.plan, plan.shape))
             return self._inactive(plan, snapshot, log, head, held)
@@ -251,15 +252,9 @@ class Admission:
             active.halt()
         if watcher is not None:
             active.attach(watcher, began=True)
-        shape: list[Op] = [] if plan.fingerprint in self._shapes else shape_ops(self._store, plan.shape)
         acquires = Acquisition.of_new_run(keys, active.lease)
-        more: list[Op] = [
-            Put(keys.head, head.encode(keys.head)),
-            Put(keys.open, PRESENT),
-            *shape,
-            *ops,
-            *log.snapshot_ops(snapshot, force=True),
-        ]
+        shape: list[Op] = [] if plan.fingerprint in self._shapes else shape_ops(self._store, plan.shape)
+        more = [*log.birth_ops(snapshot, head), *shape, *ops]
         self._runs.add(active)
         try:
             step = self._scheduler.decide(active, trigger, acquires=acquires, more=more)
@@ -305,6 +300,7 @@ class Admission:
             if head.flow != plan.name and how.request is None:
                 raise RunConflict(run_id, f"it is a run of flow {head.flow!r}, not of {plan.name!r}")
             check_same(head, snapshot, how.request)
+            head.ensure_here()
         if snapshot.plan == plan.fingerprint:  # a changed graph is judged with the stored shape instead
             check_nodes(snapshot, plan.shape)
         return self._inactive(plan, snapshot, log, head, held)

@@ -104,7 +104,9 @@ class FollowedRuns:
         last = read_last_seq(self._runs.store, followers.run_id) if followers.watchers else 0
         for watcher in followers.watchers:
             watcher.skip(last)
-        if head.status in (COMPLETED, FAILED, CANCELLED):
+        if head.status not in (COMPLETED, FAILED, CANCELLED):
+            head.ensure_here()
+        else:
             active = self._runs.latest(followers, plan)
             if active is not None:
                 followers.notify(active)

@@ -15,7 +15,7 @@ from beluga_graph.storage.keys import Keys, marked_digest, number_of
 from beluga_graph.storage.loading import RunReader, detect_deletion, rebuild
 from beluga_graph.storage.records import PRESENT, decode_record, encode_record
 from beluga_graph.storage.run_log import RunLog, unmark
-from stores.base import Check, Op, Put, Store
+from stores.base import Op, Put, Store
 
 __all__ = ["prepare_fork"]
 
@@ -35,7 +35,7 @@ def prepare_fork(
     Raises `RunNotFound`, `RunConflict` for a step at which the run has not begun or has ended, `GraphChanged`,
     `StateError`, `DamagedRecord`.
     """
-    with detect_deletion(store, run_id) as birth:
+    with detect_deletion(store, run_id) as exists:
         run, source = rebuild(store, run_id, seq), RunReader(store, run_id)
         check_forkable(run)
         has_changed(run, plan, store)  # raises if it changed where the run is; else the fork adopts the new graph
@@ -43,7 +43,7 @@ def prepare_fork(
         edit = edit_state(run, plan, source, replace=replace, update=update) if replace or update else None
         log = RunLog(store, new_id)
         ops: list[Op] = [
-            Check(source.keys.first_snapshot, birth),  # a source that is being deleted would leave holes in the copy
+            exists,  # a source that is being deleted would leave holes in the copy
             *_copy_items(store, run, source, log.keys),
             *_mark_values(store, source.keys, log.keys),
             *_copy_unread_signals(store, run, source.keys, log.keys),

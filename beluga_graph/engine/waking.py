@@ -227,7 +227,7 @@ class Waker:
             head = RunRecord.decode(key, blob)
             run_id = head.run_id
             plan = self._find_plan(head.flow)
-            if head.status in (COMPLETED, FAILED, CANCELLED):
+            if head.moved_to or head.status in (COMPLETED, FAILED, CANCELLED):
                 self._scheduler.committer.give(RunLog(self._store, run_id).clear_wakeup_ops())
             elif plan is None or self._runs.current(run_id) is not None:
                 self._refuse(run_key)

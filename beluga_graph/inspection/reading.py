@@ -25,6 +25,7 @@ from beluga_graph.storage.loading import (
     read_last_seq,
     read_steps,
     rebuild,
+    rebuild_first,
 )
 from beluga_graph.storage.pace import Pace
 from beluga_graph.storage.records import RunRecord
@@ -64,6 +65,7 @@ def info_of(head: RunRecord) -> RunInfo:
         status=RunStatus(head.status),
         created_ms=head.created_ms,
         updated_ms=head.updated_ms,
+        moved_to=head.moved_to,
     )
 
 
@@ -131,7 +133,7 @@ def read_replay(store: Store, head: RunRecord, plan: Plan) -> tuple[Replay, list
     """Return the replay of a run, and its changes step by step, decoded as by `list_steps`. Raises `DamagedRecord`."""
     from beluga_graph.draw.page.replay import Replay  # noqa: PLC0415 - drawing is loaded when it is needed
 
-    begun = rebuild(store, head.run_id, 0)
+    begun = rebuild_first(store, head.run_id)
     values = _stored_values(store, head, plan)
 
     def items(place: str, field: str, start: int, stop: int) -> Iterator[Any]:
@@ -149,7 +151,7 @@ def read_trace(store: Store, head: RunRecord, shape: Shape, seq: int | None, *, 
     """
     from beluga_graph.trace.trace import Trace  # noqa: PLC0415 - drawing is loaded when it is needed
 
-    begun = rebuild(store, head.run_id, 0)
+    begun = rebuild_first(store, head.run_id)
     with detect_contradictions(head.run_id):
         trace = Trace(shape, begun, keep=keep)
         for step in read_steps(store, head.run_id, until=seq):

@@ -23,6 +23,7 @@ from beluga_graph.storage.loading import (
     read_last_seq,
     read_steps,
     rebuild,
+    rebuild_first,
 )
 from beluga_graph.storage.records import RunRecord
 from beluga_graph.trace.trace import Trace
@@ -175,7 +176,7 @@ def _is_source(store: Store, source: str, seq: int, run_id: str) -> bool:
         if read_last_seq(store, source) < seq:
             return False
         forked = rebuild(store, source, seq)
-        begun = rebuild(store, run_id, 0)
+        begun = rebuild_first(store, run_id)
     except RunNotFound:
         return False
     return (forked.started_ms, forked.input, list(forked.tokens)) == (begun.started_ms, begun.input, list(begun.tokens))
@@ -184,7 +185,7 @@ def _is_source(store: Store, source: str, seq: int, run_id: str) -> bool:
 def read_path(store: Store, plan: Plan, segments: list[Segment]) -> RunPath:
     """Return the path along some segments. Raises `RunNotFound`, `DamagedRecord`."""
     with detect_deletion(store, segments[0].run_id):
-        begun = rebuild(store, segments[0].run_id, 0)
+        begun = rebuild_first(store, segments[0].run_id)
     with detect_contradictions(segments[-1].run_id):
         path = RunPath(Trace(plan.shape, begun))
         for segment in segments:

@@ -73,6 +73,7 @@ class RunInfo:
         status: Its status on disk.
         created_ms: When it was started, in milliseconds since the epoch.
         updated_ms: When its status last changed, in milliseconds since the epoch.
+        moved_to: The place at which a run goes on that has moved out of this store; empty for a run of this store.
     """
 
     run_id: str
@@ -80,6 +81,7 @@ class RunInfo:
     status: RunStatus
     created_ms: int
     updated_ms: int
+    moved_to: str = ""
 
     def _repr_html_(self) -> str:
         from beluga_graph.draw.display import render_table  # noqa: PLC0415 - drawing is loaded when it is needed
@@ -176,6 +178,7 @@ def info_rows(info: RunInfo) -> list[tuple[str, str]]:
         ("status", format_status(info.status)),
         ("created", format_time(info.created_ms)),
         ("updated", format_time(info.updated_ms)),
+        *([("goes on at", info.moved_to)] if info.moved_to else ()),
     ]
 
 

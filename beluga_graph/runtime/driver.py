@@ -21,9 +21,9 @@ from beluga_graph.runtime.node_task import InFlight
 from beluga_graph.runtime.step import Origin, Step
 from beluga_graph.storage.committer import Committer
 from beluga_graph.storage.leases import Lease
-from beluga_graph.storage.records import PRESENT, decode_record
+from beluga_graph.storage.records import decode_record
 from beluga_graph.storage.sessions import end_ops
-from stores.base import Delete, Op, Put
+from stores.base import Op
 
 __all__ = ["DriverServices", "RunDriver"]
 
@@ -137,19 +137,13 @@ class RunDriver:
             services.committer.put(step, last=task is not None and services.in_flight.count == 0)
 
     def _status_ops(self, at_ms: int) -> list[Op]:
-        """Return the writes of head and index. A run that has ended or failed gives its lease back."""
-        active, run, keys = self._active, self._active.snapshot, self._active.log.keys
+        """Return the writes of a changed status or graph. A run that has ended or failed gives its lease back."""
+        active, run = self._active, self._active.snapshot
         active.head = replace(active.head, status=run.status, updated_ms=at_ms, plan=run.plan)
-        ops: list[Op] = [Put(keys.head, active.head.encode(keys.head))]
-        if run.ended:
-            ops += end_ops(active.log, active.plan.codec, run)
-            ops += [*active.log.clear_wakeup_ops(), Delete(keys.cancel)]
         if run.status in (COMPLETED, FAILED, CANCELLED):
             active.lease = Lease(b"", active.lease.epoch)
-            ops += [Delete(keys.open), Put(keys.lease, active.lease.encode(keys.lease))]
-        else:
-            ops.append(Put(keys.open, PRESENT))
-        return ops
+        ops = end_ops(active.log, active.plan.codec, run) if run.ended else []
+        return [*ops, *active.log.status_ops(run, active.head, active.lease.epoch)]
 
     # After the commit.
 

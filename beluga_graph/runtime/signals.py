@@ -64,6 +64,7 @@ class Inbox:
         run_id = head.run_id
         if head.status in (COMPLETED, CANCELLED):
             raise RunConflict(run_id, f"it is {head.status}: a run that has ended accepts no signal")
+        head.ensure_here()
         _check_payload(plan, run_id, name, payload)
         log = RunLog(self._store, run_id)
         try:
@@ -84,8 +85,9 @@ class Inbox:
         """Put a signal behind the last one of its name; return `False` if another sender was quicker."""
         keys = Keys(run_id)
         record = self._store.get(keys.head)
-        if record is None or RunRecord.decode(keys.head, record).status in (COMPLETED, CANCELLED):
+        if record is None or (head := RunRecord.decode(keys.head, record)).status in (COMPLETED, CANCELLED):
             raise RunConflict(run_id, "it has ended meanwhile: a run that has ended accepts no signal")
+        head.ensure_here()
         prefix = keys.signal(name, 0)[:-8]
         last = next(iter(self._store.scan(prefix, reverse=True, limit=1)), None)
         position = 0 if last is None else number_of(last[0]) + 1

@@ -371,7 +371,7 @@ def _is_connected(plain: dict[str, Any]) -> bool:
 
 _MESSAGE = _row(_text, _text, _text, _text, _text, _int, _encoded)
 _FORMS: dict[bytes, Form] = {
-    Prefix.RUN: _row(_text, _text, _text, _status, _int, _int),
+    Prefix.RUN: _row(_text, _text, _text, _status, _int, _int, _text, optional=1),  # only of a run that has moved
     Prefix.LEASE: _row(_bytes, _count),
     Prefix.OWNER: _row(_text, _text, _int),
     Prefix.SNAPSHOT: _both(_SNAPSHOT, _holds_together),

@@ -8,7 +8,7 @@ outbox and a `generation` take 4.
 
 | key                          | constant        | record                                                      |
 |------------------------------|-----------------|-------------------------------------------------------------|
-| `H run`                      | `RUN`           | run record: id, flow, fingerprint, status, times            |
+| `H run`                      | `RUN`           | run record: id, flow, fingerprint, status, times, place          |
 | `L run`                      | `LEASE`         | lease: owner, epoch                                         |
 | `O owner`                    | `OWNER`         | owner: machine, lock file, expiry                           |
 | `N run seq`                  | `SNAPSHOT`      | full snapshot after step `seq`                              |
@@ -120,7 +120,10 @@ class Keys:
 
     @property
     def first_snapshot(self) -> bytes:
-        """Key of the snapshot that the run began with: written once, and deleted first when the run is deleted."""
+        """Key of the snapshot that a run began with: written once, and deleted first when the run is deleted.
+
+        The first snapshot of a run that was recorded from a later step has another key; see `read_first_seq`.
+        """
         return self.snapshot(0)
 
     @property

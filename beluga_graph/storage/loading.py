@@ -21,7 +21,7 @@ from beluga_graph.kernel.types import Patch
 from beluga_graph.storage.keys import Keys, Prefix, number_of
 from beluga_graph.storage.records import RunRecord, decode_record
 from beluga_graph.storage.session_records import read_session_items
-from stores.base import Store
+from stores.base import Check, Store
 
 __all__ = [
     "LoadedRun",
@@ -31,10 +31,12 @@ __all__ = [
     "detect_contradictions",
     "detect_deletion",
     "load_run",
+    "read_first_seq",
     "read_last_seq",
     "read_run_record",
     "read_steps",
     "rebuild",
+    "rebuild_first",
 ]
 
 
@@ -128,14 +130,31 @@ def read_last_seq(store: Store, run_id: str) -> int:
     return 0 if last is None else number_of(last[0])
 
 
+def read_first_seq(store: Store, run_id: str) -> int:
+    """Return the step that the first known steps of a run follow: 0, except for a run recorded from a later step."""
+    keys = Keys(run_id)
+    if store.get(keys.snapshot(0)) is not None:
+        return 0
+    first = next(iter(store.scan(keys.steps, limit=1)), None)
+    if first is not None:
+        return number_of(first[0]) - 1
+    begun = next(iter(store.scan(keys.snapshots, limit=1)), None)
+    return 0 if begun is None else number_of(begun[0])
+
+
 def read_steps(store: Store, run_id: str, after: int = 0, until: int | None = None) -> Iterator[StoredStep]:
-    """Yield the committed steps `after` < seq <= `until`, in order. Raises `DamagedRecord`, `RunNotFound`."""
+    """Yield the committed steps `after` < seq <= `until`, in order. Raises `DamagedRecord`, `RunNotFound`.
+
+    Of a run that was recorded from a later step on, it yields the steps that are known.
+    """
     keys = Keys(run_id)
     expected = after + 1
     for key, blob in store.scan(keys.steps, start=keys.step(after + 1)):
         seq = number_of(key)
         if until is not None and seq > until:
             return
+        if seq > expected == after + 1 and seq == read_first_seq(store, run_id) + 1:
+            expected = seq
         if seq != expected:
             raise _missing_error(store, run_id, "step", f"{expected} of run {run_id!r} is missing")
         expected += 1
@@ -146,6 +165,11 @@ def read_steps(store: Store, run_id: str, after: int = 0, until: int | None = No
 def rebuild(store: Store, run_id: str, seq: int | None = None) -> Snapshot:
     """Return a run as of step `seq`, the last by default. Raises `RunNotFound`, `DamagedRecord`."""
     return load_run(store, run_id, seq).run
+
+
+def rebuild_first(store: Store, run_id: str) -> Snapshot:
+    """Return a run as it was before its first known step. Raises `RunNotFound`, `DamagedRecord`."""
+    return rebuild(store, run_id, read_first_seq(store, run_id))
 
 
 def load_run(store: Store, run_id: str, seq: int | None = None) -> LoadedRun:
@@ -172,7 +196,8 @@ def _read_snapshot(store: Store, run_id: str, seq: int | None) -> tuple[Snapshot
     newest = keys.snapshot(2**63 if seq is None else seq)
     found = next(iter(store.scan(keys.snapshots, start=newest, reverse=True, limit=1)), None)
     if found is None:
-        raise _unknown_error(run_id)
+        first = read_first_seq(store, run_id)
+        raise RunNotFound(run_id, f"its steps up to {first} are not known") if first else _unknown_error(run_id)
     key, blob = found
     run = Snapshot.from_plain(decode_record(key, blob))
     if (run.run_id, run.seq) != (run_id, number_of(key)):
@@ -182,22 +207,24 @@ def _read_snapshot(store: Store, run_id: str, seq: int | None) -> tuple[Snapshot
 
 
 @contextmanager
-def detect_deletion(store: Store, run_id: str) -> Iterator[bytes]:
-    """Read the records of one run in the block; yield the record of its first snapshot.
+def detect_deletion(store: Store, run_id: str) -> Iterator[Check]:
+    """Read the records of one run in the block; yield the condition that it was not deleted: its first snapshot.
 
     Another process may delete the run during the block, and start a new run of the same id. The records read then
     have holes, or belong to two runs. Raises `RunNotFound` in both cases, instead of the error that they led to,
     and if the run does not exist.
     """
-    key = Keys(run_id).first_snapshot
+    keys = Keys(run_id)
+    key = keys.first_snapshot
     birth = store.get(key)
     if birth is None:
         read_run_record(store, run_id)  # both records are written in one commit, and deleted in one
+        key = keys.snapshot(read_first_seq(store, run_id))
         birth = store.get(key)
     if birth is None:
-        raise _missing_error(store, run_id, "snapshot", f"0 of run {run_id!r} is missing")
+        raise _missing_error(store, run_id, "snapshot", f"{number_of(key)} of run {run_id!r} is missing")
     try:
-        yield birth
+        yield Check(key, birth)
     except BelugaError as error:
         if store.get(key) != birth:
             raise _deleted_error(run_id) from error

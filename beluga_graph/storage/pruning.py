@@ -29,7 +29,7 @@ from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, RUNNING, 
 from beluga_graph.storage.committer import Committer
 from beluga_graph.storage.keys import Keys, Prefix, marked_digest, run_key_of
 from beluga_graph.storage.leases import Lease, Owner, owner_is_alive
-from beluga_graph.storage.loading import rebuild
+from beluga_graph.storage.loading import read_first_seq, rebuild_first
 from beluga_graph.storage.pace import Pace
 from beluga_graph.storage.records import RunRecord, encode_record
 from beluga_graph.storage.sessions import free_ops
@@ -214,11 +214,11 @@ def _prepare(store: Store, run: RunRecord, timers: dict[bytes, list[bytes]]) -> 
         Check(keys.lease, store.get(keys.lease)),
         Check(tombstone.key, None),
         Put(*tombstone),
-        *(Delete(key) for key in (keys.head, keys.lease, keys.first_snapshot, *indexes)),
+        *(Delete(key) for key in (keys.head, keys.lease, keys.snapshot(read_first_seq(store, run.run_id)), *indexes)),
     ]
     if run.status == FAILED:  # a completed or cancelled run has given its session back
         try:
-            ops += free_ops(store, rebuild(store, run.run_id, 0))
+            ops += free_ops(store, rebuild_first(store, run.run_id))
         except RunNotFound:  # deleted just now: the commit will be refused
             pass
         except DamagedRecord as error:

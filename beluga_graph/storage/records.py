@@ -6,11 +6,12 @@ All other values are records.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from beluga_graph.codec.errors import DamagedRecord
 from beluga_graph.codec.records import seal, unseal
+from beluga_graph.errors import RunConflict
 from beluga_graph.storage.forms import fits
 from beluga_graph.storage.keys import Prefix, hash16
 
@@ -35,19 +36,31 @@ class RunRecord:
     status: str
     created_ms: int
     updated_ms: int
+    moved_to: str = ""
+    """The place at which a run goes on that has moved out of this store; empty for a run of this store.
+
+    No engine drives a run that has moved: neither the index of open runs nor that of timers lists it."""
+
+    def ensure_here(self) -> None:
+        """Raise `RunConflict` if the run has moved."""
+        if self.moved_to:
+            message = f"it goes on elsewhere, at {self.moved_to}: use it there; this store lets you read and fork it"
+            raise RunConflict(self.run_id, message)
 
     def encode(self, key: bytes) -> bytes:
         """Return the summary as the record for its key."""
         fields = (self.run_id, self.flow, self.plan, self.status, self.created_ms, self.updated_ms)
-        return seal(key[0], fields, key)
+        # Earlier releases read the records of runs that have not moved, and refuse those of runs that have.
+        return seal(key[0], (*fields, self.moved_to) if self.moved_to else fields, key)
 
     @classmethod
     def decode(cls, key: bytes, blob: bytes) -> RunRecord:
         """Return the summary from its record. Raises `DamagedRecord`, also for the summary of another run."""
-        run_id, flow, plan, status, created, updated = decode_record(key, blob)
+        run_id, flow, plan, status, created, updated, *moved_to = decode_record(key, blob)
         if hash16(run_id) != key[1:]:
             raise DamagedRecord(f"the head at key {key!r}", f"is that of another run, {run_id!r:.80}")
-        return cls(run_id=run_id, flow=flow, plan=plan, status=status, created_ms=created, updated_ms=updated)
+        head = cls(run_id=run_id, flow=flow, plan=plan, status=status, created_ms=created, updated_ms=updated)
+        return replace(head, moved_to=moved_to[0]) if moved_to else head
 
 
 def encode_record(key: bytes, payload: Any) -> bytes:

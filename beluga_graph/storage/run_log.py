@@ -7,7 +7,7 @@ more than the snapshot.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from beluga_graph.codec.references import is_reference
 from beluga_graph.execution.result import AttemptResult, NewItems
@@ -26,9 +26,10 @@ from beluga_graph.kernel.triggers import (
 )
 from beluga_graph.kernel.types import Patch
 from beluga_graph.storage.keys import Prefix
+from beluga_graph.storage.leases import Lease
 from beluga_graph.storage.loading import RunReader, load_run
 from beluga_graph.storage.outbox_records import message_ops
-from beluga_graph.storage.records import PRESENT, encode_record
+from beluga_graph.storage.records import PRESENT, RunRecord, encode_record
 from stores.base import Check, Delete, Op, Put, Store
 
 __all__ = ["RunLog", "open_log", "reference_ops", "unmark"]
@@ -56,6 +57,26 @@ class RunLog:
         self._since_bytes = snapshot_bytes if steps_since >= SNAPSHOT_STEPS else 0
         self._since_steps = steps_since
 
+    def birth_ops(self, run: Snapshot, head: RunRecord) -> list[Op]:
+        """Return the writes with which a run enters the store: its summary, index entry and first snapshot."""
+        ops: list[Op] = [Put(self.keys.head, head.encode(self.keys.head)), *self.snapshot_ops(run, force=True)]
+        return ops if head.moved_to else [Put(self.keys.open, PRESENT), *ops]
+
+    def status_ops(self, run: Snapshot, head: RunRecord, epoch: int) -> list[Op]:
+        """Return the writes after a step that changed the status or the graph of a run; `head` has the new ones.
+
+        A run that has ended or failed gives back its lease, which has this epoch. Call it after `apply`.
+        """
+        keys = self.keys
+        ops: list[Op] = [Put(keys.head, head.encode(keys.head))]
+        if run.ended:
+            ops += [*self.clear_wakeup_ops(), Delete(keys.cancel)]
+        if run.status in (COMPLETED, FAILED, CANCELLED):
+            ops += [Delete(keys.open), Put(keys.lease, Lease(b"", epoch).encode(keys.lease))]
+        elif not head.moved_to:
+            ops.append(Put(keys.open, PRESENT))
+        return ops
+
     def step_ops(
         self, run: Snapshot, trigger: Trigger, patch: Patch, ended: AttemptResult | None, at: int, created_ms: int
     ) -> list[Op]:
@@ -74,7 +95,7 @@ class RunLog:
             if ended.messages and (kinds.COUNT_STEP,) in patch.ops:
                 ops += message_ops(self.keys, run, ended.trigger.token, ended.messages, at, created_ms)
         if isinstance(trigger, RunForked):  # a fork asks the pending questions of its source again
-            ops += [self._question_op(run.tokens[token], at) for token in _waiting_for_answer(run)]
+            ops += self.question_ops(run, at)
         ops += self._index_ops(run, patch, at)
         return ops
 
@@ -118,13 +139,22 @@ class RunLog:
         """Return the writes of new items. Call it before `run` applies the patch: it needs the lengths so far."""
         ops: list[Op] = []
         for place, field, new in items:
-            prefix = self.keys.channel(place, field)
-            start = run.places[place].lengths.get(field, 0)
-            for index, item in enumerate(new, start):
-                key = prefix + index.to_bytes(8, "big")
-                self.reader.uncommitted[key] = record = encode_record(key, item)
-                ops.append(Put(key, record))
+            ops += self.layer_ops(place, field, new, run.places[place].lengths.get(field, 0))
         return ops
+
+    def layer_ops(self, place: str, field: str, items: Iterable[bytes], start: int = 0) -> list[Op]:
+        """Return the writes of items of one append field's layer, from index `start` on."""
+        ops: list[Op] = []
+        prefix = self.keys.channel(place, field)
+        for index, item in enumerate(items, start):
+            key = prefix + index.to_bytes(8, "big")
+            self.reader.uncommitted[key] = record = encode_record(key, item)
+            ops.append(Put(key, record))
+        return ops
+
+    def question_ops(self, run: Snapshot, at: int) -> list[Op]:
+        """Return the writes that list the pending questions of a run whose earlier steps are not in this store."""
+        return [self._question_op(run.tokens[token], at) for token in _waiting_for_answer(run)]
 
     def _index_ops(self, run: Snapshot, patch: Patch, at: int) -> list[Op]:
         """Return the changes of two indexes: timers of runs that have not ended, and pending questions."""

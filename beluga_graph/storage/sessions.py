@@ -40,7 +40,12 @@ def begin_ops(session: Session, before: bytes | None) -> list[Op]:
 
 
 def end_ops(log: RunLog, codec: Codec, run: Snapshot) -> list[Op]:
-    """Return the operations with which the last commit of a run returns its session. A completed run adds messages."""
+    """Return the operations with which the last commit of a run returns its session. A completed run adds messages.
+
+    There are none for a run that was recorded here while its session is kept elsewhere.
+    """
+    if _read_held(log.store, run) is None:
+        return []
     update = end_session(run, StoredValues(codec, log.reader), codec.encode)
     if update is None:
         return []
@@ -55,10 +60,19 @@ def end_ops(log: RunLog, codec: Codec, run: Snapshot) -> list[Op]:
 
 def free_ops(store: Store, run: Snapshot) -> list[Op]:
     """Return the operations that return a session that a run still uses, unchanged by that run."""
-    if run.session is None:
+    held = _read_held(store, run)
+    if held is None:
         return []
+    session, before = held
+    return [Check(session.key, before), Put(session.key, encode_record(session.key, replace(session, run="").fields()))]
+
+
+def _read_held(store: Store, run: Snapshot) -> tuple[Session, bytes] | None:
+    """Return the session that a run has, and its record; `None` if the run has none in this store."""
+    if run.session is None:
+        return None
     key = Session(*run.session).key
     blob = store.get(key)
     if blob is None or (session := Session(*decode_record(key, blob))).run != run.run_id:
-        return []
-    return [Check(key, blob), Put(key, encode_record(key, replace(session, run="").fields()))]
+        return None
+    return session, blob

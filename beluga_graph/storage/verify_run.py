@@ -13,7 +13,7 @@ from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, WAITING, 
 from beluga_graph.kernel.tokens import Place
 from beluga_graph.storage.keys import Keys, Prefix, number_of, shape_key
 from beluga_graph.storage.leases import Lease
-from beluga_graph.storage.loading import read_steps, rebuild
+from beluga_graph.storage.loading import read_steps, rebuild_first
 from beluga_graph.storage.records import RunRecord, decode_record, encode_record
 from stores.base import Store
 
@@ -79,16 +79,18 @@ class _RunCheck:
         self._store, self._head, self._keys = store, head, Keys(head.run_id)
         self._timers, self._damaged = timers, damaged
         self._values: dict[bytes, None] = {}  # digests of the large values that the run refers to
+        self._unknown: dict[str, int] = {}  # by name: signals read before the first known step
         self._is_whole = False  # all steps are there
         self._lengths: dict[tuple[str, str], int] = {}  # items of each append field's layer, also of closed places
 
     def faults(self) -> Iterator[str]:
         """Yield the faults, the worst first."""
         try:
-            run = rebuild(self._store, self._head.run_id, 0)
+            run = rebuild_first(self._store, self._head.run_id)
         except RunNotFound:
             yield "its first snapshot is missing: nothing of it can be read"
             return
+        self._unknown = dict(run.inbox)
         yield from self._replay(run)
         if not self._is_whole:
             return
@@ -187,13 +189,14 @@ class _RunCheck:
                 return
             name, payload, _ = decode_record(key, blob)
             self._note(payload)
-            position, expected = number_of(key), counts.get(name, 0)
+            position, expected = number_of(key), counts.get(name, self._unknown.get(name, 0))
             if position != expected:
                 yield f"signal {expected} of the name {name!r} is missing"
             counts[name] = position + 1
         for name, read_until in run.inbox.items():
-            if counts.get(name, 0) < read_until:
-                yield f"it has read {read_until} signals of the name {name!r}, of which {counts.get(name, 0)} are there"
+            known = counts.get(name, self._unknown.get(name, 0))
+            if known < read_until:
+                yield f"it has read {read_until} signals of the name {name!r}, of which {known} are there"
 
     def _indexes(self, run: Snapshot) -> Iterator[str]:
         """Compare lease and index entries with the run: engines find work by them."""
@@ -202,7 +205,9 @@ class _RunCheck:
         ended = run.status in (COMPLETED, CANCELLED)
         if ended and (is_open or is_parked) and keys.parked not in self._damaged:
             yield f"it is {run.status}, but listed among the runs that go on"
-        if not ended and run.status != FAILED and is_open == is_parked:
+        if self._head.moved_to and (is_open or is_parked):
+            yield f"it goes on elsewhere, at {self._head.moved_to}, but is listed among the runs that go on here"
+        elif not ended and not self._head.moved_to and run.status != FAILED and is_open == is_parked:
             yield (
                 "it goes on, but is listed as driven and parked at once"
                 if is_open
@@ -221,16 +226,17 @@ class _RunCheck:
             yield "its lease is missing"
         elif key not in self._damaged:
             owned = Lease.decode(key, blob).owner != b""
-            if owned and (is_parked or run.status in (COMPLETED, CANCELLED)):
-                yield f"it is {'parked' if is_parked else run.status}, but its lease has an owner"
+            if owned and (is_parked or self._head.moved_to or run.status in (COMPLETED, CANCELLED)):
+                state = "parked" if is_parked else "moved" if self._head.moved_to else run.status
+                yield f"it is {state}, but its lease has an owner"
 
     def _timer_faults(self, run: Snapshot) -> Iterator[str]:
         expected = {self._keys.timer(due, timer): timer for timer, due in run.timers.items()}
         is_over = run.status in (COMPLETED, CANCELLED)
         for key in self._timers:
-            if (is_over or key not in expected) and self._store.get(key) is not None:
+            if (is_over or self._head.moved_to or key not in expected) and self._store.get(key) is not None:
                 yield f"a timer is listed that it does not have ({key.hex()})"
-        if not is_over and run.status != FAILED:
+        if not is_over and run.status != FAILED and not self._head.moved_to:
             for key, timer in expected.items():
                 if self._store.get(key) is None:
                     yield f"its timer {timer!r} is not listed: it would never fire"
