@@ -1,0 +1,97 @@
+"""A flow goes the same way on every engine: output or failure, usage, steps, and the stored events of each branch."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from parity_flows import ENTRIES, ENTRY_BY_NAME, Deps, Entry
+from recording import Recorded, record
+
+from beluga_graph import Engine
+from stores import LMDBStore, MemoryStore
+
+LOCAL_ENGINES = ("batch-memory", "commit-lmdb", "batch-lmdb")
+PATTERNS_MIN = 40
+
+# Stored events, and triggers of runs that no process takes over and nobody forks, resumes or changes.
+STORED_TYPES = {
+    "run_started", "node_finished", "tool_call", "tool_result", "handoff", "loop_finished", "retry", "waiting",
+    "signal", "timer", "error", "done",
+}  # fmt: skip
+TRIGGERS = {"RunStarted", "NodeFinished", "NodeFailed", "TimerFired", "SignalReceived", "CancelRequested"}
+
+_references: dict[str, Recorded] = {}
+
+
+@asynccontextmanager
+async def open_engine(kind: str, request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    """Open a new engine with the given durability and store, such as `batch-lmdb`."""
+    durability, _, where = kind.partition("-")
+    store = MemoryStore() if where == "memory" else LMDBStore(request.getfixturevalue("tmp_path") / kind)
+    async with Engine(store, durability=durability, deps=Deps()) as engine:
+        yield engine
+
+
+async def record_on(kind: str, entry: Entry, request: pytest.FixtureRequest) -> Recorded:
+    """Return the record of an entry on a new engine."""
+    async with open_engine(kind, request) as engine:
+        return await record(engine, entry)
+
+
+async def reference(entry: Entry, request: pytest.FixtureRequest) -> Recorded:
+    """Return the record that all others must be equal to, made once in this process."""
+    if entry.name not in _references:
+        _references[entry.name] = await record_on("commit-memory", entry, request)
+    return _references[entry.name]
+
+
+@pytest.mark.parametrize("name", ENTRY_BY_NAME)
+async def test_a_run_goes_the_same_way_with_every_durability_and_store(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    entry = ENTRY_BY_NAME[name]
+    engines = (record_on(kind, entry, request) for kind in LOCAL_ENGINES)
+    expected, *recorded = await asyncio.gather(reference(entry, request), *engines)
+    assert expected.status is entry.ends
+    for kind, found in zip(LOCAL_ENGINES, recorded, strict=True):
+        assert found.events == expected.events, kind
+        assert found == expected, kind
+
+
+async def test_the_flows_cover_every_type_of_stored_event_and_every_trigger(request: pytest.FixtureRequest) -> None:
+    async with open_engine("commit-memory", request) as engine:
+        recorded = await asyncio.gather(*(record(engine, entry, run_id=entry.name) for entry in ENTRIES))
+        steps = [step for entry in ENTRIES for step in await engine.history(entry.name)]
+    events = [event for run in recorded for of_token in run.events.values() for event in of_token]
+    assert {event.type for event in events} == STORED_TYPES
+    assert {step.trigger for step in steps} == TRIGGERS
+
+
+async def test_a_run_goes_the_same_way_among_all_others(request: pytest.FixtureRequest) -> None:
+    async with open_engine("batch-lmdb", request) as engine:
+        together = await asyncio.gather(*(record(engine, entry) for entry in ENTRIES))
+    alone = await asyncio.gather(*(reference(entry, request) for entry in ENTRIES))
+    for entry, found, expected in zip(ENTRIES, together, alone, strict=True):
+        assert found == expected, entry.name
+
+
+def test_flows_of_one_name_are_the_same_flow() -> None:
+    assert len(ENTRY_BY_NAME) == len(ENTRIES) >= PATTERNS_MIN
+    plans = {(plan.shape.name, plan.fingerprint) for plan in (entry.flow().plan() for entry in ENTRIES)}
+    assert len({name for name, _ in plans}) == len(plans)
+
+
+def test_a_flow_built_twice_has_the_same_plan() -> None:
+    for entry in ENTRIES:
+        assert entry.flow().plan().fingerprint == entry.flow().plan().fingerprint, entry.name
+
+
+async def test_a_record_keeps_attempts_errors_and_the_order_of_events(request: pytest.FixtureRequest) -> None:
+    recorded = await reference(ENTRY_BY_NAME["retry_exhausted"], request)
+    assert [(event.type, event.attempt, event.error) for event in recorded.events["fails#1"]] == [
+        ("retry", 1, "refused: 3"),
+        ("retry", 2, "refused: 3"),
+        ("error", None, "ValueError: refused: 3"),
+    ]
