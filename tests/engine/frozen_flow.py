@@ -7,15 +7,13 @@ event on a line of its standard output.
 import asyncio
 import json
 import os
-import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from owned_flow import OneAtATime
+from owned_flow import OneAtATime, count_wakings, freeze_process
 
 import beluga_graph.storage.leases
 from beluga_graph import END, START, Agent, BelugaError, Context, Engine, Graph, tool
@@ -24,7 +22,6 @@ from stores import LMDBStore
 
 RUN_ID = "frozen"
 THREADS = 32  # of an engine
-STOPPED_S = 0.3  # shorter than any freeze, which outlasts a lease
 
 
 class Outside:
@@ -46,10 +43,7 @@ class Outside:
     def freeze(self) -> None:
         if self._store is not None and not self.woken.is_set():
             with self._store.turn:  # no other thread may be inside a commit here
-                begun = time.monotonic()
-                os.kill(os.getpid(), signal.SIGSTOP)
-                while time.monotonic() - begun < STOPPED_S:  # the kernel stops one thread after the other
-                    time.sleep(0.001)
+                freeze_process()
             self.woken.set()
 
 
@@ -147,6 +141,7 @@ def say(word: str) -> None:
 async def main() -> None:
     job = json.loads(sys.argv[1])
     kind = job["kind"]
+    count_wakings()
     beluga_graph.storage.leases.LEASE_S, beluga_graph.storage.leases.RENEW_S = job["lease_s"], job["lease_s"] / 4
     store = OneAtATime(LMDBStore(job["store"]))
     outside = Outside(Path(job["effects"]), store)

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def flow() -> Graph:
         ctx.deps.happen(ctx)
         if ctx.deps.stop == "node":
             with ctx.deps.store.turn:  # no other thread may be inside a commit here
-                os.kill(os.getpid(), signal.SIGSTOP)
+                freeze_process()
             return value + 1
         while not ctx.deps.open:  # noqa: ASYNC110  # what is waited for is another process
             await asyncio.sleep(0.005)
@@ -97,8 +98,32 @@ class FreezingTransaction:
         return getattr(self._inner, name)
 
     def commit(self) -> None:
-        os.kill(os.getpid(), signal.SIGSTOP)
+        freeze_process()
         self._inner.commit()
+
+
+wakings = 0  # how often this process was woken
+
+
+def count_wakings() -> None:
+    """Count the wakings of this process from now on, which `freeze_process` needs."""
+
+    def on_woken(*_) -> None:
+        global wakings  # noqa: PLW0603
+        wakings += 1
+
+    signal.signal(signal.SIGCONT, on_woken)
+
+
+def freeze_process() -> None:
+    """Stop this process until another one wakes it.
+
+    The kernel stops one thread after the other, so this one may continue for a while after it has sent the signal.
+    """
+    before = wakings
+    os.kill(os.getpid(), signal.SIGSTOP)
+    while wakings == before:
+        time.sleep(0.001)
 
 
 def say(word: str) -> None:
@@ -107,6 +132,7 @@ def say(word: str) -> None:
 
 async def main() -> None:
     job = json.loads(sys.argv[1])
+    count_wakings()
     beluga_graph.storage.leases.LEASE_S, beluga_graph.storage.leases.RENEW_S = job["lease_s"], job["lease_s"] / 4
     if job["stop"] == "commit":
         stores.environment.apply = lambda txn, ops: apply(FreezingTransaction(txn), ops)

@@ -63,7 +63,7 @@ async def test_an_owner_that_wakes_up_begins_no_node_that_another_owner_has_fini
             before = effects.read_text()
             owner.wake()
             assert owner.hear() == "LeaseLost"
-            assert owner.process.wait(20) == 0
+            assert owner.process.wait() == 0
     assert effects.read_text() == before
 
 
