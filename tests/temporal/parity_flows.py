@@ -59,6 +59,8 @@ class Entry:
     session: str | None = None
     limits: Limits | None = None
     ends: RunStatus = RunStatus.completed
+    is_timed: bool = False
+    """Whether nodes must finish within some seconds, so that not too many other runs may be under way."""
 
 
 # What people and other programs do.
@@ -151,7 +153,7 @@ _GRAPHS = [
     _entry(graphs.tolerated, 1, drive=sends(("right", "r"), ("left", "l"), once_waiting=True)),
     _entry(graphs.collected, 5),
     _entry(graphs.collected_of_k, 5),
-    _entry(graphs.join_timeout, "v"),
+    _entry(graphs.join_timeout, "v", is_timed=True),
     _entry(graphs.join_timeout_without_results, "v"),
     _entry(failures.unreachable, 3, drive=sends(("left", 4), once_waiting=True), ends=FAILS),
     _entry(failures.unreachable_handled, 3, drive=sends(("left", 4), once_waiting=True)),
@@ -161,7 +163,7 @@ _GRAPHS = [
     _entry(failures.error_edge_of_frame, 3),
     _entry(failures.frame_retry, 3),
     _entry(failures.frame_retry_exhausted, 3, ends=FAILS),
-    _entry(failures.attempt_timeout, 3),
+    _entry(failures.attempt_timeout, 3, is_timed=True),
     _entry(failures.attempt_timeout_exhausted, 3, ends=FAILS),
     _entry(failures.frame_deadline, 3),
     _entry(failures.retry_exhausted, 3, ends=FAILS),
