@@ -34,7 +34,7 @@ BelugaError
 │   └── Timeout                 an attempt, a frame or the run passed its deadline
 ├── SnapshotError               a value cannot be stored, or stored bytes cannot be read
 │   ├── NotData                 a value that cannot be stored
-│   └── …                       the other errors of the codec
+│   └── …                       the other errors of the codec, and those of large values on a Temporal server
 ├── BusError                    an event bus cannot fulfil a request
 │   ├── BadTopic                a text that is not a topic, or not a pattern
 │   └── BusClosed               used after close

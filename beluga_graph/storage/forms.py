@@ -392,4 +392,5 @@ _FORMS: dict[bytes, Form] = {
     Prefix.CURSOR: _row(_text, _count),
     Prefix.DEAD_LETTER: _row(_text, _count, _text, _int, _int),
     Prefix.EDGE: _row(_text, _text, _text),
+    Prefix.CLAIM: _bytes,
 }

@@ -42,6 +42,12 @@ A durable event bus keeps its records under small letters, in the same store or 
 | `c subscription`             | `CURSOR`        | cursor: name, position up to which events were handled      |
 | `x subscription position`    | `DEAD_LETTER`   | dead letter: an event that its handler refused each time    |
 | `o edge`                     | `EDGE`          | observed edge: publisher, topic, subscription               |
+
+A store may hold large values of runs on a Temporal server. Marks and pruning do not apply to them:
+
+| key                          | constant        | record                                                      |
+|------------------------------|-----------------|-------------------------------------------------------------|
+| `v digest`                   | `CLAIM`         | one large value                                             |
 """
 
 from __future__ import annotations
@@ -98,6 +104,7 @@ class Prefix:
     CURSOR: Final = b"c"
     DEAD_LETTER: Final = b"x"
     EDGE: Final = b"o"
+    CLAIM: Final = b"v"
 
 
 KINDS: Final = frozenset(prefix.decode() for name, prefix in vars(Prefix).items() if name.isupper())

@@ -66,6 +66,7 @@ _LABELS: Final = {
     Prefix.CURSOR: "bus cursors",
     Prefix.DEAD_LETTER: "dead letters",
     Prefix.EDGE: "observed edges",
+    Prefix.CLAIM: "claims",
 }
 _WAKEUP_BYTES = 8
 _INDEXES: Final = (Prefix.OPEN, Prefix.PARKED, Prefix.QUESTION, Prefix.TIMER)
@@ -215,10 +216,13 @@ class _Verification:
     def _lease(self, key: bytes, blob: bytes, _: object) -> None:
         Lease.decode(key, blob)
 
-    def _value(self, key: bytes, _: bytes, content: bytes) -> None:
-        digest = key[1:]
-        if sha256(content).digest() != digest:
+    def _claim(self, key: bytes, _: bytes, content: bytes) -> None:
+        if sha256(content).digest() != key[1:]:
             raise DamagedRecord("the large value", "is not what its key says")
+
+    def _value(self, key: bytes, blob: bytes, content: bytes) -> None:
+        self._claim(key, blob, content)
+        digest = key[1:]
         if self._is_unmarked(digest) and self._store.get(key) is not None and self._is_unmarked(digest):
             raise DamagedRecord("the large value", "belongs to no run and no session: its marks are missing")
 
@@ -297,6 +301,7 @@ _CHECKS: Final[dict[bytes, Callable[[_Verification, bytes, bytes, Any], None]]] 
     Prefix.RUN: _Verification._head,  # noqa: SLF001 - of this module
     Prefix.LEASE: _Verification._lease,  # noqa: SLF001
     Prefix.VALUE: _Verification._value,  # noqa: SLF001
+    Prefix.CLAIM: _Verification._claim,  # noqa: SLF001
     Prefix.SHAPE: _Verification._shape,  # noqa: SLF001
     Prefix.SESSION: _Verification._session,  # noqa: SLF001
     Prefix.SESSION_ITEM: _Verification._message,  # noqa: SLF001

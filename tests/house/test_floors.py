@@ -24,6 +24,7 @@ HOMES = {
     "rich": ("beluga_graph.cli", "beluga_graph.demo"),
     "openai": ("beluga_graph.models.openai",),
     "anthropic": ("beluga_graph.models.anthropic",),
+    "botocore": ("beluga_graph.temporal.claim_places",),
     "asyncio": (
         "beluga_graph.models.clients",
         "beluga_graph.models.pace",
@@ -147,7 +148,7 @@ def test_no_property_depends_on_how_busy_the_machine_is() -> None:
 
 
 def test_importing_the_package_loads_no_provider_and_no_slow_library() -> None:
-    slow = "networkx", "pydantic", "lmdb", "openai", "anthropic", "temporalio", "typer", "rich", "asyncio"
+    slow = "networkx", "pydantic", "lmdb", "openai", "anthropic", "botocore", "temporalio", "typer", "rich", "asyncio"
     code = f"import sys, beluga_graph; print([name for name in {slow!r} if name in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"

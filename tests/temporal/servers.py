@@ -19,7 +19,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-__all__ = ["NAMESPACE", "Server", "dev_server", "find_free_port", "find_program", "time_skipping_server"]
+__all__ = ["NAMESPACE", "WATCH", "Server", "dev_server", "find_free_port", "find_program", "time_skipping_server"]
 
 NAMESPACE = "default"
 READY_WITHIN_S = 120.0
