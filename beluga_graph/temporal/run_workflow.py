@@ -19,7 +19,7 @@ with workflow.unsafe.imports_passed_through():
     from beluga_graph.kernel.triggers import CancelRequested
     from beluga_graph.temporal.options import RunOptions
     from beluga_graph.temporal.pieces import ItemPieces
-    from beluga_graph.temporal.wire import FORMAT, WORKFLOW, pack, trigger_from_plain, unpack
+    from beluga_graph.temporal.wire import FORMAT, SIGNAL, WORKFLOW, pack, trigger_from_plain, unpack
     from beluga_graph.temporal.workflow_driver import LoggedStep, WorkflowDriver
 
 __all__ = ["RunWorkflow"]
@@ -61,7 +61,7 @@ class RunWorkflow:
 
     # Handlers.
 
-    @workflow.signal(name="signal")
+    @workflow.signal(name=SIGNAL)
     def on_signal(self, name: str, payload: bytes) -> None:
         """Accept a signal of the run. There is one signal of the workflow, so that no name is unknown."""
         self.driver.receive(name, payload)

@@ -36,6 +36,7 @@ __all__ = [
     "ACTIVITY",
     "FORMAT",
     "PAYLOAD_BYTES",
+    "SIGNAL",
     "WORKFLOW",
     "Reply",
     "pack",
@@ -50,6 +51,9 @@ WORKFLOW = "beluga_graph.Run"
 
 ACTIVITY = "beluga_graph.attempt"
 """The type of the activity that makes every attempt."""
+
+SIGNAL = "signal"
+"""The one signal of the workflow: the name of a run's signal is its first argument."""
 
 FORMAT = 1
 
