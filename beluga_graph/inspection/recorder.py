@@ -19,16 +19,23 @@ from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, Snapshot
 from beluga_graph.kernel.triggers import SignalReceived, Trigger
 from beluga_graph.kernel.types import Patch, Value
-from beluga_graph.storage.keys import Prefix
+from beluga_graph.storage.keys import Keys, Prefix
 from beluga_graph.storage.leases import Acquisition, Lease
-from beluga_graph.storage.loading import detect_deletion, load_run, read_first_seq, read_run_record, rebuild
+from beluga_graph.storage.loading import (
+    detect_deletion,
+    load_run,
+    read_first_seq,
+    read_last_seq,
+    read_run_record,
+    rebuild,
+)
 from beluga_graph.storage.records import PRESENT, RunRecord, decode_record, encode_record
 from beluga_graph.storage.run_log import RunLog
 from beluga_graph.storage.sessions import end_ops
 from beluga_graph.storage.shapes import shape_ops
 from stores.base import Conflict, Delete, Op, Put, Store
 
-__all__ = ["RunRecorder"]
+__all__ = ["RunRecorder", "read_recorded_seq"]
 
 STEPS_AT_ONCE = 256
 """Steps that are committed together, unless `flush` is called before."""
@@ -103,6 +110,15 @@ class RunRecorder:
                 ops += [Put(log.keys.timer(due, timer), PRESENT) for timer, due in run.timers.items()]
         self._commit(ops)
 
+    @property
+    def last_seq(self) -> int:
+        """The last step that is recorded or queued."""
+        return self._last
+
+    def put_values(self, blobs: Iterable[tuple[bytes, bytes]]) -> None:
+        """Write large values that the next step or signals refer to: each reference with its encoded value."""
+        self._ops += self._log.blob_ops(tuple(blobs))
+
     def write(self, trigger: Trigger, patch: Patch, result: AttemptResult | None = None, *, at_ms: int) -> None:
         """Collect the writes of the next step. Call it before the run applies the patch.
 
@@ -127,6 +143,8 @@ class RunRecorder:
         self._last = run.seq
         if run.status != self._before or run.plan != self._head.plan:
             moved_to = "" if run.ended else self._moved_to
+            if run.plan != self._head.plan:
+                self._ops += shape_ops(self._store, self._shape)
             self._head = replace(
                 self._head, status=run.status, updated_ms=self._at_ms, plan=run.plan, moved_to=moved_to
             )
@@ -191,6 +209,13 @@ class RunRecorder:
         self._head, self._last = head, stored.seq
         self._lease = Lease(b"", Lease.decode(self._log.keys.lease, lease).epoch if lease is not None else 1)
         self._log = RunLog(self._store, run_id, snapshot_bytes=snapshot_bytes, steps_since=steps_since)
+
+
+def read_recorded_seq(store: Store, run_id: str) -> int | None:
+    """Return the last step that a store has of a run; `None` if it does not have the run."""
+    if store.get(Keys(check_run_id(run_id)).head) is None:
+        return None
+    return max(read_last_seq(store, run_id), read_first_seq(store, run_id))
 
 
 def _are_equal(first: Snapshot, second: Snapshot) -> bool:

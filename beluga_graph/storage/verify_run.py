@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from beluga_graph.codec.references import REFERENCE_BYTES, is_reference
+from beluga_graph.codec.references import find_references
 from beluga_graph.errors import BelugaError, RunNotFound
 from beluga_graph.kernel.ops import APPEND_ITEMS
 from beluga_graph.kernel.rules import answer_signal, is_answer
@@ -17,7 +17,7 @@ from beluga_graph.storage.loading import read_steps, rebuild_first
 from beluga_graph.storage.records import RunRecord, decode_record, encode_record
 from stores.base import Store
 
-__all__ = ["MALFORMED", "faults_of_run", "references"]
+__all__ = ["MALFORMED", "faults_of_run"]
 
 MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """Exceptions of reading a record whose checksum is good but whose content is wrong."""
@@ -51,19 +51,6 @@ def _faults(store: Store, head: bytes, run_id: str, timers: Collection[bytes], d
     except MALFORMED as error:
         found.append(f"one of its records does not have its form ({type(error).__name__}: {error})")
     return found
-
-
-def references(value: Any) -> Iterator[bytes]:
-    """Yield the digests of the large values that a stored value refers to."""
-    if isinstance(value, bytes):
-        if is_reference(value) and len(value) == REFERENCE_BYTES:
-            yield value[1:]
-    elif isinstance(value, tuple | list):
-        for part in value:
-            yield from references(part)
-    elif isinstance(value, dict):
-        for part in value.values():
-            yield from references(part)
 
 
 def _state(store: Store, keys: Keys) -> tuple[bytes | None, ...]:
@@ -145,7 +132,7 @@ class _RunCheck:
         return f"it can be read, and forked, up to step {run.seq}" if run.seq else "no step of it can be read"
 
     def _note(self, value: Any) -> None:
-        self._values.update(dict.fromkeys(references(value)))
+        self._values.update(dict.fromkeys(find_references(value)))
 
     def _note_state(self, run: Snapshot) -> None:
         self._note(run.to_plain())

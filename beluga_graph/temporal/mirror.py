@@ -1,0 +1,148 @@
+"""The mirror of a run: its history in an ordinary store, where the inspector reads it like a run of the local engine.
+
+The workflow is replayed, so each step comes with the trigger and the patch that it had. The times are those of the
+history: two mirrors of one history have equal records. Messages to topics are not written, so that no engine on the
+store sends them a second time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+from temporalio.client import Client, WorkflowHistory
+
+from beluga_graph.codec.references import REFERENCE, find_references, is_reference
+from beluga_graph.errors import RunNotFound, SnapshotError
+from beluga_graph.execution.result import AttemptResult, NewItems
+from beluga_graph.inspection.recorder import RunRecorder, read_recorded_seq
+from beluga_graph.kernel.ops import APPEND_ITEMS
+from beluga_graph.kernel.transition import advance
+from beluga_graph.kernel.triggers import CancelRequested
+from beluga_graph.temporal.executions import find_current, read_execution, read_input
+from beluga_graph.temporal.replay import ReplayedRun, replay_execution
+from beluga_graph.temporal.values import LargeValues
+from beluga_graph.temporal.wire import unpack
+from beluga_graph.temporal.workflow_driver import LoggedStep
+from stores.base import Store
+
+__all__ = ["export_history", "mirror_run"]
+
+
+async def mirror_run(client: Client, run_id: str, store: Store, claims: LargeValues | None = None) -> None:
+    """Write a run to a store, up to the last complete workflow task.
+
+    The store may have the run from an earlier call: only executions with new steps are read. If the server does not
+    keep the first executions any more, the run is written from the first one that it keeps. A terminated run is
+    written as a cancelled one.
+
+    Raises `RunNotFound`; `SnapshotError` if the history cannot be read or replayed, or a large value is missing;
+    `RunConflict` or `RunBusy` if the store has another run of this id, or another process writes it; and the errors of
+    the connection and of the claims.
+    """
+    place = f"temporal://{client.service_client.config.target_host}/{client.namespace}"
+    recorded = await asyncio.to_thread(read_recorded_seq, store, run_id)
+    chain = await _find_chain(client, run_id, recorded)
+    while chain:
+        execution = await read_execution(client, run_id, chain.pop(0))
+        if execution.next_id and not chain:  # it has continued meanwhile
+            chain.append(execution.next_id)
+        replayed = await replay_execution(execution, client.data_converter)
+        await asyncio.to_thread(_Recording(store, claims, replayed, place).record)
+
+
+async def export_history(client: Client, run_id: str) -> list[WorkflowHistory]:
+    """Return the histories of a run's executions, the first one first, each up to its last complete workflow task.
+
+    Raises `RunNotFound`, `SnapshotError`, and the errors of the connection.
+    """
+    chain = await _find_chain(client, run_id)
+    return [(await read_execution(client, run_id, execution_id)).history for execution_id in chain]
+
+
+async def _find_chain(client: Client, run_id: str, recorded: int | None = None) -> list[str]:
+    """Return the executions of a run in order, from the one on that made the first step after `recorded`."""
+    chain: list[str] = []
+    execution_id = await find_current(client, run_id)
+    while execution_id:
+        try:
+            given, previous = await read_input(client, run_id, execution_id)
+        except RunNotFound:
+            if not chain:
+                raise
+            break
+        chain.append(execution_id)
+        if recorded is not None and given["run"]["seq"] <= recorded:
+            break
+        execution_id = previous
+    return chain[::-1]
+
+
+class _Recording:
+    """Writes the steps of one execution."""
+
+    def __init__(self, store: Store, claims: LargeValues | None, replayed: ReplayedRun, place: str) -> None:
+        self._store, self._claims, self._replayed = store, claims, replayed
+        self._run = replayed.begun
+        self._recorder = RunRecorder(store, replayed.shape, self._run, at_ms=self._run.started_ms, moved_to=place)
+
+    def record(self) -> None:
+        """Write what the store does not have yet."""
+        replayed, recorder, run = self._replayed, self._recorder, self._run
+        is_new = read_recorded_seq(self._store, run.run_id) is None
+        items = self._begun_items() if is_new else {}
+        recorder.begin(items=items, blobs=self._large_values((run.to_plain(), items)) if is_new else ())
+        at_ms = run.started_ms
+        for step in replayed.steps:
+            self._write(step)
+            at_ms = step.at_ms
+        if replayed.status == "terminated" and not run.ended:
+            patch = advance(replayed.shape, run, trigger := CancelRequested(replayed.last_ms))
+            self._write(LoggedStep(run.seq + 1, replayed.last_ms, trigger, patch, None))
+        elif not run.ended:
+            recorder.put_values(self._large_values(replayed.inbox))
+            recorder.put_signals(replayed.inbox, at_ms=at_ms)
+        recorder.flush()
+
+    def _begun_items(self) -> dict[tuple[str, str], list[bytes]]:
+        """Return the items that the execution began with."""
+        return {
+            (place, field): [item for _, data in pieces for item in unpack(self._load(data))]
+            for place, field, pieces in self._replayed.begun_items.to_plain()
+        }
+
+    def _write(self, step: LoggedStep) -> None:
+        run, recorder = self._run, self._recorder
+        if step.seq > recorder.last_seq:
+            result = self._result_of(step)
+            recorder.put_values(self._large_values((step.patch.values, result.items if result is not None else ())))
+            recorder.write(step.trigger, step.patch, result, at_ms=step.at_ms)
+        run.apply(step.patch)
+        recorder.commit()
+
+    def _result_of(self, step: LoggedStep) -> AttemptResult | None:
+        """Return the attempt that a step ended, with the items that are new in it: a piece may have folded others."""
+        if step.reply is None:
+            return None
+        counts = {(op[1], op[2]): op[3] for op in step.patch.ops if op[0] == APPEND_ITEMS}
+        items = [
+            NewItems(piece.place, piece.field, list(unpack(self._load(piece.data))[-count:]))
+            for piece in step.reply.pieces
+            if (count := counts.get((piece.place, piece.field), 0))
+        ]
+        return AttemptResult(step.reply.trigger, items=tuple(items))
+
+    def _large_values(self, plain: Any) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the references within plain data, each with its value."""
+        for digest in dict.fromkeys(find_references(plain)):
+            reference = REFERENCE + digest
+            yield reference, self._load(reference)
+
+    def _load(self, value: bytes) -> bytes:
+        if not is_reference(value):
+            return value
+        if self._claims is None:
+            text = f"run {self._run.run_id!r} refers to the large value {value[1:].hex()}: "
+            raise SnapshotError(text + "give the claims of its workers")
+        return self._claims.get(value[len(REFERENCE) :])

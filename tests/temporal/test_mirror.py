@@ -1,0 +1,392 @@
+"""The mirror: a run on a real server is read from a store like a run of the local engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from secrets import token_hex
+from typing import Annotated, Any
+
+import pytest
+from crash_flows import FLOWS, INPUT
+from pydantic import BaseModel
+from servers import NAMESPACE, Server
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.service import RPCError
+
+from beluga_graph import END, START, Context, Engine, Event, Graph, RunNotFound, SnapshotError, append
+from beluga_graph.inspection.flow_registry import FlowRegistry
+from beluga_graph.inspection.inspector import Inspector
+from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.kernel.triggers import RunResumed, RunStarted
+from beluga_graph.plan.plan import Compilable
+from beluga_graph.storage.verify import verify_store
+from beluga_graph.temporal.mirror import export_history, mirror_run
+from beluga_graph.temporal.options import RunOptions
+from beluga_graph.temporal.replay import replay_run
+from beluga_graph.temporal.wire import FORMAT, SIGNAL, WORKFLOW, pack, plain_trigger, unpack
+from beluga_graph.temporal.worker import TemporalWorker, activity_queue
+from stores import MemoryStore
+
+PATIENCE_S = 120
+SIGNALS = {"waits": ("go", 40), "parks": ("go", 40)}
+OPTIONS: list[dict[str, Any]] = [{}, {"ahead_ms": 50, "batch": 100}, {"continue_events": 1}]
+
+
+class Deps:
+    pause = 0.0
+
+    def happen(self, ctx: Context) -> None:
+        pass
+
+
+class HeldClaims(dict[bytes, bytes]):
+    """Large values in memory."""
+
+    def put(self, digest: bytes, data: bytes) -> None:
+        self[digest] = data
+
+    def get(self, digest: bytes) -> bytes:  # type: ignore[override]
+        return self[digest]
+
+
+class Place:
+    """A server with a worker for one flow."""
+
+    def __init__(self, client: Client, flow: Compilable, claims: HeldClaims | None) -> None:
+        self.client, self.flow, self.plan, self.claims = client, flow, flow.plan(), claims
+        self.queue = token_hex(4)
+
+    def worker(self) -> TemporalWorker:
+        return TemporalWorker(self.client, [self.plan], task_queue=self.queue, deps=Deps(), claims=self.claims)
+
+    def input_of(self, run: Snapshot, options: dict[str, Any], **given: Any) -> bytes:
+        fields = {
+            "format": FORMAT,
+            "shape": self.plan.shape.to_plain(),
+            "run": run.to_plain(),
+            "triggers": [plain_trigger(RunStarted(0))],
+            "items": (),
+            "inbox": {},
+            "session": (),
+            "previous": "",
+            "options": RunOptions(queue=activity_queue(self.queue, self.plan), **options).to_plain(),
+        }
+        return pack({**fields, **given})
+
+    async def start(self, value: Any, **options: Any) -> WorkflowHandle[Any, bytes]:
+        run_id = token_hex(4)
+        started_ms = time.time_ns() // 1_000_000
+        run = Snapshot(run_id=run_id, plan=self.plan.fingerprint, started_ms=started_ms, value=self.plan.encode(value))
+        return await self.begin(run_id, self.input_of(run, options))
+
+    async def begin(self, run_id: str, packed: bytes) -> WorkflowHandle[Any, bytes]:
+        return await self.client.start_workflow(WORKFLOW, packed, id=run_id, task_queue=self.queue, result_type=bytes)
+
+    async def signal(self, handle: WorkflowHandle[Any, bytes], name: str, value: Any) -> None:
+        await handle.signal(SIGNAL, args=[name, self.plan.encode(value)])
+
+    async def mirror(self, run_id: str, store: MemoryStore) -> Inspector:
+        await mirror_run(self.client, run_id, store, self.claims)
+        assert verify_store(store).damage == ()
+        flows = FlowRegistry(store)
+        flows.register(self.flow)
+        return Inspector(store, flows)
+
+
+@asynccontextmanager
+async def serving(server: Server, flow: Compilable, claims: HeldClaims | None = None) -> AsyncIterator[Place]:
+    place = Place(await server.connect(), flow, claims)
+    async with asyncio.timeout(PATIENCE_S), place.worker():
+        yield place
+
+
+async def ended(handle: WorkflowHandle[Any, bytes]) -> None:
+    with contextlib.suppress(WorkflowFailureError):
+        await handle.result()
+
+
+async def run_locally(flow: Compilable, store: MemoryStore, *signals: tuple[str, Any]) -> str:
+    async with Engine(store, deps=Deps()) as engine:
+        run = await engine.start(flow, INPUT)
+        for name, value in signals:
+            await run.signal(name, value)
+        await run.outcome()
+        return run.id
+
+
+async def events_of(inspector: Inspector, run_id: str) -> dict[str, list[Event]]:
+    """Return the stored events by token, without times, ids and the order among branches."""
+    found: defaultdict[str, list[Event]] = defaultdict(list)
+    for step in await inspector.history(run_id):
+        for event in step.events:
+            found[event.token].append(replace(event, run_id="", seq=0, due_ms=None))
+    return dict(found)
+
+
+async def state_of(handle: WorkflowHandle[Any, bytes]) -> dict[str, Any]:
+    run: dict[str, Any] = unpack(await handle.query("state", result_type=bytes))["run"]
+    return run
+
+
+async def until_waiting(handle: WorkflowHandle[Any, bytes], signal: str) -> None:
+    while signal not in (await state_of(handle))["waits"]:  # noqa: ASYNC110 - a wait is not announced
+        await asyncio.sleep(0.02)
+
+
+def records(store: MemoryStore) -> dict[bytes, bytes]:
+    return dict(store.scan(b""))
+
+
+async def expect_repeatable(place: Place, run_id: str, store: MemoryStore) -> None:
+    """Expect that a mirror changes nothing in a store that has the run, and writes the same to an empty one."""
+    once = records(store)
+    await place.mirror(run_id, store)
+    assert records(store) == once
+    again = MemoryStore()
+    await place.mirror(run_id, again)
+    assert records(again) == once
+
+
+class Shelf(BaseModel):
+    books: Annotated[list[str], append] = []
+
+
+def shelving() -> Graph:
+    """Return a flow whose nodes append large and small items to one field, also in branches."""
+    g = Graph("shelving", state=Shelf)
+
+    @g.node
+    async def put(ctx: Context, value: int) -> int:
+        ctx.update(books=[str(value), "x" * 9_000 + str(value)])
+        return value
+
+    @g.node
+    async def one(ctx: Context, value: list[int]) -> int:
+        ctx.update(books=["one"])
+        return len(ctx.state.books)
+
+    g.fan_out("out", to=put, over=lambda _: [1, 2, 3], join="in")
+    g.join("in")
+    for source, target in ((START, "out"), ("in", one), (one, END)):
+        g.edge(source, target)
+    return g
+
+
+def failing() -> Graph:
+    """Return a flow whose second node fails until it is resumed with more attempts."""
+    g = Graph("failing")
+
+    @g.node
+    async def good(ctx: Context, value: int) -> int:
+        return value + 1
+
+    @g.node
+    async def bad(ctx: Context, value: int) -> int:
+        if not DOORS["open"]:
+            raise ValueError("closed")
+        return value * 2
+
+    g.edge(START, good)
+    g.edge(good, bad)
+    g.edge(bad, END)
+    return g
+
+
+DOORS = {"open": False}
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("name", ["chain", "loop", "nested", "retry", "state", "waits", "parks"])
+async def test_a_mirror_reads_like_the_run_of_the_local_engine(
+    temporal_server: Server, name: str, options: dict[str, Any]
+) -> None:
+    flow, store, signals = FLOWS[name](), MemoryStore(), [SIGNALS[name]] if name in SIGNALS else []
+    async with serving(temporal_server, flow) as place:
+        handle = await place.start(INPUT, **options)
+        for signal in signals:
+            await place.signal(handle, *signal)
+        await handle.result()
+        alone = MemoryStore()
+        await place.mirror(handle.id, alone)
+        local = await run_locally(flow, store, *signals)
+        inspector = await place.mirror(handle.id, store)
+        assert (len(await export_history(place.client, handle.id)) > 1) == ("continue_events" in options)
+        await expect_repeatable(place, handle.id, alone)
+    history = await inspector.history(handle.id)
+    assert await events_of(inspector, handle.id) == await events_of(inspector, local)
+    assert [step.seq for step in history] == [*range(1, len(await inspector.history(local)) + 1)]
+    assert {await inspector.status(run_id) for run_id in (local, handle.id)} == {"completed"}
+    first, second = await inspector.snapshot(handle.id), await inspector.snapshot(local)
+    assert (first.output, first.state, first.steps) == (second.output, second.state, second.steps)
+    tokens = (await inspector.snapshot(handle.id, 1)).tokens
+    assert [token.node for token in tokens] == [token.node for token in (await inspector.snapshot(local, 1)).tokens]
+    assert (await inspector.draw(handle.id)).startswith("<svg")
+    assert (await inspector.html(handle.id)).startswith("<!DOCTYPE html>")
+    compared = await inspector.compare(local, handle.id)
+    assert not compared.differs, compared
+    assert [info.moved_to for info in await inspector.runs()] == ["", ""]
+
+
+async def test_a_run_in_progress_is_readable_and_its_mirror_grows(temporal_server: Server) -> None:
+    flow, store = FLOWS["waits"](), MemoryStore()
+    async with serving(temporal_server, flow) as place:
+        handle = await place.start(INPUT)
+        await place.signal(handle, "later", "unread")
+        await until_waiting(handle, "go")
+        inspector = await place.mirror(handle.id, store)
+        replayed = await replay_run(place.client, handle.id)
+        assert unpack(pack(replayed.run.to_plain())) == await state_of(handle)
+        assert (replayed.status, replayed.inbox) == ("running", {"later": [place.plan.encode("unread")]})
+        (info,) = await inspector.runs()
+        assert (info.status, info.moved_to) == ("waiting", f"temporal://{temporal_server.address}/{NAMESPACE}")
+        early = await inspector.history(handle.id)
+        assert [step.trigger for step in early] == ["RunStarted", "NodeFinished", "TimerFired"]
+        assert (await inspector.draw(handle.id)).startswith("<svg")
+        await expect_repeatable(place, handle.id, store)
+        await place.signal(handle, "go", 40)
+        await handle.result()
+        await place.mirror(handle.id, store)
+        history = await inspector.history(handle.id)
+        assert history[: len(early)] == early
+        assert [step.trigger for step in history[len(early) :]] == ["SignalReceived", "NodeFinished", "NodeFinished"]
+        assert (await inspector.snapshot(handle.id)).output == 42
+        await place.mirror(handle.id, fresh := MemoryStore())
+        assert await Inspector(fresh, FlowRegistry(fresh)).history(handle.id) == history
+
+
+async def test_signals_that_no_worker_has_seen_are_in_the_inbox(temporal_server: Server) -> None:
+    flow, store = FLOWS["waits"](), MemoryStore()
+    place = Place(await temporal_server.connect(), flow, None)
+    handle = await place.start(INPUT)
+    await place.signal(handle, "go", 1)
+    replayed = await replay_run(place.client, handle.id)
+    assert (replayed.run.seq, replayed.steps, replayed.inbox) == (0, (), {"go": [place.plan.encode(1)]})
+    assert [name for name, _ in replayed.triggers] == ["RunStarted"]
+    inspector = await place.mirror(handle.id, store)
+    assert await inspector.history(handle.id) == []
+    async with asyncio.timeout(PATIENCE_S):
+        async with place.worker():
+            await handle.result()
+    await place.mirror(handle.id, store)
+    assert (await inspector.snapshot(handle.id)).output == 3
+
+
+async def test_a_failed_run_goes_on_from_its_history_and_the_mirror_has_both_parts(temporal_server: Server) -> None:
+    flow, store = failing(), MemoryStore()
+    DOORS["open"] = False
+    async with serving(temporal_server, flow) as place:
+        handle = await place.start(INPUT)
+        await ended(handle)
+        failed = await replay_run(place.client, handle.id)
+        assert (failed.status, failed.run.status, failed.run.seq) == ("failed", "failed", 3)
+        inspector = await place.mirror(handle.id, store)
+        assert await inspector.status(handle.id) == "failed"
+        assert (await inspector.history(handle.id))[-1].trigger == "NodeFailed"
+        await expect_repeatable(place, handle.id, store)
+        DOORS["open"] = True
+        resumed = [plain_trigger(RunResumed(0))]
+        packed = place.input_of(failed.run, {}, triggers=resumed, previous=failed.execution_id)
+        again = await place.begin(handle.id, packed)
+        assert unpack(await again.result())["output"] == place.plan.encode((INPUT + 1) * 2)
+        await place.mirror(handle.id, store)
+        whole = MemoryStore()
+        await place.mirror(handle.id, whole)
+        histories = await export_history(place.client, handle.id)
+        assert [history.run_id for history in histories] == [failed.execution_id, again.result_run_id]
+    triggers = ["RunStarted", "NodeFinished", "NodeFailed", "RunResumed", "NodeFinished"]
+    for each in (store, whole):
+        assert [step.trigger for step in await Inspector(each, FlowRegistry(each)).history(handle.id)] == triggers
+    assert await inspector.status(handle.id) == "completed"
+
+
+@pytest.mark.parametrize("way", ["cancel", "terminate"])
+async def test_a_run_that_was_ended_from_outside_is_shown_as_cancelled(temporal_server: Server, way: str) -> None:
+    flow, store = FLOWS["waits"](), MemoryStore()
+    async with serving(temporal_server, flow) as place:
+        handle = await place.start(INPUT)
+        await until_waiting(handle, "go")
+        await (handle.cancel() if way == "cancel" else handle.terminate("enough"))
+        await ended(handle)
+        inspector = await place.mirror(handle.id, store)
+        await expect_repeatable(place, handle.id, store)
+        replayed = await replay_run(place.client, handle.id)
+    assert replayed.status == ("cancelled" if way == "cancel" else "terminated")
+    assert await inspector.status(handle.id) == "cancelled"
+    assert (await inspector.history(handle.id))[-1].trigger == "CancelRequested"
+    assert (await inspector.runs())[0].moved_to == ""
+
+
+async def test_large_values_come_from_the_claims(temporal_server: Server) -> None:
+    flow, store, claims = FLOWS["chain"](), MemoryStore(), HeldClaims()
+    async with serving(temporal_server, flow, claims) as place:
+        handle = await place.start(INPUT)
+        await handle.result()
+        with pytest.raises(SnapshotError, match="give the claims of its workers"):
+            await mirror_run(place.client, handle.id, MemoryStore())
+        inspector = await place.mirror(handle.id, store)
+        await expect_repeatable(place, handle.id, store)
+    assert len(claims) == 1
+    claims.clear()
+    events = [event for step in await inspector.history(handle.id) for event in step.events]
+    assert [event.output for event in events if event.node == "third"] == [{"value": 40, "large": "x" * 20_000}]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+async def test_items_are_taken_out_of_folded_pieces(temporal_server: Server, options: dict[str, Any]) -> None:
+    flow, store = shelving(), MemoryStore()
+    async with serving(temporal_server, flow, HeldClaims()) as place:
+        handle = await place.start(INPUT, **options)
+        await handle.result()
+        inspector = await place.mirror(handle.id, store)
+        await expect_repeatable(place, handle.id, store)
+        if "continue_events" in options:
+            first, *_ = await export_history(place.client, handle.id)
+            await delete_execution(place.client, handle.id, first.run_id)
+            later = await place.mirror(handle.id, MemoryStore())
+            assert (await later.snapshot(handle.id)).state == (await inspector.snapshot(handle.id)).state
+    local = await run_locally(flow, store)
+    compared = await inspector.compare(local, handle.id)
+    assert not compared.differs, compared
+    assert [book[-1] for book in (await inspector.snapshot(handle.id)).state["books"]] == [*"112233e"]
+
+
+async def test_a_mirror_begins_with_the_first_execution_that_is_left(temporal_server: Server) -> None:
+    flow, store = FLOWS["loop"](), MemoryStore()
+    async with serving(temporal_server, flow) as place:
+        handle = await place.start(INPUT, continue_events=1)
+        await handle.result()
+        whole = await place.mirror(handle.id, MemoryStore())
+        first, *_ = await export_history(place.client, handle.id)
+        await delete_execution(place.client, handle.id, first.run_id)
+        inspector = await place.mirror(handle.id, store)
+        await expect_repeatable(place, handle.id, store)
+    history, left = await whole.history(handle.id), await inspector.history(handle.id)
+    assert 0 < len(left) < len(history)
+    assert history[-len(left) :] == left
+    assert (await inspector.draw(handle.id)).startswith("<svg")
+
+
+async def delete_execution(client: Client, run_id: str, execution_id: str) -> None:
+    execution = WorkflowExecution(workflow_id=run_id, run_id=execution_id)
+    request = DeleteWorkflowExecutionRequest(namespace=client.namespace, workflow_execution=execution)
+    await client.workflow_service.delete_workflow_execution(request)
+    async with asyncio.timeout(PATIENCE_S):
+        with contextlib.suppress(RPCError):
+            while True:
+                await client.get_workflow_handle(run_id, run_id=execution_id).describe()
+                await asyncio.sleep(0.05)
+
+
+async def test_an_unknown_run_is_not_found(temporal_server: Server) -> None:
+    client = await temporal_server.connect()
+    for read in (replay_run(client, "none"), mirror_run(client, "none", MemoryStore()), export_history(client, "none")):
+        with pytest.raises(RunNotFound, match="the server has no such run"):
+            await read
