@@ -6,7 +6,7 @@
 | How do the parts fit together?            | `host`                                      |
 | How does a run come into an engine?       | `requests`, `admission`, `takeover`, `fork` |
 | Which runs does an engine drive?          | `registry`, `retention`                     |
-| When does a waiting run leave the engine? | `parking`                                   |
+| When does a waiting run leave the engine? | `parking`, `moving`                         |
 | When does it continue?                    | `waking`, `wakeups`, `serving`, `recovery`  |
 | How does an engine notice other engines?  | `store_poller`                              |
 | How do callers wait for a run's end?      | `followers`, `following`                    |

@@ -11,6 +11,7 @@ from beluga_graph.engine.host import EngineHost
 from beluga_graph.engine.recovery import Recovery
 from beluga_graph.engine.run import Run, replay_then_follow
 from beluga_graph.events import Event
+from beluga_graph.execution.handed_over import HandedOver
 from beluga_graph.inspection.approvals import Question
 from beluga_graph.inspection.inspector import Inspector
 from beluga_graph.inspection.views import RunInfo, RunSnapshot, RunStatus, StepInfo
@@ -289,6 +290,15 @@ class Engine:
             again = await engine.fork("order-7", 3, update={"note": "second try"})
         """
         return await self._host.fork(run_id, seq, run_id_new, update or {}, replace or {})
+
+    async def hand_over(self, run_id: str, to: str) -> HandedOver:
+        """Mark a run as moved to a place, such as a Temporal namespace, and return what it needs to go on there.
+
+        From then on no engine drives the run. It can still be read and forked, and pruned by its status. A second call
+        for the same place returns it again. Raises `RunNotFound`; `RunBusy` while its nodes run; `RunConflict` if it
+        has ended, is about to be cancelled, or has moved to another place.
+        """
+        return await self._host.hand_over(run_id, to)
 
     async def prune(
         self, *, older_than: float = 0.0, status: Collection[str] = ("completed", "cancelled"), dry_run: bool = False

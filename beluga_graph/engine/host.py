@@ -15,6 +15,7 @@ from beluga_graph.engine.cancel import Canceller
 from beluga_graph.engine.followers import Followers
 from beluga_graph.engine.following import FollowedRuns
 from beluga_graph.engine.fork import prepare_fork
+from beluga_graph.engine.moving import Mover
 from beluga_graph.engine.parking import Parking
 from beluga_graph.engine.recovery import Recovery, recover
 from beluga_graph.engine.registry import RunRegistry
@@ -28,6 +29,7 @@ from beluga_graph.engine.waking import Waker
 from beluga_graph.errors import GraphChanged
 from beluga_graph.execution.approval import Answer
 from beluga_graph.execution.attempt import ExecutionResources
+from beluga_graph.execution.handed_over import HandedOver
 from beluga_graph.execution.run_ids import check_run_id
 from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.inspection.flow_registry import FlowRegistry
@@ -89,6 +91,7 @@ class EngineHost:
         self.wakeups = WakeupReader(self.runs, self.scheduler, self.waker, self.poller)
         self.followed = FollowedRuns(self.runs, self.poller, self.flows.plan_or_shape)
         self.serving = Serving(self.runs, self.scheduler, self.waker, self.poller)
+        self.mover = Mover(self.runs, self.scheduler, self.waker)
         self.canceller = Canceller(
             self.runs, self.scheduler, self.poller, self.flows.plan_or_shape, self.admission.acquire_to_end
         )
@@ -176,6 +179,11 @@ class EngineHost:
         snapshot, log, ops = prepare_fork(self.store, plan, run_id, seq, new_id, update=update, replace=replace)
         trigger = RunForked(self.scheduler.clock.now_ms(), run_id, seq)
         return self.handle(await self.admission.fork(plan, (snapshot, log, ops, trigger)))
+
+    async def hand_over(self, run_id: str, to: str) -> HandedOver:
+        """Mark a run as moved, and return all that it needs to go on; see `Engine.hand_over`."""
+        self.ensure_open()
+        return await self.mover.hand_over(check_run_id(run_id), to)
 
     async def recover(self, max_runs: int | None) -> Recovery:
         """Continue every unfinished run that has no live owner; see `Engine.recover`."""

@@ -8,6 +8,7 @@ outbox_records   messages that runs publish
 leases           owners, and the right to advance a run
 run_index        the open runs that need work
 committer        commits of many runs in one transaction
+moves            runs that go on elsewhere
 pruning          deletion of ended runs
 verify           damage of a store; `verify_run` of one run
 pace             turns of the event loop during long reads

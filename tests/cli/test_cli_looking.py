@@ -80,7 +80,7 @@ def test_runs_lists_every_run(store: Path) -> None:
     ]
     found = read_json("runs", "--store", store)
     assert [run["run_id"] for run in found] == ["done-1", "waits-[red]1", "failed-1"]
-    assert set(found[0]) == {"run_id", "flow", "status", "created_ms", "updated_ms"}
+    assert set(found[0]) == {"run_id", "flow", "status", "created_ms", "updated_ms", "moved_to"}
 
 
 def test_show_prints_status_steps_and_output(store: Path) -> None:

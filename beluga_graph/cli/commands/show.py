@@ -53,7 +53,8 @@ def show(
 
     info, snapshot, tree = with_engine(store, look)
     if json:
-        print_json({"flow": info.flow, "created_ms": info.created_ms, **to_json(snapshot), "visits": tree_data(tree)})
+        about = {"flow": info.flow, "created_ms": info.created_ms, "moved_to": info.moved_to}
+        print_json({**about, **to_json(snapshot), "visits": tree_data(tree)})
         return
     out = console()
     _print_facts(out, info, snapshot)
@@ -67,6 +68,8 @@ def _print_facts(out: Console, info: beluga_graph.RunInfo, snapshot: beluga_grap
     facts.add_row("run", Text(to_printable(snapshot.run_id)))
     facts.add_row("flow", Text(to_printable(info.flow)))
     facts.add_row("status", status_text(snapshot.status))
+    if info.moved_to:
+        facts.add_row("goes on at", Text(to_printable(info.moved_to)))
     facts.add_row("steps", f"{snapshot.seq:,} committed, {snapshot.steps:,} nodes finished")
     facts.add_row("created", local_time(info.created_ms))
     facts.add_row("input", Text(brief(snapshot.input)))

@@ -1,0 +1,25 @@
+"""A run that is handed over from a store to a driver elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from beluga_graph.kernel.snapshot import Snapshot
+
+__all__ = ["HandedOver"]
+
+
+class HandedOver(NamedTuple):
+    """All that a run needs to go on elsewhere. Values are encoded; a large one is a reference, to one of `blobs`."""
+
+    run: Snapshot
+    """The run as of its last step. Its session, if it has one, stays taken in the store that it leaves."""
+    items: Mapping[tuple[str, str], tuple[bytes, ...]]
+    """The items of each append field, by place and field."""
+    signals: Mapping[str, tuple[bytes, ...]]
+    """The payloads of the unread signals by name, the oldest first; answers to questions are among them."""
+    session_items: tuple[bytes, ...]
+    """The messages that the run's session had when the run began."""
+    blobs: Mapping[bytes, bytes]
+    """Each large value that the run refers to, by its reference."""
