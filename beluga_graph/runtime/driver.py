@@ -140,10 +140,11 @@ class RunDriver:
         """Return the writes of a changed status or graph. A run that has ended or failed gives its lease back."""
         active, run = self._active, self._active.snapshot
         active.head = replace(active.head, status=run.status, updated_ms=at_ms, plan=run.plan)
-        if run.status in (COMPLETED, FAILED, CANCELLED):
-            active.lease = Lease(b"", active.lease.epoch)
         ops = end_ops(active.log, active.plan.codec, run) if run.ended else []
-        return [*ops, *active.log.status_ops(run, active.head, active.lease.epoch)]
+        ops += active.log.status_ops(run, active.head, active.lease.epoch)
+        if run.status in (COMPLETED, FAILED, CANCELLED):  # not before: an error above leaves the lease to give back
+            active.lease = Lease(b"", active.lease.epoch)
+        return ops
 
     # After the commit.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from beluga_graph.codec.references import REFERENCE
+from beluga_graph.codec.references import REFERENCE, find_references
 from beluga_graph.execution.handed_over import HandedOver
 from beluga_graph.kernel.interruptions import count_interruptions
 from beluga_graph.kernel.shape import Shape
@@ -20,7 +20,6 @@ from beluga_graph.storage.leases import Acquisition, FreeLease, Lease
 from beluga_graph.storage.loading import RunReader, detect_deletion, rebuild
 from beluga_graph.storage.records import RunRecord, decode_record
 from beluga_graph.storage.run_log import RunLog
-from beluga_graph.storage.verify_run import references
 from stores.base import Check, Delete, Op, Put, Store
 
 __all__ = ["move_ops", "read_handed_over"]
@@ -68,6 +67,6 @@ def read_handed_over(store: Store, run_id: str) -> HandedOver:
             if number_of(key) >= run.inbox.get(name, 0):
                 signals[name] = (*signals.get(name, ()), payload)
         session_items = tuple(reader.read_session_items(run))
-        digests = dict.fromkeys(references((run.to_plain(), items, signals, session_items)))
+        digests = dict.fromkeys(find_references((run.to_plain(), items, signals, session_items)))
         blobs = {reference: reader.load(reference) for reference in (REFERENCE + digest for digest in digests)}
     return HandedOver(run, items, signals, session_items, blobs)
