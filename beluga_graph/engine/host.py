@@ -31,6 +31,7 @@ from beluga_graph.execution.approval import Answer
 from beluga_graph.execution.attempt import ExecutionResources
 from beluga_graph.execution.handed_over import HandedOver
 from beluga_graph.execution.run_ids import check_run_id
+from beluga_graph.execution.signal_checks import check_signal_name
 from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.inspection.flow_registry import FlowRegistry
 from beluga_graph.inspection.inspector import Inspector
@@ -240,7 +241,7 @@ class EngineHost:
     async def signal(self, run_id: str, name: str, payload: Any = None) -> None:
         """Send a signal to a run; see `Engine.signal`."""
         self.ensure_open()
-        self.scheduler.inbox.check_name(run_id, name)
+        check_signal_name(run_id, name)
         head, plan, known = self._recipient(run_id)
         await self.scheduler.inbox.send(head, plan, name, payload, known=known)
         self.wakeups.on_signal(run_id, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Protocol
 
 from beluga_graph.errors import RunError
 from beluga_graph.inspection.reading import read_plan
@@ -14,6 +15,18 @@ from stores.base import Store
 __all__ = ["FlowRegistry"]
 
 _log = logging.getLogger("beluga_graph.inspection.flow_registry")
+
+
+class RunOfFlow(Protocol):
+    """What names a run and its flow, such as a run record."""
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+
+    @property
+    def flow(self) -> str:
+        """The name of its flow."""
 
 
 class FlowRegistry:
@@ -47,13 +60,13 @@ class FlowRegistry:
         """Return the plan of a registered flow, or `None`."""
         return self._plans.get(name)
 
-    def plan_of(self, head: RunRecord) -> Plan:
+    def plan_of(self, run: RunOfFlow) -> Plan:
         """Return the plan of a run's flow. Raises `RunError` if the flow is not registered."""
-        plan = self._plans.get(head.flow)
+        plan = self._plans.get(run.flow)
         if plan is None:
             known = ", ".join(sorted(self._plans)) or "none"
-            message = f"its flow {head.flow!r} is not known here (known: {known}): call engine.register(flow) first"
-            raise RunError(head.run_id, message)
+            message = f"its flow {run.flow!r} is not known here (known: {known}): call engine.register(flow) first"
+            raise RunError(run.run_id, message)
         return plan
 
     def plan_or_shape(self, head: RunRecord) -> Plan:

@@ -14,9 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from beluga_graph.clock import Clock
-from beluga_graph.errors import BadSignal, NotData, RunConflict
-from beluga_graph.kernel.names import is_blank
-from beluga_graph.kernel.rules import is_answer
+from beluga_graph.errors import NotData, RunConflict
+from beluga_graph.execution.signal_checks import check_payload
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED
 from beluga_graph.plan.plan import Plan
 from beluga_graph.runtime.active_run import ActiveRun
@@ -41,18 +40,6 @@ class Inbox:
 
     # Sending.
 
-    @staticmethod
-    def check_name(run_id: str, name: str) -> None:
-        """Refuse a text that cannot name a signal, and the name of an answer: only `Engine.answer` gives those.
-
-        Raises `BadSignal`.
-        """
-        if not isinstance(name, str) or is_blank(name):
-            raise BadSignal(run_id, f"{name!r:.100} cannot name a signal: give a text with visible characters")
-        if is_answer(name):
-            message = f"{name!r:.100} is the name of an answer: give it by engine.answer(…), to a question of pending()"
-            raise BadSignal(run_id, message)
-
     async def send(
         self, head: RunRecord, plan: Plan, name: str, payload: Any, *, known: bool, along: Sequence[Op] = ()
     ) -> None:
@@ -65,7 +52,7 @@ class Inbox:
         if head.status in (COMPLETED, CANCELLED):
             raise RunConflict(run_id, f"it is {head.status}: a run that has ended accepts no signal")
         head.ensure_here()
-        _check_payload(plan, run_id, name, payload)
+        check_payload(plan, run_id, name, payload)
         log = RunLog(self._store, run_id)
         try:
             encoded = plan.encode(payload)
@@ -148,16 +135,3 @@ class Inbox:
 def wakeup_op(key: bytes) -> Put:
     """Return the write of a wakeup record: the run's owner, or the engine that wakes the run, looks at the run then."""
     return Put(key, secrets.token_bytes(8))  # never the same twice: the engine deletes exactly the one that it saw
-
-
-def _check_payload(plan: Plan, run_id: str, signal: str, payload: Any) -> None:
-    """Refuse a payload that the wait for it would not take, as far as the plan knows. Raises `BadSignal`."""
-    wanted = plan.waits.get(signal)
-    if wanted is None:
-        return
-    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - only typed waits need it
-
-    try:
-        TypeAdapter(wanted).validate_python(payload)
-    except ValidationError as error:
-        raise BadSignal(run_id, f"the payload of signal {signal!r} does not fit its wait: {error}") from error

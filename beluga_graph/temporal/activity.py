@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from beluga_graph.codec.references import find_references
+from beluga_graph.errors import BelugaError
 from beluga_graph.execution.attempt import Attempt, ExecutionResources
 from beluga_graph.execution.executor import run_attempt
 from beluga_graph.execution.stored_values import StoredValues
@@ -18,35 +19,50 @@ from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.triggers import NodeFailed, NodeFinished
 from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.ahead import AheadWalk
-from beluga_graph.temporal.values import CallValues, LargeValues
-from beluga_graph.temporal.wire import ACTIVITY, FORMAT, PAYLOAD_BYTES, Reply, pack, unpack
+from beluga_graph.temporal.claims import CachedClaims
+from beluga_graph.temporal.progress import Progress
+from beluga_graph.temporal.values import CallValues
+from beluga_graph.temporal.wire import ACTIVITY, FORMAT, Reply, pack, unpack
 
 __all__ = ["AttemptActivity"]
-
-_ENOUGH_BYTES = PAYLOAD_BYTES // 2  # an activity reports at the latest when its replies have grown to this
-_BEATS = 3  # heartbeats within the time after which a silent worker is taken for lost
 
 
 class AttemptActivity:
     """Makes the attempts of the flows that one worker serves."""
 
-    def __init__(self, plans: Mapping[str, Plan], claims: LargeValues | None, resources: ExecutionResources) -> None:
+    def __init__(self, plans: Mapping[str, Plan], claims: CachedClaims | None, resources: ExecutionResources) -> None:
         self._plans = plans  # by fingerprint
         self._claims = claims
         self._resources = resources
 
     @activity.defn(name=ACTIVITY)
     async def attempt(self, packed: bytes) -> bytes:
-        """Make the attempts of a call, or as many as fit into its time. Returns the packed replies."""
+        """Make the attempts of a call, or as many as fit into its time. Returns the packed replies.
+
+        Its own errors, such as those of the claims, are tried again like the loss of a worker, and as often.
+        """
         given = unpack(packed)
-        plan = self._plan(given)
-        replies = _Replies()
-        async with _heartbeats(replies):
-            if len(given["calls"]) == 1 and given["ahead_ms"]:
-                await self._go_ahead(plan, given["calls"][0], replies, given["ahead_ms"])
-            else:
-                await self._make_batch(plan, given["calls"], replies, given["ahead_ms"])
-        return pack({"format": FORMAT, "replies": replies.plain})
+        progress = Progress()
+        try:
+            async with progress.beating():
+                await self._make_all(given, progress)
+        except asyncio.CancelledError:
+            if activity.is_worker_shutdown():
+                progress.note_orderly_stop()
+            raise
+        except Exception as error:
+            is_final = isinstance(error, BelugaError) or progress.interruptions >= given["max_interruptions"]
+            raise ApplicationError(str(error), type=type(error).__name__, non_retryable=is_final) from error
+        return pack({"format": FORMAT, "replies": progress.replies})
+
+    async def _make_all(self, given: Mapping[str, Any], progress: Progress) -> None:
+        call = _Call(self._plan(given), given["max_interruptions"], given["ahead_ms"], progress)
+        if self._claims is not None:
+            await self._claims.get_all(find_references(given["calls"]))  # so that decoding does not block the loop
+        if len(given["calls"]) == 1 and call.ahead_ms:
+            await self._go_ahead(call, given["calls"][0])
+        else:
+            await self._make_batch(call, given["calls"])
 
     def _plan(self, given: Mapping[str, Any]) -> Plan:
         plan = self._plans.get(given["plan"])
@@ -56,24 +72,25 @@ class AttemptActivity:
             raise ApplicationError(text, type="GraphChanged")
         return plan
 
-    async def _make_batch(self, plan: Plan, calls: Sequence[Any], replies: _Replies, ahead_ms: int) -> None:
+    async def _make_batch(self, call: _Call, views: Sequence[Any]) -> None:
         """Make the attempts one after another until the time is up, or one fails."""
-        for call in calls[len(replies.plain) :]:
-            if replies.plain and replies.are_enough(ahead_ms):
+        for view in views[len(call.progress.replies) :]:
+            if call.progress.replies and call.progress.is_enough(call.ahead_ms):
                 return
-            run, values = Snapshot.from_plain(call["run"]), self._values(call)
-            await self._make(plan, run, call["token"], values, replies)
+            reply = await self._make(call, Snapshot.from_plain(view["run"]), view["token"], self._values(view))
+            if type(reply.trigger) is NodeFailed:
+                return  # the run may fail with it: begin no more
 
-    async def _go_ahead(self, plan: Plan, call: Mapping[str, Any], replies: _Replies, ahead_ms: int) -> None:
+    async def _go_ahead(self, call: _Call, view: Mapping[str, Any]) -> None:
         """Make the attempt of a lone token, then those after it, until the time is up or the walk must stop."""
-        run, values = Snapshot.from_plain(call["run"]), self._values(call)
-        walk = AheadWalk(plan.shape, run, self._resources.clock)
-        name: str | None = call["token"]
-        for plain in replies.plain:  # an earlier worker made these before it was lost
+        run, values = Snapshot.from_plain(view["run"]), self._values(view)
+        walk = AheadWalk(call.plan.shape, run, self._resources.clock)
+        name: str | None = view["token"]
+        for plain in call.progress.replies:  # an earlier worker made these before it was lost
             name = self._replay(walk, values, plain)
         while name is not None:
-            reply = await self._make(plan, run, name, values, replies)
-            if type(reply.trigger) is not NodeFinished or replies.are_enough(ahead_ms):
+            reply = await self._make(call, run, name, values)
+            if type(reply.trigger) is not NodeFinished or call.progress.is_enough(call.ahead_ms):
                 return
             token = walk.next_after(reply.trigger)
             name = token.name if token is not None else None
@@ -85,78 +102,36 @@ class AttemptActivity:
         token = walk.next_after(reply.trigger) if type(reply.trigger) is NodeFinished else None
         return token.name if token is not None else None
 
-    def _values(self, call: Mapping[str, Any]) -> CallValues:
-        return CallValues(self._claims, call["items"], call["session"])
+    def _values(self, view: Mapping[str, Any]) -> CallValues:
+        return CallValues(self._claims, view["items"], view["session"])
 
-    async def _make(self, plan: Plan, run: Snapshot, name: str, values: CallValues, replies: _Replies) -> Reply:
-        began = time.monotonic()
-        token = run.tokens[name]
+    async def _make(self, call: _Call, run: Snapshot, name: str, values: CallValues) -> Reply:
+        """Make an attempt, unless too many workers were lost with it, and store its large values."""
+        began, token, plan = time.monotonic(), run.tokens[name], call.plan
+        if call.progress.interruptions > call.max_interruptions:
+            text = f"{call.progress.interruptions} workers were lost while the node ran; "
+            text += f"max_interruptions is {call.max_interruptions}"
+            now_ms = self._resources.clock.now_ms()
+            failed = NodeFailed(name, token.attempt, now_ms, "Interrupted", text, retryable=False)
+            return call.progress.add(Reply(failed))
         made = await run_attempt(Attempt(plan, run, token, StoredValues(plan.codec, values), self._resources, None))
         values.add_blobs(made.blobs)
-        large = dict(made.blobs)
+        large = [data for _, data in made.blobs]
         pieces = []
         for new in made.items:
             piece, more = values.add_items(new)
             pieces.append(piece)
-            large.update(more)
+            large += more
         if self._claims is not None and large:
-            await _store(self._claims, large.items())
-        reply = Reply(made.trigger, tuple(pieces), made.messages, round((time.monotonic() - began) * 1000))
-        return replies.add(reply)
+            await self._claims.put_all(large)  # before anything refers to them
+        ms = round((time.monotonic() - began) * 1000)
+        return call.progress.add(Reply(made.trigger, tuple(pieces), made.messages, ms))
 
 
-class _Replies:
-    """The replies so far. They go along with each heartbeat, so that the work of a lost worker is not repeated."""
+class _Call(NamedTuple):
+    """What all attempts of one call of the activity share."""
 
-    def __init__(self) -> None:
-        saved = activity.info().heartbeat_details
-        self.plain: list[dict[str, Any]] = list(unpack(saved[0])) if saved else []
-        self._began = time.monotonic()
-        self._size = 0
-
-    def add(self, reply: Reply) -> Reply:
-        """Add a reply; return it, or the failure in its place if it is too large to cross."""
-        plain = reply.to_plain()
-        size = len(pack(plain))
-        if size > PAYLOAD_BYTES:
-            trigger = reply.trigger
-            text = f"the result is {size:,} bytes; a worker can return {PAYLOAD_BYTES:,}: "
-            text += "give the engine and its workers claims=, a place for large values"
-            failure = NodeFailed(trigger.token, trigger.attempt, trigger.at, "TooLarge", text, retryable=False)
-            reply = Reply(failure, ms=reply.ms)
-            plain = reply.to_plain()
-        self.plain.append(plain)
-        self._size += size
-        self.beat()
-        return reply
-
-    def beat(self) -> None:
-        """Report that the worker lives, with the replies so far."""
-        activity.heartbeat(pack(self.plain))
-
-    def are_enough(self, ahead_ms: int) -> bool:
-        """Return whether to report now."""
-        return (time.monotonic() - self._began) * 1000 >= ahead_ms or self._size >= _ENOUGH_BYTES
-
-
-@asynccontextmanager
-async def _heartbeats(replies: _Replies) -> AsyncIterator[None]:
-    """Beat while attempts are made: a node may take long."""
-    timeout = activity.info().heartbeat_timeout
-
-    async def beat() -> None:
-        while timeout:
-            await asyncio.sleep(timeout.total_seconds() / _BEATS)
-            replies.beat()
-
-    task = asyncio.get_running_loop().create_task(beat())
-    try:
-        yield
-    finally:
-        task.cancel()
-
-
-async def _store(claims: LargeValues, large: Iterable[tuple[bytes, bytes]]) -> None:
-    """Store large values before anything refers to them."""
-    for reference, data in large:
-        await asyncio.to_thread(claims.put, reference[1:], data)
+    plan: Plan
+    max_interruptions: int
+    ahead_ms: int
+    progress: Progress

@@ -37,6 +37,7 @@ _PROBE_S = 0.1
 _ID_CHARS = 200
 _BATCH_BYTES = 1_000_000
 _MARGIN_S = 10.0  # what an attempt's time limit leaves to the worker for the way there and back
+_RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=10))
 _LONGEST = timedelta(hours=24)  # of an attempt without a time limit
 
 
@@ -72,8 +73,8 @@ class Dispatcher:
         self._left: dict[workflow.ActivityHandle[bytes], int] = {}  # how many attempts of an activity still count
         self._cancelled: set[workflow.ActivityHandle[bytes]] = set()  # by us
         self._durations: dict[str, int] = {}  # of the last attempt, in milliseconds, by node
-        self._flush: asyncio.Handle | None = None
-        self._probe: asyncio.Handle | None = None
+        self._is_flush_due = False
+        self._probe: asyncio.TimerHandle | None = None
 
     @property
     def has_queue(self) -> bool:
@@ -100,20 +101,17 @@ class Dispatcher:
         self._queue.clear()
         for token in tuple(self._handles):
             self.stop(token)
-        for handle in (self._flush, self._probe):
-            if handle is not None:
-                handle.cancel()
-        self._flush = self._probe = None
+        self._stop_probe()
 
     # Beginning attempts.
 
     def _flush_soon(self) -> None:
-        if self._flush is None:
-            guarded = partial(self._driver.guard, self._begin_queued)
-            self._flush = asyncio.get_running_loop().call_soon(guarded)
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            asyncio.get_running_loop().call_soon(partial(self._driver.guard, self._begin_queued))
 
     def _begin_queued(self) -> None:
-        self._flush = None
+        self._is_flush_due = False
         if self.is_draining or self._driver.is_halted:
             return
         for tokens in self._activities():
@@ -212,8 +210,13 @@ class Dispatcher:
     def _start(self, tokens: Sequence[Token], calls: Sequence[bytes], ahead_ms: int) -> None:
         driver, options = self._driver, self._options
         first = tokens[0]
-        fields = {"format": FORMAT, "flow": driver.shape.name, "plan": driver.shape.fingerprint, "ahead_ms": ahead_ms}
-        allowed = get_limit(driver.shape, driver.run, "max_interruptions")
+        fields = {
+            "format": FORMAT,
+            "flow": driver.shape.name,
+            "plan": driver.shape.fingerprint,
+            "ahead_ms": ahead_ms,
+            "max_interruptions": get_limit(driver.shape, driver.run, "max_interruptions"),
+        }
         handle: workflow.ActivityHandle[bytes] = workflow.start_activity(
             ACTIVITY,
             pack_calls(fields, calls),
@@ -222,8 +225,8 @@ class Dispatcher:
             activity_id=_activity_id(first),
             start_to_close_timeout=_longest([driver.shape.nodes[token.node] for token in tokens]),
             heartbeat_timeout=timedelta(seconds=options.heartbeat_s),
-            # For lost workers only. The kernel retries nodes: it counts attempts, and tells of each one.
-            retry_policy=RetryPolicy(maximum_attempts=allowed + 1, initial_interval=timedelta(milliseconds=100)),
+            # For lost workers only, which the activity counts. The kernel retries nodes, and each retry is a step.
+            retry_policy=_RETRY,
             cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
             summary=first.node if len(tokens) == 1 else f"{first.node} x {len(tokens)}",
         )
@@ -280,9 +283,7 @@ class Dispatcher:
         """Return the type and the message of the failure that an activity's error stands for."""
         cause = error.cause if isinstance(error, ActivityError) else error
         if isinstance(cause, ActivityTimeout):
-            allowed = get_limit(self._driver.shape, self._driver.run, "max_interruptions")
-            message = f"its worker was lost {allowed + 1} times ({cause}); max_interruptions is {allowed}"
-            return "Interrupted", message
+            return "Interrupted", f"its worker was lost, and no other one has taken it: {cause}"
         if isinstance(cause, ApplicationError):
             return cause.type or "ApplicationError", cause.message
         return type(cause).__name__, str(cause)

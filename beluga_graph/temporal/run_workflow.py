@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
@@ -16,10 +17,10 @@ with workflow.unsafe.imports_passed_through():
     from beluga_graph.kernel.rules import answer_signal
     from beluga_graph.kernel.shape import FAN_OUT, Shape
     from beluga_graph.kernel.snapshot import COMPLETED, FAILED, WAITING, Snapshot
-    from beluga_graph.kernel.triggers import CancelRequested
+    from beluga_graph.kernel.triggers import CancelRequested, PlanAdopted
     from beluga_graph.temporal.options import RunOptions
     from beluga_graph.temporal.pieces import ItemPieces
-    from beluga_graph.temporal.wire import FORMAT, SIGNAL, WORKFLOW, pack, trigger_from_plain, unpack
+    from beluga_graph.temporal.wire import FORMAT, RUN_FAILED, SIGNAL, WORKFLOW, pack, trigger_from_plain, unpack
     from beluga_graph.temporal.workflow_driver import LoggedStep, WorkflowDriver
 
 __all__ = ["RunWorkflow"]
@@ -45,6 +46,7 @@ class RunWorkflow:
         self._previous: str = given["previous"]
         self.run_state = Snapshot.from_plain(given["run"])
         self._first_seq = self.run_state.seq
+        self._changed: dict[str, Any] | None = None  # a graph to adopt
         self._is_waiting: bool | None = None  # as last shown in the list of workflows
         self.driver = WorkflowDriver(
             _capped(Shape.from_plain(given["shape"]), self._options.cap),
@@ -78,6 +80,15 @@ class RunWorkflow:
         if signal not in self.run_state.waits or self.driver.inbox.get(signal):
             text = f"question {token!r} is not pending"
             raise ApplicationError(text, type="NotPending", non_retryable=True)
+
+    @workflow.update(name="adopt")
+    def on_adopt(self, packed: bytes) -> bool:
+        """Continue as new with a changed graph, if the run is still as its sender has judged it."""
+        changed = unpack(packed)
+        if changed["seq"] != self.run_state.seq or self._changed is not None:
+            return False
+        self._changed = changed
+        return True
 
     @workflow.query(name="state")
     def state(self) -> bytes:
@@ -128,12 +139,17 @@ class RunWorkflow:
     def _begin(self) -> None:
         driver = self.driver
         for plain in self._triggers:
-            driver.walker.decide(trigger_from_plain(plain, driver.now()))
+            trigger = trigger_from_plain(plain, driver.now())
+            driver.walker.decide(trigger)
+            if isinstance(trigger, PlanAdopted):
+                workflow.upsert_memo({"plan": trigger.fingerprint})
         driver.begin()
 
     def _is_over(self) -> bool:
         run, driver = self.run_state, self.driver
         if driver.error is not None or run.ended or run.status == FAILED:
+            return True
+        if self._changed is not None:
             return True
         self._show_status()
         dispatcher = driver.dispatcher
@@ -160,16 +176,19 @@ class RunWorkflow:
     def _next_input(self) -> bytes:
         driver = self.driver
         unread = {signal: payloads for signal, payloads in driver.inbox.items() if payloads}
+        options, changed = self._options, self._changed or {}
+        if changed:
+            options = replace(options, queue=changed["queue"])
         return pack(
             {
                 "format": FORMAT,
-                "shape": self._shape,
+                "shape": changed.get("shape", self._shape),
                 "run": self.run_state.to_plain(),
-                "triggers": (),
+                "triggers": changed.get("triggers", ()),
                 "items": driver.items.to_plain(),
                 "inbox": unread,
                 "session": driver.session,
-                "options": self._options.to_plain(),
+                "options": options.to_plain(),
                 "previous": self._previous,
             }
         )
@@ -185,13 +204,14 @@ def _capped(shape: Shape, most: int) -> Shape:
 
 
 def _result_of(run: Snapshot) -> bytes:
-    """Return the result of a run that has completed. Raises the failure of another one, or its cancellation."""
+    """Return the end of a run that has completed. Raises the failure of another one, or its cancellation."""
+    end = {"status": run.status, "steps": run.steps, "usage": dict(run.usage), "reason": run.reason}
     if run.status == COMPLETED:
-        return pack({"output": run.output, "steps": run.steps, "usage": dict(run.usage), "reason": run.reason})
+        return pack({**end, "output": run.output})
     if run.status == FAILED:
-        cause = pack(run.error)
-        details = [cause] if len(cause) <= _CAUSE_BYTES else []
-        raise ApplicationError(_message_of(run), *details, type="RunFailed", non_retryable=True)
+        packed = pack({**end, "error": run.error})
+        details = [packed] if len(packed) <= _CAUSE_BYTES else []
+        raise ApplicationError(_message_of(run), *details, type=RUN_FAILED, non_retryable=True)
     raise asyncio.CancelledError
 
 

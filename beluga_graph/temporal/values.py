@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from beluga_graph.codec.references import REFERENCE, is_reference, to_reference
@@ -16,11 +16,7 @@ __all__ = ["CallValues", "LargeValues"]
 
 
 class LargeValues(Protocol):
-    """Keeps large values by digest."""
-
-    def put(self, digest: bytes, data: bytes) -> None:
-        """Store bytes under their digest; they are safe when this returns."""
-        ...
+    """Reads large values by digest."""
 
     def get(self, digest: bytes) -> bytes:
         """Return the bytes under a digest. Raises an error of the project's tree if they are missing or damaged."""
@@ -77,7 +73,7 @@ class CallValues:
         """Add a piece that was made before."""
         self._pieces.add(piece)
 
-    def add_items(self, new: NewItems) -> tuple[NewPiece, Mapping[bytes, bytes]]:
+    def add_items(self, new: NewItems) -> tuple[NewPiece, list[bytes]]:
         """Add an attempt's new items; return the piece for the workflow, and large values to store.
 
         With claims, the small pieces before it are folded into it as they grow, so that a conversation of any length
@@ -91,11 +87,11 @@ class CallValues:
                 drop += 1
         data = pack(items)
         kept = self.to_reference(data)
-        large = {kept: data} if kept is not data else {}
-        self._made.update(large)
+        if kept is not data:
+            self._made[kept] = data
         piece = NewPiece(new.place, new.field, len(items), kept, drop)
         self._pieces.add(piece)
-        return piece, large
+        return piece, [data] if kept is not data else []
 
     # Within.
 

@@ -6,9 +6,11 @@ language that has msgpack can serve a node. Maps have text keys. Triggers are ma
 | payload              | fields                                                                                      |
 |----------------------|---------------------------------------------------------------------------------------------|
 | input of a run       | `format`, `shape`, `run`, `triggers`, `items`, `inbox`, `session`, `options`, `previous`     |
-| input of an activity | `format`, `flow`, `plan`, `ahead_ms`, `calls`                                                |
+| a changed graph      | `seq` of the run, `shape`, `queue`, `triggers`                                              |
+| input of an activity | `format`, `flow`, `plan`, `ahead_ms`, `max_interruptions`, `calls`                           |
 | a call               | `run` (the view of one attempt), `token`, `items`, `session`                                 |
 | reply of an activity | `format`, `replies`; a call without a reply was not attempted                                |
+| end of a run         | `status`, `output` or `error`, `steps`, `usage`, `reason`                                    |
 | a reply              | `kind` (`finished` or `failed`), `fields` of the trigger, `items`, `messages`, `ms`          |
 
 `run` is `Snapshot.to_plain`, `shape` is `Shape.to_plain`. Values are encoded values, or references to large ones.
@@ -22,6 +24,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from beluga_graph.kernel.triggers import (
+    CancelRequested,
     NodeFailed,
     NodeFinished,
     PlanAdopted,
@@ -36,6 +39,7 @@ __all__ = [
     "ACTIVITY",
     "FORMAT",
     "PAYLOAD_BYTES",
+    "RUN_FAILED",
     "SIGNAL",
     "WORKFLOW",
     "Reply",
@@ -57,11 +61,15 @@ SIGNAL = "signal"
 
 FORMAT = 1
 
+RUN_FAILED = "RunFailed"
+"""The type of the failure with which the workflow of a failed run closes. Its detail is the end of the run."""
+
 PAYLOAD_BYTES = 1_900_000
 """The most bytes of one payload: the server refuses 2 MiB, and a data converter may add to them."""
 
 _TRIGGERS: Mapping[str, type[Any]] = {
-    cls.__name__: cls for cls in (NodeFailed, NodeFinished, PlanAdopted, RunForked, RunResumed, RunStarted)
+    cls.__name__: cls
+    for cls in (CancelRequested, NodeFailed, NodeFinished, PlanAdopted, RunForked, RunResumed, RunStarted)
 }
 _KINDS = {"finished": NodeFinished, "failed": NodeFailed}
 

@@ -17,17 +17,14 @@ from beluga_graph.execution.attempt import ExecutionResources
 from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.activity import AttemptActivity
+from beluga_graph.temporal.claims import CachedClaims
+from beluga_graph.temporal.connection import Connection
+from beluga_graph.temporal.requests import activity_queue
 from beluga_graph.temporal.run_workflow import RunWorkflow
-from beluga_graph.temporal.values import LargeValues
 
-__all__ = ["TemporalWorker", "activity_queue"]
+__all__ = ["TemporalWorker"]
 
 _THROTTLE = timedelta(milliseconds=100)  # the least time between two heartbeats of an activity that reach the server
-
-
-def activity_queue(task_queue: str, plan: Plan) -> str:
-    """Return the task queue of the attempts of one version of a flow: only workers that have it take from there."""
-    return f"{task_queue}/{plan.name}:{plan.fingerprint[:12]}"
 
 
 class TemporalWorker:
@@ -40,43 +37,26 @@ class TemporalWorker:
 
     def __init__(
         self,
-        client: Client,
+        connection: Connection,
         plans: Sequence[Plan],
         *,
         task_queue: str,
-        claims: LargeValues | None = None,
+        claims: CachedClaims | None = None,
         deps: Any = None,
         grace_s: float = 10.0,
     ) -> None:
-        resources = ExecutionResources(SystemClock(), pool := DaemonPool(), deps)
-        self._pool = pool
-        attempts = AttemptActivity({plan.fingerprint: plan for plan in plans}, claims, resources)
-        grace = timedelta(seconds=grace_s)
-        self._workers = [
-            Worker(
-                client,
-                task_queue=task_queue,
-                workflows=[RunWorkflow],
-                graceful_shutdown_timeout=grace,
-            )
-        ]
-        self._workers += [
-            Worker(
-                client,
-                task_queue=activity_queue(task_queue, plan),
-                activities=[attempts.attempt],
-                graceful_shutdown_timeout=grace,
-                max_heartbeat_throttle_interval=_THROTTLE,
-                default_heartbeat_throttle_interval=_THROTTLE,
-            )
-            for plan in plans
-        ]
+        self._connection, self._plans, self._task_queue = connection, plans, task_queue
+        self._grace = timedelta(seconds=grace_s)
+        self._pool = DaemonPool()
+        resources = ExecutionResources(SystemClock(), self._pool, deps)
+        self._attempts = AttemptActivity({plan.fingerprint: plan for plan in plans}, claims, resources)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
+        client = await self._connection.client()
         async with AsyncExitStack() as stack:
             stack.callback(self._pool.close)
-            for worker in self._workers:
+            for worker in self._build(client):
                 await stack.enter_async_context(worker)
             self._stack = stack.pop_all()
         return self
@@ -90,3 +70,24 @@ class TemporalWorker:
         """Serve until the caller cancels it. Work under way then has the time of grace to finish."""
         async with self:
             await asyncio.Event().wait()
+
+    def _build(self, client: Client) -> list[Worker]:
+        """Return a worker for the workflows of all runs, and one for the attempts of each flow."""
+        walks = Worker(
+            client,
+            task_queue=self._task_queue,
+            workflows=[RunWorkflow],
+            graceful_shutdown_timeout=self._grace,
+        )
+        attempts = [
+            Worker(
+                client,
+                task_queue=activity_queue(self._task_queue, plan),
+                activities=[self._attempts.attempt],
+                graceful_shutdown_timeout=self._grace,
+                max_heartbeat_throttle_interval=_THROTTLE,
+                default_heartbeat_throttle_interval=_THROTTLE,
+            )
+            for plan in self._plans
+        ]
+        return [walks, *attempts]

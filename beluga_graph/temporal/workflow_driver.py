@@ -59,7 +59,7 @@ class WorkflowDriver:
         self.dispatcher = Dispatcher(self, options)
         self.log: list[LoggedStep] = []
         self._on_step = on_step
-        self._timers: dict[str, asyncio.Handle] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
         self._to_serve: set[str] = set()
 
     # Called by the workflow.
@@ -124,7 +124,10 @@ class WorkflowDriver:
         self.disarm(timer)
         loop, delay_ms = asyncio.get_running_loop(), due - self.now()
         fire = partial(self.guard, self._fire, timer, due)
-        self._timers[timer] = loop.call_later(delay_ms / 1000, fire) if delay_ms > 0 else loop.call_soon(fire)
+        if delay_ms > 0:
+            self._timers[timer] = loop.call_later(delay_ms / 1000, fire)
+        else:  # the loop of a workflow cannot take this call back; a timer that was disarmed meanwhile is stale
+            loop.call_soon(fire)
 
     def disarm(self, timer: str) -> None:
         """Take a timer back."""
@@ -151,7 +154,8 @@ class WorkflowDriver:
 
     def _fire(self, timer: str, due: int) -> None:
         self._timers.pop(timer, None)
-        self.walker.fire_timer(timer, due)
+        if not self.is_halted:
+            self.walker.fire_timer(timer, due)
 
     def _serve_soon(self, signal: str) -> None:
         if signal not in self._to_serve:

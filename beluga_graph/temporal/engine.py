@@ -1,0 +1,345 @@
+"""`TemporalEngine`: the face of `Engine` for runs on a Temporal server."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from temporalio.client import Client
+
+from beluga_graph.codec.references import is_reference
+from beluga_graph.codec.registry import Registry
+from beluga_graph.codec.values import Codec
+from beluga_graph.errors import RunCancelled, RunConflict
+from beluga_graph.events import Event
+from beluga_graph.execution.approval import Answer, check_modified_value, why_not_pending
+from beluga_graph.execution.run_ids import check_run_id
+from beluga_graph.execution.signal_checks import check_payload, check_signal_name
+from beluga_graph.execution.stored_values import StoredValues
+from beluga_graph.inspection.approvals import Question
+from beluga_graph.inspection.views import RunInfo, RunSnapshot, RunStatus, StepInfo
+from beluga_graph.kernel.rules import answer_signal, is_answer
+from beluga_graph.kernel.snapshot import CANCELLED, Snapshot
+from beluga_graph.kernel.types import Value
+from beluga_graph.plan.declared import MISSING
+from beluga_graph.plan.plan import Compilable, Plan
+from beluga_graph.policy import Limits
+from beluga_graph.temporal.claims import ClaimsOption, open_claims
+from beluga_graph.temporal.connection import Connection
+from beluga_graph.temporal.following import Follower
+from beluga_graph.temporal.mirrored_runs import MirroredRuns
+from beluga_graph.temporal.requests import Durability, Encoder
+from beluga_graph.temporal.run import TemporalRun
+from beluga_graph.temporal.starting import Starter
+from beluga_graph.temporal.values import CallValues
+from beluga_graph.temporal.worker import TemporalWorker
+from beluga_graph.temporal.workflows import Workflows
+from stores.base import Store
+
+if TYPE_CHECKING:
+    from beluga_graph.draw.render import Format, Theme
+
+__all__ = ["TemporalEngine"]
+
+_WHY_CLOSED = "its workflow has closed, and accepts no signal; resume a failed run first"
+
+
+class TemporalEngine:
+    """Runs flows on a Temporal server. The flows are those of `Engine`, unchanged.
+
+    `address_or_client` is the server's `host:port`, or a connected `temporalio.client.Client`, which may have TLS, an
+    API key, a data converter or another namespace. Runs are workflows of `namespace`. Workers take them from
+    `task_queue`, so a worker needs the same queue, and the code of the flow. With `durability="commit"`, each node is
+    an activity of its own. With `"batch"`, short nodes go ahead of the server for at most 50 ms: that is much faster,
+    and only they may run again after a crash. `claims` is a place for values of more than 8 KiB, which workers and
+    clients share: a folder, an LMDB store, `s3://bucket/prefix`, or an object with `put` and `get`. Without one,
+    values travel in the history, which holds less than 2 MB a value. `node_queues` sends nodes, by path, to other task
+    queues, such as that of a worker in another language. `deps` is for the nodes of the workers that this engine makes.
+
+    Raises `ValueError` for another durability.
+
+    Example:
+        async with TemporalEngine("localhost:7233") as engine, engine.worker([flow]):
+            print(await engine.execute(flow, "Ada"))
+    """
+
+    def __init__(
+        self,
+        address_or_client: str | Client = "localhost:7233",
+        *,
+        namespace: str = "default",
+        task_queue: str = "beluga-graph",
+        durability: Durability = "commit",
+        claims: ClaimsOption = None,
+        node_queues: Mapping[str, str] | None = None,
+        deps: Any = None,
+    ) -> None:
+        if durability not in ("commit", "batch"):
+            msg = f"durability {durability!r}: give 'commit' or 'batch'; a Temporal server stores every step"
+            raise ValueError(msg)
+        given = namespace if isinstance(address_or_client, str) or namespace != "default" else None
+        self._connection = Connection(address_or_client, namespace=given, task_queue=task_queue)
+        self._task_queue, self._deps = task_queue, deps
+        self._claims = open_claims(claims)
+        self._workflows = Workflows(self._connection, durability, node_queues or {})
+        self._mirrored = MirroredRuns(self._connection, self._claims)
+        self._flows = self._mirrored.flows
+        self._starter = Starter(self._workflows, self._flows, self._mirrored, self._claims)
+        self._follower = Follower(self._workflows, self._mirrored)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the claims, if this engine has opened them. Runs go on on the server. Idempotent."""
+        if self._claims is not None:
+            self._claims.close()
+
+    def register(self, flow: Compilable) -> Plan:
+        """Make a flow known, so that its runs can be resumed by their id. Raises `GraphError`."""
+        return self._flows.register(flow)
+
+    def worker(self, flows: Iterable[Compilable], *, grace: float = 10.0) -> TemporalWorker:
+        """Return a worker that serves runs of some flows: enter it, or await its `run`.
+
+        Names and graphs decide which runs it serves, so another process may build the flows anew. `grace` is the time
+        in seconds that work under way gets to finish when the worker stops.
+
+        Example:
+            async with TemporalEngine() as engine:
+                await engine.worker([flow]).run()
+        """
+        plans = [self.register(flow) for flow in flows]
+        return TemporalWorker(
+            self._connection,
+            plans,
+            task_queue=self._task_queue,
+            claims=self._claims,
+            deps=self._deps,
+            grace_s=grace,
+        )
+
+    # Running.
+
+    async def start(
+        self,
+        flow: Compilable,
+        value: Any = None,
+        *,
+        run_id: str | None = None,
+        context: Any = None,
+        session: str | None = None,
+        limits: Limits | None = None,
+    ) -> TemporalRun:
+        """Start a run, or continue the one with this id. The run is on the server when this returns.
+
+        `context` and `limits` are as for `Engine.start`. Raises `GraphError`, `NotData`, `LimitReached`, `TooLarge`,
+        `BadRunId`, `RunConflict`, `GraphChanged`; `TemporalUnavailable` if the server cannot be reached, or if no
+        worker serves the flow within 5 seconds.
+        """
+        plan = self.register(flow)
+        run_id = secrets.token_hex(16) if run_id is None else check_run_id(run_id)
+        await self._starter.start(plan, run_id, value, context, session, limits)
+        return TemporalRun(self, run_id, plan)
+
+    async def execute(
+        self,
+        flow: Compilable,
+        value: Any = None,
+        *,
+        run_id: str | None = None,
+        context: Any = None,
+        session: str | None = None,
+        limits: Limits | None = None,
+    ) -> Any:
+        """Start a run, wait for its end and return its output. Raises as `start` and `TemporalRun.result` do."""
+        run = await self.start(flow, value, run_id=run_id, context=context, session=session, limits=limits)
+        return await run.result()
+
+    async def stream(
+        self,
+        flow: Compilable,
+        value: Any = None,
+        *,
+        run_id: str | None = None,
+        context: Any = None,
+        session: str | None = None,
+        limits: Limits | None = None,
+    ) -> AsyncGenerator[Event, None]:
+        """Start a run and yield its events. With a known id, yield its stored events first.
+
+        The last event is `done`, or `error` and then the exception is raised. Closing the stream early does not stop
+        the run: it goes on on the server.
+        """
+        run = await self.start(flow, value, run_id=run_id, context=context, session=session, limits=limits)
+        async for event in run.events():
+            yield event
+        await run.result()
+
+    async def resume(
+        self, run_id: str, *, limits: Limits | None = None, rename: Mapping[str, str] | None = None
+    ) -> TemporalRun:
+        """Continue a run of a registered flow. A failed node is tried again, in a new execution of the same id.
+
+        Raises `RunNotFound`, `GraphChanged`, `BadRename`, or `RunError` if the flow was never registered.
+        """
+        plan = await self._starter.resume(check_run_id(run_id), limits, rename or {})
+        return TemporalRun(self, run_id, plan)
+
+    async def signal(self, run_id: str, name: str, payload: Any = None) -> None:
+        """Send a signal to a run. It is on the server when this returns, and is delivered once.
+
+        Raises `RunNotFound`; `RunConflict` for a run that has ended or failed; `BadSignal`; `NotData`; `TooLarge`.
+        """
+        check_signal_name(check_run_id(run_id), name)
+        known = await self._workflows.describe(run_id)
+        if not known.is_open:
+            raise RunConflict(run_id, f"it is {known.status}: {_WHY_CLOSED}")
+        plan = self._flows.find(known.flow)
+        if plan is not None:
+            check_payload(plan, run_id, name, payload)
+        await self._workflows.send(run_id, name, await self._encode(plan, payload))
+
+    async def answer(
+        self, run_id: str, question_id: str, decision: str, value: Any = MISSING, *, reason: str = ""
+    ) -> None:
+        """Answer a question of `pending()`, as `Engine.answer` does. It is on the server when this returns.
+
+        Raises `ValueError` for an invalid decision, `BadSignal`, `NotData`, `RunNotFound`; `RunConflict` if the
+        question is not pending.
+        """
+        answer = Answer(decision, value, reason)
+        known = await self._workflows.describe(check_run_id(run_id))
+        plan = self._flows.find(known.flow)
+        run = Snapshot.from_plain((await self._workflows.query(run_id, "state"))["run"]) if known.is_open else None
+        token = run.tokens.get(question_id) if run is not None else None
+        if run is None or token is None or answer_signal(question_id) not in run.waits:
+            waits = run.waits.items() if run is not None else ()
+            pending = [name for signal, tokens in waits if is_answer(signal) for name in tokens]
+            raise RunConflict(run_id, why_not_pending(known.status, question_id, pending, is_answered=False))
+        if plan is not None and decision == "modify":
+            await self._fetch(token.value)
+            check_modified_value(plan, run_id, token.node, partial(self.decode, plan, token.value), value)
+        await self._workflows.answer(run_id, question_id, await self._encode(plan, answer.to_payload()))
+
+    async def cancel(self, run_id: str) -> RunStatus:
+        """End a run for good; return the status that was committed first. A finished run keeps its status."""
+        known = await self._workflows.describe(check_run_id(run_id))
+        if known.status == RunStatus.failed:
+            await self._starter.end_failed(known)
+        elif known.is_open:
+            await self._workflows.cancel(run_id)
+        try:
+            return RunStatus((await self._follower.wait_ended(run_id)).status)
+        except RunCancelled:
+            return RunStatus.cancelled
+
+    # Reading.
+
+    async def status(self, run_id: str) -> RunStatus:
+        """Return the status of a run. Raises `RunNotFound`, `TemporalUnavailable`."""
+        return (await self._workflows.describe(check_run_id(run_id))).status
+
+    async def runs(self) -> list[RunInfo]:
+        """Return all runs of the namespace, the newest first. The server may list a new run a moment late."""
+        return [
+            RunInfo(
+                run_id=found.run_id,
+                flow=found.flow,
+                status=found.status,
+                created_ms=found.created_ms,
+                updated_ms=found.updated_ms,
+            )
+            async for found in self._workflows.find_all()
+        ]
+
+    async def pending(self) -> list[Question]:
+        """Return the questions that runs ask people, the oldest first. The server may list a run a moment late."""
+        waiting = [found.run_id async for found in self._workflows.find_all() if found.status == RunStatus.waiting]
+        for run_id in waiting:
+            await self._mirrored.refresh(run_id)
+        return [question for question in await self._mirrored.inspector.pending() if question.run_id in waiting]
+
+    async def history(self, run_id: str) -> list[StepInfo]:
+        """Return the steps of a run, in order, as far as the server keeps its history. Raises `RunNotFound`."""
+        return await (await self._mirrored.refresh(check_run_id(run_id))).history(run_id)
+
+    async def snapshot(self, run_id: str, seq: int | None = None) -> RunSnapshot:
+        """Return a run as of step `seq`, the last by default. Raises `RunNotFound`."""
+        return await (await self._mirrored.refresh(check_run_id(run_id))).snapshot(run_id, seq)
+
+    async def draw(
+        self,
+        run_id: str,
+        *,
+        format: Format | Literal["html"] = "svg",  # noqa: A002 - the face's word
+        depth: int | None = None,
+        seq: int | None = None,
+        theme: Theme = "auto",
+    ) -> str:
+        """Draw a run over its graph, as `Engine.draw` does. Raises `RunNotFound`; `ValueError` for unknown options."""
+        inspector = await self._mirrored.refresh(check_run_id(run_id))
+        return await inspector.draw(run_id, format=format, depth=depth, seq=seq, theme=theme)
+
+    async def html(self, run_id: str) -> str:
+        """Return a page that replays a run, as `Engine.html` does. Raises `RunNotFound`."""
+        return await (await self._mirrored.refresh(check_run_id(run_id))).html(run_id)
+
+    async def mirror(self, run_id: str, store: Store) -> None:
+        """Write a run into an ordinary store, up to its last step: every tool for stored runs then works on it.
+
+        A run that goes on cannot be driven from there. Raises `RunNotFound`; `RunConflict` if the store has another
+        run of this id.
+
+        Example:
+            store = LMDBStore("copy.lmdb")
+            await engine.mirror("order-7", store)
+        """
+        await self._mirrored.write(check_run_id(run_id), store)
+
+    # Used by handles.
+
+    async def wait_ended(self, run_id: str) -> Snapshot:
+        """Wait for the end of a run; return what results and outcomes need of it. Raises `RunCancelled`."""
+        run = await self._follower.wait_ended(run_id)
+        await self._fetch(run.output, run.error[4] if isinstance(run.error, tuple) else None)
+        return run
+
+    async def cancelled_snapshot(self, run_id: str) -> Snapshot:
+        """Return a run that was cancelled, as it was then."""
+        run = (await self._mirrored.replay(run_id)).run
+        run.status = CANCELLED
+        return run
+
+    def decode(self, plan: Plan, value: Value | None) -> Any:
+        """Return a value of a run of a flow."""
+        return StoredValues(plan.codec, CallValues(self._claims, (), ())).decode(value)
+
+    def events(self, plan: Plan, run_id: str, after: int) -> AsyncGenerator[Event, None]:
+        """Yield the stored events of a run; see `TemporalRun.events`."""
+        return self._follower.events(plan, run_id, after, partial(self.decode, plan))
+
+    # Within.
+
+    async def _encode(self, plan: Plan | None, value: Any) -> bytes:
+        """Return the encoded form of a value that is sent to a run. A large one goes to the claims."""
+        encode = plan.encode if plan is not None else Codec(Registry()).encode
+        encoder = Encoder(encode, has_claims=self._claims is not None)
+        encoded = encoder.encode(value)
+        if self._claims is not None:
+            await self._claims.put_all(encoder.large)
+        return encoded
+
+    async def _fetch(self, *values: Value | None) -> None:
+        """Read large values ahead, so that decoding them does not block the loop."""
+        digests = [value[1:] for value in values if isinstance(value, bytes) and is_reference(value)]
+        if self._claims is not None and digests:
+            await self._claims.get_all(digests)

@@ -1,0 +1,58 @@
+"""Mirrored runs: the runs that an engine was asked about, in a store in memory, where the inspector reads them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from beluga_graph.events import Event
+from beluga_graph.inspection.flow_registry import FlowRegistry
+from beluga_graph.inspection.inspector import Inspector
+from beluga_graph.temporal.claims import CachedClaims
+from beluga_graph.temporal.connection import Connection
+from beluga_graph.temporal.faults import translated
+from beluga_graph.temporal.mirror import mirror_run
+from beluga_graph.temporal.replay import ReplayedRun, replay_run
+from stores import MemoryStore
+from stores.base import Store
+
+__all__ = ["MirroredRuns"]
+
+
+class MirroredRuns:
+    """Mirrors of runs, refreshed when they are read.
+
+    Attributes:
+        store: The store that holds them.
+        flows: The flows that the engine knows.
+        inspector: Reads the mirrors as they were when they were last refreshed.
+    """
+
+    def __init__(self, connection: Connection, claims: CachedClaims | None) -> None:
+        self._connection, self._claims = connection, claims
+        self.store = MemoryStore()
+        self.flows = FlowRegistry(self.store)
+        self.inspector = Inspector(self.store, self.flows)
+
+    async def refresh(self, run_id: str) -> Inspector:
+        """Bring the mirror of a run up to date; return the inspector. Raises `RunNotFound`, `SnapshotError`."""
+        await self.write(run_id, self.store)
+        return self.inspector
+
+    async def write(self, run_id: str, store: Store) -> None:
+        """Write a run to a store; see `mirror_run`."""
+        client = await self._connection.client()
+        with translated(run_id, self._connection.address):
+            await mirror_run(client, run_id, store, self._claims)
+
+    async def replay(self, run_id: str) -> ReplayedRun:
+        """Return a run as of its last complete workflow task. Raises `RunNotFound`, `SnapshotError`."""
+        client = await self._connection.client()
+        with translated(run_id, self._connection.address):
+            return await replay_run(client, run_id)
+
+    async def events(self, run_id: str, after: int, until: int | None = None) -> AsyncIterator[Event]:
+        """Yield the stored events of steps `after` < seq <= `until` of a run."""
+        for step in await (await self.refresh(run_id)).history(run_id):
+            if after < step.seq and (until is None or step.seq <= until):
+                for event in step.events:
+                    yield event

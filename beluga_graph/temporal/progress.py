@@ -1,0 +1,86 @@
+"""The progress of an activity. It goes along with each heartbeat, so that the work of a lost worker is not repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from temporalio import activity
+
+from beluga_graph.kernel.triggers import NodeFailed
+from beluga_graph.temporal.wire import PAYLOAD_BYTES, Reply, pack, unpack
+
+__all__ = ["Progress"]
+
+_ENOUGH_BYTES = PAYLOAD_BYTES // 2  # an activity reports at the latest when its replies have grown to this
+_BEATS = 3  # heartbeats within the time after which a silent worker is taken for lost
+
+
+class Progress:
+    """The replies of one activity, over all the workers that have begun it.
+
+    Attributes:
+        replies: The replies so far, as plain data.
+    """
+
+    def __init__(self) -> None:
+        info = activity.info()
+        saved = unpack(info.heartbeat_details[0]) if info.heartbeat_details else {"replies": (), "since": 1}
+        self.replies: list[dict[str, Any]] = list(saved["replies"])
+        self._since: int = saved["since"]  # the number of the activity's try from which interruptions count
+        self._try = info.attempt
+        self._interval_s = info.heartbeat_timeout.total_seconds() / _BEATS if info.heartbeat_timeout else None
+        self._began = time.monotonic()
+        self._size = 0
+
+    @property
+    def interruptions(self) -> int:
+        """How many workers were lost, or failed, since the last reply."""
+        return self._try - self._since
+
+    def add(self, reply: Reply) -> Reply:
+        """Add a reply; return it, or the failure in its place if it is too large to cross."""
+        plain = reply.to_plain()
+        size = len(pack(plain))
+        if size > PAYLOAD_BYTES:
+            trigger = reply.trigger
+            text = f"the result is {size:,} bytes; a worker can return {PAYLOAD_BYTES:,}: "
+            text += "give the engine and its workers claims=, a place for large values"
+            failure = NodeFailed(trigger.token, trigger.attempt, trigger.at, "TooLarge", text, retryable=False)
+            reply = Reply(failure, ms=reply.ms)
+            plain = reply.to_plain()
+        self.replies.append(plain)
+        self._size += size
+        self._since = self._try
+        self.beat()
+        return reply
+
+    def beat(self) -> None:
+        """Report that the worker lives, with the replies so far."""
+        activity.heartbeat(pack({"replies": self.replies, "since": self._since}))
+
+    def note_orderly_stop(self) -> None:
+        """Report that the worker stops in good order: the next try counts no interruption."""
+        self._since += 1
+        self.beat()
+
+    def is_enough(self, ahead_ms: int) -> bool:
+        """Return whether to report now."""
+        return (time.monotonic() - self._began) * 1000 >= ahead_ms or self._size >= _ENOUGH_BYTES
+
+    @asynccontextmanager
+    async def beating(self) -> AsyncIterator[None]:
+        """Beat within the block: a node may take long."""
+        task = asyncio.get_running_loop().create_task(self._beat())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def _beat(self) -> None:
+        while self._interval_s is not None:
+            await asyncio.sleep(self._interval_s)
+            self.beat()

@@ -1,0 +1,212 @@
+"""The workflows of runs on the server: they are started, described and sent to here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from temporalio.client import (
+    Client,
+    WorkflowExecution,
+    WorkflowExecutionDescription,
+    WorkflowExecutionStatus,
+    WorkflowHandle,
+)
+from temporalio.common import WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from beluga_graph.codec.references import digest_of
+from beluga_graph.inspection.views import RunStatus
+from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.kernel.triggers import Trigger
+from beluga_graph.plan.plan import Plan
+from beluga_graph.temporal.connection import Connection
+from beluga_graph.temporal.faults import check_payload_size, translated
+from beluga_graph.temporal.pollers import require_worker
+from beluga_graph.temporal.requests import Durability, activity_queue, options_for, pack_input
+from beluga_graph.temporal.wire import SIGNAL, WORKFLOW, pack, plain_trigger, unpack
+
+__all__ = ["ServerRun", "Workflows"]
+
+_STATUS = {
+    WorkflowExecutionStatus.COMPLETED: RunStatus.completed,
+    WorkflowExecutionStatus.FAILED: RunStatus.failed,
+    WorkflowExecutionStatus.TIMED_OUT: RunStatus.failed,
+    WorkflowExecutionStatus.CANCELED: RunStatus.cancelled,
+    WorkflowExecutionStatus.TERMINATED: RunStatus.cancelled,
+}
+
+
+class ServerRun(NamedTuple):
+    """A run, as the server describes its last execution."""
+
+    run_id: str
+    execution_id: str
+    flow: str
+    plan: str
+    """The fingerprint of the graph."""
+    input_digest: str
+    status: RunStatus
+    created_ms: int
+    updated_ms: int
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the workflow goes on."""
+        return self.status in (RunStatus.running, RunStatus.waiting)
+
+
+class Workflows:
+    """The workflows of one namespace."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        durability: Durability,
+        node_queues: Mapping[str, str],
+    ) -> None:
+        self.connection = connection
+        self._task_queue, self._durability, self._node_queues = connection.task_queue, durability, node_queues
+
+    async def begin(
+        self,
+        plan: Plan,
+        run: Snapshot,
+        triggers: Sequence[Trigger],
+        *,
+        after: ServerRun | None = None,
+        items: Any = (),
+        inbox: Mapping[str, Sequence[bytes]] | None = None,
+        session: Any = (),
+    ) -> bool:
+        """Start the execution of a run; return `False` if the server has one under this id.
+
+        With `after`, a failed execution, this one takes its place. Raises `TemporalUnavailable`, `TooLarge`.
+        """
+        packed = pack_input(
+            plan,
+            run,
+            triggers,
+            options_for(plan, self._task_queue, self._durability, self._node_queues),
+            items=items,
+            inbox=inbox,
+            session=session,
+            previous=after.execution_id if after is not None else "",
+        )
+        check_payload_size(packed, "the input", run.run_id)
+        client = await self._require_worker(plan)
+        reuse = WorkflowIDReusePolicy
+        with translated(run.run_id, self.connection.address):
+            try:
+                await client.start_workflow(
+                    WORKFLOW,
+                    packed,
+                    id=run.run_id,
+                    task_queue=self._task_queue,
+                    id_reuse_policy=reuse.REJECT_DUPLICATE if after is None else reuse.ALLOW_DUPLICATE_FAILED_ONLY,
+                    memo=_memo(plan, run, after),
+                    request_eager_start=True,
+                )
+            except WorkflowAlreadyStartedError:
+                return False
+        return True
+
+    async def handle(self, run_id: str) -> WorkflowHandle[Any, bytes]:
+        """Return the server's handle on a run."""
+        client = await self.connection.client()
+        return client.get_workflow_handle(run_id, result_type=bytes)
+
+    async def describe(self, run_id: str) -> ServerRun:
+        """Return the last execution of a run. Raises `RunNotFound`, `TemporalUnavailable`."""
+        handle = await self.handle(run_id)
+        with translated(run_id, self.connection.address):
+            found: WorkflowExecutionDescription = await handle.describe()
+            return await _execution(found)
+
+    async def find_all(self) -> AsyncIterator[ServerRun]:
+        """Yield the last execution of each run, as the server lists them: new ones may be missing for a moment."""
+        client = await self.connection.client()
+        seen: set[str] = set()
+        with translated("", self.connection.address):
+            async for found in client.list_workflows(f"WorkflowType = '{WORKFLOW}'"):
+                if found.id in seen or found.status == WorkflowExecutionStatus.CONTINUED_AS_NEW:
+                    continue  # the newest execution of a run comes first
+                seen.add(found.id)
+                yield await _execution(found)
+
+    async def send(self, run_id: str, signal: str, payload: bytes) -> None:
+        """Send a signal; it is in the history when this returns. Raises `RunNotFound`, `RunConflict`, `TooLarge`."""
+        check_payload_size(payload, f"the payload of signal {signal!r}", run_id)
+        handle = await self.handle(run_id)
+        with translated(run_id, self.connection.address):
+            await handle.signal(SIGNAL, args=[signal, payload])
+
+    async def answer(self, run_id: str, token: str, payload: bytes) -> None:
+        """Answer a question; the answer is in the history when this returns. Raises as `send` does."""
+        check_payload_size(payload, f"the answer to {token!r}", run_id)
+        handle = await self.handle(run_id)
+        with translated(run_id, self.connection.address):
+            await handle.execute_update("answer", args=[token, payload])
+
+    async def adopt(self, plan: Plan, run: Snapshot, triggers: Sequence[Trigger]) -> bool:
+        """Let a run adopt a changed graph; return `False` if the run has moved on from the state that was judged."""
+        changed = {
+            "seq": run.seq,
+            "shape": plan.shape.to_plain(),
+            "queue": activity_queue(self._task_queue, plan),
+            "triggers": [plain_trigger(trigger) for trigger in triggers],
+        }
+        await self._require_worker(plan)
+        handle = await self.handle(run.run_id)
+        with translated(run.run_id, self.connection.address):
+            is_adopted: bool = await handle.execute_update("adopt", pack(changed), result_type=bool)
+        return is_adopted
+
+    async def _require_worker(self, plan: Plan) -> Client:
+        """Return the client once a worker serves a flow. Raises `TemporalUnavailable`."""
+        client = await self.connection.client()
+        queue = activity_queue(self._task_queue, plan)
+        await require_worker(client, plan.name, task_queue=self._task_queue, activity_queue=queue)
+        return client
+
+    async def query(self, run_id: str, name: str, *args: Any) -> Any:
+        """Return the answer of the workflow to a query. A worker must live."""
+        handle = await self.handle(run_id)
+        with translated(run_id, self.connection.address):
+            return unpack(await handle.query(name, args=list(args), result_type=bytes))
+
+    async def cancel(self, run_id: str) -> None:
+        """Request the end of a run."""
+        handle = await self.handle(run_id)
+        with translated(run_id, self.connection.address):
+            await handle.cancel()
+
+
+def _memo(plan: Plan, run: Snapshot, after: ServerRun | None) -> dict[str, Any]:
+    assert isinstance(run.input, bytes)
+    return {
+        "flow": plan.name,
+        "plan": plan.fingerprint,
+        "input": digest_of(run.input).hex(),
+        "created_ms": after.created_ms if after is not None else time.time_ns() // 1_000_000,
+        "status": RunStatus.running.value,
+    }
+
+
+async def _execution(found: WorkflowExecution) -> ServerRun:
+    memo = await found.memo()
+    status = _STATUS.get(found.status) if found.status is not None else None
+    if status is None:
+        status = RunStatus(memo.get("status", RunStatus.running))
+    changed = found.close_time or found.execution_time or found.start_time
+    return ServerRun(
+        run_id=found.id,
+        execution_id=found.run_id,
+        flow=memo.get("flow", ""),
+        plan=memo.get("plan", ""),
+        input_digest=memo.get("input", ""),
+        status=status,
+        created_ms=memo.get("created_ms", 0),
+        updated_ms=round(changed.timestamp() * 1000),
+    )
