@@ -73,6 +73,7 @@ from .errors import (
     SnapshotError as SnapshotError,
     StateConflict as StateConflict,
     StateError as StateError,
+    TemporalUnavailable as TemporalUnavailable,
     Timeout as Timeout,
     ToolError as ToolError,
     UnclosedFanOut as UnclosedFanOut,

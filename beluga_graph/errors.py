@@ -38,6 +38,7 @@ BelugaError
 ├── BusError                    an event bus cannot fulfil a request
 │   ├── BadTopic                a text that is not a topic, or not a pattern
 │   └── BusClosed               used after close
+├── TemporalUnavailable         no Temporal server, namespace or worker answers
 ├── ToolError                   a tool cannot be offered, or its call cannot be made
 └── ModelError                  a model could not answer
 """
@@ -80,6 +81,7 @@ __all__ = [
     "SnapshotError",
     "StateConflict",
     "StateError",
+    "TemporalUnavailable",
     "Timeout",
     "ToolError",
     "UnclosedFanOut",
@@ -317,6 +319,22 @@ class BadTopic(BusError):
 
 class BusClosed(BusError):
     """The bus was closed. A durable bus keeps the events that were not handled for the next process."""
+
+
+class TemporalUnavailable(BelugaError):
+    """No Temporal server, namespace or worker answers. A run that was started goes on as soon as one does.
+
+    Attributes:
+        address: Address of the server; empty if it is not known.
+        message: What is missing, and the way out.
+    """
+
+    def __init__(self, address: str, message: str) -> None:
+        super().__init__(address, message)
+        self.address, self.message = address, message
+
+    def __str__(self) -> str:
+        return f"Temporal at {self.address}: {self.message}" if self.address else f"Temporal: {self.message}"
 
 
 class ToolError(BelugaError):

@@ -1,0 +1,76 @@
+"""Pollers: which workers ask a task queue for work.
+
+A worker asks in long polls of up to a minute. The server lists it with the time when its last poll began, for five
+minutes after that, whether it was stopped, killed or lives. So being listed does not prove that a worker lives. An
+empty list proves that no worker does, except one that is full: it asks for activities only when it has a free slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from beluga_graph.errors import TemporalUnavailable
+from beluga_graph.temporal.faults import translated
+
+__all__ = ["address_of", "get_poll_times", "require_worker"]
+
+_KINDS = {
+    "workflow": TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+    "activity": TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+}
+_WAIT_S = 5.0  # a worker that was just started is not listed at once
+_EVERY_S = 0.25
+
+
+async def get_poll_times(client: Client, queue: str, kind: Literal["workflow", "activity"]) -> list[float]:
+    """Return when the last poll of each listed worker began, in seconds since the epoch on the server's clock."""
+    request = DescribeTaskQueueRequest(
+        namespace=client.namespace, task_queue=TaskQueue(name=queue), task_queue_type=_KINDS[kind]
+    )
+    answer = await client.workflow_service.describe_task_queue(request)
+    return [poller.last_access_time.ToMicroseconds() / 1e6 for poller in answer.pollers]
+
+
+async def require_worker(client: Client, flow: str, *, task_queue: str, activity_queue: str) -> None:
+    """Return when workers are listed for the workflows and for the attempts of a flow.
+
+    Waits up to 5 s for them. A worker that has ended counts until the server forgets it, after five minutes: then the
+    `Watchdog` of the run's result finds out. Raises `TemporalUnavailable` that names the queue without workers.
+    """
+    with translated("", address_of(client)):
+        for _ in range(int(_WAIT_S / _EVERY_S)):
+            missing = await _find_missing(client, task_queue, activity_queue)
+            if not missing:
+                return
+            await asyncio.sleep(_EVERY_S)
+    start = "start one with `beluga-graph worker module:flow`, or with engine.worker([flow])"
+    if missing == task_queue:
+        text = f"no worker serves the task queue {task_queue!r}, which flow {flow!r} needs: {start}"
+    else:
+        text = f"no worker serves flow {flow!r} in this version (task queue {missing!r}): {start} from the same code"
+    raise TemporalUnavailable(address_of(client), text)
+
+
+def address_of(client: Client) -> str:
+    """Return the address of a client's server."""
+    return client.service_client.config.target_host
+
+
+async def _find_missing(client: Client, task_queue: str, activity_queue: str) -> str:
+    """Return the queue that no worker serves, or the empty string."""
+    try:
+        if not await get_poll_times(client, task_queue, "workflow"):
+            return task_queue
+        if not await get_poll_times(client, activity_queue, "activity"):
+            return activity_queue
+    except RPCError as error:
+        if error.status is not RPCStatusCode.UNIMPLEMENTED:  # a server that skips time does not list workers
+            raise
+    return ""
