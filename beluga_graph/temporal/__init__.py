@@ -1,1 +1,18 @@
-"""Runs flows on Temporal: the same flows, walked by the same kernel within a workflow of the server."""
+"""Runs flows on a Temporal server: the same flows, walked by the same kernel within a workflow of the server.
+
+| question                               | modules                                                       |
+|----------------------------------------|---------------------------------------------------------------|
+| What do users hold?                    | `engine`, `run`, `worker`                                     |
+| What walks a run on the server?        | `run_workflow`, `workflow_driver`, `dispatch` (in a sandbox)  |
+| What makes the attempts?               | `activity`, `progress`, `ahead`, `values`                     |
+| What crosses between them?             | `wire`, `pieces`, `options`                                   |
+| Where are large values?                | `claims`, `claim_places`                                      |
+| How does a run come to the server?     | `starting`, `requests`, `workflows`                           |
+| How is it followed and read?           | `following`, `mirrored_runs`, `mirror`, `replay`, `executions` |
+| What if the server or workers fail?    | `connection`, `pollers`, `watchdog`, `faults`                 |
+"""
+
+import lazy_loader
+
+# The sandbox of the workflow loads this package: it must not load the client of the SDK, nor the engine.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -42,7 +42,7 @@ from beluga_graph.errors import (
     Timeout,
 )
 from beluga_graph.events import Failure
-from beluga_graph.temporal.wire import PAYLOAD_BYTES, unpack
+from beluga_graph.temporal.wire import PAYLOAD_BYTES, RUN_FAILED, unpack
 
 __all__ = ["check_payload_size", "explain", "size_error", "translated"]
 
@@ -149,8 +149,9 @@ def _explain_end(cause: BaseException, run_id: str) -> RunError:
         return RunCancelled(run_id, "it was terminated on the server: fork it, or start another run")
     if isinstance(cause, WorkflowTimeout):
         return Timeout(run_id, "the execution timeout of its workflow passed: start another run with a longer one")
-    if isinstance(cause, ApplicationError) and cause.type == "RunFailed" and cause.details:
-        failure = unpack(cause.details[0])
+    if isinstance(cause, ApplicationError) and cause.type == RUN_FAILED and cause.details:
+        end = unpack(cause.details[0])
+        failure = end["error"] if isinstance(end, dict) else None
         if isinstance(failure, tuple):  # and not a reference to a large one
             node, kind, message, attempts, _ = failure
             return RunFailed(run_id, node, attempts, Failure(node, kind, message, attempts))

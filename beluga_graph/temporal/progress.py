@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -28,7 +28,8 @@ class Progress:
 
     def __init__(self) -> None:
         info = activity.info()
-        saved = unpack(info.heartbeat_details[0]) if info.heartbeat_details else {"replies": (), "since": 1}
+        details = info.heartbeat_details
+        saved: Mapping[str, Any] = unpack(details[0]) if details else {"replies": (), "since": 1}
         self.replies: list[dict[str, Any]] = list(saved["replies"])
         self._since: int = saved["since"]  # the number of the activity's try from which interruptions count
         self._try = info.attempt

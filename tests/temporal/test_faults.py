@@ -158,12 +158,12 @@ async def test_a_request_to_an_ended_run_is_a_conflict(served: SimpleNamespace, 
 
 
 async def test_a_failed_node_is_shown_as_by_the_local_engine(served: SimpleNamespace) -> None:
-    run = await start(served, Failing, pack(("pay", "CardError", "no credit", 3, b"")))
+    run = await start(served, Failing, pack({"error": ("pay", "CardError", "no credit", 3, b"")}))
     async with raised(RunFailed, run.id, "node 'pay' failed in attempt 3: CardError: no credit"):
         await run.result()
 
 
-@pytest.mark.parametrize("details", [(b"\xc1",), ()], ids=["unreadable", "none"])
+@pytest.mark.parametrize("details", [(b"\xc1",), ({"error": b"\xc1"},), ()], ids=["unreadable", "reference", "none"])
 async def test_a_failure_without_details_keeps_its_message(served: SimpleNamespace, details: tuple) -> None:
     run = await served.client.start_workflow(
         Failing.run, args=[pack(detail) for detail in details], id=token_hex(4), task_queue=served.queue

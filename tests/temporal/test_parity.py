@@ -1,8 +1,9 @@
 """A flow goes the same way on every engine: output or failure, usage, steps, and the stored events of each branch."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from parity_flows import ENTRIES, ENTRY_BY_NAME, Deps, Entry
 from recording import Recorded, record
 
 from beluga_graph import Engine
+from beluga_graph.temporal import TemporalEngine
 from stores import LMDBStore, MemoryStore
 
 LOCAL_ENGINES = ("batch-memory", "commit-lmdb", "batch-lmdb")
@@ -26,9 +28,16 @@ _references: dict[str, Recorded] = {}
 
 
 @asynccontextmanager
-async def open_engine(kind: str, request: pytest.FixtureRequest) -> AsyncIterator[Any]:
-    """Open a new engine with the given durability and store, such as `batch-lmdb`."""
+async def open_engine(kind: str, entries: Iterable[Entry], request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    """Open a new engine with the given durability and place, such as `batch-lmdb` or `commit-temporal`."""
     durability, _, where = kind.partition("-")
+    if where == "temporal":
+        address, queue = request.getfixturevalue("temporal_server").address, token_hex(4)
+        claims = request.getfixturevalue("tmp_path") / "claims" if durability == "batch" else None
+        options = {"task_queue": queue, "durability": durability, "claims": claims, "deps": Deps()}
+        async with TemporalEngine(address, **options) as engine, engine.worker(entry.flow() for entry in entries):
+            yield engine
+        return
     store = MemoryStore() if where == "memory" else LMDBStore(request.getfixturevalue("tmp_path") / kind)
     async with Engine(store, durability=durability, deps=Deps()) as engine:
         yield engine
@@ -36,7 +45,7 @@ async def open_engine(kind: str, request: pytest.FixtureRequest) -> AsyncIterato
 
 async def record_on(kind: str, entry: Entry, request: pytest.FixtureRequest) -> Recorded:
     """Return the record of an entry on a new engine."""
-    async with open_engine(kind, request) as engine:
+    async with open_engine(kind, [entry], request) as engine:
         return await record(engine, entry)
 
 
@@ -60,8 +69,18 @@ async def test_a_run_goes_the_same_way_with_every_durability_and_store(
         assert found == expected, kind
 
 
+@pytest.mark.parametrize("durability", ["commit", "batch"])
+@pytest.mark.parametrize("name", [entry.name for entry in ENTRIES if entry.session is None])
+async def test_a_run_goes_the_same_way_on_temporal(name: str, durability: str, request: pytest.FixtureRequest) -> None:
+    entry = ENTRY_BY_NAME[name]
+    expected = await reference(entry, request)
+    found = await record_on(f"{durability}-temporal", entry, request)
+    assert found.events == expected.events
+    assert found == expected
+
+
 async def test_the_flows_cover_every_type_of_stored_event_and_every_trigger(request: pytest.FixtureRequest) -> None:
-    async with open_engine("commit-memory", request) as engine:
+    async with open_engine("commit-memory", ENTRIES, request) as engine:
         recorded = await asyncio.gather(*(record(engine, entry, run_id=entry.name) for entry in ENTRIES))
         steps = [step for entry in ENTRIES for step in await engine.history(entry.name)]
     events = [event for run in recorded for of_token in run.events.values() for event in of_token]
@@ -71,7 +90,7 @@ async def test_the_flows_cover_every_type_of_stored_event_and_every_trigger(requ
 
 async def test_a_run_goes_the_same_way_among_all_others(request: pytest.FixtureRequest) -> None:
     entries = [entry for entry in ENTRIES if not entry.is_timed]
-    async with open_engine("batch-lmdb", request) as engine:
+    async with open_engine("batch-lmdb", ENTRIES, request) as engine:
         together = await asyncio.gather(*(record(engine, entry) for entry in entries))
     for entry, found in zip(entries, together, strict=True):
         assert found == await reference(entry, request), entry.name
