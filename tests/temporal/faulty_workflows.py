@@ -74,11 +74,14 @@ class Large:
 
 @workflow.defn
 class Attempting:
-    """Waits for an activity on another queue."""
+    """Waits for two activities on another queue."""
 
     @workflow.run
     async def run(self, queue: str) -> None:
-        await workflow.execute_activity("attempt", task_queue=queue, start_to_close_timeout=timedelta(minutes=10))
+        limit = timedelta(minutes=10)
+        await asyncio.gather(
+            *(workflow.execute_activity("attempt", task_queue=queue, start_to_close_timeout=limit) for _ in range(2))
+        )
 
 
 WORKFLOWS = [Open, Defective, Failing, Large, Attempting]

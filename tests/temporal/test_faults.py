@@ -62,12 +62,16 @@ async def raised(kind: type[BelugaError], run_id: str, *parts: str) -> AsyncIter
 async def test_an_unknown_id_is_not_found(served: SimpleNamespace, operation: str) -> None:
     handle = served.client.get_workflow_handle("unknown-7")
     calls = {
+        "describe": handle.describe,
+        "terminate": handle.terminate,
+        "cancel": handle.cancel,
+        "result": handle.result,
         "signal": lambda: handle.signal(Open.close, b""),
         "query": lambda: handle.query(Open.broken),
         "update": lambda: handle.execute_update(Open.answer, b""),
     }
     async with raised(RunNotFound, "unknown-7", "check the id and the namespace", "retention"):
-        await calls.get(operation, getattr(handle, operation))()
+        await calls[operation]()
 
 
 @pytest.mark.parametrize("size", [TWO_MIB, TWO_MIB + 1, 3_000_000, FOUR_MIB - 100_000, FOUR_MIB, 5_000_000])

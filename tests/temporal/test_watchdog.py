@@ -12,6 +12,7 @@ import pytest
 from faulty_workflows import Attempting, Defective, Large, Open, worker
 from servers import Server
 from temporalio import activity
+from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.worker import Worker
 from wrapped_store import until
@@ -153,10 +154,11 @@ async def test_an_attempt_that_a_killed_worker_would_take_is_unavailable(
     await run.terminate()
 
 
+@pytest.mark.parametrize("polls", [[], [1.0]], ids=["forgotten", "long ago"])
 async def test_attempts_that_wait_for_a_full_worker_are_waited_for(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    client: Client, monkeypatch: pytest.MonkeyPatch, polls: list[float]
 ) -> None:
-    hurry(monkeypatch, client)
+    looks = hurry(monkeypatch, client)
     queue, other = token_hex(4), token_hex(4)
     free = asyncio.Event()
 
@@ -164,14 +166,21 @@ async def test_attempts_that_wait_for_a_full_worker_are_waited_for(
     async def attempt() -> None:
         await free.wait()
 
+    async def get_polls(*args: str) -> list[float]:  # a worker whose slots are in use does not ask for more
+        return polls
+
+    monkeypatch.setattr(watchdog, "get_poll_times", get_polls)
     full = Worker(client, task_queue=other, activities=[attempt], max_concurrent_activities=1)
     async with asyncio.timeout(60), worker(client, queue), full:
-        runs = [await start(client, Attempting, queue, other) for _ in range(2)]
-        results = [asyncio.create_task(Watchdog(client, run.id).wait(run.result())) for run in runs]
-        done, _ = await asyncio.wait(results, timeout=3)
+        first = await start(client, Attempting, queue, other)
+        await until_attempted(first)
+        watched = [first]
+        if polls:  # all attempts of the second run wait for those of the first one
+            watched.append(await start(client, Attempting, queue, other))
+        results = [asyncio.create_task(Watchdog(client, run.id).wait(run.result())) for run in watched]
+        await until(lambda: len(looks) >= 25 or any(result.done() for result in results))
         free.set()
-        outcomes = await asyncio.gather(*results, return_exceptions=True)
-        assert (done, outcomes) == (set(), [None, None])
+        assert await asyncio.gather(*results, return_exceptions=True) == [None for _ in watched]
 
 
 async def test_a_start_without_any_worker_names_the_queue(client: Client) -> None:
@@ -237,6 +246,15 @@ async def run_once(run) -> None:
     async with asyncio.timeout(30):
         while (await run.describe()).raw_description.HasField("pending_workflow_task"):  # noqa: ASYNC110 - the server has no event
             await asyncio.sleep(0.05)
+
+
+async def until_attempted(run) -> None:
+    """Wait until a worker has begun an activity of the run."""
+    states: set[int] = set()
+    async with asyncio.timeout(30):
+        while PendingActivityState.PENDING_ACTIVITY_STATE_STARTED not in states:
+            await asyncio.sleep(0.05)
+            states = {each.state for each in (await run.describe()).raw_description.pending_activities}
 
 
 async def until_listed(client: Client, queue: str) -> None:
