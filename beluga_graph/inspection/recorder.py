@@ -156,11 +156,13 @@ class RunRecorder:
         if self._queued >= STEPS_AT_ONCE or run.ended:
             self.flush()
 
-    def put_signals(self, signals: Mapping[str, Sequence[Value]], *, at_ms: int) -> None:
-        """Write the unread signals of the run, by name, in the order in which they were accepted."""
-        for name, values in signals.items():
-            for position, value in enumerate(values, self._run.inbox.get(name, 0)):
-                self._ops += self._signal_ops(name, position, value, at_ms)
+    def put_signal(self, name: str, position: int, value: Value, *, at_ms: int) -> None:
+        """Write a signal, unless the store has it. `at_ms` is the time at which it was accepted.
+
+        A signal that the run has read needs no such call: its step writes it. To keep its time, write it and call
+        `flush` before its step.
+        """
+        self._ops += self._signal_ops(name, position, value, at_ms)
 
     def flush(self) -> None:
         """Commit what is queued. Raises `RunBusy` as `commit` does."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
@@ -19,9 +19,10 @@ from temporalio.converter import WorkflowSerializationContext
 from temporalio.service import RPCError, RPCStatusCode
 
 from beluga_graph.errors import RunNotFound, SnapshotError
-from beluga_graph.temporal.wire import FORMAT, SIGNAL, WORKFLOW, unpack
+from beluga_graph.kernel.rules import answer_signal
+from beluga_graph.temporal.wire import ANSWER, FORMAT, SIGNAL, WORKFLOW, unpack
 
-__all__ = ["Execution", "ExecutionStatus", "find_current", "read_execution", "read_input"]
+__all__ = ["AcceptedSignal", "Execution", "ExecutionStatus", "find_current", "read_execution", "read_input"]
 
 ExecutionStatus: TypeAlias = Literal["running", "completed", "failed", "cancelled", "terminated", "continued"]
 """How an execution ended; `running` if it goes on, `terminated` also if its time was up."""
@@ -40,6 +41,16 @@ _UPDATES = (
 )
 
 
+class AcceptedSignal(NamedTuple):
+    """A signal or an answer that the server has accepted."""
+
+    name: str
+    payload: bytes
+    at_ms: int
+    is_seen: bool
+    """Whether a complete workflow task has put it into the inbox of the run."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
     """One execution of a run's workflow, with its history so far."""
@@ -52,8 +63,8 @@ class Execution:
     """The input: see `wire`."""
     events: Sequence[HistoryEvent]
     """All events, as the server returned them."""
-    unseen: Sequence[tuple[str, bytes]]
-    """Signals that were accepted after the last complete workflow task, with their payloads."""
+    signals: tuple[AcceptedSignal, ...]
+    """The signals that it has accepted itself, in order."""
 
     @property
     def status(self) -> ExecutionStatus:
@@ -110,14 +121,15 @@ async def read_execution(client: Client, run_id: str, execution_id: str) -> Exec
         events = (await handle.fetch_history()).events
     except RPCError as error:
         raise _not_found(run_id, error) from error
-    unseen = []
-    for event in events[_count_complete(events) :]:
-        signalled = event.workflow_execution_signaled_event_attributes
-        if signalled.signal_name == SIGNAL:
-            name, payload = await _decode(client, run_id, signalled.input.payloads, [str, bytes])
-            unseen.append((name, payload))
-    given = await _decode_input(client, run_id, events[0])
-    return Execution(run_id=run_id, execution_id=execution_id, given=given, events=events, unseen=unseen)
+    seen = _count_complete(events)
+    signals = [await _decode_signal(client, run_id, event, i < seen) for i, event in enumerate(events)]
+    return Execution(
+        run_id=run_id,
+        execution_id=execution_id,
+        given=await _decode_input(client, run_id, events[0]),
+        events=events,
+        signals=tuple(signal for signal in signals if signal is not None),
+    )
 
 
 async def _decode_input(client: Client, run_id: str, first: HistoryEvent) -> Mapping[str, Any]:
@@ -128,6 +140,19 @@ async def _decode_input(client: Client, run_id: str, first: HistoryEvent) -> Map
         text = f"the input of run {run_id!r} has format {given['format']!r}; this release reads {FORMAT}: update it"
         raise SnapshotError(text)
     return given
+
+
+async def _decode_signal(client: Client, run_id: str, event: HistoryEvent, is_seen: bool) -> AcceptedSignal | None:  # noqa: FBT001
+    signalled = event.workflow_execution_signaled_event_attributes
+    request = event.workflow_execution_update_accepted_event_attributes.accepted_request.input
+    if signalled.signal_name == SIGNAL:
+        name, payload = await _decode(client, run_id, signalled.input.payloads, [str, bytes])
+    elif request.name == ANSWER:
+        token, payload = await _decode(client, run_id, request.args.payloads, [str, bytes])
+        name = answer_signal(token)
+    else:
+        return None
+    return AcceptedSignal(name, payload, event.event_time.ToMilliseconds(), is_seen)
 
 
 async def _decode(client: Client, run_id: str, payloads: Iterable[Payload], types: list[type]) -> list[Any]:

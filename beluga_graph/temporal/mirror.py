@@ -8,13 +8,15 @@ store sends them a second time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from temporalio.client import Client, WorkflowHistory
 
 from beluga_graph.codec.references import REFERENCE, find_references, is_reference
-from beluga_graph.errors import RunNotFound, SnapshotError
+from beluga_graph.errors import RunBusy, RunNotFound, SnapshotError
 from beluga_graph.execution.result import AttemptResult, NewItems
 from beluga_graph.inspection.recorder import RunRecorder, read_recorded_seq
 from beluga_graph.kernel.ops import APPEND_ITEMS
@@ -29,6 +31,8 @@ from stores.base import Store
 
 __all__ = ["export_history", "mirror_run"]
 
+_TRIES = 10
+
 
 async def mirror_run(client: Client, run_id: str, store: Store, claims: LargeValues | None = None) -> None:
     """Write a run to a store, up to the last complete workflow task.
@@ -38,18 +42,13 @@ async def mirror_run(client: Client, run_id: str, store: Store, claims: LargeVal
     written as a cancelled one.
 
     Raises `RunNotFound`; `SnapshotError` if the history cannot be read or replayed, or a large value is missing;
-    `RunConflict` or `RunBusy` if the store has another run of this id, or another process writes it; and the errors of
+    `RunConflict` if the store has another run of this id; `RunBusy` if others write it all the time; and the errors of
     the connection and of the claims.
     """
-    place = f"temporal://{client.service_client.config.target_host}/{client.namespace}"
-    recorded = await asyncio.to_thread(read_recorded_seq, store, run_id)
-    chain = await _find_chain(client, run_id, recorded)
-    while chain:
-        execution = await read_execution(client, run_id, chain.pop(0))
-        if execution.next_id and not chain:  # it has continued meanwhile
-            chain.append(execution.next_id)
-        replayed = await replay_execution(execution, client.data_converter)
-        await asyncio.to_thread(_Recording(store, claims, replayed, place).record)
+    for _ in range(_TRIES - 1):
+        with suppress(RunBusy):  # another task or process has just written these steps
+            return await _mirror(client, run_id, store, claims)
+    return await _mirror(client, run_id, store, claims)
 
 
 async def export_history(client: Client, run_id: str) -> list[WorkflowHistory]:
@@ -59,6 +58,18 @@ async def export_history(client: Client, run_id: str) -> list[WorkflowHistory]:
     """
     chain = await _find_chain(client, run_id)
     return [(await read_execution(client, run_id, execution_id)).history for execution_id in chain]
+
+
+async def _mirror(client: Client, run_id: str, store: Store, claims: LargeValues | None) -> None:
+    place = f"temporal://{client.service_client.config.target_host}/{client.namespace}"
+    recorded = await asyncio.to_thread(read_recorded_seq, store, run_id)
+    chain = await _find_chain(client, run_id, recorded)
+    while chain:
+        execution = await read_execution(client, run_id, chain.pop(0))
+        if execution.next_id and not chain:  # it has continued meanwhile
+            chain.append(execution.next_id)
+        replayed = await replay_execution(execution, client.data_converter)
+        await asyncio.to_thread(_Recording(store, claims, replayed, place).record)
 
 
 async def _find_chain(client: Client, run_id: str, recorded: int | None = None) -> list[str]:
@@ -93,17 +104,40 @@ class _Recording:
         is_new = read_recorded_seq(self._store, run.run_id) is None
         items = self._begun_items() if is_new else {}
         recorder.begin(items=items, blobs=self._large_values((run.to_plain(), items)) if is_new else ())
-        at_ms = run.started_ms
+        signals = [*self._signals()]
+        # The signals that the run reads in these steps are written first, with the time at which they were accepted.
+        # The others are written last: an answer that is not read yet closes a question that a step asks.
+        self._put_signals(signal for signal in signals if self._is_read(signal))
+        recorder.flush()
         for step in replayed.steps:
             self._write(step)
-            at_ms = step.at_ms
+        self._put_signals(signal for signal in signals if not self._is_read(signal))
         if replayed.status == "terminated" and not run.ended:
             patch = advance(replayed.shape, run, trigger := CancelRequested(replayed.last_ms))
             self._write(LoggedStep(run.seq + 1, replayed.last_ms, trigger, patch, None))
-        elif not run.ended:
-            recorder.put_values(self._large_values(replayed.inbox))
-            recorder.put_signals(replayed.inbox, at_ms=at_ms)
         recorder.flush()
+
+    def _signals(self) -> Iterator[tuple[str, int, bytes, int]]:
+        """Yield the signals that the execution began with, and those that it has accepted: name, position, value, time.
+
+        The store has those of the input already, unless the server does not keep earlier executions.
+        """
+        replayed, begun = self._replayed, self._replayed.begun
+        given = [(name, value, begun.started_ms) for name, values in replayed.begun_inbox.items() for value in values]
+        accepted = [(signal.name, signal.payload, signal.at_ms) for signal in replayed.signals]
+        positions = Counter(begun.inbox)
+        for name, value, at_ms in [*given, *accepted]:
+            yield name, positions[name], value, at_ms
+            positions[name] += 1
+
+    def _is_read(self, signal: tuple[str, int, bytes, int]) -> bool:
+        name, position, *_ = signal
+        return position < self._replayed.run.inbox.get(name, 0)
+
+    def _put_signals(self, signals: Iterable[tuple[str, int, bytes, int]]) -> None:
+        for name, position, value, at_ms in signals:
+            self._recorder.put_values(self._large_values(value))
+            self._recorder.put_signal(name, position, value, at_ms=at_ms)
 
     def _begun_items(self) -> dict[tuple[str, str], list[bytes]]:
         """Return the items that the execution began with."""

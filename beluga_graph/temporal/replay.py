@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from temporalio import workflow
 from temporalio.client import Client, WorkflowHistory
@@ -15,17 +16,20 @@ from temporalio.worker import (
     Replayer,
     UnsandboxedWorkflowRunner,
     WorkflowInboundInterceptor,
+    WorkflowInstance,
+    WorkflowInstanceDetails,
     WorkflowInterceptorClassInput,
+    WorkflowRunner,
 )
 
 from beluga_graph.errors import SnapshotError
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import Snapshot
-from beluga_graph.temporal.executions import Execution, ExecutionStatus, find_current, read_execution
+from beluga_graph.temporal.executions import AcceptedSignal, Execution, ExecutionStatus, find_current, read_execution
 from beluga_graph.temporal.options import RunOptions
 from beluga_graph.temporal.pieces import ItemPieces
 from beluga_graph.temporal.run_workflow import RunWorkflow
-from beluga_graph.temporal.workflow_driver import LoggedStep
+from beluga_graph.temporal.workflow_driver import LoggedStep, WorkflowDriver
 
 __all__ = ["ReplayedRun", "replay_execution", "replay_run"]
 
@@ -54,6 +58,9 @@ class ReplayedRun:
     begun: Snapshot
     """The run as the execution began with it."""
     begun_items: ItemPieces
+    begun_inbox: Mapping[str, Sequence[bytes]]
+    signals: tuple[AcceptedSignal, ...]
+    """The signals that this execution has accepted, in order. Their positions follow those of `begun_inbox`."""
     steps: tuple[LoggedStep, ...]
     """The steps of this execution, from `begun` to `run`."""
 
@@ -72,52 +79,70 @@ async def replay_run(client: Client, run_id: str) -> ReplayedRun:
 async def replay_execution(execution: Execution, converter: DataConverter) -> ReplayedRun:
     """Return the run as of the last complete workflow task of an execution. Raises as `replay_run` does."""
     given, history = execution.given, execution.history
-    instance = await _replay(history, converter) if history.events else None
-    driver = instance.driver if instance is not None else None
-    unread = driver.inbox if driver is not None else given["inbox"]
-    inbox = {signal: list(payloads) for signal, payloads in unread.items() if payloads}
-    for signal, payload in execution.unseen:
-        inbox.setdefault(signal, []).append(payload)
-    begun = Snapshot.from_plain(given["run"])
+    begun = _State(Snapshot.from_plain(given["run"]), ItemPieces(given["items"]), given["inbox"], ())
+    state = await _replay(history, converter) if history.events else begun
+    inbox = {signal: list(payloads) for signal, payloads in state.inbox.items() if payloads}
+    for signal in execution.signals:
+        if not signal.is_seen:
+            inbox.setdefault(signal.name, []).append(signal.payload)
     return ReplayedRun(
         execution_id=execution.execution_id,
         status=execution.status,
         last_ms=execution.last_ms,
-        run=driver.run if driver is not None else Snapshot.from_plain(given["run"]),
-        items=driver.items if driver is not None else ItemPieces(given["items"]),
+        run=state.run,
+        items=state.items,
         inbox=inbox,
         session=given["session"],
         shape=Shape.from_plain(given["shape"]),
         options=RunOptions.from_plain(given["options"]),
-        triggers=() if driver is not None else given["triggers"],
-        begun=begun,
+        triggers=() if history.events else given["triggers"],
+        begun=Snapshot.from_plain(given["run"]),
         begun_items=ItemPieces(given["items"]),
-        steps=tuple(driver.log) if driver is not None else (),
+        begun_inbox=given["inbox"],
+        signals=execution.signals,
+        steps=state.steps,
     )
 
 
-async def _replay(history: WorkflowHistory, converter: DataConverter) -> RunWorkflow:
-    """Return the workflow as it is at the end of a history."""
-    kept = _Keeper()
+class _State(NamedTuple):
+    """What a workflow holds of its run at one time."""
+
+    run: Snapshot
+    items: ItemPieces
+    inbox: Mapping[str, Sequence[bytes]]
+    steps: tuple[LoggedStep, ...]
+
+    @classmethod
+    def of(cls, driver: WorkflowDriver) -> _State:
+        """Copy the state of a driver."""
+        inbox = {signal: tuple(payloads) for signal, payloads in driver.inbox.items()}
+        run = Snapshot.from_plain(driver.run.to_plain())
+        return cls(run, ItemPieces(driver.items.to_plain()), inbox, tuple(driver.log))
+
+
+async def _replay(history: WorkflowHistory, converter: DataConverter) -> _State:
+    """Return the state of the workflow at the end of a history."""
+    found = _Finder()
+    runner = _CopyingRunner(found)
     with ThreadPoolExecutor(1, "replay") as thread:
         replayer = Replayer(
             workflows=[RunWorkflow],
             workflow_task_executor=thread,
-            workflow_runner=UnsandboxedWorkflowRunner(),
+            workflow_runner=runner,
             data_converter=converter,
-            interceptors=[kept],
+            interceptors=[found],
             debug_mode=True,  # a task may take longer than in a worker, whose tasks are for single events
         )
         result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
-    if result.replay_failure is not None or kept.instance is None:
+    if result.replay_failure is not None or runner.state is None:
         text = f"the history of run {history.workflow_id!r} cannot be replayed: {result.replay_failure}: "
         text += "read it with the release of its workers"
         raise SnapshotError(text) from result.replay_failure
-    return kept.instance
+    return runner.state
 
 
-class _Keeper(Interceptor):
-    """Keeps the workflow that a replayer makes."""
+class _Finder(Interceptor):
+    """Finds the workflow that a replayer makes."""
 
     def __init__(self) -> None:
         self.instance: RunWorkflow | None = None
@@ -126,11 +151,38 @@ class _Keeper(Interceptor):
         self,
         input: WorkflowInterceptorClassInput,  # noqa: A002, ARG002 - the SDK's name
     ) -> type[WorkflowInboundInterceptor]:
-        kept = self
+        finder = self
 
-        class Keeping(WorkflowInboundInterceptor):
+        class Finding(WorkflowInboundInterceptor):
             async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:  # noqa: A002 - the SDK's name
-                kept.instance = workflow.instance()
+                finder.instance = workflow.instance()
                 return await super().execute_workflow(input)
 
-        return Keeping
+        return Finding
+
+
+class _CopyingRunner(WorkflowRunner):
+    """Copies the state of a workflow before the replayer removes it.
+
+    The removal cancels the activities under way, and the workflow decides on that, which is no part of its history.
+    """
+
+    def __init__(self, found: _Finder) -> None:
+        self.state: _State | None = None
+        self._found = found
+
+    def prepare_workflow(self, defn: Any) -> None:
+        """Do nothing: there is no sandbox."""
+
+    def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
+        """Return an instance of the workflow."""
+        instance = UnsandboxedWorkflowRunner().create_instance(det)
+        activate = instance.activate
+
+        def copy_and_activate(act: Any) -> Any:
+            if self._found.instance is not None and any(job.HasField("remove_from_cache") for job in act.jobs):
+                self.state = _State.of(self._found.instance.driver)
+            return activate(act)
+
+        instance.activate = copy_and_activate  # type: ignore[method-assign]
+        return instance

@@ -20,7 +20,16 @@ with workflow.unsafe.imports_passed_through():
     from beluga_graph.kernel.triggers import CancelRequested, PlanAdopted
     from beluga_graph.temporal.options import RunOptions
     from beluga_graph.temporal.pieces import ItemPieces
-    from beluga_graph.temporal.wire import FORMAT, RUN_FAILED, SIGNAL, WORKFLOW, pack, trigger_from_plain, unpack
+    from beluga_graph.temporal.wire import (
+        ANSWER,
+        FORMAT,
+        RUN_FAILED,
+        SIGNAL,
+        WORKFLOW,
+        pack,
+        trigger_from_plain,
+        unpack,
+    )
     from beluga_graph.temporal.workflow_driver import LoggedStep, WorkflowDriver
 
 __all__ = ["RunWorkflow"]
@@ -68,7 +77,7 @@ class RunWorkflow:
         """Accept a signal of the run. There is one signal of the workflow, so that no name is unknown."""
         self.driver.receive(name, payload)
 
-    @workflow.update(name="answer")
+    @workflow.update(name=ANSWER)
     def on_answer(self, token: str, payload: bytes) -> None:
         """Accept the answer to a question."""
         self.driver.receive(answer_signal(token), payload)

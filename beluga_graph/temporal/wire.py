@@ -37,6 +37,7 @@ from beluga_graph.temporal.pieces import NewPiece
 
 __all__ = [
     "ACTIVITY",
+    "ANSWER",
     "FORMAT",
     "PAYLOAD_BYTES",
     "RUN_FAILED",
@@ -58,6 +59,9 @@ ACTIVITY = "beluga_graph.attempt"
 
 SIGNAL = "signal"
 """The one signal of the workflow: the name of a run's signal is its first argument."""
+
+ANSWER = "answer"
+"""The update of the workflow that accepts the answer to a question."""
 
 FORMAT = 1
 

@@ -25,7 +25,7 @@ from beluga_graph.temporal.connection import Connection
 from beluga_graph.temporal.faults import check_payload_size, translated
 from beluga_graph.temporal.pollers import require_worker
 from beluga_graph.temporal.requests import Durability, activity_queue, options_for, pack_input
-from beluga_graph.temporal.wire import SIGNAL, WORKFLOW, pack, plain_trigger, unpack
+from beluga_graph.temporal.wire import ANSWER, SIGNAL, WORKFLOW, pack, plain_trigger, unpack
 
 __all__ = ["ServerRun", "Workflows"]
 
@@ -147,7 +147,7 @@ class Workflows:
         check_payload_size(payload, f"the answer to {token!r}", run_id)
         handle = await self.handle(run_id)
         with translated(run_id, self.connection.address):
-            await handle.execute_update("answer", args=[token, payload])
+            await handle.execute_update(ANSWER, args=[token, payload])
 
     async def adopt(self, plan: Plan, run: Snapshot, triggers: Sequence[Trigger]) -> bool:
         """Let a run adopt a changed graph; return `False` if the run has moved on from the state that was judged."""

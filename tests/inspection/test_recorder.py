@@ -362,7 +362,8 @@ async def test_unread_signals_are_found_by_a_resume_and_a_fork(monkeypatch: pyte
     plan = walked.flow.plan()
     recorder = RunRecorder(target, plan.shape, waits, at_ms=0)
     recorder.begin()
-    recorder.put_signals({"go": [plan.encode("first"), plan.encode("second")]}, at_ms=1)
+    for position, text in enumerate(["first", "second"]):
+        recorder.put_signal("go", position, plan.encode(text), at_ms=1)
     recorder.flush()
     assert verify_store(target).damage == ()
     async with asyncio.timeout(PATIENCE_S), Engine(target) as engine:

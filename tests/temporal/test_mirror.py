@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from secrets import token_hex
@@ -16,23 +16,29 @@ import pytest
 from crash_flows import FLOWS, INPUT
 from pydantic import BaseModel
 from servers import NAMESPACE, Server
-from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.common.v1 import Payload, WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.service import RPCError
 
 from beluga_graph import END, START, Context, Engine, Event, Graph, RunNotFound, SnapshotError, append
+from beluga_graph.codec.references import to_reference
 from beluga_graph.inspection.flow_registry import FlowRegistry
 from beluga_graph.inspection.inspector import Inspector
 from beluga_graph.kernel.snapshot import Snapshot
-from beluga_graph.kernel.triggers import RunResumed, RunStarted
+from beluga_graph.kernel.triggers import PlanAdopted, RunResumed, RunStarted, Trigger
 from beluga_graph.plan.plan import Compilable
 from beluga_graph.storage.verify import verify_store
+from beluga_graph.temporal.claims import open_claims
+from beluga_graph.temporal.connection import Connection
+from beluga_graph.temporal.executions import Execution, read_execution
 from beluga_graph.temporal.mirror import export_history, mirror_run
 from beluga_graph.temporal.options import RunOptions
 from beluga_graph.temporal.replay import replay_run
-from beluga_graph.temporal.wire import FORMAT, SIGNAL, WORKFLOW, pack, plain_trigger, unpack
-from beluga_graph.temporal.worker import TemporalWorker, activity_queue
+from beluga_graph.temporal.requests import activity_queue, pack_input
+from beluga_graph.temporal.wire import SIGNAL, WORKFLOW, pack, unpack
+from beluga_graph.temporal.worker import TemporalWorker
 from stores import MemoryStore
 
 PATIENCE_S = 120
@@ -50,42 +56,31 @@ class Deps:
 class HeldClaims(dict[bytes, bytes]):
     """Large values in memory."""
 
-    def put(self, digest: bytes, data: bytes) -> None:
-        self[digest] = data
-
-    def get(self, digest: bytes) -> bytes:  # type: ignore[override]
-        return self[digest]
+    put = dict.__setitem__
 
 
 class Place:
     """A server with a worker for one flow."""
 
     def __init__(self, client: Client, flow: Compilable, claims: HeldClaims | None) -> None:
-        self.client, self.flow, self.plan, self.claims = client, flow, flow.plan(), claims
+        self.client, self.flow, self.plan = client, flow, flow.plan()
+        self.claims = open_claims(claims)
         self.queue = token_hex(4)
 
-    def worker(self) -> TemporalWorker:
-        return TemporalWorker(self.client, [self.plan], task_queue=self.queue, deps=Deps(), claims=self.claims)
+    def worker(self, *more: Compilable) -> TemporalWorker:
+        plans = [self.plan, *(flow.plan() for flow in more)]
+        connection = Connection(self.client, task_queue=self.queue)
+        return TemporalWorker(connection, plans, task_queue=self.queue, deps=Deps(), claims=self.claims)
 
-    def input_of(self, run: Snapshot, options: dict[str, Any], **given: Any) -> bytes:
-        fields = {
-            "format": FORMAT,
-            "shape": self.plan.shape.to_plain(),
-            "run": run.to_plain(),
-            "triggers": [plain_trigger(RunStarted(0))],
-            "items": (),
-            "inbox": {},
-            "session": (),
-            "previous": "",
-            "options": RunOptions(queue=activity_queue(self.queue, self.plan), **options).to_plain(),
-        }
-        return pack({**fields, **given})
+    def input_of(self, run: Snapshot, *triggers: Trigger, previous: str = "", **options: Any) -> bytes:
+        known = RunOptions(queue=activity_queue(self.queue, self.plan), **options)
+        return pack_input(self.plan, run, triggers or [RunStarted(0)], known, previous=previous)
 
     async def start(self, value: Any, **options: Any) -> WorkflowHandle[Any, bytes]:
         run_id = token_hex(4)
         started_ms = time.time_ns() // 1_000_000
         run = Snapshot(run_id=run_id, plan=self.plan.fingerprint, started_ms=started_ms, value=self.plan.encode(value))
-        return await self.begin(run_id, self.input_of(run, options))
+        return await self.begin(run_id, self.input_of(run, **options))
 
     async def begin(self, run_id: str, packed: bytes) -> WorkflowHandle[Any, bytes]:
         return await self.client.start_workflow(WORKFLOW, packed, id=run_id, task_queue=self.queue, result_type=bytes)
@@ -180,8 +175,22 @@ def shelving() -> Graph:
     return g
 
 
-def failing() -> Graph:
-    """Return a flow whose second node fails until it is resumed with more attempts."""
+def saying() -> Graph:
+    """Return a flow that waits for a text and returns its length."""
+    g = Graph("saying")
+
+    @g.node
+    async def measure(ctx: Context, value: str) -> int:
+        return len(value)
+
+    g.wait("hear", "go", type=str)
+    for source, target in ((START, "hear"), ("hear", measure), (measure, END)):
+        g.edge(source, target)
+    return g
+
+
+def failing(*, more: bool = False) -> Graph:
+    """Return a flow whose second node fails while a door is closed. The changed one has another node at its end."""
     g = Graph("failing")
 
     @g.node
@@ -196,7 +205,10 @@ def failing() -> Graph:
 
     g.edge(START, good)
     g.edge(good, bad)
-    g.edge(bad, END)
+    if more:
+        g.node(name="more")(lambda value: value)
+        g.edge(bad, "more")
+    g.edge("more" if more else bad, END)
     return g
 
 
@@ -258,8 +270,7 @@ async def test_a_run_in_progress_is_readable_and_its_mirror_grows(temporal_serve
         assert history[: len(early)] == early
         assert [step.trigger for step in history[len(early) :]] == ["SignalReceived", "NodeFinished", "NodeFinished"]
         assert (await inspector.snapshot(handle.id)).output == 42
-        await place.mirror(handle.id, fresh := MemoryStore())
-        assert await Inspector(fresh, FlowRegistry(fresh)).history(handle.id) == history
+        await expect_repeatable(place, handle.id, store)
 
 
 async def test_signals_that_no_worker_has_seen_are_in_the_inbox(temporal_server: Server) -> None:
@@ -292,8 +303,7 @@ async def test_a_failed_run_goes_on_from_its_history_and_the_mirror_has_both_par
         assert (await inspector.history(handle.id))[-1].trigger == "NodeFailed"
         await expect_repeatable(place, handle.id, store)
         DOORS["open"] = True
-        resumed = [plain_trigger(RunResumed(0))]
-        packed = place.input_of(failed.run, {}, triggers=resumed, previous=failed.execution_id)
+        packed = place.input_of(failed.run, RunResumed(0), previous=failed.execution_id)
         again = await place.begin(handle.id, packed)
         assert unpack(await again.result())["output"] == place.plan.encode((INPUT + 1) * 2)
         await place.mirror(handle.id, store)
@@ -356,6 +366,162 @@ async def test_items_are_taken_out_of_folded_pieces(temporal_server: Server, opt
     compared = await inspector.compare(local, handle.id)
     assert not compared.differs, compared
     assert [book[-1] for book in (await inspector.snapshot(handle.id)).state["books"]] == [*"112233e"]
+
+
+async def test_a_large_signal_is_read_from_the_claims_before_and_after_the_run_reads_it(
+    temporal_server: Server,
+) -> None:
+    flow, store, claims = saying(), MemoryStore(), HeldClaims()
+    place = Place(await temporal_server.connect(), flow, claims)
+    encoded = place.plan.encode("x" * 20_000)
+    reference = to_reference(encoded)
+    claims.put(reference[1:], encoded)
+    handle = await place.start(INPUT)
+    await handle.signal(SIGNAL, args=["go", reference])
+    assert (await replay_run(place.client, handle.id)).inbox == {"go": [reference]}
+    await place.mirror(handle.id, store)
+    await expect_repeatable(place, handle.id, store)
+    async with asyncio.timeout(PATIENCE_S), place.worker():
+        await handle.result()
+    inspector = await place.mirror(handle.id, store)
+    claims.clear()
+    assert (await inspector.snapshot(handle.id)).output == 20_000
+    (signal,) = [
+        event for step in await inspector.history(handle.id) for event in step.events if event.type == "signal"
+    ]
+    assert signal.output == "x" * 20_000
+
+
+async def test_steps_that_a_worker_has_not_completed_are_not_read(temporal_server: Server) -> None:
+    flow, store = FLOWS["waits"](), MemoryStore()
+    place = Place(await temporal_server.connect(), flow, None)
+    async with asyncio.timeout(PATIENCE_S), place.worker():
+        handle = await place.start(INPUT)
+        await until_waiting(handle, "go")
+    before = await replay_run(place.client, handle.id)
+    await place.signal(handle, "go", 40)
+    after = await replay_run(place.client, handle.id)
+    assert after.last_ms > before.last_ms
+    assert after.run.to_plain() == before.run.to_plain()
+    assert (before.inbox, after.inbox) == ({}, {"go": [place.plan.encode(40)]})
+    inspector = await place.mirror(handle.id, store)
+    assert (await inspector.history(handle.id))[-1].trigger == "TimerFired"
+    await handle.terminate()
+    assert (await replay_run(place.client, handle.id)).inbox == after.inbox
+    await place.mirror(handle.id, store)
+    assert await inspector.status(handle.id) == "cancelled"
+    await expect_repeatable(place, handle.id, store)
+
+
+async def test_a_node_that_is_under_way_stays_so(temporal_server: Server) -> None:
+    entered, leave = asyncio.Event(), asyncio.Event()
+    g = Graph("slow")
+
+    @g.node
+    async def slow(ctx: Context, value: int) -> int:
+        entered.set()
+        await leave.wait()
+        return value
+
+    g.edge(START, slow)
+    g.edge(slow, END)
+    store = MemoryStore()
+    async with serving(temporal_server, g) as place:
+        handle = await place.start(INPUT)
+        await entered.wait()
+        replayed = await replay_run(place.client, handle.id)
+        inspector = await place.mirror(handle.id, store)
+        assert unpack(pack(replayed.run.to_plain())) == await state_of(handle)
+        assert [step.trigger for step in await inspector.history(handle.id)] == ["RunStarted"]
+        await expect_repeatable(place, handle.id, store)
+        leave.set()
+        await handle.result()
+        await place.mirror(handle.id, store)
+        await expect_repeatable(place, handle.id, store)
+
+
+async def test_a_refresh_reads_the_executions_with_new_steps_only(
+    temporal_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow, store, read = FLOWS["waits"](), MemoryStore(), []
+
+    async def noted(client: Client, run_id: str, execution_id: str) -> Execution:
+        read.append(execution_id)
+        return await read_execution(client, run_id, execution_id)
+
+    monkeypatch.setattr("beluga_graph.temporal.mirror.read_execution", noted)
+    async with serving(temporal_server, flow) as place:
+        handle = await place.start(INPUT, continue_events=1)
+        await until_waiting(handle, "go")
+        await place.mirror(handle.id, store)
+        early = len(read)
+        assert early > 1
+        await place.mirror(handle.id, store)
+        assert read[early:] == read[early - 1 : early]
+        await place.signal(handle, "go", 40)
+        await handle.result()
+        read.clear()
+        await place.mirror(handle.id, store)
+        once = len(read)
+        read.clear()
+        await place.mirror(handle.id, MemoryStore())
+        assert 0 < once <= len(read) - early + 1
+
+
+async def test_tasks_that_mirror_one_run_do_not_disturb_each_other(temporal_server: Server) -> None:
+    flow, store = FLOWS["state"](), MemoryStore()
+    async with serving(temporal_server, flow) as place:
+        handle = await place.start(INPUT, continue_events=1)
+        await asyncio.gather(*(place.mirror(handle.id, store) for _ in range(4)))
+        await handle.result()
+        await asyncio.gather(*(place.mirror(handle.id, store) for _ in range(4)))
+        await expect_repeatable(place, handle.id, store)
+
+
+async def test_a_run_that_adopted_a_changed_graph_is_read_with_both_graphs(temporal_server: Server) -> None:
+    flow, longer, store = failing(), failing(more=True), MemoryStore()
+    DOORS["open"] = False
+    place = Place(await temporal_server.connect(), flow, None)
+    async with asyncio.timeout(PATIENCE_S), place.worker(longer):
+        handle = await place.start(INPUT)
+        await ended(handle)
+        failed = await replay_run(place.client, handle.id)
+        DOORS["open"] = True
+        place.flow, place.plan = longer, longer.plan()
+        triggers = PlanAdopted(place.plan.fingerprint, 0), RunResumed(0)
+        packed = place.input_of(failed.run, *triggers, previous=failed.execution_id)
+        await (await place.begin(handle.id, packed)).result()
+        inspector = await place.mirror(handle.id, store)
+        await expect_repeatable(place, handle.id, store)
+    assert [step.trigger for step in await inspector.history(handle.id)][3:5] == ["PlanAdopted", "RunResumed"]
+    assert (await inspector.shape(handle.id)).nodes.keys() == longer.plan().shape.nodes.keys()
+    assert "more" in await inspector.draw(handle.id)
+    assert (await inspector.snapshot(handle.id)).output == (INPUT + 1) * 2
+
+
+async def test_payloads_are_decoded_by_the_converter_of_the_client(temporal_server: Server) -> None:
+    flow, store = FLOWS["waits"](), MemoryStore()
+    converter = replace(DataConverter.default, payload_codec=ReversingCodec())
+    client = await Client.connect(temporal_server.address, data_converter=converter)
+    place = Place(client, flow, None)
+    async with asyncio.timeout(PATIENCE_S), place.worker():
+        handle = await place.start(INPUT)
+        await until_waiting(handle, "go")
+    await place.signal(handle, "go", 40)
+    assert (await replay_run(client, handle.id)).inbox == {"go": [place.plan.encode(40)]}
+    async with asyncio.timeout(PATIENCE_S), place.worker():
+        await handle.result()
+    inspector = await place.mirror(handle.id, store)
+    assert (await inspector.snapshot(handle.id)).output == 42
+
+
+class ReversingCodec(PayloadCodec):
+    """Makes payloads unreadable without it."""
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [Payload(metadata=payload.metadata, data=payload.data[::-1]) for payload in payloads]
+
+    decode = encode
 
 
 async def test_a_mirror_begins_with_the_first_execution_that_is_left(temporal_server: Server) -> None:
