@@ -59,7 +59,7 @@ class AttemptActivity:
         call = _Call(self._plan(given), given["max_interruptions"], given["ahead_ms"], progress)
         if self._claims is not None:
             await self._claims.get_all(find_references(given["calls"]))  # so that decoding does not block the loop
-        if len(given["calls"]) == 1 and call.ahead_ms:
+        if given["is_whole"]:
             await self._go_ahead(call, given["calls"][0])
         else:
             await self._make_batch(call, given["calls"])

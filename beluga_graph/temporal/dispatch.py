@@ -122,6 +122,7 @@ class Dispatcher:
         batches: dict[str, list[Token]] = {}
         probing: dict[str, int] = {}
         is_held = False
+        may_share = self._options.batch > 1 and self._time_left_ms() > 0
         for name, attempt in tuple(self._queue.items()):
             token = self._driver.run.tokens.get(name)
             if token is None or token.state != RUN or token.attempt != attempt:
@@ -130,7 +131,7 @@ class Dispatcher:
             if self.pending + len(batches) >= self._options.window:
                 break
             duration = self._durations.get(token.node)
-            if not self._may_share(token) or (duration is not None and duration >= _SHORT_MS):
+            if not (may_share and self._may_share(token)) or (duration is not None and duration >= _SHORT_MS):
                 del self._queue[name]
                 yield [token]
             elif duration is None and self._probe is None and probing.get(token.node, 0) >= _PROBE:
@@ -151,8 +152,6 @@ class Dispatcher:
 
     def _may_share(self, token: Token) -> bool:
         """Return whether an attempt may end together with others: nothing around it is decided by who is first."""
-        if self._options.batch == 1 or self._driver.run.timers:
-            return False
         run, nodes, scoped = self._driver.run, self._driver.shape.nodes, False
         place = run.places[token.place]
         while place.scope is not None:
@@ -171,9 +170,9 @@ class Dispatcher:
         calls: list[bytes] = []
         taken: list[Token] = []
         size = 0
-        ahead_ms = self._ahead_ms(tokens)
+        is_whole = self._is_alone(tokens)
         for token in tokens:
-            call = self._call(token, whole=ahead_ms > 0 and len(tokens) == 1)
+            call = self._call(token, is_whole=is_whole)
             if len(call) > PAYLOAD_BYTES:
                 text = f"the values that node {token.node!r} reads are {len(call):,} bytes; one call of a worker takes "
                 text += f"{PAYLOAD_BYTES:,}: give the engine claims=, a place for large values"
@@ -181,40 +180,45 @@ class Dispatcher:
                 driver.walker.decide(trigger)
                 continue
             if calls and size + len(call) > _BATCH_BYTES:
-                self._start(taken, calls, ahead_ms)
+                self._start(taken, calls, is_whole=is_whole)
                 calls, taken, size = [], [], 0
             calls.append(call)
             taken.append(token)
             size += len(call)
         if calls:
-            self._start(taken, calls, ahead_ms)
+            self._start(taken, calls, is_whole=is_whole)
 
-    def _ahead_ms(self, tokens: Sequence[Token]) -> int:
-        """Return how long the activity may go on: through its batch, or with the only token of the run."""
-        driver = self._driver
-        if len(tokens) > 1:
-            return self._options.ahead_ms
-        if len(driver.run.tokens) > 1 or driver.run.scopes.keys() - _frames(driver):
-            return 0
-        due = min(driver.run.timers.values(), default=None)
-        left = self._options.ahead_ms if due is None else min(self._options.ahead_ms, due - driver.now())
-        return max(0, left)
+    def _is_alone(self, tokens: Sequence[Token]) -> bool:
+        """Return whether an activity may go on with the only token of the run, so that it needs the whole run.
 
-    def _call(self, token: Token, *, whole: bool) -> bytes:
+        A node with a queue of its own is for other workers: no activity may reach it by going on.
+        """
+        run = self._driver.run
+        is_lone = len(tokens) == len(run.tokens) == 1 and all(scope.frame for scope in run.scopes.values())
+        return is_lone and not self._options.node_queues and self._time_left_ms() > 0
+
+    def _time_left_ms(self) -> int:
+        """Return how long activities may go on before the nearest timer of the run."""
+        due = min(self._driver.run.timers.values(), default=None)
+        allowed = self._options.ahead_ms
+        return allowed if due is None else max(0, min(allowed, due - self._driver.now()))
+
+    def _call(self, token: Token, *, is_whole: bool) -> bytes:
         driver = self._driver
-        view = driver.run if whole else view_of(driver.run, token.name)
+        view = driver.run if is_whole else view_of(driver.run, token.name)
         items = driver.items.to_plain(view.places)
         session = driver.session if view.session is not None else ()
         return pack({"run": view.to_plain(), "token": token.name, "items": items, "session": session})
 
-    def _start(self, tokens: Sequence[Token], calls: Sequence[bytes], ahead_ms: int) -> None:
+    def _start(self, tokens: Sequence[Token], calls: Sequence[bytes], *, is_whole: bool) -> None:
         driver, options = self._driver, self._options
         first = tokens[0]
         fields = {
             "format": FORMAT,
             "flow": driver.shape.name,
             "plan": driver.shape.fingerprint,
-            "ahead_ms": ahead_ms,
+            "ahead_ms": self._time_left_ms() if is_whole or len(tokens) > 1 else 0,
+            "is_whole": is_whole,
             "max_interruptions": get_limit(driver.shape, driver.run, "max_interruptions"),
         }
         handle: workflow.ActivityHandle[bytes] = workflow.start_activity(
@@ -235,12 +239,11 @@ class Dispatcher:
         for token in tokens:
             self._handles[token.name] = handle
         attempts = {token.name: token.attempt for token in tokens}
-        goes_ahead = ahead_ms > 0 and len(tokens) == 1
-        handle.add_done_callback(partial(driver.guard, self._on_done, attempts, goes_ahead))
+        handle.add_done_callback(partial(driver.guard, self._on_done, attempts, is_whole))
 
     # Results.
 
-    def _on_done(self, attempts: Mapping[str, int], goes_ahead: bool, handle: Any) -> None:  # noqa: FBT001
+    def _on_done(self, attempts: Mapping[str, int], is_whole: bool, handle: Any) -> None:  # noqa: FBT001
         if handle.cancelled() and handle not in self._cancelled:
             return  # the worker drops the workflow from its cache: nothing may begin
         self.pending -= 1
@@ -252,14 +255,14 @@ class Dispatcher:
         if not handle.cancelled():
             error = handle.exception()
             if error is None:
-                self._decide_replies(own, goes_ahead, handle.result())
+                self._decide_replies(own, is_whole, handle.result())
             elif not (isinstance(error, ActivityError) and isinstance(error.cause, CancelledError)):
                 self._fail(own, *self._describe(error))
         self._stop_probe()
         if self._queue:
             self._flush_soon()
 
-    def _decide_replies(self, own: Mapping[str, int], goes_ahead: bool, packed: bytes) -> None:  # noqa: FBT001
+    def _decide_replies(self, own: Mapping[str, int], is_whole: bool, packed: bytes) -> None:  # noqa: FBT001
         """Decide on each reply in order. Queue the attempts that were not made again."""
         driver = self._driver
         try:
@@ -269,7 +272,7 @@ class Dispatcher:
             return
         for reply in replies:
             name = reply.trigger.token
-            if name not in own and not goes_ahead:
+            if name not in own and not is_whole:
                 continue  # it was stopped meanwhile
             token = driver.run.tokens.get(name)
             if token is not None:
@@ -297,10 +300,6 @@ class Dispatcher:
         if self._probe is not None:
             self._probe.cancel()
             self._probe = None
-
-
-def _frames(driver: DrivenRun) -> set[str]:
-    return {name for name, scope in driver.run.scopes.items() if scope.frame}
 
 
 def _activity_id(token: Token) -> str:

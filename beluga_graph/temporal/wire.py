@@ -7,7 +7,7 @@ language that has msgpack can serve a node. Maps have text keys. Triggers are ma
 |----------------------|---------------------------------------------------------------------------------------------|
 | input of a run       | `format`, `shape`, `run`, `triggers`, `items`, `inbox`, `session`, `options`, `previous`     |
 | a changed graph      | `seq` of the run, `shape`, `queue`, `triggers`                                              |
-| input of an activity | `format`, `flow`, `plan`, `ahead_ms`, `max_interruptions`, `calls`                           |
+| input of an activity | `format`, `flow`, `plan`, `ahead_ms`, `is_whole`, `max_interruptions`, `calls`               |
 | a call               | `run` (the view of one attempt), `token`, `items`, `session`                                 |
 | reply of an activity | `format`, `replies`; a call without a reply was not attempted                                |
 | end of a run         | `status`, `output` or `error`, `steps`, `usage`, `reason`                                    |
