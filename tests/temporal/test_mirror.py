@@ -3,216 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import replace
-from secrets import token_hex
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
 from crash_flows import FLOWS, INPUT
-from pydantic import BaseModel
+from mirroring import (
+    DOORS,
+    OPTIONS,
+    PATIENCE_S,
+    SIGNALS,
+    HeldClaims,
+    LateStore,
+    Place,
+    ReversingCodec,
+    delete_execution,
+    ended,
+    events_of,
+    expect_repeatable,
+    failing,
+    records,
+    run_locally,
+    saying,
+    serving,
+    shelving,
+    state_of,
+    until_waiting,
+)
 from servers import NAMESPACE, Server
-from temporalio.api.common.v1 import Payload, WorkflowExecution
-from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
-from temporalio.converter import DataConverter, PayloadCodec
-from temporalio.service import RPCError
+from temporalio.client import Client
+from temporalio.converter import DataConverter
 
-from beluga_graph import END, START, Context, Engine, Event, Graph, RunNotFound, SnapshotError, append
+from beluga_graph import END, START, Context, Graph, RunNotFound, SnapshotError, Workflow, step
 from beluga_graph.codec.references import to_reference
+from beluga_graph.execution.approval import Answer
 from beluga_graph.inspection.flow_registry import FlowRegistry
 from beluga_graph.inspection.inspector import Inspector
-from beluga_graph.kernel.snapshot import Snapshot
-from beluga_graph.kernel.triggers import PlanAdopted, RunResumed, RunStarted, Trigger
-from beluga_graph.plan.plan import Compilable
-from beluga_graph.storage.verify import verify_store
-from beluga_graph.temporal.claims import open_claims
-from beluga_graph.temporal.connection import Connection
+from beluga_graph.kernel.rules import answer_signal
+from beluga_graph.kernel.triggers import PlanAdopted, RunResumed
+from beluga_graph.plan.declared import MISSING
+from beluga_graph.storage.keys import Prefix
+from beluga_graph.storage.records import decode_record
 from beluga_graph.temporal.executions import Execution, read_execution
 from beluga_graph.temporal.mirror import export_history, mirror_run
-from beluga_graph.temporal.options import RunOptions
 from beluga_graph.temporal.replay import replay_run
-from beluga_graph.temporal.requests import activity_queue, pack_input
-from beluga_graph.temporal.wire import SIGNAL, WORKFLOW, pack, unpack
-from beluga_graph.temporal.worker import TemporalWorker
+from beluga_graph.temporal.wire import ANSWER, SIGNAL, pack, unpack
 from stores import MemoryStore
-
-PATIENCE_S = 120
-SIGNALS = {"waits": ("go", 40), "parks": ("go", 40)}
-OPTIONS: list[dict[str, Any]] = [{}, {"ahead_ms": 50, "batch": 100}, {"continue_events": 1}]
-
-
-class Deps:
-    pause = 0.0
-
-    def happen(self, ctx: Context) -> None:
-        pass
-
-
-class HeldClaims(dict[bytes, bytes]):
-    """Large values in memory."""
-
-    put = dict.__setitem__
-
-
-class Place:
-    """A server with a worker for one flow."""
-
-    def __init__(self, client: Client, flow: Compilable, claims: HeldClaims | None) -> None:
-        self.client, self.flow, self.plan = client, flow, flow.plan()
-        self.claims = open_claims(claims)
-        self.queue = token_hex(4)
-
-    def worker(self, *more: Compilable) -> TemporalWorker:
-        plans = [self.plan, *(flow.plan() for flow in more)]
-        connection = Connection(self.client, task_queue=self.queue)
-        return TemporalWorker(connection, plans, task_queue=self.queue, deps=Deps(), claims=self.claims)
-
-    def input_of(self, run: Snapshot, *triggers: Trigger, previous: str = "", **options: Any) -> bytes:
-        known = RunOptions(queue=activity_queue(self.queue, self.plan), **options)
-        return pack_input(self.plan, run, triggers or [RunStarted(0)], known, previous=previous)
-
-    async def start(self, value: Any, **options: Any) -> WorkflowHandle[Any, bytes]:
-        run_id = token_hex(4)
-        started_ms = time.time_ns() // 1_000_000
-        run = Snapshot(run_id=run_id, plan=self.plan.fingerprint, started_ms=started_ms, value=self.plan.encode(value))
-        return await self.begin(run_id, self.input_of(run, **options))
-
-    async def begin(self, run_id: str, packed: bytes) -> WorkflowHandle[Any, bytes]:
-        return await self.client.start_workflow(WORKFLOW, packed, id=run_id, task_queue=self.queue, result_type=bytes)
-
-    async def signal(self, handle: WorkflowHandle[Any, bytes], name: str, value: Any) -> None:
-        await handle.signal(SIGNAL, args=[name, self.plan.encode(value)])
-
-    async def mirror(self, run_id: str, store: MemoryStore) -> Inspector:
-        await mirror_run(self.client, run_id, store, self.claims)
-        assert verify_store(store).damage == ()
-        flows = FlowRegistry(store)
-        flows.register(self.flow)
-        return Inspector(store, flows)
-
-
-@asynccontextmanager
-async def serving(server: Server, flow: Compilable, claims: HeldClaims | None = None) -> AsyncIterator[Place]:
-    place = Place(await server.connect(), flow, claims)
-    async with asyncio.timeout(PATIENCE_S), place.worker():
-        yield place
-
-
-async def ended(handle: WorkflowHandle[Any, bytes]) -> None:
-    with contextlib.suppress(WorkflowFailureError):
-        await handle.result()
-
-
-async def run_locally(flow: Compilable, store: MemoryStore, *signals: tuple[str, Any]) -> str:
-    async with Engine(store, deps=Deps()) as engine:
-        run = await engine.start(flow, INPUT)
-        for name, value in signals:
-            await run.signal(name, value)
-        await run.outcome()
-        return run.id
-
-
-async def events_of(inspector: Inspector, run_id: str) -> dict[str, list[Event]]:
-    """Return the stored events by token, without times, ids and the order among branches."""
-    found: defaultdict[str, list[Event]] = defaultdict(list)
-    for step in await inspector.history(run_id):
-        for event in step.events:
-            found[event.token].append(replace(event, run_id="", seq=0, due_ms=None))
-    return dict(found)
-
-
-async def state_of(handle: WorkflowHandle[Any, bytes]) -> dict[str, Any]:
-    run: dict[str, Any] = unpack(await handle.query("state", result_type=bytes))["run"]
-    return run
-
-
-async def until_waiting(handle: WorkflowHandle[Any, bytes], signal: str) -> None:
-    while signal not in (await state_of(handle))["waits"]:  # noqa: ASYNC110 - a wait is not announced
-        await asyncio.sleep(0.02)
-
-
-def records(store: MemoryStore) -> dict[bytes, bytes]:
-    return dict(store.scan(b""))
-
-
-async def expect_repeatable(place: Place, run_id: str, store: MemoryStore) -> None:
-    """Expect that a mirror changes nothing in a store that has the run, and writes the same to an empty one."""
-    once = records(store)
-    await place.mirror(run_id, store)
-    assert records(store) == once
-    again = MemoryStore()
-    await place.mirror(run_id, again)
-    assert records(again) == once
-
-
-class Shelf(BaseModel):
-    books: Annotated[list[str], append] = []
-
-
-def shelving() -> Graph:
-    """Return a flow whose nodes append large and small items to one field, also in branches."""
-    g = Graph("shelving", state=Shelf)
-
-    @g.node
-    async def put(ctx: Context, value: int) -> int:
-        ctx.update(books=[str(value), "x" * 9_000 + str(value)])
-        return value
-
-    @g.node
-    async def one(ctx: Context, value: list[int]) -> int:
-        ctx.update(books=["one"])
-        return len(ctx.state.books)
-
-    g.fan_out("out", to=put, over=lambda _: [1, 2, 3], join="in")
-    g.join("in")
-    for source, target in ((START, "out"), ("in", one), (one, END)):
-        g.edge(source, target)
-    return g
-
-
-def saying() -> Graph:
-    """Return a flow that waits for a text and returns its length."""
-    g = Graph("saying")
-
-    @g.node
-    async def measure(ctx: Context, value: str) -> int:
-        return len(value)
-
-    g.wait("hear", "go", type=str)
-    for source, target in ((START, "hear"), ("hear", measure), (measure, END)):
-        g.edge(source, target)
-    return g
-
-
-def failing(*, more: bool = False) -> Graph:
-    """Return a flow whose second node fails while a door is closed. The changed one has another node at its end."""
-    g = Graph("failing")
-
-    @g.node
-    async def good(ctx: Context, value: int) -> int:
-        return value + 1
-
-    @g.node
-    async def bad(ctx: Context, value: int) -> int:
-        if not DOORS["open"]:
-            raise ValueError("closed")
-        return value * 2
-
-    g.edge(START, good)
-    g.edge(good, bad)
-    if more:
-        g.node(name="more")(lambda value: value)
-        g.edge(bad, "more")
-    g.edge("more" if more else bad, END)
-    return g
-
-
-DOORS = {"open": False}
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -252,7 +88,7 @@ async def test_a_run_in_progress_is_readable_and_its_mirror_grows(temporal_serve
     async with serving(temporal_server, flow) as place:
         handle = await place.start(INPUT)
         await place.signal(handle, "later", "unread")
-        await until_waiting(handle, "go")
+        await until_waiting(handle)
         inspector = await place.mirror(handle.id, store)
         replayed = await replay_run(place.client, handle.id)
         assert unpack(pack(replayed.run.to_plain())) == await state_of(handle)
@@ -322,7 +158,7 @@ async def test_a_run_that_was_ended_from_outside_is_shown_as_cancelled(temporal_
     flow, store = FLOWS["waits"](), MemoryStore()
     async with serving(temporal_server, flow) as place:
         handle = await place.start(INPUT)
-        await until_waiting(handle, "go")
+        await until_waiting(handle)
         await (handle.cancel() if way == "cancel" else handle.terminate("enough"))
         await ended(handle)
         inspector = await place.mirror(handle.id, store)
@@ -344,7 +180,6 @@ async def test_large_values_come_from_the_claims(temporal_server: Server) -> Non
         inspector = await place.mirror(handle.id, store)
         await expect_repeatable(place, handle.id, store)
     assert len(claims) == 1
-    claims.clear()
     events = [event for step in await inspector.history(handle.id) for event in step.events]
     assert [event.output for event in events if event.node == "third"] == [{"value": 40, "large": "x" * 20_000}]
 
@@ -357,15 +192,10 @@ async def test_items_are_taken_out_of_folded_pieces(temporal_server: Server, opt
         await handle.result()
         inspector = await place.mirror(handle.id, store)
         await expect_repeatable(place, handle.id, store)
-        if "continue_events" in options:
-            first, *_ = await export_history(place.client, handle.id)
-            await delete_execution(place.client, handle.id, first.run_id)
-            later = await place.mirror(handle.id, MemoryStore())
-            assert (await later.snapshot(handle.id)).state == (await inspector.snapshot(handle.id)).state
     local = await run_locally(flow, store)
     compared = await inspector.compare(local, handle.id)
     assert not compared.differs, compared
-    assert [book[-1] for book in (await inspector.snapshot(handle.id)).state["books"]] == [*"112233e"]
+    assert [book[-1] for book in (await inspector.snapshot(handle.id)).state["books"]] == [*"112233eo"]
 
 
 async def test_a_large_signal_is_read_from_the_claims_before_and_after_the_run_reads_it(
@@ -384,7 +214,7 @@ async def test_a_large_signal_is_read_from_the_claims_before_and_after_the_run_r
     async with asyncio.timeout(PATIENCE_S), place.worker():
         await handle.result()
     inspector = await place.mirror(handle.id, store)
-    claims.clear()
+    await expect_repeatable(place, handle.id, store)
     assert (await inspector.snapshot(handle.id)).output == 20_000
     (signal,) = [
         event for step in await inspector.history(handle.id) for event in step.events if event.type == "signal"
@@ -397,7 +227,7 @@ async def test_steps_that_a_worker_has_not_completed_are_not_read(temporal_serve
     place = Place(await temporal_server.connect(), flow, None)
     async with asyncio.timeout(PATIENCE_S), place.worker():
         handle = await place.start(INPUT)
-        await until_waiting(handle, "go")
+        await until_waiting(handle)
     before = await replay_run(place.client, handle.id)
     await place.signal(handle, "go", 40)
     after = await replay_run(place.client, handle.id)
@@ -411,6 +241,25 @@ async def test_steps_that_a_worker_has_not_completed_are_not_read(temporal_serve
     await place.mirror(handle.id, store)
     assert await inspector.status(handle.id) == "cancelled"
     await expect_repeatable(place, handle.id, store)
+
+
+async def test_questions_are_pending_until_their_answer_is_accepted(temporal_server: Server) -> None:
+    flow, store = Workflow("asking", step("pay", lambda value: value + 1, requires_approval=True)), MemoryStore()
+    async with serving(temporal_server, flow) as place:
+        handle = await place.start(INPUT, continue_events=1)
+        (signal,) = await until_waiting(handle)
+        inspector = await place.mirror(handle.id, store)
+        (question,) = await inspector.pending()
+        assert (question.run_id, answer_signal(question.id)) == (handle.id, signal)
+        await expect_repeatable(place, handle.id, store)
+        payload = place.plan.encode(Answer("approve", MISSING, "").to_payload())
+        await handle.execute_update(ANSWER, args=[question.id, payload])
+        await handle.result()
+        await place.mirror(handle.id, store)
+        await expect_repeatable(place, handle.id, store)
+    assert await inspector.pending() == []
+    assert (await inspector.snapshot(handle.id)).output == INPUT + 1
+    assert [decode_record(key, blob)[:2] for key, blob in store.scan(Prefix.SIGNAL)] == [(signal, payload)]
 
 
 async def test_a_node_that_is_under_way_stays_so(temporal_server: Server) -> None:
@@ -452,7 +301,7 @@ async def test_a_refresh_reads_the_executions_with_new_steps_only(
     monkeypatch.setattr("beluga_graph.temporal.mirror.read_execution", noted)
     async with serving(temporal_server, flow) as place:
         handle = await place.start(INPUT, continue_events=1)
-        await until_waiting(handle, "go")
+        await until_waiting(handle)
         await place.mirror(handle.id, store)
         early = len(read)
         assert early > 1
@@ -476,6 +325,9 @@ async def test_tasks_that_mirror_one_run_do_not_disturb_each_other(temporal_serv
         await handle.result()
         await asyncio.gather(*(place.mirror(handle.id, store) for _ in range(4)))
         await expect_repeatable(place, handle.id, store)
+        late = LateStore(store)
+        await place.mirror(handle.id, late)
+        assert (late.ahead, records(late)) == (None, records(store))
 
 
 async def test_a_run_that_adopted_a_changed_graph_is_read_with_both_graphs(temporal_server: Server) -> None:
@@ -506,7 +358,7 @@ async def test_payloads_are_decoded_by_the_converter_of_the_client(temporal_serv
     place = Place(client, flow, None)
     async with asyncio.timeout(PATIENCE_S), place.worker():
         handle = await place.start(INPUT)
-        await until_waiting(handle, "go")
+        await until_waiting(handle)
     await place.signal(handle, "go", 40)
     assert (await replay_run(client, handle.id)).inbox == {"go": [place.plan.encode(40)]}
     async with asyncio.timeout(PATIENCE_S), place.worker():
@@ -515,18 +367,9 @@ async def test_payloads_are_decoded_by_the_converter_of_the_client(temporal_serv
     assert (await inspector.snapshot(handle.id)).output == 42
 
 
-class ReversingCodec(PayloadCodec):
-    """Makes payloads unreadable without it."""
-
-    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        return [Payload(metadata=payload.metadata, data=payload.data[::-1]) for payload in payloads]
-
-    decode = encode
-
-
 async def test_a_mirror_begins_with_the_first_execution_that_is_left(temporal_server: Server) -> None:
-    flow, store = FLOWS["loop"](), MemoryStore()
-    async with serving(temporal_server, flow) as place:
+    flow, store = shelving(), MemoryStore()
+    async with serving(temporal_server, flow, HeldClaims()) as place:
         handle = await place.start(INPUT, continue_events=1)
         await handle.result()
         whole = await place.mirror(handle.id, MemoryStore())
@@ -537,18 +380,8 @@ async def test_a_mirror_begins_with_the_first_execution_that_is_left(temporal_se
     history, left = await whole.history(handle.id), await inspector.history(handle.id)
     assert 0 < len(left) < len(history)
     assert history[-len(left) :] == left
+    assert (await inspector.snapshot(handle.id)).state == (await whole.snapshot(handle.id)).state
     assert (await inspector.draw(handle.id)).startswith("<svg")
-
-
-async def delete_execution(client: Client, run_id: str, execution_id: str) -> None:
-    execution = WorkflowExecution(workflow_id=run_id, run_id=execution_id)
-    request = DeleteWorkflowExecutionRequest(namespace=client.namespace, workflow_execution=execution)
-    await client.workflow_service.delete_workflow_execution(request)
-    async with asyncio.timeout(PATIENCE_S):
-        with contextlib.suppress(RPCError):
-            while True:
-                await client.get_workflow_handle(run_id, run_id=execution_id).describe()
-                await asyncio.sleep(0.05)
 
 
 async def test_an_unknown_run_is_not_found(temporal_server: Server) -> None:
