@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from test_ownership import Other, wait_until
 import beluga_graph
 import beluga_graph.storage.leases
 from beluga_graph import END, START, Engine, Graph, LeaseLost, RunBusy
+from beluga_graph.clock import SystemClock
 from beluga_graph.engine.takeover import wait_free_lease
 from beluga_graph.runtime.active_run import ActiveRun
 from beluga_graph.storage.keys import Keys
@@ -68,17 +68,13 @@ async def test_an_owner_that_wakes_up_begins_no_node_that_another_owner_has_fini
 
 
 class Pause:
-    """The clocks of an owner. A test sets them forward as if the process had been frozen."""
+    """The clocks of an owner, which stand still. A test sets them forward as if the process had been frozen."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.s = 0.0
-        clock_gettime, now_ms = time.clock_gettime, beluga_graph.storage.leases.SystemClock.now_ms
-        monkeypatch.setattr(
-            beluga_graph.storage.leases.time, "clock_gettime", lambda clock: clock_gettime(clock) + self.s
-        )
-        monkeypatch.setattr(
-            beluga_graph.storage.leases.SystemClock, "now_ms", lambda clock: now_ms(clock) + round(self.s * 1000)
-        )
+        start_ms = SystemClock().now_ms()
+        monkeypatch.setattr(beluga_graph.storage.leases.time, "clock_gettime", lambda clock: self.s)
+        monkeypatch.setattr(SystemClock, "now_ms", lambda clock: start_ms + round(self.s * 1000))
         monkeypatch.setattr(beluga_graph.storage.leases, "RENEW_S", 600.0)  # only the renewals that the test makes
 
 

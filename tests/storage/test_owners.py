@@ -168,14 +168,8 @@ class Refusing(Far):
         super().commit(*ops)
 
 
-@pytest.fixture
-def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beluga_graph.storage.leases, "LEASE_S", 0.5)
+async def test_an_owner_renews_its_record_in_a_store_without_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beluga_graph.storage.leases, "RENEW_S", 0.02)
-
-
-@pytest.mark.usefixtures("short_leases")
-async def test_an_owner_renews_its_record_in_a_store_without_a_folder() -> None:
     disk = MemoryStore()
     async with Engine(Far(disk), deps=(gate := asyncio.Event())) as owner, Engine(Far(disk)) as other:
         run = await owner.start(gated(), 1, run_id=RUN)
@@ -192,9 +186,11 @@ async def test_an_owner_renews_its_record_in_a_store_without_a_folder() -> None:
         assert await run.result(timeout=10) == 1
 
 
-@pytest.mark.usefixtures("short_leases")
 @pytest.mark.parametrize("private", [True, False])
-async def test_an_owner_ends_even_if_its_record_cannot_be_removed(*, private: bool) -> None:
+async def test_an_owner_ends_even_if_its_record_cannot_be_removed(
+    monkeypatch: pytest.MonkeyPatch, *, private: bool
+) -> None:
+    monkeypatch.setattr(beluga_graph.storage.leases, "LEASE_S", 0.5)
     disk = MemoryStore()
     store = Refusing(disk)
     store.private = private

@@ -123,7 +123,7 @@ def child(path: Path) -> Iterator[Callable[[str], Child]]:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[LMDBStore]:
-    with closing(LMDBStore(path, durability="none", busy_timeout=BUSY_S)) as opened:
+    with closing(LMDBStore(path, durability="none")) as opened:
         yield opened
 
 
@@ -329,15 +329,17 @@ def test_behind_a_frozen_commit_others_are_busy_until_it_wakes_or_dies(
     assert holder.hear() == "holding"
     holder.freeze()
 
+    impatient = LMDBStore(store.path, durability="none", busy_timeout=BUSY_S)
     for attempt in range(3):
         began = time.monotonic()  # only a lower bound is checked: a busy machine may take longer
         with pytest.raises(StoreBusy) as caught:
-            store.commit(Put(b"abandoned%d" % attempt, b"1"))
+            impatient.commit(Put(b"abandoned%d" % attempt, b"1"))
         assert time.monotonic() - began >= BUSY_S
         assert (caught.value.path, caught.value.seconds) == (store.path, BUSY_S)
     with ThreadPoolExecutor(4) as pool:
-        for waiting in [pool.submit(store.commit, Put(b"abandoned", b"1")) for _ in range(4)]:
+        for waiting in [pool.submit(impatient.commit, Put(b"abandoned", b"1")) for _ in range(4)]:
             assert isinstance(waiting.exception(), StoreBusy)
+    impatient.close()
     assert len(writer_threads()) == 1
     assert dict(store.scan(b"")) == {b"before": b"1"}, "reading goes on"
 
@@ -365,7 +367,7 @@ def test_a_store_closes_at_once_even_while_its_begin_is_stuck(
     store.close()
     with pytest.raises(StoreClosed):
         store.get(b"k")
-    again = LMDBStore(path, busy_timeout=BUSY_S) if reopened else None
+    again = LMDBStore(path) if reopened else None
     holder.kill()
     if again is None:
         wait_until(lambda: str(path) not in environments._registry)
