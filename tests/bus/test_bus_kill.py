@@ -19,7 +19,6 @@ def walk(folder: Path, dies_at: str = "-", when: str = "-", on: str = "same") ->
         [sys.executable, "-W", "error", str(HERE / "bus_child.py"), str(folder), dies_at, when, on],
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
         env={"PYTHONPATH": str(HERE.parents[1])},
     )

@@ -61,7 +61,7 @@ def look(stores: tuple[Path, Path], *more: str, before: str = "") -> tuple[str, 
     command = [sys.executable, "-c", PROGRAM, repr(LOOKS), *map(str, stores), *more]
     if before:
         command = ["unshare", "-rm", "sh", "-c", f'{before} && exec "$@"', "sh", *command]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.split("=====\n")[1], done.stderr
 

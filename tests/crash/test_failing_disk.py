@@ -44,7 +44,7 @@ def ran(folder: Path) -> list[int]:
 @pytest.mark.parametrize("what", FAULTS)
 def test_a_store_goes_on_after_a_failed_write_and_names_the_cause(library: Path, tmp_path: Path, what: str) -> None:
     with child(library, tmp_path, "store", what) as process:
-        said, complaints = process.communicate(timeout=120)
+        said, complaints = process.communicate()
     assert process.returncode == 0, complaints
     error, *rest = said.splitlines()
     assert error.startswith("StoreFailed store ")
@@ -60,7 +60,7 @@ def test_a_store_goes_on_after_a_failed_write_and_names_the_cause(library: Path,
 @pytest.mark.parametrize("what", FAULTS)
 def test_an_engine_resumes_a_run_whose_commit_failed(library: Path, tmp_path: Path, what: str) -> None:
     with child(library, tmp_path, "engine", what) as process:
-        said, complaints = process.communicate(timeout=120)
+        said, complaints = process.communicate()
     assert process.returncode == 0, complaints
     error, result = said.splitlines()
     assert "EIO" in error
@@ -82,7 +82,7 @@ async def test_a_serving_process_continues_by_itself(library: Path, tmp_path: Pa
                 assert asyncio.get_running_loop().time() < until
                 await asyncio.sleep(0.02)
         process.send_signal(signal.SIGTERM)
-        said, complaints = process.communicate(timeout=60)
+        said, complaints = process.communicate()
         assert (process.returncode, said) == (0, "handed back\n"), complaints
     assert left(tmp_path / "fault") == 0
     assert sorted(set(ran(tmp_path))) == list(range(NODES))

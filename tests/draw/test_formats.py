@@ -85,7 +85,7 @@ def test_svg_is_xml_with_a_group_for_each_box_and_line_and_no_active_content(
 
 
 def read_dot(graphviz: str, text: str) -> dict[str, Any]:
-    done = subprocess.run([graphviz, "-Tdot_json"], input=text.encode(), capture_output=True, check=False, timeout=60)
+    done = subprocess.run([graphviz, "-Tdot_json"], input=text.encode(), capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)

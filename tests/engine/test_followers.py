@@ -73,14 +73,14 @@ async def test_callers_wait_until_the_run_is_active_or_has_ended() -> None:
     await asyncio.sleep(0)
     assert followers.is_waiting
     followers.notify(FakeRun(ENDED))  # type: ignore[arg-type]  # a fake
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 60)
 
 
 async def test_an_ended_run_closes_its_watchers() -> None:
     followers, watcher = Followers("r"), Watcher()
     followers.watchers.append(watcher)
     followers.notify(FakeRun(ENDED))  # type: ignore[arg-type]  # a fake
-    assert await asyncio.wait_for(watcher.get(), 5) is None
+    assert await asyncio.wait_for(watcher.get(), 60) is None
 
 
 async def test_a_run_that_cannot_be_followed_raises_in_every_caller_and_closes_the_watchers() -> None:
@@ -92,7 +92,7 @@ async def test_a_run_that_cannot_be_followed_raises_in_every_caller_and_closes_t
     for caller in waiting:
         with pytest.raises(RunError, match="the store is gone"):
             await caller
-    assert await asyncio.wait_for(watcher.get(), 5) is None
+    assert await asyncio.wait_for(watcher.get(), 60) is None
     assert not followers.is_waiting
 
 
@@ -119,7 +119,7 @@ async def test_a_caller_waits_for_a_run_that_is_being_released() -> None:
     await asyncio.sleep(0)
     assert not waiting.done()
     run.stop(RELEASED)
-    assert await asyncio.wait_for(waiting, 5) is None
+    assert await asyncio.wait_for(waiting, 60) is None
 
 
 async def test_followers_are_shared_by_handles_and_forgotten_with_the_last_one() -> None:
@@ -140,4 +140,4 @@ async def test_drain_waits_for_every_run_that_is_being_admitted() -> None:
     await asyncio.sleep(0)
     assert not draining.done()
     lock.release()
-    await asyncio.wait_for(draining, 5)
+    await asyncio.wait_for(draining, 60)

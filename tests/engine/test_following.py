@@ -84,7 +84,7 @@ async def test_a_run_that_this_engine_drives_is_awaited_without_a_look() -> None
     waiting = await setup.wait()
     assert not waiting.done()
     run.stop(ENDED)
-    assert await asyncio.wait_for(waiting, 5) is run
+    assert await asyncio.wait_for(waiting, 60) is run
     assert setup.poller.starts == 0
 
 
@@ -98,7 +98,7 @@ async def test_a_run_that_ends_elsewhere_is_noticed_by_a_look() -> None:
     setup.runs.status, setup.runs.found = COMPLETED, (run := FakeRun(DRIVING))
     run.stop(ENDED)
     setup.followed.look()
-    assert await asyncio.wait_for(waiting, 5) is run
+    assert await asyncio.wait_for(waiting, 60) is run
     setup.followed.look()
     assert not setup.followed.is_needed
 
@@ -116,7 +116,7 @@ async def test_a_run_that_is_released_during_the_wait_is_followed_to_its_end() -
     setup.runs.found = again = FakeRun(DRIVING)
     setup.followers.on_active(cast("Any", again))
     again.stop(ENDED)
-    assert await asyncio.wait_for(waiting, 5) is again
+    assert await asyncio.wait_for(waiting, 60) is again
 
 
 async def test_a_watcher_of_an_inactive_run_begins_at_its_last_step_and_sees_the_later_ones_as_gaps() -> None:
@@ -126,7 +126,7 @@ async def test_a_watcher_of_an_inactive_run_begins_at_its_last_step_and_sees_the
     assert (plan, reader.run_id, watcher.since) == (PLAN, "r", 3)
     setup.runs.add_step(5)
     setup.followed.look()
-    shown = await asyncio.wait_for(watcher.get(), 5)
+    shown = await asyncio.wait_for(watcher.get(), 60)
     assert isinstance(shown, Gap)
     assert shown.until == 5
 
@@ -149,7 +149,7 @@ async def test_a_run_that_cannot_be_read_fails_its_own_callers_alone() -> None:
     setup.runs.errors["r"] = RunNotFound("r", "it was deleted")
     setup.followed.look()
     with pytest.raises(RunNotFound, match="it was deleted"):
-        await asyncio.wait_for(deleted, 5)
+        await asyncio.wait_for(deleted, 60)
     assert not other.done()
     assert setup.followed.is_needed
     other.cancel()
@@ -161,7 +161,7 @@ async def test_a_failed_look_fails_every_caller() -> None:
     setup.followed.on_look_failed(StoreError("the disk is gone"))
     for caller in callers:
         with pytest.raises(StoreError, match="the disk is gone"):
-            await asyncio.wait_for(caller, 5)
+            await asyncio.wait_for(caller, 60)
     assert not setup.followed.is_needed
 
 
@@ -170,9 +170,9 @@ async def test_a_closed_engine_follows_no_run() -> None:
     waiting = await setup.wait()
     setup.followed.close()
     with pytest.raises(RunError, match="the engine was closed before the run's end"):
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 60)
     with pytest.raises(RunError, match="the engine is closed"):
-        await asyncio.wait_for(await setup.wait(), 5)
+        await asyncio.wait_for(await setup.wait(), 60)
     setup.followed.watch(setup.followers, watcher)
-    assert await asyncio.wait_for(watcher.get(), 5) is None
+    assert await asyncio.wait_for(watcher.get(), 60) is None
     assert not setup.followed.is_needed

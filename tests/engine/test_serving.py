@@ -100,7 +100,7 @@ async def test_a_stopped_server_finishes_the_work_under_way_and_begins_no_more(t
             assert await asyncio.to_thread(server.stdout.readline) == "stopping\n"
             (tmp_path / "open").touch()
             assert await asyncio.to_thread(server.stdout.readline) == "handed back\n"
-            assert server.wait(60) == 0
+            assert server.wait() == 0
         assert log(tmp_path, "last") == []
         run = await engine.resume("r")
         assert await run.result(60) == 42
@@ -115,7 +115,7 @@ async def test_a_stopped_server_releases_work_that_exceeds_its_grace_period(tmp_
         with serving(tmp_path, grace=0.01) as server:
             await until(lambda: log(tmp_path, "gate"))
             server.send_signal(signal.SIGTERM)
-            assert server.wait(60) == 0
+            assert server.wait() == 0
         (tmp_path / "open").touch()
         assert await (await engine.resume("r")).result(60) == 42
     assert len(log(tmp_path, "gate")) == 2

@@ -80,12 +80,12 @@ async def test_a_failed_look_and_a_close_release_the_callers_that_wait() -> None
     part = Part("part", log)
     part.error = OSError("the store is gone")
     poller.register(part)
-    await asyncio.wait_for(poller.wait_next(), 5)
+    await asyncio.wait_for(poller.wait_next(), 60)
     waiting = asyncio.create_task(poller.wait_next())
     await asyncio.sleep(0)
     poller.close()
-    await asyncio.wait_for(waiting, 5)
-    await asyncio.wait_for(poller.wait_next(), 5)
+    await asyncio.wait_for(waiting, 60)
+    await asyncio.wait_for(poller.wait_next(), 60)
     poller.start()
     assert poller._timer is None
     assert log == ["part"]

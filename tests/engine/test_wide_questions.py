@@ -152,7 +152,7 @@ async def test_a_wakeup_record_of_an_earlier_release_makes_the_engine_check_ever
         run = await engine.start(g, 0, run_id="r")
         await _all_asked(engine)
         await _left_by_an_earlier_release(store)
-        assert await run.result(timeout=10) == 7
+        assert await run.result(timeout=60) == 7
 
 
 async def _all_asked(engine: Engine) -> None:

@@ -120,7 +120,6 @@ def run(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         env={**keyless, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
     )
 

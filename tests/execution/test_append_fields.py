@@ -291,7 +291,7 @@ async def test_an_append_field_goes_through_fan_outs_joins_updates_and_the_bus()
     async with EventBus() as bus, Engine(bus=bus) as engine:
         bus.subscribe("seen", hear)
         assert await engine.execute(g, 1) == [[*ITEMS, *ITEMS], [*ITEMS, *ITEMS], ITEMS, ITEMS]
-        await asyncio.wait_for(there.wait(), 30)
+        await asyncio.wait_for(there.wait(), 60)
     assert heard == [{"log": [*ITEMS, *ITEMS]}]
 
 

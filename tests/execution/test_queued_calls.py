@@ -37,10 +37,10 @@ async def test_a_queued_call_without_a_waiting_caller_never_begins() -> None:
 
     def work(value: int) -> int:
         ran.append(value)
-        assert let_go.wait(10)
+        assert let_go.wait(60)
         return value
 
-    async with Engine() as engine:
+    async with Engine(clock=VirtualClock()) as engine:
         run = await engine.start(wide(work, timeout=10), 1)
         await until(lambda: len(ran) == POOL)
         assert await run.cancel() is RunStatus.cancelled
@@ -66,7 +66,7 @@ async def test_the_time_of_an_attempt_begins_with_its_function_not_with_its_wait
 
     def work(value: int) -> int:
         ran.append(value)
-        assert turns[value].wait(10)
+        assert turns[value].wait(60)
         return value
 
     async with Engine(clock=clock) as engine:
@@ -79,7 +79,7 @@ async def test_the_time_of_an_attempt_begins_with_its_function_not_with_its_wait
         await clock.advance(9)  # the first calls have timed out; the queued ones have not
         for turn in turns:
             turn.set()
-        results = await run.result(10)
+        results = await run.result(60)
     assert [results[value] for value in ran[:8]] == ran[:8]
     assert [results[value].type for value in ran[8:POOL]] == ["Timeout"] * (POOL - 8)
     assert [results[value] for value in ran[POOL:]] == ran[POOL:]
@@ -98,7 +98,7 @@ async def test_a_call_that_waits_for_the_thread_of_a_timed_out_call_begins_when_
         await until(lambda: len(ran) == POOL)
         await clock.advance(11)
         let_go.set()
-        results = await run.result(10)
+        results = await run.result(60)
     assert [results[value].type for value in ran[:POOL]] == ["Timeout"] * POOL
     assert [results[value] for value in ran[POOL:]] == ran[POOL:]
 

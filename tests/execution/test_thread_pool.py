@@ -39,7 +39,7 @@ async def test_a_wait_for_a_thread_can_be_cancelled_even_at_the_moment_it_ends()
     await asyncio.sleep(0)
     pool.release()
     second.cancel()  # it has the thread, but the waiting task has not run yet
-    await asyncio.wait_for(third, 10)
+    await asyncio.wait_for(third, 60)
     assert first.cancelled()
     assert second.cancelled()
     assert not pool.try_acquire()

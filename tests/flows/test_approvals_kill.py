@@ -19,7 +19,6 @@ def child(folder: Path, job: str) -> str | None:
         [sys.executable, "-W", "error", str(HERE / "approval_child.py"), str(folder), job],
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
         env={"PYTHONPATH": str(HERE.parents[1])},
     )

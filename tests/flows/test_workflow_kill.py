@@ -19,7 +19,6 @@ def walk(folder: Path, dies_in: str = "-", late_s: float = 0) -> str | None:
         [sys.executable, "-W", "error", str(HERE / "workflow_child.py"), str(folder), dies_in, str(late_s)],
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
         env={"PYTHONPATH": str(HERE.parents[1])},
     )

@@ -20,7 +20,6 @@ def test_every_program_of_the_readme_runs(block: str, tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
     )
     assert shown.returncode == 0, shown.stderr

@@ -68,7 +68,7 @@ async def events(engine: Engine) -> list[Any]:
 
 
 async def result(engine: Engine) -> Any:
-    return await Run(engine._host, engine._host.runs.followers(RUN)).result(timeout=10)
+    return await Run(engine._host, engine._host.runs.followers(RUN)).result(timeout=60)
 
 
 async def fork(engine: Engine) -> Any:
@@ -85,7 +85,7 @@ async def start(engine: Engine) -> Any:
         raise RunNotFound(RUN, str(error)) from error
     if await run.status() in (RunStatus.running, RunStatus.waiting):
         raise RunNotFound(RUN, "so a new one was started")
-    return await run.result(timeout=10)
+    return await run.result(timeout=60)
 
 
 async def tree(engine: Engine) -> Any:

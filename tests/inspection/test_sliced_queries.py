@@ -155,7 +155,7 @@ async def test_a_history_ends_at_the_last_step_when_it_was_requested() -> None:
     async with Engine() as engine:
         await engine.start(g, 0, run_id="r")
         await gate.wait()
-        steps = await asyncio.wait_for(engine.history("r"), 10)
+        steps = await asyncio.wait_for(engine.history("r"), 60)
         assert [step.seq for step in steps] == list(range(1, len(steps) + 1))
         await engine.cancel("r")
 

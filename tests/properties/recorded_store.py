@@ -21,7 +21,7 @@ __all__ = ["CALLS", "Opened", "opened", "recorded"]
 LARGE = "x" * 10_000
 SESSION = "s"
 STANDING = ("asks", "waits", "naps", "fork")  # the node or status at which each run is left
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Shelf(BaseModel):

@@ -28,7 +28,7 @@ def life(tmp_path: Path, *flows: str, deaths: int = 0) -> Any:
     job = json.dumps({"store": str(tmp_path / "store"), "flows": flows, "deaths": deaths})
     command = [sys.executable, poison_child.__file__, job]
     env = {"PYTHONPATH": str(Path(beluga_graph.__file__).parent.parent)}
-    done = subprocess.run(command, stdout=subprocess.PIPE, env=env, timeout=60, check=False)
+    done = subprocess.run(command, stdout=subprocess.PIPE, env=env, check=False)
     return json.loads(done.stdout) if done.returncode == 0 else None
 
 

@@ -125,7 +125,7 @@ async def test_an_odd_owner_record_stops_neither_engines_nor_runs(
         async with Engine(store) as engine:
             run = await engine.start(waiting(), 1, run_id=RUN)
             await run.signal("go", 7)
-            assert await run.result(timeout=10) == 7
+            assert await run.result(timeout=60) == 7
     assert any("a record of an owner is left alone" in record.message for record in caplog.records)
     assert store.get(key) == blob  # `verify` reports it
     store.close()
@@ -183,7 +183,7 @@ async def test_an_owner_renews_its_record_in_a_store_without_a_folder(monkeypatc
         with pytest.raises(RunBusy):
             await other.start(gated(), 1, run_id=RUN)
         gate.set()
-        assert await run.result(timeout=10) == 1
+        assert await run.result(timeout=60) == 1
 
 
 @pytest.mark.parametrize("private", [True, False])
@@ -202,7 +202,7 @@ async def test_an_owner_ends_even_if_its_record_cannot_be_removed(
     disk.commit(Put(Keys(RUN).lease, lease))  # the lease could not be given back either
     there: Any = Far(disk)
     there.private = private
-    async with Engine(there, deps=(gate := asyncio.Event())) as engine, asyncio.timeout(10):
+    async with Engine(there, deps=(gate := asyncio.Event())) as engine, asyncio.timeout(60):
         gate.set()
         assert await engine.execute(gated(), 1, run_id=RUN, wait=True) == 1
     assert run.id == RUN

@@ -385,7 +385,7 @@ async def test_a_prune_in_a_process_that_is_killed_at_any_commit_is_finished_by_
     for commits in range(1, 30):
         process = spawn("prune", folder, commits)
         assert process.stdout is not None
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate()
         store = LMDBStore(folder)
         assert verify_store(store).damage == ()
         if process.returncode == 0:
@@ -411,7 +411,7 @@ async def test_pruning_beside_a_busy_engine_in_another_process_damages_and_leave
         (tmp_path / "enough").touch()
         output, number = process.stdout.readline().rsplit(" ", 1)
         assert output == "left 2"
-        assert process.wait(timeout=60) == 0
+        assert process.wait() == 0
         gone += len(await engine.prune())
         assert gone == int(number) + 1
         assert records(engine.store) == set()
