@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from beluga_graph import __version__
-from beluga_graph.cli.commands import check, demo, diff, draw, drive, maintain, runs, show, signals, verify
+from beluga_graph.cli.commands import check, demo, diff, draw, drive, maintain, runs, show, signals, temporal, verify
 from beluga_graph.cli.options import CODES
 
 __all__ = ["app"]
@@ -40,5 +40,5 @@ def root(
 
 
 # The order of the help: first the demo, then the commands that look, then those that act.
-for group in (demo, runs, show, diff, draw, verify, signals, drive, check, maintain):
+for group in (demo, runs, show, diff, draw, verify, signals, drive, temporal, check, maintain):
     app.add_typer(group.app)

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
 __all__ = [
     "console",
     "load_flow",
+    "load_object",
     "new_table",
     "open_store",
+    "print_event",
     "print_json",
     "print_line",
     "print_table",
@@ -64,6 +67,11 @@ def print_line(text: str) -> None:
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
     sys.stdout.write(as_json(value) + "\n")
+
+
+def print_event(event: str, text: str, *, json: bool, **facts: Any) -> None:
+    """Print a line of a process that serves, at once, also into a pipe. JSON is printed as one line too."""
+    typer.echo(" ".join(as_json({"event": event, **facts}).split("\n")) if json else to_printable(text))
 
 
 def status_text(status: str) -> Text:
@@ -125,19 +133,34 @@ def load_flow(name: str) -> Flow:
     """Import `MODULE:FLOW`, also from the current folder. Raises `CommandError`, `BadParameter`."""
     from beluga_graph.flows.flow import Flow  # noqa: PLC0415 - many commands need no flow
 
-    module_name, colon, path = name.partition(":")
-    if not (module_name and colon and path):
+    module_name, _, path = name.partition(":")
+    if not (module_name and path):
         message = f"{name!r} is not a flow: write MODULE:FLOW, such as beluga_graph.demo.pipeline:pipeline"
         raise typer.BadParameter(message, param_hint="MODULE:FLOW")
-    found = _import_module(module_name)
-    for part in path.split("."):
-        if not hasattr(found, part):
-            flows = ", ".join(sorted(key for key, value in vars(found).items() if isinstance(value, Flow)))
-            raise CommandError(f"module {module_name!r} has no {path!r}; its flows are: {flows or 'none'}")
-        found = getattr(found, part)
+    module = _import_module(module_name)
+    found = _find_in(module, path)
+    if found is None:
+        flows = ", ".join(sorted(key for key, value in vars(module).items() if isinstance(value, Flow)))
+        raise CommandError(f"module {module_name!r} has no {path!r}; its flows are: {flows or 'none'}")
     if not isinstance(found, Flow):
         raise CommandError(f"{name} is of type {type(found).__name__}, not a flow")
     return found
+
+
+def load_object(name: str, hint: str) -> Any:
+    """Import `MODULE:NAME`, also from the current folder. Raises `CommandError`, `BadParameter`."""
+    module_name, _, path = name.partition(":")
+    if not (module_name and path):
+        raise typer.BadParameter(f"{name!r} names no object: write MODULE:NAME, such as app:deps", param_hint=hint)
+    found = _find_in(_import_module(module_name), path)
+    if found is None:
+        raise CommandError(f"module {module_name!r} has no {path!r}, or it is None: correct {hint}")
+    return found
+
+
+def _find_in(module: Any, path: str) -> Any:
+    """Return the object at a dotted path, or `None`."""
+    return reduce(lambda found, part: getattr(found, part, None), path.split("."), module)
 
 
 def _import_module(name: str) -> Any:

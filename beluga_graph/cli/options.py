@@ -10,16 +10,36 @@ import typer
 
 from beluga_graph.cli.exit_codes import report_errors
 
-__all__ = ["CODES", "FittingFlow", "FlowName", "FlowOption", "Json", "RunId", "Store", "command", "default_store"]
+__all__ = [
+    "CODES",
+    "Claims",
+    "FittingFlow",
+    "FlowName",
+    "FlowNames",
+    "FlowOption",
+    "Json",
+    "Namespace",
+    "RunId",
+    "Server",
+    "Store",
+    "command",
+    "default_claims",
+    "default_namespace",
+    "default_server",
+    "default_store",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 CODES = (
     "Exit codes: 0 done, 1 error, 2 wrong usage, 3 the run failed, 4 busy (another process has it), 130 Ctrl-C "
-    "(serve: 0). A run that waits exits with 0; verify and check exit with 1 if they find a problem."
+    "(serve, worker: 0). A run that waits exits with 0; verify and check exit with 1 if they find a problem."
 )
 default_store = Path(".beluga/demo.lmdb")
+default_server = "localhost:7233"
+default_namespace = "default"
+default_claims: str | None = None
 
 Store = Annotated[Path, typer.Option("--store", help="Folder of the LMDB store.", metavar="PATH")]
 RunId = Annotated[str, typer.Argument(help="The run's id, as `runs` lists it.", metavar="RUN")]
@@ -27,6 +47,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 FlowName = Annotated[
     str,
     typer.Argument(help="The flow, such as package.module:name. Its module is imported.", metavar="MODULE:FLOW"),
+]
+FlowNames = Annotated[
+    list[str],
+    typer.Argument(help="The flows, such as package.module:name. Their modules are imported.", metavar="MODULE:FLOW…"),
 ]
 FlowOption = Annotated[
     str,
@@ -40,6 +64,25 @@ FittingFlow = Annotated[
         "--flow",
         help="The run's flow: a value of the wrong type is then refused at once. Its module is imported.",
         metavar="MODULE:FLOW",
+        show_default=False,
+    ),
+]
+Server = Annotated[
+    str,
+    typer.Option("--temporal", help="Address of the Temporal server.", metavar="HOST:PORT", envvar="TEMPORAL_ADDRESS"),
+]
+Namespace = Annotated[
+    str,
+    typer.Option(
+        "--namespace", help="Namespace of the runs on the server.", metavar="NAME", envvar="TEMPORAL_NAMESPACE"
+    ),
+]
+Claims = Annotated[
+    str | None,
+    typer.Option(
+        "--claims",
+        help="Place for large values, the same for all workers and clients: a folder, an LMDB store or s3://bucket/prefix.",
+        metavar="PLACE",
         show_default=False,
     ),
 ]

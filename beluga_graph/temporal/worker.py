@@ -50,13 +50,15 @@ class TemporalWorker:
         self._pool = DaemonPool()
         resources = ExecutionResources(SystemClock(), self._pool, deps)
         self._attempts = AttemptActivity({plan.fingerprint: plan for plan in plans}, claims, resources)
+        self._workers: list[Worker] = []
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         client = await self._connection.client()
         async with AsyncExitStack() as stack:
             stack.callback(self._pool.close)
-            for worker in self._build(client):
+            self._workers = self._build(client)
+            for worker in self._workers:
                 await stack.enter_async_context(worker)
             self._stack = stack.pop_all()
         return self
@@ -64,6 +66,8 @@ class TemporalWorker:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # Together: one after another, each would take its own time of grace, and begin new work until its turn.
+        await asyncio.gather(*(worker.shutdown() for worker in self._workers))
         await self._stack.__aexit__(kind, error, trace)
 
     async def run(self) -> None:

@@ -1,4 +1,4 @@
-"""Temporal servers, one per process of the tests, and the paths of the flows that other folders share."""
+"""Temporal servers that only these tests need, and the path of the flows that other folders share."""
 
 import sys
 from collections.abc import Iterator
@@ -8,13 +8,6 @@ import pytest
 from servers import Server, dev_server, time_skipping_server
 
 sys.path.append(str(Path(__file__).parents[1] / "crash"))
-
-
-@pytest.fixture(scope="session")
-def temporal_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Run a development server in memory, for all tests of this process: give each workflow an id of its own."""
-    with dev_server(tmp_path_factory.mktemp("temporal")) as server:
-        yield server
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,7 @@ def test_a_server_ends_if_the_process_that_started_it_is_killed(tmp_path: Path) 
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "shared")},
     ) as process:
         assert process.stdout is not None
         port = int(process.stdout.readline())

@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import beluga_graph
 from beluga_graph import RunStatus
-from beluga_graph.cli.console import load_flow, print_json, print_line, require_store
+from beluga_graph.cli.console import load_flow, print_event, print_json, print_line, require_store
 from beluga_graph.cli.exit_codes import Exit, print_error
-from beluga_graph.cli.options import FlowOption, Json, RunId, Store, command, default_store
+from beluga_graph.cli.options import FlowNames, FlowOption, Json, RunId, Store, command, default_store
 from beluga_graph.cli.parsing import parse_assignments
-from beluga_graph.cli.terminal_text import as_json, brief, local_time, to_printable
+from beluga_graph.cli.terminal_text import brief, local_time
 
 if TYPE_CHECKING:
     from beluga_graph.flows.flow import Flow
@@ -150,12 +150,7 @@ def _reason(outcome: beluga_graph.Outcome) -> str:
 
 @command(app)
 def serve(
-    flows: Annotated[
-        list[str],
-        typer.Argument(
-            help="The flows, such as package.module:name. Their modules are imported.", metavar="MODULE:FLOW…"
-        ),
-    ],
+    flows: FlowNames,
     max_runs: Annotated[
         int | None,
         typer.Option(
@@ -191,7 +186,7 @@ def serve(
         if names.count(name) > 1:
             raise typer.BadParameter(f"two flows are called {name!r}: rename one", param_hint="MODULE:FLOW")
     asyncio.run(_serve(loaded, store, max_runs, grace, bus, json=json))
-    _print_event("stopped", "stopped; every run was handed back", json=json)
+    print_event("stopped", "stopped; every run was handed back", json=json)
 
 
 async def _serve(
@@ -201,7 +196,7 @@ async def _serve(
 
     def on_run_event(event: beluga_graph.BusEvent) -> None:
         text = f"run {event.data['run_id']!r} is {event.data['status']}"
-        _print_event(event.topic, text, json=json, **event.data)
+        print_event(event.topic, text, json=json, **event.data)
 
     async with contextlib.AsyncExitStack() as stack:
         event_bus = None
@@ -216,10 +211,5 @@ async def _serve(
         if not serving.done():
             where = f"{store}, a new store" if is_new else str(store)
             text = f"serving {', '.join(names)} in {where}; SIGTERM or Ctrl-C ends it"
-            _print_event("ready", text, json=json, flows=names, new_store=is_new)
+            print_event("ready", text, json=json, flows=names, new_store=is_new)
         await serving
-
-
-def _print_event(event: str, text: str, *, json: bool, **facts: Any) -> None:
-    """Print a line at once, also into a pipe. JSON is printed as one line too."""
-    typer.echo(" ".join(as_json({"event": event, **facts}).split("\n")) if json else to_printable(text))

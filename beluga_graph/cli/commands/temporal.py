@@ -1,0 +1,165 @@
+"""`worker`, `mirror`: runs on a Temporal server."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import beluga_graph
+from beluga_graph.cli.console import load_flow, load_object, print_event, print_json, print_line
+from beluga_graph.cli.exit_codes import CommandError
+from beluga_graph.cli.options import (
+    Claims,
+    FlowNames,
+    Json,
+    Namespace,
+    RunId,
+    Server,
+    command,
+    default_claims,
+    default_namespace,
+    default_server,
+)
+from stores import LMDBStore
+
+if TYPE_CHECKING:
+    from beluga_graph.flows.flow import Flow
+    from beluga_graph.inspection.views import RunSnapshot
+    from beluga_graph.temporal import TemporalEngine
+
+app = typer.Typer()
+
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_VERSION_CHARS = 12  # of a graph's fingerprint, as in the name of its task queue
+
+
+@command(app)
+def worker(
+    flows: FlowNames,
+    server: Server = default_server,
+    namespace: Namespace = default_namespace,
+    task_queue: Annotated[
+        str, typer.Option("--task-queue", help="Task queue of the runs, as their engine names it.", metavar="NAME")
+    ] = "beluga-graph",
+    claims: Claims = default_claims,
+    deps: Annotated[
+        str | None,
+        typer.Option(
+            "--deps",
+            help="The object that nodes get as ctx.deps, such as package.module:name. Its module is imported.",
+            metavar="MODULE:NAME",
+            show_default=False,
+        ),
+    ] = None,
+    grace: Annotated[
+        float,
+        typer.Option("--grace", help="Seconds that running nodes have to finish after a stop.", metavar="S", min=0.0),
+    ] = 10.0,
+    json: Json = False,
+) -> None:
+    """Serve runs of flows on a Temporal server until SIGTERM or Ctrl-C.
+
+    It walks the runs of its task queue and executes the nodes of its flows, each in the version that it has. A stop
+    loses nothing: nodes that finish within the grace are kept, and the others run again on another worker. A second
+    signal ends the process at once. Start as many workers as you like, on any machine.
+    """
+    loaded = list(dict.fromkeys(map(load_flow, flows)))
+    versions = _name_versions(loaded)
+    given = load_object(deps, "--deps") if deps is not None else None
+    engine = _open_engine(server, namespace, claims, task_queue=task_queue, deps=given)
+    where = f"task queue {task_queue!r} of {server}, namespace {namespace!r}"
+    asyncio.run(_serve(engine, loaded, versions, where, grace, json=json))
+    print_event("stopped", "stopped; every run goes on with the next worker", json=json)
+
+
+def _name_versions(flows: list[Flow]) -> list[str]:
+    """Return the name and the version of each flow. Raises `BadParameter` for two that runs cannot tell apart."""
+    plans = [flow.plan() for flow in flows]
+    versions = [f"{plan.name}:{plan.fingerprint[:_VERSION_CHARS]}" for plan in plans]
+    for version in versions:
+        if versions.count(version) > 1:
+            name = version.rpartition(":")[0]
+            text = f"two flows are called {name!r} and have the same graph: give one of them, or rename one"
+            raise typer.BadParameter(text, param_hint="MODULE:FLOW")
+    return versions
+
+
+async def _serve(
+    engine: TemporalEngine, flows: list[Flow], versions: list[str], where: str, grace_s: float, *, json: bool
+) -> None:
+    stop = asyncio.Event()
+    async with engine, engine.worker(flows, grace=grace_s):
+        _handle_stop_signals(stop)
+        text = f"serving {', '.join(versions)} on {where}; SIGTERM or Ctrl-C ends it"
+        print_event("ready", text, json=json, flows=versions)
+        await stop.wait()
+        print_event("stopping", f"stopping; running nodes have {grace_s:g} s to finish", json=json)
+
+
+def _handle_stop_signals(stop: asyncio.Event) -> None:
+    """Set an event at the first signal. A second one ends the process, as if it had no handler."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        for number in _STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+        stop.set()
+
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, on_signal)
+
+
+@command(app)
+def mirror(
+    run: RunId,
+    store: Annotated[
+        Path, typer.Option("--store", help="Folder of the LMDB store. A new one is created.", metavar="PATH")
+    ],
+    server: Server = default_server,
+    namespace: Namespace = default_namespace,
+    claims: Claims = default_claims,
+    json: Json = False,
+) -> None:
+    """Copy a run from a Temporal server into a store, up to its last step.
+
+    The commands that look at runs then work on the copy: `show`, `diff`, `history`, `events`, `draw`. Give the
+    command again to add the steps since then. The run itself stays on the server and goes on there.
+    """
+    found = asyncio.run(_mirror(_open_engine(server, namespace, claims), run, store))
+    if json:
+        print_json({"run_id": run, "status": found.status, "seq": found.seq})
+    else:
+        print_line(f"run {run!r} is copied to {store}: {found.status} after step {found.seq:,}")
+
+
+async def _mirror(engine: TemporalEngine, run_id: str, path: Path) -> RunSnapshot:
+    async with engine:
+        await engine.status(run_id)  # raises before a store is created for a run that does not exist
+        store = LMDBStore(path)
+        try:
+            await engine.mirror(run_id, store)
+            async with beluga_graph.Engine(store) as reader:
+                return await reader.snapshot(run_id)
+        finally:
+            store.close()
+
+
+def _open_engine(server: str, namespace: str, claims: str | None, **options: Any) -> TemporalEngine:
+    """Return an engine that has not connected yet. Raises `CommandError` without the packages that it needs."""
+    try:
+        from beluga_graph.temporal import TemporalEngine  # noqa: PLC0415 - of the extra temporal, and slow
+
+        return TemporalEngine(server, namespace=namespace, claims=claims, **options)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "temporalio":
+            raise
+        raise CommandError("Temporal needs the package temporalio: pip install 'beluga-graph[temporal]'") from None
+    except ImportError as error:  # of the claims, whose text names the extra
+        raise CommandError(str(error)) from None
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--claims") from None

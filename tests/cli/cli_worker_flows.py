@@ -1,0 +1,16 @@
+"""Flows for the tests of workers, and the resources that their nodes use."""
+
+from beluga_graph import Context, Workflow, step
+
+__all__ = ["measuring", "measuring_again", "units"]
+
+units = "characters"
+
+
+@step("measure")
+async def measure(ctx: Context, text: str) -> str:
+    return f"{text} {len(text)} {ctx.deps}"
+
+
+measuring = Workflow("measuring", measure)
+measuring_again = Workflow("measuring", measure)
