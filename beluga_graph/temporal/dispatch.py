@@ -244,8 +244,9 @@ class Dispatcher:
     # Results.
 
     def _on_done(self, attempts: Mapping[str, int], is_whole: bool, handle: Any) -> None:  # noqa: FBT001
-        if handle.cancelled() and handle not in self._cancelled:
-            return  # the worker drops the workflow from its cache: nothing may begin
+        error = None if handle.cancelled() else handle.exception()
+        if (handle.cancelled() and handle not in self._cancelled) or not isinstance(error, Exception | None):
+            return  # the worker drops the workflow from its cache: nothing may begin or end
         self.pending -= 1
         del self._left[handle]
         self._cancelled.discard(handle)
@@ -253,7 +254,6 @@ class Dispatcher:
         for name in own:
             del self._handles[name]
         if not handle.cancelled():
-            error = handle.exception()
             if error is None:
                 self._decide_replies(own, is_whole, handle.result())
             elif not (isinstance(error, ActivityError) and isinstance(error.cause, CancelledError)):
