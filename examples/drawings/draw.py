@@ -17,6 +17,7 @@ import parallel
 import sequential
 import streaming
 import supervisor
+import temporal
 import workflow
 
 from beluga_graph import Engine
@@ -34,6 +35,7 @@ FLOWS = {
     "sequential": sequential.pipeline(None),
     "streaming": streaming.report(None),
     "supervisor": supervisor.team(None),
+    "temporal": temporal.order,
     "workflow": workflow.processing(None),
 }
 

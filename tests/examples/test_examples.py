@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from servers import Server
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -55,6 +56,11 @@ published once, as documents-1:publish#1
     "approval": """\
 may pay.approval#1 have to='ada' amount=1230?
 paid 50 to ada
+""",
+    "temporal": """\
+total: 90
+ship: shipped, paid by card
+shipped, paid by card
 """,
     "streaming": """\
 
@@ -155,7 +161,7 @@ def test_an_example_runs_offline_and_prints_its_result(path: Path) -> None:
 def test_an_example_is_short_and_explains_itself(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 80
     shown = run(path, "--help").stdout
-    if path.stem in ("approval", "event_bus"):  # it uses no model
+    if path.stem in ("approval", "event_bus", "temporal"):  # it uses no model
         return
     assert "--model" in shown
     assert f"python examples/{path.name} --model openai:NAME" in shown
@@ -201,3 +207,21 @@ def test_a_durable_bus_keeps_its_events_and_publishes_none_twice(tmp_path: Path)
     assert (first.returncode, first.stderr, second.returncode, second.stderr) == (0, "", 0, "")
     assert set(first.stdout.splitlines()) == TRACED | set(OBSERVED.splitlines())
     assert second.stdout == first.stdout.removeprefix("Task completed: Research phase finished\n")
+
+
+def test_the_same_program_runs_on_temporal_with_the_same_result(temporal_server: Server) -> None:
+    done = run(ROOT / "examples/temporal.py", "--temporal", temporal_server.address)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", PRINTED["temporal"])
+
+
+def test_a_flow_is_served_by_a_worker_in_another_process(temporal_server: Server) -> None:
+    command = [sys.executable, "-W", "error", "-m", "beluga_graph", "worker", "temporal:order"]
+    command += ["--temporal", temporal_server.address]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=ROOT / "examples", stdout=subprocess.PIPE, text=True, env=environment) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline().startswith("serving order:")
+        done = run(ROOT / "examples/temporal.py", "--temporal", temporal_server.address, "--no-worker")
+        assert (done.returncode, done.stderr, done.stdout) == (0, "", PRINTED["temporal"])
+        worker.terminate()
+        assert worker.wait(60) == 0
