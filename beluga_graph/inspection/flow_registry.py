@@ -36,6 +36,12 @@ class FlowRegistry:
         self._store = store
         self._plans: dict[str, Plan] = {}
 
+    def over(self, store: Store) -> FlowRegistry:
+        """Return a registry of the same flows, now and later, that reads the shapes of others from another store."""
+        registry = FlowRegistry(store)
+        registry._plans = self._plans
+        return registry
+
     def register(self, flow: Compilable) -> Plan:
         """Compile a flow and remember its plan by name. Raises `GraphError`.
 

@@ -264,9 +264,10 @@ class TemporalEngine:
     async def pending(self) -> list[Question]:
         """Return the questions that runs ask people, the oldest first. The server may list a run a moment late."""
         waiting = [found.run_id async for found in self._workflows.find_all() if found.status == RunStatus.waiting]
-        for run_id in waiting:
-            await self._mirrored.refresh(run_id)
-        return [question for question in await self._mirrored.inspector.pending() if question.run_id in waiting]
+        questions = [
+            question for run_id in waiting for question in await (await self._mirrored.refresh(run_id)).pending()
+        ]
+        return sorted(questions, key=lambda question: (question.asked_ms, question.run_id, question.id))
 
     async def history(self, run_id: str) -> list[StepInfo]:
         """Return the steps of a run, in order, as far as the server keeps its history. Raises `RunNotFound`."""

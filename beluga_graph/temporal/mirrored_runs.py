@@ -1,9 +1,11 @@
-"""Mirrored runs: the runs that an engine was asked about, in a store in memory, where the inspector reads them."""
+"""Mirrored runs: the runs that an engine was asked about, in stores in memory, where the inspector reads them."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 
+from beluga_graph.errors import RunConflict
 from beluga_graph.events import Event
 from beluga_graph.inspection.flow_registry import FlowRegistry
 from beluga_graph.inspection.inspector import Inspector
@@ -17,26 +19,34 @@ from stores.base import Store
 
 __all__ = ["MirroredRuns"]
 
+_KEPT = 16  # mirrors of the runs that were read last
+
 
 class MirroredRuns:
-    """Mirrors of runs, refreshed when they are read.
+    """Mirrors of runs, refreshed when they are read. Only those read last are kept.
 
     Attributes:
-        store: The store that holds them.
         flows: The flows that the engine knows.
-        inspector: Reads the mirrors as they were when they were last refreshed.
     """
 
     def __init__(self, connection: Connection, claims: CachedClaims | None) -> None:
         self._connection, self._claims = connection, claims
-        self.store = MemoryStore()
-        self.flows = FlowRegistry(self.store)
-        self.inspector = Inspector(self.store, self.flows)
+        self._stores: OrderedDict[str, MemoryStore] = OrderedDict()  # by run id
+        self.flows = FlowRegistry(MemoryStore())
 
     async def refresh(self, run_id: str) -> Inspector:
-        """Bring the mirror of a run up to date; return the inspector. Raises `RunNotFound`, `SnapshotError`."""
-        await self.write(run_id, self.store)
-        return self.inspector
+        """Bring the mirror of a run up to date; return its inspector. Raises `RunNotFound`, `SnapshotError`."""
+        store = self._stores.get(run_id) or MemoryStore()
+        try:
+            await self.write(run_id, store)
+        except RunConflict:  # the server has deleted the run that was mirrored, and has another one of this id
+            store = MemoryStore()
+            await self.write(run_id, store)
+        self._stores[run_id] = store
+        self._stores.move_to_end(run_id)
+        if len(self._stores) > _KEPT:
+            self._stores.popitem(last=False)
+        return Inspector(store, self.flows.over(store))
 
     async def write(self, run_id: str, store: Store) -> None:
         """Write a run to a store; see `mirror_run`."""
