@@ -49,6 +49,8 @@ class AttemptActivity:
         except asyncio.CancelledError:
             if activity.is_worker_shutdown():
                 progress.note_orderly_stop()
+            elif _is_unwanted():
+                return b""  # an error would go to the log of the worker, with a traceback
             raise
         except Exception as error:
             is_final = isinstance(error, BelugaError) or progress.interruptions >= given["max_interruptions"]
@@ -126,6 +128,12 @@ class AttemptActivity:
             await self._claims.put_all(large)  # before anything refers to them
         ms = round((time.monotonic() - began) * 1000)
         return call.progress.add(Reply(made.trigger, tuple(pieces), made.messages, ms))
+
+
+def _is_unwanted() -> bool:
+    """Return whether the run has cancelled the activity, or has ended meanwhile."""
+    details = activity.cancellation_details()
+    return details is not None and (details.cancel_requested or details.not_found)
 
 
 class _Call(NamedTuple):

@@ -9,7 +9,7 @@ from parity_flows import Entry
 
 from beluga_graph import Event, Failure, RunCancelled, RunFailed, RunStatus
 
-__all__ = ["Recorded", "record"]
+__all__ = ["Recorded", "record", "without_times"]
 
 ENDS_WITHIN_S = 240.0
 
@@ -50,7 +50,7 @@ async def record(engine: Any, entry: Entry, *, run_id: str | None = None) -> Rec
         events: defaultdict[str, list[Event]] = defaultdict(list)
         async for event in run.events(after=0):
             if event.seq is not None:
-                events[event.token].append(_without_times(event))
+                events[event.token].append(without_times(event))
     assert outcome.output == output
     return Recorded(
         status=outcome.status,
@@ -74,6 +74,7 @@ async def _result_of(run: Any) -> tuple[Any, tuple[Any, ...]]:
         return None, ("RunCancelled",)
 
 
-def _without_times(event: Event) -> Event:
+def without_times(event: Event) -> Event:
+    """Return an event without everything that differs between two runs of a flow."""
     due_ms = None if event.due_ms is None else 0
     return replace(event, run_id="", seq=None, index=None, due_ms=due_ms)

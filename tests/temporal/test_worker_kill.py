@@ -1,0 +1,172 @@
+"""Workers that are killed or stopped: finished nodes run once, and the result is that of an undisturbed run."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from secrets import token_hex
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import pytest
+from crash_flows import FLOWS, INPUT, PATIENT, Effects
+from recording import without_times
+from servers import Server
+from worker_processes import Attempt, Job, WorkerProcess, change_options, effects_of
+
+from beluga_graph import Engine, Event, Limits
+from beluga_graph.temporal import TemporalEngine, TemporalRun
+from stores import MemoryStore
+
+PATIENCE_S = 400
+HEARTBEAT_S = 3.0
+ALONE = ("chain", "loop", "branch", "retry")  # flows with one token
+RUNS = 50
+KILLS = 8
+
+
+class Expected(NamedTuple):
+    output: Any
+    attempts: set[Attempt]
+    events: dict[str, list[Event]]
+
+
+@cache
+def undisturbed(flow: str) -> Expected:
+    """Return the end of a run on the local engine."""
+
+    async def run() -> tuple[Any, dict[str, list[Event]]]:
+        async with Engine(MemoryStore(), deps=Effects(path)) as engine:
+            handle = await engine.start(FLOWS[flow](), INPUT)
+            await send(flow, handle)
+            return await handle.result(), await events_of(handle)
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "effects")
+        output, events = asyncio.run(run())
+        (attempts,) = effects_of(path).values()
+        return Expected(output, set(attempts), events)
+
+
+async def send(flow: str, run: Any) -> None:
+    """Send the signal that a flow waits for."""
+    if flow in ("waits", "parks"):
+        await run.signal("go", 40)
+
+
+async def events_of(run: Any) -> dict[str, list[Event]]:
+    """Return the stored events by token."""
+    found: dict[str, list[Event]] = {}
+    async for event in run.events():
+        if event.seq is not None:
+            found.setdefault(event.token, []).append(without_times(event))
+    return found
+
+
+@dataclass(frozen=True)
+class StartedRun:
+    """A run of one of the flows."""
+
+    engine: TemporalEngine
+    flow: str
+    run: TemporalRun
+
+    @classmethod
+    async def start(cls, engine: TemporalEngine, flow: str, limits: Limits | None = None) -> StartedRun:
+        run = await engine.start(FLOWS[flow](), INPUT, limits=limits)
+        await send(flow, run)
+        return cls(engine, flow, run)
+
+    async def ended_attempts(self) -> set[Attempt]:
+        """Return the attempts whose end is decided."""
+        steps = await self.engine.history(self.run.id)
+        return {(step.token, step.attempt) for step in steps if step.trigger in ("NodeFinished", "NodeFailed")}
+
+    async def check_end(self) -> None:
+        """Check that the run ends like an undisturbed one."""
+        expected = await asyncio.to_thread(undisturbed, self.flow)
+        assert await self.run.result() == expected.output, self.flow
+        assert await events_of(self.run) == expected.events, self.flow
+
+    async def check_attempts(self, happened: Counter[Attempt]) -> None:
+        """Check that the attempts are those of an undisturbed run."""
+        assert set(happened) == (await asyncio.to_thread(undisturbed, self.flow)).attempts, self.flow
+
+
+@pytest.mark.parametrize(
+    ("point", "durability"),
+    [
+        ("before", "commit"),
+        ("inside", "commit"),
+        ("finished", "commit"),
+        ("reported", "commit"),
+        ("inside", "batch"),
+        ("reported", "batch"),
+    ],
+)
+async def test_runs_whose_worker_is_killed_end_like_undisturbed_ones(
+    temporal_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str, durability: Any
+) -> None:
+    change_options(monkeypatch, heartbeat_s=HEARTBEAT_S)
+    queue, path = token_hex(4), tmp_path / "effects"
+    job = Job(address=temporal_server.address, queue=queue, effects=path, point=point, count=12)
+    engine = TemporalEngine(temporal_server.address, task_queue=queue, durability=durability)
+    async with asyncio.timeout(PATIENCE_S), engine:
+        first = await WorkerProcess.start(job)
+        runs = await asyncio.gather(*(StartedRun.start(engine, flow) for flow in FLOWS))
+        await first.killed_itself()
+        before, ended = effects_of(path), {run.run.id: await run.ended_attempts() for run in runs}
+        second = await WorkerProcess.start(Job(address=temporal_server.address, queue=queue, effects=path))
+        try:
+            await asyncio.gather(*(run.check_end() for run in runs))
+        finally:
+            second.kill()
+    for run in runs:
+        happened = effects_of(path)[run.run.id]
+        await run.check_attempts(happened)
+        again = {attempt for attempt, times in happened.items() if times > 1}
+        assert all(happened[attempt] == 2 for attempt in again), run.flow
+        assert again <= set(before[run.run.id]) - ended[run.run.id], run.flow
+        if durability == "commit" and run.flow in ALONE:
+            assert len(again) <= 1, run.flow
+
+
+@pytest.mark.parametrize("durability", ["commit", "batch"])
+async def test_killing_workers_at_random_moments_changes_no_result(
+    temporal_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durability: Any
+) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    change_options(monkeypatch, heartbeat_s=HEARTBEAT_S)
+    queue, path = token_hex(4), tmp_path / "effects"
+    job = Job(address=temporal_server.address, queue=queue, effects=path, pause=0.1)
+    engine = TemporalEngine(temporal_server.address, task_queue=queue, durability=durability)
+    seen: list[tuple[str, Attempt, int]] = []
+    async with asyncio.timeout(PATIENCE_S), engine:
+        workers = list(await asyncio.gather(WorkerProcess.start(job), WorkerProcess.start(job)))
+        try:
+            flows = [chance.choice(list(FLOWS)) for _ in range(RUNS)]
+            runs = await asyncio.gather(*(StartedRun.start(engine, flow, PATIENT) for flow in flows))
+            ends = asyncio.gather(*(run.check_end() for run in runs))
+            for _ in range(KILLS):
+                await asyncio.sleep(chance.uniform(0.2, 1.5))
+                assert not ends.done(), "all runs have ended too early: make them longer"
+                workers.pop(chance.randrange(len(workers))).kill()
+                sample = chance.choice(runs)
+                counted = effects_of(path)[sample.run.id]
+                seen += [(sample.run.id, attempt, counted[attempt]) for attempt in await sample.ended_attempts()]
+                workers.append(await WorkerProcess.start(job))
+            await ends
+        finally:
+            for worker in workers:
+                worker.kill()
+    happened = effects_of(path)
+    for run in runs:
+        await run.check_attempts(happened[run.run.id])
+    for run_id, attempt, times in seen:
+        assert happened[run_id][attempt] == times, f"{attempt} ran again"
