@@ -15,6 +15,7 @@ The map:
     tables      the report on the terminal     charts     growth laws as SVG
     machine     the machine that the figures were measured on
     parked      the cost of parked runs: a command of its own
+    temporal    the cost of a step on a Temporal server: a command of its own
 
 This module imports nothing, so that a child process measures only its own imports.
 """
