@@ -5,13 +5,18 @@ language that has msgpack can serve a node. Maps have text keys. Triggers are ma
 
 | payload              | fields                                                                                      |
 |----------------------|---------------------------------------------------------------------------------------------|
-| input of a run       | `format`, `shape`, `run`, `triggers`, `items`, `inbox`, `session`, `options`, `previous`     |
+| input of a run       | `format`, `shape`, `run`, `triggers`, `items`, `inbox`, `session`, `options`, `previous`,    |
+|                      | `begin_by`                                                                                  |
 | a changed graph      | `seq` of the run, `shape`, `queue`, `triggers`                                              |
 | input of an activity | `format`, `flow`, `plan`, `ahead_ms`, `is_whole`, `max_interruptions`, `calls`               |
 | a call               | `run` (the view of one attempt), `token`, `items`, `session`                                 |
 | reply of an activity | `format`, `replies`; a call without a reply was not attempted                                |
 | end of a run         | `status`, `output` or `error`, `steps`, `usage`, `reason`                                    |
 | a reply              | `kind` (`finished` or `failed`), `fields` of the trigger, `items`, `messages`, `ms`          |
+| input of a session   | `format`, `session`, `pieces`, `taken_ms`, `continue_events`                                 |
+| a request to take it | `run`; `instead_of`: another run that has it, and when that took it                         |
+| its answer           | `session`, `pieces`, `taken_ms`                                                              |
+| a session given back | `run`, `session`, `keep` (how many pieces stay), `pieces` (those after them)                 |
 
 `run` is `Snapshot.to_plain`, `shape` is `Shape.to_plain`. Values are encoded values, or references to large ones.
 """
@@ -19,6 +24,7 @@ language that has msgpack can serve a node. Maps have text keys. Triggers are ma
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 import msgpack
@@ -38,15 +44,23 @@ from beluga_graph.temporal.pieces import NewPiece
 __all__ = [
     "ACTIVITY",
     "ANSWER",
+    "END_SESSION",
     "FORMAT",
+    "GIVE_SESSION",
     "PAYLOAD_BYTES",
     "RUN_FAILED",
+    "SESSION_HELD",
+    "SESSION_LOST",
+    "SESSION_TOO_LARGE",
+    "SESSION_WORKFLOW",
     "SIGNAL",
+    "TAKE_SESSION",
     "WORKFLOW",
     "Reply",
     "pack",
     "pack_calls",
     "plain_trigger",
+    "session_workflow_id",
     "trigger_from_plain",
     "unpack",
 ]
@@ -56,6 +70,27 @@ WORKFLOW = "beluga_graph.Run"
 
 ACTIVITY = "beluga_graph.attempt"
 """The type of the activity that makes every attempt."""
+
+SESSION_WORKFLOW = "beluga_graph.Session"
+"""The type of the workflow that keeps one session."""
+
+END_SESSION = "beluga_graph.end_session"
+"""The type of the activity that computes the session after a run."""
+
+TAKE_SESSION = "take"
+"""The update with which a run takes a session."""
+
+GIVE_SESSION = "give"
+"""The signal with which a run gives its session back."""
+
+SESSION_HELD = "SessionHeld"
+"""The type of the refusal if another run has the session. Details: the run, when it took it, how long ago that is."""
+
+SESSION_TOO_LARGE = "SessionTooLarge"
+"""The type of the refusal if a session does not fit into a payload."""
+
+SESSION_LOST = "SessionLost"
+"""The type of the failure of a run that began so late that its session may belong to another run."""
 
 SIGNAL = "signal"
 """The one signal of the workflow: the name of a run's signal is its first argument."""
@@ -108,6 +143,15 @@ def trigger_from_plain(plain: tuple[str, Mapping[str, Any]], at: int) -> Trigger
     name, fields = plain
     trigger: Trigger = _TRIGGERS[name](**{**fields, "at": at})
     return trigger
+
+
+def session_workflow_id(task_queue: str, flow: str, session_id: str) -> str:
+    """Return the id of the workflow that keeps a session. The session's name may be of any length.
+
+    The workers of a task queue keep its sessions, so each task queue has sessions of its own.
+    """
+    named = f"{task_queue}\n{session_id}".encode("utf-8", "surrogatepass")
+    return f"session:{flow}:{sha256(named).hexdigest()[:32]}"
 
 
 class Reply(NamedTuple):
