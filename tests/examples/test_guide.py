@@ -2,7 +2,8 @@
 
 A Python block that begins with a comment such as `# app.py` is a file of the page's folder; any other one is a
 program. In a `console` block each line with a `$` is a command, and the lines below it are its output, in which `…`
-matches any text. A `serve` command runs until the page ends, or until the page stops it with `kill`.
+matches any text. A `serve` or `worker` command runs until the page ends, or until the page stops it with `kill`. A page
+that starts a Temporal server gets a real one, on another port. Packages are not installed: the tests have them.
 """
 
 from __future__ import annotations
@@ -13,19 +14,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from servers import dev_server
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "examples/guide").glob("*.md"))
 PATIENCE_S = 60.0
+INSTALL, START_TEMPORAL = "pip install", "temporal server start-dev"
+SERVING = ("beluga-graph serve", "beluga-graph worker")
+TEMPORAL = "localhost:7233"
 
 
 class Terminal:
     """Runs the blocks of a page in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, temporal: str) -> None:
         self.folder = folder / "page"
         self.folder.mkdir()
         self.server: subprocess.Popen[str] | None = None
@@ -37,6 +43,7 @@ class Terminal:
             program.chmod(0o755)
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.endswith("_API_KEY")},
+            "TEMPORAL_ADDRESS": temporal,
             "PYTHONPATH": os.pathsep.join((str(ROOT), str(self.folder))),
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         }
@@ -51,7 +58,9 @@ class Terminal:
 
     def run_command(self, command: str, expected: str) -> None:
         """Run a command until it prints the expected output: another process may still have to do its work."""
-        if command.startswith("beluga-graph serve"):
+        if command.startswith((INSTALL, START_TEMPORAL)):
+            return
+        if command.startswith(SERVING):
             self._serve(command, expected)
             return
         if command.startswith("kill"):
@@ -71,6 +80,11 @@ class Terminal:
             output, _ = self.server.communicate(timeout=PATIENCE_S)
             assert self.server.returncode == 0, output
             self.server = None
+
+    def kill(self) -> None:
+        if self.server is not None:
+            self.server.kill()
+            self.server.communicate()
 
     def _serve(self, command: str, expected: str) -> None:
         self.server = subprocess.Popen(
@@ -112,10 +126,13 @@ def commands_of(block: str) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_of_a_page_runs(page: Path, tmp_path: Path) -> None:
-    blocks = re.findall(r"^```(\w+)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-    assert {kind for kind, _ in blocks} <= {"python", "console"}
-    terminal = Terminal(tmp_path)
-    try:
+    text = page.read_text()
+    with ExitStack() as stack:
+        address = stack.enter_context(dev_server(tmp_path)).address if f"$ {START_TEMPORAL}" in text else TEMPORAL
+        blocks = re.findall(r"^```(\w+)\n(.*?)^```", text.replace(TEMPORAL, address), re.MULTILINE | re.DOTALL)
+        assert {kind for kind, _ in blocks} <= {"python", "console"}
+        terminal = Terminal(tmp_path, address)
+        stack.callback(terminal.kill)
         for kind, block in blocks:
             if kind == "python":
                 terminal.run_python(block)
@@ -123,10 +140,6 @@ def test_every_block_of_a_page_runs(page: Path, tmp_path: Path) -> None:
                 for command, expected in commands_of(block):
                     terminal.run_command(command, expected)
         terminal.stop()
-    finally:
-        if terminal.server is not None:
-            terminal.server.kill()
-            terminal.server.communicate()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
