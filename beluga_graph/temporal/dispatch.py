@@ -20,14 +20,15 @@ from temporalio.exceptions import ActivityError, ApplicationError, CancelledErro
 from temporalio.exceptions import TimeoutError as ActivityTimeout
 
 from beluga_graph.kernel.rules import get_limit
-from beluga_graph.kernel.shape import JOIN, WAIT_NODE, NodeShape, Shape
+from beluga_graph.kernel.shape import FAN_OUT, JOIN, WAIT_NODE, NodeShape, Shape
 from beluga_graph.kernel.snapshot import RUN, Snapshot, Token
 from beluga_graph.kernel.triggers import NodeFailed
 from beluga_graph.kernel.view import view_of
 from beluga_graph.kernel.walker import Walker
 from beluga_graph.temporal.options import RunOptions
 from beluga_graph.temporal.pieces import ItemPieces
-from beluga_graph.temporal.wire import ACTIVITY, FORMAT, PAYLOAD_BYTES, Reply, pack, pack_calls, unpack
+from beluga_graph.temporal.replies import Request
+from beluga_graph.temporal.wire import ACTIVITY, FORMAT, PAYLOAD_BYTES, Reply, pack, pack_calls
 
 __all__ = ["Dispatcher"]
 
@@ -69,9 +70,9 @@ class Dispatcher:
         self.is_draining = False
         self.pending = 0
         self._queue: dict[str, int] = {}  # attempts to begin, by token
-        self._handles: dict[str, workflow.ActivityHandle[bytes]] = {}  # attempts under way, by token
-        self._left: dict[workflow.ActivityHandle[bytes], int] = {}  # how many attempts of an activity still count
-        self._cancelled: set[workflow.ActivityHandle[bytes]] = set()  # by us
+        self._handles: dict[str, workflow.ActivityHandle[Any]] = {}  # attempts under way, by token
+        self._left: dict[workflow.ActivityHandle[Any], int] = {}  # how many attempts of an activity still count
+        self._cancelled: set[workflow.ActivityHandle[Any]] = set()  # by us
         self._durations: dict[str, int] = {}  # of the last attempt, in milliseconds, by node
         self._is_flush_due = False
         self._probe: asyncio.TimerHandle | None = None
@@ -151,7 +152,12 @@ class Dispatcher:
             self._probe = asyncio.get_running_loop().call_later(_PROBE_S, self._flush_soon)
 
     def _may_share(self, token: Token) -> bool:
-        """Return whether an attempt may end together with others: nothing around it is decided by who is first."""
+        """Return whether an attempt may end together with others: nothing around it is decided by who is first.
+
+        A node with a queue of its own goes alone, so that a worker in another language gets one call at a time.
+        """
+        if token.node in self._options.node_queues:
+            return False
         run, nodes, scoped = self._driver.run, self._driver.shape.nodes, False
         place = run.places[token.place]
         while place.scope is not None:
@@ -211,7 +217,7 @@ class Dispatcher:
         return pack({"run": view.to_plain(), "token": token.name, "items": items, "session": session})
 
     def _start(self, tokens: Sequence[Token], calls: Sequence[bytes], *, is_whole: bool) -> None:
-        driver, options = self._driver, self._options
+        driver, options, nodes = self._driver, self._options, self._driver.shape.nodes
         first = tokens[0]
         fields = {
             "format": FORMAT,
@@ -220,14 +226,14 @@ class Dispatcher:
             "ahead_ms": self._time_left_ms() if is_whole or len(tokens) > 1 else 0,
             "is_whole": is_whole,
             "max_interruptions": get_limit(driver.shape, driver.run, "max_interruptions"),
+            "timeout_ms": _time_limit(nodes[first.node]),
         }
-        handle: workflow.ActivityHandle[bytes] = workflow.start_activity(
+        handle: workflow.ActivityHandle[Any] = workflow.start_activity(
             ACTIVITY,
-            pack_calls(fields, calls),
-            result_type=bytes,
+            pack_calls(fields, calls),  # without a `result_type`: one that does not fit would stop the workflow
             task_queue=options.node_queues.get(first.node, options.queue),
             activity_id=_activity_id(first),
-            start_to_close_timeout=_longest([driver.shape.nodes[token.node] for token in tokens]),
+            start_to_close_timeout=_longest([nodes[token.node] for token in tokens]),
             heartbeat_timeout=timedelta(seconds=options.heartbeat_s),
             # For lost workers only, which the activity counts. The kernel retries nodes, and each retry is a step.
             retry_policy=_RETRY,
@@ -239,40 +245,41 @@ class Dispatcher:
         for token in tokens:
             self._handles[token.name] = handle
         attempts = {token.name: token.attempt for token in tokens}
-        handle.add_done_callback(partial(driver.guard, self._on_done, attempts, is_whole))
+        request = Request(attempts, is_whole, nodes[first.node].kind != FAN_OUT)
+        handle.add_done_callback(partial(driver.guard, self._on_done, request))
 
     # Results.
 
-    def _on_done(self, attempts: Mapping[str, int], is_whole: bool, handle: Any) -> None:  # noqa: FBT001
+    def _on_done(self, request: Request, handle: Any) -> None:
         error = None if handle.cancelled() else handle.exception()
         if (handle.cancelled() and handle not in self._cancelled) or not isinstance(error, Exception | None):
             return  # the worker drops the workflow from its cache: nothing may begin or end
         self.pending -= 1
         del self._left[handle]
         self._cancelled.discard(handle)
-        own = {name: attempt for name, attempt in attempts.items() if self._handles.get(name) is handle}
+        own = {name: attempt for name, attempt in request.attempts.items() if self._handles.get(name) is handle}
         for name in own:
             del self._handles[name]
         if not handle.cancelled():
             if error is None:
-                self._decide_replies(own, is_whole, handle.result())
+                self._decide_replies(own, request, handle.result())
             elif not (isinstance(error, ActivityError) and isinstance(error.cause, CancelledError)):
                 self._fail(own, *self._describe(error))
         self._stop_probe()
         if self._queue:
             self._flush_soon()
 
-    def _decide_replies(self, own: Mapping[str, int], is_whole: bool, packed: bytes) -> None:  # noqa: FBT001
+    def _decide_replies(self, own: Mapping[str, int], request: Request, result: Any) -> None:
         """Decide on each reply in order. Queue the attempts that were not made again."""
         driver = self._driver
         try:
-            replies = [Reply.from_plain(plain, driver.now()) for plain in unpack(packed)["replies"]]
-        except (KeyError, TypeError, ValueError) as error:  # a worker in another language may send anything
-            self._fail(own, "BadReply", f"its worker sent a reply that is not one: {type(error).__name__}: {error}")
+            replies = request.read_replies(result, driver.now())
+        except ValueError as error:
+            self._fail(own, "BadReply", f"its worker sent a reply that cannot be read: {error}")
             return
         for reply in replies:
             name = reply.trigger.token
-            if name not in own and not is_whole:
+            if name not in own and not request.is_whole:
                 continue  # it was stopped meanwhile
             token = driver.run.tokens.get(name)
             if token is not None:
@@ -310,8 +317,13 @@ def _activity_id(token: Token) -> str:
 
 def _longest(nodes: Sequence[NodeShape]) -> timedelta:
     """Return the time that an activity may take. The worker itself ends an attempt that takes too long."""
-    limits = [None if node.kind in (WAIT_NODE, JOIN) else node.timeout_ms for node in nodes]
+    limits = [_time_limit(node) for node in nodes]
     known = [limit for limit in limits if limit is not None]
     if len(known) < len(limits):
         return _LONGEST
     return timedelta(milliseconds=sum(known), seconds=_MARGIN_S)
+
+
+def _time_limit(node: NodeShape) -> int | None:
+    """Return the time limit of one attempt, in milliseconds. Waits and joins have timers of the run instead."""
+    return None if node.kind in (WAIT_NODE, JOIN) else node.timeout_ms

@@ -1,30 +1,60 @@
 """The wire: what crosses between clients, the workflow and its activities, as plain data in msgpack.
 
 Every payload is one `bytes` argument, so a user's data converter may encrypt or compress it, and a worker in any
-language that has msgpack can serve a node. Maps have text keys. Triggers are maps of their fields by name.
+language that has msgpack can serve a node. Maps have text keys. Triggers are maps of their fields by name. A value is
+`bytes`: an encoded value, which is plain msgpack for plain data, or a reference to a large one. A failure travels as a
+value, too: a list of node, type, message, attempts and input.
 
-| payload              | fields                                                                                      |
-|----------------------|---------------------------------------------------------------------------------------------|
-| input of a run       | `format`, `shape`, `run`, `triggers`, `items`, `inbox`, `session`, `options`, `previous`,    |
-|                      | `begin_by`                                                                                  |
-| a changed graph      | `seq` of the run, `shape`, `queue`, `triggers`                                              |
-| input of an activity | `format`, `flow`, `plan`, `ahead_ms`, `is_whole`, `max_interruptions`, `calls`               |
-| a call               | `run` (the view of one attempt), `token`, `items`, `session`                                 |
-| reply of an activity | `format`, `replies`; a call without a reply was not attempted                                |
-| end of a run         | `status`, `output` or `error`, `steps`, `usage`, `reason`                                    |
-| a reply              | `kind` (`finished` or `failed`), `fields` of the trigger, `items`, `messages`, `ms`          |
-| input of a session   | `format`, `session`, `pieces`, `taken_ms`, `continue_events`                                 |
-| a request to take it | `run`; `instead_of`: another run that has it, and when that took it                         |
-| its answer           | `session`, `pieces`, `taken_ms`                                                              |
-| a session given back | `run`, `session`, `keep` (how many pieces stay), `pieces` (those after them)                 |
+Input of a run:
 
-`run` is `Snapshot.to_plain`, `shape` is `Shape.to_plain`. Values are encoded values, or references to large ones.
+| field      | type                | content                                                           |
+|------------|---------------------|-------------------------------------------------------------------|
+| `format`   | int                 | `FORMAT`; a release that changes the meaning of a field raises it |
+| `shape`    | map                 | `Shape.to_plain`                                                  |
+| `run`      | map                 | `Snapshot.to_plain`                                               |
+| `triggers` | list of [text, map] | triggers to decide at the beginning: class and fields             |
+| `items`    | list                | items of append fields: [place, field, list of [length, data]]    |
+| `inbox`    | map of lists        | by signal: payloads (bytes) that the run has not read             |
+| `session`  | list                | pieces of the conversation that the run continues: [length, data] |
+| `options`  | map                 | `RunOptions.to_plain`                                             |
+| `previous` | text                | the execution that this one continues, or empty                   |
+
+A changed graph: `seq` (int) of the run, `shape` (map), `queue` (text), `triggers` (list of [text, map]).
+
+Input of an activity:
+
+| field               | type         | content                                                                       |
+|---------------------|--------------|-------------------------------------------------------------------------------|
+| `format`            | int          | `FORMAT`                                                                      |
+| `flow`, `plan`      | text         | the name of the flow, the fingerprint of its graph                            |
+| `ahead_ms`          | int          | how long the activity may go on before it reports; 0: one attempt             |
+| `is_whole`          | bool         | whether the only call has the whole run: the activity may go on to next nodes |
+| `max_interruptions` | int          | after more losses of its worker, the attempt fails                            |
+| `timeout_ms`        | int or nil   | the time limit of each attempt, which the worker keeps                        |
+| `calls`             | list of maps | see below; of one node. A node with a queue of its own gets one call          |
+
+A call: `run` (map: `Snapshot.to_plain` of the view of one attempt, or of the whole run), `token` (text: its name),
+`items` and `session` (lists, as in the input of a run).
+
+Result of an activity: `format` (int), `replies` (list of maps). A call without a reply was not attempted.
+
+| field of a reply | type         | content                                                                           |
+|------------------|--------------|-----------------------------------------------------------------------------------|
+| `kind`           | text         | `finished` or `failed`                                                            |
+| `fields`         | map          | of `NodeFinished` or `NodeFailed`; those with defaults are optional, `at` is ign  |
+| `items`          | list of maps | new pieces: `place`, `field` (text), `length` (int), `data` (bytes), `drop` (int) |
+| `messages`       | list         | events to publish: [topic, publisher, value]                                      |
+| `ms`             | int          | how long the attempt took                                                         |
+
+The `data` of a piece is a packed list of values, or a reference to it. `replies.Request` checks all of this.
+
+End of a run: `status` (text), `output` (value) or `error` (failure), `steps` (int), `usage` (map of ints), `reason`
+(text).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 import msgpack
@@ -44,23 +74,15 @@ from beluga_graph.temporal.pieces import NewPiece
 __all__ = [
     "ACTIVITY",
     "ANSWER",
-    "END_SESSION",
     "FORMAT",
-    "GIVE_SESSION",
     "PAYLOAD_BYTES",
     "RUN_FAILED",
-    "SESSION_HELD",
-    "SESSION_LOST",
-    "SESSION_TOO_LARGE",
-    "SESSION_WORKFLOW",
     "SIGNAL",
-    "TAKE_SESSION",
     "WORKFLOW",
     "Reply",
     "pack",
     "pack_calls",
     "plain_trigger",
-    "session_workflow_id",
     "trigger_from_plain",
     "unpack",
 ]
@@ -70,27 +92,6 @@ WORKFLOW = "beluga_graph.Run"
 
 ACTIVITY = "beluga_graph.attempt"
 """The type of the activity that makes every attempt."""
-
-SESSION_WORKFLOW = "beluga_graph.Session"
-"""The type of the workflow that keeps one session."""
-
-END_SESSION = "beluga_graph.end_session"
-"""The type of the activity that computes the session after a run."""
-
-TAKE_SESSION = "take"
-"""The update with which a run takes a session."""
-
-GIVE_SESSION = "give"
-"""The signal with which a run gives its session back."""
-
-SESSION_HELD = "SessionHeld"
-"""The type of the refusal if another run has the session. Details: the run, when it took it, how long ago that is."""
-
-SESSION_TOO_LARGE = "SessionTooLarge"
-"""The type of the refusal if a session does not fit into a payload."""
-
-SESSION_LOST = "SessionLost"
-"""The type of the failure of a run that began so late that its session may belong to another run."""
 
 SIGNAL = "signal"
 """The one signal of the workflow: the name of a run's signal is its first argument."""
@@ -143,15 +144,6 @@ def trigger_from_plain(plain: tuple[str, Mapping[str, Any]], at: int) -> Trigger
     name, fields = plain
     trigger: Trigger = _TRIGGERS[name](**{**fields, "at": at})
     return trigger
-
-
-def session_workflow_id(task_queue: str, flow: str, session_id: str) -> str:
-    """Return the id of the workflow that keeps a session. The session's name may be of any length.
-
-    The workers of a task queue keep its sessions, so each task queue has sessions of its own.
-    """
-    named = f"{task_queue}\n{session_id}".encode("utf-8", "surrogatepass")
-    return f"session:{flow}:{sha256(named).hexdigest()[:32]}"
 
 
 class Reply(NamedTuple):
