@@ -136,7 +136,7 @@ def test_there_is_an_example_for_each_pattern() -> None:
 
 def test_the_index_links_every_example_and_page() -> None:
     links = re.findall(r"\]\(([^)]+)\)", (ROOT / "examples/README.md").read_text())
-    pages = sorted((ROOT / "examples/guide").glob("*.md"))
+    pages = [*sorted((ROOT / "examples/guide").glob("*.md")), *sorted((ROOT / "examples").glob("*_worker/README.md"))]
     assert sorted(links) == sorted(str(path.relative_to(ROOT / "examples")) for path in (*EXAMPLES, *pages))
 
 

@@ -86,6 +86,7 @@ MARKDOWN = [
     ROOT / "beluga_graph/ARCHITECTURE.md",
     ROOT / ".github/CONTRIBUTING.md",
     *sorted((ROOT / "examples/guide").glob("*.md")),
+    *sorted((ROOT / "examples").glob("*_worker/README.md")),
 ]
 
 
