@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from parity_flows import ENTRIES, ENTRY_BY_NAME, Deps, Entry
 from recording import Recorded, record
+from worker_processes import change_options
 
 from beluga_graph import Engine
 from beluga_graph.temporal import TemporalEngine
@@ -75,6 +76,18 @@ async def test_a_run_goes_the_same_way_on_temporal(name: str, durability: str, r
     entry = ENTRY_BY_NAME[name]
     expected = await reference(entry, request)
     found = await record_on(f"{durability}-temporal", entry, request)
+    assert found.events == expected.events
+    assert found == expected
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in ENTRIES if entry.session is None])
+async def test_a_run_that_continues_as_new_at_every_chance_goes_the_same_way(
+    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = ENTRY_BY_NAME[name]
+    expected = await reference(entry, request)
+    change_options(monkeypatch, continue_events=1)
+    found = await record_on("commit-temporal", entry, request)
     assert found.events == expected.events
     assert found == expected
 
