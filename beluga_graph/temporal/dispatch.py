@@ -37,6 +37,8 @@ _PROBE = 4  # attempts of a node whose duration is not known yet: the others wai
 _PROBE_S = 0.1
 _ID_CHARS = 200
 _BATCH_BYTES = 1_000_000
+_TASK_BYTES = 1_000_000  # of calls, after which the next workflow task begins the others: the server takes 4 MB of one
+_NEXT_TASK_S = 0.01
 _MARGIN_S = 10.0  # what an attempt's time limit leaves to the worker for the way there and back
 _RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=10))
 _LONGEST = timedelta(hours=24)  # of an attempt without a time limit
@@ -76,6 +78,8 @@ class Dispatcher:
         self._durations: dict[str, int] = {}  # of the last attempt, in milliseconds, by node
         self._is_flush_due = False
         self._probe: asyncio.TimerHandle | None = None
+        self._next_task: asyncio.TimerHandle | None = None
+        self._begun = (0, 0)  # the length of the history, and the bytes of the calls that its task has begun
 
     @property
     def has_queue(self) -> bool:
@@ -103,6 +107,20 @@ class Dispatcher:
         for token in tuple(self._handles):
             self.stop(token)
         self._stop_probe()
+        if self._next_task is not None:
+            self._next_task.cancel()
+            self._next_task = None
+
+    def go_on(self) -> None:
+        """Begin attempts again, after draining."""
+        self.is_draining = False
+        self._flush_soon()
+
+    def fail_next(self, kind: str, message: str) -> None:
+        """Let the attempt that would begin next fail."""
+        name = next(iter(self._queue), None)
+        if name is not None:
+            self._fail({name: self._queue.pop(name)}, kind, message)
 
     # Beginning attempts.
 
@@ -125,10 +143,15 @@ class Dispatcher:
         is_held = False
         may_share = self._options.batch > 1 and self._time_left_ms() > 0
         for name, attempt in tuple(self._queue.items()):
+            if name not in self._queue:
+                continue  # an attempt that could not begin has ended the run, or this branch
             token = self._driver.run.tokens.get(name)
             if token is None or token.state != RUN or token.attempt != attempt:
                 del self._queue[name]  # a later step, decided meanwhile, has ended it
                 continue
+            if self._is_task_full():
+                self._flush_in_next_task()
+                break
             if self.pending + len(batches) >= self._options.window:
                 break
             duration = self._durations.get(token.node)
@@ -175,15 +198,19 @@ class Dispatcher:
         driver = self._driver
         calls: list[bytes] = []
         taken: list[Token] = []
+        refused: list[NodeFailed] = []
         size = 0
         is_whole = self._is_alone(tokens)
         for token in tokens:
+            if self._is_task_full():
+                self._queue[token.name] = token.attempt
+                self._flush_in_next_task()
+                continue
             call = self._call(token, is_whole=is_whole)
             if len(call) > PAYLOAD_BYTES:
                 text = f"the values that node {token.node!r} reads are {len(call):,} bytes; one call of a worker takes "
                 text += f"{PAYLOAD_BYTES:,}: give the engine claims=, a place for large values"
-                trigger = NodeFailed(token.name, token.attempt, driver.now(), "TooLarge", text, retryable=False)
-                driver.walker.decide(trigger)
+                refused.append(NodeFailed(token.name, token.attempt, driver.now(), "TooLarge", text, retryable=False))
                 continue
             if calls and size + len(call) > _BATCH_BYTES:
                 self._start(taken, calls, is_whole=is_whole)
@@ -193,6 +220,8 @@ class Dispatcher:
             size += len(call)
         if calls:
             self._start(taken, calls, is_whole=is_whole)
+        for trigger in refused:  # after the others have begun: a failure may stop them
+            driver.walker.decide(trigger)
 
     def _is_alone(self, tokens: Sequence[Token]) -> bool:
         """Return whether an activity may go on with the only token of the run, so that it needs the whole run.
@@ -240,6 +269,7 @@ class Dispatcher:
             cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
             summary=first.node if len(tokens) == 1 else f"{first.node} x {len(tokens)}",
         )
+        self._begun = (self._begun[0], self._begun[1] + sum(map(len, calls)))
         self.pending += 1
         self._left[handle] = len(tokens)
         for token in tokens:
@@ -247,6 +277,23 @@ class Dispatcher:
         attempts = {token.name: token.attempt for token in tokens}
         request = Request(attempts, is_whole, nodes[first.node].kind != FAN_OUT)
         handle.add_done_callback(partial(driver.guard, self._on_done, request))
+
+    def _is_task_full(self) -> bool:
+        """Return whether this workflow task has begun enough."""
+        length = workflow.info().get_current_history_length()
+        if self._begun[0] != length:
+            self._begun = (length, 0)
+        return self._begun[1] >= _TASK_BYTES
+
+    def _flush_in_next_task(self) -> None:
+        """Begin the others soon. A timer makes the server begin another task."""
+        if self._next_task is None:
+            flush = partial(self._driver.guard, self._begin_in_next_task)
+            self._next_task = asyncio.get_running_loop().call_later(_NEXT_TASK_S, flush)
+
+    def _begin_in_next_task(self) -> None:
+        self._next_task = None
+        self._begin_queued()
 
     # Results.
 

@@ -15,7 +15,7 @@ from beluga_graph.temporal.wire import PAYLOAD_BYTES, Reply, pack, unpack
 
 __all__ = ["Progress"]
 
-_ENOUGH_BYTES = PAYLOAD_BYTES // 2  # an activity reports at the latest when its replies have grown to this
+_ENOUGH_BYTES = 100_000  # an activity reports at the latest then: one more reply, of any size, must still fit
 _BEATS = 3  # heartbeats within the time after which a silent worker is taken for lost
 
 

@@ -23,6 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from beluga_graph.temporal.wire import (
         ANSWER,
         FORMAT,
+        PAYLOAD_BYTES,
         RUN_FAILED,
         SIGNAL,
         WORKFLOW,
@@ -35,7 +36,10 @@ with workflow.unsafe.imports_passed_through():
 __all__ = ["RunWorkflow"]
 
 _FORCED = 3  # a history three times as long as intended continues as new, even if attempts must be waited for
+_FORCED_BYTES = 30_000_000  # the server ends workflows whose history has 50 MB
+_LOOK_EVENTS = 20
 _PAGE_BYTES = 512 * 1024  # of the answer to a query for steps
+_MESSAGE_CHARS = 2_000
 _CAUSE_BYTES = 64 * 1024  # a larger failure is left to those who read the run's history
 
 
@@ -56,6 +60,7 @@ class RunWorkflow:
         self.run_state = Snapshot.from_plain(given["run"])
         self._first_seq = self.run_state.seq
         self._changed: dict[str, Any] | None = None  # a graph to adopt
+        self._look_at = 0  # the length of the history at which to look again whether the run can continue as new
         self._is_waiting: bool | None = None  # as last shown in the list of workflows
         self.driver = WorkflowDriver(
             _capped(Shape.from_plain(given["shape"]), self._options.cap),
@@ -96,6 +101,9 @@ class RunWorkflow:
         changed = unpack(packed)
         if changed["seq"] != self.run_state.seq or self._changed is not None:
             return False
+        size = len(self._next_input(changed))
+        if size > PAYLOAD_BYTES:
+            raise ApplicationError(_too_large(size), type="TooLarge", non_retryable=True)
         self._changed = changed
         return True
 
@@ -143,7 +151,7 @@ class RunWorkflow:
             return _result_of(run)
         driver.stop()
         await workflow.wait_condition(workflow.all_handlers_finished)
-        return workflow.continue_as_new(self._next_input())
+        return workflow.continue_as_new(self._next_input(self._changed or {}))
 
     def _begin(self) -> None:
         driver = self.driver
@@ -164,16 +172,38 @@ class RunWorkflow:
         dispatcher = driver.dispatcher
         if not dispatcher.is_draining and self._should_drain():
             dispatcher.is_draining = True
-        return dispatcher.is_draining and dispatcher.pending == 0
+        return dispatcher.is_draining and dispatcher.pending == 0 and self._fits()
 
     def _should_drain(self) -> bool:
-        """Return whether to continue as new: at once, or after the attempts under way where others wait for a place."""
-        info, most = workflow.info(), self._options.continue_events
+        """Return whether to continue as new: at once, or after the attempts under way where no others could begin."""
+        info, run = workflow.info(), self.run_state
         length = info.get_current_history_length()
-        if self.run_state.seq == self._first_seq or not (length > most or info.is_continue_as_new_suggested()):
+        is_long = length > self._options.continue_events or info.is_continue_as_new_suggested()
+        if not is_long or run.seq == self._first_seq or length < self._look_at:
             return False
         dispatcher = self.driver.dispatcher
-        return dispatcher.pending == 0 or dispatcher.has_queue or length > _FORCED * most
+        return dispatcher.pending == 0 or dispatcher.has_queue or len(run.tokens) == 1 or self._is_forced()
+
+    def _is_forced(self) -> bool:
+        """Return whether the history has become so long that the run must not go on with it."""
+        info = workflow.info()
+        is_long = info.get_current_history_length() > _FORCED * self._options.continue_events
+        return is_long or info.get_current_history_size() > _FORCED_BYTES
+
+    def _fits(self) -> bool:
+        """Return whether the run can continue as new. Else let it go on: its state may shrink.
+
+        If it cannot go on either, let the next attempt fail. An error edge may lead the run to a smaller state.
+        """
+        size = len(self._next_input({}))
+        if size <= PAYLOAD_BYTES:
+            return True
+        driver = self.driver
+        if self._is_forced():
+            driver.guard(driver.dispatcher.fail_next, "TooLarge", _too_large(size))
+        self._look_at = workflow.info().get_current_history_length() + _LOOK_EVENTS
+        driver.dispatcher.go_on()
+        return False
 
     def _show_status(self) -> None:
         """Show in the list of workflows whether the run waits."""
@@ -182,10 +212,11 @@ class RunWorkflow:
             self._is_waiting = is_waiting
             workflow.upsert_memo({"status": self.run_state.status})
 
-    def _next_input(self) -> bytes:
+    def _next_input(self, changed: dict[str, Any]) -> bytes:
+        """Return the input of the next execution; `changed` is empty, or a graph to adopt."""
         driver = self.driver
         unread = {signal: payloads for signal, payloads in driver.inbox.items() if payloads}
-        options, changed = self._options, self._changed or {}
+        options = self._options
         if changed:
             options = replace(options, queue=changed["queue"])
         return pack(
@@ -225,7 +256,15 @@ def _result_of(run: Snapshot) -> bytes:
 
 
 def _message_of(run: Snapshot) -> str:
+    """Return the message of a failed run for those who list workflows. The whole one is in the run."""
     if isinstance(run.error, tuple):
         node, kind, message, attempts, _ = run.error
-        return f"node {node!r} failed after {attempts} attempts: {kind}: {message}"
+        return f"node {node!r} failed after {attempts} attempts: {kind}: {message[:_MESSAGE_CHARS]}"
     return "the run failed"
+
+
+def _too_large(size: int) -> str:
+    text = (
+        f"the state of the run is {size:,} bytes, and its history must continue in a new execution, whose input takes "
+    )
+    return text + f"{PAYLOAD_BYTES:,}: give the engine and its workers claims=, a place for large values"
