@@ -13,11 +13,11 @@ from beluga_graph.codec.errors import NotData
 from beluga_graph.errors import LimitReached, StateError
 from beluga_graph.execution.decoded_cache import DecodedCache
 from beluga_graph.execution.result import MESSAGES_MAX, PendingMessage
-from beluga_graph.execution.sessions import RunSession
 from beluga_graph.execution.state_view import AttemptState, StateView
 from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.kernel.rules import get_limit
+from beluga_graph.kernel.run_session import RunSession
 from beluga_graph.kernel.snapshot import Snapshot, Token
 from beluga_graph.kernel.types import EventFields, Value
 from beluga_graph.plan.plan import Binding, Plan

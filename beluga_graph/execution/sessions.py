@@ -12,26 +12,11 @@ from typing import Any, NamedTuple
 from beluga_graph.errors import RunConflict, RunError
 from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.kernel.names import is_blank
+from beluga_graph.kernel.run_session import RunSession
 from beluga_graph.kernel.snapshot import COMPLETED, Snapshot
 from beluga_graph.plan.plan import Plan
 
-__all__ = ["RunSession", "SessionUpdate", "check_session", "end_session", "take_session"]
-
-
-class RunSession(NamedTuple):
-    """The session that a run continues, as it was when the run took it."""
-
-    flow: str
-    id: str
-    version: int = 0
-    length: int = 0
-    """Number of messages."""
-    generation: int = 0
-    """Grows by one each time an input filter replaces the history."""
-    active: str = ""
-    """The agent that answered last."""
-    run: str = ""
-    """The run that has the session; empty if none."""
+__all__ = ["SessionUpdate", "check_session", "end_session", "held_by_another", "take_session"]
 
 
 class SessionUpdate(NamedTuple):
@@ -59,9 +44,14 @@ def check_session(plan: Plan, session_id: str, run_id: str) -> None:
 def take_session(session: RunSession, run_id: str) -> RunSession:
     """Return a session as a new run has it. Raises `RunConflict` if another run has it."""
     if session.run:
-        message = f"session {session.id!r} belongs to run {session.run!r} until that ends: resume or cancel it"
-        raise RunConflict(run_id, message)
+        raise held_by_another(session, run_id)
     return session._replace(run=run_id)
+
+
+def held_by_another(session: RunSession, run_id: str) -> RunConflict:
+    """Return the error for a run that cannot have a session, because another one has it."""
+    message = f"session {session.id!r} belongs to run {session.run!r} until that ends: resume or cancel it"
+    return RunConflict(run_id, message)
 
 
 def end_session(run: Snapshot, values: StoredValues, encode: Callable[[Any], bytes]) -> SessionUpdate | None:

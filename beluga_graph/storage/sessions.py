@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from beluga_graph.codec.values import Codec
-from beluga_graph.execution.sessions import RunSession, check_session, end_session, take_session
+from beluga_graph.execution.sessions import check_session, end_session, take_session
 from beluga_graph.execution.stored_values import StoredValues
+from beluga_graph.kernel.run_session import RunSession
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.plan.plan import Plan
 from beluga_graph.storage.records import decode_record, encode_record

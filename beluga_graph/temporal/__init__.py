@@ -6,6 +6,7 @@
 | What walks a run on the server?        | `run_workflow`, `workflow_driver`, `dispatch` (in a sandbox)  |
 | What makes the attempts?               | `activity`, `progress`, `ahead`, `values`                     |
 | What crosses between them?             | `wire`, `replies`, `pieces`, `options`                        |
+| What keeps a conversation?             | `sessions`, `session_workflow`, `session_activity`, `handing_back` |
 | Where are large values?                | `claims`, `claim_places`                                      |
 | How does a run come to the server?     | `starting`, `requests`, `workflows`                           |
 | How is it followed and read?           | `following`, `mirrored_runs`, `mirror`, `replay`, `executions` |

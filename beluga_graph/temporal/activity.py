@@ -24,7 +24,7 @@ from beluga_graph.temporal.progress import Progress
 from beluga_graph.temporal.values import CallValues
 from beluga_graph.temporal.wire import ACTIVITY, FORMAT, Reply, pack, unpack
 
-__all__ = ["AttemptActivity"]
+__all__ = ["AttemptActivity", "find_plan"]
 
 
 class AttemptActivity:
@@ -58,21 +58,13 @@ class AttemptActivity:
         return pack({"format": FORMAT, "replies": progress.replies})
 
     async def _make_all(self, given: Mapping[str, Any], progress: Progress) -> None:
-        call = _Call(self._plan(given), given["max_interruptions"], given["ahead_ms"], progress)
+        call = _Call(find_plan(self._plans, given), given["max_interruptions"], given["ahead_ms"], progress)
         if self._claims is not None:
             await self._claims.get_all(find_references(given["calls"]))  # so that decoding does not block the loop
         if given["is_whole"]:
             await self._go_ahead(call, given["calls"][0])
         else:
             await self._make_batch(call, given["calls"])
-
-    def _plan(self, given: Mapping[str, Any]) -> Plan:
-        plan = self._plans.get(given["plan"])
-        if given["format"] != FORMAT or plan is None:
-            known = ", ".join(sorted({plan.name for plan in self._plans.values()}))
-            text = f"this worker has no version {given['plan'][:12]} of flow {given['flow']!r}; it has {known}"
-            raise ApplicationError(text, type="GraphChanged")
-        return plan
 
     async def _make_batch(self, call: _Call, views: Sequence[Any]) -> None:
         """Make the attempts one after another until the time is up, or one fails."""
@@ -134,6 +126,16 @@ def _is_unwanted() -> bool:
     """Return whether the run has cancelled the activity, or has ended meanwhile."""
     details = activity.cancellation_details()
     return details is not None and (details.cancel_requested or details.not_found)
+
+
+def find_plan(plans: Mapping[str, Plan], given: Mapping[str, Any]) -> Plan:
+    """Return the plan that an input of an activity names. Another worker may have one that this one does not have."""
+    plan = plans.get(given["plan"])
+    if given["format"] != FORMAT or plan is None:
+        known = ", ".join(sorted({plan.name for plan in plans.values()}))
+        text = f"this worker has no version {given['plan'][:12]} of flow {given['flow']!r}; it has {known}"
+        raise ApplicationError(text, type="GraphChanged")
+    return plan
 
 
 class _Call(NamedTuple):

@@ -141,9 +141,11 @@ class TemporalEngine:
     ) -> TemporalRun:
         """Start a run, or continue the one with this id. The run is on the server when this returns.
 
-        `context` and `limits` are as for `Engine.start`. Raises `GraphError`, `NotData`, `LimitReached`, `TooLarge`,
-        `BadRunId`, `RunConflict`, `GraphChanged`; `TemporalUnavailable` if the server cannot be reached, or if no
-        worker serves the flow within 5 seconds.
+        `context`, `session` and `limits` are as for `Engine.start`. Each task queue has sessions of its own. A run that
+        was terminated on the server loses its session. Without claims, a conversation must fit into a payload.
+
+        Raises `GraphError`, `NotData`, `LimitReached`, `BadRunId`, `RunConflict`, `GraphChanged`;
+        `TemporalUnavailable` if the server cannot be reached, or if no worker serves the flow within 5 seconds.
         """
         plan = self.register(flow)
         run_id = secrets.token_hex(16) if run_id is None else check_run_id(run_id)

@@ -76,6 +76,7 @@ def pack_input(
     inbox: Mapping[str, Sequence[bytes]] | None = None,
     session: Any = (),
     previous: str = "",
+    begin_by: int = 0,
 ) -> bytes:
     """Return the input of a run's workflow; see `wire`."""
     return pack(
@@ -89,5 +90,6 @@ def pack_input(
             "session": session,
             "options": options.to_plain(),
             "previous": previous,
+            "begin_by": begin_by,
         }
     )

@@ -7,6 +7,7 @@ a test holds that. What it decides must not change for a given history: recorded
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ with workflow.unsafe.imports_passed_through():
     from beluga_graph.kernel.shape import FAN_OUT, Shape
     from beluga_graph.kernel.snapshot import COMPLETED, FAILED, WAITING, Snapshot
     from beluga_graph.kernel.triggers import CancelRequested, PlanAdopted
+    from beluga_graph.temporal.handing_back import give_session_back
     from beluga_graph.temporal.options import RunOptions
     from beluga_graph.temporal.pieces import ItemPieces
     from beluga_graph.temporal.wire import (
@@ -25,6 +27,7 @@ with workflow.unsafe.imports_passed_through():
         FORMAT,
         PAYLOAD_BYTES,
         RUN_FAILED,
+        SESSION_LOST,
         SIGNAL,
         WORKFLOW,
         pack,
@@ -57,6 +60,7 @@ class RunWorkflow:
         self._options = RunOptions.from_plain(given["options"])
         self._triggers = given["triggers"]
         self._previous: str = given["previous"]
+        self._begin_by: int = given.get("begin_by", 0)
         self.run_state = Snapshot.from_plain(given["run"])
         self._first_seq = self.run_state.seq
         self._changed: dict[str, Any] | None = None  # a graph to adopt
@@ -135,23 +139,40 @@ class RunWorkflow:
     async def run(self, packed: bytes) -> bytes:  # noqa: ARG002 - `__init__` has read it
         """Walk the run to its end, or continue as new. Returns its result, or raises its failure."""
         driver = self.driver
+        self._check_session()
         driver.guard(self._begin)
-        while True:
-            try:
-                await workflow.wait_condition(self._is_over)
-                break
-            except asyncio.CancelledError:
-                if workflow.cancellation_reason() is None:
-                    raise  # the worker drops the workflow from its cache
-                driver.guard(driver.walker.decide, CancelRequested(driver.now()))
+        await self._wait(self._is_over)
         if driver.error is not None:
             raise driver.error
         run = self.run_state
+        if run.ended:
+            giving = asyncio.ensure_future(give_session_back(driver, self._options))
+            await self._wait(giving.done)
+            giving.result()
         if run.ended or run.status == FAILED:
             return _result_of(run)
         driver.stop()
         await workflow.wait_condition(workflow.all_handlers_finished)
         return workflow.continue_as_new(self._next_input(self._changed or {}))
+
+    async def _wait(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition. A request to cancel the run is a trigger like others; an ended run ignores it."""
+        driver = self.driver
+        while True:
+            try:
+                await workflow.wait_condition(condition)
+            except asyncio.CancelledError:
+                if workflow.cancellation_reason() is None:
+                    raise  # the worker drops the workflow from its cache
+                driver.guard(driver.walker.decide, CancelRequested(driver.now()))
+            else:
+                return
+
+    def _check_session(self) -> None:
+        """Refuse to begin with a session that was taken too long ago: it may belong to another run by now."""
+        if self._begin_by and workflow.info().start_time.timestamp() * 1000 > self._begin_by:
+            text = "its session was taken, but the run came to the server too late: start another run"
+            raise ApplicationError(text, type=SESSION_LOST, non_retryable=True)
 
     def _begin(self) -> None:
         driver = self.driver

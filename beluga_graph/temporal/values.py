@@ -79,21 +79,37 @@ class CallValues:
         With claims, the small pieces before it are folded into it as they grow, so that a conversation of any length
         crosses as a few references.
         """
-        earlier = self._pieces.of(new.place, new.field)
-        items, drop = list(new.items), 0
+        made, drop, large = self._fold(self._pieces.of(new.place, new.field), new.items)
+        piece = NewPiece(new.place, new.field, *made, drop)
+        self._pieces.add(piece)
+        return piece, large
+
+    def extend_session(self, first: int, items: Sequence[bytes]) -> tuple[int, list[Piece], list[bytes]]:
+        """Add messages to the session from index `first` on, which is its length, or 0 for a new history.
+
+        Return how many pieces of the session stay, the pieces after them, and large values to store.
+        """
+        earlier = self._session if first else []
+        if not items:
+            return len(earlier), [], []
+        piece, drop, large = self._fold(earlier, items)
+        return len(earlier) - drop, [piece], large
+
+    # Within.
+
+    def _fold(self, earlier: Sequence[Piece], new: Sequence[bytes]) -> tuple[Piece, int, list[bytes]]:
+        """Return a piece of new items, how many of the last earlier pieces it replaces, and large values to store."""
+        items, drop = list(new), 0
         if self._claims is not None:
-            while drop < len(earlier) and earlier[-1 - drop].length <= len(items):
+            while drop < len(earlier) and earlier[-1 - drop].length <= len(items) and earlier[-1 - drop].data:
                 items = [*self._items_of(earlier[-1 - drop]), *items]
                 drop += 1
         data = pack(items)
         kept = self.to_reference(data)
-        if kept is not data:
-            self._made[kept] = data
-        piece = NewPiece(new.place, new.field, len(items), kept, drop)
-        self._pieces.add(piece)
-        return piece, [data] if kept is not data else []
-
-    # Within.
+        if kept is data:
+            return Piece(len(items), kept), drop, []
+        self._made[kept] = data
+        return Piece(len(items), kept), drop, [data]
 
     def _items_of(self, piece: Piece) -> Sequence[bytes]:
         found: Sequence[bytes] = unpack(self.load(piece.data))

@@ -18,6 +18,7 @@ Input of a run:
 | `session`  | list                | pieces of the conversation that the run continues: [length, data] |
 | `options`  | map                 | `RunOptions.to_plain`                                             |
 | `previous` | text                | the execution that this one continues, or empty                   |
+| `begin_by` | int                 | a later start of the workflow finds its session lost; 0: no limit |
 
 A changed graph: `seq` (int) of the run, `shape` (map), `queue` (text), `triggers` (list of [text, map]).
 
@@ -41,7 +42,7 @@ Result of an activity: `format` (int), `replies` (list of maps). A call without 
 | field of a reply | type         | content                                                                           |
 |------------------|--------------|-----------------------------------------------------------------------------------|
 | `kind`           | text         | `finished` or `failed`                                                            |
-| `fields`         | map          | of `NodeFinished` or `NodeFailed`; those with defaults are optional, `at` is ign  |
+| `fields`         | map          | of `NodeFinished` or `NodeFailed`; those with defaults are optional               |
 | `items`          | list of maps | new pieces: `place`, `field` (text), `length` (int), `data` (bytes), `drop` (int) |
 | `messages`       | list         | events to publish: [topic, publisher, value]                                      |
 | `ms`             | int          | how long the attempt took                                                         |
@@ -50,11 +51,21 @@ The `data` of a piece is a packed list of values, or a reference to it. `replies
 
 End of a run: `status` (text), `output` (value) or `error` (failure), `steps` (int), `usage` (map of ints), `reason`
 (text).
+
+Sessions, which cross between workflows and are of no concern to other languages:
+
+| payload              | fields                                                                         |
+|----------------------|--------------------------------------------------------------------------------|
+| input of a session   | `format`, `session`, `pieces`, `taken_ms`, `continue_events`                   |
+| a request to take it | `run`; `instead_of`: another run that has it, and when that took it            |
+| its answer           | `session`, `pieces`, `taken_ms`                                                |
+| a session given back | `run`, `session`, `keep` (how many pieces stay), `pieces` (those after them)   |
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 import msgpack
@@ -74,15 +85,23 @@ from beluga_graph.temporal.pieces import NewPiece
 __all__ = [
     "ACTIVITY",
     "ANSWER",
+    "END_SESSION",
     "FORMAT",
+    "GIVE_SESSION",
     "PAYLOAD_BYTES",
     "RUN_FAILED",
+    "SESSION_HELD",
+    "SESSION_LOST",
+    "SESSION_TOO_LARGE",
+    "SESSION_WORKFLOW",
     "SIGNAL",
+    "TAKE_SESSION",
     "WORKFLOW",
     "Reply",
     "pack",
     "pack_calls",
     "plain_trigger",
+    "session_workflow_id",
     "trigger_from_plain",
     "unpack",
 ]
@@ -92,6 +111,27 @@ WORKFLOW = "beluga_graph.Run"
 
 ACTIVITY = "beluga_graph.attempt"
 """The type of the activity that makes every attempt."""
+
+SESSION_WORKFLOW = "beluga_graph.Session"
+"""The type of the workflow that keeps one session."""
+
+END_SESSION = "beluga_graph.end_session"
+"""The type of the activity that computes the session after a run."""
+
+TAKE_SESSION = "take"
+"""The update with which a run takes a session."""
+
+GIVE_SESSION = "give"
+"""The signal with which a run gives its session back."""
+
+SESSION_HELD = "SessionHeld"
+"""The type of the refusal if another run has the session. Details: the run, when it took it, how long ago that is."""
+
+SESSION_TOO_LARGE = "SessionTooLarge"
+"""The type of the refusal if a session does not fit into a payload."""
+
+SESSION_LOST = "SessionLost"
+"""The type of the failure of a run that began so late that its session may belong to another run."""
 
 SIGNAL = "signal"
 """The one signal of the workflow: the name of a run's signal is its first argument."""
@@ -144,6 +184,15 @@ def trigger_from_plain(plain: tuple[str, Mapping[str, Any]], at: int) -> Trigger
     name, fields = plain
     trigger: Trigger = _TRIGGERS[name](**{**fields, "at": at})
     return trigger
+
+
+def session_workflow_id(task_queue: str, flow: str, session_id: str) -> str:
+    """Return the id of the workflow that keeps a session. The session's name may be of any length.
+
+    The workers of a task queue keep its sessions, so each task queue has sessions of its own.
+    """
+    named = f"{task_queue}\n{session_id}".encode("utf-8", "surrogatepass")
+    return f"session:{flow}:{sha256(named).hexdigest()[:32]}"
 
 
 class Reply(NamedTuple):

@@ -21,6 +21,8 @@ from beluga_graph.temporal.claims import CachedClaims
 from beluga_graph.temporal.connection import Connection
 from beluga_graph.temporal.requests import activity_queue
 from beluga_graph.temporal.run_workflow import RunWorkflow
+from beluga_graph.temporal.session_activity import SessionActivity
+from beluga_graph.temporal.session_workflow import SessionWorkflow
 
 __all__ = ["TemporalWorker"]
 
@@ -49,7 +51,9 @@ class TemporalWorker:
         self._grace = timedelta(seconds=grace_s)
         self._pool = DaemonPool()
         resources = ExecutionResources(SystemClock(), self._pool, deps)
-        self._attempts = AttemptActivity({plan.fingerprint: plan for plan in plans}, claims, resources)
+        by_fingerprint = {plan.fingerprint: plan for plan in plans}
+        self._attempts = AttemptActivity(by_fingerprint, claims, resources)
+        self._sessions = SessionActivity(by_fingerprint, claims)
         self._workers: list[Worker] = []
         self._stack = AsyncExitStack()
 
@@ -80,14 +84,14 @@ class TemporalWorker:
         walks = Worker(
             client,
             task_queue=self._task_queue,
-            workflows=[RunWorkflow],
+            workflows=[RunWorkflow, SessionWorkflow],
             graceful_shutdown_timeout=self._grace,
         )
         attempts = [
             Worker(
                 client,
                 task_queue=activity_queue(self._task_queue, plan),
-                activities=[self._attempts.attempt],
+                activities=[self._attempts.attempt, self._sessions.end],
                 graceful_shutdown_timeout=self._grace,
                 max_heartbeat_throttle_interval=_THROTTLE,
                 default_heartbeat_throttle_interval=_THROTTLE,

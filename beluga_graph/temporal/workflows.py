@@ -17,6 +17,7 @@ from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from beluga_graph.codec.references import digest_of
+from beluga_graph.errors import RunNotFound
 from beluga_graph.inspection.views import RunStatus
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.triggers import Trigger
@@ -79,10 +80,12 @@ class Workflows:
         items: Any = (),
         inbox: Mapping[str, Sequence[bytes]] | None = None,
         session: Any = (),
+        begin_by: int = 0,
     ) -> bool:
         """Start the execution of a run; return `False` if the server has one under this id.
 
-        With `after`, a failed execution, this one takes its place. Raises `TemporalUnavailable`, `TooLarge`.
+        With `after`, a failed execution, this one takes its place. A run that comes to the server later than
+        `begin_by` fails. Raises `TemporalUnavailable`, `LimitReached`.
         """
         packed = pack_input(
             plan,
@@ -93,9 +96,10 @@ class Workflows:
             inbox=inbox,
             session=session,
             previous=after.execution_id if after is not None else "",
+            begin_by=begin_by,
         )
         check_payload_size(packed, "the input", run.run_id)
-        client = await self._require_worker(plan)
+        client = await self.require_worker(plan)
         reuse = WorkflowIDReusePolicy
         with translated(run.run_id, self.connection.address):
             try:
@@ -123,6 +127,14 @@ class Workflows:
         with translated(run_id, self.connection.address):
             found: WorkflowExecutionDescription = await handle.describe()
             return await _execution(found)
+
+    async def exists(self, run_id: str) -> bool:
+        """Return whether the server has a run of this id. Raises `TemporalUnavailable`."""
+        try:
+            await self.describe(run_id)
+        except RunNotFound:
+            return False
+        return True
 
     async def find_all(self) -> AsyncIterator[ServerRun]:
         """Yield the last execution of each run, as the server lists them: new ones may be missing for a moment."""
@@ -157,13 +169,13 @@ class Workflows:
             "queue": activity_queue(self._task_queue, plan),
             "triggers": [plain_trigger(trigger) for trigger in triggers],
         }
-        await self._require_worker(plan)
+        await self.require_worker(plan)
         handle = await self.handle(run.run_id)
         with translated(run.run_id, self.connection.address):
             is_adopted: bool = await handle.execute_update("adopt", pack(changed), result_type=bool)
         return is_adopted
 
-    async def _require_worker(self, plan: Plan) -> Client:
+    async def require_worker(self, plan: Plan) -> Client:
         """Return the client once a worker serves a flow. Raises `TemporalUnavailable`."""
         client = await self.connection.client()
         queue = activity_queue(self._task_queue, plan)

@@ -110,7 +110,7 @@ async def test_the_model_sees_the_arguments_that_each_call_was_made_with() -> No
         modified = {1: ("modify", {"value": {"amount": 10}}), 3: ("modify", {"value": {"amount": 30}})}
         await answer_all(engine, {**modified, 2: ("modify", {"value": {"amount": 2}}), 4: ("reject", {})})
         await answer_all(engine, {2: ("approve", {})})
-        assert await run.result(5) == "Bye."
+        assert await run.result(60) == "Bye."
     used = [("call-1", {"amount": 10}), ("call-2", {"amount": 2}), ("call-3", {"amount": 30})]
     used += [("call-4", {"amount": 4}), ("call-9", {"amount": 9})]
     assert calls_in(model.requests[1]) == used
@@ -128,7 +128,7 @@ async def test_a_call_of_the_same_id_in_a_later_turn_keeps_its_own_arguments() -
         run = await engine.start(refunding(model, []), "refund me", run_id=RUN)
         await answer_all(engine, {5: ("modify", {"value": {"amount": 2}})})
         await answer_all(engine, {7: ("approve", {})})
-        assert await run.result(5) == "Bye."
+        assert await run.result(60) == "Bye."
     assert calls_in(model.requests[-1]) == [("call", {"amount": 2}), ("call", {"amount": 7})]
 
 
@@ -140,7 +140,7 @@ async def test_the_arguments_of_a_modified_call_survive_the_process_and_stay_in_
     model = ScriptedModel(["The end.", "Hello again."])
     async with Engine(store) as engine:
         run = await engine.start(refunding(model, done), "refund me", run_id=RUN, session="s")
-        assert await run.result(5) == "The end."
+        assert await run.result(60) == "The end."
         assert await engine.execute(refunding(model, done), "And?", session="s") == "Hello again."
     for request in model.requests:
         assert calls_in(request) == [("call-5", {"amount": 2})]
@@ -156,7 +156,7 @@ async def test_a_transfer_beside_a_modified_call_shows_the_arguments_that_were_u
     async with Engine() as engine:
         run = await engine.start(desk, "refund me", run_id=RUN)
         await answer_all(engine, {5: ("modify", {"value": {"amount": 2}})})
-        assert await run.result(5) == "Done."
+        assert await run.result(60) == "Done."
     assert calls_in(target.requests[0]) == [("call-5", {"amount": 2}), ("go", {})]
     assert_valid(target.requests[0].messages)
 
@@ -186,7 +186,7 @@ async def test_the_event_shows_the_question_that_is_pending(tmp_path: Path) -> N
         assert of_question(live) == [("waiting", question.id, question.value)]
         assert question.value == {"name": "refund", "arguments": {"amount": 5}}
         await engine.answer(RUN, question.id, "approve")
-        assert await run.result(5) == "The end."
+        assert await run.result(60) == "The end."
         whole = of_question([event async for event in run.events()])
         assert whole[0] == ("waiting", question.id, question.value)
         assert [(kind, name) for kind, name, _ in whole] == [("waiting", question.id), ("signal", question.id)]

@@ -66,7 +66,7 @@ async def main() -> None:
         for number in range(2):  # published events are not published again
             await bus.publish("orders.new", {"amount": number}, event_id=f"order-{number}")
         await bus.drain()
-        outputs = {info.run_id: await (await engine.resume(info.run_id)).result(20) for info in await engine.runs()}
+        outputs = {info.run_id: await (await engine.resume(info.run_id)).result(60) for info in await engine.runs()}
         letters = len(await bus.dead_letters())
     print(json.dumps({"outputs": outputs, "letters": letters}))
 

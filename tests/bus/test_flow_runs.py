@@ -44,7 +44,7 @@ def graph(name: str, body: Any) -> Graph:
 
 
 async def result_of(engine: Engine, run_id: str) -> Any:
-    return await (await engine.resume(run_id)).result(20)
+    return await (await engine.resume(run_id)).result(60)
 
 
 async def test_an_agent_joins_by_subscribing() -> None:

@@ -117,7 +117,7 @@ async def test_a_run_never_reports_a_result_that_is_not_on_disk(
             await asyncio.to_thread(read_on_and_on, engine.store)
         lost.set()
         with pytest.raises(StoreGone):
-            await run.result(20)
+            await run.result(60)
         with pytest.raises(StoreError):
             await engine.start(graph, 10, run_id="another")
 
@@ -130,7 +130,7 @@ async def test_a_waiting_run_is_stopped_too(tmp_path: Path, lose: Callable[[Path
 
     async with Engine(tmp_path / "store") as engine:
         run = await engine.start(Workflow("waits", wait_signal("go"), tell), 1, run_id="r")
-        waiting = asyncio.ensure_future(run.result(20))
+        waiting = asyncio.ensure_future(run.result(60))
         lose(tmp_path / "store")
         with pytest.raises(StoreGone):
             await waiting

@@ -399,7 +399,7 @@ async def test_another_graph_is_refused_for_a_run_that_this_engine_drives(how: s
         assert str(pickle.loads(pickle.dumps(refused.value))) == str(refused.value)
         followed = await engine.resume(RUN)  # with the graph that it continues with
         await run.signal("go", "gone")
-        assert await followed.result(10) == "gone"
+        assert await followed.result(60) == "gone"
 
 
 async def test_a_graph_that_differs_only_in_code_attaches_to_a_run_that_this_engine_drives() -> None:
@@ -407,7 +407,7 @@ async def test_a_graph_that_differs_only_in_code_attaches_to_a_run_that_this_eng
         run = await engine.start(two("wait"), 1, run_id=RUN)
         same = await engine.start(two("wait", prompt="!"), 1, run_id=RUN)
         await run.signal("go", "gone")
-        assert await same.result(10) == "gone"
+        assert await same.result(60) == "gone"
 
 
 async def test_a_simultaneous_start_with_another_graph_is_refused() -> None:
@@ -417,7 +417,7 @@ async def test_a_simultaneous_start_with_another_graph_is_refused() -> None:
         assert isinstance(refused, GraphChanged)
         assert not isinstance(run, BaseException)
         await run.signal("go", "gone")
-        assert await run.result(10) == "gone"
+        assert await run.result(60) == "gone"
 
 
 @pytest.mark.parametrize(("changed", "warns"), [(two("wait", "other"), True), (two("wait", prompt="!"), False)])

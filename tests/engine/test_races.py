@@ -121,7 +121,7 @@ async def test_a_cancel_that_meets_an_end_in_flight_returns_the_stored_status(
         held.let_go()
         assert await asyncio.wait_for(cancelling, 60) is status
         assert await run.status() is status
-        assert (await run.outcome(5)).status is status
+        assert (await run.outcome(60)).status is status
 
 
 async def test_close_and_resume_return_while_other_runs_are_active() -> None:

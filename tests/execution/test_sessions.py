@@ -11,8 +11,9 @@ import pytest
 from beluga_graph import Agent, RunConflict, RunError, Workflow, step
 from beluga_graph.codec import Codec, Registry
 from beluga_graph.execution.items import KnownItems
-from beluga_graph.execution.sessions import RunSession, check_session, end_session, take_session
+from beluga_graph.execution.sessions import check_session, end_session, take_session
 from beluga_graph.execution.stored_values import StoredValues
+from beluga_graph.kernel.run_session import RunSession
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, Snapshot
 from beluga_graph.plan.compile import compile_graph
 from beluga_graph.testing import ScriptedModel

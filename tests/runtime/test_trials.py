@@ -116,12 +116,12 @@ async def test_nodes_on_trial_run_one_after_the_other_and_the_rest_beside_them()
         await until(lambda: len(begun) == 2)
         assert begun == ["a", "new"]
         deps["a"].set()
-        assert await runs[0].result(10) == 1
+        assert await runs[0].result(60) == 1
         await until(lambda: len(begun) == 3)
         assert begun == ["a", "new", "b"]
         for event in deps.values():
             event.set()
-        assert [await run.result(10) for run in runs] == [1] * 4
+        assert [await run.result(60) for run in runs] == [1] * 4
 
 
 async def test_a_node_on_trial_may_wait_for_another_run_that_is_on_trial(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ async def test_a_node_on_trial_may_wait_for_another_run_that_is_on_trial(monkeyp
     deps["inner"].set()
     async with Engine(store, deps=deps) as engine:
         deps["engine"] = engine
-        assert await (await engine.start(outer(), 1, run_id="outer")).result(10) == 1
+        assert await (await engine.start(outer(), 1, run_id="outer")).result(60) == 1
 
 
 async def test_a_node_that_waits_for_its_place_is_not_on_trial_yet() -> None:
@@ -175,4 +175,4 @@ async def test_a_node_that_waits_for_its_place_is_not_on_trial_yet() -> None:
         assert begun == ["new"]
         for event in deps.values():
             event.set()
-        assert await suspect.result(10) == 1
+        assert await suspect.result(60) == 1

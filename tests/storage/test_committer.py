@@ -273,7 +273,7 @@ async def test_signals_that_are_sent_before_the_wait_are_delivered(
         await run.signal("s", "one")
         await run.signal("s", "two")
         deps["go on"].set()
-        assert await run.result(10) == "two"
+        assert await run.result(60) == "two"
     assert [step.seq for step in read_steps(store, "r")] == list(range(1, len(list(read_steps(store, "r"))) + 1))
 
 
@@ -289,9 +289,9 @@ async def test_a_step_out_of_order_stops_the_run_and_damages_nothing_on_disk(dur
         live.line.seq -= 1  # as if a step had been lost on the way
         go_on.set()
         with pytest.raises(RunError, match="a defect of the engine: resume the run"):
-            await run.result(10)
+            await run.result(60)
     async with Engine(store, durability=durability, deps=deps) as engine:
         run = await engine.start(then_waits("plain", beside=False), 1, run_id="r")
         await run.signal("s", "one")
         await run.signal("s", "two")
-        assert await run.result(10) == "two"
+        assert await run.result(60) == "two"

@@ -71,7 +71,7 @@ async def test_a_run_goes_the_same_way_with_every_durability_and_store(
 
 
 @pytest.mark.parametrize("durability", ["commit", "batch"])
-@pytest.mark.parametrize("name", [entry.name for entry in ENTRIES if entry.session is None])
+@pytest.mark.parametrize("name", ENTRY_BY_NAME)
 async def test_a_run_goes_the_same_way_on_temporal(name: str, durability: str, request: pytest.FixtureRequest) -> None:
     entry = ENTRY_BY_NAME[name]
     expected = await reference(entry, request)
