@@ -47,10 +47,10 @@ class AttemptActivity:
             async with progress.beating():
                 await self._make_all(given, progress)
         except asyncio.CancelledError:
+            if _is_unwanted():
+                return b""  # an error would go to the log of the worker, with a traceback
             if activity.is_worker_shutdown():
                 progress.note_orderly_stop()
-            elif _is_unwanted():
-                return b""  # an error would go to the log of the worker, with a traceback
             raise
         except Exception as error:
             is_final = isinstance(error, BelugaError) or progress.interruptions >= given["max_interruptions"]
