@@ -1,0 +1,67 @@
+"""Histories of earlier runs: the workflow decides as it did then, so runs survive an update of their workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from histories import FOLDER, PATTERNS, read_golden, read_histories, replay, show
+
+from beluga_graph import SnapshotError
+from beluga_graph.kernel.snapshot import Token
+from beluga_graph.temporal import dispatch
+from beluga_graph.temporal.dispatch import Dispatcher
+from beluga_graph.temporal.wire import FORMAT
+from beluga_graph.temporal.workflow_driver import WorkflowDriver
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+async def test_a_recorded_history_replays_to_the_same_steps(name: str) -> None:
+    shown = [show(await replay(history)) for history in read_histories(name)]
+    assert shown == read_golden(name)
+
+
+def test_each_recorded_history_has_a_golden_and_a_pattern() -> None:
+    recorded = {path.name.removesuffix(".json.gz") for path in FOLDER.glob("*.json.gz")}
+    assert recorded == {path.name.removesuffix(".golden.json") for path in FOLDER.glob("*.golden.json")}
+    assert recorded == set(PATTERNS)
+    assert FORMAT == 1, "record histories with the new format, and keep those with the earlier ones"
+
+
+async def expect_refused(name: str) -> None:
+    with pytest.raises(SnapshotError, match=r"cannot be replayed: .*Nondeterminism"):
+        await replay(read_histories(name)[0])
+
+
+@pytest.mark.parametrize("name", ["chain", "fan_out", "batch", "ahead"])
+async def test_other_names_of_activities_are_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "_activity_id", lambda token: f"{token.name}/{token.attempt}")
+    await expect_refused(name)
+
+
+@pytest.mark.parametrize("name", ["fan_out", "nested", "race"])
+async def test_another_order_of_activities_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    activities = Dispatcher._activities
+
+    def backwards(self: Dispatcher) -> Iterator[list[Token]]:
+        yield from reversed(list(activities(self)))
+
+    monkeypatch.setattr(Dispatcher, "_activities", backwards)
+    await expect_refused(name)
+
+
+@pytest.mark.parametrize("name", ["chain", "loop"])
+async def test_an_activity_too_few_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(self: Dispatcher, token: Token) -> None:
+        """Begin nothing."""
+
+    monkeypatch.setattr(Dispatcher, "add", nothing)
+    await expect_refused(name)
+
+
+async def test_a_decision_with_the_same_commands_is_found_by_the_golden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WorkflowDriver, "now", lambda self: 0)
+    (history,) = read_histories("chain")
+    shown: Any = show(await replay(history))
+    assert [shown] != read_golden("chain")
