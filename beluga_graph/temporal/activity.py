@@ -15,12 +15,15 @@ from beluga_graph.errors import BelugaError
 from beluga_graph.execution.attempt import Attempt, ExecutionResources
 from beluga_graph.execution.executor import run_attempt
 from beluga_graph.execution.stored_values import StoredValues
-from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.kernel.snapshot import Snapshot, Token
 from beluga_graph.kernel.triggers import NodeFailed, NodeFinished
 from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.ahead import AheadWalk
 from beluga_graph.temporal.claims import CachedClaims
+from beluga_graph.temporal.live_records import LiveOptions
+from beluga_graph.temporal.live_text import LiveText
 from beluga_graph.temporal.progress import Progress
+from beluga_graph.temporal.side_channels import SideChannels
 from beluga_graph.temporal.values import CallValues
 from beluga_graph.temporal.wire import ACTIVITY, FORMAT, Reply, pack, unpack
 
@@ -34,6 +37,11 @@ class AttemptActivity:
         self._plans = plans  # by fingerprint
         self._claims = claims
         self._resources = resources
+        self._channels = SideChannels()
+
+    async def close(self) -> None:
+        """Close the connections to those who follow runs."""
+        await self._channels.close()
 
     @activity.defn(name=ACTIVITY)
     async def attempt(self, packed: bytes) -> bytes:
@@ -58,7 +66,8 @@ class AttemptActivity:
         return pack({"format": FORMAT, "replies": progress.replies})
 
     async def _make_all(self, given: Mapping[str, Any], progress: Progress) -> None:
-        call = _Call(find_plan(self._plans, given), given["max_interruptions"], given["ahead_ms"], progress)
+        plan, live = find_plan(self._plans, given), LiveOptions(*given["live"])
+        call = _Call(plan, given["max_interruptions"], given["ahead_ms"], progress, live)
         if self._claims is not None:
             await self._claims.get_all(find_references(given["calls"]))  # so that decoding does not block the loop
         if given["is_whole"]:
@@ -108,7 +117,12 @@ class AttemptActivity:
             now_ms = self._resources.clock.now_ms()
             failed = NodeFailed(name, token.attempt, now_ms, "Interrupted", text, retryable=False)
             return call.progress.add(Reply(failed))
-        made = await run_attempt(Attempt(plan, run, token, StoredValues(plan.codec, values), self._resources, None))
+        live = self._begin_text(call, run, token)
+        stored = StoredValues(plan.codec, values)
+        try:
+            made = await run_attempt(Attempt(plan, run, token, stored, self._resources, live.add))
+        finally:
+            live.end()
         values.add_blobs(made.blobs)
         large = [data for _, data in made.blobs]
         pieces = []
@@ -120,6 +134,19 @@ class AttemptActivity:
             await self._claims.put_all(large)  # before anything refers to them
         ms = round((time.monotonic() - began) * 1000)
         return call.progress.add(Reply(made.trigger, tuple(pieces), made.messages, ms))
+
+    def _begin_text(self, call: _Call, run: Snapshot, token: Token) -> LiveText:
+        """Return the collector of an attempt's text, which goes to those who follow the run."""
+        live, progress = call.live, call.progress
+        channel = self._channels.get(live.address, live.secret) if live.address else None
+
+        def on_changed(text: LiveText) -> None:
+            if channel is not None:
+                channel.on_changed(text)
+            if live.beats and (channel is None or not channel.is_ready or text.is_over):
+                progress.show(text)
+
+        return LiveText(run.run_id, token, progress.tries, on_changed)
 
 
 def _is_unwanted() -> bool:
@@ -145,3 +172,4 @@ class _Call(NamedTuple):
     max_interruptions: int
     ahead_ms: int
     progress: Progress
+    live: LiveOptions

@@ -256,6 +256,7 @@ class Dispatcher:
             "is_whole": is_whole,
             "max_interruptions": get_limit(driver.shape, driver.run, "max_interruptions"),
             "timeout_ms": _time_limit(nodes[first.node]),
+            "live": options.live,
         }
         handle: workflow.ActivityHandle[Any] = workflow.start_activity(
             ACTIVITY,

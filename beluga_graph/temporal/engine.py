@@ -29,6 +29,7 @@ from beluga_graph.plan.plan import Compilable, Plan
 from beluga_graph.policy import Limits
 from beluga_graph.temporal.claims import ClaimsOption, open_claims
 from beluga_graph.temporal.connection import Connection
+from beluga_graph.temporal.feeds import Feeds
 from beluga_graph.temporal.following import Follower
 from beluga_graph.temporal.mirrored_runs import MirroredRuns
 from beluga_graph.temporal.requests import Durability, Encoder
@@ -59,7 +60,11 @@ class TemporalEngine:
     values travel in the history, which holds less than 2 MB a value. `node_queues` sends nodes, by path, to other task
     queues, such as that of a worker in another language. `deps` is for the nodes of the workers that this engine makes.
 
-    Raises `ValueError` for another durability.
+    Workers send the text of nodes to this process as it comes: `live` is the address on which to listen for them,
+    `host` or `host:port`, by default on loopback. Workers elsewhere cannot reach that. Runs of `stream` then have their
+    text in heartbeats, which takes some 200 ms; with `live="heartbeats"`, all runs do, for followers in any process.
+
+    Raises `ValueError` for another durability or live address.
 
     Example:
         async with TemporalEngine("localhost:7233") as engine, engine.worker([flow]):
@@ -76,6 +81,7 @@ class TemporalEngine:
         claims: ClaimsOption = None,
         node_queues: Mapping[str, str] | None = None,
         deps: Any = None,
+        live: str | None = None,
     ) -> None:
         if durability not in ("commit", "batch"):
             msg = f"durability {durability!r}: give 'commit' or 'batch'; a Temporal server stores every step"
@@ -84,11 +90,12 @@ class TemporalEngine:
         self._connection = Connection(address_or_client, namespace=given, task_queue=task_queue)
         self._task_queue, self._deps = task_queue, deps
         self._claims = open_claims(claims)
-        self._workflows = Workflows(self._connection, durability, node_queues or {})
+        self._feeds = Feeds(live)
+        self._workflows = Workflows(self._connection, durability, node_queues or {}, self._feeds)
         self._mirrored = MirroredRuns(self._connection, self._claims)
         self._flows = self._mirrored.flows
         self._starter = Starter(self._workflows, self._flows, self._mirrored, self._claims)
-        self._follower = Follower(self._workflows, self._mirrored)
+        self._follower = Follower(self._workflows, self._mirrored, self._claims)
 
     async def __aenter__(self) -> Self:
         return self
@@ -99,7 +106,8 @@ class TemporalEngine:
         await self.close()
 
     async def close(self) -> None:
-        """Close the claims, if this engine has opened them. Runs go on on the server. Idempotent."""
+        """Close the claims, if this engine has opened them, and its listener. Runs go on on the server. Idempotent."""
+        await self._feeds.close()
         if self._claims is not None:
             self._claims.close()
 
@@ -176,14 +184,17 @@ class TemporalEngine:
         session: str | None = None,
         limits: Limits | None = None,
     ) -> AsyncGenerator[Event, None]:
-        """Start a run and yield its events. With a known id, yield its stored events first.
+        """Start a run and yield its events, also live ones. With a known id, yield its stored events first.
 
         The last event is `done`, or `error` and then the exception is raised. Closing the stream early does not stop
         the run: it goes on on the server.
         """
-        run = await self.start(flow, value, run_id=run_id, context=context, session=session, limits=limits)
-        async for event in run.events():
-            yield event
+        run_id = secrets.token_hex(16) if run_id is None else run_id
+        with self._feeds.watch(run_id) as feed:
+            run = await self.start(flow, value, run_id=run_id, context=context, session=session, limits=limits)
+            plan = self.register(flow)
+            async for event in self._follower.events(plan, run_id, 0, partial(self.decode, plan), feed):
+                yield event
         await run.result()
 
     async def resume(
@@ -194,6 +205,20 @@ class TemporalEngine:
         Raises `RunNotFound`, `GraphChanged`, `BadRename`, or `RunError` if the flow was never registered.
         """
         plan = await self._starter.resume(check_run_id(run_id), limits, rename or {})
+        return TemporalRun(self, run_id, plan)
+
+    async def follow(self, run_id: str) -> TemporalRun:
+        """Return a handle on a run that any process has started, without changing it.
+
+        If its flow was never registered, values of the flow's own classes are `Unregistered`. Raises `RunNotFound`.
+
+        Example:
+            run = await engine.follow("order-7")
+            async for event in run.events(after=120):
+                print(event)
+        """
+        known = await self._workflows.describe(check_run_id(run_id))
+        plan = self._flows.find(known.flow) or await self._mirrored.plan_of(run_id)
         return TemporalRun(self, run_id, plan)
 
     async def signal(self, run_id: str, name: str, payload: Any = None) -> None:
@@ -324,11 +349,14 @@ class TemporalEngine:
 
     def decode(self, plan: Plan, value: Value | None) -> Any:
         """Return a value of a run of a flow."""
-        return StoredValues(plan.codec, CallValues(self._claims, (), ())).decode(value)
+        is_known = bool(plan.bindings)
+        return StoredValues(plan.codec, CallValues(self._claims, (), ()), lenient=not is_known).decode(value)
 
-    def events(self, plan: Plan, run_id: str, after: int) -> AsyncGenerator[Event, None]:
-        """Yield the stored events of a run; see `TemporalRun.events`."""
-        return self._follower.events(plan, run_id, after, partial(self.decode, plan))
+    async def events(self, plan: Plan, run_id: str, after: int) -> AsyncGenerator[Event, None]:
+        """Yield the events of a run; see `TemporalRun.events`."""
+        with self._feeds.watch(run_id) as feed:
+            async for event in self._follower.events(plan, run_id, after, partial(self.decode, plan), feed):
+                yield event
 
     # Within.
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from weakref import WeakValueDictionary
 
+from beluga_graph.codec.registry import Registry
+from beluga_graph.codec.values import Codec
 from beluga_graph.errors import RunConflict
-from beluga_graph.events import Event
 from beluga_graph.inspection.flow_registry import FlowRegistry
 from beluga_graph.inspection.inspector import Inspector
+from beluga_graph.inspection.views import StepInfo
+from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.claims import CachedClaims
 from beluga_graph.temporal.connection import Connection
 from beluga_graph.temporal.faults import translated
@@ -32,21 +36,23 @@ class MirroredRuns:
     def __init__(self, connection: Connection, claims: CachedClaims | None) -> None:
         self._connection, self._claims = connection, claims
         self._stores: OrderedDict[str, MemoryStore] = OrderedDict()  # by run id
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # one writer of a store at a time
         self.flows = FlowRegistry(MemoryStore())
 
     async def refresh(self, run_id: str) -> Inspector:
         """Bring the mirror of a run up to date; return its inspector. Raises `RunNotFound`, `SnapshotError`."""
-        store = self._stores.get(run_id) or MemoryStore()
-        try:
-            await self.write(run_id, store)
-        except RunConflict:  # the server has deleted the run that was mirrored, and has another one of this id
-            store = MemoryStore()
-            await self.write(run_id, store)
-        self._stores[run_id] = store
-        self._stores.move_to_end(run_id)
-        if len(self._stores) > _KEPT:
-            self._stores.popitem(last=False)
-        return Inspector(store, self.flows.over(store))
+        async with self._locks.setdefault(run_id, asyncio.Lock()):
+            store = self._stores.get(run_id) or MemoryStore()
+            try:
+                await self.write(run_id, store)
+            except RunConflict:  # the server has deleted the run that was mirrored, and has another one of this id
+                store = MemoryStore()
+                await self.write(run_id, store)
+            self._stores[run_id] = store
+            self._stores.move_to_end(run_id)
+            if len(self._stores) > _KEPT:
+                self._stores.popitem(last=False)
+            return Inspector(store, self.flows.over(store))
 
     async def write(self, run_id: str, store: Store) -> None:
         """Write a run to a store; see `mirror_run`."""
@@ -60,9 +66,11 @@ class MirroredRuns:
         with translated(run_id, self._connection.address):
             return await replay_run(client, run_id)
 
-    async def events(self, run_id: str, after: int, until: int | None = None) -> AsyncIterator[Event]:
-        """Yield the stored events of steps `after` < seq <= `until` of a run."""
-        for step in await (await self.refresh(run_id)).history(run_id):
-            if after < step.seq and (until is None or step.seq <= until):
-                for event in step.events:
-                    yield event
+    async def plan_of(self, run_id: str) -> Plan:
+        """Return the graph of a run without the code of its flow. Raises as `replay` does."""
+        return Plan((await self.replay(run_id)).shape, {}, Codec(Registry()))
+
+    async def steps(self, run_id: str, after: int, until: int | None = None) -> list[StepInfo]:
+        """Return the steps `after` < seq <= `until` of a run."""
+        steps = await (await self.refresh(run_id)).history(run_id)
+        return [step for step in steps if after < step.seq and (until is None or step.seq <= until)]

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from beluga_graph.temporal.live_records import LiveOptions
+
 __all__ = ["RunOptions"]
 
 
@@ -29,6 +31,8 @@ class RunOptions:
     """The number of events of the history after which the run continues in a new execution."""
     heartbeat_s: float = 10.0
     """How long a worker may be silent before its attempts are taken for lost."""
+    live: LiveOptions = field(default_factory=LiveOptions)
+    """How workers report text while nodes run. From the input of a run, it is a plain tuple."""
 
     def to_plain(self) -> dict[str, Any]:
         """Return the options as plain data."""

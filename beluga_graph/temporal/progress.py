@@ -6,16 +6,21 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from typing import Any
 
 from temporalio import activity
 
 from beluga_graph.kernel.triggers import NodeFailed
+from beluga_graph.temporal.live_text import LiveText
 from beluga_graph.temporal.wire import PAYLOAD_BYTES, Reply, pack, unpack
 
 __all__ = ["Progress"]
 
 _ENOUGH_BYTES = 100_000  # an activity reports at the latest then: one more reply, of any size, must still fit
+_SHOWN_CHARS = 8 * 1024  # of live text in a heartbeat
+_SHOWN_AFTER_S = 0.05  # text of a node that ends earlier needs no heartbeat: it comes with the step
+_SHOWN_BESIDE_BYTES = 64 * 1024  # beside larger replies, a heartbeat carries no text
 _BEATS = 3  # heartbeats within the time after which a silent worker is taken for lost
 
 
@@ -36,6 +41,14 @@ class Progress:
         self._interval_s = info.heartbeat_timeout.total_seconds() / _BEATS if info.heartbeat_timeout else None
         self._began = time.monotonic()
         self._size = 0
+        self._text: LiveText | None = None  # of the attempt under way
+        self._shows_soon: asyncio.TimerHandle | None = None
+        self._context = copy_context()  # a thread of a node has another one, in which the SDK finds no activity
+
+    @property
+    def tries(self) -> int:
+        """How often workers have begun the activity."""
+        return self._try
 
     @property
     def interruptions(self) -> int:
@@ -60,8 +73,20 @@ class Progress:
         return reply
 
     def beat(self) -> None:
-        """Report that the worker lives, with the replies so far."""
-        activity.heartbeat(pack({"replies": self.replies, "since": self._since}))
+        """Report that the worker lives, with the replies so far and the last text of the attempt under way."""
+        details: dict[str, Any] = {"replies": self.replies, "since": self._since}
+        if self._text is not None and self._size <= _SHOWN_BESIDE_BYTES:
+            details["live"] = self._text.tail(_SHOWN_CHARS)
+        activity.heartbeat(pack(details))
+
+    def show(self, text: LiveText) -> None:
+        """Let the text of an attempt go along with a heartbeat soon. Call it for each change."""
+        self._text = None if text.is_over else text
+        if text.is_over:
+            self._stop_showing()
+        elif self._shows_soon is None and self._size <= _SHOWN_BESIDE_BYTES:
+            loop = asyncio.get_running_loop()
+            self._shows_soon = loop.call_later(_SHOWN_AFTER_S, self._show_now, context=self._context)
 
     def note_orderly_stop(self) -> None:
         """Report that the worker stops in good order: the next try counts no interruption."""
@@ -80,8 +105,18 @@ class Progress:
             yield
         finally:
             task.cancel()
+            self._stop_showing()
 
     async def _beat(self) -> None:
         while self._interval_s is not None:
             await asyncio.sleep(self._interval_s)
             self.beat()
+
+    def _show_now(self) -> None:
+        self._shows_soon = None
+        self.beat()
+
+    def _stop_showing(self) -> None:
+        if self._shows_soon is not None:
+            self._shows_soon.cancel()
+            self._shows_soon = None

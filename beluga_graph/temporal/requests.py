@@ -11,6 +11,7 @@ from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.triggers import Trigger
 from beluga_graph.plan.plan import Plan
 from beluga_graph.policy import Limits
+from beluga_graph.temporal.live_records import LiveOptions
 from beluga_graph.temporal.options import RunOptions
 from beluga_graph.temporal.wire import FORMAT, pack, plain_trigger
 
@@ -44,12 +45,14 @@ def activity_queue(task_queue: str, plan: Plan) -> str:
     return f"{task_queue}/{plan.name}:{plan.fingerprint[:12]}"
 
 
-def options_for(plan: Plan, task_queue: str, durability: Durability, node_queues: Mapping[str, str]) -> RunOptions:
+def options_for(
+    plan: Plan, task_queue: str, durability: Durability, node_queues: Mapping[str, str], live: LiveOptions
+) -> RunOptions:
     """Return the options of a new execution."""
     queue = activity_queue(task_queue, plan)
     if durability == "commit":
-        return RunOptions(queue=queue, node_queues=node_queues)
-    return RunOptions(queue=queue, node_queues=node_queues, ahead_ms=_AHEAD_MS, batch=_BATCH)
+        return RunOptions(queue=queue, node_queues=node_queues, live=live)
+    return RunOptions(queue=queue, node_queues=node_queues, ahead_ms=_AHEAD_MS, batch=_BATCH, live=live)
 
 
 def new_snapshot(

@@ -33,7 +33,7 @@ class TemporalBackend(Protocol):
         """Return a value of a run."""
 
     def events(self, plan: Plan, run_id: str, after: int) -> AsyncGenerator[Event, None]:
-        """Yield the stored events of steps after `after`, then those to come, until the run ends."""
+        """Yield the events of steps after `after`, then those to come, until the run ends."""
 
     async def status(self, run_id: str) -> RunStatus:
         """Return the run's status."""
@@ -85,7 +85,11 @@ class TemporalRun:
         return await self._backend.status(self.id)
 
     def events(self, after: int = 0) -> AsyncGenerator[Event, None]:
-        """Yield the stored events of steps after `after`, then those to come, until the run ends."""
+        """Yield the stored events of steps after `after`, then those to come and live ones, until the run ends.
+
+        It goes on while no worker lives, or while a worker is replaced. The whole text of each node comes in `text`
+        events before its `node_finished`.
+        """
         return self._backend.events(self._plan, self.id, after)
 
     async def svg(self, *, depth: int | None = None, theme: Theme = "auto") -> str:

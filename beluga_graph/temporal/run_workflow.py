@@ -118,7 +118,7 @@ class RunWorkflow:
 
     @workflow.query(name="events")
     def events(self, after: int) -> bytes:
-        """Return steps after `after`: their events and values, as many as fit into an answer.
+        """Return steps after `after`, as many as fit into an answer: trigger, token, attempt, events and values.
 
         `from` is the first step that this execution knows: earlier ones are in the histories of earlier executions.
         """
@@ -127,7 +127,8 @@ class RunWorkflow:
         for step in self.driver.log[max(0, after - self._first_seq) :]:
             shown = {event[4] for event in step.patch.events}
             values = [value if index in shown else b"" for index, value in enumerate(step.patch.values)]
-            found.append(pack((step.seq, step.at_ms, step.patch.events, values)))
+            attempt = (getattr(step.trigger, "token", ""), getattr(step.trigger, "attempt", 0))
+            found.append(pack((step.seq, type(step.trigger).__name__, *attempt, step.patch.events, values)))
             size += len(found[-1])
             if size > _PAGE_BYTES:
                 break

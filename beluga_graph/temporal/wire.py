@@ -32,6 +32,7 @@ Input of an activity:
 | `is_whole`          | bool         | whether the only call has the whole run: the activity may go on to next nodes |
 | `max_interruptions` | int          | after more losses of its worker, the attempt fails                            |
 | `timeout_ms`        | int or nil   | the time limit of each attempt, which the worker keeps                        |
+| `live`              | list         | `LiveOptions`: where text goes while a node runs; a worker may leave it out   |
 | `calls`             | list of maps | see below; of one node. A node with a queue of its own gets one call          |
 
 A call: `run` (map: `Snapshot.to_plain` of the view of one attempt, or of the whole run), `token` (text: its name),

@@ -61,6 +61,7 @@ class TemporalWorker:
         client = await self._connection.client()
         async with AsyncExitStack() as stack:
             stack.callback(self._pool.close)
+            stack.push_async_callback(self._attempts.close)
             self._workers = self._build(client)
             for worker in self._workers:
                 await stack.enter_async_context(worker)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from temporalio.client import (
@@ -22,13 +23,18 @@ from beluga_graph.inspection.views import RunStatus
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.triggers import Trigger
 from beluga_graph.plan.plan import Plan
+from beluga_graph.temporal.beats import read_beats
 from beluga_graph.temporal.connection import Connection
 from beluga_graph.temporal.faults import check_payload_size, translated
+from beluga_graph.temporal.feeds import Feeds
+from beluga_graph.temporal.live_records import LiveRecord
 from beluga_graph.temporal.pollers import require_worker
 from beluga_graph.temporal.requests import Durability, activity_queue, options_for, pack_input
 from beluga_graph.temporal.wire import ANSWER, SIGNAL, WORKFLOW, pack, plain_trigger, unpack
 
-__all__ = ["ServerRun", "Workflows"]
+__all__ = ["Look", "ServerRun", "Workflows"]
+
+_LARGE_BYTES = 256 * 1024  # of the answer to a look
 
 _STATUS = {
     WorkflowExecutionStatus.COMPLETED: RunStatus.completed,
@@ -58,6 +64,18 @@ class ServerRun(NamedTuple):
         return self.status in (RunStatus.running, RunStatus.waiting)
 
 
+class Look(NamedTuple):
+    """A look at a run: how far it is, and the text in the heartbeats of its attempts under way."""
+
+    execution_id: str
+    length: int
+    """The number of events of the execution's history."""
+    is_open: bool
+    records: list[LiveRecord]
+    is_large: bool
+    """Whether the answer of the server was large."""
+
+
 class Workflows:
     """The workflows of one namespace."""
 
@@ -66,8 +84,9 @@ class Workflows:
         connection: Connection,
         durability: Durability,
         node_queues: Mapping[str, str],
+        feeds: Feeds,
     ) -> None:
-        self.connection = connection
+        self.connection, self._feeds = connection, feeds
         self._task_queue, self._durability, self._node_queues = connection.task_queue, durability, node_queues
 
     async def begin(
@@ -87,11 +106,12 @@ class Workflows:
         With `after`, a failed execution, this one takes its place. A run that comes to the server later than
         `begin_by` fails. Raises `TemporalUnavailable`, `LimitReached`.
         """
+        live = await self._feeds.prepare(run.run_id)
         packed = pack_input(
             plan,
             run,
             triggers,
-            options_for(plan, self._task_queue, self._durability, self._node_queues),
+            options_for(plan, self._task_queue, self._durability, self._node_queues, live),
             items=items,
             inbox=inbox,
             session=session,
@@ -114,6 +134,7 @@ class Workflows:
                 )
             except WorkflowAlreadyStartedError:
                 return False
+        self._feeds.note_begun(run.run_id, run.seq)
         return True
 
     async def handle(self, run_id: str) -> WorkflowHandle[Any, bytes]:
@@ -135,6 +156,21 @@ class Workflows:
         except RunNotFound:
             return False
         return True
+
+    async def look(self, run_id: str) -> Look:
+        """Look at the last execution of a run. Raises as `describe` does."""
+        handle = await self.handle(run_id)
+        with translated(run_id, self.connection.address):
+            found = await handle.describe()
+        raw = found.raw_description
+        is_open = found.status is None or found.status not in _STATUS
+        return Look(
+            execution_id=found.run_id,
+            length=found.history_length,
+            is_open=is_open,
+            records=await read_beats(await self.connection.client(), raw) if is_open else [],
+            is_large=raw.ByteSize() > _LARGE_BYTES,
+        )
 
     async def find_all(self) -> AsyncIterator[ServerRun]:
         """Yield the last execution of each run, as the server lists them: new ones may be missing for a moment."""
@@ -182,11 +218,11 @@ class Workflows:
         await require_worker(client, plan.name, task_queue=self._task_queue, activity_queue=queue)
         return client
 
-    async def query(self, run_id: str, name: str, *args: Any) -> Any:
-        """Return the answer of the workflow to a query. A worker must live."""
+    async def query(self, run_id: str, name: str, *args: Any, within: timedelta | None = None) -> Any:
+        """Return the answer of the workflow to a query. A worker must live. Raises as `describe` does."""
         handle = await self.handle(run_id)
         with translated(run_id, self.connection.address):
-            return unpack(await handle.query(name, args=list(args), result_type=bytes))
+            return unpack(await handle.query(name, args=list(args), result_type=bytes, rpc_timeout=within))
 
     async def cancel(self, run_id: str) -> None:
         """Request the end of a run."""

@@ -1,0 +1,123 @@
+"""Looks: how one follower reads a run from the server, again and again.
+
+A look is one `describe`, which needs no worker and brings the text in heartbeats. Only if the history has grown, a
+query follows. If no worker answers that in time, the steps are read from the history, until one does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from beluga_graph.codec.references import find_references
+from beluga_graph.errors import RunError, TemporalUnavailable
+from beluga_graph.events import Event
+from beluga_graph.execution.stored_events import decode_events
+from beluga_graph.inspection.views import StepInfo
+from beluga_graph.kernel.types import Value
+from beluga_graph.plan.plan import Plan
+from beluga_graph.temporal.claims import CachedClaims
+from beluga_graph.temporal.live_records import LiveRecord
+from beluga_graph.temporal.mirrored_runs import MirroredRuns
+from beluga_graph.temporal.wire import unpack
+from beluga_graph.temporal.workflows import Workflows
+
+__all__ = ["Looks", "Seen", "SeenStep"]
+
+_QUERY_TIMEOUT = timedelta(seconds=3)
+_ASK_AGAIN_S = 10.0  # after a query without an answer
+_FIRST_EVENTS = 2  # of a history whose first workflow task is not complete
+
+
+class SeenStep(NamedTuple):
+    """A step of the run, with its events."""
+
+    seq: int
+    trigger: str
+    token: str
+    attempt: int
+    events: tuple[Event, ...]
+
+
+class Seen(NamedTuple):
+    """The news of one look."""
+
+    steps: list[SeenStep]
+    records: list[LiveRecord]
+    """The text in the heartbeats of attempts under way, whether or not it is new."""
+    is_open: bool
+    """Whether the run goes on."""
+    is_large: bool
+    """Whether the answer of the server was large, as with many attempts under way."""
+
+
+class Looks:
+    """The looks of one follower at a run, from the step after `after` on."""
+
+    def __init__(
+        self,
+        workflows: Workflows,
+        mirrored: MirroredRuns,
+        claims: CachedClaims | None,
+        plan: Plan,
+        run_id: str,
+        after: int,
+        decode: Callable[[Value | None], Any],
+    ) -> None:
+        self._workflows, self._mirrored, self._claims = workflows, mirrored, claims
+        self._plan, self._run_id, self._after, self._decode = plan, run_id, after, decode
+        self._read: tuple[str, int] | None = None  # the execution, and the length of its history, that were read
+        self._ask_at = 0.0  # when to ask a worker again
+
+    async def look(self) -> Seen:
+        """Return the news since the last look. Raises `RunNotFound`, `TemporalUnavailable`, `SnapshotError`."""
+        found = await self._workflows.look(self._run_id)
+        steps: list[SeenStep] = []
+        read = (found.execution_id, found.length)
+        if not found.is_open:
+            steps = await self._read_history()
+        elif read != self._read and found.length > _FIRST_EVENTS:
+            steps = await self._read_steps()
+        self._read = read
+        return Seen(steps, found.records, found.is_open, found.is_large)
+
+    async def _read_steps(self) -> list[SeenStep]:
+        """Return the new steps, from a worker or from the history."""
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._ask_at:
+            try:
+                return await self._query()
+            except (TemporalUnavailable, RunError):
+                self._ask_at = loop.time() + _ASK_AGAIN_S
+        return await self._read_history()
+
+    async def _query(self) -> list[SeenStep]:
+        """Return the new steps, page by page."""
+        found: list[SeenStep] = []
+        while True:
+            page = await self._workflows.query(self._run_id, "events", self._after, within=_QUERY_TIMEOUT)
+            if page["from"] > self._after + 1:  # an earlier execution has made the steps between
+                found += await self._read_history(page["from"] - 1)
+                self._after = page["from"] - 1
+            if self._claims is not None:
+                await self._claims.get_all(find_references(page["steps"]))  # so that decoding does not block the loop
+            found += [self._decode_step(*unpack(packed)) for packed in page["steps"]]
+            self._after = found[-1].seq if found else self._after
+            if self._after >= page["last"] or not page["steps"]:
+                return found
+
+    async def _read_history(self, until: int | None = None) -> list[SeenStep]:
+        """Return the new steps from the run's mirror."""
+        steps = [_seen(step) for step in await self._mirrored.steps(self._run_id, self._after, until)]
+        self._after = steps[-1].seq if steps else self._after
+        return steps
+
+    def _decode_step(self, seq: int, trigger: str, token: str, attempt: int, events: Any, values: Any) -> SeenStep:
+        decoded = decode_events(self._run_id, seq, events, values, self._decode, self._plan.shape.nodes)
+        return SeenStep(seq, trigger, token, attempt, tuple(decoded))
+
+
+def _seen(step: StepInfo) -> SeenStep:
+    return SeenStep(step.seq, step.trigger, step.token, step.attempt, step.events)
