@@ -19,8 +19,6 @@ import hmac
 import secrets
 from typing import Any
 
-import msgpack
-
 from beluga_graph.temporal.wire import pack, unpack
 
 __all__ = ["FRAME_BYTES", "ChannelError", "frame_of", "prove_as_listener", "prove_as_worker", "read_frame"]
@@ -53,7 +51,7 @@ async def read_frame(reader: asyncio.StreamReader, most: int = FRAME_BYTES) -> A
     data = await reader.readexactly(size)
     try:
         return unpack(data)
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         msg = f"a frame that is not msgpack: {type(error).__name__}"
         raise ChannelError(msg) from error
 
