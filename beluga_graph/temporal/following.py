@@ -10,6 +10,7 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
 from beluga_graph.events import Event
+from beluga_graph.inspection.views import StepInfo
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.types import Value
 from beluga_graph.plan.plan import Plan
@@ -18,7 +19,7 @@ from beluga_graph.temporal.faults import translated
 from beluga_graph.temporal.feeds import Feed
 from beluga_graph.temporal.live_records import LiveRecord
 from beluga_graph.temporal.live_view import LiveView
-from beluga_graph.temporal.looks import Looks, Seen, SeenStep
+from beluga_graph.temporal.looks import Looks, Seen
 from beluga_graph.temporal.mirrored_runs import MirroredRuns
 from beluga_graph.temporal.watchdog import Watchdog
 from beluga_graph.temporal.wire import RUN_FAILED, unpack
@@ -148,7 +149,7 @@ class _Held:
         """Note that a look begins."""
         self._now, self._next = self._next, {}
 
-    def release(self, steps: Iterable[SeenStep]) -> list[LiveRecord]:
+    def release(self, steps: Iterable[StepInfo]) -> list[LiveRecord]:
         """Return the records that were kept for the look that has ended, and those of attempts that it saw end."""
         released, self._now = self._now, {}
         for step in steps:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from beluga_graph.events import Event, make_event
+from beluga_graph.inspection.views import StepInfo
 from beluga_graph.kernel.shape import NodeShape
 from beluga_graph.temporal.live_records import LiveRecord
-from beluga_graph.temporal.looks import SeenStep
 
 __all__ = ["LiveView"]
 
@@ -68,7 +68,7 @@ class LiveView:
             shown.pieces.append(piece)
             yield self._event("text", record.token, shown, piece)
 
-    def end(self, step: SeenStep, *, is_past: bool) -> Iterator[Event]:
+    def end(self, step: StepInfo, *, is_past: bool) -> Iterator[Event]:
         """Yield the live events that come before those of a step. There are none for the end of a past attempt."""
         if step.trigger not in ("NodeFinished", "NodeFailed"):
             return
@@ -96,7 +96,7 @@ class LiveView:
         if shown.pieces:
             yield self._event("retracted", token, shown)
 
-    def _note_ended(self, step: SeenStep) -> None:
+    def _note_ended(self, step: StepInfo) -> None:
         self._ended.pop(step.token, None)
         self._ended[step.token] = step.attempt
         if len(self._ended) > _ENDED_MAX:

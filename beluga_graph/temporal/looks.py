@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from beluga_graph.codec.references import find_references
 from beluga_graph.errors import RunError, TemporalUnavailable
-from beluga_graph.events import Event
 from beluga_graph.execution.stored_events import decode_events
 from beluga_graph.inspection.views import StepInfo
 from beluga_graph.kernel.types import Value
@@ -24,27 +23,18 @@ from beluga_graph.temporal.mirrored_runs import MirroredRuns
 from beluga_graph.temporal.wire import unpack
 from beluga_graph.temporal.workflows import Workflows
 
-__all__ = ["Looks", "Seen", "SeenStep"]
+__all__ = ["Looks", "Seen"]
 
 _QUERY_TIMEOUT = timedelta(seconds=3)
 _ASK_AGAIN_S = 10.0  # after a query without an answer
 _FIRST_EVENTS = 2  # of a history whose first workflow task is not complete
 
 
-class SeenStep(NamedTuple):
-    """A step of the run, with its events."""
-
-    seq: int
-    trigger: str
-    token: str
-    attempt: int
-    events: tuple[Event, ...]
-
-
 class Seen(NamedTuple):
     """The news of one look."""
 
-    steps: list[SeenStep]
+    steps: list[StepInfo]
+    """New steps. Their `ops` may be missing."""
     records: list[LiveRecord]
     """The text in the heartbeats of attempts under way, whether or not it is new."""
     is_open: bool
@@ -74,7 +64,7 @@ class Looks:
     async def look(self) -> Seen:
         """Return the news since the last look. Raises `RunNotFound`, `TemporalUnavailable`, `SnapshotError`."""
         found = await self._workflows.look(self._run_id)
-        steps: list[SeenStep] = []
+        steps: list[StepInfo] = []
         read = (found.execution_id, found.length)
         if not found.is_open:
             steps = await self._read_history()
@@ -83,41 +73,45 @@ class Looks:
         self._read = read
         return Seen(steps, found.records, found.is_open, found.is_large)
 
-    async def _read_steps(self) -> list[SeenStep]:
+    async def _read_steps(self) -> list[StepInfo]:
         """Return the new steps, from a worker or from the history."""
         loop = asyncio.get_running_loop()
+        steps: list[StepInfo] = []
         if loop.time() >= self._ask_at:
             try:
-                return await self._query()
+                await self._query(steps)
             except (TemporalUnavailable, RunError):
                 self._ask_at = loop.time() + _ASK_AGAIN_S
-        return await self._read_history()
+            else:
+                return steps
+        return steps + await self._read_history()
 
-    async def _query(self) -> list[SeenStep]:
-        """Return the new steps, page by page."""
-        found: list[SeenStep] = []
+    async def _query(self, steps: list[StepInfo]) -> None:
+        """Add the new steps, page by page. Those of the pages before an error are kept."""
         while True:
             page = await self._workflows.query(self._run_id, "events", self._after, within=_QUERY_TIMEOUT)
             if page["from"] > self._after + 1:  # an earlier execution has made the steps between
-                found += await self._read_history(page["from"] - 1)
+                steps += await self._read_history(page["from"] - 1)
                 self._after = page["from"] - 1
+            unpacked = [unpack(packed) for packed in page["steps"]]
             if self._claims is not None:
-                await self._claims.get_all(find_references(page["steps"]))  # so that decoding does not block the loop
-            found += [self._decode_step(*unpack(packed)) for packed in page["steps"]]
-            self._after = found[-1].seq if found else self._after
-            if self._after >= page["last"] or not page["steps"]:
-                return found
+                await self._claims.get_all(find_references(unpacked))  # so that decoding does not block the loop
+            for step in unpacked:
+                steps.append(self._decode_step(*step))
+                self._after = steps[-1].seq
+            if self._after >= page["last"] or not unpacked:
+                return
 
-    async def _read_history(self, until: int | None = None) -> list[SeenStep]:
+    async def _read_history(self, until: int | None = None) -> list[StepInfo]:
         """Return the new steps from the run's mirror."""
-        steps = [_seen(step) for step in await self._mirrored.steps(self._run_id, self._after, until)]
+        steps = await self._mirrored.steps(self._run_id, self._after, until)
         self._after = steps[-1].seq if steps else self._after
         return steps
 
-    def _decode_step(self, seq: int, trigger: str, token: str, attempt: int, events: Any, values: Any) -> SeenStep:
+    def _decode_step(
+        self, seq: int, at_ms: int, trigger: str, token: str, attempt: int, events: Any, values: Any
+    ) -> StepInfo:
         decoded = decode_events(self._run_id, seq, events, values, self._decode, self._plan.shape.nodes)
-        return SeenStep(seq, trigger, token, attempt, tuple(decoded))
-
-
-def _seen(step: StepInfo) -> SeenStep:
-    return SeenStep(step.seq, step.trigger, step.token, step.attempt, step.events)
+        return StepInfo(
+            seq=seq, at_ms=at_ms, trigger=trigger, token=token, attempt=attempt, events=tuple(decoded), ops=()
+        )

@@ -128,7 +128,7 @@ class RunWorkflow:
             shown = {event[4] for event in step.patch.events}
             values = [value if index in shown else b"" for index, value in enumerate(step.patch.values)]
             attempt = (getattr(step.trigger, "token", ""), getattr(step.trigger, "attempt", 0))
-            found.append(pack((step.seq, type(step.trigger).__name__, *attempt, step.patch.events, values)))
+            found.append(pack((step.seq, step.at_ms, type(step.trigger).__name__, *attempt, step.patch.events, values)))
             size += len(found[-1])
             if size > _PAGE_BYTES:
                 break

@@ -12,12 +12,12 @@ from secrets import token_hex
 from typing import Any
 
 import pytest
-from flows_for_tests import chain, follow, waiting
+from flows_for_tests import chain, follow, waiting, waits
 from servers import Server
 from streaming_flows import PIECES, gated, speaking_agent, stammering, talking
 from temporalio.client import Client
 
-from beluga_graph import Engine, Event, RunFailed
+from beluga_graph import Engine, Event, RunFailed, TemporalUnavailable
 from beluga_graph.temporal import TemporalEngine, looks, workflows
 from beluga_graph.temporal.options import RunOptions
 from beluga_graph.temporal.requests import options_for
@@ -222,6 +222,32 @@ async def test_the_events_of_all_executions_come_in_order(
     assert len(executions) > 1
     assert stored(found) == stored(expected)
     assert by_token(found, whole_texts=True) == by_token(expected, whole_texts=True)
+
+
+async def test_a_worker_may_be_lost_between_two_pages(temporal_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, calls = Workflows.query, 0
+
+    async def query(self: Workflows, *args: Any, **more: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise TemporalUnavailable("", "the worker was lost")
+        page = await original(self, *args, **more)
+        return {**page, "steps": page["steps"][:1]}
+
+    monkeypatch.setattr(Workflows, "query", query)
+    flow = waits(5)
+    async with open_engine(temporal_server, flow) as engine:
+        run = await engine.start(flow, 1)
+        for number in range(4):
+            await run.signal("s", number)
+        while (await engine.snapshot(run.id)).seq < 5:  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.1)
+        found = await collect(run.events(), until=lambda event: event.seq is not None and event.seq >= 5)
+        assert calls == 3
+        expected = [event for step in await engine.history(run.id) for event in step.events]
+    assert stored(found) == stored(expected)[: len(stored(found))]
+    assert found[-1].seq == 5
 
 
 async def test_a_failed_run_raises_and_its_later_events_follow(temporal_server: Server, tmp_path: Path) -> None:
