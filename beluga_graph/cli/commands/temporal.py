@@ -127,8 +127,8 @@ def mirror(
 ) -> None:
     """Copy a run from a Temporal server into a store, up to its last step.
 
-    The commands that look at runs then work on the copy: `show`, `diff`, `history`, `events`, `draw`. Give the
-    command again to add the steps since then. The run itself stays on the server and goes on there.
+    The commands that look at runs then work on the copy: `show`, `diff`, `history`, `events`, `draw`. `fork` starts a
+    local run from it. Give the command again to add the steps since then. The run itself goes on on the server.
     """
     found = asyncio.run(_mirror(_open_engine(server, namespace, claims), run, store))
     if json:
