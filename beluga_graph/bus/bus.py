@@ -21,10 +21,10 @@ from beluga_graph.codec.errors import NameTaken
 from beluga_graph.codec.registry import Registry
 from beluga_graph.codec.values import Codec
 from beluga_graph.errors import BusClosed, BusError
+from beluga_graph.execution.messages import Message
 from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.plan.plan import Compilable
 from beluga_graph.policy import require_at_least_one
-from beluga_graph.storage.outbox_records import Message
 from beluga_graph.topics import check_pattern
 from stores import LMDBStore, MemoryStore
 from stores.base import Store

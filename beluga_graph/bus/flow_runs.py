@@ -12,8 +12,8 @@ from beluga_graph.codec.registry import Registry
 from beluga_graph.errors import BadRunId, BusError, RunBusy, RunNotFound
 from beluga_graph.execution.run_ids import check_run_id
 from beluga_graph.inspection.views import RunStatus
+from beluga_graph.kernel.status_topics import STATUS_TOPICS
 from beluga_graph.plan.plan import Compilable, Plan
-from beluga_graph.storage.outbox_records import STATUS_TOPICS
 
 __all__ = ["FlowEngine", "FlowHandler", "handler_of", "run_id_of"]
 

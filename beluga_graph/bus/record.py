@@ -8,7 +8,7 @@ from typing import NamedTuple
 from beluga_graph.bus.event import BusEvent
 from beluga_graph.codec.errors import NotData
 from beluga_graph.codec.values import Codec
-from beluga_graph.storage.outbox_records import Message
+from beluga_graph.execution.messages import Message
 from beluga_graph.topics import check_topic
 
 __all__ = ["Record", "record_of_event", "record_of_message"]

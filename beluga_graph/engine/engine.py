@@ -12,6 +12,7 @@ from beluga_graph.engine.recovery import Recovery
 from beluga_graph.engine.run import Run, replay_then_follow
 from beluga_graph.events import Event
 from beluga_graph.execution.handed_over import HandedOver
+from beluga_graph.execution.messages import Bus
 from beluga_graph.inspection.approvals import Question
 from beluga_graph.inspection.inspector import Inspector
 from beluga_graph.inspection.views import RunInfo, RunSnapshot, RunStatus, StepInfo
@@ -19,7 +20,6 @@ from beluga_graph.plan.compatibility import JudgedChange
 from beluga_graph.plan.declared import MISSING
 from beluga_graph.plan.plan import Compilable, Plan
 from beluga_graph.policy import Limits, require_at_least_one
-from beluga_graph.runtime.outbox_relay import Bus
 from beluga_graph.runtime.watcher import Watcher
 from stores.base import Durability, Store
 

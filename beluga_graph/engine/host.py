@@ -30,6 +30,7 @@ from beluga_graph.errors import GraphChanged
 from beluga_graph.execution.approval import Answer
 from beluga_graph.execution.attempt import ExecutionResources
 from beluga_graph.execution.handed_over import HandedOver
+from beluga_graph.execution.messages import Bus
 from beluga_graph.execution.run_ids import check_run_id
 from beluga_graph.execution.signal_checks import check_signal_name
 from beluga_graph.execution.thread_pool import DaemonPool
@@ -41,7 +42,6 @@ from beluga_graph.kernel.triggers import RunForked
 from beluga_graph.plan.plan import Compilable, Plan
 from beluga_graph.policy import Limits, require_at_least_one
 from beluga_graph.runtime.active_run import ActiveRun
-from beluga_graph.runtime.outbox_relay import Bus
 from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.runtime.watcher import Watcher
 from beluga_graph.storage.leases import Owner

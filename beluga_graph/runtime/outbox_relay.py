@@ -17,11 +17,10 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextvars import Context
-from typing import Protocol
 
 from beluga_graph.codec.errors import DamagedRecord
-from beluga_graph.codec.registry import Registry
 from beluga_graph.errors import BelugaError, BusClosed
+from beluga_graph.execution.messages import Bus, Message
 from beluga_graph.kernel.triggers import Trigger
 from beluga_graph.plan.plan import Plan
 from beluga_graph.runtime.active_run import ActiveRun
@@ -29,10 +28,10 @@ from beluga_graph.storage.committer import Committer
 from beluga_graph.storage.keys import Prefix, run_key_of
 from beluga_graph.storage.leases import Owner, is_driven_elsewhere
 from beluga_graph.storage.loading import RunReader
-from beluga_graph.storage.outbox_records import Message, read_message, status_ops
+from beluga_graph.storage.outbox_records import read_message, status_ops
 from stores.base import Delete, Op, Put, Store, StoreError
 
-__all__ = ["Bus", "OutboxRelay"]
+__all__ = ["OutboxRelay"]
 
 _PAGE = 64  # messages that are read, passed and deleted together
 _TRY_AGAIN_S = 1.0  # after a bus has refused a message
@@ -40,18 +39,6 @@ _LOOK_S = 1.0  # between two looks for messages that other engines left
 _CLOSE_S = 5.0  # how long `close` waits for the bus to accept the stored messages
 
 _log = logging.getLogger("beluga_graph.runtime.outbox_relay")
-
-
-class Bus(Protocol):
-    """The part of a bus that an engine uses. `EventBus` satisfies it."""
-
-    async def relay(self, message: Message) -> None:
-        """Accept a message; return once the bus has it. A durable bus accepts each id once."""
-        ...
-
-    def learn(self, registry: Registry) -> None:
-        """Add the classes that a flow names, so that their values can be decoded."""
-        ...
 
 
 class OutboxRelay:

@@ -7,6 +7,7 @@
 | What makes the attempts?               | `activity`, `progress`, `ahead`, `values`                     |
 | What crosses between them?             | `wire`, `replies`, `pieces`, `options`                        |
 | What keeps a conversation?             | `sessions`, `session_workflow`, `session_activity`, `handing_back` |
+| What passes messages to a bus?         | `outgoing`, `outbox_workflow`, `publish_activity`             |
 | Where are large values?                | `claims`, `claim_places`                                      |
 | How does a run come to the server?     | `starting`, `requests`, `workflows`                           |
 | How is it followed and read?           | `following`, `mirrored_runs`, `mirror`, `replay`, `executions` |

@@ -16,6 +16,7 @@ from beluga_graph.codec.values import Codec
 from beluga_graph.errors import RunCancelled, RunConflict
 from beluga_graph.events import Event
 from beluga_graph.execution.approval import Answer, check_modified_value, why_not_pending
+from beluga_graph.execution.messages import Bus
 from beluga_graph.execution.run_ids import check_run_id
 from beluga_graph.execution.signal_checks import check_payload, check_signal_name
 from beluga_graph.execution.stored_values import StoredValues
@@ -58,7 +59,10 @@ class TemporalEngine:
     and only they may run again after a crash. `claims` is a place for values of more than 8 KiB, which workers and
     clients share: a folder, an LMDB store, `s3://bucket/prefix`, or an object with `put` and `get`. Without one,
     values travel in the history, which holds less than 2 MB a value. `node_queues` sends nodes, by path, to other task
-    queues, such as that of a worker in another language. `deps` is for the nodes of the workers that this engine makes.
+    queues, such as that of a worker in another language. `bus` receives what runs publish, once each if it is durable:
+    the workers of this engine pass it the messages of all runs of the task queue, and runs that this engine starts
+    publish their status, too, as `Engine` has it. Without a bus, messages wait on the server for a worker that has one.
+    `deps` is for the nodes of the workers that this engine makes.
 
     Workers send the text of nodes to this process as it comes: `live` is the address on which to listen for them,
     `host` or `host:port`, by default on loopback. Workers elsewhere cannot reach that. Runs of `stream` then have their
@@ -80,6 +84,7 @@ class TemporalEngine:
         durability: Durability = "commit",
         claims: ClaimsOption = None,
         node_queues: Mapping[str, str] | None = None,
+        bus: Bus | None = None,
         deps: Any = None,
         live: str | None = None,
     ) -> None:
@@ -88,10 +93,12 @@ class TemporalEngine:
             raise ValueError(msg)
         given = namespace if isinstance(address_or_client, str) or namespace != "default" else None
         self._connection = Connection(address_or_client, namespace=given, task_queue=task_queue)
-        self._task_queue, self._deps = task_queue, deps
+        self._task_queue, self._bus, self._deps = task_queue, bus, deps
         self._claims = open_claims(claims)
         self._feeds = Feeds(live)
-        self._workflows = Workflows(self._connection, durability, node_queues or {}, self._feeds)
+        self._workflows = Workflows(
+            self._connection, durability, node_queues or {}, self._feeds, announces=bus is not None
+        )
         self._mirrored = MirroredRuns(self._connection, self._claims)
         self._flows = self._mirrored.flows
         self._starter = Starter(self._workflows, self._flows, self._mirrored, self._claims)
@@ -113,7 +120,10 @@ class TemporalEngine:
 
     def register(self, flow: Compilable) -> Plan:
         """Make a flow known, so that its runs can be resumed by their id. Raises `GraphError`."""
-        return self._flows.register(flow)
+        plan = self._flows.register(flow)
+        if self._bus is not None:
+            self._bus.learn(plan.codec.registry)
+        return plan
 
     def worker(self, flows: Iterable[Compilable], *, grace: float = 10.0) -> TemporalWorker:
         """Return a worker that serves runs of some flows: enter it, or await its `run`.
@@ -131,6 +141,7 @@ class TemporalEngine:
             plans,
             task_queue=self._task_queue,
             claims=self._claims,
+            bus=self._bus,
             deps=self._deps,
             grace_s=grace,
         )

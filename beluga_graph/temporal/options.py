@@ -29,6 +29,8 @@ class RunOptions:
     """The most branches of a fan-out that are begun at a time; the others wait in their scope."""
     continue_events: int = 10_000
     """The number of events of the history after which the run continues in a new execution."""
+    announces: bool = False
+    """Whether messages about the run's status are published."""
     heartbeat_s: float = 10.0
     """How long a worker may be silent before its attempts are taken for lost."""
     live: LiveOptions = field(default_factory=LiveOptions)

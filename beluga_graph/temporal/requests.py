@@ -46,13 +46,21 @@ def activity_queue(task_queue: str, plan: Plan) -> str:
 
 
 def options_for(
-    plan: Plan, task_queue: str, durability: Durability, node_queues: Mapping[str, str], live: LiveOptions
+    plan: Plan,
+    task_queue: str,
+    durability: Durability,
+    node_queues: Mapping[str, str],
+    live: LiveOptions,
+    *,
+    announces: bool,
 ) -> RunOptions:
     """Return the options of a new execution."""
     queue = activity_queue(task_queue, plan)
     if durability == "commit":
-        return RunOptions(queue=queue, node_queues=node_queues, live=live)
-    return RunOptions(queue=queue, node_queues=node_queues, ahead_ms=_AHEAD_MS, batch=_BATCH, live=live)
+        return RunOptions(queue=queue, node_queues=node_queues, live=live, announces=announces)
+    return RunOptions(
+        queue=queue, node_queues=node_queues, live=live, announces=announces, ahead_ms=_AHEAD_MS, batch=_BATCH
+    )
 
 
 def new_snapshot(

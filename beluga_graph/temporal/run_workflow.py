@@ -145,6 +145,7 @@ class RunWorkflow:
         await self._wait(self._is_over)
         if driver.error is not None:
             raise driver.error
+        await self._wait(driver.outgoing.is_empty)
         run = self.run_state
         if run.ended:
             giving = asyncio.ensure_future(give_session_back(driver, self._options))

@@ -53,7 +53,7 @@ The `data` of a piece is a packed list of values, or a reference to it. `replies
 End of a run: `status` (text), `output` (value) or `error` (failure), `steps` (int), `usage` (map of ints), `reason`
 (text).
 
-Sessions, which cross between workflows and are of no concern to other languages:
+Sessions and messages, which cross between workflows and are of no concern to other languages:
 
 | payload              | fields                                                                         |
 |----------------------|--------------------------------------------------------------------------------|
@@ -61,6 +61,9 @@ Sessions, which cross between workflows and are of no concern to other languages
 | a request to take it | `run`; `instead_of`: another run that has it, and when that took it            |
 | its answer           | `session`, `pieces`, `taken_ms`                                                |
 | a session given back | `run`, `session`, `keep` (how many pieces stay), `pieces` (those after them)   |
+| input of an outbox   | `format`, `queue`, `run`, `created_ms`, `flow`, `messages`                     |
+| a message of a node  | its token, the time, and all that it publishes: topic, publisher, value        |
+| one about the status | the step, the time, the topics, and the status                                 |
 """
 
 from __future__ import annotations
@@ -85,11 +88,14 @@ from beluga_graph.temporal.pieces import NewPiece
 
 __all__ = [
     "ACTIVITY",
+    "ADD_MESSAGES",
     "ANSWER",
     "END_SESSION",
     "FORMAT",
     "GIVE_SESSION",
+    "OUTBOX_WORKFLOW",
     "PAYLOAD_BYTES",
+    "PUBLISH",
     "RUN_FAILED",
     "SESSION_HELD",
     "SESSION_LOST",
@@ -102,6 +108,7 @@ __all__ = [
     "pack",
     "pack_calls",
     "plain_trigger",
+    "publish_queue",
     "session_workflow_id",
     "trigger_from_plain",
     "unpack",
@@ -118,6 +125,15 @@ SESSION_WORKFLOW = "beluga_graph.Session"
 
 END_SESSION = "beluga_graph.end_session"
 """The type of the activity that computes the session after a run."""
+
+OUTBOX_WORKFLOW = "beluga_graph.Outbox"
+"""The type of the workflow that keeps the messages of one run until a bus has them."""
+
+ADD_MESSAGES = "add"
+"""The signal with which a run adds messages to its outbox."""
+
+PUBLISH = "beluga_graph.publish"
+"""The type of the activity that passes messages to a bus."""
 
 TAKE_SESSION = "take"
 """The update with which a run takes a session."""
@@ -185,6 +201,11 @@ def trigger_from_plain(plain: tuple[str, Mapping[str, Any]], at: int) -> Trigger
     name, fields = plain
     trigger: Trigger = _TRIGGERS[name](**{**fields, "at": at})
     return trigger
+
+
+def publish_queue(task_queue: str) -> str:
+    """Return the task queue from which workers that have a bus take messages, whatever flows they serve."""
+    return f"{task_queue}/bus"
 
 
 def session_workflow_id(task_queue: str, flow: str, session_id: str) -> str:

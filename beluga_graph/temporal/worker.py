@@ -14,15 +14,19 @@ from temporalio.worker import Worker
 
 from beluga_graph.clock import SystemClock
 from beluga_graph.execution.attempt import ExecutionResources
+from beluga_graph.execution.messages import Bus
 from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.activity import AttemptActivity
 from beluga_graph.temporal.claims import CachedClaims
 from beluga_graph.temporal.connection import Connection
+from beluga_graph.temporal.outbox_workflow import OutboxWorkflow
+from beluga_graph.temporal.publish_activity import PublishActivity
 from beluga_graph.temporal.requests import activity_queue
 from beluga_graph.temporal.run_workflow import RunWorkflow
 from beluga_graph.temporal.session_activity import SessionActivity
 from beluga_graph.temporal.session_workflow import SessionWorkflow
+from beluga_graph.temporal.wire import publish_queue
 
 __all__ = ["TemporalWorker"]
 
@@ -44,6 +48,7 @@ class TemporalWorker:
         *,
         task_queue: str,
         claims: CachedClaims | None = None,
+        bus: Bus | None = None,
         deps: Any = None,
         grace_s: float = 10.0,
     ) -> None:
@@ -54,6 +59,7 @@ class TemporalWorker:
         by_fingerprint = {plan.fingerprint: plan for plan in plans}
         self._attempts = AttemptActivity(by_fingerprint, claims, resources)
         self._sessions = SessionActivity(by_fingerprint, claims)
+        self._publishes = PublishActivity(bus, claims) if bus is not None else None
         self._workers: list[Worker] = []
         self._stack = AsyncExitStack()
 
@@ -81,11 +87,11 @@ class TemporalWorker:
             await asyncio.Event().wait()
 
     def _build(self, client: Client) -> list[Worker]:
-        """Return a worker for the workflows of all runs, and one for the attempts of each flow."""
+        """Return a worker for the workflows of all runs, one for the attempts of each flow, and one for the bus."""
         walks = Worker(
             client,
             task_queue=self._task_queue,
-            workflows=[RunWorkflow, SessionWorkflow],
+            workflows=[RunWorkflow, SessionWorkflow, OutboxWorkflow],
             graceful_shutdown_timeout=self._grace,
         )
         attempts = [
@@ -99,4 +105,12 @@ class TemporalWorker:
             )
             for plan in self._plans
         ]
-        return [walks, *attempts]
+        if self._publishes is None:
+            return [walks, *attempts]
+        publishes = Worker(
+            client,
+            task_queue=publish_queue(self._task_queue),
+            activities=[self._publishes.publish],
+            graceful_shutdown_timeout=self._grace,
+        )
+        return [walks, *attempts, publishes]

@@ -22,6 +22,7 @@ from beluga_graph.kernel.walker import Walker
 from beluga_graph.kernel.work import WorkChange
 from beluga_graph.temporal.dispatch import Dispatcher
 from beluga_graph.temporal.options import RunOptions
+from beluga_graph.temporal.outgoing import Outgoing
 from beluga_graph.temporal.pieces import ItemPieces
 from beluga_graph.temporal.wire import Reply
 
@@ -57,8 +58,10 @@ class WorkflowDriver:
         self.is_halted = True
         self.walker: Walker[Reply, LoggedStep] = Walker(shape, run, self)
         self.dispatcher = Dispatcher(self, options)
+        self.outgoing = Outgoing(shape.name, run, options)
         self.log: list[LoggedStep] = []
         self._on_step = on_step
+        self._status_before = run.status  # before the step that is applied now
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._to_serve: set[str] = set()
 
@@ -104,11 +107,14 @@ class WorkflowDriver:
                 del self.inbox[signal][: count - self.run.inbox.get(signal, 0)]
         step = LoggedStep(self.run.seq + 1, self.now(), trigger, patch, origin)
         self._on_step(step)
+        self.outgoing.add_published(origin, patch, step.at_ms)
+        self._status_before = self.run.status
         return step
 
     def commit(self, step: LoggedStep, change: WorkChange) -> None:
         """Log a step and begin its work: the server commits both together."""
         self.log.append(step)
+        self.outgoing.add_status(step.trigger, self._status_before, step.at_ms)
         self.walker.release(step, change)
 
     def run_node(self, token: Token, step: LoggedStep | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 from temporalio.client import (
@@ -85,9 +86,18 @@ class Workflows:
         durability: Durability,
         node_queues: Mapping[str, str],
         feeds: Feeds,
+        *,
+        announces: bool = False,
     ) -> None:
         self.connection, self._feeds = connection, feeds
-        self._task_queue, self._durability, self._node_queues = connection.task_queue, durability, node_queues
+        self._task_queue = connection.task_queue
+        self._options_for = partial(
+            options_for,
+            task_queue=connection.task_queue,
+            durability=durability,
+            node_queues=node_queues,
+            announces=announces,
+        )
 
     async def begin(
         self,
@@ -111,7 +121,7 @@ class Workflows:
             plan,
             run,
             triggers,
-            options_for(plan, self._task_queue, self._durability, self._node_queues, live),
+            self._options_for(plan, live=live),
             items=items,
             inbox=inbox,
             session=session,

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from beluga_graph import END, START, Context, Engine, EventBus, Graph
-from beluga_graph.storage.outbox_records import Message
+from beluga_graph.execution.messages import Message
 from stores import LMDBStore
 
 

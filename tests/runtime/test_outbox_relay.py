@@ -22,8 +22,8 @@ from beluga_graph import (
     RunStatus,
 )
 from beluga_graph.codec import Registry
+from beluga_graph.execution.messages import Message
 from beluga_graph.runtime import outbox_relay as outbox_module
-from beluga_graph.storage.outbox_records import Message
 from beluga_graph.storage.verify import verify_store
 from stores import MemoryStore
 from stores.base import Put
