@@ -31,6 +31,7 @@ from beluga_graph.execution.attempt import Attempt, TimeLimit
 from beluga_graph.execution.context import Context
 from beluga_graph.execution.result import AttemptResult, NewItems
 from beluga_graph.kernel.join_rule import joined_results
+from beluga_graph.kernel.rules import RETRY_AFTER_MS_MAX
 from beluga_graph.kernel.shape import CHOICE, FAN_OUT, JOIN, WAIT_NODE
 from beluga_graph.kernel.structural_names import branch_place
 from beluga_graph.kernel.triggers import NodeFailed, NodeFinished
@@ -196,7 +197,8 @@ def _fail(attempt: Attempt, error: BaseException, *, routing: bool) -> AttemptRe
 def _retry_after_ms(error: BaseException) -> int | None:
     """Return the pause that an exception asks for, in milliseconds, if its `retry_after` is a number of seconds."""
     try:
-        return round(float(getattr(error, "retry_after", None)) * 1000)  # type: ignore[arg-type]  # may be anything
+        asked = round(float(getattr(error, "retry_after", None)) * 1000)  # type: ignore[arg-type]  # may be anything
+        return min(max(0, asked), RETRY_AFTER_MS_MAX)  # a number that every form of a record can hold
     except Exception:  # noqa: BLE001 - users' exceptions may hold anything
         return None
 

@@ -7,6 +7,7 @@ again, from the replies, so nothing that this walk decides is kept.
 from __future__ import annotations
 
 from beluga_graph.clock import Clock
+from beluga_graph.kernel.ops import COUNT_STEP
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import RUN, Snapshot, Token
 from beluga_graph.kernel.triggers import Trigger
@@ -41,7 +42,9 @@ class AheadWalk:
         return self._clock.now_ms()
 
     def write(self, trigger: Trigger, patch: Patch, origin: None) -> None:
-        """Keep nothing: the workflow does."""
+        """Keep nothing: the workflow does. Stop where the step refuses the result, so that its items do not count."""
+        if not any(op[0] == COUNT_STEP for op in patch.ops):
+            self._is_alone = False
 
     def commit(self, step: None, change: WorkChange) -> None:
         """Begin the work of a step at once."""

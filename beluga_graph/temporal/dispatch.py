@@ -21,7 +21,7 @@ from temporalio.exceptions import TimeoutError as ActivityTimeout
 
 from beluga_graph.kernel.rules import get_limit
 from beluga_graph.kernel.shape import FAN_OUT, JOIN, WAIT_NODE, NodeShape, Shape
-from beluga_graph.kernel.snapshot import RUN, Snapshot, Token
+from beluga_graph.kernel.snapshot import RUN, RUNNING, WAITING, Snapshot, Token
 from beluga_graph.kernel.triggers import NodeFailed
 from beluga_graph.kernel.view import view_of
 from beluga_graph.kernel.walker import Walker
@@ -41,7 +41,7 @@ _TASK_BYTES = 1_000_000  # of calls, after which the next workflow task begins t
 _NEXT_TASK_S = 0.01
 _MARGIN_S = 10.0  # what an attempt's time limit leaves to the worker for the way there and back
 _RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=10))
-_LONGEST = timedelta(hours=24)  # of an attempt without a time limit
+_LONGEST = timedelta(hours=24)  # of an activity whose worker lives
 
 
 class DrivenRun(Protocol):
@@ -131,10 +131,12 @@ class Dispatcher:
 
     def _begin_queued(self) -> None:
         self._is_flush_due = False
-        if self.is_draining or self._driver.is_halted:
+        driver = self._driver
+        if self.is_draining or driver.is_halted or driver.run.status not in (RUNNING, WAITING):
             return
-        for tokens in self._activities():
-            self._begin(tokens)
+        refused = [trigger for tokens in self._activities() for trigger in self._begin(tokens)]
+        for trigger in refused:  # after the loop: each decision may change the queue, and remove tokens
+            driver.walker.decide(trigger)
 
     def _activities(self) -> Iterator[list[Token]]:
         """Yield the attempts to begin now, activity by activity. The others stay in the queue."""
@@ -143,8 +145,6 @@ class Dispatcher:
         is_held = False
         may_share = self._options.batch > 1 and self._time_left_ms() > 0
         for name, attempt in tuple(self._queue.items()):
-            if name not in self._queue:
-                continue  # an attempt that could not begin has ended the run, or this branch
             token = self._driver.run.tokens.get(name)
             if token is None or token.state != RUN or token.attempt != attempt:
                 del self._queue[name]  # a later step, decided meanwhile, has ended it
@@ -193,12 +193,14 @@ class Dispatcher:
             place = run.places[scope.place]
         return scoped and nodes[token.node].kind != JOIN
 
-    def _begin(self, tokens: Sequence[Token]) -> None:
-        """Begin one activity, or several if its calls are too large together."""
-        driver = self._driver
+    def _begin(self, tokens: Sequence[Token]) -> list[NodeFailed]:
+        """Begin one activity, or several if its calls are too large together.
+
+        Returns the failures of the attempts that are too large by themselves.
+        """
+        refused: list[NodeFailed] = []
         calls: list[bytes] = []
         taken: list[Token] = []
-        refused: list[NodeFailed] = []
         size = 0
         is_whole = self._is_alone(tokens)
         for token in tokens:
@@ -207,10 +209,11 @@ class Dispatcher:
                 self._flush_in_next_task()
                 continue
             call = self._call(token, is_whole=is_whole)
+            if is_whole and len(call) > PAYLOAD_BYTES:
+                is_whole = False  # the values around the node are too large to go ahead, but it may not read them
+                call = self._call(token, is_whole=False)
             if len(call) > PAYLOAD_BYTES:
-                text = f"the values that node {token.node!r} reads are {len(call):,} bytes; one call of a worker takes "
-                text += f"{PAYLOAD_BYTES:,}: give the engine claims=, a place for large values"
-                refused.append(NodeFailed(token.name, token.attempt, driver.now(), "TooLarge", text, retryable=False))
+                refused.append(self._too_large(token, len(call)))
                 continue
             if calls and size + len(call) > _BATCH_BYTES:
                 self._start(taken, calls, is_whole=is_whole)
@@ -220,8 +223,12 @@ class Dispatcher:
             size += len(call)
         if calls:
             self._start(taken, calls, is_whole=is_whole)
-        for trigger in refused:  # after the others have begun: a failure may stop them
-            driver.walker.decide(trigger)
+        return refused
+
+    def _too_large(self, token: Token, size: int) -> NodeFailed:
+        text = f"the values that node {token.node!r} reads are {size:,} bytes; one call of a worker takes "
+        text += f"{PAYLOAD_BYTES:,}: give the engine claims=, a place for large values"
+        return NodeFailed(token.name, token.attempt, self._driver.now(), "TooLarge", text, retryable=False)
 
     def _is_alone(self, tokens: Sequence[Token]) -> bool:
         """Return whether an activity may go on with the only token of the run, so that it needs the whole run.
@@ -248,6 +255,7 @@ class Dispatcher:
     def _start(self, tokens: Sequence[Token], calls: Sequence[bytes], *, is_whole: bool) -> None:
         driver, options, nodes = self._driver, self._options, self._driver.shape.nodes
         first = tokens[0]
+        is_own = first.node not in options.node_queues
         fields = {
             "format": FORMAT,
             "flow": driver.shape.name,
@@ -263,12 +271,12 @@ class Dispatcher:
             pack_calls(fields, calls),  # without a `result_type`: one that does not fit would stop the workflow
             task_queue=options.node_queues.get(first.node, options.queue),
             activity_id=_activity_id(first),
-            start_to_close_timeout=_longest([nodes[token.node] for token in tokens]),
+            start_to_close_timeout=_LONGEST if is_own else _longest(nodes[first.node]),
             heartbeat_timeout=timedelta(seconds=options.heartbeat_s),
             # For lost workers only, which the activity counts. The kernel retries nodes, and each retry is a step.
             retry_policy=_RETRY,
             cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
-            summary=first.node if len(tokens) == 1 else f"{first.node} x {len(tokens)}",
+            summary=_shown(first.node if len(tokens) == 1 else f"{first.node} x {len(tokens)}"),
         )
         self._begun = (self._begun[0], self._begun[1] + sum(map(len, calls)))
         self.pending += 1
@@ -311,7 +319,9 @@ class Dispatcher:
         if not handle.cancelled():
             if error is None:
                 self._decide_replies(own, request, handle.result())
-            elif not (isinstance(error, ActivityError) and isinstance(error.cause, CancelledError)):
+            elif isinstance(error, ActivityError) and isinstance(error.cause, CancelledError):
+                self._queue.update(own)  # nothing, unless another than the run has cancelled it
+            else:
                 self._fail(own, *self._describe(error))
         self._stop_probe()
         if self._queue:
@@ -325,6 +335,8 @@ class Dispatcher:
         except ValueError as error:
             self._fail(own, "BadReply", f"its worker sent a reply that cannot be read: {error}")
             return
+        made = {reply.trigger.token for reply in replies}
+        self._queue.update({name: attempt for name, attempt in own.items() if name not in made})
         for reply in replies:
             name = reply.trigger.token
             if name not in own and not request.is_whole:
@@ -332,10 +344,10 @@ class Dispatcher:
             token = driver.run.tokens.get(name)
             if token is not None:
                 self._durations[token.node] = reply.ms
-            self._queue.pop(name, None)  # the activity has gone on ahead with it
-            driver.walker.decide(reply.trigger, reply)
-        made = {reply.trigger.token for reply in replies}
-        self._queue.update({name: attempt for name, attempt in own.items() if name not in made})
+            if self._queue.get(name) == reply.trigger.attempt:
+                del self._queue[name]  # the activity has gone on ahead with it
+            if driver.walker.decide(reply.trigger, reply) is None and request.is_whole:
+                return  # the replies after it stand on one that does not count
 
     def _describe(self, error: BaseException) -> tuple[str, str]:
         """Return the type and the message of the failure that an activity's error stands for."""
@@ -358,18 +370,25 @@ class Dispatcher:
 
 
 def _activity_id(token: Token) -> str:
-    """Return an id that a replay computes again. The server refuses long ones."""
+    """Return an id that a replay computes again. The server refuses long ones, and half characters of UTF-16."""
     name = f"{token.name}@{token.attempt}"
-    return name if len(name) <= _ID_CHARS else hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+    is_accepted = len(name) <= _ID_CHARS and _shown(name) == name
+    return name if is_accepted else hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _longest(nodes: Sequence[NodeShape]) -> timedelta:
-    """Return the time that an activity may take. The worker itself ends an attempt that takes too long."""
-    limits = [_time_limit(node) for node in nodes]
-    known = [limit for limit in limits if limit is not None]
-    if len(known) < len(limits):
-        return _LONGEST
-    return timedelta(milliseconds=sum(known), seconds=_MARGIN_S)
+def _shown(name: str) -> str:
+    """Return a name as the server can show it."""
+    return name.encode("utf-8", "replace").decode()
+
+
+def _longest(node: NodeShape) -> timedelta:
+    """Return the time that an activity of a worker in another language may take.
+
+    The workers of this library end attempts themselves: their time begins when a thread is free, and an activity goes
+    on with other nodes.
+    """
+    limit = _time_limit(node)
+    return _LONGEST if limit is None else timedelta(milliseconds=limit, seconds=_MARGIN_S)
 
 
 def _time_limit(node: NodeShape) -> int | None:

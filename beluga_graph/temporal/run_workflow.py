@@ -34,7 +34,7 @@ with workflow.unsafe.imports_passed_through():
         trigger_from_plain,
         unpack,
     )
-    from beluga_graph.temporal.workflow_driver import LoggedStep, WorkflowDriver
+    from beluga_graph.temporal.workflow_driver import WorkflowDriver
 
 __all__ = ["RunWorkflow"]
 
@@ -73,11 +73,7 @@ class RunWorkflow:
             ItemPieces(given["items"]),
             {signal: list(unread) for signal, unread in given["inbox"].items()},
             given["session"],
-            self.on_step,
         )
-
-    def on_step(self, step: LoggedStep) -> None:
-        """Called with each step before its patch is applied. A subclass records it."""
 
     # Handlers.
 
@@ -109,6 +105,7 @@ class RunWorkflow:
         if size > PAYLOAD_BYTES:
             raise ApplicationError(_too_large(size), type="TooLarge", non_retryable=True)
         self._changed = changed
+        self.driver.stop()  # a result of this very task would change the run that was judged
         return True
 
     @workflow.query(name="state")

@@ -168,27 +168,46 @@ _TRIGGERS: Mapping[str, type[Any]] = {
     cls.__name__: cls
     for cls in (CancelRequested, NodeFailed, NodeFinished, PlanAdopted, RunForked, RunResumed, RunStarted)
 }
+_BIG_INT = 1  # the extension type of an int beyond 64 bits: two's complement, big-endian
 _KINDS = {"finished": NodeFinished, "failed": NodeFailed}
 
 
 def pack(plain: Any) -> bytes:
-    """Return plain data as bytes."""
-    packed: bytes = msgpack.packb(plain, use_bin_type=True, unicode_errors="surrogatepass")
+    """Return plain data as bytes. An int beyond 64 bits is an extension type, as in stored records."""
+    packed: bytes = _packer().pack(plain)
     return packed
 
 
 def unpack(packed: bytes) -> Any:
     """Return the plain data of `pack`, with tuples for lists. Raises `ValueError` for other bytes."""
-    return msgpack.unpackb(packed, raw=False, use_list=False, strict_map_key=False, unicode_errors="surrogatepass")
+    return msgpack.unpackb(
+        packed, raw=False, use_list=False, strict_map_key=False, unicode_errors="surrogatepass", ext_hook=_read_big_int
+    )
 
 
 def pack_calls(fields: Mapping[str, Any], calls: Sequence[bytes]) -> bytes:
     """Return the input of an activity, whose calls are packed already: each is packed once, to know its size."""
-    packer = msgpack.Packer(use_bin_type=True, unicode_errors="surrogatepass")
+    packer = _packer()
     parts = [packer.pack_map_header(len(fields) + 1)]
     for name, value in fields.items():
         parts += [packer.pack(name), packer.pack(value)]
     return b"".join([*parts, packer.pack("calls"), packer.pack_array_header(len(calls)), *calls])
+
+
+def _packer() -> msgpack.Packer:
+    return msgpack.Packer(use_bin_type=True, unicode_errors="surrogatepass", default=_write_big_int)
+
+
+def _write_big_int(value: Any) -> msgpack.ExtType:
+    if type(value) is not int:
+        raise TypeError(f"{type(value).__name__} is not plain data")
+    return msgpack.ExtType(_BIG_INT, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
+
+
+def _read_big_int(code: int, content: bytes) -> int:
+    if code != _BIG_INT:
+        raise ValueError(f"unknown extension type {code}")
+    return int.from_bytes(content, "big", signed=True)
 
 
 def plain_trigger(trigger: Trigger) -> tuple[str, dict[str, Any]]:

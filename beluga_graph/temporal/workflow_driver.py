@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from temporalio import workflow
 
-from beluga_graph.kernel.ops import CLOSE_SCOPE, SET_CONSUMED
+from beluga_graph.kernel.ops import APPEND_ITEMS, CLOSE_SCOPE, SET_CONSUMED
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import Snapshot, Token
 from beluga_graph.kernel.triggers import Trigger
@@ -51,7 +51,6 @@ class WorkflowDriver:
         items: ItemPieces,
         inbox: dict[str, list[bytes]],
         session: Any,
-        on_step: Callable[[LoggedStep], None],
     ) -> None:
         self.shape, self.run, self.items, self.inbox, self.session = shape, run, items, inbox, session
         self.error: BaseException | None = None
@@ -60,7 +59,6 @@ class WorkflowDriver:
         self.dispatcher = Dispatcher(self, options)
         self.outgoing = Outgoing(shape.name, run, options)
         self.log: list[LoggedStep] = []
-        self._on_step = on_step
         self._status_before = run.status  # before the step that is applied now
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._to_serve: set[str] = set()
@@ -97,8 +95,10 @@ class WorkflowDriver:
 
     def write(self, trigger: Trigger, patch: Patch, origin: Reply | None) -> LoggedStep:
         """Keep what the step changes beside the snapshot. The run is still as it was before."""
+        appended = {(op[1], op[2]) for op in patch.ops if op[0] == APPEND_ITEMS}
         for piece in origin.pieces if origin is not None else ():
-            self.items.add(piece)
+            if (piece.place, piece.field) in appended:  # not if the step refuses the attempt's result
+                self.items.add(piece)
         for op in patch.ops:
             if op[0] == CLOSE_SCOPE:
                 self.items.close(op[1])
@@ -106,7 +106,6 @@ class WorkflowDriver:
                 _, signal, count = op
                 del self.inbox[signal][: count - self.run.inbox.get(signal, 0)]
         step = LoggedStep(self.run.seq + 1, self.now(), trigger, patch, origin)
-        self._on_step(step)
         self.outgoing.add_published(origin, patch, step.at_ms)
         self._status_before = self.run.status
         return step

@@ -363,10 +363,10 @@ _TIMES = ("due", "delay_ms")
 def outcome_of(plan: Plan, store: MemoryStore, run_id: str = RUN_ID) -> RunOutcome:
     """Return the outcome of a run on disk, without `seq` and times."""
     run, reader = rebuild(store, run_id), RunReader(store, run_id)
-    place = run.places[""]
-    state: dict[str, Any] = {name: plan.codec.decode(value) for name, value in sorted(place.fields.items())}
+    place, values = run.places[""], StoredValues(plan.codec, reader)
+    state: dict[str, Any] = {name: values.decode(value) for name, value in sorted(place.fields.items())}
     for name, length in sorted(place.lengths.items()):
-        state[name] = [plan.codec.decode(item) for item in reader.read_items("", name, 0, length)]
+        state[name] = [values.decode(item) for item in reader.read_items("", name, 0, length)]
     events: dict[str, list[Any]] = {}
     for step in read_steps(store, run_id):
         for kind, node, token, more, index in step.patch.events:

@@ -8,6 +8,7 @@ import pytest
 from servers import Server, dev_server, time_skipping_server
 
 sys.path.append(str(Path(__file__).parents[1] / "crash"))
+sys.path.append(str(Path(__file__).parents[1] / "properties"))
 
 
 @pytest.fixture(scope="session")
