@@ -52,6 +52,7 @@ _TOO_LARGE = ("exceeds limit", "larger than max", "too large", "payloads with si
 _REFUSED = {RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED}
 _SILENT = {RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED}  # the transport cancels calls that time out
 _DOWN = {RPCStatusCode.UNAVAILABLE, RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.INTERNAL, RPCStatusCode.ABORTED}
+_CUT = ("transport error", "h2 protocol error", "error reading a body")  # what the SDK says of a lost connection
 
 
 @contextmanager
@@ -137,7 +138,7 @@ def _explain_call(error: RPCError, run_id: str, address: str) -> BaseException:
         return TemporalUnavailable(
             address, f"no answer in time ({text}): check that the server is up and a worker runs"
         )
-    if status in _DOWN:
+    if status in _DOWN or any(part in text for part in _CUT):
         return TemporalUnavailable(address, f"the server does not serve this request ({text}): check it, and try again")
     return RunError(run_id, f"the server refuses the request: {text} ({status.name})")
 

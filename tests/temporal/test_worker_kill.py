@@ -4,97 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
-from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-from crash_flows import FLOWS, INPUT, PATIENT, Effects
-from recording import without_times
+from crash_flows import FLOWS, PATIENT
+from crash_runs import StartedRun, undisturbed, until_happened
 from servers import Server
 from worker_processes import Attempt, Job, WorkerProcess, change_options, effects_of
 
-from beluga_graph import Engine, Event, Limits, RunFailed
-from beluga_graph.temporal import TemporalEngine, TemporalRun
-from stores import MemoryStore
+from beluga_graph import Limits, RunFailed
+from beluga_graph.temporal import TemporalEngine
 
 PATIENCE_S = 400
 HEARTBEAT_S = 3.0
 ALONE = ("chain", "loop", "branch", "retry")  # flows with one token
 RUNS = 50
 KILLS = 8
-
-
-class Expected(NamedTuple):
-    output: Any
-    attempts: set[Attempt]
-    events: dict[str, list[Event]]
-
-
-@cache
-def undisturbed(flow: str) -> Expected:
-    """Return the end of a run on the local engine."""
-
-    async def run() -> tuple[Any, dict[str, list[Event]]]:
-        async with Engine(MemoryStore(), deps=Effects(path)) as engine:
-            handle = await engine.start(FLOWS[flow](), INPUT)
-            await send(flow, handle)
-            return await handle.result(), await events_of(handle)
-
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "effects")
-        output, events = asyncio.run(run())
-        (attempts,) = effects_of(path).values()
-        return Expected(output, set(attempts), events)
-
-
-async def send(flow: str, run: Any) -> None:
-    """Send the signal that a flow waits for."""
-    if flow in ("waits", "parks"):
-        await run.signal("go", 40)
-
-
-async def events_of(run: Any) -> dict[str, list[Event]]:
-    """Return the stored events by token."""
-    found: dict[str, list[Event]] = {}
-    async for event in run.events():
-        if event.seq is not None:
-            found.setdefault(event.token, []).append(without_times(event))
-    return found
-
-
-@dataclass(frozen=True)
-class StartedRun:
-    """A run of one of the flows."""
-
-    engine: TemporalEngine
-    flow: str
-    run: TemporalRun
-
-    @classmethod
-    async def start(cls, engine: TemporalEngine, flow: str, limits: Limits | None = None) -> StartedRun:
-        run = await engine.start(FLOWS[flow](), INPUT, limits=limits)
-        await send(flow, run)
-        return cls(engine, flow, run)
-
-    async def ended_attempts(self) -> set[Attempt]:
-        """Return the attempts whose end is decided."""
-        steps = await self.engine.history(self.run.id)
-        return {(step.token, step.attempt) for step in steps if step.trigger in ("NodeFinished", "NodeFailed")}
-
-    async def check_end(self) -> None:
-        """Check that the run ends like an undisturbed one."""
-        expected = await asyncio.to_thread(undisturbed, self.flow)
-        assert await self.run.result() == expected.output, self.flow
-        assert await events_of(self.run) == expected.events, self.flow
-
-    async def check_attempts(self, happened: Counter[Attempt]) -> None:
-        """Check that the attempts are those of an undisturbed run."""
-        assert set(happened) == (await asyncio.to_thread(undisturbed, self.flow)).attempts, self.flow
 
 
 @pytest.mark.parametrize(
@@ -172,12 +100,6 @@ async def test_killing_workers_at_random_moments_changes_no_result(
         assert happened[run_id][attempt] == times, f"{attempt} ran again"
 
 
-async def until_happened(path: Path, run: StartedRun, times: int) -> None:
-    """Return once there were so many effects."""
-    while effects_of(path)[run.run.id].total() < times:  # noqa: ASYNC110 - a file is not announced
-        await asyncio.sleep(0.05)
-
-
 async def test_workers_that_stop_in_good_order_are_no_interruptions(temporal_server: Server, tmp_path: Path) -> None:
     queue, path, stops = token_hex(4), tmp_path / "effects", 5
     hanging = Job(address=temporal_server.address, queue=queue, effects=path, pause=3_600, grace=0)
@@ -185,7 +107,7 @@ async def test_workers_that_stop_in_good_order_are_no_interruptions(temporal_ser
         worker = await WorkerProcess.start(hanging)
         run = await StartedRun.start(engine, "chain", Limits(max_interruptions=1))
         for stop in range(stops):
-            await until_happened(path, run, stop + 1)
+            await until_happened(path, stop + 1)
             await asyncio.to_thread(worker.stop)
             is_last = stop == stops - 1
             worker = await WorkerProcess.start(replace(hanging, pause=0) if is_last else hanging)
