@@ -62,7 +62,10 @@ class AttemptActivity:
             raise
         except Exception as error:
             is_final = isinstance(error, BelugaError) or progress.interruptions >= given["max_interruptions"]
-            raise ApplicationError(str(error), type=type(error).__name__, non_retryable=is_final) from error
+            kind, text = type(error).__name__, str(error)
+            if isinstance(error, ApplicationError):
+                kind, text = error.type or kind, error.message
+            raise ApplicationError(text, type=kind, non_retryable=is_final) from error
         return pack({"format": FORMAT, "replies": progress.replies})
 
     async def _make_all(self, given: Mapping[str, Any], progress: Progress) -> None:

@@ -24,7 +24,7 @@ class Request(NamedTuple):
     is_whole: bool
     """Whether it had the whole run, so that it may also reply for tokens that came later."""
     has_output: bool
-    """Whether its nodes have an output: a fan-out has none."""
+    """Whether the nodes of these attempts have an output: a fan-out has none."""
 
     def read_replies(self, result: Any, at: int) -> list[Reply]:
         """Return the replies in the result of an activity, with the time `at`. Raises `ValueError` if it has none."""
@@ -53,7 +53,8 @@ class Request(NamedTuple):
             msg = f"it is for attempt {trigger.attempt} of token {trigger.token!r}; the calls are for "
             msg += ", ".join(f"attempt {number} of {token!r}" for token, number in [*self.attempts.items()][:3])
             raise ValueError(msg)
-        if isinstance(trigger, NodeFinished) and self.has_output and not trigger.values:
+        has_output = self.has_output and attempt is not None  # nodes that it went on with may be fan-outs
+        if isinstance(trigger, NodeFinished) and has_output and not trigger.values:
             raise ValueError("values is empty; its first one is the output")
 
 

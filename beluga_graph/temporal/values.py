@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
+from beluga_graph.codec.errors import DamagedRecord
 from beluga_graph.codec.references import REFERENCE, is_reference, to_reference
 from beluga_graph.execution.items import KnownItems
 from beluga_graph.execution.result import NewItems
@@ -56,8 +57,14 @@ class CallValues:
         return to_reference(encoded) if self._claims is not None else encoded
 
     def read_items(self, place: str, field: str, start: int, stop: int) -> Iterator[bytes]:
-        """Yield the encoded items `start` to `stop` of an append field's layer."""
-        return self._read(self._pieces.of(place, field), start, stop)
+        """Yield the encoded items `start` to `stop` of an append field's layer. Raises `DamagedRecord`."""
+        found = start
+        for item in self._read(self._pieces.of(place, field), start, stop):
+            found += 1
+            yield item
+        if found < stop:  # a worker in another language may report items that it does not send
+            detail = f"has {found} items at {place or 'the run itself'!r}; the run has appended {stop}"
+            raise DamagedRecord(f"the append field {field!r}", detail)
 
     def read_session_items(self, run: Snapshot, start: int = 0) -> Iterator[bytes]:
         """Yield the encoded messages that the run's session began with, from `start` on."""

@@ -112,11 +112,15 @@ class Host:
         self.made.append(made)
         self._pass_point()
 
-    def drive(self, plan: Plan, value: Any) -> None:
-        """Drive the run until it has ended. Raises `AssertionError` if it hangs, or its workflow is not a function."""
+    def drive(self, plan: Plan, value: Any, *, served: Plan | None = None) -> None:
+        """Drive the run until it has ended. Raises `AssertionError` if it hangs, or its workflow is not a function.
+
+        `served` is another plan that the workers have, in place of the run's own.
+        """
         self.plan = plan
+        served = served or plan
         resources = ExecutionResources(SystemClock(), DaemonPool(), None)
-        self._attempts = AttemptActivity({plan.fingerprint: plan}, self.claims, resources)
+        self._attempts = AttemptActivity({served.fingerprint: served}, self.claims, resources)
         encoded = plan.codec.encode(value)
         run = Snapshot(run_id=RUN_ID, plan=plan.fingerprint, started_ms=1000, value=encoded)
         packed: bytes | None = pack_input(plan, run, [RunStarted(0)], self.options)

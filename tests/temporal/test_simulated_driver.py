@@ -19,10 +19,12 @@ from temporalio.exceptions import CancelledError
 
 from beluga_graph import END, START, Context, Graph, Retry, append
 from beluga_graph.codec import references
+from beluga_graph.execution.result import NewItems
 from beluga_graph.kernel.snapshot import COMPLETED, FAILED
 from beluga_graph.temporal import dispatch
 from beluga_graph.temporal.claims import CachedClaims, open_claims
 from beluga_graph.temporal.options import RunOptions
+from beluga_graph.temporal.values import CallValues
 from beluga_graph.temporal.wire import pack, pack_calls, unpack
 
 INPUT = 7
@@ -258,3 +260,50 @@ def test_a_pause_that_no_record_can_hold_is_cut() -> None:
     graph.edge(node, END)
     host = drive(graph, COMMIT)
     assert host.run.error[1:4] == ("Later", "busy", 2)
+
+
+@pytest.mark.parametrize("options", [COMMIT, BATCH])
+def test_items_that_a_worker_reports_and_does_not_send_fail_those_who_read_them(
+    monkeypatch: pytest.MonkeyPatch, options: RunOptions
+) -> None:
+    async def note(ctx: Context, value: int) -> int:
+        ctx.update(trail=["one", "two"])
+        return value
+
+    async def read(ctx: Context, value: int) -> list[Any]:
+        return list(ctx.state.trail)
+
+    add = CallValues.add_items
+
+    def add_fewer(values: CallValues, new: NewItems) -> Any:
+        return add(values, new._replace(items=new.items[:1]))
+
+    monkeypatch.setattr(CallValues, "add_items", add_fewer)
+    graph = Graph("short", state=Ledger)
+    first, then = graph.node(note), graph.node(read)
+    for source, target in pairwise([START, first, then, END]):
+        graph.edge(source, target)
+    host = drive(graph, options)
+    assert host.run.status == FAILED
+    assert host.run.error[:2] == ("read", "DamagedRecord")
+
+
+def test_a_worker_without_the_version_of_a_run_says_so() -> None:
+    graph = chain("chain", same)
+    host = Host(COMMIT, Tape())
+    host.drive(graph.plan(), INPUT, served=chain("other", same).plan())
+    assert host.run.error[:2] == ("same", "GraphChanged")
+    assert host.run.error[2].startswith("this worker has no version")
+
+
+@pytest.mark.parametrize("options", [COMMIT, BATCH])
+def test_a_fan_out_over_nothing_is_reached_ahead(options: RunOptions) -> None:
+    graph = Graph("empty")
+    first, each = graph.node(name="first")(same), graph.node(name="each")(same)
+    out, join = graph.fan_out("out", to=each, over=lambda _: [], join="in"), graph.join("in")
+    for source, target in pairwise([START, first, out]):
+        graph.edge(source, target)
+    graph.edge(each, join)
+    graph.edge(join, END)
+    host = drive(graph, options)
+    assert (host.run.status, host.run.error) == (COMPLETED, None)
