@@ -87,7 +87,9 @@ class WorkerProcess:
 def change_options(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
     """Change the options of runs that this process starts."""
     monkeypatch.setattr(
-        beluga_graph.temporal.workflows, "options_for", lambda *args: replace(options_for(*args), **changes)
+        beluga_graph.temporal.workflows,
+        "options_for",
+        lambda *args, **given: replace(options_for(*args, **given), **changes),
     )
 
 
