@@ -2,6 +2,7 @@
 
 import ast
 import gc
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,3 +113,9 @@ def test_the_longest_chain_of_imports_is_short() -> None:
 
 def test_the_package_root_holds_packages_and_six_modules() -> None:
     assert {path.stem for path in (ROOT / "beluga_graph").glob("*.py")} <= ROOT_MODULES
+
+
+def test_no_two_test_modules_have_one_name() -> None:
+    """Tests are not a package: a second module of a name could not be imported."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py"))
+    assert [name for name, count in names.items() if count > 1 and name != "conftest.py"] == []
