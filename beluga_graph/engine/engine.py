@@ -11,7 +11,7 @@ from beluga_graph.engine.host import EngineHost
 from beluga_graph.engine.recovery import Recovery
 from beluga_graph.engine.run import Run, replay_then_follow
 from beluga_graph.events import Event
-from beluga_graph.execution.handed_over import HandedOver
+from beluga_graph.execution.handed_over import HandedOver, HandOverCheck
 from beluga_graph.execution.messages import Bus
 from beluga_graph.inspection.approvals import Question
 from beluga_graph.inspection.inspector import Inspector
@@ -291,14 +291,14 @@ class Engine:
         """
         return await self._host.fork(run_id, seq, run_id_new, update or {}, replace or {})
 
-    async def hand_over(self, run_id: str, to: str) -> HandedOver:
+    async def hand_over(self, run_id: str, to: str, check: HandOverCheck | None = None) -> HandedOver:
         """Mark a run as moved to a place, such as a Temporal namespace, and return what it needs to go on there.
 
         From then on no engine drives the run. It can still be read and forked, and pruned by its status. A second call
-        for the same place returns it again. Raises `RunNotFound`; `RunBusy` while its nodes run; `RunConflict` if it
-        has ended, is about to be cancelled, or has moved to another place.
+        for the same place returns it again. `check` is awaited with the run before that; if it raises, the run stays.
+        Raises `RunNotFound`; `RunBusy` while its nodes run; `RunConflict` if it has ended, or has moved elsewhere.
         """
-        return await self._host.hand_over(run_id, to)
+        return await self._host.hand_over(run_id, to, check)
 
     async def prune(
         self, *, older_than: float = 0.0, status: Collection[str] = ("completed", "cancelled"), dry_run: bool = False

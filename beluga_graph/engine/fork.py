@@ -11,7 +11,7 @@ from beluga_graph.inspection.compatibility import has_changed
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.plan.plan import Plan
-from beluga_graph.storage.keys import Keys, marked_digest, number_of
+from beluga_graph.storage.keys import Keys, marked_digest
 from beluga_graph.storage.loading import RunReader, detect_deletion, rebuild
 from beluga_graph.storage.records import PRESENT, decode_record, encode_record
 from beluga_graph.storage.run_log import RunLog, unmark
@@ -46,7 +46,7 @@ def prepare_fork(
             exists,  # a source that is being deleted would leave holes in the copy
             *_copy_items(store, run, source, log.keys),
             *_mark_values(store, source.keys, log.keys),
-            *_copy_unread_signals(store, run, source.keys, log.keys),
+            *_copy_unread_signals(run, source, log.keys),
         ]
         run.inbox = {}  # received signals are not copied: the fork counts its own signals from the first
         if edit is not None:
@@ -77,10 +77,8 @@ def _mark_values(store: Store, source: Keys, target: Keys) -> Iterator[Op]:
         yield unmark(digest)
 
 
-def _copy_unread_signals(store: Store, run: Snapshot, source: Keys, target: Keys) -> Iterator[Op]:
-    for key, blob in store.scan(source.signals):
-        name, payload, at = decode_record(key, blob)
-        position = number_of(key) - run.inbox.get(name, 0)
-        if position >= 0 and not is_answer(name):  # the fork asks its questions again
+def _copy_unread_signals(run: Snapshot, source: RunReader, target: Keys) -> Iterator[Op]:
+    for name, position, payload, at_ms in source.read_unread_signals(run):
+        if not is_answer(name):  # the fork asks its questions again
             copy = target.signal(name, position)
-            yield Put(copy, encode_record(copy, (name, payload, at)))
+            yield Put(copy, encode_record(copy, (name, payload, at_ms)))

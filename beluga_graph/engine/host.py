@@ -29,7 +29,7 @@ from beluga_graph.engine.waking import Waker
 from beluga_graph.errors import GraphChanged
 from beluga_graph.execution.approval import Answer
 from beluga_graph.execution.attempt import ExecutionResources
-from beluga_graph.execution.handed_over import HandedOver
+from beluga_graph.execution.handed_over import HandedOver, HandOverCheck
 from beluga_graph.execution.messages import Bus
 from beluga_graph.execution.run_ids import check_run_id
 from beluga_graph.execution.signal_checks import check_signal_name
@@ -181,10 +181,10 @@ class EngineHost:
         trigger = RunForked(self.scheduler.clock.now_ms(), run_id, seq)
         return self.handle(await self.admission.fork(plan, (snapshot, log, ops, trigger)))
 
-    async def hand_over(self, run_id: str, to: str) -> HandedOver:
+    async def hand_over(self, run_id: str, to: str, check: HandOverCheck | None) -> HandedOver:
         """Mark a run as moved, and return all that it needs to go on; see `Engine.hand_over`."""
         self.ensure_open()
-        return await self.mover.hand_over(check_run_id(run_id), to)
+        return await self.mover.hand_over(check_run_id(run_id), to, check)
 
     async def recover(self, max_runs: int | None) -> Recovery:
         """Continue every unfinished run that has no live owner; see `Engine.recover`."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from beluga_graph.engine.registry import RunRegistry
 from beluga_graph.engine.waking import Waker
 from beluga_graph.errors import RunBusy, RunConflict
-from beluga_graph.execution.handed_over import HandedOver
+from beluga_graph.execution.handed_over import HandedOver, HandOverCheck
+from beluga_graph.inspection.exported import read_exported
 from beluga_graph.inspection.reading import read_plan
 from beluga_graph.kernel.names import is_name
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, WAITING
@@ -14,7 +15,7 @@ from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.storage.keys import Keys
 from beluga_graph.storage.leases import read_free_lease
 from beluga_graph.storage.loading import detect_deletion
-from beluga_graph.storage.moves import move_ops, read_handed_over
+from beluga_graph.storage.moves import move_ops
 from beluga_graph.storage.run_log import open_log
 from stores.base import Conflict, Op
 
@@ -27,7 +28,7 @@ class Mover:
     def __init__(self, runs: RunRegistry, scheduler: Scheduler, waker: Waker) -> None:
         self._runs, self._scheduler, self._waker = runs, scheduler, waker
 
-    async def hand_over(self, run_id: str, to: str) -> HandedOver:
+    async def hand_over(self, run_id: str, to: str, check: HandOverCheck | None) -> HandedOver:
         """Mark a run as moved, and return all that it needs to go on; see `Engine.hand_over`."""
         if not is_name(to):
             msg = f"to={to!r:.80}: name the place at which the run goes on, in 1 to 200 printable characters"
@@ -37,13 +38,13 @@ class Mover:
             if active is not None:
                 await self._release(active)
             try:
-                await self._mark(run_id, to)
+                await self._mark(run_id, to, check)
             except BaseException:
                 if active is not None:
                     self._waker.watch_run(active.log.keys.run_key, 0)  # it goes on here
                 raise
             self._waker.unwatch_run(run_id)
-        return read_handed_over(self._runs.store, run_id)
+        return read_exported(self._runs.store, run_id)
 
     async def _release(self, active: ActiveRun) -> None:
         """Give back the lease of a run that this engine drives and that only waits. Raises `RunBusy`."""
@@ -54,9 +55,11 @@ class Mover:
         self._scheduler.release(active)
         await self._scheduler.committer.drain()
 
-    async def _mark(self, run_id: str, to: str) -> None:
-        """Commit the mark, unless the run has it. Raises `RunBusy`, `RunConflict`, `RunNotFound`."""
+    async def _mark(self, run_id: str, to: str, check: HandOverCheck | None) -> None:
+        """Commit the mark, unless the run has it. Raises `RunBusy`, `RunConflict`, `RunNotFound`, errors of `check`."""
         while (ops := self._move_ops(run_id, to)) is not None:
+            if check is not None:
+                await check(read_exported(self._runs.store, run_id))
             error = await self._scheduler.committer.commit(ops)
             if error is None:
                 return

@@ -1,13 +1,14 @@
-"""A run that is handed over from a store to a driver elsewhere."""
+"""A run with all that it needs to go on with another driver, such as one that it is handed over to."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple, TypeAlias
 
+from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import Snapshot
 
-__all__ = ["HandedOver"]
+__all__ = ["HandOverCheck", "HandedOver"]
 
 
 class HandedOver(NamedTuple):
@@ -15,6 +16,8 @@ class HandedOver(NamedTuple):
 
     run: Snapshot
     """The run as of its last step. Its session, if it has one, stays taken in the store that it leaves."""
+    shape: Shape
+    """The graph that the run has."""
     items: Mapping[tuple[str, str], tuple[bytes, ...]]
     """The items of each append field, by place and field."""
     signals: Mapping[str, tuple[bytes, ...]]
@@ -23,3 +26,7 @@ class HandedOver(NamedTuple):
     """The messages that the run's session had when the run began."""
     blobs: Mapping[bytes, bytes]
     """Each large value that the run refers to, by its reference."""
+
+
+HandOverCheck: TypeAlias = Callable[[HandedOver], Awaitable[None]]
+"""Looks at a run before it is marked as moved, and raises an error if it cannot go on elsewhere."""

@@ -16,7 +16,7 @@ from beluga_graph.storage.records import RunRecord
 from beluga_graph.storage.shapes import read_shape
 from stores.base import Store
 
-__all__ = ["assess_run", "assess_runs", "complete_renames", "has_changed"]
+__all__ = ["assess_run", "assess_runs", "check_changes", "complete_renames", "has_changed", "read_shape_of"]
 
 
 def has_changed(run: Snapshot, plan: Plan, store: Store, renames: Renames = ()) -> bool:
@@ -27,17 +27,21 @@ def has_changed(run: Snapshot, plan: Plan, store: Store, renames: Renames = ()) 
     if run.plan == plan.fingerprint:
         check_new_names(plan.shape, renames)
         return False
-    old = _shape_of(store, run)
+    check_changes(run, read_shape_of(store, run), plan, renames)
+    return True
+
+
+def check_changes(run: Snapshot, old: Shape, plan: Plan, renames: Renames = ()) -> None:
+    """Raise `GraphChanged` if a run cannot go on with a plan in place of its old graph, `BadRename`."""
     unsafe = [found for found in assess_changes(run, old, plan.shape, renames) if not found.safe]
     if unsafe:
         lines = tuple(str(found) for found in unsafe)
         raise GraphChanged(run.run_id, lines, {} if renames else suggest_renames(run, old, plan.shape))
-    return True
 
 
 def complete_renames(run: Snapshot, plan: Plan, store: Store, renames: Renames) -> Renames:
     """Return the renames with which a run adopts a plan: those given, and those of the questions about these nodes."""
-    return add_question_renames(_shape_of(store, run), plan.shape, renames) if renames else ()
+    return add_question_renames(read_shape_of(store, run), plan.shape, renames) if renames else ()
 
 
 def assess_run(store: Store, head: RunRecord, plan: Plan, renames: Renames = ()) -> tuple[JudgedChange, ...]:
@@ -51,7 +55,9 @@ def assess_run(store: Store, head: RunRecord, plan: Plan, renames: Renames = ())
     if run.plan == plan.fingerprint:
         check_new_names(plan.shape, renames)
         renames = ()
-    return tuple(assess_changes(run, _shape_of(store, run), plan.shape, complete_renames(run, plan, store, renames)))
+    return tuple(
+        assess_changes(run, read_shape_of(store, run), plan.shape, complete_renames(run, plan, store, renames))
+    )
 
 
 async def assess_runs(store: Store, plan: Plan) -> dict[str, tuple[JudgedChange, ...]]:
@@ -72,7 +78,8 @@ async def assess_runs(store: Store, plan: Plan) -> dict[str, tuple[JudgedChange,
     return unsafe
 
 
-def _shape_of(store: Store, run: Snapshot) -> Shape:
+def read_shape_of(store: Store, run: Snapshot) -> Shape:
+    """Return the shape of a run's graph. Raises `RunNotFound`, `DamagedRecord`."""
     shape = read_shape(store, run.plan)
     if shape is None:
         raise RunNotFound(run.run_id, f"the shape {run.plan} of its graph is missing from the store")

@@ -27,6 +27,7 @@ __all__ = [
     "LoadedRun",
     "RunReader",
     "StoredStep",
+    "UnreadSignal",
     "check_nodes",
     "detect_contradictions",
     "detect_deletion",
@@ -63,6 +64,17 @@ class LoadedRun(NamedTuple):
     """Size of the full snapshot that it was rebuilt from."""
     steps_since: int
     """Number of steps since that snapshot."""
+
+
+class UnreadSignal(NamedTuple):
+    """A signal that a run has not read."""
+
+    name: str
+    position: int
+    """Its place among the unread signals of its name, from 0."""
+    payload: bytes
+    at_ms: int
+    """When it was accepted."""
 
 
 class RunReader:
@@ -113,6 +125,17 @@ class RunReader:
     def read_session_items(self, run: Snapshot, start: int = 0) -> Iterator[bytes]:
         """Yield the encoded messages that the run's session began with, from `start` on. Raises `DamagedRecord`."""
         return read_session_items(self.store, run, start)
+
+    def read_unread_signals(self, run: Snapshot) -> Iterator[UnreadSignal]:
+        """Yield the signals that the run has not read as of a snapshot, those of each name in order.
+
+        Answers to questions are among them. Raises `DamagedRecord`.
+        """
+        for key, blob in self.store.scan(self.keys.signals):
+            name, payload, at_ms = decode_record(key, blob)
+            position = number_of(key) - run.inbox.get(name, 0)
+            if position >= 0:
+                yield UnreadSignal(name, position, payload, at_ms)
 
 
 def read_run_record(store: Store, run_id: str) -> RunRecord:

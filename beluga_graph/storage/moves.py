@@ -8,21 +8,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from beluga_graph.codec.references import REFERENCE, find_references
-from beluga_graph.execution.handed_over import HandedOver
 from beluga_graph.kernel.interruptions import count_interruptions
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import FAILED, Snapshot
 from beluga_graph.kernel.transition import advance
 from beluga_graph.kernel.triggers import RunTakenOver
-from beluga_graph.storage.keys import number_of
 from beluga_graph.storage.leases import Acquisition, FreeLease, Lease
-from beluga_graph.storage.loading import RunReader, detect_deletion, rebuild
-from beluga_graph.storage.records import RunRecord, decode_record
+from beluga_graph.storage.records import RunRecord
 from beluga_graph.storage.run_log import RunLog
-from stores.base import Check, Delete, Op, Put, Store
+from stores.base import Check, Delete, Op, Put
 
-__all__ = ["move_ops", "read_handed_over"]
+__all__ = ["move_ops"]
 
 
 def move_ops(
@@ -49,24 +45,3 @@ def move_ops(
         trigger = RunTakenOver(at_ms, counts)
         ops += log.step_ops(run, trigger, advance(shape, run, trigger), None, at_ms, head.created_ms)
     return ops
-
-
-def read_handed_over(store: Store, run_id: str) -> HandedOver:
-    """Return the data of a run that has moved. Raises `RunNotFound`, `DamagedRecord`."""
-    reader = RunReader(store, run_id)
-    with detect_deletion(store, run_id):
-        run = rebuild(store, run_id)
-        items = {
-            (name, field): tuple(reader.read_items(name, field, 0, length))
-            for name, place in run.places.items()
-            for field, length in place.lengths.items()
-        }
-        signals: dict[str, tuple[bytes, ...]] = {}
-        for key, blob in store.scan(reader.keys.signals):
-            name, payload, _ = decode_record(key, blob)
-            if number_of(key) >= run.inbox.get(name, 0):
-                signals[name] = (*signals.get(name, ()), payload)
-        session_items = tuple(reader.read_session_items(run))
-        digests = dict.fromkeys(find_references((run.to_plain(), items, signals, session_items)))
-        blobs = {reference: reader.load(reference) for reference in (REFERENCE + digest for digest in digests)}
-    return HandedOver(run, items, signals, session_items, blobs)

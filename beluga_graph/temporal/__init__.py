@@ -9,7 +9,8 @@
 | What keeps a conversation?             | `sessions`, `session_workflow`, `session_activity`, `handing_back` |
 | What passes messages to a bus?         | `outgoing`, `outbox_workflow`, `publish_activity`             |
 | Where are large values?                | `claims`, `claim_places`                                      |
-| How does a run come to the server?     | `starting`, `requests`, `workflows`                           |
+| How does a run come to the server?     | `starting`, `adopting`, `forking`, `arrivals`, `requests`     |
+| What is sent to its workflow?          | `sending`, `workflows`                                        |
 | How is it followed and read?           | `following`, `mirrored_runs`, `mirror`, `replay`, `executions` |
 | What if the server or workers fail?    | `connection`, `pollers`, `watchdog`, `faults`                 |
 """

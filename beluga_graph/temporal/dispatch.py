@@ -316,7 +316,7 @@ class Dispatcher:
         own = {name: attempt for name, attempt in request.attempts.items() if self._handles.get(name) is handle}
         for name in own:
             del self._handles[name]
-        if not handle.cancelled():
+        if not handle.cancelled() and not self._driver.is_halted:
             if error is None:
                 self._decide_replies(own, request, handle.result())
             elif isinstance(error, ActivityError) and isinstance(error.cause, CancelledError):

@@ -11,30 +11,29 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from temporalio.client import Client
 
 from beluga_graph.codec.references import is_reference
-from beluga_graph.codec.registry import Registry
-from beluga_graph.codec.values import Codec
-from beluga_graph.errors import RunCancelled, RunConflict
+from beluga_graph.errors import RunCancelled
 from beluga_graph.events import Event
-from beluga_graph.execution.approval import Answer, check_modified_value, why_not_pending
+from beluga_graph.execution.approval import Answer
 from beluga_graph.execution.messages import Bus
 from beluga_graph.execution.run_ids import check_run_id
-from beluga_graph.execution.signal_checks import check_payload, check_signal_name
 from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.inspection.approvals import Question
 from beluga_graph.inspection.views import RunInfo, RunSnapshot, RunStatus, StepInfo
-from beluga_graph.kernel.rules import answer_signal, is_answer
 from beluga_graph.kernel.snapshot import CANCELLED, Snapshot
 from beluga_graph.kernel.types import Value
 from beluga_graph.plan.declared import MISSING
 from beluga_graph.plan.plan import Compilable, Plan
 from beluga_graph.policy import Limits
+from beluga_graph.temporal.adopting import Adopter, LocalEngine
 from beluga_graph.temporal.claims import ClaimsOption, open_claims
 from beluga_graph.temporal.connection import Connection
 from beluga_graph.temporal.feeds import Feeds
 from beluga_graph.temporal.following import Follower
+from beluga_graph.temporal.forking import Forker
 from beluga_graph.temporal.mirrored_runs import MirroredRuns
-from beluga_graph.temporal.requests import Durability, Encoder
+from beluga_graph.temporal.requests import Durability
 from beluga_graph.temporal.run import TemporalRun
+from beluga_graph.temporal.sending import Sender
 from beluga_graph.temporal.starting import Starter
 from beluga_graph.temporal.values import CallValues
 from beluga_graph.temporal.worker import TemporalWorker
@@ -102,6 +101,9 @@ class TemporalEngine:
         self._mirrored = MirroredRuns(self._connection, self._claims)
         self._flows = self._mirrored.flows
         self._starter = Starter(self._workflows, self._flows, self._mirrored, self._claims)
+        self._sender = Sender(self._workflows, self._flows, self._claims, decode=self.decode, fetch=self._fetch)
+        self._adopter = Adopter(self._workflows, self._flows, self._claims)
+        self._forker = Forker(self._workflows, self._flows, self._mirrored, self._claims)
         self._follower = Follower(self._workflows, self._mirrored, self._claims)
 
     async def __aenter__(self) -> Self:
@@ -213,7 +215,9 @@ class TemporalEngine:
     ) -> TemporalRun:
         """Continue a run of a registered flow. A failed node is tried again, in a new execution of the same id.
 
-        Raises `RunNotFound`, `GraphChanged`, `BadRename`, or `RunError` if the flow was never registered.
+        `limits` and `rename` are as for `Engine.resume`. A run that goes on adopts a changed graph: its nodes under way
+        run again, with the new code. Raises `RunNotFound`, `GraphChanged`, `BadRename`, `TemporalUnavailable`;
+        `RunBusy` if the run goes on too fast to be judged; `RunError` if the flow was never registered.
         """
         plan = await self._starter.resume(check_run_id(run_id), limits, rename or {})
         return TemporalRun(self, run_id, plan)
@@ -232,19 +236,53 @@ class TemporalEngine:
         plan = self._flows.find(known.flow) or await self._mirrored.plan_of(run_id)
         return TemporalRun(self, run_id, plan)
 
+    async def fork(
+        self,
+        run_id: str,
+        seq: int,
+        *,
+        run_id_new: str | None = None,
+        update: Mapping[str, Any] | None = None,
+        replace: Mapping[str, Any] | None = None,
+    ) -> TemporalRun:
+        """Start a new run from the state of another run after step `seq`, as `Engine.fork` does.
+
+        Raises `RunNotFound`, also for a step that the server does not keep; `RunConflict`, `GraphChanged`,
+        `StateError`, `NotData`, `LimitReached`, `TemporalUnavailable`.
+        """
+        new_id = secrets.token_hex(16) if run_id_new is None else check_run_id(run_id_new)
+        edits = {"update": update or {}, "replace": replace or {}}
+        plan = await self._forker.fork(check_run_id(run_id), seq, new_id, **edits)
+        return TemporalRun(self, new_id, plan)
+
+    async def adopt(
+        self, local_engine: LocalEngine, run_id: str, *, rename: Mapping[str, str] | None = None
+    ) -> TemporalRun:
+        """Let a run of a local `Engine` go on on the server: one that waits, or that has failed and is tried again.
+
+        The local engine marks the run as moved, and no engine drives it any more. A second call returns the same run,
+        as long as the server keeps it; after a crash, it completes the first one. If the graph of the flow has
+        changed, the run adopts it, with `rename` as for `resume`. A session stays taken in the local store.
+
+        Before the run is marked, raises `RunNotFound`; `RunBusy` while its nodes run; `RunConflict` if it has ended,
+        or the server has another run of this id; `GraphChanged`, `BadRename`; `LimitReached` if this engine has no
+        claims and the run is too large; `RunError` for an unknown flow; `TemporalUnavailable`.
+
+        Example:
+            async with Engine("runs.lmdb") as local, TemporalEngine() as engine, engine.worker([flow]):
+                for info in await local.runs():
+                    if info.status == "waiting":
+                        await engine.adopt(local, info.run_id)
+        """
+        plan = await self._adopter.adopt(local_engine, check_run_id(run_id), rename or {})
+        return TemporalRun(self, run_id, plan)
+
     async def signal(self, run_id: str, name: str, payload: Any = None) -> None:
         """Send a signal to a run. It is on the server when this returns, and is delivered once.
 
-        Raises `RunNotFound`; `RunConflict` for a run that has ended or failed; `BadSignal`; `NotData`; `TooLarge`.
+        Raises `RunNotFound`; `RunConflict` for a run that has ended or failed; `BadSignal`; `NotData`; `LimitReached`.
         """
-        check_signal_name(check_run_id(run_id), name)
-        known = await self._workflows.describe(run_id)
-        if not known.is_open:
-            raise RunConflict(run_id, f"it is {known.status}: {_WHY_CLOSED}")
-        plan = self._flows.find(known.flow)
-        if plan is not None:
-            check_payload(plan, run_id, name, payload)
-        await self._workflows.send(run_id, name, await self._encode(plan, payload))
+        await self._sender.signal(check_run_id(run_id), name, payload)
 
     async def answer(
         self, run_id: str, question_id: str, decision: str, value: Any = MISSING, *, reason: str = ""
@@ -254,27 +292,11 @@ class TemporalEngine:
         Raises `ValueError` for an invalid decision, `BadSignal`, `NotData`, `RunNotFound`; `RunConflict` if the
         question is not pending.
         """
-        answer = Answer(decision, value, reason)
-        known = await self._workflows.describe(check_run_id(run_id))
-        plan = self._flows.find(known.flow)
-        run = Snapshot.from_plain((await self._workflows.query(run_id, "state"))["run"]) if known.is_open else None
-        token = run.tokens.get(question_id) if run is not None else None
-        if run is None or token is None or answer_signal(question_id) not in run.waits:
-            waits = run.waits.items() if run is not None else ()
-            pending = [name for signal, tokens in waits if is_answer(signal) for name in tokens]
-            raise RunConflict(run_id, why_not_pending(known.status, question_id, pending, is_answered=False))
-        if plan is not None and decision == "modify":
-            await self._fetch(token.value)
-            check_modified_value(plan, run_id, token.node, partial(self.decode, plan, token.value), value)
-        await self._workflows.answer(run_id, question_id, await self._encode(plan, answer.to_payload()))
+        await self._sender.answer(check_run_id(run_id), question_id, Answer(decision, value, reason))
 
     async def cancel(self, run_id: str) -> RunStatus:
         """End a run for good; return the status that was committed first. A finished run keeps its status."""
-        known = await self._workflows.describe(check_run_id(run_id))
-        if known.status == RunStatus.failed:
-            await self._starter.end_failed(known)
-        elif known.is_open:
-            await self._workflows.cancel(run_id)
+        await self._starter.end(check_run_id(run_id))
         try:
             return RunStatus((await self._follower.wait_ended(run_id)).status)
         except RunCancelled:
@@ -370,15 +392,6 @@ class TemporalEngine:
                 yield event
 
     # Within.
-
-    async def _encode(self, plan: Plan | None, value: Any) -> bytes:
-        """Return the encoded form of a value that is sent to a run. A large one goes to the claims."""
-        encode = plan.encode if plan is not None else Codec(Registry()).encode
-        encoder = Encoder(encode, has_claims=self._claims is not None)
-        encoded = encoder.encode(value)
-        if self._claims is not None:
-            await self._claims.put_all(encoder.large)
-        return encoded
 
     async def _fetch(self, *values: Value | None) -> None:
         """Read large values ahead, so that decoding them does not block the loop."""

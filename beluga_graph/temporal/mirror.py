@@ -23,6 +23,7 @@ from beluga_graph.kernel.ops import APPEND_ITEMS
 from beluga_graph.kernel.transition import advance
 from beluga_graph.kernel.triggers import CancelRequested
 from beluga_graph.temporal.executions import find_current, read_execution, read_input
+from beluga_graph.temporal.pollers import place_of
 from beluga_graph.temporal.replay import ReplayedRun, replay_execution
 from beluga_graph.temporal.values import LargeValues
 from beluga_graph.temporal.wire import unpack
@@ -61,7 +62,7 @@ async def export_history(client: Client, run_id: str) -> list[WorkflowHistory]:
 
 
 async def _mirror(client: Client, run_id: str, store: Store, claims: LargeValues | None) -> None:
-    place = f"temporal://{client.service_client.config.target_host}/{client.namespace}"
+    place = place_of(client)
     recorded = await asyncio.to_thread(read_recorded_seq, store, run_id)
     chain = await _find_chain(client, run_id, recorded)
     while chain:

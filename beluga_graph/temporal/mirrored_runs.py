@@ -9,6 +9,8 @@ from weakref import WeakValueDictionary
 from beluga_graph.codec.registry import Registry
 from beluga_graph.codec.values import Codec
 from beluga_graph.errors import RunConflict
+from beluga_graph.execution.handed_over import HandedOver
+from beluga_graph.inspection.exported import read_exported
 from beluga_graph.inspection.flow_registry import FlowRegistry
 from beluga_graph.inspection.inspector import Inspector
 from beluga_graph.inspection.views import StepInfo
@@ -41,24 +43,18 @@ class MirroredRuns:
 
     async def refresh(self, run_id: str) -> Inspector:
         """Bring the mirror of a run up to date; return its inspector. Raises `RunNotFound`, `SnapshotError`."""
-        async with self._locks.setdefault(run_id, asyncio.Lock()):
-            store = self._stores.get(run_id) or MemoryStore()
-            try:
-                await self.write(run_id, store)
-            except RunConflict:  # the server has deleted the run that was mirrored, and has another one of this id
-                store = MemoryStore()
-                await self.write(run_id, store)
-            self._stores[run_id] = store
-            self._stores.move_to_end(run_id)
-            if len(self._stores) > _KEPT:
-                self._stores.popitem(last=False)
-            return Inspector(store, self.flows.over(store))
+        store = await self._refresh_store(run_id)
+        return Inspector(store, self.flows.over(store))
 
     async def write(self, run_id: str, store: Store) -> None:
         """Write a run to a store; see `mirror_run`."""
         client = await self._connection.client()
         with translated(run_id, self._connection.address):
             await mirror_run(client, run_id, store, self._claims)
+
+    async def export(self, run_id: str, seq: int) -> HandedOver:
+        """Return all that a run needs to go on from step `seq`. Raises as `refresh` and `read_exported` do."""
+        return await asyncio.to_thread(read_exported, await self._refresh_store(run_id), run_id, seq)
 
     async def replay(self, run_id: str) -> ReplayedRun:
         """Return a run as of its last complete workflow task. Raises `RunNotFound`, `SnapshotError`."""
@@ -74,3 +70,17 @@ class MirroredRuns:
         """Return the steps `after` < seq <= `until` of a run."""
         steps = await (await self.refresh(run_id)).history(run_id)
         return [step for step in steps if after < step.seq and (until is None or step.seq <= until)]
+
+    async def _refresh_store(self, run_id: str) -> MemoryStore:
+        async with self._locks.setdefault(run_id, asyncio.Lock()):
+            store = self._stores.get(run_id) or MemoryStore()
+            try:
+                await self.write(run_id, store)
+            except RunConflict:  # the server has deleted the run that was mirrored, and has another one of this id
+                store = MemoryStore()
+                await self.write(run_id, store)
+            self._stores[run_id] = store
+            self._stores.move_to_end(run_id)
+            if len(self._stores) > _KEPT:
+                self._stores.popitem(last=False)
+            return store

@@ -19,7 +19,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from beluga_graph.errors import TemporalUnavailable
 from beluga_graph.temporal.faults import translated
 
-__all__ = ["address_of", "get_poll_times", "require_worker"]
+__all__ = ["address_of", "get_poll_times", "place_of", "require_worker"]
 
 _KINDS = {
     "workflow": TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
@@ -38,8 +38,10 @@ async def get_poll_times(client: Client, queue: str, kind: Literal["workflow", "
     return [poller.last_access_time.ToMicroseconds() / 1e6 for poller in answer.pollers]
 
 
-async def require_worker(client: Client, flow: str, *, task_queue: str, activity_queue: str) -> None:
+async def require_worker(client: Client, flow: str, *, task_queue: str, activity_queue: str | None) -> None:
     """Return when workers are listed for the workflows and for the attempts of a flow.
+
+    `activity_queue` is `None` for a run that will make no attempts.
 
     Waits up to 5 s for them. A worker that has ended counts until the server forgets it, after five minutes: then the
     `Watchdog` of the run's result finds out. Raises `TemporalUnavailable` that names the queue without workers.
@@ -63,12 +65,17 @@ def address_of(client: Client) -> str:
     return client.service_client.config.target_host
 
 
-async def _find_missing(client: Client, task_queue: str, activity_queue: str) -> str:
+def place_of(client: Client) -> str:
+    """Return the name of a client's server and namespace, as the place at which runs go on."""
+    return f"temporal://{address_of(client)}/{client.namespace}"
+
+
+async def _find_missing(client: Client, task_queue: str, activity_queue: str | None) -> str:
     """Return the queue that no worker serves, or the empty string."""
     try:
         if not await get_poll_times(client, task_queue, "workflow"):
             return task_queue
-        if not await get_poll_times(client, activity_queue, "activity"):
+        if activity_queue is not None and not await get_poll_times(client, activity_queue, "activity"):
             return activity_queue
     except RPCError as error:
         if error.status is not RPCStatusCode.UNIMPLEMENTED:  # a server that skips time does not list workers

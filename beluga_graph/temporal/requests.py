@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from beluga_graph.codec.references import to_reference
 from beluga_graph.kernel.snapshot import Snapshot
@@ -15,12 +16,29 @@ from beluga_graph.temporal.live_records import LiveOptions
 from beluga_graph.temporal.options import RunOptions
 from beluga_graph.temporal.wire import FORMAT, pack, plain_trigger
 
-__all__ = ["Durability", "Encoder", "activity_queue", "new_snapshot", "options_for", "pack_input"]
+__all__ = ["Durability", "Encoder", "NewExecution", "activity_queue", "new_snapshot", "options_for", "pack_input"]
 
 Durability: TypeAlias = Literal["commit", "batch"]
 
 _AHEAD_MS = 50  # the longest that a step waits for its commit, as on the local engine
 _BATCH = 100
+
+
+class NewExecution(NamedTuple):
+    """An execution of a run's workflow that is to be started."""
+
+    plan: Plan
+    run: Snapshot
+    triggers: Sequence[Trigger]
+    """What the workflow decides first."""
+    items: Any = ()
+    """The items of append fields, as `ItemPieces.to_plain` returns them."""
+    inbox: Mapping[str, Sequence[bytes]] = MappingProxyType({})
+    """Unread signals by name."""
+    session: Any = ()
+    """The pieces of the conversation that the run continues."""
+    begin_by: int = 0
+    """When it must be on the server, in milliseconds since the epoch, so that it keeps its session; 0 for any time."""
 
 
 class Encoder:

@@ -17,7 +17,7 @@ from temporalio.exceptions import ApplicationError
 with workflow.unsafe.imports_passed_through():
     from beluga_graph.kernel.rules import answer_signal
     from beluga_graph.kernel.shape import FAN_OUT, Shape
-    from beluga_graph.kernel.snapshot import COMPLETED, FAILED, WAITING, Snapshot
+    from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, WAITING, Snapshot
     from beluga_graph.kernel.triggers import CancelRequested, PlanAdopted
     from beluga_graph.temporal.handing_back import give_session_back
     from beluga_graph.temporal.options import RunOptions
@@ -99,8 +99,9 @@ class RunWorkflow:
     def on_adopt(self, packed: bytes) -> bool:
         """Continue as new with a changed graph, if the run is still as its sender has judged it."""
         changed = unpack(packed)
-        if changed["seq"] != self.run_state.seq or self._changed is not None:
-            return False
+        run = self.run_state
+        if changed["seq"] != run.seq or run.ended or run.status == FAILED or self.driver.is_halted:
+            return False  # the driver is halted before the run has begun, and when it is about to continue as new
         size = len(self._next_input(changed))
         if size > PAYLOAD_BYTES:
             raise ApplicationError(_too_large(size), type="TooLarge", non_retryable=True)
@@ -148,6 +149,8 @@ class RunWorkflow:
             giving = asyncio.ensure_future(give_session_back(driver, self._options))
             await self._wait(giving.done)
             giving.result()
+        if run.status == CANCELLED:  # the server shows a cancelled run only after a request; see `Starter.end`
+            await self._wait(lambda: workflow.cancellation_reason() is not None)
         if run.ended or run.status == FAILED:
             return _result_of(run)
         driver.stop()

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
+
+from temporalio.client import WorkflowUpdateFailedError
 
 from beluga_graph.codec.references import digest_of
 from beluga_graph.codec.registry import Registry
 from beluga_graph.codec.values import Codec
-from beluga_graph.errors import GraphChanged, LimitReached, RunConflict
+from beluga_graph.errors import GraphChanged, LimitReached, RunBusy, RunConflict
 from beluga_graph.execution.sessions import check_session
-from beluga_graph.inspection.compatibility import complete_renames, has_changed
+from beluga_graph.inspection.compatibility import check_changes
 from beluga_graph.inspection.flow_registry import FlowRegistry
 from beluga_graph.inspection.views import RunStatus
-from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.kernel.shape import Shape
+from beluga_graph.kernel.snapshot import FAILED, Snapshot
 from beluga_graph.kernel.triggers import CancelRequested, PlanAdopted, RunResumed, RunStarted, Trigger
 from beluga_graph.kernel.types import Renames
 from beluga_graph.plan.plan import Plan
+from beluga_graph.plan.renames import add_question_renames, check_new_names
 from beluga_graph.policy import Limits
 from beluga_graph.temporal.claims import CachedClaims
 from beluga_graph.temporal.mirrored_runs import MirroredRuns
-from beluga_graph.temporal.requests import Encoder, new_snapshot
+from beluga_graph.temporal.replay import ReplayedRun
+from beluga_graph.temporal.requests import Encoder, NewExecution, new_snapshot
 from beluga_graph.temporal.sessions import Sessions
 from beluga_graph.temporal.workflows import ServerRun, Workflows
 
-__all__ = ["Starter"]
+__all__ = ["Starter", "resume_triggers"]
+
+_TRIES = 20
 
 
 class Starter:
@@ -57,15 +65,15 @@ class Starter:
     async def _begin(self, plan: Plan, run: Snapshot, session: str | None) -> bool:
         """Start the execution of a new run, with its session; return `False` if the server has a run of this id."""
         if session is None:
-            return await self._workflows.begin(plan, run, [RunStarted(0)])
+            return await self._workflows.begin(NewExecution(plan, run, [RunStarted(0)]))
         if await self._workflows.exists(run.run_id):  # before it takes the session
             return False
         check_session(plan, session, run.run_id)
         taken = await self._sessions.take(plan, session, run.run_id)
         run.session = tuple(taken.session)
-        triggers = [RunStarted(0)]
+        new = NewExecution(plan, run, [RunStarted(0)], session=taken.pieces, begin_by=taken.begin_by)
         try:
-            return await self._workflows.begin(plan, run, triggers, session=taken.pieces, begin_by=taken.begin_by)
+            return await self._workflows.begin(new)
         except LimitReached:
             await self._sessions.give_back(taken)
             raise
@@ -73,53 +81,89 @@ class Starter:
     async def resume(self, run_id: str, limits: Limits | None, renames: Mapping[str, str]) -> Plan:
         """Continue a run. A failed one gets a new execution; one that goes on adopts the graph if that has changed.
 
-        Raises `RunNotFound`, `RunError` for an unknown flow, `GraphChanged`, `BadRename`.
+        Raises `RunNotFound`, `RunError` for an unknown flow, `GraphChanged`, `BadRename`, `RunBusy`.
         """
+        for _ in range(_TRIES):
+            known = await self._workflows.describe(run_id)
+            plan = self._flows.plan_of(known)
+            if known.status == RunStatus.failed:
+                is_done = await self._resume_failed(known, plan, limits, tuple(renames.items()))
+            elif known.is_open:
+                is_done = await self._adopt(known, plan, limits, tuple(renames.items()))
+            else:
+                is_done = True
+            if is_done:
+                return plan
+        message = "it goes on faster than its change can be judged: stop the workers of its old graph, and resume it"
+        raise RunBusy(run_id, message)
+
+    async def end(self, run_id: str) -> None:
+        """Request the end of a run, unless it has ended. Raises `RunNotFound`, `TemporalUnavailable`."""
         known = await self._workflows.describe(run_id)
-        plan = self._flows.plan_of(known)
-        if known.status == RunStatus.failed:
-            await self._resume_failed(known, plan, limits, tuple(renames.items()))
-        elif known.is_open:
-            await self._adopt(known, plan, tuple(renames.items()))
-        return plan
+        while known.status == RunStatus.failed and not await self._end_failed(known):
+            known = await self._workflows.describe(run_id)  # it has been resumed meanwhile
+        if known.status not in (RunStatus.completed, RunStatus.cancelled):
+            with suppress(RunConflict):  # it has just ended
+                await self._workflows.cancel(run_id)
 
-    async def end_failed(self, known: ServerRun) -> None:
-        """Cancel a failed run, by an execution that ends at once."""
+    async def _end_failed(self, known: ServerRun) -> bool:
+        """Begin an execution that ends a failed run, as soon as the server is requested to cancel it.
+
+        Return `False` if the run has been resumed meanwhile.
+        """
         left = await self._mirrored.replay(known.run_id)
-        plan = self._flows.find(known.flow) or Plan(left.shape, {}, Codec(Registry()))
-        await self._workflows.begin(plan, left.run, [CancelRequested(0)], after=known, session=left.session)
+        plan = Plan(left.shape, {}, Codec(Registry()))
+        return await self._workflows.begin(_continue(left, plan, [CancelRequested(0)]), after=known)
 
-    async def _resume_failed(self, known: ServerRun, plan: Plan, limits: Limits | None, renames: Renames = ()) -> None:
+    async def _resume_failed(self, known: ServerRun, plan: Plan, limits: Limits | None, renames: Renames = ()) -> bool:
         """Begin a new execution of a failed run, with the state in which it failed."""
         left = await self._mirrored.replay(known.run_id)
+        if left.execution_id != known.execution_id:
+            return False
         await self._sessions.require_held(left.run)
-        triggers = await self._adoption(left.run, plan, renames)
-        triggers.append(RunResumed(0, tuple((limits.overrides() if limits is not None else {}).items())))
-        await self._workflows.begin(
-            plan,
-            left.run,
-            triggers,
-            after=known,
-            items=left.items.to_plain(),
-            inbox=left.inbox,
-            session=left.session,
-        )
+        triggers = resume_triggers(left.run, left.shape, plan, limits, renames)
+        return await self._workflows.begin(_continue(left, plan, triggers), after=known)
 
-    async def _adopt(self, known: ServerRun, plan: Plan, renames: Renames) -> None:
-        """Let a run that goes on adopt a changed graph. Its attempts under way are made again, by the new code."""
-        if known.plan == plan.fingerprint and not renames:
-            return
-        while True:
-            left = await self._mirrored.replay(known.run_id)
-            triggers = await self._adoption(left.run, plan, renames)
-            if not triggers or await self._workflows.adopt(plan, left.run, triggers):
-                return
+    async def _adopt(self, known: ServerRun, plan: Plan, limits: Limits | None, renames: Renames) -> bool:
+        """Let a run that goes on adopt a changed graph. Its attempts under way are made again, by the new code.
 
-    async def _adoption(self, run: Snapshot, plan: Plan, renames: Renames) -> list[Trigger]:
-        """Return the trigger that makes a run adopt a changed graph. Raises `GraphChanged`, `BadRename`."""
-        store = (await self._mirrored.refresh(run.run_id)).store  # it has the shape of the run's graph
-        renames = complete_renames(run, plan, store, renames)
-        return [PlanAdopted(plan.fingerprint, 0, renames)] if has_changed(run, plan, store, renames) else []
+        Return `False` if the run has moved on meanwhile.
+        """
+        if known.plan == plan.fingerprint and not renames and limits is None:
+            return True
+        shape = await self._workflows.read_shape(known)
+        try:
+            await self._workflows.forget_worker(known.run_id)
+            run = Snapshot.from_plain((await self._workflows.query(known.run_id, "state"))["run"])
+            if run.plan != shape.fingerprint:
+                return False  # another caller has just changed its graph
+            triggers = resume_triggers(run, shape, plan, limits, renames)
+            return not triggers or await self._workflows.adopt(plan, run, triggers)
+        except RunConflict as error:
+            if isinstance(error.__cause__, WorkflowUpdateFailedError):
+                raise  # the run refuses it
+            return False  # it has just ended or failed
+
+
+def resume_triggers(
+    run: Snapshot, shape: Shape, plan: Plan, limits: Limits | None = None, renames: Renames = ()
+) -> list[Trigger]:
+    """Return the triggers with which a run of one graph goes on with a plan. Raises `GraphChanged`, `BadRename`."""
+    found: list[Trigger] = []
+    if run.plan != plan.fingerprint:
+        renames = add_question_renames(shape, plan.shape, renames) if renames else ()
+        check_changes(run, shape, plan, renames)
+        found.append(PlanAdopted(plan.fingerprint, 0, renames))
+    else:
+        check_new_names(plan.shape, renames)
+    if run.status == FAILED or limits is not None:
+        found.append(RunResumed(0, tuple((limits.overrides() if limits is not None else {}).items())))
+    return found
+
+
+def _continue(left: ReplayedRun, plan: Plan, triggers: Sequence[Trigger]) -> NewExecution:
+    """Return the next execution of a run that has ended."""
+    return NewExecution(plan, left.run, triggers, left.items.to_plain(), left.inbox, left.session)
 
 
 def _check_same(known: ServerRun, plan: Plan, input_digest: str) -> None:

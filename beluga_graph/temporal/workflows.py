@@ -3,39 +3,49 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
+from temporalio.api.common.v1 import WorkflowExecution as WorkflowId
+from temporalio.api.workflowservice.v1 import ResetStickyTaskQueueRequest
 from temporalio.client import (
     Client,
     WorkflowExecution,
     WorkflowExecutionDescription,
     WorkflowExecutionStatus,
     WorkflowHandle,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
 
 from beluga_graph.codec.references import digest_of
-from beluga_graph.errors import RunNotFound
+from beluga_graph.errors import RunError, RunNotFound, TemporalUnavailable
 from beluga_graph.inspection.views import RunStatus
+from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import Snapshot
-from beluga_graph.kernel.triggers import Trigger
+from beluga_graph.kernel.triggers import CancelRequested, Trigger
 from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.beats import read_beats
 from beluga_graph.temporal.connection import Connection
+from beluga_graph.temporal.executions import read_input
 from beluga_graph.temporal.faults import check_payload_size, translated
 from beluga_graph.temporal.feeds import Feeds
-from beluga_graph.temporal.live_records import LiveRecord
+from beluga_graph.temporal.live_records import LiveOptions, LiveRecord
 from beluga_graph.temporal.pollers import require_worker
-from beluga_graph.temporal.requests import Durability, activity_queue, options_for, pack_input
+from beluga_graph.temporal.requests import Durability, NewExecution, activity_queue, options_for, pack_input
 from beluga_graph.temporal.wire import ANSWER, SIGNAL, WORKFLOW, pack, plain_trigger, unpack
 
 __all__ = ["Look", "ServerRun", "Workflows"]
 
 _LARGE_BYTES = 256 * 1024  # of the answer to a look
+
+_PATIENCE = timedelta(seconds=20)  # the server keeps a request up to 10 s for the worker that walked the run before
+_NOT_LIVE = LiveOptions()
 
 _STATUS = {
     WorkflowExecutionStatus.COMPLETED: RunStatus.completed,
@@ -55,6 +65,8 @@ class ServerRun(NamedTuple):
     plan: str
     """The fingerprint of the graph."""
     input_digest: str
+    origin: str
+    """What the run was made from, if it was adopted."""
     status: RunStatus
     created_ms: int
     updated_ms: int
@@ -99,37 +111,36 @@ class Workflows:
             announces=announces,
         )
 
-    async def begin(
-        self,
-        plan: Plan,
-        run: Snapshot,
-        triggers: Sequence[Trigger],
-        *,
-        after: ServerRun | None = None,
-        items: Any = (),
-        inbox: Mapping[str, Sequence[bytes]] | None = None,
-        session: Any = (),
-        begin_by: int = 0,
-    ) -> bool:
+    def pack(self, new: NewExecution, live: LiveOptions = _NOT_LIVE, *, previous: str = "") -> bytes:
+        """Return the input of a new execution. Raises `LimitReached` if it is too large for the server."""
+        packed = pack_input(
+            new.plan,
+            new.run,
+            new.triggers,
+            self._options_for(new.plan, live=live),
+            items=new.items,
+            inbox=new.inbox,
+            session=new.session,
+            previous=previous,
+            begin_by=new.begin_by,
+        )
+        check_payload_size(packed, "the state that the run begins with", new.run.run_id)
+        return packed
+
+    async def begin(self, new: NewExecution, *, after: ServerRun | None = None, origin: str = "") -> bool:
         """Start the execution of a run; return `False` if the server has one under this id.
 
-        With `after`, a failed execution, this one takes its place. A run that comes to the server later than
-        `begin_by` fails. Raises `TemporalUnavailable`, `LimitReached`.
+        With `after`, a failed execution, this one takes its place; `False` if another one has taken it. `origin`
+        names what the run was made from. Raises `TemporalUnavailable`, `LimitReached`.
         """
+        run = new.run
         live = await self._feeds.prepare(run.run_id)
-        packed = pack_input(
-            plan,
-            run,
-            triggers,
-            self._options_for(plan, live=live),
-            items=items,
-            inbox=inbox,
-            session=session,
-            previous=after.execution_id if after is not None else "",
-            begin_by=begin_by,
-        )
-        check_payload_size(packed, "the input", run.run_id)
-        client = await self.require_worker(plan)
+        packed = self.pack(new, live, previous=after.execution_id if after is not None else "")
+        is_ending = any(isinstance(trigger, CancelRequested) for trigger in new.triggers)
+        client = await self.require_worker(new.plan, makes_attempts=not is_ending)
+        # The server compares ids only. Without this look, a resume that was slow would begin with an older failure.
+        if after is not None and (await self.describe(run.run_id)).execution_id != after.execution_id:
+            return False
         reuse = WorkflowIDReusePolicy
         with translated(run.run_id, self.connection.address):
             try:
@@ -139,7 +150,7 @@ class Workflows:
                     id=run.run_id,
                     task_queue=self._task_queue,
                     id_reuse_policy=reuse.REJECT_DUPLICATE if after is None else reuse.ALLOW_DUPLICATE_FAILED_ONLY,
-                    memo=_memo(plan, run, after),
+                    memo=_memo(new, after, origin),
                     request_eager_start=True,
                 )
             except WorkflowAlreadyStartedError:
@@ -194,18 +205,21 @@ class Workflows:
                 yield await _execution(found)
 
     async def send(self, run_id: str, signal: str, payload: bytes) -> None:
-        """Send a signal; it is in the history when this returns. Raises `RunNotFound`, `RunConflict`, `TooLarge`."""
+        """Send a signal; it is in the history when this returns.
+
+        Raises `RunNotFound`, `RunConflict`, `LimitReached`.
+        """
         check_payload_size(payload, f"the payload of signal {signal!r}", run_id)
         handle = await self.handle(run_id)
         with translated(run_id, self.connection.address):
             await handle.signal(SIGNAL, args=[signal, payload])
 
     async def answer(self, run_id: str, token: str, payload: bytes) -> None:
-        """Answer a question; the answer is in the history when this returns. Raises as `send` does."""
+        """Answer a question; the answer is in the history when this returns. Raises as `send` and `query` do."""
         check_payload_size(payload, f"the answer to {token!r}", run_id)
         handle = await self.handle(run_id)
-        with translated(run_id, self.connection.address):
-            await handle.execute_update(ANSWER, args=[token, payload])
+        with self._asking(run_id):
+            await handle.execute_update(ANSWER, args=[token, payload], rpc_timeout=_PATIENCE)
 
     async def adopt(self, plan: Plan, run: Snapshot, triggers: Sequence[Trigger]) -> bool:
         """Let a run adopt a changed graph; return `False` if the run has moved on from the state that was judged."""
@@ -215,24 +229,56 @@ class Workflows:
             "queue": activity_queue(self._task_queue, plan),
             "triggers": [plain_trigger(trigger) for trigger in triggers],
         }
+        packed = pack(changed)
+        check_payload_size(packed, "the changed graph", run.run_id)
         await self.require_worker(plan)
         handle = await self.handle(run.run_id)
-        with translated(run.run_id, self.connection.address):
-            is_adopted: bool = await handle.execute_update("adopt", pack(changed), result_type=bool)
+        with self._asking(run.run_id):
+            is_adopted: bool = await handle.execute_update("adopt", packed, result_type=bool, rpc_timeout=_PATIENCE)
         return is_adopted
 
-    async def require_worker(self, plan: Plan) -> Client:
-        """Return the client once a worker serves a flow. Raises `TemporalUnavailable`."""
+    async def require_worker(self, plan: Plan, *, makes_attempts: bool = True) -> Client:
+        """Return the client once workers serve the runs of a flow, and their attempts. Raises `TemporalUnavailable`."""
         client = await self.connection.client()
-        queue = activity_queue(self._task_queue, plan)
+        queue = activity_queue(self._task_queue, plan) if makes_attempts else None
         await require_worker(client, plan.name, task_queue=self._task_queue, activity_queue=queue)
         return client
 
-    async def query(self, run_id: str, name: str, *args: Any, within: timedelta | None = None) -> Any:
-        """Return the answer of the workflow to a query. A worker must live. Raises as `describe` does."""
-        handle = await self.handle(run_id)
+    async def read_shape(self, known: ServerRun) -> Shape:
+        """Return the graph of an execution. Raises `RunNotFound`."""
+        client = await self.connection.client()
+        with translated(known.run_id, self.connection.address):
+            given, _ = await read_input(client, known.run_id, known.execution_id)
+        return Shape.from_plain(given["shape"])
+
+    async def forget_worker(self, run_id: str) -> None:
+        """Let any worker answer for a run at once: the one that walked it before may have ended."""
+        client = await self.connection.client()
+        execution = WorkflowId(workflow_id=run_id)
+        request = ResetStickyTaskQueueRequest(namespace=client.namespace, execution=execution)
         with translated(run_id, self.connection.address):
+            await client.workflow_service.reset_sticky_task_queue(request)
+
+    async def query(self, run_id: str, name: str, *args: Any, within: timedelta = _PATIENCE) -> Any:
+        """Return the answer of the workflow to a query. Raises `TemporalUnavailable` if no worker gives it."""
+        handle = await self.handle(run_id)
+        with self._asking(run_id, within):
             return unpack(await handle.query(name, args=list(args), result_type=bytes, rpc_timeout=within))
+
+    @contextmanager
+    def _asking(self, run_id: str, within: timedelta = _PATIENCE) -> Iterator[None]:
+        """Wait in the block for an answer of the workflow, which only a worker can give."""
+        try:
+            with translated(run_id, self.connection.address):
+                yield
+        except (TemporalUnavailable, RunError) as error:
+            if not _is_silence(error.__cause__):
+                raise
+            text = (
+                f"run {run_id!r} does not answer (waited up to {within.seconds} s): check that a worker takes its work "
+            )
+            text += f"from the task queue {self._task_queue!r}, or start one with `beluga-graph worker module:flow`"
+            raise TemporalUnavailable(self.connection.address, text) from error.__cause__
 
     async def cancel(self, run_id: str) -> None:
         """Request the end of a run."""
@@ -241,13 +287,21 @@ class Workflows:
             await handle.cancel()
 
 
-def _memo(plan: Plan, run: Snapshot, after: ServerRun | None) -> dict[str, Any]:
-    assert isinstance(run.input, bytes)
+def _is_silence(error: BaseException | None) -> bool:
+    # The server refuses a query at once if it knows that no worker has asked for work lately.
+    silent = (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED, RPCStatusCode.FAILED_PRECONDITION)
+    is_late = isinstance(error, RPCError) and error.status in silent
+    return is_late or isinstance(error, WorkflowUpdateRPCTimeoutOrCancelledError)
+
+
+def _memo(new: NewExecution, after: ServerRun | None, origin: str) -> dict[str, Any]:
+    assert isinstance(new.run.input, bytes)
     return {
-        "flow": plan.name,
-        "plan": plan.fingerprint,
-        "input": digest_of(run.input).hex(),
+        "flow": new.plan.name,
+        "plan": new.plan.fingerprint,
+        "input": digest_of(new.run.input).hex(),
         "created_ms": after.created_ms if after is not None else time.time_ns() // 1_000_000,
+        "origin": after.origin if after is not None else origin,
         "status": RunStatus.running.value,
     }
 
@@ -264,6 +318,7 @@ async def _execution(found: WorkflowExecution) -> ServerRun:
         flow=memo.get("flow", ""),
         plan=memo.get("plan", ""),
         input_digest=memo.get("input", ""),
+        origin=memo.get("origin", ""),
         status=status,
         created_ms=memo.get("created_ms", 0),
         updated_ms=round(changed.timestamp() * 1000),

@@ -78,7 +78,9 @@ def fill(store: MemoryStore, flow: Graph, moved: HandedOver) -> None:
     """Let a run go on in another store, as a driver elsewhere would."""
     recorder = RunRecorder(store, flow.plan().shape, moved.run, at_ms=0)
     recorder.begin(items=moved.items, blobs=moved.blobs.items())
-    recorder.put_signals(moved.signals, at_ms=0)
+    for name, payloads in moved.signals.items():
+        for position, payload in enumerate(payloads, moved.run.inbox.get(name, 0)):
+            recorder.put_signal(name, position, payload, at_ms=0)
     recorder.flush()
 
 
@@ -122,6 +124,25 @@ async def test_unread_signals_go_along() -> None:
     async with asyncio.timeout(PATIENCE_S), Engine(there) as engine:
         engine.register(flow)
         assert await (await engine.resume(RUN)).result() == LARGE
+
+
+async def test_a_run_that_may_not_leave_goes_on_here() -> None:
+    flow = shelving()
+    seen: list[HandedOver] = []
+
+    async def refuse(moved: HandedOver) -> None:
+        seen.append(moved)
+        raise PermissionError("too large")
+
+    async with asyncio.timeout(PATIENCE_S), Engine() as engine:
+        run = await engine.start(flow, LARGE, run_id=RUN)
+        await parked(engine)
+        with pytest.raises(PermissionError):
+            await engine.hand_over(RUN, THERE, refuse)
+        assert [info.moved_to for info in await engine.runs()] == [""]
+        assert [moved.shape.name for moved in seen] == [flow.plan().name]
+        await run.signal("go", 7)
+        assert await run.result() == [7, 2]
 
 
 async def test_a_run_that_has_moved_is_refused_skipped_and_read() -> None:
