@@ -1,4 +1,4 @@
-"""The console, tables and JSON that commands print, and the stores and flows that they open."""
+"""The console, tables and JSON that commands print, and the stores, buses and flows that they open."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 import importlib
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,6 +31,7 @@ __all__ = [
     "load_flow",
     "load_object",
     "new_table",
+    "open_bus",
     "open_store",
     "print_event",
     "print_json",
@@ -96,7 +97,7 @@ def print_table(table: Table) -> None:
     out.print(table, soft_wrap=True)
 
 
-# Stores and flows.
+# Stores, buses and flows.
 
 
 def require_store(path: Path) -> Path:
@@ -127,6 +128,20 @@ def with_engine(path: Path, call: Callable[[beluga_graph.Engine], Awaitable[T]])
                 return await call(engine)
 
     return asyncio.run(run())
+
+
+@asynccontextmanager
+async def open_bus(folder: Path, *, json: bool) -> AsyncIterator[beluga_graph.EventBus]:
+    """Open an event bus that prints the status of runs, and handles at its end all that was published in the block."""
+
+    def on_run_event(event: beluga_graph.BusEvent) -> None:
+        text = f"run {event.data['run_id']!r} is {event.data['status']}"
+        print_event(event.topic, text, json=json, **event.data)
+
+    async with beluga_graph.EventBus(folder) as bus:
+        bus.subscribe("run.*", on_run_event)
+        yield bus
+        await bus.drain()
 
 
 def load_flow(name: str) -> Flow:

@@ -200,7 +200,7 @@ class TemporalEngine:
         """Start a run and yield its events, also live ones. With a known id, yield its stored events first.
 
         The last event is `done`, or `error` and then the exception is raised. Closing the stream early does not stop
-        the run: it goes on on the server.
+        the run: it goes on on the server. If its workers are lost, the stream goes on with the next ones.
         """
         run_id = secrets.token_hex(16) if run_id is None else run_id
         with self._feeds.watch(run_id) as feed:
@@ -322,11 +322,12 @@ class TemporalEngine:
         ]
 
     async def pending(self) -> list[Question]:
-        """Return the questions that runs ask people, the oldest first. The server may list a run a moment late."""
+        """Return the questions that runs ask people, the oldest first. The server may list a run a moment late.
+
+        A run that this engine cannot read, such as one with other claims, is left out with a warning in the log.
+        """
         waiting = [found.run_id async for found in self._workflows.find_all() if found.status == RunStatus.waiting]
-        questions = [
-            question for run_id in waiting for question in await (await self._mirrored.refresh(run_id)).pending()
-        ]
+        questions = await self._mirrored.pending(waiting)
         return sorted(questions, key=lambda question: (question.asked_ms, question.run_id, question.id))
 
     async def history(self, run_id: str) -> list[StepInfo]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
+from collections.abc import Iterable
 from weakref import WeakValueDictionary
 
 from beluga_graph.codec.registry import Registry
 from beluga_graph.codec.values import Codec
-from beluga_graph.errors import RunConflict
+from beluga_graph.errors import RunConflict, RunError, SnapshotError
 from beluga_graph.execution.handed_over import HandedOver
+from beluga_graph.inspection.approvals import Question
 from beluga_graph.inspection.exported import read_exported
 from beluga_graph.inspection.flow_registry import FlowRegistry
 from beluga_graph.inspection.inspector import Inspector
@@ -24,6 +27,8 @@ from stores import MemoryStore
 from stores.base import Store
 
 __all__ = ["MirroredRuns"]
+
+_log = logging.getLogger("beluga_graph.temporal.mirrored_runs")
 
 _KEPT = 16  # mirrors of the runs that were read last
 
@@ -65,6 +70,16 @@ class MirroredRuns:
     async def plan_of(self, run_id: str) -> Plan:
         """Return the graph of a run without the code of its flow. Raises as `replay` does."""
         return Plan((await self.replay(run_id)).shape, {}, Codec(Registry()))
+
+    async def pending(self, run_ids: Iterable[str]) -> list[Question]:
+        """Return the questions of runs. Those of a run that cannot be mirrored are left out, and a warning names it."""
+        questions: list[Question] = []
+        for run_id in run_ids:
+            try:
+                questions += await (await self.refresh(run_id)).pending()
+            except (RunError, SnapshotError) as error:  # such as claims that this engine does not have
+                _log.warning("questions of run %r are left out: %s", run_id, error)
+        return questions
 
     async def steps(self, run_id: str, after: int, until: int | None = None) -> list[StepInfo]:
         """Return the steps `after` < seq <= `until` of a run."""

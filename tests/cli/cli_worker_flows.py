@@ -2,7 +2,7 @@
 
 from beluga_graph import Context, Workflow, step
 
-__all__ = ["measuring", "measuring_again", "units"]
+__all__ = ["measuring", "measuring_again", "publishing", "units"]
 
 units = "characters"
 
@@ -14,3 +14,13 @@ async def measure(ctx: Context, text: str) -> str:
 
 measuring = Workflow("measuring", measure)
 measuring_again = Workflow("measuring", measure)
+
+
+@step("publish")
+async def publish(ctx: Context, number: int) -> int:
+    for each in range(number):
+        ctx.publish("orders.made", each)
+    return number
+
+
+publishing = Workflow("publishing", publish)

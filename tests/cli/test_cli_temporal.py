@@ -16,7 +16,7 @@ import pytest
 from cli_documents import ENVIRONMENT, invoke, spawn, wait_for
 from servers import Server, find_free_port
 
-from beluga_graph import RunStatus
+from beluga_graph import EventBus, RunStatus
 from beluga_graph.temporal import TemporalEngine
 
 HERE = Path(__file__).parent
@@ -80,6 +80,35 @@ async def test_a_worker_serves_flows_with_deps_and_claims(temporal_server: Serve
     finally:
         process.kill()
         process.communicate()
+
+
+async def test_a_worker_with_a_bus_relays_events_of_runs_and_prints_their_status(
+    temporal_server: Server, queue: str, tmp_path: Path
+) -> None:
+    address, folder, made = temporal_server.address, tmp_path / "bus", ["orders.made"] * 2
+    early, late = token_hex(8), token_hex(8)
+    async with TemporalEngine(address, task_queue=queue) as engine:  # it has no bus: no status is announced
+        with working(temporal_server, queue, "cli_worker_flows:publishing"):
+            assert await engine.execute(cli_worker_flows.publishing, 2, run_id=early) == 2
+    with working(temporal_server, queue, "cli_worker_flows:publishing", "--bus", folder) as process:
+        async with EventBus() as unused, TemporalEngine(address, task_queue=queue, bus=unused) as engine:
+            assert await engine.execute(cli_worker_flows.publishing, 2, run_id=late) == 2
+        output = await asyncio.to_thread(wait_for, process, f"run '{late}' is completed")
+        assert await eventually_traced(folder, early, made) == made
+        process.terminate()
+        output += await finish(process)
+        assert process.returncode == 0
+    assert output.endswith("stopped; every run goes on with the next worker\n")
+    assert early not in output
+    assert await eventually_traced(folder, late, []) == ["run.started", *made, "run.completed"]
+
+
+async def eventually_traced(folder: Path, run_id: str, topics: list[str]) -> list[str]:
+    """Return the topics of a run's events on a bus, once there are as many as given."""
+    async with asyncio.timeout(PATIENCE_S), EventBus(folder) as bus:
+        while len(trace := list(await bus.trace(run_id))) < len(topics):  # noqa: ASYNC110  # the bus has no end
+            await asyncio.sleep(0.1)
+    return [event.topic for event in trace]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

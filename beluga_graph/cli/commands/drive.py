@@ -12,7 +12,7 @@ import typer
 
 import beluga_graph
 from beluga_graph import RunStatus
-from beluga_graph.cli.console import load_flow, print_event, print_json, print_line, require_store
+from beluga_graph.cli.console import load_flow, open_bus, print_event, print_json, print_line, require_store
 from beluga_graph.cli.exit_codes import Exit, print_error
 from beluga_graph.cli.options import FlowNames, FlowOption, Json, RunId, Store, command, default_store
 from beluga_graph.cli.parsing import parse_assignments
@@ -194,16 +194,8 @@ async def _serve(
 ) -> None:
     is_new = not (store / "data.mdb").is_file()
 
-    def on_run_event(event: beluga_graph.BusEvent) -> None:
-        text = f"run {event.data['run_id']!r} is {event.data['status']}"
-        print_event(event.topic, text, json=json, **event.data)
-
     async with contextlib.AsyncExitStack() as stack:
-        event_bus = None
-        if bus is not None:
-            event_bus = await stack.enter_async_context(beluga_graph.EventBus(bus))
-            event_bus.subscribe("run.*", on_run_event)
-            stack.push_async_callback(event_bus.drain)  # after the engine has published its last event
+        event_bus = await stack.enter_async_context(open_bus(bus, json=json)) if bus is not None else None
         engine = await stack.enter_async_context(beluga_graph.Engine(store, bus=event_bus))
         names = [engine.register(flow).name for flow in flows]
         serving = asyncio.ensure_future(engine.serve(max_runs=max_runs, grace=grace_s))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import beluga_graph
-from beluga_graph.cli.console import load_flow, load_object, print_event, print_json, print_line
+from beluga_graph.cli.console import load_flow, load_object, open_bus, print_event, print_json, print_line
 from beluga_graph.cli.exit_codes import CommandError
 from beluga_graph.cli.options import (
     Claims,
@@ -59,20 +62,31 @@ def worker(
         float,
         typer.Option("--grace", help="Seconds that running nodes have to finish after a stop.", metavar="S", min=0.0),
     ] = 10.0,
+    bus: Annotated[
+        Path | None,
+        typer.Option(
+            "--bus",
+            help="Folder of the event bus. It gets the events that runs of the task queue publish, and an event for "
+            "each change of a run's status, which is printed here too, if an engine with a bus has started the run.",
+            metavar="PATH",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Serve runs of flows on a Temporal server until SIGTERM or Ctrl-C.
 
     It walks the runs of its task queue and executes the nodes of its flows, each in the version that it has. A stop
     loses nothing: nodes that finish within the grace are kept, and the others run again on another worker. A second
-    signal ends the process at once. Start as many workers as you like, on any machine.
+    signal ends the process at once. Start as many workers as you like, on any machine. Without --bus, events that runs
+    publish are kept on the server until a worker with a bus relays them.
     """
     loaded = list(dict.fromkeys(map(load_flow, flows)))
     versions = _name_versions(loaded)
     given = load_object(deps, "--deps") if deps is not None else None
-    engine = _open_engine(server, namespace, claims, task_queue=task_queue, deps=given)
     where = f"task queue {task_queue!r} of {server}, namespace {namespace!r}"
-    asyncio.run(_serve(engine, loaded, versions, where, grace, json=json))
+    open_engine = partial(_open_engine, server, namespace, claims, task_queue=task_queue, deps=given)
+    asyncio.run(_serve(open_engine, loaded, versions, where, grace, bus, json=json))
     print_event("stopped", "stopped; every run goes on with the next worker", json=json)
 
 
@@ -89,10 +103,20 @@ def _name_versions(flows: list[Flow]) -> list[str]:
 
 
 async def _serve(
-    engine: TemporalEngine, flows: list[Flow], versions: list[str], where: str, grace_s: float, *, json: bool
+    open_engine: Callable[..., TemporalEngine],
+    flows: list[Flow],
+    versions: list[str],
+    where: str,
+    grace_s: float,
+    bus: Path | None,
+    *,
+    json: bool,
 ) -> None:
     stop = asyncio.Event()
-    async with engine, engine.worker(flows, grace=grace_s):
+    async with AsyncExitStack() as stack:
+        event_bus = await stack.enter_async_context(open_bus(bus, json=json)) if bus is not None else None
+        engine = await stack.enter_async_context(open_engine(bus=event_bus))
+        await stack.enter_async_context(engine.worker(flows, grace=grace_s))
         _handle_stop_signals(stop)
         text = f"serving {', '.join(versions)} on {where}; SIGTERM or Ctrl-C ends it"
         print_event("ready", text, json=json, flows=versions)
