@@ -17,6 +17,7 @@ from unittest import mock
 from simulated_workflow import PAYLOADS, decide, evict, new_instance, resolved
 from simulation import RunOutcome, Tape, payload_of
 from temporalio.bridge.proto.workflow_activation import (
+    CancelWorkflow,
     FireTimer,
     InitializeWorkflow,
     SignalWorkflow,
@@ -81,6 +82,7 @@ class Host:
     Args:
         losses: How many points of the activities pass before each loss of a worker.
         claims: A place for large values.
+        cancelled_at: After how many workflow tasks the run is cancelled.
     """
 
     def __init__(
@@ -89,9 +91,11 @@ class Host:
         tape: Tape,
         losses: Sequence[int] = (),
         claims: CachedClaims | None = None,
+        cancelled_at: int | None = None,
     ) -> None:
         self.options, self.tape, self.claims = options, tape, claims
         self.losses = list(losses)
+        self._cancelled_at = cancelled_at
         self.lost = 0
         self.made: list[Made] = []
         self.again: list[Made] = []  # bodies called though the server had the reply of their attempt
@@ -100,6 +104,7 @@ class Host:
         self.executions = 0
         self.status = ""  # as the last execution closed
         self._time_ms = 1000
+        self._tasks_done = 0
         self._spent_s = 0.0
         self._known: set[tuple[str, int]] = set()  # attempts whose replies the server has
         self._since = 0
@@ -173,6 +178,7 @@ class Host:
         self._flags.update(flags)
         self._tasks.append((act, [each.SerializeToString(deterministic=True) for each in commands]))
         self.history += len(commands)
+        self._tasks_done += 1
         self._note()
         for command in commands:
             match command.WhichOneof("variant"):
@@ -219,6 +225,9 @@ class Host:
         """Let things happen; return those that the workflow learns of, in one task."""
         jobs: list[WorkflowActivationJob] = []
         sent: set[str] = set()
+        if self._cancelled_at is not None and self._tasks_done >= self._cancelled_at:
+            self._cancelled_at = None
+            jobs.append(WorkflowActivationJob(cancel_workflow=CancelWorkflow(reason="a person")))
         while True:
             events = list(self._events(sent))
             if jobs and (not events or self.tape.choose(3) != 2):

@@ -20,7 +20,8 @@ from temporalio.exceptions import CancelledError
 from beluga_graph import END, START, Context, Graph, Retry, append
 from beluga_graph.codec import references
 from beluga_graph.execution.result import NewItems
-from beluga_graph.kernel.snapshot import COMPLETED, FAILED
+from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
+from beluga_graph.kernel.triggers import CancelRequested
 from beluga_graph.temporal import dispatch
 from beluga_graph.temporal.claims import CachedClaims, open_claims
 from beluga_graph.temporal.options import RunOptions
@@ -102,6 +103,19 @@ def test_no_attempt_is_made_again_once_the_server_has_its_reply(
     host = driven(spec, options, tape, losses)
     assert host.again == []
     assert host.status in ("complete", "fail")
+
+
+@examples(80)
+@given(racy_specs(), options(), tapes(), losses(), st.integers(0, 30))
+def test_a_cancelled_run_ends_at_once_or_had_ended(
+    spec: Spec, options: RunOptions, tape: list[int], losses: list[int], tasks: int
+) -> None:
+    host = Host(options, Tape(tape), losses, cancelled_at=tasks)
+    host.drive(build(spec, host.probe).plan(), INPUT)
+    assert (host.status, host.run.status) in (("complete", COMPLETED), ("fail", FAILED), ("cancel", CANCELLED))
+    if host.run.status == CANCELLED:
+        assert type(host.steps[-1].trigger) is CancelRequested
+    assert host.again == []
 
 
 # Faults that random graphs do not find.
