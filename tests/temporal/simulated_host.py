@@ -35,7 +35,7 @@ from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.triggers import NodeFinished, RunStarted
 from beluga_graph.plan import Plan
-from beluga_graph.temporal import progress
+from beluga_graph.temporal import dispatch, progress
 from beluga_graph.temporal.activity import AttemptActivity
 from beluga_graph.temporal.claims import CachedClaims
 from beluga_graph.temporal.options import RunOptions
@@ -129,7 +129,8 @@ class Host:
         encoded = plan.codec.encode(value)
         run = Snapshot(run_id=RUN_ID, plan=plan.fingerprint, started_ms=1000, value=encoded)
         packed: bytes | None = pack_input(plan, run, [RunStarted(0)], self.options)
-        with mock.patch.object(progress, "time", self), asyncio.Runner() as self._runner:
+        probe = mock.patch.object(dispatch, "_PROBE", 1)  # so that a few branches make a batch
+        with probe, mock.patch.object(progress, "time", self), asyncio.Runner() as self._runner:
             while packed is not None:
                 packed = self._execute(packed)
 
