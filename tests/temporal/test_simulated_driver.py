@@ -105,6 +105,31 @@ def test_no_attempt_is_made_again_once_the_server_has_its_reply(
     assert host.status in ("complete", "fail")
 
 
+def wide(probe: Any) -> Graph:
+    """Return a fan-out whose branches go into batches."""
+    graph = Graph("wide")
+
+    async def count(ctx: Context, value: int) -> int:
+        await probe(ctx)
+        return value + 1
+
+    each, then = graph.node(name="each")(count), graph.node(name="then")(count)
+    out, join = graph.fan_out("out", to=each, over=lambda _: range(12), join="in"), graph.join("in", sum)
+    for source, target in pairwise([each, then, join, END]):
+        graph.edge(source, target)
+    graph.edge(START, out)
+    return graph
+
+
+@examples(60)
+@given(options(), tapes(), losses())
+def test_batches_lose_and_repeat_nothing(options: RunOptions, tape: list[int], losses: list[int]) -> None:
+    host = Host(options, Tape(tape), losses)
+    host.drive(wide(host.probe).plan(), INPUT)
+    assert (host.run.status, host.run.steps, host.again) == (COMPLETED, 26, [])
+    assert host.plan.codec.decode(host.run.output) == sum(range(12)) + 24
+
+
 @examples(80)
 @given(racy_specs(), options(), tapes(), losses(), st.integers(0, 30))
 def test_a_cancelled_run_ends_at_once_or_had_ended(
