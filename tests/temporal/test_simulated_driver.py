@@ -48,7 +48,7 @@ def options() -> st.SearchStrategy[RunOptions]:
 
 def losses() -> st.SearchStrategy[list[int]]:
     """Return a strategy for losses of workers: the points of the activities that pass before each."""
-    return st.lists(st.integers(0, 12), max_size=6)
+    return st.lists(st.integers(0, 30), max_size=6)
 
 
 def driven(
