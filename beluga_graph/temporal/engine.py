@@ -327,8 +327,7 @@ class TemporalEngine:
         A run that this engine cannot read, such as one with other claims, is left out with a warning in the log.
         """
         waiting = [found.run_id async for found in self._workflows.find_all() if found.status == RunStatus.waiting]
-        questions = await self._mirrored.pending(waiting)
-        return sorted(questions, key=lambda question: (question.asked_ms, question.run_id, question.id))
+        return await self._mirrored.pending(waiting)
 
     async def history(self, run_id: str) -> list[StepInfo]:
         """Return the steps of a run, in order, as far as the server keeps its history. Raises `RunNotFound`."""

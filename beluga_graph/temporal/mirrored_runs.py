@@ -72,14 +72,17 @@ class MirroredRuns:
         return Plan((await self.replay(run_id)).shape, {}, Codec(Registry()))
 
     async def pending(self, run_ids: Iterable[str]) -> list[Question]:
-        """Return the questions of runs. Those of a run that cannot be mirrored are left out, and a warning names it."""
+        """Return the questions of runs, the oldest first.
+
+        Those of a run that cannot be mirrored are left out, and a warning in the log names it.
+        """
         questions: list[Question] = []
         for run_id in run_ids:
             try:
                 questions += await (await self.refresh(run_id)).pending()
             except (RunError, SnapshotError) as error:  # such as claims that this engine does not have
                 _log.warning("questions of run %r are left out: %s", run_id, error)
-        return questions
+        return sorted(questions, key=lambda question: (question.asked_ms, question.run_id, question.id))
 
     async def steps(self, run_id: str, after: int, until: int | None = None) -> list[StepInfo]:
         """Return the steps `after` < seq <= `until` of a run."""
