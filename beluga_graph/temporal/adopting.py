@@ -1,8 +1,8 @@
-"""Adopting: a run of a local engine goes on on the server, and nowhere else.
+"""Adopting: a run of a local engine continues on the server, and nowhere else.
 
-The local engine marks the run as moved, which hands it over for good, and returns it. Then its workflow begins. If the
-process dies in between, the next call gets the same run from the local engine, and starts the workflow. The id of the
-workflow is that of the run, so the server accepts one only.
+The local engine marks the run as moved, which is final, and returns it. Then the workflow is started. If the process
+dies in between, the next call gets the same run from the local engine and starts the workflow. The workflow has the id
+of the run, so the server accepts only one.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Adopter:
         self._workflows, self._flows, self._claims = workflows, flows, claims
 
     async def adopt(self, local: LocalEngine, run_id: str, renames: Mapping[str, str]) -> Plan:
-        """Let a run of a local engine go on on the server; see `TemporalEngine.adopt`."""
+        """Continue a run of a local engine on the server; see `TemporalEngine.adopt`."""
         given = tuple(renames.items())
 
         async def check(moved: HandedOver) -> None:
@@ -53,7 +53,8 @@ class Adopter:
             await self._workflows.require_worker(new.plan)
             if await self._workflows.exists(run_id):
                 raise RunConflict(
-                    run_id, f"{_IS_OTHER}: it stays with the local engine; end or delete the other one first"
+                    run_id,
+                    f"{_IS_OTHER}: delete that one, and adopt again; until then, the local engine keeps this one",
                 )
 
         place = place_of(await self._workflows.connection.client())
@@ -69,7 +70,7 @@ class Adopter:
                 return new.plan
             known = await self._workflows.describe(run_id)
         if known.origin != origin:
-            raise RunConflict(run_id, f"{_IS_OTHER}: delete that one there, and adopt the run again")
+            raise RunConflict(run_id, f"{_IS_OTHER}: delete that one, and adopt this run again")
         return self._flows.plan_of(known)
 
     def _prepare(self, moved: HandedOver, renames: Renames) -> tuple[NewExecution, list[bytes]]:
@@ -80,7 +81,7 @@ class Adopter:
         plan = self._flows.plan_of(_Run(moved.run.run_id, moved.shape.name))
         triggers = resume_triggers(moved.run, moved.shape, plan, renames=renames)
         arrived = Arrival.of(moved, has_claims=self._claims is not None)
-        if arrived.run.session is not None:  # it stays in the store of the local engine: the run only reads it
+        if arrived.run.session is not None:  # the local store keeps the session: this run only reads it
             arrived.run.session = tuple(RunSession(*arrived.run.session)._replace(run=""))
         items = arrived.items.to_plain()
         return NewExecution(plan, arrived.run, triggers, items, arrived.inbox, arrived.session), arrived.large

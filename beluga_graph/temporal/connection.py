@@ -41,7 +41,7 @@ class Connection:
             return
         self._given, self.address, self.namespace = server, server.service_client.config.target_host, server.namespace
         if namespace not in (None, server.namespace):
-            msg = f"the client has namespace {server.namespace!r}, not {namespace!r}: leave namespace= away"
+            msg = f"the client has namespace {server.namespace!r}, not {namespace!r}: omit namespace="
             raise ValueError(msg)
 
     async def client(self) -> Client:

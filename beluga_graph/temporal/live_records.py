@@ -1,8 +1,8 @@
-"""Live records: the progress of one attempt, on its way from the worker to those who follow the run.
+"""Live records: the progress of one attempt, as the worker sends it to the followers of the run.
 
-A record has consecutive pieces of the attempt's text and the position of the first one. So a follower can read the same
-piece twice, by whatever way it comes, and sees whether one is missing. Records come from another process: each field is
-checked.
+A record has consecutive pieces of the attempt's text and the position of the first one. So a follower recognizes pieces
+that it has already received, by side channel or heartbeat, and notices missing ones. Records come from another process:
+each field is checked.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class LiveOptions(NamedTuple):
     address: str = ""
     """The `host:port` at which the process that began the run listens; empty if it does not."""
     secret: bytes = b""
-    """Proves to each side of that connection who the other one is."""
+    """With it, both sides of that connection prove who they are."""
     beats: bool = False
-    """Whether text goes along with heartbeats where that process cannot be reached."""
+    """Whether heartbeats carry the text if a worker cannot reach that process."""
 
 
 class LiveRecord(NamedTuple):
@@ -53,6 +53,6 @@ class LiveRecord(NamedTuple):
         is_valid &= all(type(count) is int and 0 <= count < _COUNT_MAX for count in counts)
         is_valid &= isinstance(pieces, tuple | list) and all(isinstance(piece, str) for piece in pieces)
         if not is_valid or type(is_over) is not bool:
-            msg = "a field of a live record has another type"
+            msg = "a field of a live record has a wrong type or is out of range"
             raise ValueError(msg)
         return cls(run_id, node, token, attempt, tries, first, tuple(pieces), is_over)

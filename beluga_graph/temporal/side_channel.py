@@ -28,7 +28,7 @@ FRAME_BYTES = 256 * 1024
 
 _HEADER_BYTES = 4
 _CHALLENGE_BYTES = 16
-_PROOF_FRAME_BYTES = 128  # the most before both sides have proved who they are
+_PROOF_FRAME_BYTES = 128  # the most until both sides have proved that they have the secret
 _PROOF_S = 5.0
 
 
@@ -63,7 +63,7 @@ async def prove_as_listener(reader: asyncio.StreamReader, writer: asyncio.Stream
         writer.write(frame_of(own))
         frame = await read_frame(reader, _PROOF_FRAME_BYTES)
         if not isinstance(frame, tuple) or len(frame) != 2:
-            msg = "the proof is not a pair"
+            msg = "the first frame of a worker is not its challenge and its proof"
             raise ChannelError(msg)
         other, proof = frame
         _check_challenge(other)
@@ -88,7 +88,7 @@ def _proof(secret: bytes, role: bytes, of_listener: bytes, of_worker: bytes) -> 
 
 def _check_challenge(found: Any) -> None:
     if not isinstance(found, bytes) or len(found) != _CHALLENGE_BYTES:
-        msg = "the challenge is not one"
+        msg = f"the challenge is not {_CHALLENGE_BYTES} bytes"
         raise ChannelError(msg)
 
 
