@@ -45,27 +45,25 @@ if TYPE_CHECKING:
 
 __all__ = ["TemporalEngine"]
 
-_WHY_CLOSED = "its workflow has closed, and accepts no signal; resume a failed run first"
-
 
 class TemporalEngine:
     """Runs flows on a Temporal server. The flows are those of `Engine`, unchanged.
 
-    `address_or_client` is the server's `host:port`, or a connected `temporalio.client.Client`, which may have TLS, an
-    API key, a data converter or another namespace. Runs are workflows of `namespace`. Workers take them from
-    `task_queue`, so a worker needs the same queue, and the code of the flow. With `durability="commit"`, each node is
-    an activity of its own. With `"batch"`, short nodes go ahead of the server for at most 50 ms: that is much faster,
-    and only they may run again after a crash. `claims` is a place for values of more than 8 KiB, which workers and
-    clients share: a folder, an LMDB store, `s3://bucket/prefix`, or an object with `put` and `get`. Without one,
-    values travel in the history, which holds less than 2 MB a value. `node_queues` sends nodes, by path, to other task
-    queues, such as that of a worker in another language. `bus` receives what runs publish, once each if it is durable:
-    the workers of this engine pass it the messages of all runs of the task queue, and runs that this engine starts
-    publish their status, too, as `Engine` has it. Without a bus, messages wait on the server for a worker that has one.
-    `deps` is for the nodes of the workers that this engine makes.
-
-    Workers send the text of nodes to this process as it comes: `live` is the address on which to listen for them,
-    `host` or `host:port`, by default on loopback. Workers elsewhere cannot reach that. Runs of `stream` then have their
-    text in heartbeats, which takes some 200 ms; with `live="heartbeats"`, all runs do, for followers in any process.
+    * `address_or_client`: the server's `host:port`, or a connected `temporalio.client.Client`, for TLS, an API key or a
+      data converter.
+    * `namespace` has the runs, which are workflows. Workers take them from `task_queue`: give workers the same queue.
+    * `durability`: with `"commit"`, each node is an activity of its own. With `"batch"`, short nodes go ahead of the
+      server for at most 50 ms. That is much faster, and only those nodes may run again after a crash.
+    * `claims`: a place for values of more than 8 KiB, which workers and clients share: a folder, an LMDB store,
+      `s3://bucket/prefix`, or an object with `put` and `get`. Without one, the history has them, each below 2 MB.
+    * `node_queues`: by path of a node, another task queue, such as that of a worker in another language.
+    * `bus` receives the events that nodes publish, once each if it is durable, from all runs of the task queue. Runs
+      that this engine starts publish their status, too, as with `Engine`. Workers without a bus leave events on the
+      server for a worker that has one.
+    * `deps` are for the nodes of the workers that this engine makes.
+    * `live`: the `host` or `host:port` where this process listens for the text of running nodes, by default on
+      loopback. If workers elsewhere cannot reach it, heartbeats carry the text of runs of `stream`, which takes some
+      200 ms. With `live="heartbeats"`, they carry that of all runs, for followers in any process.
 
     Raises `ValueError` for another durability or live address.
 
@@ -115,7 +113,7 @@ class TemporalEngine:
         await self.close()
 
     async def close(self) -> None:
-        """Close the claims, if this engine has opened them, and its listener. Runs go on on the server. Idempotent."""
+        """Close the listener, and the claims if this engine opened them. Runs continue on the server. Idempotent."""
         await self._feeds.close()
         if self._claims is not None:
             self._claims.close()
@@ -130,8 +128,8 @@ class TemporalEngine:
     def worker(self, flows: Iterable[Compilable], *, grace: float = 10.0) -> TemporalWorker:
         """Return a worker that serves runs of some flows: enter it, or await its `run`.
 
-        Names and graphs decide which runs it serves, so another process may build the flows anew. `grace` is the time
-        in seconds that work under way gets to finish when the worker stops.
+        It serves runs by the names and graphs of its flows, so another process may build the same flows again. `grace`
+        is the time in seconds that work under way gets to finish when the worker stops.
 
         Example:
             async with TemporalEngine() as engine:
@@ -200,7 +198,7 @@ class TemporalEngine:
         """Start a run and yield its events, also live ones. With a known id, yield its stored events first.
 
         The last event is `done`, or `error` and then the exception is raised. Closing the stream early does not stop
-        the run: it goes on on the server. If its workers are lost, the stream goes on with the next ones.
+        the run, which continues on the server. If its workers are lost, the stream continues with the next ones.
         """
         run_id = secrets.token_hex(16) if run_id is None else run_id
         with self._feeds.watch(run_id) as feed:
@@ -258,7 +256,7 @@ class TemporalEngine:
     async def adopt(
         self, local_engine: LocalEngine, run_id: str, *, rename: Mapping[str, str] | None = None
     ) -> TemporalRun:
-        """Let a run of a local `Engine` go on on the server: one that waits, or that has failed and is tried again.
+        """Continue a run of a local `Engine` on the server: one that waits, or a failed one, which is then tried again.
 
         The local engine marks the run as moved, and no engine drives it any more. A second call returns the same run,
         as long as the server keeps it; after a crash, it completes the first one. If the graph of the flow has
