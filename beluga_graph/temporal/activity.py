@@ -1,4 +1,4 @@
-"""The activity: attempts of one call after another, each made by the executor of every driver."""
+"""The activity that makes attempts, one after another, with the same executor as the local engine."""
 
 from __future__ import annotations
 
@@ -40,14 +40,15 @@ class AttemptActivity:
         self._channels = SideChannels()
 
     async def close(self) -> None:
-        """Close the connections to those who follow runs."""
+        """Close the connections to the processes that follow runs."""
         await self._channels.close()
 
     @activity.defn(name=ACTIVITY)
     async def attempt(self, packed: bytes) -> bytes:
         """Make the attempts of a call, or as many as fit into its time. Returns the packed replies.
 
-        Its own errors, such as those of the claims, are tried again like the loss of a worker, and as often.
+        An error of the activity itself, such as `ClaimsFailed`, counts like a lost worker: the server tries the
+        activity again, up to `max_interruptions` times.
         """
         given = unpack(packed)
         progress = Progress()
@@ -139,7 +140,7 @@ class AttemptActivity:
         return call.progress.add(Reply(made.trigger, tuple(pieces), made.messages, ms))
 
     def _begin_text(self, call: _Call, run: Snapshot, token: Token) -> LiveText:
-        """Return the collector of an attempt's text, which goes to those who follow the run."""
+        """Return the collector of an attempt's text, which is sent to the followers of the run."""
         live, progress = call.live, call.progress
         channel = self._channels.get(live.address, live.secret) if live.address else None
 
@@ -159,7 +160,10 @@ def _is_unwanted() -> bool:
 
 
 def find_plan(plans: Mapping[str, Plan], given: Mapping[str, Any]) -> Plan:
-    """Return the plan that an input of an activity names. Another worker may have one that this one does not have."""
+    """Return the plan that an input of an activity names.
+
+    Raises an `ApplicationError` that the server tries again if this worker does not have it: another one may.
+    """
     plan = plans.get(given["plan"])
     if given["format"] != FORMAT or plan is None:
         known = ", ".join(sorted({plan.name for plan in plans.values()}))

@@ -1,7 +1,7 @@
-"""Going ahead: an activity walks on with the next node of a run that has one token, by the rules of every driver.
+"""The walk ahead: if a run has one token, its activity continues with the next node, by the rules of every driver.
 
-It stops where another part of the run, a timer, a signal or a person could have a say. The workflow decides each step
-again, from the replies, so nothing that this walk decides is kept.
+The walk stops where another token, a timer, a signal or an answer could change the next step. Its decisions are not
+kept: the workflow decides each step again, from the replies.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class AheadWalk:
         return self._clock.now_ms()
 
     def write(self, trigger: Trigger, patch: Patch, origin: None) -> None:
-        """Keep nothing: the workflow does. Stop where the step refuses the result, so that its items do not count."""
+        """Write nothing: the workflow logs the step. Stop the walk if the step refuses the result and so its items."""
         if not any(op[0] == COUNT_STEP for op in patch.ops):
             self._is_alone = False
 

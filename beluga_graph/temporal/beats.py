@@ -14,7 +14,7 @@ __all__ = ["read_beats"]
 
 
 async def read_beats(client: Client, found: DescribeWorkflowExecutionResponse) -> list[LiveRecord]:
-    """Return the last live records of a run's attempts under way. Other details of heartbeats are passed over."""
+    """Return the last live records of a run's attempts under way. Skips heartbeats with other details."""
     run_id = found.workflow_execution_info.execution.workflow_id
     records = []
     for pending in found.pending_activities:
@@ -39,5 +39,5 @@ async def _read(client: Client, run_id: str, pending: PendingActivityInfo) -> Li
     try:
         (packed,) = await converter.decode(list(pending.heartbeat_details.payloads), [bytes])
         return LiveRecord.from_plain(unpack(packed)["live"])
-    except Exception:  # noqa: BLE001 - a worker in another language may beat with anything
+    except Exception:  # noqa: BLE001 - workers in other languages may put anything into heartbeats
         return None

@@ -1,4 +1,4 @@
-"""Feeds: live records that have come over the side channel, for those in this process who follow the runs."""
+"""Feeds: pass live records from the side channel to the followers of a run in this process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from beluga_graph.temporal.live_records import LiveOptions, LiveRecord
 __all__ = ["HEARTBEATS", "Feed", "Feeds"]
 
 HEARTBEATS = "heartbeats"
-"""In place of an address: text goes along with heartbeats, for any number of followers anywhere."""
+"""A value of `live=` in place of an address: heartbeats carry the text, so that followers in any process see it."""
 
 _LOOPBACK = "127.0.0.1"
 _RECORDS_MAX = 10_000  # of a follower that reads slowly; it then shows the rest of a text when its node has finished
@@ -22,8 +22,8 @@ class Feed:
     """The records for one follower of a run.
 
     Attributes:
-        begun_seq: The step from which on the run's live events belong to this follower; `None` if it came later than
-            the run began.
+        begun_seq: The step after which this follower sees all live events of the run; `None` if it came after the run
+            had begun.
         news: Done when there are records.
     """
 
@@ -40,7 +40,7 @@ class Feed:
             self.news.set_result(None)
 
     def take(self) -> list[LiveRecord]:
-        """Return the records so far, and forget them."""
+        """Remove the records so far, and return them."""
         taken, self._records = self._records, []
         if self.news.done():
             self.news = asyncio.get_running_loop().create_future()

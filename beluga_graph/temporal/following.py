@@ -1,4 +1,4 @@
-"""Following: the end of a run and its events, read from the server while the run goes on there."""
+"""Following: a caller waits for the end of a run on the server, or reads its events while it goes on."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _FIRST = asyncio.FIRST_COMPLETED
 
 
 class Follower:
-    """Waits for the ends of runs, and for their events."""
+    """Waits for runs to end, and yields their events."""
 
     def __init__(self, workflows: Workflows, mirrored: MirroredRuns, claims: CachedClaims | None) -> None:
         self._workflows, self._mirrored, self._claims = workflows, mirrored, claims
 
     async def wait_ended(self, run_id: str) -> Snapshot:
-        """Wait for the end of a run; return what is known of it at its end: status, output, error, steps and usage.
+        """Wait for the end of a run; return a snapshot with its status, output, error, steps, usage and reason only.
 
         Raises `RunCancelled`, `RunNotFound`, `TemporalUnavailable`.
         """
@@ -78,8 +78,8 @@ class Follower:
                 for record in feed.take():
                     if record.is_over or view.is_start(record):
                         pace.hurry()
-                    if held.keeps(record, is_start=view.is_start(record)):
-                        continue  # the steps that have caused it come first
+                    if held.keep(record, is_start=view.is_start(record)):
+                        continue  # the follower sees the steps that caused it first
                     for event in view.take(record):
                         yield event
                 if looking is None or not looking.done():
@@ -130,13 +130,13 @@ class _Pace:
 
 
 class _Held:
-    """Records of attempts that begin, kept until a look that began later: the steps that caused them come first."""
+    """Records of new attempts, held back until a later look has found the steps that caused these attempts."""
 
     def __init__(self) -> None:
         self._next: dict[str, list[LiveRecord]] = {}  # by token: for the look to come
         self._now: dict[str, list[LiveRecord]] = {}  # for the look under way
 
-    def keeps(self, record: LiveRecord, *, is_start: bool) -> bool:
+    def keep(self, record: LiveRecord, *, is_start: bool) -> bool:
         """Keep a record that begins an attempt, and those after it; return whether it is kept."""
         kept = self._now.get(record.token) or self._next.get(record.token)
         if kept is None and is_start:

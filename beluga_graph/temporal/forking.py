@@ -26,7 +26,7 @@ __all__ = ["Forker"]
 
 
 class Forker:
-    """Forks runs of the server. They are read from their mirrors."""
+    """Forks runs of the server. It reads their state from their mirrors."""
 
     def __init__(
         self, workflows: Workflows, flows: FlowRegistry, mirrored: MirroredRuns, claims: CachedClaims | None
@@ -41,7 +41,7 @@ class Forker:
         source = await self._mirrored.export(run_id, seq)
         check_forkable(source.run)
         resume_triggers(source.run, source.shape, plan)  # raises if the graph changed where the run is
-        arrived = self._begin_anew(source, plan, new_id)
+        arrived = self._copy(source, plan, new_id)
         if replace or update:
             arrived = self._edit(arrived, plan, update=update, replace=replace)
         if self._claims is not None:
@@ -53,7 +53,7 @@ class Forker:
             raise RunConflict(new_id, "the id is taken: choose another one for the fork")
         return plan
 
-    def _begin_anew(self, source: HandedOver, plan: Plan, new_id: str) -> Arrival:
+    def _copy(self, source: HandedOver, plan: Plan, new_id: str) -> Arrival:
         """Return the fork before its state is edited."""
         unread = {name: payloads for name, payloads in source.signals.items() if not is_answer(name)}
         arrived = Arrival.of(source._replace(signals=unread), has_claims=self._claims is not None)

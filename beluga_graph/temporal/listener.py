@@ -1,4 +1,4 @@
-"""The listener: takes live records from workers that connect to this process. Whatever else connects is hung up on."""
+"""The listener: receives live records from workers that connect to this process. It closes all other connections."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Listener:
     """Listens on one address, from its first use until it is closed.
 
     Attributes:
-        secret: Proves that a worker was given work by this process.
+        secret: Sent to workers with their work, so that only they can connect.
     """
 
     def __init__(self, host: str, port: int, on_record: Callable[[LiveRecord], None]) -> None:
@@ -32,7 +32,7 @@ class Listener:
         self.secret = secrets.token_bytes(_SECRET_BYTES)
 
     async def open(self) -> str:
-        """Listen, unless this listener does already; return the address. Raises `OSError` if that cannot be."""
+        """Listen, unless this listener does already; return the address. Raises `OSError` if that fails."""
         async with self._lock:
             if self._server is None:
                 self._server = await asyncio.start_server(self._accept, self._host, self._port, limit=FRAME_BYTES)
@@ -55,7 +55,7 @@ class Listener:
         try:
             await self._serve(reader, writer)
         except (ChannelError, EOFError, OSError, asyncio.CancelledError):  # and `TimeoutError`, which is an `OSError`
-            pass  # the connection is over, whoever it was: the text of a finished node comes with its step
+            pass  # the connection is over, and no text is lost: that of a finished node comes with its step
         finally:
             self._connections.discard(task)
             writer.close()

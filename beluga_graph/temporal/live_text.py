@@ -1,4 +1,4 @@
-"""The live text of one attempt in a worker: kept until the attempt ends, so that each way out sends all of it."""
+"""The live text of one attempt in a worker, kept until the attempt ends: side channel and heartbeats send from it."""
 
 from __future__ import annotations
 

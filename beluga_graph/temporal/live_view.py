@@ -16,11 +16,11 @@ from beluga_graph.temporal.live_records import LiveRecord
 
 __all__ = ["LiveView"]
 
-_ENDED_MAX = 10_000  # tokens whose late records are known to be late
+_ENDED_MAX = 10_000  # tokens for which late records are recognized
 
 
 class _Shown:
-    """What was shown of an attempt."""
+    """The part of an attempt's text that the follower has seen."""
 
     __slots__ = ("attempt", "node", "pieces", "skipped", "tries")
 
@@ -82,7 +82,7 @@ class LiveView:
         text = next((event.text for event in step.events if event.type == "node_finished"), "")
         has_failed = step.trigger == "NodeFailed"
         if shown is not None and (shown.attempt < step.attempt or not (has_failed or shown.is_part_of(text))):
-            yield from self._retract(step.token, shown)  # it was made again, and nothing was seen of that
+            yield from self._retract(step.token, shown)  # the step is of another try, of which no text was seen
             shown = None
         if shown is None:
             shown = _Shown(node, step.attempt, 0)

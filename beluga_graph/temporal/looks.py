@@ -1,4 +1,4 @@
-"""Looks: how one follower reads a run from the server, again and again.
+"""Looks: one follower polls the server for the news of a run.
 
 A look is one `describe`, which needs no worker and brings the text in heartbeats. Only if the history has grown, a
 query follows. If no worker answers that in time, the steps are read from the history, until one does.

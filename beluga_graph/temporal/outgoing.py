@@ -43,7 +43,7 @@ class Outgoing:
             self._add((self._run.seq, at_ms, topics, self._run.status))
 
     def is_empty(self) -> bool:
-        """Return whether the outbox has all messages. Raises the error that keeps them here."""
+        """Return whether the outbox has all messages. Raises the error that stopped the sending."""
         if self._task is not None and self._task.done():
             self._task.result()
         return not self._messages

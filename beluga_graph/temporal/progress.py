@@ -1,4 +1,4 @@
-"""The progress of an activity. It goes along with each heartbeat, so that the work of a lost worker is not repeated."""
+"""The progress of an activity. Each heartbeat carries it, so that the work of a lost worker is not repeated."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from beluga_graph.temporal.wire import PAYLOAD_BYTES, Reply, pack, unpack
 
 __all__ = ["Progress"]
 
-_ENOUGH_BYTES = 100_000  # an activity reports at the latest then: one more reply, of any size, must still fit
+_ENOUGH_BYTES = 100_000  # an activity with as much ends, so that one more reply of any size still fits
 _SHOWN_CHARS = 8 * 1024  # of live text in a heartbeat
 _SHOWN_AFTER_S = 0.05  # text of a node that ends earlier needs no heartbeat: it comes with the step
 _SHOWN_BESIDE_BYTES = 64 * 1024  # beside larger replies, a heartbeat carries no text
@@ -80,7 +80,7 @@ class Progress:
         activity.heartbeat(pack(details))
 
     def show(self, text: LiveText) -> None:
-        """Let the text of an attempt go along with a heartbeat soon. Call it for each change."""
+        """Send a heartbeat with the text of an attempt soon. Call it for each change."""
         self._text = None if text.is_over else text
         if text.is_over:
             self._stop_showing()
@@ -99,7 +99,7 @@ class Progress:
 
     @asynccontextmanager
     async def beating(self) -> AsyncIterator[None]:
-        """Beat within the block: a node may take long."""
+        """Send heartbeats during the block: a node may take long."""
         task = asyncio.get_running_loop().create_task(self._beat())
         try:
             yield

@@ -1,4 +1,4 @@
-"""Runs read from their histories: the workflow itself walks again, and so comes to the very state that it had."""
+"""Reads runs from their histories: a replay of the workflow computes the state that the run had."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class _Finder(Interceptor):
 class _CopyingRunner(WorkflowRunner):
     """Copies the state of a workflow before the replayer removes it.
 
-    The removal cancels the activities under way, and the workflow decides on that, which is no part of its history.
+    The removal cancels the activities under way, and the workflow decides on that, although its history does not.
     """
 
     def __init__(self, found: _Finder) -> None:

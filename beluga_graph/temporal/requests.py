@@ -1,4 +1,4 @@
-"""Requests: the inputs of a run's workflow, made from a caller's values or from a run that goes on."""
+"""The input of a run's workflow: its snapshot, options and values, encoded for the wire."""
 
 from __future__ import annotations
 

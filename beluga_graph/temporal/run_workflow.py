@@ -1,7 +1,7 @@
-"""The workflow that walks every run, of whatever flow: the user's code is not imported here.
+"""The workflow that drives every run, of all flows. It never imports the user's code.
 
-It runs in the sandbox of the SDK. Of this project it imports the kernel and the modules of this package that are pure;
-a test holds that. What it decides must not change for a given history: recorded histories are replayed in the tests.
+It runs in the sandbox of the SDK, and imports only the kernel and the pure modules of this package; a test checks that.
+Its decisions must never change for a given history: the tests replay recorded histories.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _FORCED_BYTES = 30_000_000  # the server ends workflows whose history has 50 MB
 _LOOK_EVENTS = 20
 _PAGE_BYTES = 512 * 1024  # of the answer to a query for steps
 _MESSAGE_CHARS = 2_000
-_CAUSE_BYTES = 64 * 1024  # a larger failure is left to those who read the run's history
+_CAUSE_BYTES = 64 * 1024  # a larger failure is only in the history of the run
 
 
 @workflow.defn(name=WORKFLOW)
@@ -65,7 +65,7 @@ class RunWorkflow:
         self._first_seq = self.run_state.seq
         self._changed: dict[str, Any] | None = None  # a graph to adopt
         self._look_at = 0  # the length of the history at which to look again whether the run can continue as new
-        self._is_waiting: bool | None = None  # as last shown in the list of workflows
+        self._is_waiting: bool | None = None  # as the list of workflows shows it
         self.driver = WorkflowDriver(
             _capped(Shape.from_plain(given["shape"]), self._options.cap),
             self.run_state,
@@ -97,7 +97,7 @@ class RunWorkflow:
 
     @workflow.update(name="adopt")
     def on_adopt(self, packed: bytes) -> bool:
-        """Continue as new with a changed graph, if the run is still as its sender has judged it."""
+        """Continue as new with a changed graph, unless the run has made a step since the caller checked it."""
         changed = unpack(packed)
         run = self.run_state
         if changed["seq"] != run.seq or run.ended or run.status == FAILED or self.driver.is_halted:
@@ -258,7 +258,7 @@ class RunWorkflow:
 
 
 def _capped(shape: Shape, most: int) -> Shape:
-    """Bound the branches that are begun at a time: the others wait in their scope, which costs a tenth."""
+    """Limit the branches of each fan-out that are begun at a time. A branch that waits costs a tenth of one begun."""
     nodes = {
         name: replace(node, max_concurrency=min(node.max_concurrency or most, most)) if node.kind == FAN_OUT else node
         for name, node in shape.nodes.items()

@@ -1,4 +1,4 @@
-"""Sending: signals and answers reach runs on the server. What can be checked is checked before."""
+"""Sends signals and answers to runs on the server, and checks them first as far as the client can."""
 
 from __future__ import annotations
 

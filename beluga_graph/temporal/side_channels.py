@@ -1,6 +1,6 @@
-"""The side channels of a worker: connections to the processes that began the runs which it works for.
+"""The side channels of a worker: connections to the processes that began its runs.
 
-Text never waits for a connection, and no node fails for one. A channel connects when the first attempt begins that has
+No node waits for a connection, or fails because of one. A channel connects when the first attempt begins that has
 its address, and then sends the pieces that were emitted meanwhile. If the other side is gone, or is too slow, the
 pieces stay where they are: each node's whole text is in its step.
 """
@@ -72,7 +72,7 @@ class SideChannel:
             for text in list(self._sent):
                 self._send(text)
             self._drop_ended()
-            await reader.read(1)  # the other side sends nothing more
+            await reader.read(1)  # returns at the end of the connection: the other side sends nothing more
         except (ChannelError, EOFError, OSError, ValueError):
             pass  # heartbeats may carry the text; see `Progress`
         finally:

@@ -1,4 +1,4 @@
-"""Starting: how a run comes to the server. It is started, attached to, or continued after a failure."""
+"""Starting: starts runs on the server, continues failed ones, changes their graph, and ends them."""
 
 from __future__ import annotations
 

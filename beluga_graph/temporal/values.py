@@ -1,4 +1,4 @@
-"""The values of one call of an activity: what crossed with it, and large values by digest from the claims."""
+"""The values of one call of an activity: those in its input, and large ones by digest from the claims."""
 
 from __future__ import annotations
 

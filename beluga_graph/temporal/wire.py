@@ -53,7 +53,7 @@ The `data` of a piece is a packed list of values, or a reference to it. `replies
 End of a run: `status` (text), `output` (value) or `error` (failure), `steps` (int), `usage` (map of ints), `reason`
 (text).
 
-Sessions and messages, which cross between workflows and are of no concern to other languages:
+Sessions and messages, which workers in other languages never see:
 
 | payload              | fields                                                                         |
 |----------------------|--------------------------------------------------------------------------------|

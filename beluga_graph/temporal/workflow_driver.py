@@ -1,4 +1,4 @@
-"""The driver of a run within a workflow: its timers, inbox and items are the workflow's, and its log is the history.
+"""The driver of a run within a workflow, which keeps its timers, inbox, items and steps.
 
 The server commits a trigger together with its consequences. So a step's work begins at once, without a wait for a
 commit. Nothing here may recurse with the length of a run: work that a step begins is called soon, not at once.
@@ -30,7 +30,7 @@ __all__ = ["LoggedStep", "WorkflowDriver"]
 
 
 class LoggedStep(NamedTuple):
-    """A step, as the workflow keeps it for those who follow the run."""
+    """A step, as the workflow keeps it for the followers of the run."""
 
     seq: int
     at_ms: int
@@ -94,7 +94,7 @@ class WorkflowDriver:
         return workflow.time_ns() // 1_000_000
 
     def write(self, trigger: Trigger, patch: Patch, origin: Reply | None) -> LoggedStep:
-        """Keep what the step changes beside the snapshot. The run is still as it was before."""
+        """Update items and inbox for a step, and return its log entry. The step is not applied to the run yet."""
         appended = {(op[1], op[2]) for op in patch.ops if op[0] == APPEND_ITEMS}
         for piece in origin.pieces if origin is not None else ():
             if (piece.place, piece.field) in appended:  # not if the step refuses the attempt's result
@@ -135,7 +135,7 @@ class WorkflowDriver:
             loop.call_soon(fire)
 
     def disarm(self, timer: str) -> None:
-        """Take a timer back."""
+        """Cancel a timer."""
         if (handle := self._timers.pop(timer, None)) is not None:
             handle.cancel()
 

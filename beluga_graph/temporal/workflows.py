@@ -1,4 +1,4 @@
-"""The workflows of runs on the server: they are started, described and sent to here."""
+"""Starts, describes and queries the workflows of runs, and sends them signals and updates."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class ServerRun(NamedTuple):
     """The fingerprint of the graph."""
     input_digest: str
     origin: str
-    """What the run was made from, if it was adopted."""
+    """The digest of the local run that it continues; empty if it was not adopted from a local engine."""
     status: RunStatus
     created_ms: int
     updated_ms: int
@@ -131,7 +131,7 @@ class Workflows:
         """Start the execution of a run; return `False` if the server has one under this id.
 
         With `after`, a failed execution, this one takes its place; `False` if another one has taken it. `origin`
-        names what the run was made from. Raises `TemporalUnavailable`, `LimitReached`.
+        is the digest of an adopted local run. Raises `TemporalUnavailable`, `LimitReached`.
         """
         run = new.run
         live = await self._feeds.prepare(run.run_id)
@@ -267,7 +267,7 @@ class Workflows:
 
     @contextmanager
     def _asking(self, run_id: str, within: timedelta = _PATIENCE) -> Iterator[None]:
-        """Wait in the block for an answer of the workflow, which only a worker can give."""
+        """Explain errors of a request that only a worker can answer."""
         try:
             with translated(run_id, self.connection.address):
                 yield
