@@ -15,7 +15,6 @@ from beluga_graph.errors import RunCancelled
 from beluga_graph.events import Event
 from beluga_graph.execution.approval import Answer
 from beluga_graph.execution.messages import Bus
-from beluga_graph.execution.run_ids import check_run_id
 from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.inspection.approvals import Question
 from beluga_graph.inspection.views import RunInfo, RunSnapshot, RunStatus, StepInfo
@@ -33,6 +32,7 @@ from beluga_graph.temporal.forking import Forker
 from beluga_graph.temporal.mirrored_runs import MirroredRuns
 from beluga_graph.temporal.requests import Durability
 from beluga_graph.temporal.run import TemporalRun
+from beluga_graph.temporal.run_ids import check_run_id
 from beluga_graph.temporal.sending import Sender
 from beluga_graph.temporal.starting import Starter
 from beluga_graph.temporal.values import CallValues

@@ -14,7 +14,15 @@ from beluga_graph.kernel.status_topics import list_status_topics
 from beluga_graph.kernel.triggers import Trigger
 from beluga_graph.kernel.types import Patch
 from beluga_graph.temporal.options import RunOptions
-from beluga_graph.temporal.wire import ADD_MESSAGES, FORMAT, OUTBOX_WORKFLOW, Reply, pack, publish_queue
+from beluga_graph.temporal.wire import (
+    ADD_MESSAGES,
+    FORMAT,
+    OUTBOX_WORKFLOW,
+    Reply,
+    outbox_workflow_id,
+    pack,
+    publish_queue,
+)
 
 __all__ = ["Outgoing"]
 
@@ -66,7 +74,7 @@ class Outgoing:
 
     async def _send(self, batch: list[tuple[Any, ...]]) -> None:
         """Add messages to the outbox. It may end at any time, and may be open since an earlier execution of the run."""
-        outbox_id = f"outbox:{self._run.run_id}"
+        outbox_id = outbox_workflow_id(self._run.run_id)
         while True:
             if self._outbox is None or self._outbox.done():
                 try:

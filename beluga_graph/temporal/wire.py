@@ -105,6 +105,8 @@ __all__ = [
     "TAKE_SESSION",
     "WORKFLOW",
     "Reply",
+    "is_reserved_id",
+    "outbox_workflow_id",
     "pack",
     "pack_calls",
     "plain_trigger",
@@ -155,6 +157,8 @@ SIGNAL = "signal"
 
 ANSWER = "answer"
 """The update of the workflow that accepts the answer to a question."""
+
+_SESSION_ID, _OUTBOX_ID = "session:", "outbox:"  # how the ids of these workflows begin
 
 FORMAT = 1
 
@@ -233,7 +237,17 @@ def session_workflow_id(task_queue: str, flow: str, session_id: str) -> str:
     The workers of a task queue keep its sessions, so each task queue has sessions of its own.
     """
     named = f"{task_queue}\n{session_id}".encode("utf-8", "surrogatepass")
-    return f"session:{flow}:{sha256(named).hexdigest()[:32]}"
+    return f"{_SESSION_ID}{flow}:{sha256(named).hexdigest()[:32]}"
+
+
+def outbox_workflow_id(run_id: str) -> str:
+    """Return the id of the workflow that keeps the messages of a run until a bus has them."""
+    return f"{_OUTBOX_ID}{run_id}"
+
+
+def is_reserved_id(run_id: str) -> bool:
+    """Return whether a workflow of this id keeps a session or messages, and so cannot be a run."""
+    return run_id.startswith((_SESSION_ID, _OUTBOX_ID))
 
 
 class Reply(NamedTuple):

@@ -165,18 +165,23 @@ class Workflows:
 
     async def describe(self, run_id: str) -> ServerRun:
         """Return the last execution of a run. Raises `RunNotFound`, `TemporalUnavailable`."""
-        handle = await self.handle(run_id)
-        with translated(run_id, self.connection.address):
-            found: WorkflowExecutionDescription = await handle.describe()
-            return await _execution(found)
+        found = await self._describe(run_id)
+        if found.workflow_type != WORKFLOW:
+            raise RunNotFound(run_id, f"the workflow of this id has type {found.workflow_type!r}: it is not a run")
+        return await _execution(found)
 
     async def exists(self, run_id: str) -> bool:
-        """Return whether the server has a run of this id. Raises `TemporalUnavailable`."""
+        """Return whether the server has a workflow of this id, a run or another one. Raises `TemporalUnavailable`."""
         try:
-            await self.describe(run_id)
+            await self._describe(run_id)
         except RunNotFound:
             return False
         return True
+
+    async def _describe(self, run_id: str) -> WorkflowExecutionDescription:
+        handle = await self.handle(run_id)
+        with translated(run_id, self.connection.address):
+            return await handle.describe()
 
     async def look(self, run_id: str) -> Look:
         """Look at the last execution of a run. Raises as `describe` does."""

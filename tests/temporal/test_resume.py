@@ -20,6 +20,7 @@ from servers import Server
 import beluga_graph
 from beluga_graph import (
     BadRename,
+    BadRunId,
     GraphChanged,
     Limits,
     RunCancelled,
@@ -338,3 +339,28 @@ async def test_a_run_without_a_worker_does_not_hang_its_callers(
             await engine.answer(run.id, question.id, "approve")
         with pytest.raises(TemporalUnavailable, match=queue):
             await engine._workflows.answer(run.id, question.id, b"")
+
+
+# Ids of other workflows.
+
+
+@pytest.mark.parametrize("run_id", ["outbox:order-7", "session:shop:1"])
+async def test_ids_of_sessions_and_outboxes_are_no_run_ids(temporal_server: Server, run_id: str) -> None:
+    async with TemporalEngine(temporal_server.address, task_queue=token_hex(4)) as engine:
+        for call in (engine.start(asking(), 1, run_id=run_id), engine.cancel(run_id), engine.status(run_id)):
+            with pytest.raises(BadRunId, match="are of other workflows; choose another one"):
+                await call
+
+
+async def test_another_workflow_of_the_id_is_not_a_run(temporal_server: Server) -> None:
+    run_id = token_hex(8)
+    client = await temporal_server.connect()
+    other = await client.start_workflow("Other", id=run_id, task_queue=token_hex(4))
+    async with TemporalEngine(temporal_server.address, task_queue=token_hex(4)) as engine:
+        for call in (engine.cancel(run_id), engine.status(run_id), engine.resume(run_id)):
+            with pytest.raises(RunNotFound, match="has type 'Other': it is not a run"):
+                await call
+        async with engine.worker([asking()]):
+            with pytest.raises(RunNotFound, match="has type 'Other': it is not a run"):
+                await engine.start(asking(), 1, run_id=run_id)
+    await other.terminate()

@@ -208,8 +208,8 @@ async def test_the_events_of_all_executions_come_in_order(
     async with Engine() as engine:
         expected = await collect(engine.stream(flow, 1))
 
-    def often(*args: Any) -> RunOptions:
-        return replace(options_for(*args), continue_events=1)
+    def often(*args: Any, **given: Any) -> RunOptions:
+        return replace(options_for(*args, **given), continue_events=1)
 
     monkeypatch.setattr(workflows, "options_for", often)
     async with open_engine(temporal_server, flow) as engine:
