@@ -69,7 +69,7 @@ class ClaimNotFound(SnapshotError):
 
     Attributes:
         digest: The SHA-256 of the value.
-        place: The folder, the URL, or the class of the user's object.
+        place: The folder, the URL, or the class of the user's object; empty in a process without claims.
     """
 
     def __init__(self, digest: bytes, place: str) -> None:
@@ -77,6 +77,9 @@ class ClaimNotFound(SnapshotError):
         self.digest, self.place = digest, place
 
     def __str__(self) -> str:
+        if not self.place:
+            way_out = "give the claims of its workers, as claims= or --claims"
+            return f"the run's large value {self.digest.hex()} is in claims, and this process has none: {way_out}"
         return (
             f"claims in {self.place!r} have no value {self.digest.hex()}: "
             "give all workers and clients the same claims; "

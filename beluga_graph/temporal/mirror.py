@@ -16,12 +16,13 @@ from typing import Any
 from temporalio.client import Client, WorkflowHistory
 
 from beluga_graph.codec.references import REFERENCE, find_references, is_reference
-from beluga_graph.errors import RunBusy, RunNotFound, SnapshotError
+from beluga_graph.errors import RunBusy, RunNotFound
 from beluga_graph.execution.result import AttemptResult, NewItems
 from beluga_graph.inspection.recorder import RunRecorder, read_recorded_seq
 from beluga_graph.kernel.ops import APPEND_ITEMS
 from beluga_graph.kernel.transition import advance
 from beluga_graph.kernel.triggers import CancelRequested
+from beluga_graph.temporal.claims import ClaimNotFound
 from beluga_graph.temporal.executions import find_current, read_execution, read_input
 from beluga_graph.temporal.pollers import place_of
 from beluga_graph.temporal.replay import ReplayedRun, replay_execution
@@ -178,6 +179,5 @@ class _Recording:
         if not is_reference(value):
             return value
         if self._claims is None:
-            text = f"run {self._run.run_id!r} refers to the large value {value[1:].hex()}: "
-            raise SnapshotError(text + "give the claims of its workers")
+            raise ClaimNotFound(value[len(REFERENCE) :], "")
         return self._claims.get(value[len(REFERENCE) :])

@@ -19,7 +19,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from beluga_graph.errors import TemporalUnavailable
 from beluga_graph.temporal.faults import translated
 
-__all__ = ["address_of", "get_poll_times", "place_of", "require_worker"]
+__all__ = ["address_of", "get_last_polls", "place_of", "require_worker"]
 
 _KINDS = {
     "workflow": TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
@@ -29,13 +29,20 @@ _WAIT_S = 5.0  # a worker that was just started is not listed at once
 _EVERY_S = 0.25
 
 
-async def get_poll_times(client: Client, queue: str, kind: Literal["workflow", "activity"]) -> list[float]:
-    """Return when the last poll of each listed worker began, in seconds since the epoch on the server's clock."""
+async def get_last_polls(client: Client, queue: str, kind: Literal["workflow", "activity"]) -> dict[str, float]:
+    """Return when the last poll of each listed worker began, in seconds since the epoch on the server's clock.
+
+    The keys are the identities of the workers: those of one process share one, by default.
+    """
     request = DescribeTaskQueueRequest(
         namespace=client.namespace, task_queue=TaskQueue(name=queue), task_queue_type=_KINDS[kind]
     )
     answer = await client.workflow_service.describe_task_queue(request)
-    return [poller.last_access_time.ToMicroseconds() / 1e6 for poller in answer.pollers]
+    polls: dict[str, float] = {}
+    for poller in answer.pollers:
+        began = poller.last_access_time.ToMicroseconds() / 1e6
+        polls[poller.identity] = max(began, polls.get(poller.identity, began))
+    return polls
 
 
 async def require_worker(client: Client, flow: str, *, task_queue: str, activity_queue: str | None) -> None:
@@ -73,9 +80,9 @@ def place_of(client: Client) -> str:
 async def _find_missing(client: Client, task_queue: str, activity_queue: str | None) -> str:
     """Return the queue that no worker serves, or the empty string."""
     try:
-        if not await get_poll_times(client, task_queue, "workflow"):
+        if not await get_last_polls(client, task_queue, "workflow"):
             return task_queue
-        if activity_queue is not None and not await get_poll_times(client, activity_queue, "activity"):
+        if activity_queue is not None and not await get_last_polls(client, activity_queue, "activity"):
             return activity_queue
     except RPCError as error:
         if error.status is not RPCStatusCode.UNIMPLEMENTED:  # a server that skips time does not list workers

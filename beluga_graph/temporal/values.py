@@ -10,6 +10,7 @@ from beluga_graph.codec.references import REFERENCE, is_reference, to_reference
 from beluga_graph.execution.items import KnownItems
 from beluga_graph.execution.result import NewItems
 from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.temporal.claims import ClaimNotFound
 from beluga_graph.temporal.pieces import ItemPieces, NewPiece, Piece
 from beluga_graph.temporal.wire import pack, unpack
 
@@ -48,8 +49,7 @@ class CallValues:
         if made is not None:
             return made
         if self._claims is None:
-            msg = f"value {value[1:].hex()} is in claims that this worker does not have: start it with the run's claims"
-            raise LookupError(msg)
+            raise ClaimNotFound(value[len(REFERENCE) :], "")
         return self._claims.get(value[len(REFERENCE) :])
 
     def to_reference(self, encoded: bytes) -> bytes:

@@ -23,7 +23,7 @@ from temporalio.service import RPCError
 
 from beluga_graph.errors import RunError, TemporalUnavailable
 from beluga_graph.temporal.faults import size_error
-from beluga_graph.temporal.pollers import address_of, get_poll_times
+from beluga_graph.temporal.pollers import address_of, get_last_polls
 
 __all__ = ["Watchdog"]
 
@@ -153,13 +153,14 @@ class Watchdog:
             await self._check_queue(waiting, now - self._untaken[waiting][1], _queue_of(found))
 
     async def _check_queue(self, waiting: _Waiting, waited_s: float, workflow_queue: str) -> None:
-        polls = await get_poll_times(self._client, waiting.queue, waiting.kind)
+        polls = await get_last_polls(self._client, waiting.queue, waiting.kind)
         if polls:
             if waited_s < waiting.patience_s:
                 return
-            if waiting.kind == "activity":
-                polls += await get_poll_times(self._client, workflow_queue, "workflow")
-            if max(polls) >= waiting.scheduled_at:
+            if waiting.kind == "activity":  # workers of other flows poll the same queue for workflows
+                walks = await get_last_polls(self._client, workflow_queue, "workflow")
+                polls = {each: max(began, walks.get(each, began)) for each, began in polls.items()}
+            if max(polls.values()) >= waiting.scheduled_at:
                 return
         text = f"run {self._run_id!r} waits: no worker takes its work from the task queue {waiting.queue!r}"
         way_out = (

@@ -19,7 +19,7 @@ from wrapped_store import until
 
 from beluga_graph import BelugaError, LimitReached, RunError, TemporalUnavailable
 from beluga_graph.temporal import watchdog
-from beluga_graph.temporal.pollers import get_poll_times, require_worker
+from beluga_graph.temporal.pollers import get_last_polls, require_worker
 from beluga_graph.temporal.watchdog import Watchdog
 
 
@@ -121,7 +121,7 @@ async def test_a_worker_that_was_killed_is_missed_although_the_server_lists_it(
     await run.signal(Open.close, b"")
     async with raised(TemporalUnavailable, run.id, queue, "beluga-graph worker"):
         await Watchdog(client, run.id).wait(run.result())
-    assert await get_poll_times(client, queue, "workflow") != []
+    assert await get_last_polls(client, queue, "workflow") != {}
     await run.terminate()
 
 
@@ -132,12 +132,13 @@ async def test_a_worker_that_was_stopped_is_missed_at_the_next_start(client: Cli
     run = await start(client, Open, queue)
     async with raised(TemporalUnavailable, run.id, queue, "beluga-graph worker"):
         await Watchdog(client, run.id).wait(run.result())
-    assert await get_poll_times(client, queue, "workflow") != []
+    assert await get_last_polls(client, queue, "workflow") != {}
     await run.terminate()
 
 
+@pytest.mark.parametrize("others", [{}, {"another": 9e9}], ids=["alone", "beside a worker of another flow"])
 async def test_an_attempt_that_a_killed_worker_would_take_is_unavailable(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    client: Client, monkeypatch: pytest.MonkeyPatch, others: dict[str, float]
 ) -> None:
     hurry(monkeypatch, client, patience_s=3.0)
     queue = token_hex(4)
@@ -145,18 +146,19 @@ async def test_an_attempt_that_a_killed_worker_would_take_is_unavailable(
         run = await start(client, Attempting, queue, queue + "/a")
         await run_once(run)
 
-    async def polls(*args: str) -> list[float]:  # both queues list a worker, whose last poll began before the attempt
-        return [1.0]
+    async def get_polls(_: Client, polled: str, kind: str) -> dict[str, float]:
+        """Both queues list a worker whose last poll began before the attempt."""
+        return {"killed": 1.0} if polled == queue + "/a" else {"killed": 1.0, **others}
 
-    monkeypatch.setattr(watchdog, "get_poll_times", polls)
+    monkeypatch.setattr(watchdog, "get_last_polls", get_polls)
     async with raised(TemporalUnavailable, run.id, queue + "/a"):
         await Watchdog(client, run.id).wait(run.result())
     await run.terminate()
 
 
-@pytest.mark.parametrize("polls", [[], [1.0]], ids=["forgotten", "long ago"])
+@pytest.mark.parametrize("polls", [{}, {"full": 1.0}], ids=["forgotten", "long ago"])
 async def test_attempts_that_wait_for_a_full_worker_are_waited_for(
-    client: Client, monkeypatch: pytest.MonkeyPatch, polls: list[float]
+    client: Client, monkeypatch: pytest.MonkeyPatch, polls: dict[str, float]
 ) -> None:
     looks = hurry(monkeypatch, client)
     queue, other = token_hex(4), token_hex(4)
@@ -166,10 +168,10 @@ async def test_attempts_that_wait_for_a_full_worker_are_waited_for(
     async def attempt() -> None:
         await free.wait()
 
-    async def get_polls(*args: str) -> list[float]:  # a worker whose slots are in use does not ask for more
+    async def get_polls(*args: str) -> dict[str, float]:  # a worker whose slots are in use does not ask for more
         return polls
 
-    monkeypatch.setattr(watchdog, "get_poll_times", get_polls)
+    monkeypatch.setattr(watchdog, "get_last_polls", get_polls)
     full = Worker(client, task_queue=other, activities=[attempt], max_concurrent_activities=1)
     async with asyncio.timeout(60), worker(client, queue), full:
         first = await start(client, Attempting, queue, other)
@@ -259,7 +261,7 @@ async def until_attempted(run) -> None:
 
 async def until_listed(client: Client, queue: str) -> None:
     async with asyncio.timeout(30):
-        while not await get_poll_times(client, queue, "workflow"):  # noqa: ASYNC110 - the server has no event
+        while not await get_last_polls(client, queue, "workflow"):  # noqa: ASYNC110 - the server has no event
             await asyncio.sleep(0.05)
 
 
