@@ -333,7 +333,7 @@ def test_verify_reports_a_file_that_is_not_a_store(tmp_path: Path) -> None:
 
 def test_help_names_the_exit_codes_and_version_is_printed() -> None:
     commands = list(get_command(app).commands)
-    assert len(commands) == 18
+    assert len(commands) == 20
     for command in ("", *commands):
         output = " ".join(invoke(*filter(None, [command]), "--help").output.split())
         assert "Exit codes: 0 done, 1 error, 2 wrong usage, 3 the run failed, 4 busy" in output

@@ -240,14 +240,17 @@ async def test_a_run_is_not_handed_over_while_its_nodes_run(tmp_path: Path) -> N
                 await second.hand_over(RUN, place)  # type: ignore[arg-type]
 
 
-async def test_a_run_that_was_asked_to_end_stays_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_run_that_was_asked_to_end_stays_to_end() -> None:
     store = MemoryStore()
-    async with asyncio.timeout(PATIENCE_S), Engine(store) as engine:
-        run = await engine.start(waiting(), 1, run_id=RUN)
-        await at_status(engine, RUN, "waiting")
+    async with asyncio.timeout(PATIENCE_S), Engine(store) as first:
+        await first.start(waiting(), 1, run_id=RUN)
+        await at_status(first, RUN, "waiting")
+    async with asyncio.timeout(PATIENCE_S), Engine(store) as engine:  # it drives the run only after the resume
+        engine.register(waiting())
         await engine._host.canceller._request(RUN)
         with pytest.raises(RunConflict, match="its cancellation was requested"):
             await engine.hand_over(RUN, THERE)
+        run = await engine.resume(RUN)
         assert (await run.outcome()).status == "cancelled"
         assert (await engine.history(RUN))[-1].trigger == "CancelRequested"
 
