@@ -292,7 +292,7 @@ class Engine:
         return await self._host.fork(run_id, seq, run_id_new, update or {}, replace or {})
 
     async def hand_over(self, run_id: str, to: str, check: HandOverCheck | None = None) -> HandedOver:
-        """Mark a run as moved to a place, such as a Temporal namespace, and return what it needs to go on there.
+        """Mark a run as moved to a place, such as a Temporal namespace; return the data with which it goes on.
 
         From then on no engine drives the run. It can still be read and forked, and pruned by its status. A second call
         for the same place returns it again. `check` is awaited with the run before that; if it raises, the run stays.

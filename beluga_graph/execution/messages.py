@@ -1,4 +1,4 @@
-"""Messages for a bus: what runs publish, and what is published about their status, each with an id of its own."""
+"""Messages for a bus: those that runs publish, and those about the status of runs, each with an id of its own."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ class RunRecorder:
         self._ops += self._signal_ops(name, position, value, at_ms)
 
     def flush(self) -> None:
-        """Commit what is queued. Raises `RunBusy` as `commit` does."""
+        """Commit the queued steps. Raises `RunBusy` as `commit` does."""
         ops, self._ops, self._queued = self._ops, [], 0
         if ops:
             self._commit([self._lease.claim(self._log.keys.lease), *ops])

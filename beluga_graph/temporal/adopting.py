@@ -34,7 +34,7 @@ class LocalEngine(Protocol):
     """The verb that `adopt` needs of the engine whose run it takes: `Engine` has it."""
 
     async def hand_over(self, run_id: str, to: str, check: HandOverCheck | None = None) -> HandedOver:
-        """Mark a run as moved to a place, unless `check` raises; return what it needs to go on there."""
+        """Mark a run as moved to a place, unless `check` raises; return the data with which it goes on there."""
 
 
 class Adopter:

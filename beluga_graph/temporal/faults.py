@@ -52,7 +52,7 @@ _TOO_LARGE = ("exceeds limit", "larger than max", "too large", "payloads with si
 _REFUSED = {RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED}
 _SILENT = {RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED}  # the transport cancels calls that time out
 _DOWN = {RPCStatusCode.UNAVAILABLE, RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.INTERNAL, RPCStatusCode.ABORTED}
-_CUT = ("transport error", "h2 protocol error", "error reading a body")  # what the SDK says of a lost connection
+_CUT = ("transport error", "h2 protocol error", "error reading a body")  # in the SDK's texts about a lost connection
 
 
 @contextmanager

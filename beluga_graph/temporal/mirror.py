@@ -101,7 +101,7 @@ class _Recording:
         self._recorder = RunRecorder(store, replayed.shape, self._run, at_ms=self._run.started_ms, moved_to=place)
 
     def record(self) -> None:
-        """Write what the store does not have yet."""
+        """Write the steps that the store does not have yet."""
         replayed, recorder, run = self._replayed, self._recorder, self._run
         is_new = read_recorded_seq(self._store, run.run_id) is None
         items = self._begun_items() if is_new else {}

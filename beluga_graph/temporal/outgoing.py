@@ -1,4 +1,4 @@
-"""Outgoing messages: what a run publishes leaves its workflow for the run's outbox, a workflow that outlives it."""
+"""Outgoing messages: they leave a run's workflow for the run's outbox, a workflow that outlives it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Outgoing:
         self._outbox: workflow.ChildWorkflowHandle[Any, None] | None = None
 
     def add_published(self, reply: Reply | None, patch: Patch, at_ms: int) -> None:
-        """Add what a node publishes with a step, before the step is applied."""
+        """Add the messages that a node publishes with a step, before the step is applied."""
         # Without a finished step, the route was refused and the attempt has failed.
         if reply is not None and reply.messages and (COUNT_STEP,) in patch.ops:
             self._add((reply.trigger.token, at_ms, reply.messages))

@@ -56,7 +56,7 @@ class SessionWorkflow:
     def check_take(self, packed: bytes) -> None:
         """Refuse a second run. The update is not recorded then.
 
-        A client that has found that the other run has ended, or never began, names what it saw: `instead_of`, and the
+        A client that has found that the other run has ended, or never began, names that run: `instead_of`, and the
         time when that run took the session.
         """
         given = unpack(packed)

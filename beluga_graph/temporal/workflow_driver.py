@@ -41,7 +41,7 @@ class LoggedStep(NamedTuple):
 
 
 class WorkflowDriver:
-    """Satisfies the walker's `Driver`, and gives the dispatcher what it needs of the run."""
+    """Satisfies the walker's `Driver`, and the dispatcher's `DrivenRun`."""
 
     def __init__(
         self,

@@ -310,7 +310,7 @@ def child(folder: Path, verb: str, run_ids: list[str]) -> Iterator[subprocess.Po
 
 
 def _outcomes(process: subprocess.Popen[str]) -> dict[str, str]:
-    """Return what a child reports about each run. It keeps the runs that it has resumed until it is killed."""
+    """Return a child's report about each run. It keeps the runs that it has resumed until it is killed."""
     assert process.stdout is not None
     outcomes: dict[str, str] = {}
     while (line := process.stdout.readline().split()) != ["done"]:

@@ -91,7 +91,7 @@ def worker(
 
 
 def _name_versions(flows: list[Flow]) -> list[str]:
-    """Return the name and the version of each flow. Raises `BadParameter` for two that runs cannot tell apart."""
+    """Return the name and the version of each flow. Raises `BadParameter` for two that a run cannot distinguish."""
     plans = [flow.plan() for flow in flows]
     versions = [f"{plan.name}:{plan.fingerprint[:_VERSION_CHARS]}" for plan in plans]
     for version in versions:
