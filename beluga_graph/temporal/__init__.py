@@ -1,21 +1,17 @@
 """Runs flows on a Temporal server. The kernel that decides local runs also decides these, within Temporal workflows.
 
-| question                               | modules                                                       |
+| question                               | where                                                         |
 |----------------------------------------|---------------------------------------------------------------|
 | What do users hold?                    | `engine`, `run`, `worker`                                     |
-| What drives a run on the server?       | `run_workflow`, `workflow_driver`, `dispatch` (in a sandbox)  |
-| What makes the attempts?               | `activity`, `progress`, `ahead`, `values`                     |
-| What crosses between them?             | `wire`, `replies`, `pieces`, `options`                        |
-| What keeps a conversation?             | `sessions`, `session_workflow`, `session_activity`, `handing_back` |
-| What passes messages to a bus?         | `outgoing`, `outbox_workflow`, `publish_activity`             |
-| Where are large values?                | `claims`, `claim_places`                                      |
-| How does a run come to the server?     | `starting`, `adopting`, `forking`, `arrivals`, `requests`     |
-| What is sent to its workflow?          | `sending`, `workflows`                                        |
-| How is it followed and read?           | `following`, `looks`, `mirrored_runs`, `mirror`, `replay`,    |
-|                                        | `executions`                                                  |
-| How does live text reach followers?    | `live_text`, `side_channels` (in the worker), `side_channel`, |
-|                                        | `live_records`, `listener`, `feeds`, `beats`, `live_view`     |
-| What if the server or workers fail?    | `connection`, `pollers`, `watchdog`, `faults`                 |
+| What drives a run on the server?       | `workflow` (in the sandbox of Temporal workflows)             |
+| What makes the attempts in a worker?   | `activities`                                                  |
+| Where are large values?                | `claims`                                                      |
+| How does live text reach followers?    | `live`                                                        |
+| What is known about the server?        | `connection`: its client, workflows, histories, pollers,      |
+|                                        | errors                                                        |
+| How is a run read?                     | `mirror`                                                      |
+| How does a run start, go on, and how   | `client`                                                      |
+| is it followed?                        |                                                               |
 """
 
 import lazy_loader

@@ -23,21 +23,21 @@ from beluga_graph.kernel.types import Value
 from beluga_graph.plan.declared import MISSING
 from beluga_graph.plan.plan import Compilable, Plan
 from beluga_graph.policy import Limits
-from beluga_graph.temporal.adopting import Adopter, LocalEngine
-from beluga_graph.temporal.claims import ClaimsOption, open_claims
-from beluga_graph.temporal.connection import Connection
-from beluga_graph.temporal.feeds import Feeds
-from beluga_graph.temporal.following import Follower
-from beluga_graph.temporal.forking import Forker
-from beluga_graph.temporal.mirrored_runs import MirroredRuns
-from beluga_graph.temporal.requests import Durability
+from beluga_graph.temporal.claims.call_values import CallValues
+from beluga_graph.temporal.claims.claims import ClaimsOption, open_claims
+from beluga_graph.temporal.client.adopting import Adopter, LocalEngine
+from beluga_graph.temporal.client.following import Follower
+from beluga_graph.temporal.client.forking import Forker
+from beluga_graph.temporal.client.sending import Sender
+from beluga_graph.temporal.client.starting import Starter
+from beluga_graph.temporal.connection.connection import Connection
+from beluga_graph.temporal.connection.new_execution import Durability
+from beluga_graph.temporal.connection.workflow_client import Workflows
+from beluga_graph.temporal.live.subscriptions import Feeds
+from beluga_graph.temporal.mirror.cache import MirroredRuns
 from beluga_graph.temporal.run import TemporalRun
 from beluga_graph.temporal.run_ids import check_run_id
-from beluga_graph.temporal.sending import Sender
-from beluga_graph.temporal.starting import Starter
-from beluga_graph.temporal.values import CallValues
 from beluga_graph.temporal.worker import TemporalWorker
-from beluga_graph.temporal.workflows import Workflows
 from stores.base import Store
 
 if TYPE_CHECKING:

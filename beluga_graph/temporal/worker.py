@@ -17,16 +17,16 @@ from beluga_graph.execution.attempt import ExecutionResources
 from beluga_graph.execution.messages import Bus
 from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.plan.plan import Plan
-from beluga_graph.temporal.activity import AttemptActivity
-from beluga_graph.temporal.claims import CachedClaims
-from beluga_graph.temporal.connection import Connection
-from beluga_graph.temporal.outbox_workflow import OutboxWorkflow
-from beluga_graph.temporal.publish_activity import PublishActivity
-from beluga_graph.temporal.requests import activity_queue
-from beluga_graph.temporal.run_workflow import RunWorkflow
-from beluga_graph.temporal.session_activity import SessionActivity
-from beluga_graph.temporal.session_workflow import SessionWorkflow
-from beluga_graph.temporal.wire import publish_queue
+from beluga_graph.temporal.activities.attempt import AttemptActivity
+from beluga_graph.temporal.activities.publish import PublishActivity
+from beluga_graph.temporal.activities.session import SessionActivity
+from beluga_graph.temporal.claims.claims import CachedClaims
+from beluga_graph.temporal.connection.connection import Connection
+from beluga_graph.temporal.connection.new_execution import activity_queue
+from beluga_graph.temporal.workflow.outbox_workflow import OutboxWorkflow
+from beluga_graph.temporal.workflow.run_workflow import RunWorkflow
+from beluga_graph.temporal.workflow.session_workflow import SessionWorkflow
+from beluga_graph.temporal.workflow.wire import publish_queue
 
 __all__ = ["TemporalWorker"]
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 # The modules that may import a library, and whether the import must wait for the first use.
 HOMES = {
-    "msgpack": ("beluga_graph.codec", "beluga_graph.temporal.wire"),
+    "msgpack": ("beluga_graph.codec", "beluga_graph.temporal.workflow.wire"),
     "temporalio": ("beluga_graph.temporal",),
     "lmdb": ("stores",),
     "fcntl": ("stores.lock_file",),
@@ -24,7 +24,7 @@ HOMES = {
     "rich": ("beluga_graph.cli", "beluga_graph.demo"),
     "openai": ("beluga_graph.models.openai",),
     "anthropic": ("beluga_graph.models.anthropic",),
-    "botocore": ("beluga_graph.temporal.claim_places",),
+    "botocore": ("beluga_graph.temporal.claims.places",),
     "asyncio": (
         "beluga_graph.models.clients",
         "beluga_graph.models.pace",

@@ -4,7 +4,7 @@ import random
 import sys
 from hashlib import sha256
 
-from beluga_graph.temporal.claims import open_claims
+from beluga_graph.temporal.claims.claims import open_claims
 
 SIZE = 2_000_000
 

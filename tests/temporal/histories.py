@@ -17,9 +17,9 @@ from typing import Any
 from temporalio.client import WorkflowHistory
 from temporalio.converter import DataConverter
 
-from beluga_graph.temporal.executions import Execution
-from beluga_graph.temporal.replay import ReplayedRun, replay_execution
-from beluga_graph.temporal.wire import unpack
+from beluga_graph.temporal.connection.history import Execution
+from beluga_graph.temporal.mirror.replay import ReplayedRun, replay_execution
+from beluga_graph.temporal.workflow.wire import unpack
 
 __all__ = ["FOLDER", "PATTERNS", "Pattern", "read_golden", "read_histories", "replay", "show"]
 

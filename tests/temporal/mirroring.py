@@ -28,13 +28,13 @@ from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.triggers import RunStarted, Trigger
 from beluga_graph.plan.plan import Compilable
 from beluga_graph.storage.verify import verify_store
-from beluga_graph.temporal.claims import open_claims
-from beluga_graph.temporal.connection import Connection
-from beluga_graph.temporal.mirror import mirror_run
-from beluga_graph.temporal.options import RunOptions
-from beluga_graph.temporal.requests import activity_queue, pack_input
-from beluga_graph.temporal.wire import SIGNAL, WORKFLOW, unpack
+from beluga_graph.temporal.claims.claims import open_claims
+from beluga_graph.temporal.connection.connection import Connection
+from beluga_graph.temporal.connection.new_execution import activity_queue, pack_input
+from beluga_graph.temporal.mirror.recording import mirror_run
 from beluga_graph.temporal.worker import TemporalWorker
+from beluga_graph.temporal.workflow.run_options import RunOptions
+from beluga_graph.temporal.workflow.wire import SIGNAL, WORKFLOW, unpack
 from stores import MemoryStore, Put
 from stores.base import Op
 

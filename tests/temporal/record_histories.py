@@ -26,7 +26,7 @@ from servers import dev_server
 from worker_processes import change_options
 
 from beluga_graph.temporal import TemporalEngine
-from beluga_graph.temporal.mirror import export_history
+from beluga_graph.temporal.mirror.recording import export_history
 
 
 async def record_one(address: str, name: str) -> None:

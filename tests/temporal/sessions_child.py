@@ -15,7 +15,8 @@ from typing import Any
 
 from sessions_flows import Gate, make_desk
 
-from beluga_graph.temporal import TemporalEngine, session_activity
+from beluga_graph.temporal import TemporalEngine
+from beluga_graph.temporal.activities import session as session_activity
 
 
 class FatalGate(Gate):

@@ -35,15 +35,16 @@ from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.triggers import NodeFinished, RunStarted
 from beluga_graph.plan import Plan
-from beluga_graph.temporal import dispatch, progress
-from beluga_graph.temporal.activity import AttemptActivity
-from beluga_graph.temporal.claims import CachedClaims
-from beluga_graph.temporal.options import RunOptions
-from beluga_graph.temporal.requests import pack_input
-from beluga_graph.temporal.run_workflow import RunWorkflow
-from beluga_graph.temporal.values import CallValues
-from beluga_graph.temporal.wire import SIGNAL, unpack
-from beluga_graph.temporal.workflow_driver import LoggedStep
+from beluga_graph.temporal.activities import progress
+from beluga_graph.temporal.activities.attempt import AttemptActivity
+from beluga_graph.temporal.claims.call_values import CallValues
+from beluga_graph.temporal.claims.claims import CachedClaims
+from beluga_graph.temporal.connection.new_execution import pack_input
+from beluga_graph.temporal.workflow import dispatch
+from beluga_graph.temporal.workflow.driver import LoggedStep
+from beluga_graph.temporal.workflow.run_options import RunOptions
+from beluga_graph.temporal.workflow.run_workflow import RunWorkflow
+from beluga_graph.temporal.workflow.wire import SIGNAL, unpack
 
 __all__ = ["Activity", "Host", "Lost", "Made"]
 

@@ -12,7 +12,7 @@ from temporalio.converter import DataConverter, DefaultFailureConverter
 from temporalio.exceptions import ActivityError, CancelledError
 from temporalio.worker import UnsandboxedWorkflowRunner, WorkflowInstance, WorkflowInstanceDetails
 
-from beluga_graph.temporal.run_workflow import RunWorkflow
+from beluga_graph.temporal.workflow.run_workflow import RunWorkflow
 
 __all__ = ["PAYLOADS", "decide", "evict", "new_instance", "resolved"]
 

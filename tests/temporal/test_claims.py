@@ -22,9 +22,9 @@ from beluga_graph.codec.records import seal
 from beluga_graph.errors import BelugaError
 from beluga_graph.storage.keys import Prefix
 from beluga_graph.storage.verify import verify_store
-from beluga_graph.temporal import claim_places
-from beluga_graph.temporal.claim_places import CLAIM, ClaimsFailed, FolderClaims, S3Claims, StoreClaims
-from beluga_graph.temporal.claims import CachedClaims, ClaimNotFound, open_claims
+from beluga_graph.temporal.claims import places as claim_places
+from beluga_graph.temporal.claims.claims import CachedClaims, ClaimNotFound, open_claims
+from beluga_graph.temporal.claims.places import CLAIM, ClaimsFailed, FolderClaims, S3Claims, StoreClaims
 from stores import LMDBStore, MemoryStore, Put
 
 CHILD = Path(__file__).with_name("claims_child.py")
@@ -215,7 +215,7 @@ async def test_many_values_are_put_and_read_together(reopen: Open) -> None:
 BLOCKED_CHILD = """
 import os, stat, sys, time
 from hashlib import sha256
-from beluga_graph.temporal.claim_places import FolderClaims
+from beluga_graph.temporal.claims.places import FolderClaims
 
 def block(handle):
     if stat.S_ISREG(os.fstat(handle).st_mode):
@@ -229,7 +229,7 @@ FolderClaims(sys.argv[1]).put(sha256(data).digest(), data)
 LIMITED_CHILD = """
 import resource, sys
 from hashlib import sha256
-from beluga_graph.temporal.claim_places import ClaimsFailed, FolderClaims
+from beluga_graph.temporal.claims.places import ClaimsFailed, FolderClaims
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 data = bytes(1_000_000)
@@ -359,7 +359,7 @@ def test_a_url_without_a_plain_bucket_is_refused(url: str) -> None:
 
 def test_without_the_extra_the_error_names_it() -> None:
     code = "import sys; sys.modules['botocore.session'] = None\n"
-    code += "from beluga_graph.temporal.claims import open_claims; open_claims('s3://bucket')"
+    code += "from beluga_graph.temporal.claims.claims import open_claims; open_claims('s3://bucket')"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert shown.stderr.splitlines()[-1].endswith("needs the package botocore: pip install 'beluga-graph[s3]'")
 

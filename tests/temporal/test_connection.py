@@ -9,7 +9,7 @@ from servers import NAMESPACE, Server, find_free_port
 from temporalio.client import Client
 
 from beluga_graph import TemporalUnavailable
-from beluga_graph.temporal.connection import Connection
+from beluga_graph.temporal.connection.connection import Connection
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from worker_processes import change_options
 
 from beluga_graph import END, START, Context, Event, Graph
 from beluga_graph.temporal import TemporalEngine
-from beluga_graph.temporal.mirror import export_history
+from beluga_graph.temporal.mirror.recording import export_history
 
 PATIENCE_S = 240
 SIGNALS = 20

@@ -26,8 +26,8 @@ from beluga_graph import (
     TemporalUnavailable,
     Timeout,
 )
-from beluga_graph.temporal.faults import check_payload_size, explain, translated
-from beluga_graph.temporal.wire import PAYLOAD_BYTES, pack
+from beluga_graph.temporal.connection.sdk_errors import check_payload_size, explain, translated
+from beluga_graph.temporal.workflow.wire import PAYLOAD_BYTES, pack
 
 TWO_MIB, FOUR_MIB = 2 * 1024 * 1024, 4 * 1024 * 1024
 

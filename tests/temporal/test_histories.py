@@ -10,10 +10,10 @@ from histories import FOLDER, PATTERNS, read_golden, read_histories, replay, sho
 
 from beluga_graph import SnapshotError
 from beluga_graph.kernel.snapshot import Token
-from beluga_graph.temporal import dispatch
-from beluga_graph.temporal.dispatch import Dispatcher
-from beluga_graph.temporal.wire import FORMAT
-from beluga_graph.temporal.workflow_driver import WorkflowDriver
+from beluga_graph.temporal.workflow import dispatch
+from beluga_graph.temporal.workflow.dispatch import Dispatcher
+from beluga_graph.temporal.workflow.driver import WorkflowDriver
+from beluga_graph.temporal.workflow.wire import FORMAT
 
 
 @pytest.mark.parametrize("name", PATTERNS)

@@ -19,7 +19,7 @@ from beluga_graph import END, START, Agent, Graph, Limits
 from beluga_graph.models.messages import Request
 from beluga_graph.plan.plan import Compilable
 from beluga_graph.temporal import TemporalEngine
-from beluga_graph.temporal.mirror import export_history
+from beluga_graph.temporal.mirror.recording import export_history
 from beluga_graph.testing import ScriptedModel, ToolCall
 
 PATIENCE_S = 540

@@ -44,10 +44,10 @@ from beluga_graph.kernel.triggers import PlanAdopted, RunResumed
 from beluga_graph.plan.declared import MISSING
 from beluga_graph.storage.keys import Prefix
 from beluga_graph.storage.records import decode_record
-from beluga_graph.temporal.executions import Execution, read_execution
-from beluga_graph.temporal.mirror import export_history, mirror_run
-from beluga_graph.temporal.replay import replay_run
-from beluga_graph.temporal.wire import ANSWER, SIGNAL, pack, unpack
+from beluga_graph.temporal.connection.history import Execution, read_execution
+from beluga_graph.temporal.mirror.recording import export_history, mirror_run
+from beluga_graph.temporal.mirror.replay import replay_run
+from beluga_graph.temporal.workflow.wire import ANSWER, SIGNAL, pack, unpack
 from stores import MemoryStore
 
 
@@ -298,7 +298,7 @@ async def test_a_refresh_reads_the_executions_with_new_steps_only(
         read.append(execution_id)
         return await read_execution(client, run_id, execution_id)
 
-    monkeypatch.setattr("beluga_graph.temporal.mirror.read_execution", noted)
+    monkeypatch.setattr("beluga_graph.temporal.mirror.recording.read_execution", noted)
     async with serving(temporal_server, flow) as place:
         handle = await place.start(INPUT, continue_events=1)
         await until_waiting(handle)

@@ -13,7 +13,7 @@ from temporalio.worker import Worker
 
 from beluga_graph import END, START, Graph, RunFailed
 from beluga_graph.temporal import TemporalEngine
-from beluga_graph.temporal.wire import ACTIVITY, pack, unpack
+from beluga_graph.temporal.workflow.wire import ACTIVITY, pack, unpack
 
 WITHIN_S = 240.0
 DONE = pack("done")

@@ -19,8 +19,9 @@ from publishing_flow import make_flow
 from servers import Server
 
 from beluga_graph import END, START, BusEvent, Context, Engine, EventBus, Graph, Retry, RunFailed
-from beluga_graph.temporal import TemporalEngine, requests
-from beluga_graph.temporal.options import RunOptions
+from beluga_graph.temporal import TemporalEngine
+from beluga_graph.temporal.connection import new_execution as requests
+from beluga_graph.temporal.workflow.run_options import RunOptions
 
 TOPICS = ["run.started", "first.a", "first.b", "second", "second", "second", "run.completed"]
 PATIENCE_S = 60

@@ -34,7 +34,7 @@ from beluga_graph import (
 from beluga_graph.kernel.triggers import PlanAdopted
 from beluga_graph.storage.verify import verify_store
 from beluga_graph.temporal import TemporalEngine
-from beluga_graph.temporal.workflows import Workflows
+from beluga_graph.temporal.connection.workflow_client import Workflows
 from stores import MemoryStore
 
 
@@ -324,7 +324,7 @@ async def test_a_failed_run_is_ended_without_its_code(temporal_server: Server) -
 async def test_a_run_without_a_worker_does_not_hang_its_callers(
     temporal_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("beluga_graph.temporal.workflows._PATIENCE", timedelta(seconds=2))
+    monkeypatch.setattr("beluga_graph.temporal.connection.workflow_client._PATIENCE", timedelta(seconds=2))
     queue = token_hex(4)
     async with asyncio.timeout(PATIENCE_S):
         async with opened(temporal_server, asking(), queue=queue, deps=Effects()) as engine:

@@ -19,20 +19,21 @@ from beluga_graph.temporal import TemporalEngine
 PURE = {
     "beluga_graph",
     "beluga_graph.temporal",
-    "beluga_graph.temporal.dispatch",
-    "beluga_graph.temporal.handing_back",
-    "beluga_graph.temporal.live_records",
-    "beluga_graph.temporal.options",
-    "beluga_graph.temporal.outgoing",
-    "beluga_graph.temporal.pieces",
-    "beluga_graph.temporal.replies",
-    "beluga_graph.temporal.run_workflow",
-    "beluga_graph.temporal.wire",
-    "beluga_graph.temporal.workflow_driver",
+    "beluga_graph.temporal.workflow",
+    "beluga_graph.temporal.workflow.dispatch",
+    "beluga_graph.temporal.workflow.session_return",
+    "beluga_graph.temporal.workflow.live_record",
+    "beluga_graph.temporal.workflow.run_options",
+    "beluga_graph.temporal.workflow.outbox",
+    "beluga_graph.temporal.workflow.pieces",
+    "beluga_graph.temporal.workflow.reply_checks",
+    "beluga_graph.temporal.workflow.run_workflow",
+    "beluga_graph.temporal.workflow.wire",
+    "beluga_graph.temporal.workflow.driver",
 }
 LIST = """
 import json, sys
-import beluga_graph.temporal.run_workflow
+import beluga_graph.temporal.workflow.run_workflow
 print(json.dumps([name for name in sys.modules if name.partition(".")[0] in ("beluga_graph", "stores")]))
 """
 

@@ -20,8 +20,9 @@ from sessions_flows import Gate, make_desk
 from beluga_graph import END, START, Agent, Engine, Graph, LimitReached, RunConflict, RunError, RunFailed, RunStatus
 from beluga_graph.errors import RunCancelled
 from beluga_graph.kernel.run_session import RunSession
-from beluga_graph.temporal import TemporalEngine, sessions
-from beluga_graph.temporal.wire import FORMAT, SESSION_WORKFLOW, pack, session_workflow_id, unpack
+from beluga_graph.temporal import TemporalEngine
+from beluga_graph.temporal.client import sessions
+from beluga_graph.temporal.workflow.wire import FORMAT, SESSION_WORKFLOW, pack, session_workflow_id, unpack
 from stores import MemoryStore
 
 HELD = "session 's' belongs to run 'first' until that ends: resume or cancel it"

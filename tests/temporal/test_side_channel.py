@@ -11,12 +11,12 @@ import msgpack
 import pytest
 
 from beluga_graph.kernel.snapshot import RUN, Token
-from beluga_graph.temporal.feeds import Feeds
-from beluga_graph.temporal.listener import Listener
-from beluga_graph.temporal.live_records import LiveRecord
-from beluga_graph.temporal.live_text import LiveText
-from beluga_graph.temporal.side_channel import FRAME_BYTES, frame_of, prove_as_listener, prove_as_worker, read_frame
-from beluga_graph.temporal.side_channels import SideChannel, SideChannels
+from beluga_graph.temporal.live.listener import Listener
+from beluga_graph.temporal.live.protocol import FRAME_BYTES, frame_of, prove_as_listener, prove_as_worker, read_frame
+from beluga_graph.temporal.live.sender import SideChannel, SideChannels
+from beluga_graph.temporal.live.subscriptions import Feeds
+from beluga_graph.temporal.live.text import LiveText
+from beluga_graph.temporal.workflow.live_record import LiveRecord
 
 RECORD = LiveRecord("run", "node", "node#1", 1, 1, 0, ("hello",))
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -157,7 +157,7 @@ async def test_a_worker_that_breaks_the_protocol_is_hung_up_on(listening: Listen
 async def test_silent_strangers_do_not_keep_workers_out_for_ever(
     listening: Listening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("beluga_graph.temporal.side_channel._PROOF_S", 0.5)
+    monkeypatch.setattr("beluga_graph.temporal.live.protocol._PROOF_S", 0.5)
     strangers = [await listening.connect() for _ in range(70)]
     await asyncio.gather(*(is_hung_up(reader) for reader, _ in strangers))
     await listening.expect_alive()

@@ -22,11 +22,11 @@ from beluga_graph.codec import references
 from beluga_graph.execution.result import NewItems
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
 from beluga_graph.kernel.triggers import CancelRequested
-from beluga_graph.temporal import dispatch
-from beluga_graph.temporal.claims import CachedClaims, open_claims
-from beluga_graph.temporal.options import RunOptions
-from beluga_graph.temporal.values import CallValues
-from beluga_graph.temporal.wire import pack, pack_calls, unpack
+from beluga_graph.temporal.claims.call_values import CallValues
+from beluga_graph.temporal.claims.claims import CachedClaims, open_claims
+from beluga_graph.temporal.workflow import dispatch
+from beluga_graph.temporal.workflow.run_options import RunOptions
+from beluga_graph.temporal.workflow.wire import pack, pack_calls, unpack
 
 INPUT = 7
 COMMIT = RunOptions(queue="q")

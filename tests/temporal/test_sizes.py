@@ -19,7 +19,7 @@ from worker_processes import change_options
 
 from beluga_graph import Context, Graph, LimitReached, RunFailed, RunStatus
 from beluga_graph.temporal import TemporalEngine
-from beluga_graph.temporal.mirror import export_history
+from beluga_graph.temporal.mirror.recording import export_history
 
 PATIENCE_S = 120
 LARGE = 1_850_000  # bytes that fit into one payload, with little beside them

@@ -18,10 +18,12 @@ from streaming_flows import PIECES, gated, speaking_agent, stammering, talking
 from temporalio.client import Client
 
 from beluga_graph import Engine, Event, RunFailed, TemporalUnavailable
-from beluga_graph.temporal import TemporalEngine, looks, workflows
-from beluga_graph.temporal.options import RunOptions
-from beluga_graph.temporal.requests import options_for
-from beluga_graph.temporal.workflows import Workflows
+from beluga_graph.temporal import TemporalEngine
+from beluga_graph.temporal.client import polling as looks
+from beluga_graph.temporal.connection import workflow_client as workflows
+from beluga_graph.temporal.connection.new_execution import options_for
+from beluga_graph.temporal.connection.workflow_client import Workflows
+from beluga_graph.temporal.workflow.run_options import RunOptions
 
 CHILD = Path(__file__).with_name("streaming_child.py")
 

@@ -18,9 +18,9 @@ from temporalio.worker import Worker
 from wrapped_store import until
 
 from beluga_graph import BelugaError, LimitReached, RunError, TemporalUnavailable
-from beluga_graph.temporal import watchdog
-from beluga_graph.temporal.pollers import get_last_polls, require_worker
-from beluga_graph.temporal.watchdog import Watchdog
+from beluga_graph.temporal.connection import watchdog
+from beluga_graph.temporal.connection.pollers import get_last_polls, require_worker
+from beluga_graph.temporal.connection.watchdog import Watchdog
 
 
 @asynccontextmanager

@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 from crash_flows import FLOWS, Effects
 
-import beluga_graph.temporal.activity
+import beluga_graph.temporal.activities.attempt
+import beluga_graph.temporal.connection.workflow_client
 import beluga_graph.temporal.worker
-import beluga_graph.temporal.workflows
 from beluga_graph.temporal import TemporalEngine
-from beluga_graph.temporal.progress import Progress
-from beluga_graph.temporal.requests import options_for
-from beluga_graph.temporal.wire import Reply
+from beluga_graph.temporal.activities.progress import Progress
+from beluga_graph.temporal.connection.new_execution import options_for
+from beluga_graph.temporal.workflow.wire import Reply
 
 __all__ = ["Attempt", "Job", "WorkerProcess", "change_options", "effects_of"]
 
@@ -87,7 +87,7 @@ class WorkerProcess:
 def change_options(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
     """Change the options of runs that this process starts."""
     monkeypatch.setattr(
-        beluga_graph.temporal.workflows,
+        beluga_graph.temporal.connection.workflow_client,
         "options_for",
         lambda *args, **given: replace(options_for(*args, **given), **changes),
     )
@@ -112,7 +112,7 @@ async def _serve_until_stopped(job: Job, ready: Connection) -> None:
     # The public face has no options for these: the first is for tests only, and the second marks two more points.
     worker = partial(beluga_graph.temporal.worker.Worker, sticky_queue_schedule_to_start_timeout=STICKY)
     beluga_graph.temporal.worker.Worker = worker  # type: ignore[assignment, misc]
-    beluga_graph.temporal.activity.Progress = partial(_MarkedProgress, effects)  # type: ignore[assignment, misc]
+    beluga_graph.temporal.activities.attempt.Progress = partial(_MarkedProgress, effects)  # type: ignore[assignment, misc]
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     engine = TemporalEngine(job.address, task_queue=job.queue, deps=effects)

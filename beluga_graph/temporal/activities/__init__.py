@@ -1,0 +1,1 @@
+"""What workers run: attempts of nodes, sessions and messages to a bus."""

@@ -1,0 +1,1 @@
+"""Where large values are kept, which histories name by digest."""

@@ -1,0 +1,1 @@
+"""What a client does with runs: start, import, follow, send."""

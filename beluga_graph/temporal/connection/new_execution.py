@@ -1,0 +1,124 @@
+"""The input of a run's workflow: its snapshot, options and values, encoded for the wire."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from beluga_graph.codec.references import to_reference
+from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.kernel.triggers import Trigger
+from beluga_graph.plan.plan import Plan
+from beluga_graph.policy import Limits
+from beluga_graph.temporal.workflow.live_record import LiveOptions
+from beluga_graph.temporal.workflow.run_options import RunOptions
+from beluga_graph.temporal.workflow.wire import FORMAT, pack, plain_trigger
+
+__all__ = ["Durability", "Encoder", "NewExecution", "activity_queue", "new_snapshot", "options_for", "pack_input"]
+
+Durability: TypeAlias = Literal["commit", "batch"]
+
+_AHEAD_MS = 50  # the longest that a step waits for its commit, as on the local engine
+_BATCH = 100
+
+
+class NewExecution(NamedTuple):
+    """An execution of a run's workflow that is to be started."""
+
+    plan: Plan
+    run: Snapshot
+    triggers: Sequence[Trigger]
+    """What the workflow decides first."""
+    items: Any = ()
+    """The items of append fields, as `ItemPieces.to_plain` returns them."""
+    inbox: Mapping[str, Sequence[bytes]] = MappingProxyType({})
+    """Unread signals by name."""
+    session: Any = ()
+    """The pieces of the conversation that the run continues."""
+    begin_by: int = 0
+    """When it must be on the server, in milliseconds since the epoch, so that it keeps its session; 0 for any time."""
+
+
+class Encoder:
+    """Encodes the values of one request. Large ones are replaced by references where there are claims."""
+
+    def __init__(self, encode: Callable[[Any], bytes], *, has_claims: bool) -> None:
+        self._encode, self._has_claims = encode, has_claims
+        self.large: list[bytes] = []
+        """The large values, which must be stored before the request is sent."""
+
+    def encode(self, value: Any) -> bytes:
+        """Return an encoded value, or the reference to it. Raises `NotData`, `LimitReached`."""
+        encoded = self._encode(value)
+        kept = to_reference(encoded) if self._has_claims else encoded
+        if kept is not encoded:
+            self.large.append(encoded)
+        return kept
+
+
+def activity_queue(task_queue: str, plan: Plan) -> str:
+    """Return the task queue of the attempts of one version of a flow: only workers that have it take from there."""
+    return f"{task_queue}/{plan.name}:{plan.fingerprint[:12]}"
+
+
+def options_for(
+    plan: Plan,
+    task_queue: str,
+    durability: Durability,
+    node_queues: Mapping[str, str],
+    live: LiveOptions,
+    *,
+    announces: bool,
+) -> RunOptions:
+    """Return the options of a new execution."""
+    queue = activity_queue(task_queue, plan)
+    if durability == "commit":
+        return RunOptions(queue=queue, node_queues=node_queues, live=live, announces=announces)
+    return RunOptions(
+        queue=queue, node_queues=node_queues, live=live, announces=announces, ahead_ms=_AHEAD_MS, batch=_BATCH
+    )
+
+
+def new_snapshot(
+    plan: Plan, encoder: Encoder, run_id: str, value: Any, context: Any, limits: Limits | None
+) -> Snapshot:
+    """Return the snapshot of a run that has not begun. Raises `NotData`, `LimitReached`."""
+    return Snapshot(
+        run_id=run_id,
+        plan=plan.fingerprint,
+        started_ms=time.time_ns() // 1_000_000,
+        value=encoder.encode(value),
+        context=encoder.encode(context) if context is not None else None,
+        limits=limits.overrides() if limits is not None else None,
+    )
+
+
+def pack_input(
+    plan: Plan,
+    run: Snapshot,
+    triggers: Sequence[Trigger],
+    options: RunOptions,
+    *,
+    items: Any = (),
+    inbox: Mapping[str, Sequence[bytes]] | None = None,
+    session: Any = (),
+    previous: str = "",
+    begin_by: int = 0,
+) -> bytes:
+    """Return the input of a run's workflow; see `wire`."""
+    return pack(
+        {
+            "format": FORMAT,
+            "shape": plan.shape.to_plain(),
+            "run": run.to_plain(),
+            "triggers": [plain_trigger(trigger) for trigger in triggers],
+            "items": items,
+            "inbox": inbox or {},
+            "session": session,
+            "options": options.to_plain(),
+            "previous": previous,
+            "begin_by": begin_by,
+        }
+    )

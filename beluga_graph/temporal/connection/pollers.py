@@ -1,0 +1,90 @@
+"""Pollers: which workers ask a task queue for work.
+
+A worker asks in long polls of up to a minute. The server lists it with the time when its last poll began, for five
+minutes after that, whether it was stopped, killed or lives. So being listed does not prove that a worker lives. An
+empty list proves that no worker does, except one that is full: it asks for activities only when it has a free slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from beluga_graph.errors import TemporalUnavailable
+from beluga_graph.temporal.connection.sdk_errors import translated
+
+__all__ = ["address_of", "get_last_polls", "place_of", "require_worker"]
+
+_KINDS = {
+    "workflow": TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+    "activity": TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+}
+_WAIT_S = 5.0  # a worker that was just started is not listed at once
+_EVERY_S = 0.25
+
+
+async def get_last_polls(client: Client, queue: str, kind: Literal["workflow", "activity"]) -> dict[str, float]:
+    """Return when the last poll of each listed worker began, in seconds since the epoch on the server's clock.
+
+    The keys are the identities of the workers: those of one process share one, by default.
+    """
+    request = DescribeTaskQueueRequest(
+        namespace=client.namespace, task_queue=TaskQueue(name=queue), task_queue_type=_KINDS[kind]
+    )
+    answer = await client.workflow_service.describe_task_queue(request)
+    polls: dict[str, float] = {}
+    for poller in answer.pollers:
+        began = poller.last_access_time.ToMicroseconds() / 1e6
+        polls[poller.identity] = max(began, polls.get(poller.identity, began))
+    return polls
+
+
+async def require_worker(client: Client, flow: str, *, task_queue: str, activity_queue: str | None) -> None:
+    """Return when workers are listed for the workflows and for the attempts of a flow.
+
+    `activity_queue` is `None` for a run that will make no attempts.
+
+    Waits up to 5 s for them. A worker that has ended counts until the server forgets it, after five minutes: then the
+    `Watchdog` of the run's result finds out. Raises `TemporalUnavailable` that names the queue without workers.
+    """
+    with translated("", address_of(client)):
+        for _ in range(int(_WAIT_S / _EVERY_S)):
+            missing = await _find_missing(client, task_queue, activity_queue)
+            if not missing:
+                return
+            await asyncio.sleep(_EVERY_S)
+    start = "start one with `beluga-graph worker module:flow`, or with engine.worker([flow])"
+    if missing == task_queue:
+        text = f"no worker serves the task queue {task_queue!r}, which flow {flow!r} needs: {start}"
+    else:
+        text = f"no worker serves flow {flow!r} in this version (task queue {missing!r}): {start} from the same code"
+    raise TemporalUnavailable(address_of(client), text)
+
+
+def address_of(client: Client) -> str:
+    """Return the address of a client's server."""
+    return client.service_client.config.target_host
+
+
+def place_of(client: Client) -> str:
+    """Return the name of a client's server and namespace, as the place at which runs go on."""
+    return f"temporal://{address_of(client)}/{client.namespace}"
+
+
+async def _find_missing(client: Client, task_queue: str, activity_queue: str | None) -> str:
+    """Return the queue that no worker serves, or the empty string."""
+    try:
+        if not await get_last_polls(client, task_queue, "workflow"):
+            return task_queue
+        if activity_queue is not None and not await get_last_polls(client, activity_queue, "activity"):
+            return activity_queue
+    except RPCError as error:
+        if error.status is not RPCStatusCode.UNIMPLEMENTED:  # a server that skips time does not list workers
+            raise
+    return ""

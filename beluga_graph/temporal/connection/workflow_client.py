@@ -1,0 +1,336 @@
+"""Starts, describes and queries the workflows of runs, and sends them signals and updates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from typing import Any, NamedTuple
+
+from temporalio.api.common.v1 import WorkflowExecution as WorkflowId
+from temporalio.api.workflowservice.v1 import ResetStickyTaskQueueRequest
+from temporalio.client import (
+    Client,
+    WorkflowExecution,
+    WorkflowExecutionDescription,
+    WorkflowExecutionStatus,
+    WorkflowHandle,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.common import WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from beluga_graph.codec.references import digest_of
+from beluga_graph.errors import RunError, RunNotFound, TemporalUnavailable
+from beluga_graph.inspection.views import RunStatus
+from beluga_graph.kernel.shape import Shape
+from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.kernel.triggers import CancelRequested, Trigger
+from beluga_graph.plan.plan import Plan
+from beluga_graph.temporal.connection.connection import Connection
+from beluga_graph.temporal.connection.history import read_input
+from beluga_graph.temporal.connection.new_execution import (
+    Durability,
+    NewExecution,
+    activity_queue,
+    options_for,
+    pack_input,
+)
+from beluga_graph.temporal.connection.pollers import require_worker
+from beluga_graph.temporal.connection.sdk_errors import check_payload_size, translated
+from beluga_graph.temporal.live.heartbeats import read_beats
+from beluga_graph.temporal.live.subscriptions import Feeds
+from beluga_graph.temporal.workflow.live_record import LiveOptions, LiveRecord
+from beluga_graph.temporal.workflow.wire import ANSWER, SIGNAL, WORKFLOW, pack, plain_trigger, unpack
+
+__all__ = ["Look", "ServerRun", "Workflows"]
+
+_LARGE_BYTES = 256 * 1024  # of the answer to a look
+
+_PATIENCE = timedelta(seconds=20)  # the server keeps a request up to 10 s for the worker that walked the run before
+_NOT_LIVE = LiveOptions()
+
+_STATUS = {
+    WorkflowExecutionStatus.COMPLETED: RunStatus.completed,
+    WorkflowExecutionStatus.FAILED: RunStatus.failed,
+    WorkflowExecutionStatus.TIMED_OUT: RunStatus.failed,
+    WorkflowExecutionStatus.CANCELED: RunStatus.cancelled,
+    WorkflowExecutionStatus.TERMINATED: RunStatus.cancelled,
+}
+
+
+class ServerRun(NamedTuple):
+    """A run, as the server describes its last execution."""
+
+    run_id: str
+    execution_id: str
+    flow: str
+    plan: str
+    """The fingerprint of the graph."""
+    input_digest: str
+    origin: str
+    """The digest of the local run that it continues; empty if it was not adopted from a local engine."""
+    status: RunStatus
+    created_ms: int
+    updated_ms: int
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the workflow goes on."""
+        return self.status in (RunStatus.running, RunStatus.waiting)
+
+
+class Look(NamedTuple):
+    """A look at a run: how far it is, and the text in the heartbeats of its attempts under way."""
+
+    execution_id: str
+    length: int
+    """The number of events of the execution's history."""
+    is_open: bool
+    records: list[LiveRecord]
+    is_large: bool
+    """Whether the answer of the server was large."""
+
+
+class Workflows:
+    """The workflows of one namespace."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        durability: Durability,
+        node_queues: Mapping[str, str],
+        feeds: Feeds,
+        *,
+        announces: bool = False,
+    ) -> None:
+        self.connection, self._feeds = connection, feeds
+        self._task_queue = connection.task_queue
+        self._options_for = partial(
+            options_for,
+            task_queue=connection.task_queue,
+            durability=durability,
+            node_queues=node_queues,
+            announces=announces,
+        )
+
+    def pack(self, new: NewExecution, live: LiveOptions = _NOT_LIVE, *, previous: str = "") -> bytes:
+        """Return the input of a new execution. Raises `LimitReached` if it is too large for the server."""
+        packed = pack_input(
+            new.plan,
+            new.run,
+            new.triggers,
+            self._options_for(new.plan, live=live),
+            items=new.items,
+            inbox=new.inbox,
+            session=new.session,
+            previous=previous,
+            begin_by=new.begin_by,
+        )
+        check_payload_size(packed, "the state that the run begins with", new.run.run_id)
+        return packed
+
+    async def begin(self, new: NewExecution, *, after: ServerRun | None = None, origin: str = "") -> bool:
+        """Start the execution of a run; return `False` if the server has one under this id.
+
+        With `after`, a failed execution, this one takes its place; `False` if another one has taken it. `origin`
+        is the digest of an adopted local run. Raises `TemporalUnavailable`, `LimitReached`.
+        """
+        run = new.run
+        live = await self._feeds.prepare(run.run_id)
+        packed = self.pack(new, live, previous=after.execution_id if after is not None else "")
+        is_ending = any(isinstance(trigger, CancelRequested) for trigger in new.triggers)
+        client = await self.require_worker(new.plan, makes_attempts=not is_ending)
+        # The server compares ids only. Without this look, a resume that was slow would begin with an older failure.
+        if after is not None and (await self.describe(run.run_id)).execution_id != after.execution_id:
+            return False
+        reuse = WorkflowIDReusePolicy
+        with translated(run.run_id, self.connection.address):
+            try:
+                await client.start_workflow(
+                    WORKFLOW,
+                    packed,
+                    id=run.run_id,
+                    task_queue=self._task_queue,
+                    id_reuse_policy=reuse.REJECT_DUPLICATE if after is None else reuse.ALLOW_DUPLICATE_FAILED_ONLY,
+                    memo=_memo(new, after, origin),
+                    request_eager_start=True,
+                )
+            except WorkflowAlreadyStartedError:
+                return False
+        self._feeds.note_begun(run.run_id, run.seq)
+        return True
+
+    async def handle(self, run_id: str) -> WorkflowHandle[Any, bytes]:
+        """Return the server's handle on a run."""
+        client = await self.connection.client()
+        return client.get_workflow_handle(run_id, result_type=bytes)
+
+    async def describe(self, run_id: str) -> ServerRun:
+        """Return the last execution of a run. Raises `RunNotFound`, `TemporalUnavailable`."""
+        found = await self._describe(run_id)
+        if found.workflow_type != WORKFLOW:
+            raise RunNotFound(run_id, f"the workflow of this id has type {found.workflow_type!r}: it is not a run")
+        return await _execution(found)
+
+    async def exists(self, run_id: str) -> bool:
+        """Return whether the server has a workflow of this id, a run or another one. Raises `TemporalUnavailable`."""
+        try:
+            await self._describe(run_id)
+        except RunNotFound:
+            return False
+        return True
+
+    async def _describe(self, run_id: str) -> WorkflowExecutionDescription:
+        handle = await self.handle(run_id)
+        with translated(run_id, self.connection.address):
+            return await handle.describe()
+
+    async def look(self, run_id: str) -> Look:
+        """Look at the last execution of a run. Raises as `describe` does."""
+        handle = await self.handle(run_id)
+        with translated(run_id, self.connection.address):
+            found = await handle.describe()
+        raw = found.raw_description
+        is_open = found.status is None or found.status not in _STATUS
+        return Look(
+            execution_id=found.run_id,
+            length=found.history_length,
+            is_open=is_open,
+            records=await read_beats(await self.connection.client(), raw) if is_open else [],
+            is_large=raw.ByteSize() > _LARGE_BYTES,
+        )
+
+    async def find_all(self) -> AsyncIterator[ServerRun]:
+        """Yield the last execution of each run, as the server lists them: new ones may be missing for a moment."""
+        client = await self.connection.client()
+        seen: set[str] = set()
+        with translated("", self.connection.address):
+            async for found in client.list_workflows(f"WorkflowType = '{WORKFLOW}'"):
+                if found.id in seen or found.status == WorkflowExecutionStatus.CONTINUED_AS_NEW:
+                    continue  # the newest execution of a run comes first
+                seen.add(found.id)
+                yield await _execution(found)
+
+    async def send(self, run_id: str, signal: str, payload: bytes) -> None:
+        """Send a signal; it is in the history when this returns.
+
+        Raises `RunNotFound`, `RunConflict`, `LimitReached`.
+        """
+        check_payload_size(payload, f"the payload of signal {signal!r}", run_id)
+        handle = await self.handle(run_id)
+        with translated(run_id, self.connection.address):
+            await handle.signal(SIGNAL, args=[signal, payload])
+
+    async def answer(self, run_id: str, token: str, payload: bytes) -> None:
+        """Answer a question; the answer is in the history when this returns. Raises as `send` and `query` do."""
+        check_payload_size(payload, f"the answer to {token!r}", run_id)
+        handle = await self.handle(run_id)
+        with self._asking(run_id):
+            await handle.execute_update(ANSWER, args=[token, payload], rpc_timeout=_PATIENCE)
+
+    async def adopt(self, plan: Plan, run: Snapshot, triggers: Sequence[Trigger]) -> bool:
+        """Let a run adopt a changed graph; return `False` if the run has moved on from the state that was judged."""
+        changed = {
+            "seq": run.seq,
+            "shape": plan.shape.to_plain(),
+            "queue": activity_queue(self._task_queue, plan),
+            "triggers": [plain_trigger(trigger) for trigger in triggers],
+        }
+        packed = pack(changed)
+        check_payload_size(packed, "the changed graph", run.run_id)
+        await self.require_worker(plan)
+        handle = await self.handle(run.run_id)
+        with self._asking(run.run_id):
+            is_adopted: bool = await handle.execute_update("adopt", packed, result_type=bool, rpc_timeout=_PATIENCE)
+        return is_adopted
+
+    async def require_worker(self, plan: Plan, *, makes_attempts: bool = True) -> Client:
+        """Return the client once workers serve the runs of a flow, and their attempts. Raises `TemporalUnavailable`."""
+        client = await self.connection.client()
+        queue = activity_queue(self._task_queue, plan) if makes_attempts else None
+        await require_worker(client, plan.name, task_queue=self._task_queue, activity_queue=queue)
+        return client
+
+    async def read_shape(self, known: ServerRun) -> Shape:
+        """Return the graph of an execution. Raises `RunNotFound`."""
+        client = await self.connection.client()
+        with translated(known.run_id, self.connection.address):
+            given, _ = await read_input(client, known.run_id, known.execution_id)
+        return Shape.from_plain(given["shape"])
+
+    async def forget_worker(self, run_id: str) -> None:
+        """Let any worker answer for a run at once: the one that walked it before may have ended."""
+        client = await self.connection.client()
+        execution = WorkflowId(workflow_id=run_id)
+        request = ResetStickyTaskQueueRequest(namespace=client.namespace, execution=execution)
+        with translated(run_id, self.connection.address):
+            await client.workflow_service.reset_sticky_task_queue(request)
+
+    async def query(self, run_id: str, name: str, *args: Any, within: timedelta = _PATIENCE) -> Any:
+        """Return the answer of the workflow to a query. Raises `TemporalUnavailable` if no worker gives it."""
+        handle = await self.handle(run_id)
+        with self._asking(run_id, within):
+            return unpack(await handle.query(name, args=list(args), result_type=bytes, rpc_timeout=within))
+
+    @contextmanager
+    def _asking(self, run_id: str, within: timedelta = _PATIENCE) -> Iterator[None]:
+        """Explain errors of a request that only a worker can answer."""
+        try:
+            with translated(run_id, self.connection.address):
+                yield
+        except (TemporalUnavailable, RunError) as error:
+            if not _is_silence(error.__cause__):
+                raise
+            text = (
+                f"run {run_id!r} does not answer (waited up to {within.seconds} s): check that a worker takes its work "
+            )
+            text += f"from the task queue {self._task_queue!r}, or start one with `beluga-graph worker module:flow`"
+            raise TemporalUnavailable(self.connection.address, text) from error.__cause__
+
+    async def cancel(self, run_id: str) -> None:
+        """Request the end of a run."""
+        handle = await self.handle(run_id)
+        with translated(run_id, self.connection.address):
+            await handle.cancel()
+
+
+def _is_silence(error: BaseException | None) -> bool:
+    # The server refuses a query at once if it knows that no worker has asked for work lately.
+    silent = (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED, RPCStatusCode.FAILED_PRECONDITION)
+    is_late = isinstance(error, RPCError) and error.status in silent
+    return is_late or isinstance(error, WorkflowUpdateRPCTimeoutOrCancelledError)
+
+
+def _memo(new: NewExecution, after: ServerRun | None, origin: str) -> dict[str, Any]:
+    assert isinstance(new.run.input, bytes)
+    return {
+        "flow": new.plan.name,
+        "plan": new.plan.fingerprint,
+        "input": digest_of(new.run.input).hex(),
+        "created_ms": after.created_ms if after is not None else time.time_ns() // 1_000_000,
+        "origin": after.origin if after is not None else origin,
+        "status": RunStatus.running.value,
+    }
+
+
+async def _execution(found: WorkflowExecution) -> ServerRun:
+    memo = await found.memo()
+    status = _STATUS.get(found.status) if found.status is not None else None
+    if status is None:
+        status = RunStatus(memo.get("status", RunStatus.running))
+    changed = found.close_time or found.execution_time or found.start_time
+    return ServerRun(
+        run_id=found.id,
+        execution_id=found.run_id,
+        flow=memo.get("flow", ""),
+        plan=memo.get("plan", ""),
+        input_digest=memo.get("input", ""),
+        origin=memo.get("origin", ""),
+        status=status,
+        created_ms=memo.get("created_ms", 0),
+        updated_ms=round(changed.timestamp() * 1000),
+    )

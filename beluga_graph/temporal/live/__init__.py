@@ -1,0 +1,1 @@
+"""How live records of attempts reach the followers of a run."""

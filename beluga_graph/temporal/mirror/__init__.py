@@ -1,0 +1,1 @@
+"""Runs on the server, read into ordinary stores."""
