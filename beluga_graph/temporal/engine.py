@@ -32,8 +32,8 @@ from beluga_graph.temporal.client.sending import Sender
 from beluga_graph.temporal.client.starting import Starter
 from beluga_graph.temporal.connection.connection import Connection
 from beluga_graph.temporal.connection.new_execution import Durability
-from beluga_graph.temporal.connection.workflow_client import Workflows
-from beluga_graph.temporal.live.subscriptions import Feeds
+from beluga_graph.temporal.connection.workflow_client import WorkflowClient
+from beluga_graph.temporal.live.subscriptions import LiveSubscriptions
 from beluga_graph.temporal.mirror.cache import MirroredRuns
 from beluga_graph.temporal.run import TemporalRun
 from beluga_graph.temporal.run_ids import check_run_id
@@ -92,9 +92,9 @@ class TemporalEngine:
         self._connection = Connection(address_or_client, namespace=given, task_queue=task_queue)
         self._task_queue, self._bus, self._deps = task_queue, bus, deps
         self._claims = open_claims(claims)
-        self._feeds = Feeds(live)
-        self._workflows = Workflows(
-            self._connection, durability, node_queues or {}, self._feeds, announces=bus is not None
+        self._subscriptions = LiveSubscriptions(live)
+        self._workflows = WorkflowClient(
+            self._connection, durability, node_queues or {}, self._subscriptions, announces=bus is not None
         )
         self._mirrored = MirroredRuns(self._connection, self._claims)
         self._flows = self._mirrored.flows
@@ -114,7 +114,7 @@ class TemporalEngine:
 
     async def close(self) -> None:
         """Close the listener, and the claims if this engine opened them. Runs continue on the server. Idempotent."""
-        await self._feeds.close()
+        await self._subscriptions.close()
         if self._claims is not None:
             self._claims.close()
 
@@ -201,10 +201,10 @@ class TemporalEngine:
         the run, which continues on the server. If its workers are lost, the stream continues with the next ones.
         """
         run_id = secrets.token_hex(16) if run_id is None else run_id
-        with self._feeds.watch(run_id) as feed:
+        with self._subscriptions.watch(run_id) as subscription:
             run = await self.start(flow, value, run_id=run_id, context=context, session=session, limits=limits)
             plan = self.register(flow)
-            async for event in self._follower.events(plan, run_id, 0, partial(self.decode, plan), feed):
+            async for event in self._follower.events(plan, run_id, 0, partial(self.decode, plan), subscription):
                 yield event
         await run.result()
 
@@ -385,8 +385,8 @@ class TemporalEngine:
 
     async def events(self, plan: Plan, run_id: str, after: int) -> AsyncGenerator[Event, None]:
         """Yield the events of a run; see `TemporalRun.events`."""
-        with self._feeds.watch(run_id) as feed:
-            async for event in self._follower.events(plan, run_id, after, partial(self.decode, plan), feed):
+        with self._subscriptions.watch(run_id) as subscription:
+            async for event in self._follower.events(plan, run_id, after, partial(self.decode, plan), subscription):
                 yield event
 
     # Within.

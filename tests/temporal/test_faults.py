@@ -26,7 +26,7 @@ from beluga_graph import (
     TemporalUnavailable,
     Timeout,
 )
-from beluga_graph.temporal.connection.sdk_errors import check_payload_size, explain, translated
+from beluga_graph.temporal.connection.sdk_errors import check_payload_size, explain, translate_errors
 from beluga_graph.temporal.workflow.wire import PAYLOAD_BYTES, pack
 
 TWO_MIB, FOUR_MIB = 2 * 1024 * 1024, 4 * 1024 * 1024
@@ -50,7 +50,7 @@ async def start(served: SimpleNamespace, workflow: type = Open, *args: bytes, **
 async def raised(kind: type[BelugaError], run_id: str, *parts: str) -> AsyncIterator[None]:
     """Expect an error with exactly this class, the run's id, and these parts in its text."""
     async with asyncio.timeout(30):
-        with pytest.raises(BelugaError) as caught, translated(run_id, "host:7233"):
+        with pytest.raises(BelugaError) as caught, translate_errors(run_id, "host:7233"):
             yield
     assert type(caught.value) is kind
     assert caught.value.__cause__ is not None
@@ -122,7 +122,7 @@ async def test_a_cancelled_update_stays_a_cancellation(served: SimpleNamespace) 
     run = await client.start_workflow(Open.run, b"", id=token_hex(4), task_queue="unserved")
 
     async def answer() -> None:
-        with translated(run.id):
+        with translate_errors(run.id):
             await run.execute_update(Open.answer, b"")
 
     with pytest.raises(TimeoutError):  # and not `TemporalUnavailable`: the cancellation passes through
@@ -144,7 +144,7 @@ async def test_a_taken_id_is_a_conflict(served: SimpleNamespace) -> None:
 
 async def test_an_id_that_the_server_refuses_is_a_bad_id(served: SimpleNamespace) -> None:
     async with raised(BadRunId, "x" * 80, "1500/1000", "choose another one"):
-        with translated("x" * 1500):
+        with translate_errors("x" * 1500):
             await served.client.start_workflow(Open.run, b"", id="x" * 1500, task_queue=served.queue)
 
 
@@ -220,5 +220,5 @@ def test_every_status_has_an_error_of_the_tree_with_the_servers_text(status: RPC
 
 
 def test_an_error_of_another_kind_stays_as_it_is() -> None:
-    with pytest.raises(KeyError, match="mine"), translated("r7"):
+    with pytest.raises(KeyError, match="mine"), translate_errors("r7"):
         raise KeyError("mine")

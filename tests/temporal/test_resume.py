@@ -34,7 +34,7 @@ from beluga_graph import (
 from beluga_graph.kernel.triggers import PlanAdopted
 from beluga_graph.storage.verify import verify_store
 from beluga_graph.temporal import TemporalEngine
-from beluga_graph.temporal.connection.workflow_client import Workflows
+from beluga_graph.temporal.connection.workflow_client import WorkflowClient
 from stores import MemoryStore
 
 
@@ -141,17 +141,17 @@ async def test_a_run_that_moves_on_between_judgement_and_change_is_judged_again(
     temporal_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue, judged = token_hex(4), []
-    adopt = Workflows.adopt
+    change_graph = WorkflowClient.change_graph
 
-    async def slow(self: Workflows, plan: Any, run: Any, triggers: Any) -> bool:
+    async def slow(self: WorkflowClient, plan: Any, run: Any, triggers: Any) -> bool:
         if not judged:
             await engine.signal(run.run_id, "go", 1)
             while (await self.query(run.run_id, "state"))["run"]["seq"] == run.seq:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         judged.append(run.seq)
-        return await adopt(self, plan, run, triggers)
+        return await change_graph(self, plan, run, triggers)
 
-    monkeypatch.setattr(Workflows, "adopt", slow)
+    monkeypatch.setattr(WorkflowClient, "change_graph", slow)
     async with asyncio.timeout(PATIENCE_S), opened(temporal_server, shelving(), queue=queue, deps=Effects()) as old:
         run = await old.start(shelving(), "in", run_id=token_hex(8))
         await until_status(old, run.id, "waiting")
@@ -174,10 +174,10 @@ async def test_the_change_of_a_run_that_was_judged_earlier_is_refused(temporal_s
         left = await engine._mirrored.replay(run.id)
         plan = shelving(is_longer=True).plan()
         left.run.seq -= 1
-        assert not await engine._workflows.adopt(plan, left.run, [PlanAdopted(plan.fingerprint, 0)])
+        assert not await engine._workflows.change_graph(plan, left.run, [PlanAdopted(plan.fingerprint, 0)])
         left.run.seq += 1
         found = await asyncio.gather(
-            *(engine._workflows.adopt(plan, left.run, [PlanAdopted(plan.fingerprint, 0)]) for _ in range(3)),
+            *(engine._workflows.change_graph(plan, left.run, [PlanAdopted(plan.fingerprint, 0)]) for _ in range(3)),
             return_exceptions=True,
         )
         assert found.count(True) == 1

@@ -13,8 +13,8 @@ import pytest
 from beluga_graph.kernel.snapshot import RUN, Token
 from beluga_graph.temporal.live.listener import Listener
 from beluga_graph.temporal.live.protocol import FRAME_BYTES, frame_of, prove_as_listener, prove_as_worker, read_frame
-from beluga_graph.temporal.live.sender import SideChannel, SideChannels
-from beluga_graph.temporal.live.subscriptions import Feeds
+from beluga_graph.temporal.live.sender import LiveSender, LiveSenders
+from beluga_graph.temporal.live.subscriptions import LiveSubscriptions
 from beluga_graph.temporal.live.text import LiveText
 from beluga_graph.temporal.workflow.live_record import LiveRecord
 
@@ -174,7 +174,7 @@ async def test_a_worker_sends_nothing_to_a_listener_without_the_secret() -> None
         await close(writer)
 
     async with await asyncio.start_server(pretend, "127.0.0.1", 0) as server:
-        channel = SideChannel(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", b"secret")
+        channel = LiveSender(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", b"secret")
         text = text_of("node#1", channel.on_changed)
         text.add(None, "hidden")  # type: ignore[arg-type]  # the token is not used
         await until(lambda: len(received) == 2)
@@ -184,7 +184,7 @@ async def test_a_worker_sends_nothing_to_a_listener_without_the_secret() -> None
 
 
 async def test_pieces_from_before_the_connection_arrive_in_order(listening: Listening) -> None:
-    channel = SideChannels().get(listening.address, listening.listener.secret)
+    channel = LiveSenders().get(listening.address, listening.listener.secret)
     begun, ended = text_of("a#1", channel.on_changed), text_of("b#1", channel.on_changed)
     for text in (begun, ended):
         text.add(None, "one")  # type: ignore[arg-type]  # the token is not used
@@ -201,7 +201,7 @@ async def test_pieces_from_before_the_connection_arrive_in_order(listening: List
 
 
 async def test_long_texts_are_split_and_a_piece_that_is_too_long_is_kept_back(listening: Listening) -> None:
-    channel = SideChannel(listening.address, listening.listener.secret)
+    channel = LiveSender(listening.address, listening.listener.secret)
     text = text_of("a#1", channel.on_changed)
     pieces = ["\U0001f40b" * 9_000 for _ in range(12)]
     for piece in pieces:
@@ -217,7 +217,7 @@ async def test_long_texts_are_split_and_a_piece_that_is_too_long_is_kept_back(li
 
 
 async def test_a_worker_outlives_its_listener(listening: Listening) -> None:
-    channel = SideChannel(listening.address, listening.listener.secret)
+    channel = LiveSender(listening.address, listening.listener.secret)
     text = text_of("a#1", channel.on_changed)
     await until(lambda: channel.is_ready)
     await listening.listener.close()
@@ -245,7 +245,7 @@ async def slow_reader(secret: bytes) -> AsyncIterator[tuple[str, asyncio.Event]]
 
 async def test_a_slow_listener_costs_a_bounded_buffer() -> None:
     async with slow_reader(b"s") as (address, may_read):
-        channel = SideChannel(address, b"s")
+        channel = LiveSender(address, b"s")
         text = text_of("a#1", channel.on_changed)
         await until(lambda: channel.is_ready)
         for _ in range(1000):
@@ -260,12 +260,12 @@ async def test_an_address_that_is_taken_is_an_error_only_if_it_was_given() -> No
     async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(ValueError, match="live="):
-            await Feeds(f"127.0.0.1:{port}").prepare("r")
+            await LiveSubscriptions(f"127.0.0.1:{port}").prepare("r")
     with pytest.raises(ValueError, match="host:port"):
-        Feeds("127.0.0.1:http")
-    feeds = Feeds("heartbeats")
+        LiveSubscriptions("127.0.0.1:http")
+    feeds = LiveSubscriptions("heartbeats")
     assert await feeds.prepare("r") == ("", b"", True)
-    feeds = Feeds(None)
+    feeds = LiveSubscriptions(None)
     assert (await feeds.prepare("r")).beats is False
     with feeds.watch("r"):
         assert (await feeds.prepare("r")).beats is True

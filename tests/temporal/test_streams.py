@@ -22,7 +22,7 @@ from beluga_graph.temporal import TemporalEngine
 from beluga_graph.temporal.client import polling as looks
 from beluga_graph.temporal.connection import workflow_client as workflows
 from beluga_graph.temporal.connection.new_execution import options_for
-from beluga_graph.temporal.connection.workflow_client import Workflows
+from beluga_graph.temporal.connection.workflow_client import WorkflowClient
 from beluga_graph.temporal.workflow.run_options import RunOptions
 
 CHILD = Path(__file__).with_name("streaming_child.py")
@@ -227,9 +227,9 @@ async def test_the_events_of_all_executions_come_in_order(
 
 
 async def test_a_worker_may_be_lost_between_two_pages(temporal_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, calls = Workflows.query, 0
+    original, calls = WorkflowClient.query, 0
 
-    async def query(self: Workflows, *args: Any, **more: Any) -> Any:
+    async def query(self: WorkflowClient, *args: Any, **more: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == 3:
@@ -237,7 +237,7 @@ async def test_a_worker_may_be_lost_between_two_pages(temporal_server: Server, m
         page = await original(self, *args, **more)
         return {**page, "steps": page["steps"][:1]}
 
-    monkeypatch.setattr(Workflows, "query", query)
+    monkeypatch.setattr(WorkflowClient, "query", query)
     flow = waits(5)
     async with open_engine(temporal_server, flow) as engine:
         run = await engine.start(flow, 1)
@@ -282,7 +282,7 @@ async def test_a_stream_that_is_closed_early_leaves_the_run_going_and_no_task(te
             if event.type == "waiting":
                 break
         await stream.aclose()
-        assert not engine._feeds._feeds
+        assert not engine._subscriptions._subscriptions
         await engine.signal(run_id, "go", 5)
         assert await (await engine.follow(run_id)).result() == 5
 
@@ -304,19 +304,19 @@ async def test_a_quiet_run_is_looked_at_seldom_and_queried_only_for_news(
     temporal_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flow, counts, pauses = waiting(), {"look": 0, "query": 0}, list[float]()
-    original_look, original_query = Workflows.look, Workflows.query
+    original_look, original_query = WorkflowClient.look, WorkflowClient.query
 
-    async def look(self: Workflows, *args: Any) -> Any:
+    async def look(self: WorkflowClient, *args: Any) -> Any:
         counts["look"] += 1
         pauses.append(asyncio.get_running_loop().time())
         return await original_look(self, *args)
 
-    async def query(self: Workflows, *args: Any, **more: Any) -> Any:
+    async def query(self: WorkflowClient, *args: Any, **more: Any) -> Any:
         counts["query"] += 1
         return await original_query(self, *args, **more)
 
-    monkeypatch.setattr(Workflows, "look", look)
-    monkeypatch.setattr(Workflows, "query", query)
+    monkeypatch.setattr(WorkflowClient, "look", look)
+    monkeypatch.setattr(WorkflowClient, "query", query)
     async with open_engine(temporal_server, flow) as engine:
         run, seen = await engine.start(flow, 1), list[Event]()
         following = asyncio.create_task(follow(run.events(), seen))

@@ -22,7 +22,7 @@ from beluga_graph.temporal.activities.ahead import AheadWalk
 from beluga_graph.temporal.activities.progress import Progress
 from beluga_graph.temporal.claims.call_values import CallValues
 from beluga_graph.temporal.claims.claims import CachedClaims
-from beluga_graph.temporal.live.sender import SideChannels
+from beluga_graph.temporal.live.sender import LiveSenders
 from beluga_graph.temporal.live.text import LiveText
 from beluga_graph.temporal.workflow.live_record import LiveOptions
 from beluga_graph.temporal.workflow.wire import ACTIVITY, FORMAT, Reply, pack, unpack
@@ -37,7 +37,7 @@ class AttemptActivity:
         self._plans = plans  # by fingerprint
         self._claims = claims
         self._resources = resources
-        self._channels = SideChannels()
+        self._channels = LiveSenders()
 
     async def close(self) -> None:
         """Close the connections to the processes that follow runs."""

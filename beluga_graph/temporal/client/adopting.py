@@ -18,11 +18,11 @@ from beluga_graph.kernel.run_session import RunSession
 from beluga_graph.kernel.types import Renames
 from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.claims.claims import CachedClaims
-from beluga_graph.temporal.client.imported_run import Arrival
+from beluga_graph.temporal.client.imported_run import ImportedRun
 from beluga_graph.temporal.client.starting import resume_triggers
 from beluga_graph.temporal.connection.new_execution import NewExecution
 from beluga_graph.temporal.connection.pollers import place_of
-from beluga_graph.temporal.connection.workflow_client import Workflows
+from beluga_graph.temporal.connection.workflow_client import WorkflowClient
 from beluga_graph.temporal.workflow.wire import pack
 
 __all__ = ["Adopter", "LocalEngine"]
@@ -40,7 +40,7 @@ class LocalEngine(Protocol):
 class Adopter:
     """Takes runs over from local engines."""
 
-    def __init__(self, workflows: Workflows, flows: FlowRegistry, claims: CachedClaims | None) -> None:
+    def __init__(self, workflows: WorkflowClient, flows: FlowRegistry, claims: CachedClaims | None) -> None:
         self._workflows, self._flows, self._claims = workflows, flows, claims
 
     async def adopt(self, local: LocalEngine, run_id: str, renames: Mapping[str, str]) -> Plan:
@@ -59,17 +59,17 @@ class Adopter:
 
         place = place_of(await self._workflows.connection.client())
         moved = await local.hand_over(run_id, place, check)
-        origin = sha256(pack(moved.run.to_plain())).hexdigest()
+        adopted_digest = sha256(pack(moved.run.to_plain())).hexdigest()
         try:
             known = await self._workflows.describe(run_id)
         except RunNotFound:
             new, large = self._prepare(moved, given)
             if self._claims is not None:
                 await self._claims.put_all(large)
-            if await self._workflows.begin(new, origin=origin):
+            if await self._workflows.begin(new, adopted_digest=adopted_digest):
                 return new.plan
             known = await self._workflows.describe(run_id)
-        if known.origin != origin:
+        if known.adopted_digest != adopted_digest:
             raise RunConflict(run_id, f"{_IS_OTHER}: delete that one, and adopt this run again")
         return self._flows.plan_of(known)
 
@@ -80,11 +80,11 @@ class Adopter:
         """
         plan = self._flows.plan_of(_Run(moved.run.run_id, moved.shape.name))
         triggers = resume_triggers(moved.run, moved.shape, plan, renames=renames)
-        arrived = Arrival.of(moved, has_claims=self._claims is not None)
-        if arrived.run.session is not None:  # the local store keeps the session: this run only reads it
-            arrived.run.session = tuple(RunSession(*arrived.run.session)._replace(run=""))
-        items = arrived.items.to_plain()
-        return NewExecution(plan, arrived.run, triggers, items, arrived.inbox, arrived.session), arrived.large
+        imported = ImportedRun.of(moved, has_claims=self._claims is not None)
+        if imported.run.session is not None:  # the local store keeps the session: this run only reads it
+            imported.run.session = tuple(RunSession(*imported.run.session)._replace(run=""))
+        items = imported.items.to_plain()
+        return NewExecution(plan, imported.run, triggers, items, imported.inbox, imported.session), imported.large
 
 
 class _Run(NamedTuple):

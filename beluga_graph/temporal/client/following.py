@@ -15,11 +15,11 @@ from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.types import Value
 from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.claims.claims import CachedClaims
-from beluga_graph.temporal.client.polling import Looks, Seen
-from beluga_graph.temporal.connection.sdk_errors import translated
+from beluga_graph.temporal.client.polling import RunNews, RunPoller
+from beluga_graph.temporal.connection.sdk_errors import translate_errors
 from beluga_graph.temporal.connection.watchdog import Watchdog
-from beluga_graph.temporal.connection.workflow_client import Workflows
-from beluga_graph.temporal.live.subscriptions import Feed
+from beluga_graph.temporal.connection.workflow_client import WorkflowClient
+from beluga_graph.temporal.live.subscriptions import LiveSubscription
 from beluga_graph.temporal.live.view import LiveView
 from beluga_graph.temporal.mirror.cache import MirroredRuns
 from beluga_graph.temporal.workflow.live_record import LiveRecord
@@ -37,7 +37,7 @@ _FIRST = asyncio.FIRST_COMPLETED
 class Follower:
     """Waits for runs to end, and yields their events."""
 
-    def __init__(self, workflows: Workflows, mirrored: MirroredRuns, claims: CachedClaims | None) -> None:
+    def __init__(self, workflows: WorkflowClient, mirrored: MirroredRuns, claims: CachedClaims | None) -> None:
         self._workflows, self._mirrored, self._claims = workflows, mirrored, claims
 
     async def wait_ended(self, run_id: str) -> Snapshot:
@@ -47,7 +47,7 @@ class Follower:
         """
         handle = await self._workflows.handle(run_id)
         client = await self._workflows.connection.client()
-        with translated(run_id, self._workflows.connection.address):
+        with translate_errors(run_id, self._workflows.connection.address):
             try:
                 return _ended(run_id, unpack(await Watchdog(client, run_id).wait(handle.result())))
             except WorkflowFailureError as error:
@@ -59,23 +59,23 @@ class Follower:
         return (await self._mirrored.replay(run_id)).run  # the failure was too large for the server
 
     async def events(
-        self, plan: Plan, run_id: str, after: int, decode: Callable[[Value | None], Any], feed: Feed
+        self, plan: Plan, run_id: str, after: int, decode: Callable[[Value | None], Any], live: LiveSubscription
     ) -> AsyncGenerator[Event, None]:
         """Yield the stored events of steps after `after`, then those to come and live ones, until the run ends."""
-        looks = Looks(self._workflows, self._mirrored, self._claims, plan, run_id, after, decode)
-        begun = feed.begun_seq
+        looks = RunPoller(self._workflows, self._mirrored, self._claims, plan, run_id, after, decode)
+        begun = live.begun_seq
         view = LiveView(run_id, plan.shape.nodes, is_late=begun is None)
         pace, held = _Pace(), _Held()
-        looking: asyncio.Task[Seen] | None = None
+        looking: asyncio.Task[RunNews] | None = None
         try:
             while True:
                 if looking is None and pace.left_s <= 0:
                     looking = asyncio.create_task(looks.look())
                     pace.begin()
                     held.begin()
-                waiting: set[asyncio.Future[Any]] = {feed.news} if looking is None else {feed.news, looking}
+                waiting: set[asyncio.Future[Any]] = {live.news} if looking is None else {live.news, looking}
                 await asyncio.wait(waiting, timeout=pace.left_s if looking is None else None, return_when=_FIRST)
-                for record in feed.take():
+                for record in live.take():
                     if record.is_over or view.is_start(record):
                         pace.hurry()
                     if held.keep(record, is_start=view.is_start(record)):
@@ -117,7 +117,7 @@ class _Pace:
         """Look soon: news are on their way."""
         self._pause_s = min(self._pause_s, _SOON_S)
 
-    def note(self, seen: Seen) -> None:
+    def note(self, seen: RunNews) -> None:
         """Note the news of a look."""
         has_text = seen.records != self._records
         self._records = seen.records
@@ -158,7 +158,7 @@ class _Held:
         return [record for records in released.values() for record in records]
 
 
-def _arrange(view: LiveView, seen: Seen, released: Iterable[LiveRecord], begun: int) -> Iterator[Event]:
+def _arrange(view: LiveView, seen: RunNews, released: Iterable[LiveRecord], begun: int) -> Iterator[Event]:
     """Yield the events of a look: those of each attempt in order, and attempts that go on last."""
     records = [*released, *seen.records]
     by_token: dict[str, list[LiveRecord]] = {}

@@ -15,10 +15,10 @@ from beluga_graph.kernel.triggers import RunForked
 from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.claims.call_values import CallValues
 from beluga_graph.temporal.claims.claims import CachedClaims
-from beluga_graph.temporal.client.imported_run import Arrival
+from beluga_graph.temporal.client.imported_run import ImportedRun
 from beluga_graph.temporal.client.starting import resume_triggers
 from beluga_graph.temporal.connection.new_execution import NewExecution
-from beluga_graph.temporal.connection.workflow_client import Workflows
+from beluga_graph.temporal.connection.workflow_client import WorkflowClient
 from beluga_graph.temporal.mirror.cache import MirroredRuns
 from beluga_graph.temporal.workflow.pieces import ItemPieces
 
@@ -29,7 +29,7 @@ class Forker:
     """Forks runs of the server. It reads their state from their mirrors."""
 
     def __init__(
-        self, workflows: Workflows, flows: FlowRegistry, mirrored: MirroredRuns, claims: CachedClaims | None
+        self, workflows: WorkflowClient, flows: FlowRegistry, mirrored: MirroredRuns, claims: CachedClaims | None
     ) -> None:
         self._workflows, self._flows, self._mirrored, self._claims = workflows, flows, mirrored, claims
 
@@ -41,34 +41,36 @@ class Forker:
         source = await self._mirrored.export(run_id, seq)
         check_forkable(source.run)
         resume_triggers(source.run, source.shape, plan)  # raises if the graph changed where the run is
-        arrived = self._copy(source, plan, new_id)
+        imported = self._copy(source, plan, new_id)
         if replace or update:
-            arrived = self._edit(arrived, plan, update=update, replace=replace)
+            imported = self._edit(imported, plan, update=update, replace=replace)
         if self._claims is not None:
-            await self._claims.put_all(arrived.large)
-        items = arrived.items.to_plain()
+            await self._claims.put_all(imported.large)
+        items = imported.items.to_plain()
         triggers = [RunForked(0, run_id, seq)]
-        new = NewExecution(plan, arrived.run, triggers, items, arrived.inbox, arrived.session)
+        new = NewExecution(plan, imported.run, triggers, items, imported.inbox, imported.session)
         if not await self._workflows.begin(new):
             raise RunConflict(new_id, "the id is taken: choose another one for the fork")
         return plan
 
-    def _copy(self, source: HandedOver, plan: Plan, new_id: str) -> Arrival:
+    def _copy(self, source: HandedOver, plan: Plan, new_id: str) -> ImportedRun:
         """Return the fork before its state is edited."""
         unread = {name: payloads for name, payloads in source.signals.items() if not is_answer(name)}
-        arrived = Arrival.of(source._replace(signals=unread), has_claims=self._claims is not None)
-        run = arrived.run
+        imported = ImportedRun.of(source._replace(signals=unread), has_claims=self._claims is not None)
+        run = imported.run
         run.run_id, run.seq, run.plan = new_id, 0, plan.fingerprint
         run.inbox = {}  # received signals are not copied: the fork counts its own signals from the first
-        return arrived
+        return imported
 
-    def _edit(self, arrived: Arrival, plan: Plan, *, update: Mapping[str, Any], replace: Mapping[str, Any]) -> Arrival:
+    def _edit(
+        self, imported: ImportedRun, plan: Plan, *, update: Mapping[str, Any], replace: Mapping[str, Any]
+    ) -> ImportedRun:
         """Return the fork with its state edited."""
-        run, large = arrived.run, list(arrived.large)
-        edit = edit_state(run, plan, self._values_of(arrived), replace=replace, update=update)
+        run, large = imported.run, list(imported.large)
+        edit = edit_state(run, plan, self._values_of(imported), replace=replace, update=update)
         lengths = {name: place.lengths for name, place in run.places.items()}
-        kept = [each for each in arrived.items.to_plain() if lengths[each[0]].get(each[1])]  # others were replaced
-        edited = arrived._replace(items=ItemPieces(kept))
+        kept = [each for each in imported.items.to_plain() if lengths[each[0]].get(each[1])]  # others were replaced
+        edited = imported._replace(items=ItemPieces(kept))
         values = self._values_of(edited)
         for new in edit.items:
             piece, more = values.add_items(new)
@@ -78,7 +80,7 @@ class Forker:
         run.seq = 0
         return edited._replace(large=[*large, *(encoded for _, encoded in edit.blobs)])
 
-    def _values_of(self, arrived: Arrival) -> CallValues:
-        values = CallValues(self._claims, arrived.items.to_plain(), arrived.session)
-        values.add_blobs((to_reference(data), data) for data in arrived.large)
+    def _values_of(self, imported: ImportedRun) -> CallValues:
+        values = CallValues(self._claims, imported.items.to_plain(), imported.session)
+        values.add_blobs((to_reference(data), data) for data in imported.large)
         return values

@@ -1,4 +1,4 @@
-"""Arrivals: runs that come to the server with a state, from the store of a local engine or as a fork."""
+"""Imported runs: runs that come to the server with a state, from the store of a local engine or as a fork."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.temporal.workflow.pieces import ItemPieces, Piece
 from beluga_graph.temporal.workflow.wire import pack
 
-__all__ = ["Arrival"]
+__all__ = ["ImportedRun"]
 
 _PIECE_BYTES = 256 * 1024  # of a piece: an attempt reads whole pieces
 
 
-class Arrival(NamedTuple):
+class ImportedRun(NamedTuple):
     """A run in the form of the wire."""
 
     run: Snapshot
@@ -27,7 +27,7 @@ class Arrival(NamedTuple):
     """Values that must be in the claims before the run begins."""
 
     @classmethod
-    def of(cls, moved: HandedOver, *, has_claims: bool) -> Arrival:
+    def of(cls, moved: HandedOver, *, has_claims: bool) -> ImportedRun:
         """Return a run that has left a store. Without claims, large values take the places of their references."""
         large = list(moved.blobs.values()) if has_claims else []
         whole: HandedOver = moved if has_claims else _put_inline(moved, moved.blobs)

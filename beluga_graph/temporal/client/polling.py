@@ -1,4 +1,4 @@
-"""Looks: one follower polls the server for the news of a run.
+"""Polling: one follower asks the server for the news of a run.
 
 A look is one `describe`, which needs no worker and brings the text in heartbeats. Only if the history has grown, a
 query follows. If no worker answers that in time, the steps are read from the history, until one does.
@@ -18,19 +18,19 @@ from beluga_graph.inspection.views import StepInfo
 from beluga_graph.kernel.types import Value
 from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.claims.claims import CachedClaims
-from beluga_graph.temporal.connection.workflow_client import Workflows
+from beluga_graph.temporal.connection.workflow_client import WorkflowClient
 from beluga_graph.temporal.mirror.cache import MirroredRuns
 from beluga_graph.temporal.workflow.live_record import LiveRecord
 from beluga_graph.temporal.workflow.wire import unpack
 
-__all__ = ["Looks", "Seen"]
+__all__ = ["RunNews", "RunPoller"]
 
 _QUERY_TIMEOUT = timedelta(seconds=3)
 _ASK_AGAIN_S = 10.0  # after a query without an answer
 _FIRST_EVENTS = 2  # of a history whose first workflow task is not complete
 
 
-class Seen(NamedTuple):
+class RunNews(NamedTuple):
     """The news of one look."""
 
     steps: list[StepInfo]
@@ -43,12 +43,12 @@ class Seen(NamedTuple):
     """Whether the answer of the server was large, as with many attempts under way."""
 
 
-class Looks:
+class RunPoller:
     """The looks of one follower at a run, from the step after `after` on."""
 
     def __init__(
         self,
-        workflows: Workflows,
+        workflows: WorkflowClient,
         mirrored: MirroredRuns,
         claims: CachedClaims | None,
         plan: Plan,
@@ -61,7 +61,7 @@ class Looks:
         self._read: tuple[str, int] | None = None  # the execution, and the length of its history, that were read
         self._ask_at = 0.0  # when to ask a worker again
 
-    async def look(self) -> Seen:
+    async def look(self) -> RunNews:
         """Return the news since the last look. Raises `RunNotFound`, `TemporalUnavailable`, `SnapshotError`."""
         found = await self._workflows.look(self._run_id)
         steps: list[StepInfo] = []
@@ -71,7 +71,7 @@ class Looks:
         elif read != self._read and found.length > _FIRST_EVENTS:
             steps = await self._read_steps()
         self._read = read
-        return Seen(steps, found.records, found.is_open, found.is_large)
+        return RunNews(steps, found.records, found.is_open, found.is_large)
 
     async def _read_steps(self) -> list[StepInfo]:
         """Return the new steps, from a worker or from the history."""

@@ -18,7 +18,7 @@ from beluga_graph.kernel.types import Value
 from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.claims.claims import CachedClaims
 from beluga_graph.temporal.connection.new_execution import Encoder
-from beluga_graph.temporal.connection.workflow_client import Workflows
+from beluga_graph.temporal.connection.workflow_client import WorkflowClient
 
 __all__ = ["Sender"]
 
@@ -30,7 +30,7 @@ class Sender:
 
     def __init__(
         self,
-        workflows: Workflows,
+        workflows: WorkflowClient,
         flows: FlowRegistry,
         claims: CachedClaims | None,
         *,

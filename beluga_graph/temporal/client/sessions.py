@@ -19,9 +19,9 @@ from beluga_graph.inspection.views import RunStatus
 from beluga_graph.kernel.run_session import RunSession
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.plan.plan import Plan
-from beluga_graph.temporal.connection.sdk_errors import size_error, translated
+from beluga_graph.temporal.connection.sdk_errors import size_error, translate_errors
 from beluga_graph.temporal.connection.watchdog import Watchdog
-from beluga_graph.temporal.connection.workflow_client import Workflows
+from beluga_graph.temporal.connection.workflow_client import WorkflowClient
 from beluga_graph.temporal.workflow.wire import (
     FORMAT,
     GIVE_SESSION,
@@ -61,7 +61,7 @@ class _Holder(NamedTuple):
 class Sessions:
     """Takes sessions for the runs of one namespace."""
 
-    def __init__(self, workflows: Workflows) -> None:
+    def __init__(self, workflows: WorkflowClient) -> None:
         self._workflows = workflows
         self._task_queue = workflows.connection.task_queue
 
@@ -86,7 +86,7 @@ class Sessions:
         session = taken.session
         free = {"run": session.run, "session": session._replace(run=""), "keep": len(taken.pieces), "pieces": ()}
         handle = await self._workflows.handle(self._id_of(session))
-        with translated(session.run, self._workflows.connection.address):
+        with translate_errors(session.run, self._workflows.connection.address):
             await handle.signal(GIVE_SESSION, pack(free))
 
     async def require_held(self, run: Snapshot) -> None:
@@ -120,7 +120,7 @@ class Sessions:
         )
         request = pack({"run": run_id, "instead_of": instead_of})
         client = await self._workflows.connection.client()
-        with translated(run_id, self._workflows.connection.address):
+        with translate_errors(run_id, self._workflows.connection.address):
             try:
                 taking = client.execute_update_with_start_workflow(
                     TAKE_SESSION, request, start_workflow_operation=start, result_type=bytes

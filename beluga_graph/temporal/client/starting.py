@@ -27,7 +27,7 @@ from beluga_graph.policy import Limits
 from beluga_graph.temporal.claims.claims import CachedClaims
 from beluga_graph.temporal.client.sessions import Sessions
 from beluga_graph.temporal.connection.new_execution import Encoder, NewExecution, new_snapshot
-from beluga_graph.temporal.connection.workflow_client import ServerRun, Workflows
+from beluga_graph.temporal.connection.workflow_client import ServerRun, WorkflowClient
 from beluga_graph.temporal.mirror.cache import MirroredRuns
 from beluga_graph.temporal.mirror.replay import ReplayedRun
 
@@ -40,7 +40,7 @@ class Starter:
     """Brings runs to the server."""
 
     def __init__(
-        self, workflows: Workflows, flows: FlowRegistry, mirrored: MirroredRuns, claims: CachedClaims | None
+        self, workflows: WorkflowClient, flows: FlowRegistry, mirrored: MirroredRuns, claims: CachedClaims | None
     ) -> None:
         self._workflows, self._flows, self._mirrored, self._claims = workflows, flows, mirrored, claims
         self._sessions = Sessions(workflows)
@@ -89,7 +89,7 @@ class Starter:
             if known.status == RunStatus.failed:
                 is_done = await self._resume_failed(known, plan, limits, tuple(renames.items()))
             elif known.is_open:
-                is_done = await self._adopt(known, plan, limits, tuple(renames.items()))
+                is_done = await self._change_graph(known, plan, limits, tuple(renames.items()))
             else:
                 is_done = True
             if is_done:
@@ -124,7 +124,7 @@ class Starter:
         triggers = resume_triggers(left.run, left.shape, plan, limits, renames)
         return await self._workflows.begin(_continue(left, plan, triggers), after=known)
 
-    async def _adopt(self, known: ServerRun, plan: Plan, limits: Limits | None, renames: Renames) -> bool:
+    async def _change_graph(self, known: ServerRun, plan: Plan, limits: Limits | None, renames: Renames) -> bool:
         """Let a run that goes on adopt a changed graph. Its attempts under way are made again, by the new code.
 
         Return `False` if the run has moved on meanwhile.
@@ -138,7 +138,7 @@ class Starter:
             if run.plan != shape.fingerprint:
                 return False  # another caller has just changed its graph
             triggers = resume_triggers(run, shape, plan, limits, renames)
-            return not triggers or await self._workflows.adopt(plan, run, triggers)
+            return not triggers or await self._workflows.change_graph(plan, run, triggers)
         except RunConflict as error:
             if isinstance(error.__cause__, WorkflowUpdateFailedError):
                 raise  # the run refuses it

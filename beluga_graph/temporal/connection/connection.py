@@ -12,7 +12,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from beluga_graph.errors import TemporalUnavailable
-from beluga_graph.temporal.connection.sdk_errors import translated
+from beluga_graph.temporal.connection.sdk_errors import translate_errors
 
 __all__ = ["Connection"]
 
@@ -75,7 +75,7 @@ class Connection:
 
     async def _check_namespace(self, client: Client) -> None:
         request = DescribeNamespaceRequest(namespace=self.namespace)
-        with translated("", self.address):
+        with translate_errors("", self.address):
             try:
                 await client.workflow_service.describe_namespace(request)
             except RPCError as error:

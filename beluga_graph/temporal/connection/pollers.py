@@ -17,7 +17,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from beluga_graph.errors import TemporalUnavailable
-from beluga_graph.temporal.connection.sdk_errors import translated
+from beluga_graph.temporal.connection.sdk_errors import translate_errors
 
 __all__ = ["address_of", "get_last_polls", "place_of", "require_worker"]
 
@@ -53,7 +53,7 @@ async def require_worker(client: Client, flow: str, *, task_queue: str, activity
     Waits up to 5 s for them. A worker that has ended counts until the server forgets it, after five minutes: then the
     `Watchdog` of the run's result finds out. Raises `TemporalUnavailable` that names the queue without workers.
     """
-    with translated("", address_of(client)):
+    with translate_errors("", address_of(client)):
         for _ in range(int(_WAIT_S / _EVERY_S)):
             missing = await _find_missing(client, task_queue, activity_queue)
             if not missing:

@@ -44,7 +44,7 @@ from beluga_graph.errors import (
 from beluga_graph.events import Failure
 from beluga_graph.temporal.workflow.wire import PAYLOAD_BYTES, RUN_FAILED, unpack
 
-__all__ = ["check_payload_size", "explain", "size_error", "translated"]
+__all__ = ["check_payload_size", "explain", "size_error", "translate_errors"]
 
 _SERVER_MAX = "the server accepts 2 MiB in a payload and 4 MiB in a message"
 _CLAIMS = "give the engine claims=, a place for large values, or pass a reference (a path, a key, a URL)"
@@ -56,11 +56,11 @@ _CUT = ("transport error", "h2 protocol error", "error reading a body")  # in th
 
 
 @contextmanager
-def translated(run_id: str, address: str = "") -> Iterator[None]:
+def translate_errors(run_id: str, address: str = "") -> Iterator[None]:
     """Raise errors of the SDK that occur in the block as errors of the tree, with the SDK's as the `__cause__`.
 
     Example:
-        with translated(run_id, connection.address):
+        with translate_errors(run_id, connection.address):
             await handle.signal("signal", args=[name, payload])
     """
     try:

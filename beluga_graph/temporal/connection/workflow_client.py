@@ -40,13 +40,13 @@ from beluga_graph.temporal.connection.new_execution import (
     pack_input,
 )
 from beluga_graph.temporal.connection.pollers import require_worker
-from beluga_graph.temporal.connection.sdk_errors import check_payload_size, translated
+from beluga_graph.temporal.connection.sdk_errors import check_payload_size, translate_errors
 from beluga_graph.temporal.live.heartbeats import read_beats
-from beluga_graph.temporal.live.subscriptions import Feeds
+from beluga_graph.temporal.live.subscriptions import LiveSubscriptions
 from beluga_graph.temporal.workflow.live_record import LiveOptions, LiveRecord
-from beluga_graph.temporal.workflow.wire import ANSWER, SIGNAL, WORKFLOW, pack, plain_trigger, unpack
+from beluga_graph.temporal.workflow.wire import ANSWER, CHANGE_GRAPH, SIGNAL, WORKFLOW, pack, plain_trigger, unpack
 
-__all__ = ["Look", "ServerRun", "Workflows"]
+__all__ = ["Look", "ServerRun", "WorkflowClient"]
 
 _LARGE_BYTES = 256 * 1024  # of the answer to a look
 
@@ -71,7 +71,7 @@ class ServerRun(NamedTuple):
     plan: str
     """The fingerprint of the graph."""
     input_digest: str
-    origin: str
+    adopted_digest: str
     """The digest of the local run that it continues; empty if it was not adopted from a local engine."""
     status: RunStatus
     created_ms: int
@@ -95,7 +95,7 @@ class Look(NamedTuple):
     """Whether the answer of the server was large."""
 
 
-class Workflows:
+class WorkflowClient:
     """The workflows of one namespace."""
 
     def __init__(
@@ -103,11 +103,11 @@ class Workflows:
         connection: Connection,
         durability: Durability,
         node_queues: Mapping[str, str],
-        feeds: Feeds,
+        subscriptions: LiveSubscriptions,
         *,
         announces: bool = False,
     ) -> None:
-        self.connection, self._feeds = connection, feeds
+        self.connection, self._subscriptions = connection, subscriptions
         self._task_queue = connection.task_queue
         self._options_for = partial(
             options_for,
@@ -133,14 +133,14 @@ class Workflows:
         check_payload_size(packed, "the state that the run begins with", new.run.run_id)
         return packed
 
-    async def begin(self, new: NewExecution, *, after: ServerRun | None = None, origin: str = "") -> bool:
+    async def begin(self, new: NewExecution, *, after: ServerRun | None = None, adopted_digest: str = "") -> bool:
         """Start the execution of a run; return `False` if the server has one under this id.
 
-        With `after`, a failed execution, this one takes its place; `False` if another one has taken it. `origin`
-        is the digest of an adopted local run. Raises `TemporalUnavailable`, `LimitReached`.
+        With `after`, a failed execution, this one takes its place; `False` if another one has taken it.
+        `adopted_digest` is that of an adopted local run. Raises `TemporalUnavailable`, `LimitReached`.
         """
         run = new.run
-        live = await self._feeds.prepare(run.run_id)
+        live = await self._subscriptions.prepare(run.run_id)
         packed = self.pack(new, live, previous=after.execution_id if after is not None else "")
         is_ending = any(isinstance(trigger, CancelRequested) for trigger in new.triggers)
         client = await self.require_worker(new.plan, makes_attempts=not is_ending)
@@ -148,7 +148,7 @@ class Workflows:
         if after is not None and (await self.describe(run.run_id)).execution_id != after.execution_id:
             return False
         reuse = WorkflowIDReusePolicy
-        with translated(run.run_id, self.connection.address):
+        with translate_errors(run.run_id, self.connection.address):
             try:
                 await client.start_workflow(
                     WORKFLOW,
@@ -156,12 +156,12 @@ class Workflows:
                     id=run.run_id,
                     task_queue=self._task_queue,
                     id_reuse_policy=reuse.REJECT_DUPLICATE if after is None else reuse.ALLOW_DUPLICATE_FAILED_ONLY,
-                    memo=_memo(new, after, origin),
+                    memo=_memo(new, after, adopted_digest),
                     request_eager_start=True,
                 )
             except WorkflowAlreadyStartedError:
                 return False
-        self._feeds.note_begun(run.run_id, run.seq)
+        self._subscriptions.note_begun(run.run_id, run.seq)
         return True
 
     async def handle(self, run_id: str) -> WorkflowHandle[Any, bytes]:
@@ -186,13 +186,13 @@ class Workflows:
 
     async def _describe(self, run_id: str) -> WorkflowExecutionDescription:
         handle = await self.handle(run_id)
-        with translated(run_id, self.connection.address):
+        with translate_errors(run_id, self.connection.address):
             return await handle.describe()
 
     async def look(self, run_id: str) -> Look:
         """Look at the last execution of a run. Raises as `describe` does."""
         handle = await self.handle(run_id)
-        with translated(run_id, self.connection.address):
+        with translate_errors(run_id, self.connection.address):
             found = await handle.describe()
         raw = found.raw_description
         is_open = found.status is None or found.status not in _STATUS
@@ -208,7 +208,7 @@ class Workflows:
         """Yield the last execution of each run, as the server lists them: new ones may be missing for a moment."""
         client = await self.connection.client()
         seen: set[str] = set()
-        with translated("", self.connection.address):
+        with translate_errors("", self.connection.address):
             async for found in client.list_workflows(f"WorkflowType = '{WORKFLOW}'"):
                 if found.id in seen or found.status == WorkflowExecutionStatus.CONTINUED_AS_NEW:
                     continue  # the newest execution of a run comes first
@@ -222,7 +222,7 @@ class Workflows:
         """
         check_payload_size(payload, f"the payload of signal {signal!r}", run_id)
         handle = await self.handle(run_id)
-        with translated(run_id, self.connection.address):
+        with translate_errors(run_id, self.connection.address):
             await handle.signal(SIGNAL, args=[signal, payload])
 
     async def answer(self, run_id: str, token: str, payload: bytes) -> None:
@@ -232,7 +232,7 @@ class Workflows:
         with self._asking(run_id):
             await handle.execute_update(ANSWER, args=[token, payload], rpc_timeout=_PATIENCE)
 
-    async def adopt(self, plan: Plan, run: Snapshot, triggers: Sequence[Trigger]) -> bool:
+    async def change_graph(self, plan: Plan, run: Snapshot, triggers: Sequence[Trigger]) -> bool:
         """Let a run adopt a changed graph; return `False` if the run has moved on from the state that was judged."""
         changed = {
             "seq": run.seq,
@@ -245,8 +245,10 @@ class Workflows:
         await self.require_worker(plan)
         handle = await self.handle(run.run_id)
         with self._asking(run.run_id):
-            is_adopted: bool = await handle.execute_update("adopt", packed, result_type=bool, rpc_timeout=_PATIENCE)
-        return is_adopted
+            is_changed: bool = await handle.execute_update(
+                CHANGE_GRAPH, packed, result_type=bool, rpc_timeout=_PATIENCE
+            )
+        return is_changed
 
     async def require_worker(self, plan: Plan, *, makes_attempts: bool = True) -> Client:
         """Return the client once workers serve the runs of a flow, and their attempts. Raises `TemporalUnavailable`."""
@@ -258,7 +260,7 @@ class Workflows:
     async def read_shape(self, known: ServerRun) -> Shape:
         """Return the graph of an execution. Raises `RunNotFound`."""
         client = await self.connection.client()
-        with translated(known.run_id, self.connection.address):
+        with translate_errors(known.run_id, self.connection.address):
             given, _ = await read_input(client, known.run_id, known.execution_id)
         return Shape.from_plain(given["shape"])
 
@@ -267,7 +269,7 @@ class Workflows:
         client = await self.connection.client()
         execution = WorkflowId(workflow_id=run_id)
         request = ResetStickyTaskQueueRequest(namespace=client.namespace, execution=execution)
-        with translated(run_id, self.connection.address):
+        with translate_errors(run_id, self.connection.address):
             await client.workflow_service.reset_sticky_task_queue(request)
 
     async def query(self, run_id: str, name: str, *args: Any, within: timedelta = _PATIENCE) -> Any:
@@ -280,7 +282,7 @@ class Workflows:
     def _asking(self, run_id: str, within: timedelta = _PATIENCE) -> Iterator[None]:
         """Explain errors of a request that only a worker can answer."""
         try:
-            with translated(run_id, self.connection.address):
+            with translate_errors(run_id, self.connection.address):
                 yield
         except (TemporalUnavailable, RunError) as error:
             if not _is_silence(error.__cause__):
@@ -294,7 +296,7 @@ class Workflows:
     async def cancel(self, run_id: str) -> None:
         """Request the end of a run."""
         handle = await self.handle(run_id)
-        with translated(run_id, self.connection.address):
+        with translate_errors(run_id, self.connection.address):
             await handle.cancel()
 
 
@@ -305,14 +307,14 @@ def _is_silence(error: BaseException | None) -> bool:
     return is_late or isinstance(error, WorkflowUpdateRPCTimeoutOrCancelledError)
 
 
-def _memo(new: NewExecution, after: ServerRun | None, origin: str) -> dict[str, Any]:
+def _memo(new: NewExecution, after: ServerRun | None, adopted_digest: str) -> dict[str, Any]:
     assert isinstance(new.run.input, bytes)
     return {
         "flow": new.plan.name,
         "plan": new.plan.fingerprint,
         "input": digest_of(new.run.input).hex(),
         "created_ms": after.created_ms if after is not None else time.time_ns() // 1_000_000,
-        "origin": after.origin if after is not None else origin,
+        "adopted_digest": after.adopted_digest if after is not None else adopted_digest,
         "status": RunStatus.running.value,
     }
 
@@ -329,7 +331,7 @@ async def _execution(found: WorkflowExecution) -> ServerRun:
         flow=memo.get("flow", ""),
         plan=memo.get("plan", ""),
         input_digest=memo.get("input", ""),
-        origin=memo.get("origin", ""),
+        adopted_digest=memo.get("adopted_digest", ""),
         status=status,
         created_ms=memo.get("created_ms", 0),
         updated_ms=round(changed.timestamp() * 1000),

@@ -13,7 +13,7 @@ import contextlib
 from beluga_graph.temporal.live.protocol import FRAME_BYTES, ChannelError, frame_of, prove_as_worker
 from beluga_graph.temporal.live.text import LiveText
 
-__all__ = ["SideChannel", "SideChannels"]
+__all__ = ["LiveSender", "LiveSenders"]
 
 _CHANNELS_MAX = 256
 _CONNECT_S = 5.0
@@ -23,7 +23,7 @@ _UNSENT_BYTES_MAX = 1 << 20  # in the buffer of a connection; more pieces are ke
 _CHARS_MAX = FRAME_BYTES // 8  # of the text in a frame: a character has at most four bytes
 
 
-class SideChannel:
+class LiveSender:
     """One connection, made when it is needed.
 
     Attributes:
@@ -107,19 +107,19 @@ class SideChannel:
         self._sent[text] = len(text.pieces)
 
 
-class SideChannels:
+class LiveSenders:
     """The side channels of one worker, by address."""
 
     def __init__(self) -> None:
-        self._channels: dict[tuple[str, bytes], SideChannel] = {}
+        self._channels: dict[tuple[str, bytes], LiveSender] = {}
 
-    def get(self, address: str, secret: bytes) -> SideChannel:
+    def get(self, address: str, secret: bytes) -> LiveSender:
         """Return the channel to an address."""
         found = self._channels.get((address, secret))
         if found is None:
             if len(self._channels) >= _CHANNELS_MAX:
                 self._channels = {key: channel for key, channel in self._channels.items() if not channel.is_idle}
-            found = self._channels[address, secret] = SideChannel(address, secret)
+            found = self._channels[address, secret] = LiveSender(address, secret)
         return found
 
     async def close(self) -> None:

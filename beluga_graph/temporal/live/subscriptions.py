@@ -1,4 +1,4 @@
-"""Feeds: pass live records from the side channel to the followers of a run in this process."""
+"""Subscriptions: pass live records from the side channel to the followers of a run in this process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from beluga_graph.temporal.live.listener import Listener
 from beluga_graph.temporal.workflow.live_record import LiveOptions, LiveRecord
 
-__all__ = ["HEARTBEATS", "Feed", "Feeds"]
+__all__ = ["HEARTBEATS", "LiveSubscription", "LiveSubscriptions"]
 
 HEARTBEATS = "heartbeats"
 """A value of `live=` in place of an address: heartbeats carry the text, so that followers in any process see it."""
@@ -18,7 +18,7 @@ _LOOPBACK = "127.0.0.1"
 _RECORDS_MAX = 10_000  # of a follower that reads slowly; it then shows the rest of a text when its node has finished
 
 
-class Feed:
+class LiveSubscription:
     """The records for one follower of a run.
 
     Attributes:
@@ -47,8 +47,8 @@ class Feed:
         return taken
 
 
-class Feeds:
-    """The feeds of one engine, and the listener behind them.
+class LiveSubscriptions:
+    """The subscriptions of one engine, and the listener behind them.
 
     `live` is the `host` or `host:port` to listen on, or `HEARTBEATS`; `None` is a free port of loopback, if there is
     one. Raises `ValueError` for a port that is not a number.
@@ -56,7 +56,7 @@ class Feeds:
 
     def __init__(self, live: str | None) -> None:
         self._has_beats, self._is_given = live == HEARTBEATS, live is not None
-        self._feeds: dict[str, list[Feed]] = {}
+        self._subscriptions: dict[str, list[LiveSubscription]] = {}
         self._listener: Listener | None = None
         if not self._has_beats:
             host, _, port = (live or _LOOPBACK).partition(":")
@@ -66,16 +66,16 @@ class Feeds:
             self._listener = Listener(host, int(port or 0), self._on_record)
 
     @contextmanager
-    def watch(self, run_id: str) -> Iterator[Feed]:
-        """Feed a follower within the block."""
-        feed = Feed()
-        self._feeds.setdefault(run_id, []).append(feed)
+    def watch(self, run_id: str) -> Iterator[LiveSubscription]:
+        """Subscribe to the live records of a run within the block."""
+        subscription = LiveSubscription()
+        self._subscriptions.setdefault(run_id, []).append(subscription)
         try:
-            yield feed
+            yield subscription
         finally:
-            self._feeds[run_id].remove(feed)
-            if not self._feeds[run_id]:
-                del self._feeds[run_id]
+            self._subscriptions[run_id].remove(subscription)
+            if not self._subscriptions[run_id]:
+                del self._subscriptions[run_id]
 
     async def prepare(self, run_id: str) -> LiveOptions:
         """Return how the workers of a run are to report its live events, and listen for them.
@@ -83,7 +83,7 @@ class Feeds:
         A run that is followed from its start uses heartbeats where the listener cannot be reached. Raises `ValueError`
         if this process cannot listen on an address that was given.
         """
-        beats = self._has_beats or run_id in self._feeds
+        beats = self._has_beats or run_id in self._subscriptions
         if self._listener is None:
             return LiveOptions(beats=beats)
         try:
@@ -96,8 +96,8 @@ class Feeds:
 
     def note_begun(self, run_id: str, seq: int) -> None:
         """Note that a run has begun, or goes on, after a step."""
-        for feed in self._feeds.get(run_id, ()):
-            feed.begun_seq = seq if feed.begun_seq is None else feed.begun_seq
+        for subscription in self._subscriptions.get(run_id, ()):
+            subscription.begun_seq = seq if subscription.begun_seq is None else subscription.begun_seq
 
     async def close(self) -> None:
         """Stop listening. Idempotent."""
@@ -105,5 +105,5 @@ class Feeds:
             await self._listener.close()
 
     def _on_record(self, record: LiveRecord) -> None:
-        for feed in self._feeds.get(record.run_id, ()):
-            feed.put(record)
+        for subscription in self._subscriptions.get(record.run_id, ()):
+            subscription.put(record)

@@ -20,7 +20,7 @@ from beluga_graph.inspection.views import StepInfo
 from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.claims.claims import CachedClaims
 from beluga_graph.temporal.connection.connection import Connection
-from beluga_graph.temporal.connection.sdk_errors import translated
+from beluga_graph.temporal.connection.sdk_errors import translate_errors
 from beluga_graph.temporal.mirror.recording import mirror_run
 from beluga_graph.temporal.mirror.replay import ReplayedRun, replay_run
 from stores import MemoryStore
@@ -54,7 +54,7 @@ class MirroredRuns:
     async def write(self, run_id: str, store: Store) -> None:
         """Write a run to a store; see `mirror_run`."""
         client = await self._connection.client()
-        with translated(run_id, self._connection.address):
+        with translate_errors(run_id, self._connection.address):
             await mirror_run(client, run_id, store, self._claims)
 
     async def export(self, run_id: str, seq: int) -> HandedOver:
@@ -64,7 +64,7 @@ class MirroredRuns:
     async def replay(self, run_id: str) -> ReplayedRun:
         """Return a run as of its last complete workflow task. Raises `RunNotFound`, `SnapshotError`."""
         client = await self._connection.client()
-        with translated(run_id, self._connection.address):
+        with translate_errors(run_id, self._connection.address):
             return await replay_run(client, run_id)
 
     async def plan_of(self, run_id: str) -> Plan:

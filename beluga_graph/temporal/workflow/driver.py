@@ -21,7 +21,7 @@ from beluga_graph.kernel.types import Patch, Value
 from beluga_graph.kernel.walker import Walker
 from beluga_graph.kernel.work import WorkChange
 from beluga_graph.temporal.workflow.dispatch import Dispatcher
-from beluga_graph.temporal.workflow.outbox import Outgoing
+from beluga_graph.temporal.workflow.outbox import OutboxSender
 from beluga_graph.temporal.workflow.pieces import ItemPieces
 from beluga_graph.temporal.workflow.run_options import RunOptions
 from beluga_graph.temporal.workflow.wire import Reply
@@ -57,7 +57,7 @@ class WorkflowDriver:
         self.is_halted = True
         self.walker: Walker[Reply, LoggedStep] = Walker(shape, run, self)
         self.dispatcher = Dispatcher(self, options)
-        self.outgoing = Outgoing(shape.name, run, options)
+        self.outgoing = OutboxSender(shape.name, run, options)
         self.log: list[LoggedStep] = []
         self._status_before = run.status  # before the step that is applied now
         self._timers: dict[str, asyncio.TimerHandle] = {}

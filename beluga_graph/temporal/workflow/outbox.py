@@ -1,4 +1,4 @@
-"""Outgoing messages: they leave a run's workflow for the run's outbox, a workflow that outlives it."""
+"""The messages that a run publishes: they leave a run's workflow for the run's outbox, a workflow that outlives it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from beluga_graph.temporal.workflow.wire import (
     publish_queue,
 )
 
-__all__ = ["Outgoing"]
+__all__ = ["OutboxSender"]
 
 _BATCH_BYTES = 1_000_000
 
 
-class Outgoing:
+class OutboxSender:
     """The messages of one run that its outbox does not have yet."""
 
     def __init__(self, flow: str, run: Snapshot, options: RunOptions) -> None:

@@ -25,6 +25,7 @@ with workflow.unsafe.imports_passed_through():
     from beluga_graph.temporal.workflow.session_return import give_session_back
     from beluga_graph.temporal.workflow.wire import (
         ANSWER,
+        CHANGE_GRAPH,
         FORMAT,
         PAYLOAD_BYTES,
         RUN_FAILED,
@@ -95,8 +96,8 @@ class RunWorkflow:
             text = f"question {token!r} is not pending"
             raise ApplicationError(text, type="NotPending", non_retryable=True)
 
-    @workflow.update(name="adopt")
-    def on_adopt(self, packed: bytes) -> bool:
+    @workflow.update(name=CHANGE_GRAPH)
+    def change_graph(self, packed: bytes) -> bool:
         """Continue as new with a changed graph, unless the run has made a step since the caller checked it."""
         changed = unpack(packed)
         run = self.run_state

@@ -90,6 +90,7 @@ __all__ = [
     "ACTIVITY",
     "ADD_MESSAGES",
     "ANSWER",
+    "CHANGE_GRAPH",
     "END_SESSION",
     "FORMAT",
     "GIVE_SESSION",
@@ -156,6 +157,7 @@ SIGNAL = "signal"
 """The one signal of the workflow: the name of a run's signal is its first argument."""
 
 ANSWER = "answer"
+CHANGE_GRAPH = "change_graph"
 """The update of the workflow that accepts the answer to a question."""
 
 _SESSION_ID, _OUTBOX_ID = "session:", "outbox:"  # how the ids of these workflows begin
