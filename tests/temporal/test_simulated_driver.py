@@ -17,7 +17,7 @@ from simulated_host import Activity, Host
 from simulation import Disk, RunOutcome, Simulation, Tape, outcome_of, tapes
 from temporalio.exceptions import CancelledError
 
-from beluga_graph import END, START, Context, Graph, Retry, append
+from beluga_graph import END, START, Context, Graph, Limits, Retry, append
 from beluga_graph.codec import references
 from beluga_graph.execution.result import NewItems
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED
@@ -47,8 +47,8 @@ def options() -> st.SearchStrategy[RunOptions]:
 
 
 def losses() -> st.SearchStrategy[list[int]]:
-    """Return a strategy for losses of workers: the points of the activities that pass before each."""
-    return st.lists(st.integers(0, 30), max_size=6)
+    """Return a strategy for losses of workers, as many as one node may survive: the points that pass before each."""
+    return st.lists(st.integers(0, 30), max_size=Limits().max_interruptions)
 
 
 def driven(
