@@ -40,7 +40,7 @@ from beluga_graph.temporal.activities.attempt import AttemptActivity
 from beluga_graph.temporal.claims.call_values import CallValues
 from beluga_graph.temporal.claims.claims import CachedClaims
 from beluga_graph.temporal.connection.new_execution import pack_input
-from beluga_graph.temporal.workflow import dispatch
+from beluga_graph.temporal.workflow import attempt_queue
 from beluga_graph.temporal.workflow.driver import LoggedStep
 from beluga_graph.temporal.workflow.run_options import RunOptions
 from beluga_graph.temporal.workflow.run_workflow import RunWorkflow
@@ -130,7 +130,7 @@ class Host:
         encoded = plan.codec.encode(value)
         run = Snapshot(run_id=RUN_ID, plan=plan.fingerprint, started_ms=1000, value=encoded)
         packed: bytes | None = pack_input(plan, run, [RunStarted(0)], self.options)
-        probe = mock.patch.object(dispatch, "_PROBE", 1)  # so that a few branches make a batch
+        probe = mock.patch.object(attempt_queue, "_PROBE", 1)  # so that a few branches make a batch
         with probe, mock.patch.object(progress, "time", self), asyncio.Runner() as self._runner:
             while packed is not None:
                 packed = self._execute(packed)

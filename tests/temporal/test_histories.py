@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from histories import FOLDER, PATTERNS, read_golden, read_histories, replay, sho
 from beluga_graph import SnapshotError
 from beluga_graph.kernel.snapshot import Token
 from beluga_graph.temporal.workflow import dispatch
+from beluga_graph.temporal.workflow.attempt_queue import AttemptQueue
 from beluga_graph.temporal.workflow.dispatch import Dispatcher
 from beluga_graph.temporal.workflow.driver import WorkflowDriver
 from beluga_graph.temporal.workflow.wire import FORMAT
@@ -42,12 +43,12 @@ async def test_other_names_of_activities_are_found(name: str, monkeypatch: pytes
 
 @pytest.mark.parametrize("name", ["fan_out", "nested", "race"])
 async def test_another_order_of_activities_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    activities = Dispatcher._activities
+    take = AttemptQueue.take
 
-    def backwards(self: Dispatcher) -> Iterator[list[Token]]:
-        yield from reversed(list(activities(self)))
+    def take_backwards(self: AttemptQueue, has_room: Callable[[int], bool]) -> Iterator[list[Token]]:
+        yield from reversed(list(take(self, has_room)))
 
-    monkeypatch.setattr(Dispatcher, "_activities", backwards)
+    monkeypatch.setattr(AttemptQueue, "take", take_backwards)
     await expect_refused(name)
 
 

@@ -20,6 +20,7 @@ PURE = {
     "beluga_graph",
     "beluga_graph.temporal",
     "beluga_graph.temporal.workflow",
+    "beluga_graph.temporal.workflow.attempt_queue",
     "beluga_graph.temporal.workflow.dispatch",
     "beluga_graph.temporal.workflow.session_return",
     "beluga_graph.temporal.workflow.live_record",

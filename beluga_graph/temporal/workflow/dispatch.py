@@ -1,7 +1,7 @@
-"""The dispatcher: which attempts go to workers now, in which activities, and what comes of them.
+"""The dispatcher: begins the activities of a run, and decides on their results.
 
-One activity makes one attempt. With `batch`, an activity makes several where none can lose a race to another, and goes
-on alone where the run has one token. A window bounds the activities at a time. Before a run continues as new, the
+One activity makes one attempt. With `batch`, an activity makes several of them, as `AttemptQueue` gathers them, and
+goes on alone where the run has one token. A window bounds the activities at a time. Before a run continues as new, the
 dispatcher drains: it begins nothing and lets the activities under way end.
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -20,21 +20,17 @@ from temporalio.exceptions import ActivityError, ApplicationError, CancelledErro
 from temporalio.exceptions import TimeoutError as ActivityTimeout
 
 from beluga_graph.kernel.rules import get_limit
-from beluga_graph.kernel.shape import FAN_OUT, JOIN, WAIT_NODE, NodeShape, Shape
-from beluga_graph.kernel.snapshot import RUN, RUNNING, WAITING, Snapshot, Token
+from beluga_graph.kernel.shape import FAN_OUT, JOIN, WAIT_NODE, NodeShape
+from beluga_graph.kernel.snapshot import RUNNING, WAITING, Token
 from beluga_graph.kernel.triggers import NodeFailed
 from beluga_graph.kernel.view import view_of
-from beluga_graph.kernel.walker import Walker
-from beluga_graph.temporal.workflow.pieces import ItemPieces
+from beluga_graph.temporal.workflow.attempt_queue import AttemptQueue, DrivenRun
 from beluga_graph.temporal.workflow.reply_checks import Request
 from beluga_graph.temporal.workflow.run_options import RunOptions
-from beluga_graph.temporal.workflow.wire import ACTIVITY, FORMAT, PAYLOAD_BYTES, Reply, pack, pack_calls
+from beluga_graph.temporal.workflow.wire import ACTIVITY, FORMAT, PAYLOAD_BYTES, pack, pack_calls
 
 __all__ = ["Dispatcher"]
 
-_SHORT_MS = 50  # attempts that took less go into batches
-_PROBE = 4  # attempts of a node whose duration is not known yet: the others wait for them, but not for long
-_PROBE_S = 0.1
 _ID_CHARS = 200
 _BATCH_BYTES = 1_000_000
 _TASK_BYTES = 1_000_000  # of calls, after which the next workflow task begins the others: the server takes 4 MB of one
@@ -44,26 +40,6 @@ _RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=100), maximum_inter
 _LONGEST = timedelta(hours=24)  # of an activity whose worker lives
 
 
-class DrivenRun(Protocol):
-    """The driver of the run, as its dispatcher needs it."""
-
-    shape: Shape
-    run: Snapshot
-    items: ItemPieces
-    session: Any
-    is_halted: bool
-
-    @property
-    def walker(self) -> Walker[Reply, Any]:
-        """Decides on the replies."""
-
-    def now(self) -> int:
-        """Return the workflow's time in milliseconds since the epoch."""
-
-    def guard(self, call: Callable[..., object], *args: Any) -> None:
-        """Call a function whose error must not be lost, as that of a callback would be."""
-
-
 class Dispatcher:
     """Hands the attempts of one run to workers."""
 
@@ -71,13 +47,11 @@ class Dispatcher:
         self._driver, self._options = driver, options
         self.is_draining = False
         self.pending = 0
-        self._queue: dict[str, int] = {}  # attempts to begin, by token
+        self._queue = AttemptQueue(driver, options, self._flush_soon)
         self._handles: dict[str, workflow.ActivityHandle[Any]] = {}  # attempts under way, by token
         self._left: dict[workflow.ActivityHandle[Any], int] = {}  # how many attempts of an activity still count
         self._cancelled: set[workflow.ActivityHandle[Any]] = set()  # by us
-        self._durations: dict[str, int] = {}  # of the last attempt, in milliseconds, by node
         self._is_flush_due = False
-        self._probe: asyncio.TimerHandle | None = None
         self._next_task: asyncio.TimerHandle | None = None
         self._begun = (0, 0)  # the length of the history, and the bytes of the calls that its task has begun
 
@@ -88,12 +62,12 @@ class Dispatcher:
 
     def add(self, token: Token) -> None:
         """Begin an attempt soon."""
-        self._queue[token.name] = token.attempt
+        self._queue.add({token.name: token.attempt})
         self._flush_soon()
 
     def stop(self, token: str) -> None:
         """Stop an attempt, or let its result be ignored where others share its activity."""
-        self._queue.pop(token, None)
+        self._queue.remove(token)
         handle = self._handles.pop(token, None)
         if handle is not None:
             self._left[handle] -= 1
@@ -106,7 +80,7 @@ class Dispatcher:
         self._queue.clear()
         for token in tuple(self._handles):
             self.stop(token)
-        self._stop_probe()
+        self._queue.stop_probe()
         if self._next_task is not None:
             self._next_task.cancel()
             self._next_task = None
@@ -118,9 +92,7 @@ class Dispatcher:
 
     def fail_next(self, kind: str, message: str) -> None:
         """Let the attempt that would begin next fail."""
-        name = next(iter(self._queue), None)
-        if name is not None:
-            self._fail({name: self._queue.pop(name)}, kind, message)
+        self._fail(self._queue.pop(), kind, message)
 
     # Beginning attempts.
 
@@ -134,64 +106,9 @@ class Dispatcher:
         driver = self._driver
         if self.is_draining or driver.is_halted or driver.run.status not in (RUNNING, WAITING):
             return
-        refused = [trigger for tokens in self._activities() for trigger in self._begin(tokens)]
+        refused = [trigger for tokens in self._queue.take(self._has_room) for trigger in self._begin(tokens)]
         for trigger in refused:  # after the loop: each decision may change the queue, and remove tokens
             driver.walker.decide(trigger)
-
-    def _activities(self) -> Iterator[list[Token]]:
-        """Yield the attempts to begin now, activity by activity. The others stay in the queue."""
-        batches: dict[str, list[Token]] = {}
-        probing: dict[str, int] = {}
-        is_held = False
-        may_share = self._options.batch > 1 and self._time_left_ms() > 0
-        for name, attempt in tuple(self._queue.items()):
-            token = self._driver.run.tokens.get(name)
-            if token is None or token.state != RUN or token.attempt != attempt:
-                del self._queue[name]  # a later step, decided meanwhile, has ended it
-                continue
-            if self._is_task_full():
-                self._flush_in_next_task()
-                break
-            if self.pending + len(batches) >= self._options.window:
-                break
-            duration = self._durations.get(token.node)
-            if not (may_share and self._may_share(token)) or (duration is not None and duration >= _SHORT_MS):
-                del self._queue[name]
-                yield [token]
-            elif duration is None and self._probe is None and probing.get(token.node, 0) >= _PROBE:
-                is_held = True
-            elif duration is None:
-                probing[token.node] = probing.get(token.node, 0) + 1
-                del self._queue[name]
-                yield [token]
-            else:
-                del self._queue[name]
-                batch = batches.setdefault(token.node, [])
-                batch.append(token)
-                if len(batch) == self._options.batch:
-                    yield batches.pop(token.node)
-        yield from batches.values()
-        if is_held:
-            self._probe = asyncio.get_running_loop().call_later(_PROBE_S, self._flush_soon)
-
-    def _may_share(self, token: Token) -> bool:
-        """Return whether an attempt may end together with others: nothing around it is decided by who is first.
-
-        A node with a queue of its own goes alone, so that a worker in another language gets one call at a time.
-        """
-        if token.node in self._options.node_queues:
-            return False
-        run, nodes, scoped = self._driver.run, self._driver.shape.nodes, False
-        place = run.places[token.place]
-        while place.scope is not None:
-            scope = run.scopes[place.scope]
-            join = nodes[nodes[scope.node].join or ""] if not scope.frame else None
-            if join is not None:
-                scoped = True
-                if join.wait is not None or join.timeout_ms is not None:
-                    return False
-            place = run.places[scope.place]
-        return scoped and nodes[token.node].kind != JOIN
 
     def _begin(self, tokens: Sequence[Token]) -> list[NodeFailed]:
         """Begin one activity, or several if its calls are too large together.
@@ -205,7 +122,7 @@ class Dispatcher:
         is_whole = self._is_alone(tokens)
         for token in tokens:
             if self._is_task_full():
-                self._queue[token.name] = token.attempt
+                self._queue.add({token.name: token.attempt})
                 self._flush_in_next_task()
                 continue
             call = self._call(token, is_whole=is_whole)
@@ -237,13 +154,7 @@ class Dispatcher:
         """
         run = self._driver.run
         is_lone = len(tokens) == len(run.tokens) == 1 and all(scope.frame for scope in run.scopes.values())
-        return is_lone and not self._options.node_queues and self._time_left_ms() > 0
-
-    def _time_left_ms(self) -> int:
-        """Return how long activities may go on before the nearest timer of the run."""
-        due = min(self._driver.run.timers.values(), default=None)
-        allowed = self._options.ahead_ms
-        return allowed if due is None else max(0, min(allowed, due - self._driver.now()))
+        return is_lone and not self._options.node_queues and self._queue.time_left_ms() > 0
 
     def _call(self, token: Token, *, is_whole: bool) -> bytes:
         driver = self._driver
@@ -260,7 +171,7 @@ class Dispatcher:
             "format": FORMAT,
             "flow": driver.shape.name,
             "plan": driver.shape.fingerprint,
-            "ahead_ms": self._time_left_ms() if is_whole or len(tokens) > 1 else 0,
+            "ahead_ms": self._queue.time_left_ms() if is_whole or len(tokens) > 1 else 0,
             "is_whole": is_whole,
             "max_interruptions": get_limit(driver.shape, driver.run, "max_interruptions"),
             "timeout_ms": _time_limit(nodes[first.node]),
@@ -286,6 +197,13 @@ class Dispatcher:
         attempts = {token.name: token.attempt for token in tokens}
         request = Request(attempts, is_whole, nodes[first.node].kind != FAN_OUT)
         handle.add_done_callback(partial(driver.guard, self._on_done, request))
+
+    def _has_room(self, waiting: int) -> bool:
+        """Return whether another activity may begin, besides a number of them that are about to."""
+        if self._is_task_full():
+            self._flush_in_next_task()
+            return False
+        return self.pending + waiting < self._options.window
 
     def _is_task_full(self) -> bool:
         """Return whether this workflow task has begun enough."""
@@ -320,10 +238,10 @@ class Dispatcher:
             if error is None:
                 self._decide_replies(own, request, handle.result())
             elif isinstance(error, ActivityError) and isinstance(error.cause, CancelledError):
-                self._queue.update(own)  # nothing, unless another than the run has cancelled it
+                self._queue.add(own)  # nothing, unless another than the run has cancelled it
             else:
                 self._fail(own, *self._describe(error))
-        self._stop_probe()
+        self._queue.stop_probe()
         if self._queue:
             self._flush_soon()
 
@@ -336,16 +254,15 @@ class Dispatcher:
             self._fail(own, "BadReply", f"its worker sent a reply that cannot be read: {error}")
             return
         made = {reply.trigger.token for reply in replies}
-        self._queue.update({name: attempt for name, attempt in own.items() if name not in made})
+        self._queue.add({name: attempt for name, attempt in own.items() if name not in made})
         for reply in replies:
             name = reply.trigger.token
             if name not in own and not request.is_whole:
                 continue  # it was stopped meanwhile
             token = driver.run.tokens.get(name)
             if token is not None:
-                self._durations[token.node] = reply.ms
-            if self._queue.get(name) == reply.trigger.attempt:
-                del self._queue[name]  # the activity has gone on ahead with it
+                self._queue.add_duration(token.node, reply.ms)
+            self._queue.remove(name, reply.trigger.attempt)  # if the activity has gone on ahead with it
             if driver.walker.decide(reply.trigger, reply) is None and request.is_whole:
                 return  # the replies after it stand on one that does not count
 
@@ -362,11 +279,6 @@ class Dispatcher:
         driver = self._driver
         for name, attempt in attempts.items():
             driver.walker.decide(NodeFailed(name, attempt, driver.now(), kind, message, retryable=False))
-
-    def _stop_probe(self) -> None:
-        if self._probe is not None:
-            self._probe.cancel()
-            self._probe = None
 
 
 def _activity_id(token: Token) -> str:
