@@ -41,7 +41,7 @@ from beluga_graph.temporal.claims.call_values import CallValues
 from beluga_graph.temporal.claims.claims import CachedClaims
 from beluga_graph.temporal.connection.new_execution import pack_input
 from beluga_graph.temporal.workflow import attempt_queue
-from beluga_graph.temporal.workflow.driver import LoggedStep
+from beluga_graph.temporal.workflow.logged_step import LoggedStep
 from beluga_graph.temporal.workflow.run_options import RunOptions
 from beluga_graph.temporal.workflow.run_workflow import RunWorkflow
 from beluga_graph.temporal.workflow.wire import SIGNAL, unpack

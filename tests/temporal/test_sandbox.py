@@ -24,6 +24,7 @@ PURE = {
     "beluga_graph.temporal.workflow.dispatch",
     "beluga_graph.temporal.workflow.session_return",
     "beluga_graph.temporal.workflow.live_record",
+    "beluga_graph.temporal.workflow.logged_step",
     "beluga_graph.temporal.workflow.run_options",
     "beluga_graph.temporal.workflow.outbox",
     "beluga_graph.temporal.workflow.pieces",

@@ -27,7 +27,7 @@ from beluga_graph.temporal.claims.claims import ClaimNotFound
 from beluga_graph.temporal.connection.history import find_current, read_execution, read_input
 from beluga_graph.temporal.connection.pollers import place_of
 from beluga_graph.temporal.mirror.replay import ReplayedRun, replay_execution
-from beluga_graph.temporal.workflow.driver import LoggedStep
+from beluga_graph.temporal.workflow.logged_step import LoggedStep
 from beluga_graph.temporal.workflow.wire import unpack
 from stores.base import Store
 

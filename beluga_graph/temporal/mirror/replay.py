@@ -32,7 +32,7 @@ from beluga_graph.temporal.connection.history import (
     find_current,
     read_execution,
 )
-from beluga_graph.temporal.workflow.driver import LoggedStep, WorkflowDriver
+from beluga_graph.temporal.workflow.logged_step import LoggedStep
 from beluga_graph.temporal.workflow.pieces import ItemPieces
 from beluga_graph.temporal.workflow.run_options import RunOptions
 from beluga_graph.temporal.workflow.run_workflow import RunWorkflow
@@ -119,8 +119,9 @@ class _State(NamedTuple):
     steps: tuple[LoggedStep, ...]
 
     @classmethod
-    def of(cls, driver: WorkflowDriver) -> _State:
-        """Copy the state of a driver."""
+    def of(cls, replayed: RunWorkflow) -> _State:
+        """Copy the state of a workflow."""
+        driver = replayed.driver
         inbox = {signal: tuple(payloads) for signal, payloads in driver.inbox.items()}
         run = Snapshot.from_plain(driver.run.to_plain())
         return cls(run, ItemPieces(driver.items.to_plain()), inbox, tuple(driver.log))
@@ -187,7 +188,7 @@ class _CopyingRunner(WorkflowRunner):
 
         def copy_and_activate(act: Any) -> Any:
             if self._found.instance is not None and any(job.HasField("remove_from_cache") for job in act.jobs):
-                self.state = _State.of(self._found.instance.driver)
+                self.state = _State.of(self._found.instance)
             return activate(act)
 
         instance.activate = copy_and_activate  # type: ignore[method-assign]

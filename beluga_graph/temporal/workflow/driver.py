@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from temporalio import workflow
 
@@ -21,23 +21,13 @@ from beluga_graph.kernel.types import Patch, Value
 from beluga_graph.kernel.walker import Walker
 from beluga_graph.kernel.work import WorkChange
 from beluga_graph.temporal.workflow.dispatch import Dispatcher
+from beluga_graph.temporal.workflow.logged_step import LoggedStep
 from beluga_graph.temporal.workflow.outbox import OutboxSender
 from beluga_graph.temporal.workflow.pieces import ItemPieces
 from beluga_graph.temporal.workflow.run_options import RunOptions
 from beluga_graph.temporal.workflow.wire import Reply
 
-__all__ = ["LoggedStep", "WorkflowDriver"]
-
-
-class LoggedStep(NamedTuple):
-    """A step, as the workflow keeps it for the followers of the run."""
-
-    seq: int
-    at_ms: int
-    trigger: Trigger
-    patch: Patch
-    reply: Reply | None
-    """The reply of the attempt that the trigger ended."""
+__all__ = ["WorkflowDriver"]
 
 
 class WorkflowDriver:
