@@ -13,7 +13,7 @@ from beluga_graph.kernel.rules import is_answer
 from beluga_graph.plan.declared import END, START, Approval, DeclaredNode
 from beluga_graph.policy import SECONDS_MAX
 
-__all__ = ["check_approval", "check_name", "check_seconds", "check_signal_name", "check_types"]
+__all__ = ["check_approval", "check_count", "check_name", "check_seconds", "check_signal_name", "check_types"]
 
 _NAME = re.compile(r"[^/#\[\]$\x00-\x1f\x7f]{1,200}")
 
@@ -36,6 +36,14 @@ def check_signal_name(graph: str, node: DeclaredNode) -> None:
     if is_answer(node.signal):
         rule = f"it waits for {node.signal!r}, a name that is reserved for a person's answer"
         raise BadName(graph, f"node {node.name!r}", rule, "choose another signal")
+
+
+def check_count(what: str, count: int | None) -> int | None:
+    """Return a count unchanged. Raises `ValueError` unless it is `None` or a whole number of at least 1."""
+    if count is not None and (type(count) is not int or count < 1):
+        msg = f"{what}={count!r}: a whole number of at least 1"
+        raise ValueError(msg)
+    return count
 
 
 def check_seconds(where: str, parameter: str, seconds: float | None) -> None:

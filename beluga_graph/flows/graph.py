@@ -7,7 +7,8 @@ from typing import Any, Literal, TypeVar, overload
 
 from beluga_graph.errors import AmbiguousExit, BadName, DelegationCycle, DuplicateNode
 from beluga_graph.execution.context import Context
-from beluga_graph.flows.checks import check_name, check_seconds, check_signal_name, check_types
+from beluga_graph.flows.checks import check_count, check_name, check_seconds, check_signal_name, check_types
+from beluga_graph.flows.ends import name_end
 from beluga_graph.flows.flow import Flow
 from beluga_graph.flows.frames import build_frame
 from beluga_graph.flows.node_decorator import NodeDecorator
@@ -146,7 +147,7 @@ class Graph(Flow):
             node = build_frame(flow, name=name, retry=retry, timeout=timeout)
         else:
             return NodeDecorator(self.name, self._declare, name, retry, timeout)(flow)
-        if node.flow is not None and _contains(node.flow, self._declared):
+        if node.flow is not None and node.flow.contains(self._declared):
             rule = "this graph is a part of it, as a sub-flow or as an agent's child"
             raise DelegationCycle(self.name, f"node {node.name!r}", rule, "add a flow that does not contain it")
         self._declare(node)
@@ -194,7 +195,7 @@ class Graph(Flow):
                 to=names,
                 over=over,
                 join=self._name_end(join),
-                max_concurrency=_check_count("max_concurrency", max_concurrency),
+                max_concurrency=check_count("max_concurrency", max_concurrency),
             )
         )
         return Node(self.name, name)
@@ -226,7 +227,7 @@ class Graph(Flow):
         if on_error not in ("fail", "collect"):
             msg = f"join {name!r}: on_error={on_error!r} is neither 'fail' nor 'collect'"
             raise ValueError(msg)
-        needed = None if wait == "all" else _check_count("wait", wait)
+        needed = None if wait == "all" else check_count("wait", wait)
         self._declare(
             DeclaredNode(name=name, kind="join", body=fn, wait=needed, timeout=timeout, collect=on_error == "collect")
         )
@@ -355,28 +356,4 @@ class Graph(Flow):
         self._declared.nodes[node.name] = node
 
     def _name_end(self, end: Node[Any, Any] | str | Terminal) -> str:
-        if isinstance(end, Terminal):
-            return end.name
-        if isinstance(end, Node):
-            if end.graph != self.name:
-                rule = f"it belongs to graph {end.graph!r}"
-                raise BadName(self.name, f"node {end.name!r}", rule, "add that flow as a node with g.add")
-            return end.name
-        if isinstance(end, str):
-            return end
-        name = getattr(end, "__name__", None)
-        if name in self._declared.nodes:
-            return str(name)
-        msg = f"graph {self.name!r}: {end!r} cannot be an end of an edge: give START, END, a node or a node's name"
-        raise TypeError(msg)
-
-
-def _contains(whole: Declared, part: Declared) -> bool:
-    return whole is part or any(_contains(n.flow, part) for n in whole.nodes.values() if n.flow is not None)
-
-
-def _check_count(what: str, count: int | None) -> int | None:
-    if count is not None and (type(count) is not int or count < 1):
-        msg = f"{what}={count!r}: a whole number of at least 1"
-        raise ValueError(msg)
-    return count
+        return name_end(self._declared, end)

@@ -6,9 +6,10 @@ place at most once, so the visit counters in the snapshot are never out of date 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-from beluga_graph.kernel.join_rule import can_succeed, failure_of, runs_now
+from beluga_graph.kernel.failure_handlers import FOLLOW_ERROR_EDGE, RESTART, find_handler, without_chain
+from beluga_graph.kernel.join_rule import runs_now
 from beluga_graph.kernel.ops import (
     ADD_WAIT,
     ARM_TIMER,
@@ -46,17 +47,6 @@ from beluga_graph.kernel.tokens import (
 from beluga_graph.kernel.types import EventFields, FailureFields, Op, Patch, Value
 
 __all__ = ["PatchBuilder"]
-
-_FOLLOW_ERROR_EDGE, _TOLERATE, _RESTART = "edge", "tolerate", "restart"
-
-
-class _Handler(NamedTuple):
-    """The handling of a failure: an error edge, a scope that tolerates it, or a frame that begins again."""
-
-    kind: str
-    place: str  # error edge: where to enter the target; tolerate: the branch; restart: where the frame is
-    target: str
-    failure: FailureFields
 
 
 class PatchBuilder:
@@ -306,47 +296,21 @@ class PatchBuilder:
 
         A `final` failure restarts no frame. Without a handler the run fails; its tokens stay for a resume.
         """
-        failure = _without_chain(failure)
-        handler = self._find_handler(place, node, failure, own=own, final=final)
+        failure = without_chain(failure)
+        handler = find_handler(self.shape, self.run, place, node, failure, own=own, final=final)
         if handler is None or TOOL not in (node.kind, node.asks):  # a tool's failure is shown as the result of its call
             self.add_event(
                 "error", node.name, token.name if token else "", None, failure=failure[1], message=failure[2]
             )
         if handler is None:
             return self._fail_run(failure, token)
-        if handler.kind == _RESTART:
+        if handler.kind == RESTART:
             return self._restart_frame(handler.place, handler.failure)
         self.clear_place(handler.place)
         index = self.add_value(handler.failure)
-        if handler.kind == _FOLLOW_ERROR_EDGE:
+        if handler.kind == FOLLOW_ERROR_EDGE:
             return self.enter(handler.place, handler.target, index)
         return self._end_branch(handler.place, index, succeeded=False)
-
-    def _find_handler(
-        self, place: str, node: NodeShape, failure: FailureFields, *, own: bool, final: bool
-    ) -> _Handler | None:
-        run, nodes = self.run, self.shape.nodes
-        if own and node.error is not None:
-            return _Handler(_FOLLOW_ERROR_EDGE, place, node.error, failure)
-        while True:
-            known = run.places[place]
-            if known.scope is None:
-                return None
-            scope, opener = run.scopes[known.scope], nodes[run.scopes[known.scope].node]
-            error = opener.error
-            if scope.frame:
-                if opener.retry is not None and scope.attempt < opener.retry.attempts and not final:
-                    return _Handler(_RESTART, scope.place, "", failure)
-            else:
-                join = nodes[opener.join or ""]
-                failed = len(scope.failures) + 1
-                if can_succeed(join, scope.width, failed):
-                    return _Handler(_TOLERATE, place, "", failure)
-                failure = failure_of(join, scope.width, failed, failure)
-                error = error or join.error
-            if error is not None:
-                return _Handler(_FOLLOW_ERROR_EDGE, scope.place, error, failure)
-            place = scope.place
 
     def _restart_frame(self, place: str, failure: FailureFields) -> None:
         """Begin a failed frame again, as a new visit, after the pause of its retry policy."""
@@ -375,11 +339,3 @@ class PatchBuilder:
                 self.disarm_timer(token_timer(token.name))
         self.ops.append((SET_ERROR, self.add_value(failure)))
         self.status = FAILED
-
-
-def _without_chain(failure: FailureFields) -> FailureFields:
-    """Cut the input of a failure that is itself the input of a failure: a loop over error edges would nest for ever."""
-    given = failure[4]
-    if type(given) is not tuple or given[4] is None:
-        return failure
-    return (*failure[:4], (*given[:4], None))

@@ -136,3 +136,7 @@ class Declared:
         """The amount of declarations, with those of sub-flows. It only grows, so equal extents mean equal graphs."""
         own = len(self.nodes) + len(self.edges) + len(self.branches) + len(self.errors)
         return own + sum(node.flow.extent for node in self.nodes.values() if node.flow is not None)
+
+    def contains(self, part: Declared) -> bool:
+        """Return whether this graph is `part`, or has it as a sub-flow at any depth."""
+        return self is part or any(node.flow.contains(part) for node in self.nodes.values() if node.flow is not None)
