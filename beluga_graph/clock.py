@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeAlias, runtime_checkable
 
-__all__ = ["Clock", "SystemClock", "check_clock", "check_time_ms"]
+__all__ = ["Clock", "Settle", "SteppedClock", "SystemClock", "check_clock", "check_time_ms"]
 
 _RECHECK_S = 30.0  # the wall clock may jump, so a long sleep reads it again at this interval
 
@@ -21,6 +21,19 @@ class Clock(Protocol):
 
     def call_at(self, at_ms: int, call: Callable[[], None]) -> Callable[[], None]:
         """Call `call` once, at or after `at_ms`, on the running loop; return a function that cancels the call."""
+        ...
+
+
+Settle: TypeAlias = Callable[[], Awaitable[bool]]
+"""Waits for work that ends by itself, without the clock; returns whether there was any since the last call."""
+
+
+@runtime_checkable
+class SteppedClock(Clock, Protocol):
+    """A clock whose time goes on in steps, each once the work at the time before has ended."""
+
+    def attach(self, settle: Settle) -> Callable[[], None]:
+        """Await `settle` before each step until it returns `False`; return a function that takes this back."""
         ...
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from beluga_graph.clock import Clock, check_clock
+from beluga_graph.clock import Clock, SteppedClock, check_clock
 from beluga_graph.engine.admission import Admission
 from beluga_graph.engine.approvals import give_answer
 from beluga_graph.engine.cancel import Canceller
@@ -23,6 +23,7 @@ from beluga_graph.engine.requests import StartRequest
 from beluga_graph.engine.retention import Retention
 from beluga_graph.engine.run import Run
 from beluga_graph.engine.serving import Serving
+from beluga_graph.engine.settling import Settling
 from beluga_graph.engine.store_poller import StorePoller
 from beluga_graph.engine.wakeups import WakeupReader
 from beluga_graph.engine.waking import Waker
@@ -98,6 +99,9 @@ class EngineHost:
         )
         self.retention = Retention(self.runs, self.scheduler) if store is None else None
         self._is_closed = False
+        self._detach: Callable[[], None] | None = None
+        if isinstance(resources.clock, SteppedClock):
+            self._detach = resources.clock.attach(Settling(self.scheduler, self.waker, self._pool).settle)
 
     async def close(self) -> None:
         """Stop all tasks, commit the decided steps, and give every lease back. The runs stay in the store."""
@@ -118,6 +122,8 @@ class EngineHost:
         if self.retention is not None:
             await self.retention.close()
         self._is_closed = True
+        if self._detach is not None:
+            self._detach()
         self.scheduler.committer.close()
         self._pool.close()
         self.owner.end()

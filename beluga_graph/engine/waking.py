@@ -197,6 +197,11 @@ class Waker:
         """Return whether a task is waking this run now."""
         return run_key in self._waking
 
+    @property
+    def has_waking(self) -> bool:
+        """Whether any run is being woken now."""
+        return bool(self._waking)
+
     async def wait_woken(self) -> None:
         """Wait until each run that is being woken is active or was refused."""
         if self._waking:

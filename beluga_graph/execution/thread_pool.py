@@ -29,6 +29,12 @@ class DaemonPool:
         self._threads = 0
         self._idle = 0  # threads that no caller has acquired
         self._waiting: deque[asyncio.Future[None]] = deque()  # callers, in the order in which they get a thread
+        self._calls: set[asyncio.Future[Any]] = set()
+
+    @property
+    def calls(self) -> frozenset[asyncio.Future[Any]]:
+        """The calls under way whose callers still wait for them."""
+        return frozenset(self._calls)
 
     async def run(self, call: Callable[..., Any], *args: Any) -> Any:
         """Call a function in a thread, with a copy of the caller's context variables, and return its result."""
@@ -81,7 +87,11 @@ class DaemonPool:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._jobs.put((loop, future, partial(contextvars.copy_context().run, call, *args)))
-        return await future
+        self._calls.add(future)
+        try:
+            return await future
+        finally:
+            self._calls.discard(future)
 
     def close(self) -> None:
         """End idle threads now, and busy threads after their current call."""

@@ -227,6 +227,13 @@ class Scheduler:
                 raise active.error
             active.term = term  # as it was before the commit: after a pause during that, look again
 
+    async def wait_renewed(self) -> bool:
+        """Wait for the renewal of the owner's record if one is under way; return whether there was one."""
+        if not self._renewal.locked():
+            return False
+        async with self._renewal:
+            return True
+
     # Stopping.
 
     def on_rejected(self, active: ActiveRun, error: Exception) -> None:

@@ -122,6 +122,7 @@ class Committer:
         self._syncs = durability != "none" and not store.private
         self._slow: deque[bool] = deque(maxlen=_REMEMBERED)  # whether each of the last small commits was slow
         self._slow_count = 0
+        self.settled = 0  # entries that were committed or rejected
 
     def put(self, entry: Entry, *, urgent: bool = True, last: bool = False) -> None:
         """Queue an entry. An urgent one is committed after this pass of the loop, any other within 50 ms.
@@ -207,6 +208,11 @@ class Committer:
             self._writing = None
 
     @property
+    def is_busy(self) -> bool:
+        """Whether entries wait to be committed, or are being committed."""
+        return bool(self._queue) or self._writing is not None
+
+    @property
     def is_behind(self) -> bool:
         """Whether the queue is longer than one commit takes: work that goes ahead of its commits must wait then."""
         return len(self._queue) > BATCH_STEPS
@@ -248,12 +254,14 @@ class Committer:
 
     def _report(self, batch: list[Entry], error: Exception | None) -> None:
         if error is None:
+            self.settled += len(batch)
             for entry in batch:
                 entry.on_committed()
             return
         if isinstance(error, Conflict | StoreFull) and len(batch) > 1:
             self._one_by_one(batch)
             return
+        self.settled += len(batch)
         for entry in batch:
             entry.on_rejected(error)
 
@@ -267,6 +275,7 @@ class Committer:
             entry.on_rejected(_DROPPED)
             return
         error = self._timed(entry.ops, 1)
+        self.settled += 1
         if error is None:
             entry.on_committed()
         else:

@@ -7,18 +7,20 @@ import heapq
 import itertools
 from collections.abc import Callable
 
-from beluga_graph.clock import check_time_ms
+from beluga_graph.clock import Settle, check_time_ms
 
 __all__ = ["VirtualClock"]
 
-_PASSES = 50  # turns of the event loop after each timer; work in threads may take more
+_PASSES = 50  # turns of the event loop after each timer, before the work of engines is awaited
 
 
 class VirtualClock:
     """A `Clock` for `Engine(clock=…)`.
 
-    `await clock.advance(seconds)` fires every timer that becomes due, each at its own time and in order, and lets the
-    event loop run the work that follows. Functions in threads take real time.
+    `await clock.advance(seconds)` fires every timer that becomes due, each at its own time and in order. Before the
+    time goes on, and before `advance` returns, the work at that time ends: nodes run, and their steps are stored. A
+    sync function is awaited for a second of real time at most. An async one that waits for something else, such as
+    an answer from a network, is not awaited.
 
     ```python
     clock = VirtualClock()
@@ -34,6 +36,7 @@ class VirtualClock:
         self._timers: list[tuple[int, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._taken_back: set[int] = set()
+        self._settles: dict[int, Settle] = {}
 
     def now_ms(self) -> int:
         """Return the time in milliseconds since the epoch."""
@@ -46,6 +49,19 @@ class VirtualClock:
             return asyncio.get_running_loop().call_soon(call).cancel
         heapq.heappush(self._timers, (at_ms, number, call))
         return lambda: self._taken_back.add(number)
+
+    def attach(self, settle: Settle) -> Callable[[], None]:
+        """Await `settle` before the time goes on, until it returns `False`. The returned function takes this back.
+
+        Every engine with this clock attaches itself until it is closed.
+        """
+        number = next(self._numbers)
+        self._settles[number] = settle
+
+        def detach() -> None:
+            self._settles.pop(number, None)
+
+        return detach
 
     async def advance(self, seconds: float) -> None:
         """Advance the time, and fire the timers that become due."""
@@ -66,7 +82,12 @@ class VirtualClock:
         """Set the clock, forwards or back, as an operator might. Due timers fire at the next `advance`."""
         self._now_ms = check_time_ms(now_ms, "VirtualClock.set(…)")
 
-    @staticmethod
-    async def _settle() -> None:
-        for _ in range(_PASSES):
-            await asyncio.sleep(0)
+    async def _settle(self) -> None:
+        """Let the event loop run until no engine has work that ends by itself."""
+        had_work = True
+        while had_work:
+            for _ in range(_PASSES):
+                await asyncio.sleep(0)
+            had_work = False
+            for settle in tuple(self._settles.values()):
+                had_work |= await settle()
