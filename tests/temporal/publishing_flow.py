@@ -1,7 +1,9 @@
-"""A flow that publishes, and a process that serves it with a durable bus and may kill itself as it relays a message.
+"""A flow that publishes, and a process that serves it and may kill itself on the way of a message to the bus.
 
 The process takes the address of the server, the task queue, a folder, the topic at which to die (or `-`), and whether
-that is `before` or `after` the bus took the message.
+that is `before` or `after` the durable bus took the message. With the topic `outbox`, it dies after it has added
+messages to the outbox and before the server knows that: while the outbox is `open`, because the process has no bus, or
+when the outbox has `ended`.
 """
 
 from __future__ import annotations
@@ -10,7 +12,11 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client, Interceptor, OutboundInterceptor, StartWorkflowInput
 
 from beluga_graph import END, START, Context, EventBus, Graph
 from beluga_graph.execution.messages import Message
@@ -54,13 +60,32 @@ class DyingBus(EventBus):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class DyingClient(Interceptor):
+    """Kills the process after it has added messages to an outbox."""
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:  # noqa: A002 - the SDK's name
+        """Return what the calls of the client go through."""
+        return _DyingCalls(next)
+
+
+class _DyingCalls(OutboundInterceptor):
+    async def start_workflow(self, input: StartWorkflowInput) -> Any:  # noqa: A002 - the SDK's name
+        started = await super().start_workflow(input)
+        if input.start_signal:
+            if sys.argv[5] == "ended":
+                await started.result()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return started
+
+
 async def main(address: str, queue: str, folder: Path) -> None:
     """Serve until killed."""
-    async with (
-        DyingBus(folder / "bus") as bus,
-        TemporalEngine(address, task_queue=queue, bus=bus) as engine,
-        engine.worker([make_flow()]),
-    ):
+    interceptors = [DyingClient()] if sys.argv[4] == "outbox" else []
+    client = await Client.connect(address, interceptors=interceptors)
+    async with AsyncExitStack() as stack:
+        bus = None if sys.argv[5] == "open" else await stack.enter_async_context(DyingBus(folder / "bus"))
+        engine = await stack.enter_async_context(TemporalEngine(client, task_queue=queue, bus=bus))
+        await stack.enter_async_context(engine.worker([make_flow()]))
         print("ready", flush=True)
         await asyncio.Event().wait()
 

@@ -16,15 +16,23 @@ from typing import Any
 import publishing_flow
 import pytest
 from publishing_flow import make_flow
-from servers import Server
+from servers import Server, dev_server
+from temporalio.client import WorkflowExecutionStatus
+from worker_processes import change_options
 
 from beluga_graph import END, START, BusEvent, Context, Engine, EventBus, Graph, Retry, RunFailed
+from beluga_graph.codec.registry import Registry
+from beluga_graph.execution.messages import Message
 from beluga_graph.temporal import TemporalEngine
+from beluga_graph.temporal.activities import outbox
 from beluga_graph.temporal.connection import new_execution as requests
 from beluga_graph.temporal.workflow.run_options import RunOptions
+from beluga_graph.temporal.workflow.wire import OUTBOX_WORKFLOW
 
 TOPICS = ["run.started", "first.a", "first.b", "second", "second", "second", "run.completed"]
+OUTBOXES = f"WorkflowType = '{OUTBOX_WORKFLOW}'"
 PATIENCE_S = 60
+HEARTBEAT_S = 3.0
 
 
 async def trace_of(bus: EventBus, run_id: str, count: int) -> list[BusEvent]:
@@ -76,13 +84,10 @@ async def test_messages_wait_on_the_server_for_a_worker_that_has_a_bus(temporal_
     run_id, queue = token_hex(8), token_hex(4)
     async with TemporalEngine(temporal_server.address, task_queue=queue) as engine, engine.worker([make_flow()]):
         assert await engine.execute(make_flow(), 1, run_id=run_id) == 3
-    other: Graph = Graph("other")
-    other.edge(START, other.node(lambda value: value, name="same"))
-    other.edge("same", END)
     async with (
         EventBus() as bus,
         TemporalEngine(temporal_server.address, task_queue=queue, bus=bus) as engine,
-        engine.worker([other]),
+        engine.worker([other_flow()]),
     ):
         found = await trace_of(bus, run_id, len(TOPICS) - 2)
     assert [event.topic for event in found] == TOPICS[1:-1]
@@ -115,10 +120,14 @@ async def test_a_failed_attempt_publishes_nothing_and_failure_and_cancel_are_ann
     assert len(tries) == 4
 
 
-@pytest.mark.parametrize(("dies_at", "when"), [("first.b", "before"), ("first.b", "after"), ("run.completed", "after")])
+@pytest.mark.parametrize(
+    ("dies_at", "when"),
+    [("first.b", "before"), ("first.b", "after"), ("run.completed", "after"), ("outbox", "ended")],
+)
 async def test_each_event_is_published_once_although_workers_are_killed(
-    temporal_server: Server, tmp_path: Path, dies_at: str, when: str
+    temporal_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: str, when: str
 ) -> None:
+    change_options(monkeypatch, heartbeat_s=HEARTBEAT_S)
     run_id, queue = token_hex(8), token_hex(4)
     async with (
         EventBus(tmp_path / "bus") as bus,
@@ -127,11 +136,132 @@ async def test_each_event_is_published_once_although_workers_are_killed(
     ):
         run = await engine.start(make_flow(), 1, run_id=run_id)
         assert await asyncio.to_thread(doomed.wait, PATIENCE_S) == -signal.SIGKILL
-        assert [event.topic for event in await bus.trace(run_id)].count(dies_at) == int(when == "after")
+        if dies_at != "outbox":
+            assert [event.topic for event in await bus.trace(run_id)].count(dies_at) == int(when == "after")
         async with serving(temporal_server, queue, tmp_path, "-", "-"):
             assert await run.result(PATIENCE_S) == 3
             found = await trace_of(bus, run_id, len(TOPICS))
     assert [event.topic for event in found] == TOPICS
+
+
+async def test_an_outbox_keeps_a_message_once_although_the_worker_that_added_it_is_killed(
+    temporal_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_options(monkeypatch, heartbeat_s=HEARTBEAT_S)
+    run_id, queue, bus = token_hex(8), token_hex(4), ListBus()
+    async with TemporalEngine(temporal_server.address, task_queue=queue, bus=bus) as engine:
+        async with serving(temporal_server, queue, tmp_path, "outbox", "open") as doomed:
+            run = await engine.start(make_flow(), 1, run_id=run_id)
+            assert await asyncio.to_thread(doomed.wait, PATIENCE_S) == -signal.SIGKILL
+        async with serving(temporal_server, queue, tmp_path, "-", "open"):
+            assert await run.result(PATIENCE_S) == 3
+        added = [batch async for batch in batches_of(temporal_server, run_id)]
+        assert len(added) == len(set(added)) + 1, "the batch was added again"
+        async with engine.worker([make_flow()]):
+            await bus.wait_for(TOPICS[-1])
+    assert [message.topic for message in bus.messages] == TOPICS
+    assert len({message.event_id for message in bus.messages}) == len(TOPICS)
+
+
+async def test_an_outbox_without_a_bus_continues_as_new_before_its_history_is_too_long(tmp_path: Path) -> None:
+    bus, steps = ListBus(), 30
+    with dev_server(tmp_path, limit__historyCount__suggestContinueAsNew=20) as server:
+        queue = token_hex(4)
+        async with TemporalEngine(server.address, task_queue=queue) as engine, engine.worker([counting(steps)]):
+            assert await engine.execute(counting(steps), 0, run_id="counts") == steps
+        executions = [each async for each in (await server.connect()).list_workflows(OUTBOXES)]
+        async with TemporalEngine(server.address, task_queue=queue, bus=bus) as engine, engine.worker([other_flow()]):
+            await bus.wait_for(f"count.{steps}")
+    assert [message.topic for message in bus.messages] == [f"count.{number + 1}" for number in range(steps)]
+    assert len({each.id for each in executions}) == 1
+    assert [each.status for each in executions].count(WorkflowExecutionStatus.CONTINUED_AS_NEW) > 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "full_bytes", "refusal"),
+    [
+        ({"history__maximumSignalsPerExecution": 2}, 30_000_000, "exceeded workflow execution limit for signal events"),
+        ({}, 0, "its messages wait for a bus: start a worker that has one"),
+    ],
+)
+async def test_a_run_whose_outbox_is_full_ends_after_a_bus_has_its_messages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: dict[str, int], full_bytes: int, refusal: str
+) -> None:
+    monkeypatch.setattr(outbox, "_FULL_BYTES", full_bytes)
+    bus, steps, queue = ListBus(), 5, token_hex(4)
+    with dev_server(tmp_path, **limits) as server:
+        async with TemporalEngine(server.address, task_queue=queue, bus=bus) as engine:
+            async with TemporalEngine(server.address, task_queue=queue) as other, other.worker([counting(steps)]):
+                run = await engine.start(counting(steps), 0, run_id="counts")
+                await wait_for_refusal(server, run.id, refusal)
+            async with engine.worker([counting(steps)]):
+                assert await run.result(PATIENCE_S) == steps
+                await bus.wait_for("run.completed")
+    topics = [f"count.{number + 1}" for number in range(steps)]
+    assert [message.topic for message in bus.messages] == ["run.started", *topics, "run.completed"]
+
+
+async def wait_for_refusal(server: Server, run_id: str, refusal: str) -> None:
+    """Return once an activity of a run was refused for a reason. Raises `TimeoutError`."""
+    handle = (await server.connect()).get_workflow_handle(run_id)
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            activities = (await handle.describe()).raw_description.pending_activities
+            if any(refusal in each.last_failure.message for each in activities):
+                return
+            await asyncio.sleep(0.1)
+
+
+def counting(steps: int) -> Graph:
+    """Return a flow that publishes one message in each step."""
+    g: Graph = Graph("counting")
+
+    @g.node
+    async def count(ctx: Context, value: int) -> int:
+        ctx.publish(f"count.{value + 1}", value)
+        return value + 1
+
+    g.edge(START, count)
+    g.branch(count, lambda value: "stop" if value == steps else "again", {"stop": END, "again": count})
+    return g
+
+
+def other_flow() -> Graph:
+    """Return a flow that publishes nothing."""
+    g: Graph = Graph("other")
+    g.edge(START, g.node(lambda value: value, name="same"))
+    g.edge("same", END)
+    return g
+
+
+class ListBus:
+    """A bus that accepts each message as often as it comes."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+
+    async def relay(self, message: Message) -> None:
+        """Add a message to the list."""
+        self.messages.append(message)
+
+    def learn(self, registry: Registry) -> None:
+        """Do nothing: the messages stay encoded."""
+
+    async def wait_for(self, topic: str) -> None:
+        """Return once a message on the topic has come. Raises `TimeoutError`."""
+        async with asyncio.timeout(PATIENCE_S):
+            while all(message.topic != topic for message in self.messages):  # noqa: ASYNC110 - one waiter in a test
+                await asyncio.sleep(0.05)
+
+
+async def batches_of(server: Server, run_id: str) -> AsyncIterator[bytes]:
+    """Yield the batches that an outbox got, as its history has them."""
+    client = await server.connect()
+    async for found in client.list_workflows(OUTBOXES):
+        if found.id.startswith(f"outbox:{run_id}:"):
+            async for event in client.get_workflow_handle(found.id, run_id=found.run_id).fetch_history_events():
+                for payload in event.workflow_execution_signaled_event_attributes.input.payloads:
+                    yield payload.data
 
 
 @asynccontextmanager

@@ -1,23 +1,24 @@
-"""The messages that a run publishes: they leave a run's workflow for the run's outbox, a workflow that outlives it."""
+"""The messages that a run publishes: an activity adds them to the run's outbox, a workflow that outlives the run."""
 
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.common import RetryPolicy
 
 from beluga_graph.kernel.ops import COUNT_STEP
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.status_topics import list_status_topics
 from beluga_graph.kernel.triggers import Trigger
 from beluga_graph.kernel.types import Patch
+from beluga_graph.temporal.workflow.message_queue import MessageQueue
 from beluga_graph.temporal.workflow.run_options import RunOptions
 from beluga_graph.temporal.workflow.wire import (
-    ADD_MESSAGES,
+    ADD_TO_OUTBOX,
     FORMAT,
-    OUTBOX_WORKFLOW,
     Reply,
     outbox_workflow_id,
     pack,
@@ -26,7 +27,8 @@ from beluga_graph.temporal.workflow.wire import (
 
 __all__ = ["OutboxSender"]
 
-_BATCH_BYTES = 1_000_000
+_RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=10))
+_LONGEST = timedelta(minutes=1)
 
 
 class OutboxSender:
@@ -34,9 +36,9 @@ class OutboxSender:
 
     def __init__(self, flow: str, run: Snapshot, options: RunOptions) -> None:
         self._flow, self._run, self._options = flow, run, options
-        self._messages: list[tuple[Any, ...]] = []
+        self._messages = MessageQueue()
+        self._batches = 0  # that this execution has begun to send
         self._task: asyncio.Task[None] | None = None
-        self._outbox: workflow.ChildWorkflowHandle[Any, None] | None = None
 
     def add_published(self, reply: Reply | None, patch: Patch, at_ms: int) -> None:
         """Add the messages that a node publishes with a step, before the step is applied."""
@@ -57,53 +59,45 @@ class OutboxSender:
         return not self._messages
 
     def _add(self, message: tuple[Any, ...]) -> None:
-        self._messages.append(message)
+        self._messages.add([message])
         if self._task is None or self._task.done():
             self._task = asyncio.ensure_future(self._send_all())
 
     async def _send_all(self) -> None:
+        # One batch at a time keeps the order. What is added meanwhile goes with the next one.
         while self._messages:
-            batch, size = self._messages[:1], len(pack(self._messages[0]))
-            for message in self._messages[1:]:
-                size += len(pack(message))
-                if size > _BATCH_BYTES:
-                    break
-                batch.append(message)
-            await self._send(batch)
-            del self._messages[: len(batch)]
-
-    async def _send(self, batch: list[tuple[Any, ...]]) -> None:
-        """Add messages to the outbox. It may end at any time, and may be open since an earlier execution of the run."""
-        outbox_id = outbox_workflow_id(self._run.run_id)
-        while True:
-            if self._outbox is None or self._outbox.done():
-                try:
-                    self._outbox = await workflow.start_child_workflow(
-                        OUTBOX_WORKFLOW,
-                        self._input_of(batch),
-                        id=outbox_id,
-                        parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-                        cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
-                    )
-                except WorkflowAlreadyStartedError:
-                    pass
-                else:
-                    return
-            try:
-                await workflow.get_external_workflow_handle(outbox_id).signal(ADD_MESSAGES, pack(batch))
-            except ApplicationError:  # it has ended
-                self._outbox = None
-            else:
-                return
+            batch = self._messages.first_batch()
+            self._batches += 1
+            await workflow.execute_activity(
+                ADD_TO_OUTBOX,
+                self._input_of(batch),
+                task_queue=self._options.queue,
+                activity_id=f"{ADD_TO_OUTBOX}:{self._batches}",
+                start_to_close_timeout=_LONGEST,
+                heartbeat_timeout=timedelta(seconds=self._options.heartbeat_s),
+                retry_policy=_RETRY,
+                summary="messages to the outbox",
+            )
+            self._messages.remove_first(len(batch))
 
     def _input_of(self, batch: list[tuple[Any, ...]]) -> bytes:
+        info, run_id = workflow.info(), self._run.run_id
+        created_ms = workflow.memo_value("created_ms", self._run.started_ms)
+        begun = {
+            "format": FORMAT,
+            "queue": publish_queue(info.task_queue),
+            "run": run_id,
+            "created_ms": created_ms,
+            "flow": self._flow,
+            "messages": (),
+            "last_batches": {},
+        }
         return pack(
             {
                 "format": FORMAT,
-                "queue": publish_queue(workflow.info().task_queue),
-                "run": self._run.run_id,
-                "created_ms": workflow.memo_value("created_ms", self._run.started_ms),
-                "flow": self._flow,
-                "messages": batch,
+                "outbox": outbox_workflow_id(run_id, created_ms),
+                "task_queue": info.task_queue,
+                "input": pack(begun),
+                "batch": pack({"execution": info.run_id, "number": self._batches, "messages": batch}),
             }
         )

@@ -61,7 +61,9 @@ Sessions and messages, which workers in other languages never see:
 | a request to take it | `run`; `instead_of`: another run that has it, and when that took it            |
 | its answer           | `session`, `pieces`, `taken_ms`                                                |
 | a session given back | `run`, `session`, `keep` (how many pieces stay), `pieces` (those after them)   |
-| input of an outbox   | `format`, `queue`, `run`, `created_ms`, `flow`, `messages`                     |
+| messages for it      | `format`, `outbox` (its id), `task_queue`, `input` and `batch`, packed         |
+| input of an outbox   | `format`, `queue`, `run`, `created_ms`, `flow`, `messages`, `last_batches`     |
+| a batch of messages  | `execution` of the run, `number` within it, `messages`                         |
 | a message of a node  | its token, the time, and all that it publishes: topic, publisher, value        |
 | one about the status | the step, the time, the topics, and the status                                 |
 """
@@ -89,6 +91,7 @@ from beluga_graph.temporal.workflow.pieces import NewPiece
 __all__ = [
     "ACTIVITY",
     "ADD_MESSAGES",
+    "ADD_TO_OUTBOX",
     "ANSWER",
     "CHANGE_GRAPH",
     "END_SESSION",
@@ -133,7 +136,10 @@ OUTBOX_WORKFLOW = "beluga_graph.Outbox"
 """The type of the workflow that keeps the messages of one run until a bus has them."""
 
 ADD_MESSAGES = "add"
-"""The signal with which a run adds messages to its outbox."""
+"""The signal that adds a batch of messages to an outbox."""
+
+ADD_TO_OUTBOX = "beluga_graph.add_to_outbox"
+"""The type of the activity with which a run adds messages to its outbox."""
 
 PUBLISH = "beluga_graph.publish"
 """The type of the activity that passes messages to a bus."""
@@ -242,9 +248,12 @@ def session_workflow_id(task_queue: str, flow: str, session_id: str) -> str:
     return f"{_SESSION_ID}{flow}:{sha256(named).hexdigest()[:32]}"
 
 
-def outbox_workflow_id(run_id: str) -> str:
-    """Return the id of the workflow that keeps the messages of a run until a bus has them."""
-    return f"{_OUTBOX_ID}{run_id}"
+def outbox_workflow_id(run_id: str, created_ms: int) -> str:
+    """Return the id of the workflow that keeps the messages of a run until a bus has them.
+
+    A later run of the same id has an outbox of its own: it has other messages.
+    """
+    return f"{_OUTBOX_ID}{run_id}:{created_ms}"
 
 
 def is_reserved_id(run_id: str) -> bool:
