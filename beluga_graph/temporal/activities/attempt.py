@@ -21,7 +21,8 @@ from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.activities.ahead import AheadWalk
 from beluga_graph.temporal.activities.progress import Progress
 from beluga_graph.temporal.claims.call_values import CallValues
-from beluga_graph.temporal.claims.claims import CachedClaims
+from beluga_graph.temporal.claims.claims import CachedClaims, ClaimNotFound
+from beluga_graph.temporal.claims.places import ClaimsFailed
 from beluga_graph.temporal.live.sender import LiveSenders
 from beluga_graph.temporal.live.text import LiveText
 from beluga_graph.temporal.workflow.live_record import LiveOptions
@@ -47,8 +48,9 @@ class AttemptActivity:
     async def attempt(self, packed: bytes) -> bytes:
         """Make the attempts of a call, or as many as fit into its time. Returns the packed replies.
 
-        An error of the activity itself, such as `ClaimsFailed`, counts like a lost worker: the server tries the
-        activity again, up to `max_interruptions` times.
+        If this worker cannot read the large values that the attempts need, another one may: see `refusals`. Another
+        error of the activity itself counts like a lost worker: the server tries the activity again, up to
+        `max_interruptions` times.
         """
         given = unpack(packed)
         progress = Progress()
@@ -61,6 +63,8 @@ class AttemptActivity:
             if activity.is_worker_shutdown():
                 progress.note_orderly_stop()
             raise
+        except _Unread as unread:
+            raise progress.refuse(unread.error) from unread.error
         except Exception as error:
             is_final = isinstance(error, BelugaError) or progress.interruptions >= given["max_interruptions"]
             kind, text = type(error).__name__, str(error)
@@ -73,7 +77,10 @@ class AttemptActivity:
         plan, live = find_plan(self._plans, given), LiveOptions(*given["live"])
         call = _Call(plan, given["max_interruptions"], given["ahead_ms"], progress, live)
         if self._claims is not None:
-            await self._claims.get_all(find_references(given["calls"]))  # so that decoding does not block the loop
+            try:  # ahead, so that decoding does not block the loop
+                await self._claims.get_all(find_references((given["calls"], progress.replies)))
+            except (ClaimNotFound, ClaimsFailed) as error:
+                raise _Unread(error) from error
         if given["is_whole"]:
             await self._go_ahead(call, given["calls"][0])
         else:
@@ -127,6 +134,8 @@ class AttemptActivity:
             made = await run_attempt(Attempt(plan, run, token, stored, self._resources, live.add))
         finally:
             live.end()
+        if values.unread is not None and type(made.trigger) is NodeFailed:
+            raise _Unread(values.unread)
         values.add_blobs(made.blobs)
         large = [data for _, data in made.blobs]
         pieces = []
@@ -170,6 +179,14 @@ def find_plan(plans: Mapping[str, Plan], given: Mapping[str, Any]) -> Plan:
         text = f"this worker has no version {given['plan'][:12]} of flow {given['flow']!r}; it has {known}"
         raise ApplicationError(text, type="GraphChanged")
     return plan
+
+
+class _Unread(Exception):
+    """This worker cannot read a large value that an attempt needs."""
+
+    def __init__(self, error: ClaimNotFound | ClaimsFailed) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 class _Call(NamedTuple):

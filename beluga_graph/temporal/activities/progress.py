@@ -10,8 +10,12 @@ from contextvars import copy_context
 from typing import Any
 
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
 from beluga_graph.kernel.triggers import NodeFailed
+from beluga_graph.temporal.activities.refusals import refuse
+from beluga_graph.temporal.claims.claims import ClaimNotFound
+from beluga_graph.temporal.claims.places import ClaimsFailed
 from beluga_graph.temporal.live.text import LiveText
 from beluga_graph.temporal.workflow.wire import PAYLOAD_BYTES, Reply, pack, unpack
 
@@ -37,6 +41,7 @@ class Progress:
         saved: Mapping[str, Any] = unpack(details[0]) if details else {"replies": (), "since": 1}
         self.replies: list[dict[str, Any]] = list(saved["replies"])
         self._since: int = saved["since"]  # the number of the activity's try from which interruptions count
+        self._refusals: int = saved.get("refusals", 0)  # in a row, by any workers
         self._try = info.attempt
         self._interval_s = info.heartbeat_timeout.total_seconds() / _BEATS if info.heartbeat_timeout else None
         self._began = time.monotonic()
@@ -69,12 +74,13 @@ class Progress:
         self.replies.append(plain)
         self._size += size
         self._since = self._try
+        self._refusals = 0
         self.beat()
         return reply
 
     def beat(self) -> None:
         """Report that the worker lives, with the replies so far and the last text of the attempt under way."""
-        details: dict[str, Any] = {"replies": self.replies, "since": self._since}
+        details: dict[str, Any] = {"replies": self.replies, "since": self._since, "refusals": self._refusals}
         if self._text is not None and self._size <= _SHOWN_BESIDE_BYTES:
             details["live"] = self._text.tail(_SHOWN_CHARS)
         activity.heartbeat(pack(details))
@@ -92,6 +98,13 @@ class Progress:
         """Report that the worker stops in good order: the next try counts no interruption."""
         self._since += 1
         self.beat()
+
+    def refuse(self, error: ClaimNotFound | ClaimsFailed) -> ApplicationError:
+        """Return the error with which this worker leaves the activity to another one. It counts no interruption."""
+        self._since += 1
+        self._refusals += 1
+        self.beat()
+        return refuse(error, self._refusals)
 
     def is_enough(self, ahead_ms: int) -> bool:
         """Return whether to report now."""

@@ -17,7 +17,8 @@ from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.activities.attempt import find_plan
 from beluga_graph.temporal.activities.progress import Progress
 from beluga_graph.temporal.claims.call_values import CallValues
-from beluga_graph.temporal.claims.claims import CachedClaims
+from beluga_graph.temporal.claims.claims import CachedClaims, ClaimNotFound
+from beluga_graph.temporal.claims.places import ClaimsFailed
 from beluga_graph.temporal.workflow.wire import END_SESSION, pack, unpack
 
 __all__ = ["SessionActivity"]
@@ -33,9 +34,12 @@ class SessionActivity:
     @activity.defn(name=END_SESSION)
     async def end(self, packed: bytes) -> bytes:
         """Return the session after the end of a run, packed; see `wire`. Large values are in the claims then."""
-        given = unpack(packed)
-        async with Progress().beating():
-            return await self._end(given, find_plan(self._plans, given))
+        given, progress = unpack(packed), Progress()
+        try:
+            async with progress.beating():
+                return await self._end(given, find_plan(self._plans, given))
+        except (ClaimNotFound, ClaimsFailed) as error:
+            raise progress.refuse(error) from error
 
     async def _end(self, given: Mapping[str, Any], plan: Plan) -> bytes:
         if self._claims is not None:
@@ -46,6 +50,8 @@ class SessionActivity:
             update = end_session(run, StoredValues(plan.codec, values), plan.codec.encode)
             assert update is not None, "only a run that has a session gives it back"
             keep, pieces, large = values.extend_session(update.first, update.items)
+        except (ClaimNotFound, ClaimsFailed):
+            raise
         except BelugaError as error:  # a new attempt would raise the same
             raise ApplicationError(str(error), type=type(error).__name__, non_retryable=True) from error
         if self._claims is not None and large:

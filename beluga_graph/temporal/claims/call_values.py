@@ -11,10 +11,11 @@ from beluga_graph.execution.items import KnownItems
 from beluga_graph.execution.result import NewItems
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.temporal.claims.claims import ClaimNotFound
+from beluga_graph.temporal.claims.places import ClaimsFailed
 from beluga_graph.temporal.workflow.pieces import ItemPieces, NewPiece, Piece
 from beluga_graph.temporal.workflow.wire import pack, unpack
 
-__all__ = ["CallValues", "LargeValues"]
+__all__ = ["CallValues", "LargeValues", "read_large_value"]
 
 
 class LargeValues(Protocol):
@@ -25,8 +26,19 @@ class LargeValues(Protocol):
         ...
 
 
+def read_large_value(claims: LargeValues | None, reference: bytes) -> bytes:
+    """Return the value of a reference. Raises `ClaimNotFound`, also without claims, and the errors of the claims."""
+    if claims is None:
+        raise ClaimNotFound(reference[len(REFERENCE) :], "")
+    return claims.get(reference[len(REFERENCE) :])
+
+
 class CallValues:
-    """Satisfies `ValueSource` for the attempts of one call. Without claims, large values travel with the calls."""
+    """Satisfies `ValueSource` for the attempts of one call. Without claims, large values travel with the calls.
+
+    Attributes:
+        unread: The error of the last large value that this worker could not read; another worker may have it.
+    """
 
     def __init__(
         self,
@@ -36,6 +48,7 @@ class CallValues:
     ) -> None:
         self.decoded_cache: dict[Any, Any] = {}
         self.known_items = KnownItems()
+        self.unread: ClaimNotFound | ClaimsFailed | None = None
         self._claims = claims
         self._pieces = ItemPieces(items)
         self._session = [Piece(*piece) for piece in session]
@@ -48,9 +61,11 @@ class CallValues:
         made = self._made.get(value)
         if made is not None:
             return made
-        if self._claims is None:
-            raise ClaimNotFound(value[len(REFERENCE) :], "")
-        return self._claims.get(value[len(REFERENCE) :])
+        try:
+            return read_large_value(self._claims, value)
+        except (ClaimNotFound, ClaimsFailed) as error:
+            self.unread = error
+            raise
 
     def to_reference(self, encoded: bytes) -> bytes:
         """Return a reference to a large encoded value if there are claims, else the value itself."""

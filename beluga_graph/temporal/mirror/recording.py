@@ -22,8 +22,7 @@ from beluga_graph.inspection.recorder import RunRecorder, read_recorded_seq
 from beluga_graph.kernel.ops import APPEND_ITEMS
 from beluga_graph.kernel.transition import advance
 from beluga_graph.kernel.triggers import CancelRequested
-from beluga_graph.temporal.claims.call_values import LargeValues
-from beluga_graph.temporal.claims.claims import ClaimNotFound
+from beluga_graph.temporal.claims.call_values import LargeValues, read_large_value
 from beluga_graph.temporal.connection.history import find_current, read_execution, read_input
 from beluga_graph.temporal.connection.pollers import place_of
 from beluga_graph.temporal.mirror.replay import ReplayedRun, replay_execution
@@ -176,8 +175,4 @@ class _Recording:
             yield reference, self._load(reference)
 
     def _load(self, value: bytes) -> bytes:
-        if not is_reference(value):
-            return value
-        if self._claims is None:
-            raise ClaimNotFound(value[len(REFERENCE) :], "")
-        return self._claims.get(value[len(REFERENCE) :])
+        return read_large_value(self._claims, value) if is_reference(value) else value
