@@ -1,4 +1,4 @@
-"""Recorded histories of runs on a server, and what they replay to; `record_histories.py` records them.
+"""Recorded histories of workflows on a server, and what they replay to; `record_histories.py` records them.
 
 A release must replay the histories of earlier ones. So a recorded history is only replaced if a break with the running
 workflows of users is intended. A new pattern gets a new name in `PATTERNS`.
@@ -14,14 +14,39 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from temporalio import workflow
 from temporalio.client import WorkflowHistory
 from temporalio.converter import DataConverter
+from temporalio.worker import (
+    ContinueAsNewInput,
+    HandleSignalInput,
+    HandleUpdateInput,
+    Interceptor,
+    Replayer,
+    StartActivityInput,
+    UnsandboxedWorkflowRunner,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
+    WorkflowOutboundInterceptor,
+)
 
 from beluga_graph.temporal.connection.history import Execution
 from beluga_graph.temporal.mirror.replay import ReplayedRun, replay_execution
-from beluga_graph.temporal.workflow.wire import unpack
+from beluga_graph.temporal.workflow.outbox_workflow import OutboxWorkflow
+from beluga_graph.temporal.workflow.session_workflow import SessionWorkflow
+from beluga_graph.temporal.workflow.wire import pack, unpack
 
-__all__ = ["FOLDER", "PATTERNS", "Pattern", "read_golden", "read_histories", "replay", "show"]
+__all__ = [
+    "FOLDER",
+    "OTHERS",
+    "PATTERNS",
+    "Pattern",
+    "read_golden",
+    "read_histories",
+    "replay",
+    "show",
+    "show_replayed",
+]
 
 FOLDER = Path(__file__).with_name("histories")
 
@@ -64,11 +89,15 @@ PATTERNS: Mapping[str, Pattern] = {
     "batch_of_routes": Pattern("routed_fan_out", "batch"),
     "ahead": Pattern("crash_loop", "batch"),
     "ahead_state": Pattern("state_of_frames", "batch"),
+    "publishing": Pattern("publishing", options={"announces": True}),
 }
+
+OTHERS = ("outbox", "session")
+"""The workflows of other types that are recorded."""
 
 
 def read_histories(name: str) -> list[WorkflowHistory]:
-    """Return the recorded histories of a run's executions."""
+    """Return the recorded histories of a workflow's executions."""
     packed = gzip.decompress((FOLDER / f"{name}.json.gz").read_bytes())
     return [WorkflowHistory.from_json(name, history) for history in json.loads(packed)]
 
@@ -101,6 +130,63 @@ def show(replayed: ReplayedRun) -> list[Any]:
     ]
     shown: list[Any] = json.loads(json.dumps([steps, replayed.run.to_plain()], default=_show_bytes))
     return shown
+
+
+async def show_replayed(name: str, history: WorkflowHistory) -> list[Any]:
+    """Return what the execution of a run or another workflow replays to, as JSON has it. Raises the replay's error."""
+    if name in PATTERNS:
+        return show(await replay(history))
+    decisions = _Decisions()
+    replayer = Replayer(
+        workflows=[SessionWorkflow, OutboxWorkflow],
+        workflow_runner=UnsandboxedWorkflowRunner(),
+        interceptors=[decisions],
+    )
+    await replayer.replay_workflow(history)
+    shown: list[Any] = json.loads(json.dumps(decisions.found, default=_show_bytes))
+    return shown
+
+
+class _Decisions(Interceptor):
+    """Notes what a workflow decides: its activities, its state after each request, and what it continues as."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[Any, ...]] = []
+
+    def workflow_interceptor_class(
+        self,
+        input: WorkflowInterceptorClassInput,  # noqa: A002 - the SDK's name
+    ) -> type[WorkflowInboundInterceptor]:
+        found = self.found
+
+        class Outbound(WorkflowOutboundInterceptor):
+            def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:  # noqa: A002
+                found.append((input.activity, input.task_queue, unpack(input.args[0])))
+                return super().start_activity(input)
+
+            def continue_as_new(self, input: ContinueAsNewInput) -> Any:  # noqa: A002
+                found.append(("continue as new", unpack(input.args[0])))
+                super().continue_as_new(input)
+
+        class Inbound(WorkflowInboundInterceptor):
+            def init(self, outbound: WorkflowOutboundInterceptor) -> None:
+                super().init(Outbound(outbound))
+
+            async def handle_signal(self, input: HandleSignalInput) -> None:  # noqa: A002
+                await super().handle_signal(input)
+                found.append((input.signal, _state()))
+
+            async def handle_update_handler(self, input: HandleUpdateInput) -> Any:  # noqa: A002
+                answer = await super().handle_update_handler(input)
+                found.append((input.update, unpack(answer), _state()))
+                return answer
+
+        return Inbound
+
+
+def _state() -> Any:
+    instance: Any = workflow.instance()
+    return unpack(pack(instance._state()))
 
 
 def _show_bytes(value: Any) -> str:

@@ -15,6 +15,7 @@ import parity_failures as failures
 import parity_graphs as graphs
 import parity_values as values
 import parity_waits as waits
+import publishing_flow
 
 from beluga_graph import Context, Flow, Limits, Question, RunStatus
 
@@ -171,6 +172,7 @@ _GRAPHS = [
     _entry(failures.unknown_route, 3, ends=FAILS),
     _entry(failures.too_many_steps, 0, ends=FAILS),
     _entry(failures.too_many_visits, 0, ends=FAILS),
+    _entry(publishing_flow.make_flow, 1, name="publishing"),
     _entry(graphs.too_wide, 5, ends=FAILS, limits=Limits(max_width=4)),
 ]
 

@@ -6,27 +6,28 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from histories import FOLDER, PATTERNS, read_golden, read_histories, replay, show
+from histories import FOLDER, OTHERS, PATTERNS, read_golden, read_histories, replay, show, show_replayed
+from temporalio.workflow import NondeterminismError
 
 from beluga_graph import SnapshotError
 from beluga_graph.kernel.snapshot import Token
-from beluga_graph.temporal.workflow import dispatch
+from beluga_graph.temporal.workflow import dispatch, outbox, outbox_workflow
 from beluga_graph.temporal.workflow.attempt_queue import AttemptQueue
 from beluga_graph.temporal.workflow.dispatch import Dispatcher
 from beluga_graph.temporal.workflow.driver import WorkflowDriver
 from beluga_graph.temporal.workflow.wire import FORMAT
 
 
-@pytest.mark.parametrize("name", PATTERNS)
-async def test_a_recorded_history_replays_to_the_same_steps(name: str) -> None:
-    shown = [show(await replay(history)) for history in read_histories(name)]
+@pytest.mark.parametrize("name", [*PATTERNS, *OTHERS])
+async def test_a_recorded_history_replays_to_the_same_decisions(name: str) -> None:
+    shown = [await show_replayed(name, history) for history in read_histories(name)]
     assert shown == read_golden(name)
 
 
 def test_each_recorded_history_has_a_golden_and_a_pattern() -> None:
     recorded = {path.name.removesuffix(".json.gz") for path in FOLDER.glob("*.json.gz")}
     assert recorded == {path.name.removesuffix(".golden.json") for path in FOLDER.glob("*.golden.json")}
-    assert recorded == set(PATTERNS)
+    assert recorded == {*PATTERNS, *OTHERS}
     assert FORMAT == 1, "record histories with the new format, and keep those with the earlier ones"
 
 
@@ -59,6 +60,24 @@ async def test_an_activity_too_few_is_found(name: str, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Dispatcher, "add", nothing)
     await expect_refused(name)
+
+
+async def test_another_way_to_the_outbox_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "ADD_TO_OUTBOX", "add")
+    await expect_refused("publishing")
+
+
+async def test_another_activity_of_the_outbox_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_workflow, "PUBLISH", "send")
+    (history,) = read_histories("outbox")
+    with pytest.raises(NondeterminismError):
+        await show_replayed("outbox", history)
+
+
+async def test_an_outbox_keeps_a_batch_once_that_was_added_again() -> None:
+    (history,) = read_histories("outbox")
+    added = [what["messages"] for name, *_, what in await show_replayed("outbox", history) if name == "add"]
+    assert [len(messages) for messages in added] == [1, 2, 4, 4]
 
 
 async def test_a_decision_with_the_same_commands_is_found_by_the_golden(monkeypatch: pytest.MonkeyPatch) -> None:
