@@ -5,7 +5,7 @@ An operation is a plain tuple: its kind, then the operands that `OPERANDS` lists
 as long to create.
 
 Operations are stored. The text of a kind and the order of its operands therefore never change; a new kind needs an
-entry here, a function in `snapshot` that applies it, and a form in `storage.forms`.
+entry here, a function in `snapshot` that applies it, and a form in `storage.step_forms`.
 """
 
 from __future__ import annotations

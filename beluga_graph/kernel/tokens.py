@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from beluga_graph.kernel.types import Value
+if TYPE_CHECKING:
+    from beluga_graph.kernel.types import Value
 
 __all__ = [
     "AT_TIMER",

@@ -1,7 +1,8 @@
 """Storage: the records of runs, sessions and the outbox in a store.
 
 keys             the table of all keys, and their parts
-forms, records   payloads and their forms; records with a checksum
+forms            elements of the forms of payloads; `step_forms`, `snapshot_forms`, `shape_forms`
+records          records with a checksum, and the form of each kind
 run_log          the writes of a run; `loading` reads them, `shapes` its graphs
 sessions         conversations, with `session_records`
 outbox_records   messages that runs publish

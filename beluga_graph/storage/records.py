@@ -12,10 +12,13 @@ from typing import Any, Final
 from beluga_graph.codec.errors import DamagedRecord
 from beluga_graph.codec.records import seal, unseal
 from beluga_graph.errors import RunConflict
-from beluga_graph.storage.forms import fits
+from beluga_graph.storage.forms import Form, binary, count, encoded, integer, row, session, status, text, value
 from beluga_graph.storage.keys import Prefix, hash16
+from beluga_graph.storage.shape_forms import is_shape
+from beluga_graph.storage.snapshot_forms import is_snapshot
+from beluga_graph.storage.step_forms import is_step
 
-__all__ = ["PRESENT", "PRESENT_KINDS", "RunRecord", "decode_record", "encode_record"]
+__all__ = ["PRESENT", "PRESENT_KINDS", "RunRecord", "decode_record", "encode_record", "fits"]
 
 PRESENT: Final = b"\x01"
 """Value of an index entry: the key says everything."""
@@ -75,3 +78,38 @@ def decode_record(key: bytes, blob: bytes) -> Any:
         what = f"the record of kind {key[0]} at key {key!r}"
         raise DamagedRecord(what, f"has a good checksum but not the form of its kind: {payload!r:.80}")
     return payload
+
+
+def fits(prefix: bytes, payload: Any) -> bool:
+    """Return whether a payload has the form of the records whose keys begin with this prefix.
+
+    That includes the references inside the record. Other code checks references to other records.
+    """
+    return _FORMS[prefix](payload, 0)
+
+
+_MESSAGE = row(text, text, text, text, text, integer, encoded)
+_FORMS: dict[bytes, Form] = {
+    Prefix.RUN: row(text, text, text, status, integer, integer, text, optional=1),  # only of a run that has moved
+    Prefix.LEASE: row(binary, count),
+    Prefix.OWNER: row(text, text, integer),
+    Prefix.SNAPSHOT: is_snapshot,
+    Prefix.STEP: is_step,
+    Prefix.ITEM: encoded,
+    Prefix.VALUE: binary,
+    Prefix.SHAPE: is_shape,
+    Prefix.SIGNAL: row(text, value, integer),
+    Prefix.SESSION: session,
+    Prefix.SESSION_ITEM: encoded,
+    Prefix.PARKED: count,
+    Prefix.QUESTION: row(text, text, integer, value),
+    Prefix.OUTBOX: _MESSAGE,
+    Prefix.TOMBSTONE: row(text, binary),
+    Prefix.GC_CANDIDATE: binary,
+    Prefix.EVENT: _MESSAGE,
+    Prefix.EVENT_ID: count,
+    Prefix.CURSOR: row(text, count),
+    Prefix.DEAD_LETTER: row(text, count, text, integer, integer),
+    Prefix.EDGE: row(text, text, text),
+    Prefix.CLAIM: binary,
+}

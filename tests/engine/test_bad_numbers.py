@@ -23,9 +23,8 @@ from beluga_graph import (
     RunFailed,
 )
 from beluga_graph.clock import SystemClock
-from beluga_graph.storage.forms import fits
 from beluga_graph.storage.keys import Prefix
-from beluga_graph.storage.records import decode_record, encode_record
+from beluga_graph.storage.records import decode_record, encode_record, fits
 from beluga_graph.testing import ScriptedModel, VirtualClock
 from stores import MemoryStore, Put
 

@@ -7,7 +7,7 @@ from stepping import Walk, fan_out, frame, function, join
 
 from beluga_graph.kernel import ops, snapshot
 from beluga_graph.kernel.shape import END
-from beluga_graph.storage import forms
+from beluga_graph.storage import step_forms
 
 SAMPLES = {"is_frame": True, "succeeded": True, "state": "run", "status": "running"}
 TEXTS = ("place", "node", "local", "token", "scope", "field", "timer", "signal", "fingerprint", "name", "reason")
@@ -21,7 +21,7 @@ def sample(operand: str) -> object:
 
 def test_every_kind_has_operands_a_function_and_a_form() -> None:
     kinds = {value for name, value in vars(ops).items() if name in ops.__all__ and isinstance(value, str)}
-    assert kinds == ops.OPERANDS.keys() == snapshot._APPLY.keys() == forms._OPS.keys()
+    assert kinds == ops.OPERANDS.keys() == snapshot._APPLY.keys() == step_forms._OPS.keys()
 
 
 @pytest.mark.parametrize("kind", ops.OPERANDS)

@@ -18,8 +18,8 @@ from beluga_graph import END, START, Context, Graph, add, append, merge
 from beluga_graph.codec import seal, unseal
 from beluga_graph.kernel.snapshot import COMPLETED, FAILED, Snapshot
 from beluga_graph.kernel.view import view_of
-from beluga_graph.storage.forms import fits
 from beluga_graph.storage.keys import Prefix
+from beluga_graph.storage.records import fits
 
 
 def sent_view(run: Snapshot, token: str) -> Snapshot:

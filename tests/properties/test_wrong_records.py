@@ -13,10 +13,9 @@ from recorded_store import CALLS, opened, recorded
 from beluga_graph import BelugaError
 from beluga_graph.codec import DamagedRecord, unseal
 from beluga_graph.kernel import snapshot
-from beluga_graph.storage import forms
-from beluga_graph.storage.forms import fits
+from beluga_graph.storage import step_forms
 from beluga_graph.storage.keys import KINDS
-from beluga_graph.storage.records import decode_record, encode_record
+from beluga_graph.storage.records import decode_record, encode_record, fits
 from beluga_graph.storage.verify import verify_store
 
 SEALED = "HLONSCVPIZYGBQEJedcxo"  # the other kinds hold a mark
@@ -82,7 +81,7 @@ def test_every_kind_of_record_is_there_and_fits_its_form() -> None:
         if chr(key[0]) in SEALED:
             assert fits(key[:1], unseal(key[0], blob, key))
     assert set(SEALED) <= set(KINDS)
-    assert forms._OPS.keys() == snapshot._APPLY.keys()
+    assert step_forms._OPS.keys() == snapshot._APPLY.keys()
 
 
 WRONG: tuple[Any, ...] = (None, -1, 1.5, "text", (), (1,), ("a", "b", "c", "d", "e", "f", "g"), {}, {"a": 1})
