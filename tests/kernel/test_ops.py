@@ -27,8 +27,8 @@ def test_every_kind_has_operands_a_function_and_a_form() -> None:
 @pytest.mark.parametrize("kind", ops.OPERANDS)
 def test_a_form_has_a_part_for_each_operand(kind: str) -> None:
     op = (kind, *map(sample, ops.OPERANDS[kind]))
-    assert forms._op(op, 1)
-    assert not forms._op((*op, 0), 1)
+    assert step_forms._op(op, 1)
+    assert not step_forms._op((*op, 0), 1)
 
 
 def test_operations_have_the_operands_of_the_table() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import beluga_graph
 from beluga_graph.codec.errors import DamagedRecord
-from beluga_graph.storage import forms, keys, records, verify
+from beluga_graph.storage import keys, records, verify
 from beluga_graph.storage.keys import KINDS, Keys, Prefix, due_of, hash16, marked_digest, number_of, run_key_of
 from beluga_graph.storage.records import PRESENT_KINDS, RunRecord, decode_record, encode_record
 
@@ -25,7 +25,7 @@ def test_each_kind_has_a_letter_of_its_own_and_a_row_in_the_table() -> None:
 
 
 def test_each_kind_has_a_form_or_none_to_have_and_a_name_in_reports() -> None:
-    assert {prefix.decode() for prefix in (*forms._FORMS, *PRESENT_KINDS, Prefix.WAKEUP)} == KINDS
+    assert {prefix.decode() for prefix in (*records._FORMS, *PRESENT_KINDS, Prefix.WAKEUP)} == KINDS
     assert {prefix.decode() for prefix in verify._LABELS} == KINDS
 
 
