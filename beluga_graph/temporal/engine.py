@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -352,17 +354,17 @@ class TemporalEngine:
         """Return a page that replays a run, as `Engine.html` does. Raises `RunNotFound`."""
         return await (await self._mirrored.refresh(check_run_id(run_id))).html(run_id)
 
-    async def mirror(self, run_id: str, store: Store) -> None:
+    async def mirror(self, run_id: str, store: Store | str | os.PathLike[str]) -> None:
         """Write a run into an ordinary store, up to its last step: every tool for stored runs then works on it.
 
-        A run that goes on cannot be driven from there. Raises `RunNotFound`; `RunConflict` if the store has another
-        run of this id.
+        A path is that of an LMDB store, old or new. A run that goes on cannot be driven from there. If the run cannot
+        be read, nothing is written or created. Raises `RunNotFound`; `SnapshotError`, such as
+        `ClaimNotFound` with other claims; `RunConflict` if the store has another run of this id.
 
         Example:
-            store = LMDBStore("copy.lmdb")
-            await engine.mirror("order-7", store)
+            await engine.mirror("order-7", "copy.lmdb")
         """
-        await self._mirrored.write(check_run_id(run_id), store)
+        await self._mirrored.write(check_run_id(run_id), Path(store) if isinstance(store, str | os.PathLike) else store)
 
     # Used by handles.
 

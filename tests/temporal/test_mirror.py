@@ -176,7 +176,8 @@ async def test_large_values_come_from_the_claims(temporal_server: Server) -> Non
         handle = await place.start(INPUT)
         await handle.result()
         with pytest.raises(SnapshotError, match="give the claims of its workers"):
-            await mirror_run(place.client, handle.id, MemoryStore())
+            await mirror_run(place.client, handle.id, store)
+        assert records(store) == {}
         inspector = await place.mirror(handle.id, store)
         await expect_repeatable(place, handle.id, store)
     assert len(claims) == 1

@@ -1,4 +1,4 @@
-"""Mirrored runs: one that cannot be read does not hide the others."""
+"""Mirrored runs: one that cannot be read does not hide the others, and is not written in part."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from secrets import token_hex
 import pytest
 from servers import Server
 
-from beluga_graph import Workflow, step
+from beluga_graph import Engine, SnapshotError, Workflow, step
 from beluga_graph.temporal import TemporalEngine
 
 PATIENCE_S = 120
@@ -41,3 +41,22 @@ async def test_questions_are_listed_without_those_of_a_run_that_cannot_be_read(
     (warning,) = {record.getMessage() for record in caplog.records if large in record.getMessage()}
     assert warning.startswith(f"questions of run {large!r} are left out: ")
     assert "give the claims of its workers" in warning
+
+
+async def test_a_run_that_cannot_be_read_creates_no_store(temporal_server: Server, tmp_path: Path) -> None:
+    flow = Workflow("sizes", step("small", lambda value: value[:5]), step("large", lambda value: value * 5_000))
+    server, queue = temporal_server.address, token_hex(4)
+    with_claims = TemporalEngine(server, task_queue=queue, claims=tmp_path / "claims")
+    without, with_others = TemporalEngine(server), TemporalEngine(server, claims=tmp_path / "others")
+    path = tmp_path / "copies" / "copy.lmdb"
+    async with asyncio.timeout(PATIENCE_S), with_claims, without, with_others, with_claims.worker([flow]):
+        run = await with_claims.start(flow, "abcdefgh")
+        await run.result()
+        for engine in (without, with_others):
+            with pytest.raises(SnapshotError, match="claims"):
+                await engine.mirror(run.id, path)
+            assert not path.parent.exists()
+        for _ in range(2):
+            await with_claims.mirror(run.id, path)
+    async with Engine(path) as reader:
+        assert (await reader.snapshot(run.id)).output == "abcde" * 5_000

@@ -27,7 +27,6 @@ from beluga_graph.cli.options import (
     default_namespace,
     default_server,
 )
-from stores import LMDBStore
 
 if TYPE_CHECKING:
     from beluga_graph.flows.flow import Flow
@@ -163,14 +162,9 @@ def mirror(
 
 async def _mirror(engine: TemporalEngine, run_id: str, path: Path) -> RunSnapshot:
     async with engine:
-        await engine.status(run_id)  # raises before a store is created for a run that does not exist
-        store = LMDBStore(path)
-        try:
-            await engine.mirror(run_id, store)
-            async with beluga_graph.Engine(store) as reader:
-                return await reader.snapshot(run_id)
-        finally:
-            store.close()
+        await engine.mirror(run_id, path)
+    async with beluga_graph.Engine(path) as reader:
+        return await reader.snapshot(run_id)
 
 
 def _open_engine(server: str, namespace: str, claims: str | None, **options: Any) -> TemporalEngine:

@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import ExitStack, closing
+from pathlib import Path
 from weakref import WeakValueDictionary
 
 from beluga_graph.codec.registry import Registry
@@ -21,9 +23,9 @@ from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.claims.claims import CachedClaims
 from beluga_graph.temporal.connection.connection import Connection
 from beluga_graph.temporal.connection.sdk_errors import translate_errors
-from beluga_graph.temporal.mirror.recording import mirror_run
+from beluga_graph.temporal.mirror.recording import check_readable, mirror_run
 from beluga_graph.temporal.mirror.replay import ReplayedRun, replay_run
-from stores import MemoryStore
+from stores import LMDBStore, MemoryStore
 from stores.base import Store
 
 __all__ = ["MirroredRuns"]
@@ -51,11 +53,15 @@ class MirroredRuns:
         store = await self._refresh_store(run_id)
         return Inspector(store, self.flows.over(store))
 
-    async def write(self, run_id: str, store: Store) -> None:
-        """Write a run to a store; see `mirror_run`."""
+    async def write(self, run_id: str, target: Store | Path) -> None:
+        """Write a run to a store; see `mirror_run`. A new LMDB store is created only if the run can be read."""
         client = await self._connection.client()
-        with translate_errors(run_id, self._connection.address):
-            await mirror_run(client, run_id, store, self._claims)
+        with translate_errors(run_id, self._connection.address), ExitStack() as stack:
+            if isinstance(target, Path):
+                if not (target / "data.mdb").exists():
+                    await check_readable(client, run_id, self._claims)
+                target = stack.enter_context(closing(LMDBStore(target)))
+            await mirror_run(client, run_id, target, self._claims)
 
     async def export(self, run_id: str, seq: int) -> HandedOver:
         """Return all that a run needs to go on from step `seq`. Raises as `refresh` and `read_exported` do."""

@@ -30,7 +30,7 @@ from beluga_graph.temporal.workflow.logged_step import LoggedStep
 from beluga_graph.temporal.workflow.wire import unpack
 from stores.base import Store
 
-__all__ = ["export_history", "mirror_run"]
+__all__ = ["check_readable", "export_history", "mirror_run"]
 
 _TRIES = 10
 
@@ -38,9 +38,9 @@ _TRIES = 10
 async def mirror_run(client: Client, run_id: str, store: Store, claims: LargeValues | None = None) -> None:
     """Write a run to a store, up to the last complete workflow task.
 
-    The store may have the run from an earlier call: only executions with new steps are read. If the server does not
-    keep the first executions any more, the run is written from the first one that it keeps. A terminated run is
-    written as a cancelled one.
+    Nothing is written if the run or a large value cannot be read. The store may have the run from an earlier call:
+    only executions with new steps are read. If the server does not keep the first executions any more, the run is
+    written from the first one that it keeps. A terminated run is written as a cancelled one.
 
     Raises `RunNotFound`; `SnapshotError` if the history cannot be read or replayed, or a large value is missing;
     `RunConflict` if the store has another run of this id; `RunBusy` if others write it all the time; and the errors of
@@ -61,16 +61,29 @@ async def export_history(client: Client, run_id: str) -> list[WorkflowHistory]:
     return [(await read_execution(client, run_id, execution_id)).history for execution_id in chain]
 
 
+async def check_readable(client: Client, run_id: str, claims: LargeValues | None) -> None:
+    """Read a run with all its large values, as `mirror_run` does, and write nothing. Raises the same errors."""
+    await _read(client, run_id, None, claims)
+
+
 async def _mirror(client: Client, run_id: str, store: Store, claims: LargeValues | None) -> None:
-    place = place_of(client)
     recorded = await asyncio.to_thread(read_recorded_seq, store, run_id)
+    for source in await _read(client, run_id, recorded, claims):  # all of it before the first write
+        await asyncio.to_thread(_Recording(store, source, place_of(client)).record)
+
+
+async def _read(client: Client, run_id: str, recorded: int | None, claims: LargeValues | None) -> list[_Source]:
+    """Return the executions with steps after `recorded`, the first one first. Their large values can be read."""
     chain = await _find_chain(client, run_id, recorded)
+    sources: list[_Source] = []
     while chain:
         execution = await read_execution(client, run_id, chain.pop(0))
         if execution.next_id and not chain:  # it has continued meanwhile
             chain.append(execution.next_id)
-        replayed = await replay_execution(execution, client.data_converter)
-        await asyncio.to_thread(_Recording(store, claims, replayed, place).record)
+        sources.append(_Source(await replay_execution(execution, client.data_converter), claims))
+    for source in sources:
+        await asyncio.to_thread(source.require_values, recorded)
+    return sources
 
 
 async def _find_chain(client: Client, run_id: str, recorded: int | None = None) -> list[str]:
@@ -91,21 +104,78 @@ async def _find_chain(client: Client, run_id: str, recorded: int | None = None) 
     return chain[::-1]
 
 
+class _Source:
+    """One execution, with the large values that its steps refer to."""
+
+    def __init__(self, replayed: ReplayedRun, claims: LargeValues | None) -> None:
+        self.replayed, self._claims = replayed, claims
+
+    def require_values(self, recorded: int | None) -> None:
+        """Read all large values that a store with the steps up to `recorded` needs. Raises errors of the claims."""
+        begun = (self.replayed.begun.to_plain(), self.begun_items()) if recorded is None else ()
+        signals = [value for _, _, value, _ in self.signals()]
+        new = [step for step in self.replayed.steps if recorded is None or step.seq > recorded]
+        steps = [_values_of(step, self.result_of(step)) for step in new]
+        for _ in self.large_values((begun, signals, steps)):
+            pass
+
+    def signals(self) -> Iterator[tuple[str, int, bytes, int]]:
+        """Yield the signals that the execution began with, and those that it has accepted: name, position, value, time.
+
+        The store has those of the input already, unless the server does not keep earlier executions.
+        """
+        replayed, begun = self.replayed, self.replayed.begun
+        given = [(name, value, begun.started_ms) for name, values in replayed.begun_inbox.items() for value in values]
+        accepted = [(signal.name, signal.payload, signal.at_ms) for signal in replayed.signals]
+        positions = Counter(begun.inbox)
+        for name, value, at_ms in [*given, *accepted]:
+            yield name, positions[name], value, at_ms
+            positions[name] += 1
+
+    def begun_items(self) -> dict[tuple[str, str], list[bytes]]:
+        """Return the items that the execution began with."""
+        return {
+            (place, field): [item for _, data in pieces for item in unpack(self._load(data))]
+            for place, field, pieces in self.replayed.begun_items.to_plain()
+        }
+
+    def result_of(self, step: LoggedStep) -> AttemptResult | None:
+        """Return the attempt that a step ended, with the items that are new in it: a piece may have folded others."""
+        if step.reply is None:
+            return None
+        counts = {(op[1], op[2]): op[3] for op in step.patch.ops if op[0] == APPEND_ITEMS}
+        items = [
+            NewItems(piece.place, piece.field, list(unpack(self._load(piece.data))[-count:]))
+            for piece in step.reply.pieces
+            if (count := counts.get((piece.place, piece.field), 0))
+        ]
+        return AttemptResult(step.reply.trigger, items=tuple(items))
+
+    def large_values(self, plain: Any) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the references within plain data, each with its value."""
+        for digest in dict.fromkeys(find_references(plain)):
+            reference = REFERENCE + digest
+            yield reference, self._load(reference)
+
+    def _load(self, value: bytes) -> bytes:
+        return read_large_value(self._claims, value) if is_reference(value) else value
+
+
 class _Recording:
     """Writes the steps of one execution."""
 
-    def __init__(self, store: Store, claims: LargeValues | None, replayed: ReplayedRun, place: str) -> None:
-        self._store, self._claims, self._replayed = store, claims, replayed
-        self._run = replayed.begun
-        self._recorder = RunRecorder(store, replayed.shape, self._run, at_ms=self._run.started_ms, moved_to=place)
+    def __init__(self, store: Store, source: _Source, place: str) -> None:
+        self._store, self._source, self._replayed = store, source, source.replayed
+        self._run = run = self._replayed.begun
+        self._recorder = RunRecorder(store, self._replayed.shape, run, at_ms=run.started_ms, moved_to=place)
 
     def record(self) -> None:
         """Write the steps that the store does not have yet."""
-        replayed, recorder, run = self._replayed, self._recorder, self._run
+        replayed, recorder, run, source = self._replayed, self._recorder, self._run, self._source
         is_new = read_recorded_seq(self._store, run.run_id) is None
-        items = self._begun_items() if is_new else {}
-        recorder.begin(items=items, blobs=self._large_values((run.to_plain(), items)) if is_new else ())
-        signals = [*self._signals()]
+        items = source.begun_items() if is_new else {}
+        recorder.begin(items=items, blobs=source.large_values((run.to_plain(), items)) if is_new else ())
+        signals = [*source.signals()]
         # The signals that the run reads in these steps are written first, with the time at which they were accepted.
         # The others are written last: an answer that is not read yet closes a question that a step asks.
         self._put_signals(signal for signal in signals if self._is_read(signal))
@@ -118,61 +188,25 @@ class _Recording:
             self._write(LoggedStep(run.seq + 1, replayed.last_ms, trigger, patch, None))
         recorder.flush()
 
-    def _signals(self) -> Iterator[tuple[str, int, bytes, int]]:
-        """Yield the signals that the execution began with, and those that it has accepted: name, position, value, time.
-
-        The store has those of the input already, unless the server does not keep earlier executions.
-        """
-        replayed, begun = self._replayed, self._replayed.begun
-        given = [(name, value, begun.started_ms) for name, values in replayed.begun_inbox.items() for value in values]
-        accepted = [(signal.name, signal.payload, signal.at_ms) for signal in replayed.signals]
-        positions = Counter(begun.inbox)
-        for name, value, at_ms in [*given, *accepted]:
-            yield name, positions[name], value, at_ms
-            positions[name] += 1
-
     def _is_read(self, signal: tuple[str, int, bytes, int]) -> bool:
         name, position, *_ = signal
         return position < self._replayed.run.inbox.get(name, 0)
 
     def _put_signals(self, signals: Iterable[tuple[str, int, bytes, int]]) -> None:
         for name, position, value, at_ms in signals:
-            self._recorder.put_values(self._large_values(value))
+            self._recorder.put_values(self._source.large_values(value))
             self._recorder.put_signal(name, position, value, at_ms=at_ms)
-
-    def _begun_items(self) -> dict[tuple[str, str], list[bytes]]:
-        """Return the items that the execution began with."""
-        return {
-            (place, field): [item for _, data in pieces for item in unpack(self._load(data))]
-            for place, field, pieces in self._replayed.begun_items.to_plain()
-        }
 
     def _write(self, step: LoggedStep) -> None:
         run, recorder = self._run, self._recorder
         if step.seq > recorder.last_seq:
-            result = self._result_of(step)
-            recorder.put_values(self._large_values((step.patch.values, result.items if result is not None else ())))
+            result = self._source.result_of(step)
+            recorder.put_values(self._source.large_values(_values_of(step, result)))
             recorder.write(step.trigger, step.patch, result, at_ms=step.at_ms)
         run.apply(step.patch)
         recorder.commit()
 
-    def _result_of(self, step: LoggedStep) -> AttemptResult | None:
-        """Return the attempt that a step ended, with the items that are new in it: a piece may have folded others."""
-        if step.reply is None:
-            return None
-        counts = {(op[1], op[2]): op[3] for op in step.patch.ops if op[0] == APPEND_ITEMS}
-        items = [
-            NewItems(piece.place, piece.field, list(unpack(self._load(piece.data))[-count:]))
-            for piece in step.reply.pieces
-            if (count := counts.get((piece.place, piece.field), 0))
-        ]
-        return AttemptResult(step.reply.trigger, items=tuple(items))
 
-    def _large_values(self, plain: Any) -> Iterator[tuple[bytes, bytes]]:
-        """Yield the references within plain data, each with its value."""
-        for digest in dict.fromkeys(find_references(plain)):
-            reference = REFERENCE + digest
-            yield reference, self._load(reference)
-
-    def _load(self, value: bytes) -> bytes:
-        return read_large_value(self._claims, value) if is_reference(value) else value
+def _values_of(step: LoggedStep, result: AttemptResult | None) -> Any:
+    """Return the values of a step, and those of its new items."""
+    return step.patch.values, result.items if result is not None else ()
