@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Collection, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from beluga_graph.clock import Clock
 from beluga_graph.engine.host import EngineHost
 from beluga_graph.engine.recovery import Recovery
-from beluga_graph.engine.run import Run, replay_then_follow
+from beluga_graph.engine.run import Run
 from beluga_graph.events import Event
 from beluga_graph.execution.handed_over import HandedOver, HandOverCheck
 from beluga_graph.execution.messages import Bus
@@ -19,8 +19,7 @@ from beluga_graph.inspection.views import RunInfo, RunSnapshot, RunStatus, StepI
 from beluga_graph.plan.compatibility import JudgedChange
 from beluga_graph.plan.declared import MISSING
 from beluga_graph.plan.plan import Compilable, Plan
-from beluga_graph.policy import Limits, require_at_least_one
-from beluga_graph.runtime.watcher import Watcher
+from beluga_graph.policy import Limits
 from stores.base import Durability, Store
 
 if TYPE_CHECKING:
@@ -73,10 +72,6 @@ class Engine:
         deps: Any = None,
         max_concurrency: int | None = None,
     ) -> None:
-        if durability not in get_args(Durability):
-            msg = f"durability {durability!r}: give one of {', '.join(get_args(Durability))}"
-            raise ValueError(msg)
-        require_at_least_one("max_concurrency", max_concurrency)
         self._host = EngineHost(
             store, durability=durability, bus=bus, clock=clock, deps=deps, max_concurrency=max_concurrency
         )
@@ -159,7 +154,7 @@ class Engine:
         run = await self.start(flow, value, run_id=run_id, context=context, session=session, limits=limits, wait=wait)
         return await run.result()
 
-    async def stream(
+    def stream(
         self,
         flow: Compilable,
         value: Any = None,
@@ -179,19 +174,7 @@ class Engine:
             async for event in engine.stream(flow, "Ada"):
                 print(event.type, event.node)
         """
-        watcher = Watcher()
-        began = False
-        try:
-            active, began = await self._host.start(
-                flow, value, run_id=run_id, context=context, session=session, limits=limits, wait=wait, watcher=watcher
-            )
-            run = self._host.handle(active)
-            async for event in replay_then_follow(active.plan, active.log.reader, watcher, 0):
-                yield event
-            await run.result()
-        finally:
-            if watcher.run_id is not None:
-                await self._host.leave_stream(watcher.run_id, watcher, stop=began or watcher.began)
+        return self._host.stream(flow, value, run_id=run_id, context=context, session=session, limits=limits, wait=wait)
 
     async def resume(
         self,

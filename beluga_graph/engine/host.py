@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from beluga_graph.clock import Clock, SteppedClock, check_clock
 from beluga_graph.engine.admission import Admission
@@ -21,13 +21,14 @@ from beluga_graph.engine.recovery import Recovery, recover
 from beluga_graph.engine.registry import RunRegistry
 from beluga_graph.engine.requests import StartRequest
 from beluga_graph.engine.retention import Retention
-from beluga_graph.engine.run import Run
+from beluga_graph.engine.run import Run, replay_then_follow
 from beluga_graph.engine.serving import Serving
 from beluga_graph.engine.settling import Settling
 from beluga_graph.engine.store_poller import StorePoller
 from beluga_graph.engine.wakeups import WakeupReader
 from beluga_graph.engine.waking import Waker
 from beluga_graph.errors import GraphChanged
+from beluga_graph.events import Event
 from beluga_graph.execution.approval import Answer
 from beluga_graph.execution.attempt import ExecutionResources
 from beluga_graph.execution.handed_over import HandedOver, HandOverCheck
@@ -74,6 +75,10 @@ class EngineHost:
         deps: Any,
         max_concurrency: int | None,
     ) -> None:
+        if durability not in get_args(Durability):
+            msg = f"durability {durability!r}: give one of {', '.join(get_args(Durability))}"
+            raise ValueError(msg)
+        require_at_least_one("max_concurrency", max_concurrency)
         self._owns_store = store is None or isinstance(store, str | os.PathLike)
         self.store = _open_store(store, durability)
         self.flows = FlowRegistry(self.store)
@@ -166,6 +171,32 @@ class EngineHost:
             if known is not None:
                 self.flows.restore(known)
             raise
+
+    async def stream(
+        self,
+        flow: Compilable,
+        value: Any,
+        *,
+        run_id: str | None,
+        context: Any,
+        session: str | None,
+        limits: Limits | None,
+        wait: bool,
+    ) -> AsyncGenerator[Event, None]:
+        """Start a run and yield its events; see `Engine.stream`."""
+        watcher = Watcher()
+        began = False
+        try:
+            active, began = await self.start(
+                flow, value, run_id=run_id, context=context, session=session, limits=limits, wait=wait, watcher=watcher
+            )
+            run = self.handle(active)
+            async for event in replay_then_follow(active.plan, active.log.reader, watcher, 0):
+                yield event
+            await run.result()
+        finally:
+            if watcher.run_id is not None:
+                await self.leave_stream(watcher.run_id, watcher, stop=began or watcher.began)
 
     async def resume(self, run_id: str, *, wait: bool, limits: Limits | None, rename: Mapping[str, str]) -> Run:
         """Continue a run of a registered flow; see `Engine.resume`."""

@@ -3,40 +3,25 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from temporalio.client import Client
 
-from beluga_graph.codec.references import is_reference
-from beluga_graph.errors import RunCancelled
 from beluga_graph.events import Event
 from beluga_graph.execution.approval import Answer
 from beluga_graph.execution.messages import Bus
-from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.inspection.approvals import Question
 from beluga_graph.inspection.views import RunInfo, RunSnapshot, RunStatus, StepInfo
-from beluga_graph.kernel.snapshot import CANCELLED, Snapshot
-from beluga_graph.kernel.types import Value
 from beluga_graph.plan.declared import MISSING
 from beluga_graph.plan.plan import Compilable, Plan
 from beluga_graph.policy import Limits
-from beluga_graph.temporal.claims.call_values import CallValues
-from beluga_graph.temporal.claims.claims import ClaimsOption, open_claims
-from beluga_graph.temporal.client.adopting import Adopter, LocalEngine
-from beluga_graph.temporal.client.following import Follower
-from beluga_graph.temporal.client.forking import Forker
-from beluga_graph.temporal.client.sending import Sender
-from beluga_graph.temporal.client.starting import Starter
-from beluga_graph.temporal.connection.connection import Connection
+from beluga_graph.temporal.claims.claims import ClaimsOption
+from beluga_graph.temporal.client.adopting import LocalEngine
 from beluga_graph.temporal.connection.new_execution import Durability
-from beluga_graph.temporal.connection.workflow_client import WorkflowClient
-from beluga_graph.temporal.live.subscriptions import LiveSubscriptions
-from beluga_graph.temporal.mirror.cache import MirroredRuns
+from beluga_graph.temporal.host import TemporalHost
 from beluga_graph.temporal.run import TemporalRun
 from beluga_graph.temporal.run_ids import check_run_id
 from beluga_graph.temporal.worker import TemporalWorker
@@ -90,21 +75,17 @@ class TemporalEngine:
         if durability not in ("commit", "batch"):
             msg = f"durability {durability!r}: give 'commit' or 'batch'; a Temporal server stores every step"
             raise ValueError(msg)
-        given = namespace if isinstance(address_or_client, str) or namespace != "default" else None
-        self._connection = Connection(address_or_client, namespace=given, task_queue=task_queue)
-        self._task_queue, self._bus, self._deps = task_queue, bus, deps
-        self._claims = open_claims(claims)
-        self._subscriptions = LiveSubscriptions(live)
-        self._workflows = WorkflowClient(
-            self._connection, durability, node_queues or {}, self._subscriptions, announces=bus is not None
+        self._task_queue, self._deps = task_queue, deps
+        self._host = TemporalHost(
+            address_or_client,
+            namespace=namespace,
+            task_queue=task_queue,
+            durability=durability,
+            claims=claims,
+            node_queues=node_queues or {},
+            bus=bus,
+            live=live,
         )
-        self._mirrored = MirroredRuns(self._connection, self._claims)
-        self._flows = self._mirrored.flows
-        self._starter = Starter(self._workflows, self._flows, self._mirrored, self._claims)
-        self._sender = Sender(self._workflows, self._flows, self._claims, decode=self.decode, fetch=self._fetch)
-        self._adopter = Adopter(self._workflows, self._flows, self._claims)
-        self._forker = Forker(self._workflows, self._flows, self._mirrored, self._claims)
-        self._follower = Follower(self._workflows, self._mirrored, self._claims)
 
     async def __aenter__(self) -> Self:
         return self
@@ -116,16 +97,11 @@ class TemporalEngine:
 
     async def close(self) -> None:
         """Close the listener, and the claims if this engine opened them. Runs continue on the server. Idempotent."""
-        await self._subscriptions.close()
-        if self._claims is not None:
-            self._claims.close()
+        await self._host.close()
 
     def register(self, flow: Compilable) -> Plan:
         """Make a flow known, so that its runs can be resumed by their id. Raises `GraphError`."""
-        plan = self._flows.register(flow)
-        if self._bus is not None:
-            self._bus.learn(plan.codec.registry)
-        return plan
+        return self._host.register(flow)
 
     def worker(self, flows: Iterable[Compilable], *, grace: float = 10.0) -> TemporalWorker:
         """Return a worker that serves runs of some flows: enter it, or await its `run`.
@@ -139,11 +115,11 @@ class TemporalEngine:
         """
         plans = [self.register(flow) for flow in flows]
         return TemporalWorker(
-            self._connection,
+            self._host.connection,
             plans,
             task_queue=self._task_queue,
-            claims=self._claims,
-            bus=self._bus,
+            claims=self._host.claims,
+            bus=self._host.bus,
             deps=self._deps,
             grace_s=grace,
         )
@@ -168,10 +144,7 @@ class TemporalEngine:
         Raises `GraphError`, `NotData`, `LimitReached`, `BadRunId`, `RunConflict`, `GraphChanged`;
         `TemporalUnavailable` if the server cannot be reached, or if no worker serves the flow within 5 seconds.
         """
-        plan = self.register(flow)
-        run_id = secrets.token_hex(16) if run_id is None else check_run_id(run_id)
-        await self._starter.start(plan, run_id, value, context, session, limits)
-        return TemporalRun(self, run_id, plan)
+        return await self._host.start(flow, value, run_id, context, session, limits)
 
     async def execute(
         self,
@@ -187,7 +160,7 @@ class TemporalEngine:
         run = await self.start(flow, value, run_id=run_id, context=context, session=session, limits=limits)
         return await run.result()
 
-    async def stream(
+    def stream(
         self,
         flow: Compilable,
         value: Any = None,
@@ -202,13 +175,7 @@ class TemporalEngine:
         The last event is `done`, or `error` and then the exception is raised. Closing the stream early does not stop
         the run, which continues on the server. If its workers are lost, the stream continues with the next ones.
         """
-        run_id = secrets.token_hex(16) if run_id is None else run_id
-        with self._subscriptions.watch(run_id) as subscription:
-            run = await self.start(flow, value, run_id=run_id, context=context, session=session, limits=limits)
-            plan = self.register(flow)
-            async for event in self._follower.events(plan, run_id, 0, partial(self.decode, plan), subscription):
-                yield event
-        await run.result()
+        return self._host.stream(flow, value, run_id, context, session, limits)
 
     async def resume(
         self, run_id: str, *, limits: Limits | None = None, rename: Mapping[str, str] | None = None
@@ -219,8 +186,7 @@ class TemporalEngine:
         run again, with the new code. Raises `RunNotFound`, `GraphChanged`, `BadRename`, `TemporalUnavailable`;
         `RunBusy` if the run goes on too fast to be judged; `RunError` if the flow was never registered.
         """
-        plan = await self._starter.resume(check_run_id(run_id), limits, rename or {})
-        return TemporalRun(self, run_id, plan)
+        return await self._host.resume(run_id, limits, rename or {})
 
     async def follow(self, run_id: str) -> TemporalRun:
         """Return a handle on a run that any process has started, without changing it.
@@ -232,9 +198,7 @@ class TemporalEngine:
             async for event in run.events(after=120):
                 print(event)
         """
-        known = await self._workflows.describe(check_run_id(run_id))
-        plan = self._flows.find(known.flow) or await self._mirrored.plan_of(run_id)
-        return TemporalRun(self, run_id, plan)
+        return await self._host.follow(run_id)
 
     async def fork(
         self,
@@ -250,10 +214,7 @@ class TemporalEngine:
         Raises `RunNotFound`, also for a step that the server does not keep; `RunConflict`, `GraphChanged`,
         `StateError`, `NotData`, `LimitReached`, `TemporalUnavailable`.
         """
-        new_id = secrets.token_hex(16) if run_id_new is None else check_run_id(run_id_new)
-        edits = {"update": update or {}, "replace": replace or {}}
-        plan = await self._forker.fork(check_run_id(run_id), seq, new_id, **edits)
-        return TemporalRun(self, new_id, plan)
+        return await self._host.fork(run_id, seq, run_id_new, update or {}, replace or {})
 
     async def adopt(
         self, local_engine: LocalEngine, run_id: str, *, rename: Mapping[str, str] | None = None
@@ -274,15 +235,14 @@ class TemporalEngine:
                     if info.status == "waiting":
                         await engine.adopt(local, info.run_id)
         """
-        plan = await self._adopter.adopt(local_engine, check_run_id(run_id), rename or {})
-        return TemporalRun(self, run_id, plan)
+        return await self._host.adopt(local_engine, run_id, rename or {})
 
     async def signal(self, run_id: str, name: str, payload: Any = None) -> None:
         """Send a signal to a run. It is on the server when this returns, and is delivered once.
 
         Raises `RunNotFound`; `RunConflict` for a run that has ended or failed; `BadSignal`; `NotData`; `LimitReached`.
         """
-        await self._sender.signal(check_run_id(run_id), name, payload)
+        await self._host.signal(run_id, name, payload)
 
     async def answer(
         self, run_id: str, question_id: str, decision: str, value: Any = MISSING, *, reason: str = ""
@@ -292,21 +252,17 @@ class TemporalEngine:
         Raises `ValueError` for an invalid decision, `BadSignal`, `NotData`, `RunNotFound`; `RunConflict` if the
         question is not pending.
         """
-        await self._sender.answer(check_run_id(run_id), question_id, Answer(decision, value, reason))
+        await self._host.sender.answer(check_run_id(run_id), question_id, Answer(decision, value, reason))
 
     async def cancel(self, run_id: str) -> RunStatus:
         """End a run for good; return the status that was committed first. A finished run keeps its status."""
-        await self._starter.end(check_run_id(run_id))
-        try:
-            return RunStatus((await self._follower.wait_ended(run_id)).status)
-        except RunCancelled:
-            return RunStatus.cancelled
+        return await self._host.cancel(run_id)
 
     # Reading.
 
     async def status(self, run_id: str) -> RunStatus:
         """Return the status of a run. Raises `RunNotFound`, `TemporalUnavailable`."""
-        return (await self._workflows.describe(check_run_id(run_id))).status
+        return await self._host.status(run_id)
 
     async def runs(self) -> list[RunInfo]:
         """Return all runs of the namespace, the newest first. The server may list a new run a moment late."""
@@ -318,7 +274,7 @@ class TemporalEngine:
                 created_ms=found.created_ms,
                 updated_ms=found.updated_ms,
             )
-            async for found in self._workflows.find_all()
+            async for found in self._host.workflows.find_all()
         ]
 
     async def pending(self) -> list[Question]:
@@ -326,16 +282,16 @@ class TemporalEngine:
 
         A run that this engine cannot read, such as one with other claims, is left out with a warning in the log.
         """
-        waiting = [found.run_id async for found in self._workflows.find_all() if found.status == RunStatus.waiting]
-        return await self._mirrored.pending(waiting)
+        waiting = [found.run_id async for found in self._host.workflows.find_all() if found.status == RunStatus.waiting]
+        return await self._host.mirrored.pending(waiting)
 
     async def history(self, run_id: str) -> list[StepInfo]:
         """Return the steps of a run, in order, as far as the server keeps its history. Raises `RunNotFound`."""
-        return await (await self._mirrored.refresh(check_run_id(run_id))).history(run_id)
+        return await (await self._host.mirrored.refresh(check_run_id(run_id))).history(run_id)
 
     async def snapshot(self, run_id: str, seq: int | None = None) -> RunSnapshot:
         """Return a run as of step `seq`, the last by default. Raises `RunNotFound`."""
-        return await (await self._mirrored.refresh(check_run_id(run_id))).snapshot(run_id, seq)
+        return await (await self._host.mirrored.refresh(check_run_id(run_id))).snapshot(run_id, seq)
 
     async def draw(
         self,
@@ -347,12 +303,12 @@ class TemporalEngine:
         theme: Theme = "auto",
     ) -> str:
         """Draw a run over its graph, as `Engine.draw` does. Raises `RunNotFound`; `ValueError` for unknown options."""
-        inspector = await self._mirrored.refresh(check_run_id(run_id))
+        inspector = await self._host.mirrored.refresh(check_run_id(run_id))
         return await inspector.draw(run_id, format=format, depth=depth, seq=seq, theme=theme)
 
     async def html(self, run_id: str) -> str:
         """Return a page that replays a run, as `Engine.html` does. Raises `RunNotFound`."""
-        return await (await self._mirrored.refresh(check_run_id(run_id))).html(run_id)
+        return await (await self._host.mirrored.refresh(check_run_id(run_id))).html(run_id)
 
     async def mirror(self, run_id: str, store: Store | str | os.PathLike[str]) -> None:
         """Write a run into an ordinary store, up to its last step: every tool for stored runs then works on it.
@@ -364,37 +320,5 @@ class TemporalEngine:
         Example:
             await engine.mirror("order-7", "copy.lmdb")
         """
-        await self._mirrored.write(check_run_id(run_id), Path(store) if isinstance(store, str | os.PathLike) else store)
-
-    # Used by handles.
-
-    async def wait_ended(self, run_id: str) -> Snapshot:
-        """Wait for the end of a run; return what results and outcomes need of it. Raises `RunCancelled`."""
-        run = await self._follower.wait_ended(run_id)
-        await self._fetch(run.output, run.error[4] if isinstance(run.error, tuple) else None)
-        return run
-
-    async def cancelled_snapshot(self, run_id: str) -> Snapshot:
-        """Return a run that was cancelled, as it was then."""
-        run = (await self._mirrored.replay(run_id)).run
-        run.status = CANCELLED
-        return run
-
-    def decode(self, plan: Plan, value: Value | None) -> Any:
-        """Return a value of a run of a flow."""
-        is_known = bool(plan.bindings)
-        return StoredValues(plan.codec, CallValues(self._claims, (), ()), lenient=not is_known).decode(value)
-
-    async def events(self, plan: Plan, run_id: str, after: int) -> AsyncGenerator[Event, None]:
-        """Yield the events of a run; see `TemporalRun.events`."""
-        with self._subscriptions.watch(run_id) as subscription:
-            async for event in self._follower.events(plan, run_id, after, partial(self.decode, plan), subscription):
-                yield event
-
-    # Within.
-
-    async def _fetch(self, *values: Value | None) -> None:
-        """Read large values ahead, so that decoding them does not block the loop."""
-        digests = [value[1:] for value in values if isinstance(value, bytes) and is_reference(value)]
-        if self._claims is not None and digests:
-            await self._claims.get_all(digests)
+        place = Path(store) if isinstance(store, str | os.PathLike) else store
+        await self._host.mirrored.write(check_run_id(run_id), place)

@@ -63,7 +63,7 @@ async def _record_run(address: str, name: str) -> list[WorkflowHistory]:
         async with engine, engine.worker([entry.flow()]):
             recorded = await record(engine, entry, run_id=name)
             assert recorded.status is entry.ends
-            return await export_history(await engine._connection.client(), name)
+            return await export_history(await engine._host.connection.client(), name)
 
 
 async def _record_outbox(address: str) -> list[WorkflowHistory]:
@@ -72,7 +72,7 @@ async def _record_outbox(address: str) -> list[WorkflowHistory]:
         change_options(patch, announces=True)
         async with TemporalEngine(address, task_queue=QUEUE) as engine, engine.worker([make_flow()]):
             await engine.execute(make_flow(), 1, run_id="published")
-            created_ms = (await engine._workflows.describe("published")).created_ms
+            created_ms = (await engine._host.workflows.describe("published")).created_ms
     client = await Client.connect(address)
     handle = client.get_workflow_handle(outbox_workflow_id("published", created_ms))
     events = (await handle.fetch_history()).events

@@ -171,13 +171,16 @@ async def test_the_change_of_a_run_that_was_judged_earlier_is_refused(temporal_s
     ):
         run = await engine.start(shelving(), "in", run_id=token_hex(8))
         await until_status(engine, run.id, "waiting")
-        left = await engine._mirrored.replay(run.id)
+        left = await engine._host.mirrored.replay(run.id)
         plan = shelving(is_longer=True).plan()
         left.run.seq -= 1
-        assert not await engine._workflows.change_graph(plan, left.run, [PlanAdopted(plan.fingerprint, 0)])
+        assert not await engine._host.workflows.change_graph(plan, left.run, [PlanAdopted(plan.fingerprint, 0)])
         left.run.seq += 1
         found = await asyncio.gather(
-            *(engine._workflows.change_graph(plan, left.run, [PlanAdopted(plan.fingerprint, 0)]) for _ in range(3)),
+            *(
+                engine._host.workflows.change_graph(plan, left.run, [PlanAdopted(plan.fingerprint, 0)])
+                for _ in range(3)
+            ),
             return_exceptions=True,
         )
         assert found.count(True) == 1
@@ -334,11 +337,11 @@ async def test_a_run_without_a_worker_does_not_hang_its_callers(
         engine = TemporalEngine(temporal_server.address, task_queue=queue)
         engine.register(asking())
         with pytest.raises(TemporalUnavailable, match=queue):
-            await engine._workflows.query(run.id, "state")
+            await engine._host.workflows.query(run.id, "state")
         with pytest.raises(TemporalUnavailable, match=queue):
             await engine.answer(run.id, question.id, "approve")
         with pytest.raises(TemporalUnavailable, match=queue):
-            await engine._workflows.answer(run.id, question.id, b"")
+            await engine._host.workflows.answer(run.id, question.id, b"")
 
 
 # Ids of other workflows.

@@ -282,7 +282,7 @@ async def test_a_stream_that_is_closed_early_leaves_the_run_going_and_no_task(te
             if event.type == "waiting":
                 break
         await stream.aclose()
-        assert not engine._subscriptions._subscriptions
+        assert not engine._host.subscriptions._subscriptions
         await engine.signal(run_id, "go", 5)
         assert await (await engine.follow(run_id)).result() == 5
 
