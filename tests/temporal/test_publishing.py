@@ -212,6 +212,26 @@ async def wait_for_refusal(server: Server, run_id: str, refusal: str) -> None:
             await asyncio.sleep(0.1)
 
 
+async def test_messages_as_large_as_a_payload_reach_a_bus_without_claims(temporal_server: Server) -> None:
+    flow, count, chars = Graph("large"), 3, 1_890_000
+
+    @flow.node
+    async def publish(ctx: Context, number: int) -> None:
+        ctx.publish(f"large.{number}", "x" * chars)
+
+    flow.fan_out("split", to=publish, over=range, join=flow.join("meet", len))
+    flow.edge(START, "split")
+    flow.edge("meet", END)
+    bus, queue = ListBus(), token_hex(4)
+    async with TemporalEngine(temporal_server.address, task_queue=queue, bus=bus) as engine, engine.worker([flow]):
+        assert await engine.execute(flow, count) == count
+        await bus.wait_for("run.completed")
+    large = [message for message in bus.messages if message.topic.startswith("large")]
+    assert {message.topic for message in large} == {f"large.{number}" for number in range(count)}
+    assert all(len(message.value) > chars for message in large)
+    assert len(bus.messages) == count + 2
+
+
 def counting(steps: int) -> Graph:
     """Return a flow that publishes one message in each step."""
     g: Graph = Graph("counting")
