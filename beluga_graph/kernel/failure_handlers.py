@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from beluga_graph.kernel.join_rule import can_succeed, failure_of
 from beluga_graph.kernel.shape import NodeShape, Shape
-from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.types import FailureFields
+
+if TYPE_CHECKING:
+    from beluga_graph.kernel.snapshot import Snapshot
 
 __all__ = ["FOLLOW_ERROR_EDGE", "RESTART", "TOLERATE", "Handler", "find_handler", "without_chain"]
 

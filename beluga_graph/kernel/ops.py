@@ -44,6 +44,7 @@ __all__ = [
     "SET_REASON",
     "SET_STATE",
     "SET_STATUS",
+    "SET_TIME",
     "clears_error",
     "token_name",
 ]
@@ -55,6 +56,7 @@ SET_STATE: Final = "state"
 RECEIVE_PAYLOAD: Final = "receive"
 RECEIVE_ANSWER: Final = "answer"
 COUNT_INTERRUPTION: Final = "interrupt"
+SET_TIME: Final = "time"
 
 # Scopes.
 OPEN_SCOPE: Final = "open"
@@ -92,6 +94,7 @@ OPERANDS: Final[Mapping[str, tuple[str, ...]]] = {
     RECEIVE_PAYLOAD: ("token", "value"),
     RECEIVE_ANSWER: ("token", "value"),
     COUNT_INTERRUPTION: ("token", "total"),  # without a total: one more
+    SET_TIME: ("token", "kind", "ms"),
     OPEN_SCOPE: ("place", "node", "local", "visit", "is_frame", "width", "value", "attempt", "queue"),
     BEGIN_BRANCH: ("scope", "branch"),
     END_BRANCH: ("scope", "branch", "value", "succeeded"),

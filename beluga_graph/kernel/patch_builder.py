@@ -32,6 +32,7 @@ from beluga_graph.kernel.rules import get_limit, retry_delay_ms, signal_of
 from beluga_graph.kernel.shape import END, FRAME, JOIN, TIMER_NODE, TOOL, WAIT_NODE, NodeShape, Shape
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.structural_names import RUN_TIMER, branch_place, scope_timer, token_timer
+from beluga_graph.kernel.times import find_due
 from beluga_graph.kernel.tokens import (
     AT_TIMER,
     AT_WAIT,
@@ -44,9 +45,11 @@ from beluga_graph.kernel.tokens import (
     WAITING,
     Token,
 )
-from beluga_graph.kernel.types import EventFields, FailureFields, Op, Patch, Value
+from beluga_graph.kernel.types import DecidedTime, EventFields, FailureFields, Op, Patch, Value
 
 __all__ = ["PatchBuilder"]
+
+_STATE_OF = {WAIT_NODE: AT_WAIT, TIMER_NODE: AT_TIMER}  # of a token that comes to a node; at other nodes it runs
 
 
 class PatchBuilder:
@@ -116,20 +119,28 @@ class PatchBuilder:
             visit = self._count_visit(place, node, index)
             if visit is None:
                 return None
-            if node.kind != FRAME:
+            if node.kind != FRAME or node.decides_time:
                 return self._put_token(place, node, visit, index)
             place, target = self.open_frame(place, node, (node.local, visit), index, attempt=1)
 
     def open_frame(
-        self, place: str, node: NodeShape, local_and_visit: tuple[str, int], index: int, *, attempt: int
+        self,
+        place: str,
+        node: NodeShape,
+        local_and_visit: tuple[str, int],
+        index: int,
+        *,
+        attempt: int,
+        time: DecidedTime | None = None,
     ) -> tuple[str, str]:
         """Open a frame, named by a local name and a visit; return the place inside and the frame's entry."""
         local, visit = local_and_visit
         scope = f"{place}{local}#{visit}"
         self.ops.append((OPEN_SCOPE, place, node.name, local, visit, True, 1, index, attempt, ()))
         self.ops.append((BEGIN_BRANCH, scope, 0))
-        if node.timeout_ms is not None:
-            self.ops.append((ARM_TIMER, scope_timer(scope), self.at + node.timeout_ms))
+        due = find_due(node, self.at, time)
+        if due is not None:
+            self.ops.append((ARM_TIMER, scope_timer(scope), due))
         assert node.entry is not None
         return branch_place(scope, 0), node.entry
 
@@ -163,22 +174,26 @@ class PatchBuilder:
 
     def _put_token(self, place: str, node: NodeShape, visit: int, index: int) -> None:
         name = f"{place}{node.local}#{visit}"
-        if node.kind == WAIT_NODE:
-            self.ops.append((PUT_TOKEN, place, node.name, node.local, visit, index, AT_WAIT, 1))
-            self.ops.append((ADD_WAIT, signal_of(node, name), name))
-            if node.asks:
-                self.add_event("waiting", node.name, name, index, name="approval")
-            else:
-                self.add_event("waiting", node.name, name, name=node.signal)
-            if node.timeout_ms is not None:
-                self.ops.append((ARM_TIMER, token_timer(name), self.at + node.timeout_ms))
-        elif node.kind == TIMER_NODE:
-            self.ops.append((PUT_TOKEN, place, node.name, node.local, visit, index, AT_TIMER, 1))
-            self.ops.append((ARM_TIMER, token_timer(name), self.at + node.delay_ms))
-            self.add_event("waiting", node.name, name, due=self.at + node.delay_ms)
-        else:
-            self.ops.append((PUT_TOKEN, place, node.name, node.local, visit, index, RUN, 1))
+        state = RUN if node.decides_time else _STATE_OF.get(node.kind, RUN)
+        self.ops.append((PUT_TOKEN, place, node.name, node.local, visit, index, state, 1))
+        if state == RUN:
             self.active += 1
+        else:
+            self.begin_wait(name, node, index, find_due(node, self.at))
+
+    def begin_wait(self, token: str, node: NodeShape, index: int, due: int | None) -> None:
+        """Begin the wait of a token at a wait or a timer. `index` is that of its value, which a question shows."""
+        if node.kind == TIMER_NODE:
+            self.ops.append((ARM_TIMER, token_timer(token), due))
+            self.add_event("waiting", node.name, token, due=due)
+            return
+        self.ops.append((ADD_WAIT, signal_of(node, token), token))
+        if node.asks:
+            self.add_event("waiting", node.name, token, index, name="approval")
+        else:
+            self.add_event("waiting", node.name, token, name=node.signal)
+        if due is not None:
+            self.ops.append((ARM_TIMER, token_timer(token), due))
 
     def _complete(self, index: int) -> None:
         self.disarm_timer(RUN_TIMER)
@@ -188,7 +203,13 @@ class PatchBuilder:
 
     # Scopes.
 
-    def open_fan_out(self, token: Token, node: NodeShape, branches: tuple[tuple[int, int], ...]) -> None:
+    def open_fan_out(
+        self,
+        token: Token,
+        node: NodeShape,
+        branches: tuple[tuple[int, int], ...],
+        time: DecidedTime | None = None,
+    ) -> None:
         """Turn the fan-out's token into a scope with these branches: pairs of a target's and a value's index."""
         scope, width = token.name, len(branches)
         join = self.shape.nodes[node.join or ""]
@@ -198,8 +219,9 @@ class PatchBuilder:
         queued = tuple((i, branches[i][0], branches[i][1]) for i in range(free, width))
         whole = self.add_value(token.value)
         self.ops.append((OPEN_SCOPE, token.place, node.name, local, visit, False, width, whole, 1, queued))
-        if join.timeout_ms is not None and width:
-            self.ops.append((ARM_TIMER, scope_timer(scope), self.at + join.timeout_ms))
+        due = find_due(join, self.at, time)
+        if due is not None and width:
+            self.ops.append((ARM_TIMER, scope_timer(scope), due))
         if not width:
             return self._put_join(token.place, join)
         for branch, (target, index) in enumerate(branches[:free]):

@@ -6,9 +6,13 @@ the node that it is at changes. Visit counters never go back, so a run gives no 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from beluga_graph.kernel.ops import RENAME_NODES
-from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.types import Op, Renames
+
+if TYPE_CHECKING:
+    from beluga_graph.kernel.snapshot import Snapshot
 
 __all__ = ["rename_op", "rename_path", "split_token_name"]
 

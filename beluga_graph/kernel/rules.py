@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from zlib import crc32
 
-from beluga_graph.kernel.shape import NodeShape, Shape
-from beluga_graph.kernel.snapshot import Snapshot
+if TYPE_CHECKING:
+    from beluga_graph.kernel.shape import NodeShape, Shape
+    from beluga_graph.kernel.snapshot import Snapshot
 
 __all__ = [
     "RETRY_AFTER_MS_MAX",

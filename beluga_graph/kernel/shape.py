@@ -85,6 +85,8 @@ class NodeShape:
     checked: bool = False  # wait: a body validates the payload
     asks: str = ""  # wait for an approval: the kind of the next node, "step" or "tool"
     delay_ms: int = 0
+    due_ms: int | None = None  # the point in time until which a timer waits, or that is a time limit
+    decides_time: bool = False  # an attempt decides its time; fan-out: that of its join; choice: the flow's deadline
     entry: str | None = None  # frame: its first node
     state: tuple[FieldShape, ...] = ()  # frame: its state fields
     input_type: str = ""
@@ -115,6 +117,7 @@ class Shape:
     timeout_ms: int | None = None  # the deadline of the whole run
     input_type: str = ""
     output_type: str = ""
+    due_ms: int | None = None  # a deadline of the whole run that is a point in time
 
     def to_plain(self) -> dict[str, Any]:
         """Return the shape as scalars, tuples and dicts; fields of nodes that have their defaults are left out."""
@@ -122,6 +125,8 @@ class Shape:
         plain["nodes"] = tuple(_plain(node) for node in self.nodes.values())
         plain["state"] = tuple(_plain(channel) for channel in self.state)
         plain["limits"] = dict(self.limits)
+        if self.due_ms is None:  # as earlier releases stored it
+            del plain["due_ms"]
         return plain
 
     @classmethod

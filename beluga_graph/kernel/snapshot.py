@@ -125,7 +125,7 @@ class Snapshot:
     def to_plain(self) -> dict[str, Any]:
         """Return the run as plain data, as a full snapshot on disk holds it."""
         plain = {name: getattr(self, name) for name in _SCALARS}
-        plain["tokens"] = [tuple(token) for token in self.tokens.values()]
+        plain["tokens"] = [token.to_plain() for token in self.tokens.values()]
         plain["scopes"] = {n: [getattr(s, part) for part in Scope.__slots__] for n, s in self.scopes.items()}
         plain["places"] = {n: [getattr(p, part) for part in Place.__slots__] for n, p in self.places.items()}
         return plain
@@ -214,6 +214,11 @@ def _count_interruption(run: Snapshot, op: Op, values: tuple[Value, ...]) -> Non
     _, name, *total = op
     token = run.tokens[name]
     run.tokens[name] = token._replace(interruptions=total[0] if total else token.interruptions + 1)
+
+
+def _set_time(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
+    _, name, kind, ms = op
+    run.tokens[name] = run.tokens[name]._replace(time=(kind, ms))
 
 
 def _open_scope(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
@@ -354,6 +359,7 @@ _APPLY: dict[str, Callable[[Snapshot, Op, tuple[Value, ...]], None]] = {
     ops.RECEIVE_PAYLOAD: _receive_payload,
     ops.RECEIVE_ANSWER: _receive_answer,
     ops.COUNT_INTERRUPTION: _count_interruption,
+    ops.SET_TIME: _set_time,
     ops.OPEN_SCOPE: _open_scope,
     ops.BEGIN_BRANCH: _begin_branch,
     ops.END_BRANCH: _end_branch,

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from beluga_graph.kernel.types import Value
+    from beluga_graph.kernel.types import DecidedTime, Value
 
 __all__ = [
+    "AFTER",
+    "AT",
     "AT_TIMER",
     "AT_WAIT",
     "CANCELLED",
     "COMPLETED",
     "FAILED",
     "FAILED_TOKEN",
+    "NEVER",
     "RETRY",
     "RUN",
     "RUNNING",
+    "TIME_KINDS",
     "WAITING",
     "Place",
     "Scope",
@@ -28,6 +32,11 @@ RUNNING, WAITING, COMPLETED, FAILED, CANCELLED = "running", "waiting", "complete
 
 # The state of a token. One at a timer node is stored as "sleep", a failed one as "broken".
 RUN, RETRY, AT_WAIT, AT_TIMER, FAILED_TOKEN = "run", "retry", "wait", "sleep", "broken"
+
+
+# The kinds of a time that a function decided: `kernel.times` explains them.
+AFTER, AT, NEVER = "after", "at", "never"
+TIME_KINDS = (AFTER, AT, NEVER)
 
 
 class Token(NamedTuple):
@@ -42,6 +51,11 @@ class Token(NamedTuple):
     attempts_since_armed: int = 1  # the retry policy counts these: a resume arms the node again
     interruptions: int = 0  # how often an owner died while the node ran
     answer: Value | None = None  # a person's answer about the value, while the node's body checks it
+    time: DecidedTime | None = None  # how long the token waits, once a function of the value has decided that
+
+    def to_plain(self) -> tuple[Any, ...]:
+        """Return the token as a row. A time is its last part, and only where a function decided one."""
+        return tuple(self) if self.time is not None else tuple(self[:-1])
 
 
 class Scope:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-from beluga_graph.kernel.types import EventFields, Renames, Route, Value
+from beluga_graph.kernel.types import DecidedTime, EventFields, Renames, Route, Value
 
 __all__ = [
     "ArmTimer",
@@ -51,6 +51,7 @@ class NodeFinished(NamedTuple):
     text: str = ""  # all text that the node emitted
     usage: tuple[tuple[str, int], ...] = ()
     reason: str = ""  # why a loop ended: "condition" or "limit"
+    time: DecidedTime | None = None  # of the node's wait, its deadline or its join: a function of the value decided it
 
 
 class NodeFailed(NamedTuple):

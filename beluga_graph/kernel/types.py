@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, TypeAlias
 
-__all__ = ["EventFields", "FailureFields", "Op", "Patch", "Renames", "Route", "Value"]
+__all__ = ["DecidedTime", "EventFields", "FailureFields", "Op", "Patch", "Renames", "Route", "Value"]
 
 Route: TypeAlias = str | int | bool
 
@@ -13,6 +13,9 @@ FailureFields: TypeAlias = tuple[str, str, str, int, Any]
 
 Value: TypeAlias = bytes | FailureFields
 """The value of a token: bytes are an encoded value, a tuple is a failure. The kernel never looks inside."""
+
+DecidedTime: TypeAlias = tuple[str, int]
+"""A time that a function decided: `after`, `at` or `never`, and milliseconds. See `kernel.times`."""
 
 Op: TypeAlias = tuple[Any, ...]
 """One primitive change: its kind, then its operands, as `kernel.ops` lists them."""

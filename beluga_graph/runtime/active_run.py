@@ -16,13 +16,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from beluga_graph.events import Event, make_event
 from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.kernel.snapshot import Snapshot, Token
 from beluga_graph.kernel.types import Value
-from beluga_graph.kernel.walker import Walker
 from beluga_graph.plan.plan import Plan
 from beluga_graph.runtime.node_task import NodeTask
 from beluga_graph.runtime.step import Origin, Step
@@ -32,6 +31,9 @@ from beluga_graph.storage.leases import Lease
 from beluga_graph.storage.records import RunRecord
 from beluga_graph.storage.run_log import RunLog
 from stores.base import Op, Put
+
+if TYPE_CHECKING:
+    from beluga_graph.kernel.walker import Walker
 
 __all__ = ["DRIVING", "ENDED", "HALTED", "RELEASED", "ActiveRun", "State"]
 

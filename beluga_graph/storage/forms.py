@@ -46,6 +46,7 @@ __all__ = [
     "status",
     "table",
     "text",
+    "time_kind",
     "token_state",
     "value",
 ]
@@ -175,6 +176,7 @@ route = scalar(str, int, bool)
 failure = row(text, text, text, integer, maybe(value))
 session = row(text, text, count, count, generation, text, text)
 status = among(tokens.RUNNING, tokens.WAITING, tokens.COMPLETED, tokens.FAILED, tokens.CANCELLED)
+time_kind = among(*tokens.TIME_KINDS)
 token_state = among(tokens.RUN, tokens.RETRY, tokens.AT_WAIT, tokens.AT_TIMER, tokens.FAILED_TOKEN)
 
 BY_ANNOTATION: dict[str, Form] = {

@@ -22,13 +22,14 @@ from beluga_graph.storage.forms import (
     status,
     table,
     text,
+    time_kind,
     token_state,
     value,
 )
 
 __all__ = ["is_snapshot"]
 
-_TOKEN = row(text, text, text, value, token_state, few, few, few, maybe(value), optional=4)
+_TOKEN = row(text, text, text, value, token_state, few, few, few, maybe(value), row(time_kind, count), optional=5)
 _PARTS: dict[str, Form] = {
     # Of a scope.
     "failures": table(few, value),

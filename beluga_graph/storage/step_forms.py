@@ -24,6 +24,7 @@ from beluga_graph.storage.forms import (
     row,
     status,
     text,
+    time_kind,
     token_state,
     value,
 )
@@ -38,6 +39,7 @@ _OPS: dict[str, Form] = {ops.COUNT_INTERRUPTION: row(text, text, few, optional=1
         ops.SET_STATE: (text, token_state, few, few),
         ops.RECEIVE_PAYLOAD: (text, index),
         ops.RECEIVE_ANSWER: (text, index),
+        ops.SET_TIME: (text, time_kind, count),
         ops.OPEN_SCOPE: (text, text, text, count, flag, few, index, few, many(row(few, few, index))),
         ops.BEGIN_BRANCH: (text, few),
         ops.END_BRANCH: (text, few, index, flag),

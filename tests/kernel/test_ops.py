@@ -9,7 +9,7 @@ from beluga_graph.kernel import ops, snapshot
 from beluga_graph.kernel.shape import END
 from beluga_graph.storage import step_forms
 
-SAMPLES = {"is_frame": True, "succeeded": True, "state": "run", "status": "running"}
+SAMPLES = {"kind": "after", "is_frame": True, "succeeded": True, "state": "run", "status": "running"}
 TEXTS = ("place", "node", "local", "token", "scope", "field", "timer", "signal", "fingerprint", "name", "reason")
 TUPLES = ("tokens", "scopes", "visits", "queue")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from beluga_graph.kernel.tokens import TIME_KINDS
 from beluga_graph.kernel.triggers import NodeFinished
 from beluga_graph.temporal.workflow.wire import FORMAT, Reply, unpack
 
@@ -101,6 +102,10 @@ def _is_bool(value: Any) -> bool:
     return type(value) is bool
 
 
+def _is_time_kind(value: Any) -> bool:
+    return type(value) is str and value in TIME_KINDS
+
+
 def _is_route(value: Any) -> bool:
     return value is None or type(value) in (str, int, bool)
 
@@ -149,6 +154,10 @@ _FIELDS: Mapping[str, tuple[_Check, str]] = {
     "text": (_is_text, "text"),
     "usage": (_rows(_is_text, _is_count), "pairs of a name and a whole number"),
     "reason": (_is_text, "text"),
+    "time": (
+        _optional(lambda time: _is_row(time, (_is_time_kind, _is_count))),
+        "nil or a kind of time and milliseconds",
+    ),
     "type": (_is_text, "text"),
     "message": (_is_text, "text"),
     "retryable": (_is_bool, "a bool"),
