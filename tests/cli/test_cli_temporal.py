@@ -219,7 +219,7 @@ async def test_a_copy_of_a_run_is_read_like_a_local_run(temporal_server: Server,
     command = ("mirror", run_id, "--temporal", temporal_server.address, "--store", copy)
     missing = await invoked(*command)
     assert (missing.exit_code, copy.exists()) == (1, False)
-    assert "the server has no run with this id" in missing.output
+    assert "the server has no such run" in missing.output
     async with TemporalEngine(temporal_server.address, task_queue=queue, claims=claims) as engine:
         async with engine.worker([cli_flows.asking]):
             run = await engine.start(cli_flows.asking, str(tmp_path), run_id=run_id)

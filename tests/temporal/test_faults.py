@@ -85,7 +85,7 @@ async def test_a_large_payload_that_passes_the_door_is_a_limit(served: SimpleNam
 
 async def test_the_largest_payload_of_the_door_is_accepted_by_the_server(served: SimpleNamespace) -> None:
     data = bytes(PAYLOAD_BYTES)
-    check_payload_size(data, "the input", "r7")
+    check_payload_size(len(data), "the input", "r7")
     run = await start(served, Open, data)
     await run.signal(Open.close, data)
     async with asyncio.timeout(30):
@@ -94,7 +94,7 @@ async def test_the_largest_payload_of_the_door_is_accepted_by_the_server(served:
 
 def test_a_payload_beyond_the_door_names_both_sizes_and_the_way_out() -> None:
     with pytest.raises(LimitReached) as caught:
-        check_payload_size(bytes(PAYLOAD_BYTES + 1), "the payload of signal 'go'", "r7")
+        check_payload_size(PAYLOAD_BYTES + 1, "the payload of signal 'go'", "r7")
     for part in ("run 'r7'", "the payload of signal 'go' has 1,900,001 bytes", "at most 1,900,000", "claims="):
         assert part in str(caught.value)
 

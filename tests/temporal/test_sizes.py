@@ -87,6 +87,20 @@ def split(name: str, *, width: int, size: int) -> Graph:
 # At the door.
 
 
+async def test_an_input_that_the_call_of_the_first_node_cannot_hold_is_refused_at_the_door(
+    temporal_server: Server, tmp_path: Path
+) -> None:
+    g = Graph("measures")
+    g.node(name="measure")(len)
+    link(g, "measure")
+    async with serving(temporal_server, g) as engine:
+        with pytest.raises(LimitReached, match=r"the call of node 'measure'.* has 1,9.* claims="):
+            await engine.start(g, "x" * 960_000, run_id=(run_id := token_hex(4)))
+        assert await engine.execute(g, "x" * 940_000, run_id=run_id) == 940_000
+    async with serving(temporal_server, g, claims=tmp_path / "claims") as engine:
+        assert await engine.execute(g, "x" * 1_960_000) == 1_960_000
+
+
 async def test_an_input_a_signal_and_an_answer_that_are_too_large_are_refused_at_the_door(
     temporal_server: Server,
 ) -> None:

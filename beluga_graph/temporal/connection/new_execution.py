@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from beluga_graph.codec.references import to_reference
-from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.kernel.snapshot import RUN, Snapshot
+from beluga_graph.kernel.transition import advance
 from beluga_graph.kernel.triggers import Trigger
+from beluga_graph.kernel.view import view_of
 from beluga_graph.plan.plan import Plan
 from beluga_graph.policy import Limits
 from beluga_graph.temporal.workflow.live_record import LiveOptions
+from beluga_graph.temporal.workflow.pieces import ItemPieces
 from beluga_graph.temporal.workflow.run_options import RunOptions
-from beluga_graph.temporal.workflow.wire import FORMAT, pack, plain_trigger
+from beluga_graph.temporal.workflow.wire import FORMAT, pack, pack_call, plain_trigger
 
-__all__ = ["Durability", "Encoder", "NewExecution", "activity_queue", "new_snapshot", "options_for", "pack_input"]
+__all__ = [
+    "Durability",
+    "Encoder",
+    "NewExecution",
+    "activity_queue",
+    "measure_first_calls",
+    "new_snapshot",
+    "options_for",
+    "pack_input",
+]
 
 Durability: TypeAlias = Literal["commit", "batch"]
 
@@ -93,6 +105,17 @@ def new_snapshot(
         context=encoder.encode(context) if context is not None else None,
         limits=limits.overrides() if limits is not None else None,
     )
+
+
+def measure_first_calls(new: NewExecution) -> Iterator[tuple[str, int]]:
+    """Yield the node and the size in bytes of each call that a new run makes first."""
+    run, items = Snapshot.from_plain(new.run.to_plain()), ItemPieces(new.items)
+    for trigger in new.triggers:
+        run.apply(advance(new.plan.shape, run, trigger))
+    for token in run.tokens.values():
+        if token.state == RUN:
+            view = view_of(run, token.name)
+            yield token.node, len(pack_call(view, token.name, items.to_plain(view.places), new.session))
 
 
 def pack_input(

@@ -97,14 +97,14 @@ def explain(error: Exception, run_id: str, address: str = "") -> BaseException:
     return error
 
 
-def check_payload_size(data: bytes, what: str, run_id: str = "") -> None:
+def check_payload_size(size: int, what: str, run_id: str = "") -> None:
     """Raise `LimitReached` if the server would refuse a payload for its size.
 
     Check before each call: of an update, the server refuses the payload only after it has reached the workflow, whose
     tasks then fail for ever.
     """
-    if len(data) > PAYLOAD_BYTES:
-        raise size_error(what, len(data), run_id)
+    if size > PAYLOAD_BYTES:
+        raise size_error(what, size, run_id)
 
 
 def size_error(what: str, size: int | None, run_id: str) -> LimitReached:

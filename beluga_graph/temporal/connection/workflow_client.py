@@ -36,6 +36,7 @@ from beluga_graph.temporal.connection.new_execution import (
     Durability,
     NewExecution,
     activity_queue,
+    measure_first_calls,
     options_for,
     pack_input,
 )
@@ -44,10 +45,20 @@ from beluga_graph.temporal.connection.sdk_errors import check_payload_size, tran
 from beluga_graph.temporal.live.heartbeats import read_beats
 from beluga_graph.temporal.live.subscriptions import LiveSubscriptions
 from beluga_graph.temporal.workflow.live_record import LiveOptions, LiveRecord
-from beluga_graph.temporal.workflow.wire import ANSWER, CHANGE_GRAPH, SIGNAL, WORKFLOW, pack, plain_trigger, unpack
+from beluga_graph.temporal.workflow.wire import (
+    ANSWER,
+    CHANGE_GRAPH,
+    PAYLOAD_BYTES,
+    SIGNAL,
+    WORKFLOW,
+    pack,
+    plain_trigger,
+    unpack,
+)
 
 __all__ = ["Look", "ServerRun", "WorkflowClient"]
 
+_MEASURED_BYTES = PAYLOAD_BYTES // 4  # of an input: the calls of a smaller one fit, though they repeat parts of it
 _LARGE_BYTES = 256 * 1024  # of the answer to a look
 
 _PATIENCE = timedelta(seconds=20)  # the server keeps a request up to 10 s for the worker that walked the run before
@@ -130,7 +141,11 @@ class WorkflowClient:
             previous=previous,
             begin_by=new.begin_by,
         )
-        check_payload_size(packed, "the state that the run begins with", new.run.run_id)
+        run_id = new.run.run_id
+        check_payload_size(len(packed), "the state that the run begins with", run_id)
+        if len(packed) > _MEASURED_BYTES and not new.run.seq:
+            for node, size in measure_first_calls(new):
+                check_payload_size(size, f"the call of node {node!r}, with the input and what is beside it,", run_id)
         return packed
 
     async def begin(self, new: NewExecution, *, after: ServerRun | None = None, adopted_digest: str = "") -> bool:
@@ -220,14 +235,14 @@ class WorkflowClient:
 
         Raises `RunNotFound`, `RunConflict`, `LimitReached`.
         """
-        check_payload_size(payload, f"the payload of signal {signal!r}", run_id)
+        check_payload_size(len(payload), f"the payload of signal {signal!r}", run_id)
         handle = await self.handle(run_id)
         with translate_errors(run_id, self.connection.address):
             await handle.signal(SIGNAL, args=[signal, payload])
 
     async def answer(self, run_id: str, token: str, payload: bytes) -> None:
         """Answer a question; the answer is in the history when this returns. Raises as `send` and `query` do."""
-        check_payload_size(payload, f"the answer to {token!r}", run_id)
+        check_payload_size(len(payload), f"the answer to {token!r}", run_id)
         handle = await self.handle(run_id)
         with self._asking(run_id):
             await handle.execute_update(ANSWER, args=[token, payload], rpc_timeout=_PATIENCE)
@@ -241,7 +256,7 @@ class WorkflowClient:
             "triggers": [plain_trigger(trigger) for trigger in triggers],
         }
         packed = pack(changed)
-        check_payload_size(packed, "the changed graph", run.run_id)
+        check_payload_size(len(packed), "the changed graph", run.run_id)
         await self.require_worker(plan)
         handle = await self.handle(run.run_id)
         with self._asking(run.run_id):

@@ -27,7 +27,7 @@ from beluga_graph.kernel.view import view_of
 from beluga_graph.temporal.workflow.attempt_queue import AttemptQueue, DrivenRun
 from beluga_graph.temporal.workflow.reply_checks import Request
 from beluga_graph.temporal.workflow.run_options import RunOptions
-from beluga_graph.temporal.workflow.wire import ACTIVITY, FORMAT, PAYLOAD_BYTES, pack, pack_calls
+from beluga_graph.temporal.workflow.wire import ACTIVITY, FORMAT, PAYLOAD_BYTES, pack_call, pack_calls
 
 __all__ = ["Dispatcher"]
 
@@ -159,9 +159,7 @@ class Dispatcher:
     def _call(self, token: Token, *, is_whole: bool) -> bytes:
         driver = self._driver
         view = driver.run if is_whole else view_of(driver.run, token.name)
-        items = driver.items.to_plain(view.places)
-        session = driver.session if view.session is not None else ()
-        return pack({"run": view.to_plain(), "token": token.name, "items": items, "session": session})
+        return pack_call(view, token.name, driver.items.to_plain(view.places), driver.session)
 
     def _start(self, tokens: Sequence[Token], calls: Sequence[bytes], *, is_whole: bool) -> None:
         driver, options, nodes = self._driver, self._options, self._driver.shape.nodes

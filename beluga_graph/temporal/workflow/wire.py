@@ -72,7 +72,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
 
@@ -87,6 +87,9 @@ from beluga_graph.kernel.triggers import (
     Trigger,
 )
 from beluga_graph.temporal.workflow.pieces import NewPiece
+
+if TYPE_CHECKING:
+    from beluga_graph.kernel.snapshot import Snapshot
 
 __all__ = [
     "ACTIVITY",
@@ -112,6 +115,7 @@ __all__ = [
     "is_reserved_id",
     "outbox_workflow_id",
     "pack",
+    "pack_call",
     "pack_calls",
     "plain_trigger",
     "publish_queue",
@@ -195,6 +199,12 @@ def unpack(packed: bytes) -> Any:
     return msgpack.unpackb(
         packed, raw=False, use_list=False, strict_map_key=False, unicode_errors="surrogatepass", ext_hook=_read_big_int
     )
+
+
+def pack_call(view: Snapshot, token: str, items: Any, session: Any) -> bytes:
+    """Return the call of one attempt, with what it reads of the run."""
+    given = session if view.session is not None else ()
+    return pack({"run": view.to_plain(), "token": token, "items": items, "session": given})
 
 
 def pack_calls(fields: Mapping[str, Any], calls: Sequence[bytes]) -> bytes:
