@@ -104,5 +104,8 @@ class TemporalRun:
         """End the run for good; return the status that won."""
         return await self._backend.cancel(self.id)
 
+    def __repr__(self) -> str:
+        return f"<run {self.id!r} of flow {self._plan.name!r} on Temporal>"
+
     def _decode(self, value: Value | None) -> Any:
         return self._backend.decode(self._plan, value)
