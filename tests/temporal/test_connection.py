@@ -26,6 +26,19 @@ async def fail(connection: Connection) -> str:
     return str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ("temporal.example", "temporal.example:7233"),
+        ("temporal.example:8000", "temporal.example:8000"),
+        ("[::1]", "[::1]:7233"),
+        ("[::1]:8000", "[::1]:8000"),
+    ],
+)
+async def test_an_address_without_a_port_means_port_7233(given: str, address: str) -> None:
+    assert Connection(given, task_queue="q").address == address
+
+
 async def test_the_client_is_made_once(temporal_server: Server) -> None:
     connection = Connection(temporal_server.address, task_queue="q")
     first, second = await asyncio.gather(connection.client(), connection.client())

