@@ -34,7 +34,9 @@ BelugaError
 │   └── Timeout                 an attempt, a frame or the run passed its deadline
 ├── SnapshotError               a value cannot be stored, or stored bytes cannot be read
 │   ├── NotData                 a value that cannot be stored
-│   └── …                       the other errors of the codec, and those of large values on a Temporal server
+│   ├── ClaimNotFound           a place for large values does not have one (in `beluga_graph.temporal`)
+│   ├── ClaimsFailed            a place for large values cannot be read or written (in `beluga_graph.temporal`)
+│   └── …                       the other errors of the codec
 ├── BusError                    an event bus cannot fulfil a request
 │   ├── BadTopic                a text that is not a topic, or not a pattern
 │   └── BusClosed               used after close

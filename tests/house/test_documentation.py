@@ -11,16 +11,21 @@ import pydantic
 import pytest
 
 import beluga_graph
+import beluga_graph.temporal
 import stores
 
 ROOT = Path(__file__).parents[2]
 
 
 def public_names() -> dict[str, Any]:
-    stub = ast.parse((ROOT / "beluga_graph/__init__.pyi").read_text())
-    names = [alias.name for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names]
-    found = {name: getattr(beluga_graph, name) for name in names}
+    found = {name: getattr(beluga_graph, name) for name in stub_names("beluga_graph")}
+    found |= {f"temporal.{name}": getattr(beluga_graph.temporal, name) for name in stub_names("beluga_graph/temporal")}
     return found | {f"stores.{name}": getattr(stores, name) for name in stores.__all__}
+
+
+def stub_names(package: str) -> list[str]:
+    stub = ast.parse((ROOT / package / "__init__.pyi").read_text())
+    return [alias.name for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names]
 
 
 PUBLIC = public_names()

@@ -20,9 +20,9 @@ from beluga_graph.temporal.workflow.run_options import RunOptions
 from beluga_graph.temporal.workflow.wire import FORMAT, pack, pack_call, plain_trigger
 
 __all__ = [
-    "Durability",
     "Encoder",
     "NewExecution",
+    "TemporalDurability",
     "activity_queue",
     "measure_first_calls",
     "new_snapshot",
@@ -30,7 +30,8 @@ __all__ = [
     "pack_input",
 ]
 
-Durability: TypeAlias = Literal["commit", "batch"]
+TemporalDurability: TypeAlias = Literal["commit", "batch"]
+"""The durabilities of a local engine that a server has: it stores every step."""
 
 _AHEAD_MS = 50  # the longest that a step waits for its commit, as on the local engine
 _BATCH = 100
@@ -78,7 +79,7 @@ def activity_queue(task_queue: str, plan: Plan) -> str:
 def options_for(
     plan: Plan,
     task_queue: str,
-    durability: Durability,
+    durability: TemporalDurability,
     node_queues: Mapping[str, str],
     live: LiveOptions,
     *,

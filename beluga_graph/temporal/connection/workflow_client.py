@@ -33,8 +33,8 @@ from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.connection.connection import Connection
 from beluga_graph.temporal.connection.history import read_input
 from beluga_graph.temporal.connection.new_execution import (
-    Durability,
     NewExecution,
+    TemporalDurability,
     activity_queue,
     measure_first_calls,
     options_for,
@@ -112,7 +112,7 @@ class WorkflowClient:
     def __init__(
         self,
         connection: Connection,
-        durability: Durability,
+        durability: TemporalDurability,
         node_queues: Mapping[str, str],
         subscriptions: LiveSubscriptions,
         *,
