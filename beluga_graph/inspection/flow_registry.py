@@ -66,6 +66,10 @@ class FlowRegistry:
         """Return the plan of a registered flow, or `None`."""
         return self._plans.get(name)
 
+    def list_plans(self) -> list[Plan]:
+        """Return the plans of all registered flows."""
+        return list(self._plans.values())
+
     def plan_of(self, run: RunOfFlow) -> Plan:
         """Return the plan of a run's flow. Raises `RunError` if the flow is not registered."""
         plan = self._plans.get(run.flow)

@@ -20,7 +20,7 @@ from beluga_graph.plan.plan import Compilable, Plan
 from beluga_graph.policy import Limits
 from beluga_graph.temporal.claims.claims import ClaimsOption
 from beluga_graph.temporal.client.adopting import LocalEngine
-from beluga_graph.temporal.connection.new_execution import Durability
+from beluga_graph.temporal.connection.new_execution import TemporalDurability
 from beluga_graph.temporal.host import TemporalHost
 from beluga_graph.temporal.run import TemporalRun
 from beluga_graph.temporal.run_ids import check_run_id
@@ -36,14 +36,15 @@ __all__ = ["TemporalEngine"]
 class TemporalEngine:
     """Runs flows on a Temporal server. The flows are those of `Engine`, unchanged.
 
-    * `address_or_client`: the server's `host:port`, or a connected `temporalio.client.Client`, for TLS, an API key or a
-      data converter.
+    * `address_or_client`: the server's `host:port`, or its `host` for port 7233, or a connected
+      `temporalio.client.Client`, for TLS, an API key or a data converter.
     * `namespace` has the runs, which are workflows. Workers take them from `task_queue`: give workers the same queue.
     * `durability`: with `"commit"`, each node is an activity of its own. With `"batch"`, short nodes go ahead of the
       server for at most 50 ms. That is much faster, and only those nodes may run again after a crash.
     * `claims`: a place for values of more than 8 KiB, which workers and clients share: a folder, an LMDB store,
       `s3://bucket/prefix`, or an object with `put` and `get`. Without one, the history has them, each below 2 MB.
-    * `node_queues`: by path of a node, another task queue, such as that of a worker in another language.
+    * `node_queues`: by path of a node, another task queue, such as that of a worker in another language. A path that no
+      known flow has is refused with `UnknownNode` when a run or a worker starts.
     * `bus` receives the events that nodes publish, once each if it is durable, from all runs of the task queue. Runs
       that this engine starts publish their status, too, as with `Engine`. Workers without a bus leave events on the
       server for a worker that has one.
@@ -65,7 +66,7 @@ class TemporalEngine:
         *,
         namespace: str = "default",
         task_queue: str = "beluga-graph",
-        durability: Durability = "commit",
+        durability: TemporalDurability = "commit",
         claims: ClaimsOption = None,
         node_queues: Mapping[str, str] | None = None,
         bus: Bus | None = None,
@@ -113,7 +114,7 @@ class TemporalEngine:
             async with TemporalEngine() as engine:
                 await engine.worker([flow]).run()
         """
-        plans = [self.register(flow) for flow in flows]
+        plans = self._host.register_all(flows)
         return TemporalWorker(
             self._host.connection,
             plans,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,8 @@ from beluga_graph.temporal.client.forking import Forker
 from beluga_graph.temporal.client.sending import Sender
 from beluga_graph.temporal.client.starting import Starter
 from beluga_graph.temporal.connection.connection import Connection
-from beluga_graph.temporal.connection.new_execution import Durability
+from beluga_graph.temporal.connection.new_execution import TemporalDurability
+from beluga_graph.temporal.connection.node_queues import check_node_queues
 from beluga_graph.temporal.connection.workflow_client import WorkflowClient
 from beluga_graph.temporal.live.subscriptions import LiveSubscription, LiveSubscriptions
 from beluga_graph.temporal.mirror.cache import MirroredRuns
@@ -52,7 +53,7 @@ class TemporalHost:
         *,
         namespace: str,
         task_queue: str,
-        durability: Durability,
+        durability: TemporalDurability,
         claims: ClaimsOption,
         node_queues: Mapping[str, str],
         bus: Bus | None,
@@ -61,7 +62,7 @@ class TemporalHost:
         given = namespace if isinstance(address_or_client, str) or namespace != "default" else None
         self.connection = Connection(address_or_client, namespace=given, task_queue=task_queue)
         self.claims = open_claims(claims)
-        self.bus = bus
+        self.bus, self._node_queues = bus, node_queues
         self.subscriptions = LiveSubscriptions(live)
         self.workflows = WorkflowClient(
             self.connection, durability, node_queues, self.subscriptions, announces=bus is not None
@@ -87,11 +88,17 @@ class TemporalHost:
             self.bus.learn(plan.codec.registry)
         return plan
 
+    def register_all(self, flows: Iterable[Compilable]) -> list[Plan]:
+        """Remember the plans of flows. Raises `GraphError`, also for a queue of a node that no known flow has."""
+        plans = [self.register(flow) for flow in flows]
+        check_node_queues(self._node_queues, self.flows.list_plans())
+        return plans
+
     async def start(
         self, flow: Compilable, value: Any, run_id: str | None, context: Any, session: str | None, limits: Limits | None
     ) -> TemporalRun:
         """Start a run, or continue the one with this id; see `TemporalEngine.start`."""
-        plan = self.register(flow)
+        (plan,) = self.register_all([flow])
         run_id = secrets.token_hex(16) if run_id is None else check_run_id(run_id)
         await self._starter.start(plan, run_id, value, context, session, limits)
         return TemporalRun(self, run_id, plan)

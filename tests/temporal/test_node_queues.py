@@ -11,7 +11,7 @@ from servers import Server
 from temporalio import activity
 from temporalio.worker import Worker
 
-from beluga_graph import END, START, Graph, RunFailed
+from beluga_graph import END, START, Graph, RunFailed, UnknownNode
 from beluga_graph.temporal import TemporalEngine
 from beluga_graph.temporal.workflow.wire import ACTIVITY, pack, unpack
 
@@ -116,6 +116,26 @@ def flow_of(name: str) -> Graph:
     flow = Graph(name)
     flow.node(name="foreign", timeout=7)(not_here)
     return flow
+
+
+async def test_a_queue_for_a_node_that_no_flow_has_is_refused() -> None:
+    flow = flow_of("typo")
+    flow.edge(START, "foreign")
+    flow.edge("foreign", END)
+    engine = TemporalEngine("127.0.0.1", node_queues={"foriegn": "q"})
+    refused = (
+        r"graph 'typo', node_queues of 'foriegn': no node has this path; correct the path \(the nearest are 'foreign'"
+    )
+    with pytest.raises(UnknownNode, match=refused):
+        await engine.start(flow, "a")
+    with pytest.raises(UnknownNode, match=refused):
+        engine.worker([flow])
+    other = flow_of("other")
+    other.edge(START, "foreign")
+    other.node(name="foriegn")(not_here)
+    other.edge("foreign", "foriegn")
+    other.edge("foriegn", END)
+    engine.worker([flow, other])
 
 
 @pytest.mark.parametrize("durability", ["commit", "batch"])
