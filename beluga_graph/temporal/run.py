@@ -87,7 +87,8 @@ class TemporalRun:
     def events(self, after: int = 0) -> AsyncGenerator[Event, None]:
         """Yield the stored events of steps after `after`, then those to come and live ones, until the run ends.
 
-        It goes on while no worker lives, or while a worker is replaced. The whole text of each node comes in `text`
+        It goes on while no worker lives, which a warning in the log reports, or while a worker is replaced. Raises
+        `RunError` or `LimitReached` if the workflow fails on its worker. The whole text of each node comes in `text`
         events before its `node_finished`.
         """
         return self._backend.events(self._plan, self.id, after)

@@ -54,6 +54,15 @@ class Defective:
         raise ZeroDivisionError("defect in line 7")
 
 
+@workflow.defn(name="beluga_graph.Run")
+class DefectiveRun:
+    """Fails in each attempt of its task, in place of the workflow of runs."""
+
+    @workflow.run
+    async def run(self, value: bytes) -> bytes:
+        raise ZeroDivisionError("defect in line 7")
+
+
 @workflow.defn
 class Failing:
     """Ends as a run whose node failed does, with the details that it got."""
@@ -84,7 +93,7 @@ class Attempting:
         )
 
 
-WORKFLOWS = [Open, Defective, Failing, Large, Attempting]
+WORKFLOWS = [Open, Defective, DefectiveRun, Failing, Large, Attempting]
 
 
 def worker(client: Client, queue: str) -> Worker:

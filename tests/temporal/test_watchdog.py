@@ -10,6 +10,7 @@ from secrets import token_hex
 
 import pytest
 from faulty_workflows import Attempting, Defective, Large, Open, worker
+from flows_for_tests import follow, waiting
 from servers import Server
 from temporalio import activity
 from temporalio.api.enums.v1 import PendingActivityState
@@ -17,7 +18,8 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.worker import Worker
 from wrapped_store import until
 
-from beluga_graph import BelugaError, LimitReached, RunError, TemporalUnavailable
+from beluga_graph import BelugaError, Event, LimitReached, RunError, TemporalUnavailable
+from beluga_graph.temporal import TemporalEngine
 from beluga_graph.temporal.connection import watchdog
 from beluga_graph.temporal.connection.pollers import get_last_polls, require_worker
 from beluga_graph.temporal.connection.watchdog import Watchdog
@@ -183,6 +185,45 @@ async def test_attempts_that_wait_for_a_full_worker_are_waited_for(
         await until(lambda: len(looks) >= 25 or any(result.done() for result in results))
         free.set()
         assert await asyncio.gather(*results, return_exceptions=True) == [None for _ in watched]
+
+
+async def test_a_follower_of_a_run_without_a_worker_is_warned_once_and_goes_on_with_the_next_worker(
+    temporal_server: Server, client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks = hurry(monkeypatch, client, patience_s=1.0)
+    queue, flow, seen = token_hex(4), waiting(), list[Event]()
+    async with asyncio.timeout(60), TemporalEngine(client, task_queue=queue) as engine:
+        async with engine.worker([flow]):
+            run = await engine.start(flow, 1)
+            while await run.status() != "waiting":  # noqa: ASYNC110 - a status is not announced
+                await asyncio.sleep(0.05)
+        await run.signal("go", "now")
+        following = asyncio.create_task(follow(run.events(), seen))
+        await until(lambda: "no worker takes its work" in caplog.text)
+        looked = looks.count("pollers")
+        await until(lambda: looks.count("pollers") >= looked + 3)
+        async with engine.worker([flow]):
+            await following
+    assert seen[-1].type == "done"
+    (warning,) = [record for record in caplog.records if record.name == "beluga_graph.temporal.client.following"]
+    for part in (run.id, repr(queue), "beluga-graph worker module:flow"):
+        assert part in warning.getMessage()
+
+
+async def test_a_follower_of_a_run_whose_workflow_has_a_defect_gets_the_error(
+    temporal_server: Server, client: Client
+) -> None:
+    queue, flow = token_hex(4), waiting()
+    async with asyncio.timeout(60), TemporalEngine(client, task_queue=queue) as engine:
+        async with engine.worker([flow]):
+            run = await engine.start(flow, 1)
+            while await run.status() != "waiting":  # noqa: ASYNC110 - a status is not announced
+                await asyncio.sleep(0.05)
+        async with worker(client, queue):
+            await run.signal("go", "now")
+            async with raised(RunError, run.id, "fails on worker", "defect in line 7"):
+                await follow(run.events(), [])
+        await client.get_workflow_handle(run.id).terminate()
 
 
 async def test_a_start_without_any_worker_names_the_queue(client: Client) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
+from beluga_graph.errors import TemporalUnavailable
 from beluga_graph.events import Event
 from beluga_graph.inspection.views import StepInfo
 from beluga_graph.kernel.snapshot import Snapshot
@@ -26,6 +28,8 @@ from beluga_graph.temporal.workflow.live_record import LiveRecord
 from beluga_graph.temporal.workflow.wire import RUN_FAILED, unpack
 
 __all__ = ["Follower"]
+
+_log = logging.getLogger("beluga_graph.temporal.client.following")
 
 _SOON_S = 0.05  # between two looks while there is news
 _TEXT_S = 0.2  # while a node emits text that comes with heartbeats
@@ -61,19 +65,24 @@ class Follower:
     async def events(
         self, plan: Plan, run_id: str, after: int, decode: Callable[[Value | None], Any], live: LiveSubscription
     ) -> AsyncGenerator[Event, None]:
-        """Yield the stored events of steps after `after`, then those to come and live ones, until the run ends."""
+        """Yield the stored events of steps after `after`, then those to come and live ones, until the run ends.
+
+        If no worker takes the work of the run, a warning in the log says so once, and the events go on with the next
+        worker. Raises as `wait_ended` does if the workflow fails on its worker.
+        """
         looks = RunPoller(self._workflows, self._mirrored, self._claims, plan, run_id, after, decode)
         begun = live.begun_seq
         view = LiveView(run_id, plan.shape.nodes, is_late=begun is None)
         pace, held = _Pace(), _Held()
         looking: asyncio.Task[RunNews] | None = None
+        watching = asyncio.create_task(self._watch(run_id))
         try:
             while True:
                 if looking is None and pace.left_s <= 0:
                     looking = asyncio.create_task(looks.look())
                     pace.begin()
                     held.begin()
-                waiting: set[asyncio.Future[Any]] = {live.news} if looking is None else {live.news, looking}
+                waiting: set[asyncio.Future[Any]] = {live.news, watching, *([looking] if looking is not None else ())}
                 await asyncio.wait(waiting, timeout=pace.left_s if looking is None else None, return_when=_FIRST)
                 for record in live.take():
                     if record.is_over or view.is_start(record):
@@ -82,6 +91,8 @@ class Follower:
                         continue  # the follower sees the steps that caused it first
                     for event in view.take(record):
                         yield event
+                if watching.done():
+                    watching.result()  # its error
                 if looking is None or not looking.done():
                     continue
                 seen, looking = looking.result(), None
@@ -92,8 +103,21 @@ class Follower:
                     return
                 pace.note(seen)
         finally:
+            if not watching.cancel():
+                watching.exception()  # it was raised, or the run has ended since
             if looking is not None:
                 looking.cancel()
+
+    async def _watch(self, run_id: str) -> NoReturn:
+        """Log a warning, once, if no worker takes the work of the run. Raises if its workflow fails on its worker."""
+        client, is_known = await self._workflows.connection.client(), False
+        while True:
+            try:
+                await Watchdog(client, run_id).watch()
+            except TemporalUnavailable as error:
+                if not is_known:
+                    _log.warning("%s", error)
+                is_known = True
 
 
 class _Pace:

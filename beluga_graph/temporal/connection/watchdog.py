@@ -77,7 +77,7 @@ class Watchdog:
         Raises earlier than that: `RunError` or `LimitReached` if the workflow itself fails on its worker, and
         `TemporalUnavailable` if no worker takes its work. The run goes on as soon as that is mended.
         """
-        waiting, watching = asyncio.ensure_future(result), asyncio.ensure_future(self._watch())
+        waiting, watching = asyncio.ensure_future(result), asyncio.ensure_future(self.watch())
         tasks: tuple[asyncio.Future[Any], ...] = (waiting, watching)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -87,8 +87,8 @@ class Watchdog:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _watch(self) -> NoReturn:
-        """Look at the run now and then, and raise what keeps it from going on."""
+    async def watch(self) -> NoReturn:
+        """Look at the run now and then, and raise what keeps it from going on, as `wait` does."""
         pause = _FIRST_S
         while True:
             await asyncio.sleep(pause)
