@@ -15,7 +15,7 @@ class HandedOver(NamedTuple):
     """All that a run needs to go on elsewhere. Values are encoded; a large one is a reference, to one of `blobs`."""
 
     run: Snapshot
-    """The run as of its last step. Its session, if it has one, stays taken in the store that it leaves."""
+    """The run as of its last step. Its session, if it has one, belongs to the store that it leaves."""
     shape: Shape
     """The graph that the run has."""
     items: Mapping[tuple[str, str], tuple[bytes, ...]]

@@ -16,6 +16,7 @@ from beluga_graph.kernel.triggers import RunTakenOver
 from beluga_graph.storage.leases import Acquisition, FreeLease, Lease
 from beluga_graph.storage.records import RunRecord
 from beluga_graph.storage.run_log import RunLog
+from beluga_graph.storage.sessions import free_ops
 from stores.base import Check, Delete, Op, Put
 
 __all__ = ["move_ops"]
@@ -27,7 +28,8 @@ def move_ops(
     """Return the writes that mark a run as moved and take it out of the indexes by which engines find work.
 
     Their checks fail if the lease, the run or its record has changed since it was read, or a cancel was requested. If
-    the last owner died, its interruptions of nodes are counted in a step of their own, as by a take-over.
+    the last owner died, its interruptions of nodes are counted in a step of their own, as by a take-over. A session of
+    the run is free for other runs of this store: from now on the run only reads it, and adds no messages.
     """
     keys = log.keys
     lease = Lease(b"", held.lease.epoch + 1)
@@ -40,6 +42,7 @@ def move_ops(
         Delete(keys.parked),
         *log.clear_wakeup_ops(),
         *(Delete(keys.timer(due, timer)) for timer, due in run.timers.items()),
+        *free_ops(log.store, run),
     ]
     if held.lease.owner and run.status != FAILED and (counts := count_interruptions(shape, run)):
         trigger = RunTakenOver(at_ms, counts)

@@ -224,7 +224,7 @@ class TemporalEngine:
 
         The local engine marks the run as moved, and no engine drives it any more. A second call returns the same run,
         as long as the server keeps it; after a crash, it completes the first one. If the graph of the flow has
-        changed, the run adopts it, with `rename` as for `resume`. A session stays taken in the local store.
+        changed, the run adopts it, with `rename` as for `resume`. A session is free in the local store.
 
         Before the run is marked, raises `RunNotFound`; `RunBusy` while its nodes run; `RunConflict` if it has ended,
         or the server has another run of this id; `GraphChanged`, `BadRename`; `LimitReached` if this engine has no

@@ -13,6 +13,7 @@ import adopt_child
 import pytest
 from moving_flows import LARGE, PATIENCE_S, Effects, asking, failing, opened, shelving, until_status
 from servers import NAMESPACE, Server
+from sessions_flows import Gate, make_desk
 
 import beluga_graph
 from beluga_graph import (
@@ -279,3 +280,24 @@ async def test_a_run_that_another_one_replaced_on_the_server_is_refused(temporal
             await engine.start(flow, 1, run_id=run_id)
             with pytest.raises(RunConflict, match="the server has another run with this id"):
                 await engine.adopt(local, run_id)
+
+
+async def test_a_session_of_the_run_is_free_in_the_local_store_and_does_not_get_its_messages(
+    temporal_server: Server, tmp_path: Path
+) -> None:
+    gate, queue = Gate(), token_hex(4)
+    desk = make_desk(gate)
+    async with asyncio.timeout(PATIENCE_S), Engine(LMDBStore(tmp_path / "local")) as local:
+        assert await local.execute(desk, "one", session="s") == "saw one"
+        gate.fails = True
+        with pytest.raises(RunFailed):
+            await local.execute(desk, "two", session="s", run_id=(run_id := token_hex(8)))
+        with pytest.raises(RunConflict, match="belongs to run"):
+            await local.execute(desk, "three", session="s")
+        gate.fails = False
+        async with TemporalEngine(temporal_server.address, task_queue=queue) as engine, engine.worker([desk]):
+            moved = await engine.adopt(local, run_id)
+            assert await local.execute(desk, "three", session="s") == "saw one|(7)|three"
+            assert await moved.result() == "saw one|(7)|two"
+        assert await local.execute(desk, "four", session="s") == "saw one|(7)|three|(17)|four"
+    assert verify_store(LMDBStore(tmp_path / "local")).damage == ()

@@ -81,7 +81,7 @@ class Adopter:
         plan = self._flows.plan_of(_Run(moved.run.run_id, moved.shape.name))
         triggers = resume_triggers(moved.run, moved.shape, plan, renames=renames)
         imported = ImportedRun.of(moved, has_claims=self._claims is not None)
-        if imported.run.session is not None:  # the local store keeps the session: this run only reads it
+        if imported.run.session is not None:  # the session belongs to the local store: this run only reads it
             imported.run.session = tuple(RunSession(*imported.run.session)._replace(run=""))
         items = imported.items.to_plain()
         return NewExecution(plan, imported.run, triggers, items, imported.inbox, imported.session), imported.large
