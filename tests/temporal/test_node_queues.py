@@ -45,7 +45,7 @@ BAD = {
     "more than msgpack": (result(reply()) + b"\x00", "cannot be read"),
     "a list": (pack([1]), "TypeError"),
     "no format": (pack({"replies": [reply()]}), "KeyError: 'format'"),
-    "another format": (result(reply(), format=2), "format is 2; this release reads 1"),
+    "another format": (result(reply(), format=2), "the result has format 2; this release reads 1"),
     "no replies": (pack({"format": 1}), "KeyError: 'replies'"),
     "empty replies": (result(), "replies is empty"),
     "replies as a number": (result(replies=7), "TypeError"),

@@ -22,6 +22,7 @@ WORKFLOW_MODULES = {
         "attempt_queue",
         "dispatch",
         "driver",
+        "inputs",
         "live_record",
         "logged_step",
         "message_queue",
@@ -33,8 +34,8 @@ WORKFLOW_MODULES = {
         "session_return",
         "wire",
     },
-    "session_workflow": {"pieces", "session_workflow", "wire"},
-    "outbox_workflow": {"message_queue", "outbox_workflow", "pieces", "wire"},
+    "session_workflow": {"inputs", "pieces", "session_workflow", "wire"},
+    "outbox_workflow": {"inputs", "message_queue", "outbox_workflow", "pieces", "wire"},
 }
 KERNEL_MODULES = {
     "run_workflow": None,  # any: the whole kernel may decide on runs

@@ -25,6 +25,7 @@ from beluga_graph.temporal.claims.claims import CachedClaims, ClaimNotFound
 from beluga_graph.temporal.claims.places import ClaimsFailed
 from beluga_graph.temporal.live.sender import LiveSenders
 from beluga_graph.temporal.live.text import LiveText
+from beluga_graph.temporal.workflow.inputs import require_format
 from beluga_graph.temporal.workflow.live_record import LiveOptions
 from beluga_graph.temporal.workflow.wire import ACTIVITY, FORMAT, Reply, pack, unpack
 
@@ -171,10 +172,12 @@ def _is_unwanted() -> bool:
 def find_plan(plans: Mapping[str, Plan], given: Mapping[str, Any]) -> Plan:
     """Return the plan that an input of an activity names.
 
-    Raises an `ApplicationError` that the server tries again if this worker does not have it: another one may.
+    Raises an `ApplicationError` that the server tries again if this worker does not have it, or does not know the
+    format of the input: another one may.
     """
+    require_format(given, is_final=False)
     plan = plans.get(given["plan"])
-    if given["format"] != FORMAT or plan is None:
+    if plan is None:
         known = ", ".join(sorted({plan.name for plan in plans.values()}))
         text = f"this worker has no version {given['plan'][:12]} of flow {given['flow']!r}; it has {known}"
         raise ApplicationError(text, type="GraphChanged")

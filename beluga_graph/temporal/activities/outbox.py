@@ -10,7 +10,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from beluga_graph.temporal.activities.progress import Progress
-from beluga_graph.temporal.workflow.wire import ADD_MESSAGES, ADD_TO_OUTBOX, FORMAT, OUTBOX_WORKFLOW, unpack
+from beluga_graph.temporal.workflow.inputs import unpack_input
+from beluga_graph.temporal.workflow.wire import ADD_MESSAGES, ADD_TO_OUTBOX, OUTBOX_WORKFLOW
 
 __all__ = ["add_to_outbox"]
 
@@ -25,10 +26,7 @@ async def add_to_outbox(packed: bytes) -> None:
     The outbox drops a batch that it has, so this may be tried again. Raises an `ApplicationError` that the server
     tries again: if the outbox is full, it gets the messages after a bus has accepted others.
     """
-    given = unpack(packed)
-    if given["format"] != FORMAT:
-        text = f"the input has format {given['format']!r}; this worker reads {FORMAT}: update the worker"
-        raise ApplicationError(text, type="UnknownFormat")
+    given = unpack_input(packed, is_final=False)
     async with Progress().beating():
         client = activity.client()
         await _check_space(client, given["outbox"])

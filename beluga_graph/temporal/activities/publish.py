@@ -14,7 +14,8 @@ from beluga_graph.execution.result import PendingMessage
 from beluga_graph.temporal.activities.progress import Progress
 from beluga_graph.temporal.claims.call_values import CallValues
 from beluga_graph.temporal.claims.claims import CachedClaims
-from beluga_graph.temporal.workflow.wire import PUBLISH, unpack
+from beluga_graph.temporal.workflow.inputs import unpack_input
+from beluga_graph.temporal.workflow.wire import PUBLISH
 
 __all__ = ["PublishActivity"]
 
@@ -30,7 +31,7 @@ class PublishActivity:
     @activity.defn(name=PUBLISH)
     async def publish(self, packed: bytes) -> None:
         """Pass messages to the bus, in order. After an error or a crash, all are passed again, under the same ids."""
-        given = unpack(packed)
+        given = unpack_input(packed, is_final=False)
         async with Progress().beating():
             if self._claims is not None:
                 await self._claims.get_all(find_references(given["messages"]))

@@ -20,7 +20,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from beluga_graph.errors import RunNotFound, SnapshotError
 from beluga_graph.kernel.rules import answer_signal
-from beluga_graph.temporal.workflow.wire import ANSWER, FORMAT, SIGNAL, WORKFLOW, unpack
+from beluga_graph.temporal.workflow.wire import ANSWER, SIGNAL, WORKFLOW, check_format, unpack
 
 __all__ = ["AcceptedSignal", "Execution", "ExecutionStatus", "find_current", "read_execution", "read_input"]
 
@@ -136,9 +136,10 @@ async def _decode_input(client: Client, run_id: str, first: HistoryEvent) -> Map
     payloads = first.workflow_execution_started_event_attributes.input.payloads
     (packed,) = await _decode(client, run_id, payloads, [bytes])
     given: Mapping[str, Any] = unpack(packed)
-    if given["format"] != FORMAT:
-        text = f"the input of run {run_id!r} has format {given['format']!r}; this release reads {FORMAT}: update it"
-        raise SnapshotError(text)
+    try:
+        check_format(given, f"the input of run {run_id!r}", "update it")
+    except ValueError as error:
+        raise SnapshotError(str(error)) from None
     return given
 
 

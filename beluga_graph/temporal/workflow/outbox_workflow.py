@@ -12,13 +12,12 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
+    from beluga_graph.temporal.workflow.inputs import unpack_input
     from beluga_graph.temporal.workflow.message_queue import MessageQueue
     from beluga_graph.temporal.workflow.wire import (
         ADD_MESSAGES,
-        FORMAT,
         OUTBOX_WORKFLOW,
         PAYLOAD_BYTES,
         PUBLISH,
@@ -39,10 +38,7 @@ class OutboxWorkflow:
 
     @workflow.init
     def __init__(self, packed: bytes) -> None:
-        given = unpack(packed)
-        if given["format"] != FORMAT:
-            text = f"the input has format {given['format']!r}; this worker reads {FORMAT}: update the worker"
-            raise ApplicationError(text, type="UnknownFormat", non_retryable=True)
+        given = unpack_input(packed, is_final=True)
         self._messages = MessageQueue(given["messages"])
         self._last_batches: dict[str, int] = given["last_batches"]  # by execution of the run
         self._about = {name: given[name] for name in ("format", "queue", "run", "created_ms", "flow")}

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from beluga_graph.kernel.tokens import TIME_KINDS
 from beluga_graph.kernel.triggers import NodeFinished
-from beluga_graph.temporal.workflow.wire import FORMAT, Reply, unpack
+from beluga_graph.temporal.workflow.wire import Reply, check_format, unpack
 
 __all__ = ["Request"]
 
@@ -34,9 +34,7 @@ class Request(NamedTuple):
             raise ValueError(msg)
         try:
             given = unpack(result)
-            if given["format"] != FORMAT:
-                msg = f"format is {given['format']!r}; this release reads {FORMAT}"
-                raise ValueError(msg)
+            check_format(given, "the result", "send that one")
             replies = [Reply.from_plain(plain, at) for plain in given["replies"]]
         except (AttributeError, KeyError, TypeError) as error:  # it lacks a field, has an unknown one, or is not a map
             msg = f"{type(error).__name__}: {error}"

@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, WAITING, Snapshot
     from beluga_graph.kernel.triggers import CancelRequested, PlanAdopted
     from beluga_graph.temporal.workflow.driver import WorkflowDriver
+    from beluga_graph.temporal.workflow.inputs import unpack_input
     from beluga_graph.temporal.workflow.pieces import ItemPieces
     from beluga_graph.temporal.workflow.run_options import RunOptions
     from beluga_graph.temporal.workflow.session_return import give_session_back
@@ -53,10 +54,7 @@ class RunWorkflow:
 
     @workflow.init
     def __init__(self, packed: bytes) -> None:
-        given = unpack(packed)
-        if given["format"] != FORMAT:
-            text = f"the input has format {given['format']!r}; this worker reads {FORMAT}: update the worker"
-            raise ApplicationError(text, type="UnknownFormat", non_retryable=True)
+        given = unpack_input(packed, is_final=True)
         self._shape = given["shape"]  # as given: each execution begins with the same one
         self._options = RunOptions.from_plain(given["options"])
         self._triggers = given["triggers"]

@@ -13,6 +13,7 @@ from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from beluga_graph.kernel.run_session import RunSession
+    from beluga_graph.temporal.workflow.inputs import unpack_input
     from beluga_graph.temporal.workflow.pieces import Piece
     from beluga_graph.temporal.workflow.wire import (
         FORMAT,
@@ -35,10 +36,7 @@ class SessionWorkflow:
 
     @workflow.init
     def __init__(self, packed: bytes) -> None:
-        given = unpack(packed)
-        if given["format"] != FORMAT:
-            text = f"the input has format {given['format']!r}; this worker reads {FORMAT}: update the worker"
-            raise ApplicationError(text, type="UnknownFormat", non_retryable=True)
+        given = unpack_input(packed, is_final=True)
         self._continue_events: int = given["continue_events"]
         self._session = RunSession(*given["session"])
         self._pieces = [Piece(*piece) for piece in given["pieces"]]

@@ -112,6 +112,7 @@ __all__ = [
     "TAKE_SESSION",
     "WORKFLOW",
     "Reply",
+    "check_format",
     "is_reserved_id",
     "outbox_workflow_id",
     "pack",
@@ -205,6 +206,13 @@ def pack_call(view: Snapshot, token: str, items: Any, session: Any) -> bytes:
     """Return the call of one attempt, with what it reads of the run."""
     given = session if view.session is not None else ()
     return pack({"run": view.to_plain(), "token": token, "items": items, "session": given})
+
+
+def check_format(given: Mapping[str, Any], what: str, way_out: str) -> None:
+    """Raise `ValueError` if unpacked data has the format of another release. `what` names the data in the message."""
+    if given["format"] != FORMAT:
+        msg = f"{what} has format {given['format']!r}; this release reads {FORMAT}: {way_out}"
+        raise ValueError(msg)
 
 
 def pack_calls(fields: Mapping[str, Any], calls: Sequence[bytes]) -> bytes:
