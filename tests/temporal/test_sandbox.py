@@ -29,13 +29,14 @@ WORKFLOW_MODULES = {
         "outbox",
         "pieces",
         "reply_checks",
+        "retries",
         "run_options",
         "run_workflow",
         "session_return",
         "wire",
     },
     "session_workflow": {"inputs", "pieces", "session_workflow", "wire"},
-    "outbox_workflow": {"inputs", "message_queue", "outbox_workflow", "pieces", "wire"},
+    "outbox_workflow": {"inputs", "message_queue", "outbox_workflow", "pieces", "retries", "wire"},
 }
 KERNEL_MODULES = {
     "run_workflow": None,  # any: the whole kernel may decide on runs

@@ -27,7 +27,7 @@ from beluga_graph.temporal.live.sender import LiveSenders
 from beluga_graph.temporal.live.text import LiveText
 from beluga_graph.temporal.workflow.inputs import require_format
 from beluga_graph.temporal.workflow.live_record import LiveOptions
-from beluga_graph.temporal.workflow.wire import ACTIVITY, FORMAT, Reply, pack, unpack
+from beluga_graph.temporal.workflow.wire import ACTIVITY, FORMAT, GRAPH_CHANGED, Reply, pack, unpack
 
 __all__ = ["AttemptActivity", "find_plan"]
 
@@ -180,7 +180,7 @@ def find_plan(plans: Mapping[str, Plan], given: Mapping[str, Any]) -> Plan:
     if plan is None:
         known = ", ".join(sorted({plan.name for plan in plans.values()}))
         text = f"this worker has no version {given['plan'][:12]} of flow {given['flow']!r}; it has {known}"
-        raise ApplicationError(text, type="GraphChanged")
+        raise ApplicationError(text, type=GRAPH_CHANGED)
     return plan
 
 

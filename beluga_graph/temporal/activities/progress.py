@@ -17,7 +17,7 @@ from beluga_graph.temporal.activities.refusals import refuse
 from beluga_graph.temporal.claims.claims import ClaimNotFound
 from beluga_graph.temporal.claims.places import ClaimsFailed
 from beluga_graph.temporal.live.text import LiveText
-from beluga_graph.temporal.workflow.wire import PAYLOAD_BYTES, Reply, pack, unpack
+from beluga_graph.temporal.workflow.wire import GIVE_CLAIMS, PAYLOAD_BYTES, TOO_LARGE, Reply, pack, unpack
 
 __all__ = ["Progress"]
 
@@ -67,8 +67,8 @@ class Progress:
         if size > PAYLOAD_BYTES:
             trigger = reply.trigger
             text = f"the result is {size:,} bytes; a worker can return {PAYLOAD_BYTES:,}: "
-            text += "give the engine and its workers claims=, a place for large values"
-            failure = NodeFailed(trigger.token, trigger.attempt, trigger.at, "TooLarge", text, retryable=False)
+            text += GIVE_CLAIMS
+            failure = NodeFailed(trigger.token, trigger.attempt, trigger.at, TOO_LARGE, text, retryable=False)
             reply = Reply(failure, ms=reply.ms)
             plain = reply.to_plain()
         self.replies.append(plain)

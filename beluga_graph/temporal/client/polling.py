@@ -21,7 +21,7 @@ from beluga_graph.temporal.claims.claims import CachedClaims
 from beluga_graph.temporal.connection.workflow_client import WorkflowClient
 from beluga_graph.temporal.mirror.cache import MirroredRuns
 from beluga_graph.temporal.workflow.live_record import LiveRecord
-from beluga_graph.temporal.workflow.wire import unpack
+from beluga_graph.temporal.workflow.wire import EVENTS, unpack
 
 __all__ = ["RunNews", "RunPoller"]
 
@@ -89,7 +89,7 @@ class RunPoller:
     async def _query(self, steps: list[StepInfo]) -> None:
         """Add the new steps, page by page. Those of the pages before an error are kept."""
         while True:
-            page = await self._workflows.query(self._run_id, "events", self._after, within=_QUERY_TIMEOUT)
+            page = await self._workflows.query(self._run_id, EVENTS, self._after, within=_QUERY_TIMEOUT)
             if page["from"] > self._after + 1:  # an earlier execution has made the steps between
                 steps += await self._read_history(page["from"] - 1)
                 self._after = page["from"] - 1

@@ -19,6 +19,7 @@ from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.claims.claims import CachedClaims
 from beluga_graph.temporal.connection.new_execution import Encoder
 from beluga_graph.temporal.connection.workflow_client import WorkflowClient
+from beluga_graph.temporal.workflow.wire import STATE
 
 __all__ = ["Sender"]
 
@@ -55,7 +56,7 @@ class Sender:
         """Answer a pending question; see `TemporalEngine.answer`."""
         known = await self._workflows.describe(run_id)
         plan = self._flows.find(known.flow)
-        run = Snapshot.from_plain((await self._workflows.query(run_id, "state"))["run"]) if known.is_open else None
+        run = Snapshot.from_plain((await self._workflows.query(run_id, STATE))["run"]) if known.is_open else None
         token = run.tokens.get(question_id) if run is not None else None
         if run is None or token is None or answer_signal(question_id) not in run.waits:
             waits = run.waits.items() if run is not None else ()

@@ -25,9 +25,12 @@ from beluga_graph.temporal.connection.workflow_client import WorkflowClient
 from beluga_graph.temporal.workflow.wire import (
     FORMAT,
     GIVE_SESSION,
+    MEMO_FLOW,
+    MEMO_SESSION,
     SESSION_HELD,
     SESSION_TOO_LARGE,
     SESSION_WORKFLOW,
+    STATE,
     TAKE_SESSION,
     pack,
     session_workflow_id,
@@ -95,7 +98,7 @@ class Sessions:
         if session is None or session.run != run.run_id:
             return
         try:
-            kept = await self._workflows.query(self._id_of(session), "state")
+            kept = await self._workflows.query(self._id_of(session), STATE)
             held = RunSession(*kept["session"])
         except RunNotFound:
             held = session._replace(run="")
@@ -116,7 +119,7 @@ class Sessions:
             id=self._id_of(new),
             task_queue=self._task_queue,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            memo={"flow": new.flow, "session": new.id},
+            memo={MEMO_FLOW: new.flow, MEMO_SESSION: new.id},
         )
         request = pack({"run": run_id, "instead_of": instead_of})
         client = await self._workflows.connection.client()

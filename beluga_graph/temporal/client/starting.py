@@ -30,6 +30,7 @@ from beluga_graph.temporal.connection.new_execution import Encoder, NewExecution
 from beluga_graph.temporal.connection.workflow_client import ServerRun, WorkflowClient
 from beluga_graph.temporal.mirror.cache import MirroredRuns
 from beluga_graph.temporal.mirror.replay import ReplayedRun
+from beluga_graph.temporal.workflow.wire import STATE
 
 __all__ = ["Starter", "resume_triggers"]
 
@@ -134,7 +135,7 @@ class Starter:
         shape = await self._workflows.read_shape(known)
         try:
             await self._workflows.forget_worker(known.run_id)
-            run = Snapshot.from_plain((await self._workflows.query(known.run_id, "state"))["run"])
+            run = Snapshot.from_plain((await self._workflows.query(known.run_id, STATE))["run"])
             if run.plan != shape.fingerprint:
                 return False  # another caller has just changed its graph
             triggers = resume_triggers(run, shape, plan, limits, renames)

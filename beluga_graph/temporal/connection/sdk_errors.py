@@ -42,12 +42,12 @@ from beluga_graph.errors import (
     Timeout,
 )
 from beluga_graph.events import Failure
-from beluga_graph.temporal.workflow.wire import PAYLOAD_BYTES, RUN_FAILED, unpack
+from beluga_graph.temporal.workflow.wire import GIVE_CLAIMS, PAYLOAD_BYTES, RUN_FAILED, unpack
 
 __all__ = ["check_payload_size", "explain", "size_error", "translate_errors"]
 
 _SERVER_MAX = "the server accepts 2 MiB in a payload and 4 MiB in a message"
-_CLAIMS = "give the engine claims=, a place for large values, or pass a reference (a path, a key, a URL)"
+_CLAIMS = f"{GIVE_CLAIMS}, or pass a reference (a path, a key, a URL)"
 _TOO_LARGE = ("exceeds limit", "larger than max", "too large", "payloads with size")  # texts of server and SDK
 _REFUSED = {RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED}
 _SILENT = {RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED}  # the transport cancels calls that time out

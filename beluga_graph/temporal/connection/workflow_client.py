@@ -48,6 +48,12 @@ from beluga_graph.temporal.workflow.live_record import LiveOptions, LiveRecord
 from beluga_graph.temporal.workflow.wire import (
     ANSWER,
     CHANGE_GRAPH,
+    MEMO_ADOPTED_DIGEST,
+    MEMO_CREATED_MS,
+    MEMO_FLOW,
+    MEMO_INPUT,
+    MEMO_PLAN,
+    MEMO_STATUS,
     PAYLOAD_BYTES,
     SIGNAL,
     WORKFLOW,
@@ -325,12 +331,12 @@ def _is_silence(error: BaseException | None) -> bool:
 def _memo(new: NewExecution, after: ServerRun | None, adopted_digest: str) -> dict[str, Any]:
     assert isinstance(new.run.input, bytes)
     return {
-        "flow": new.plan.name,
-        "plan": new.plan.fingerprint,
-        "input": digest_of(new.run.input).hex(),
-        "created_ms": after.created_ms if after is not None else time.time_ns() // 1_000_000,
-        "adopted_digest": after.adopted_digest if after is not None else adopted_digest,
-        "status": RunStatus.running.value,
+        MEMO_FLOW: new.plan.name,
+        MEMO_PLAN: new.plan.fingerprint,
+        MEMO_INPUT: digest_of(new.run.input).hex(),
+        MEMO_CREATED_MS: after.created_ms if after is not None else time.time_ns() // 1_000_000,
+        MEMO_ADOPTED_DIGEST: after.adopted_digest if after is not None else adopted_digest,
+        MEMO_STATUS: RunStatus.running.value,
     }
 
 
@@ -338,16 +344,16 @@ async def _execution(found: WorkflowExecution) -> ServerRun:
     memo = await found.memo()
     status = _STATUS.get(found.status) if found.status is not None else None
     if status is None:
-        status = RunStatus(memo.get("status", RunStatus.running))
+        status = RunStatus(memo.get(MEMO_STATUS, RunStatus.running))
     changed = found.close_time or found.execution_time or found.start_time
     return ServerRun(
         run_id=found.id,
         execution_id=found.run_id,
-        flow=memo.get("flow", ""),
-        plan=memo.get("plan", ""),
-        input_digest=memo.get("input", ""),
-        adopted_digest=memo.get("adopted_digest", ""),
+        flow=memo.get(MEMO_FLOW, ""),
+        plan=memo.get(MEMO_PLAN, ""),
+        input_digest=memo.get(MEMO_INPUT, ""),
+        adopted_digest=memo.get(MEMO_ADOPTED_DIGEST, ""),
         status=status,
-        created_ms=memo.get("created_ms", 0),
+        created_ms=memo.get(MEMO_CREATED_MS, 0),
         updated_ms=round(changed.timestamp() * 1000),
     )

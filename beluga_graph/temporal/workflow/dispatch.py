@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError
 from temporalio.exceptions import TimeoutError as ActivityTimeout
 
@@ -26,17 +25,25 @@ from beluga_graph.kernel.triggers import NodeFailed
 from beluga_graph.kernel.view import view_of
 from beluga_graph.temporal.workflow.attempt_queue import AttemptQueue, DrivenRun
 from beluga_graph.temporal.workflow.reply_checks import Request
+from beluga_graph.temporal.workflow.retries import RETRY
 from beluga_graph.temporal.workflow.run_options import RunOptions
-from beluga_graph.temporal.workflow.wire import ACTIVITY, FORMAT, PAYLOAD_BYTES, pack_call, pack_calls
+from beluga_graph.temporal.workflow.wire import (
+    ACTIVITY,
+    BATCH_BYTES,
+    FORMAT,
+    GIVE_CLAIMS,
+    PAYLOAD_BYTES,
+    TOO_LARGE,
+    pack_call,
+    pack_calls,
+)
 
 __all__ = ["Dispatcher"]
 
 _ID_CHARS = 200
-_BATCH_BYTES = 1_000_000
 _TASK_BYTES = 1_000_000  # of calls, after which the next workflow task begins the others: the server takes 4 MB of one
 _NEXT_TASK_S = 0.01
 _MARGIN_S = 10.0  # what an attempt's time limit leaves to the worker for the way there and back
-_RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=10))
 _LONGEST = timedelta(hours=24)  # of an activity whose worker lives
 
 
@@ -132,7 +139,7 @@ class Dispatcher:
             if len(call) > PAYLOAD_BYTES:
                 refused.append(self._too_large(token, len(call)))
                 continue
-            if calls and size + len(call) > _BATCH_BYTES:
+            if calls and size + len(call) > BATCH_BYTES:
                 self._start(taken, calls, is_whole=is_whole)
                 calls, taken, size = [], [], 0
             calls.append(call)
@@ -144,8 +151,8 @@ class Dispatcher:
 
     def _too_large(self, token: Token, size: int) -> NodeFailed:
         text = f"the values that node {token.node!r} reads are {size:,} bytes; one call of a worker takes "
-        text += f"{PAYLOAD_BYTES:,}: give the engine claims=, a place for large values"
-        return NodeFailed(token.name, token.attempt, self._driver.now(), "TooLarge", text, retryable=False)
+        text += f"{PAYLOAD_BYTES:,}: {GIVE_CLAIMS}"
+        return NodeFailed(token.name, token.attempt, self._driver.now(), TOO_LARGE, text, retryable=False)
 
     def _is_alone(self, tokens: Sequence[Token]) -> bool:
         """Return whether an activity may go on with the only token of the run, so that it needs the whole run.
@@ -183,7 +190,7 @@ class Dispatcher:
             start_to_close_timeout=_LONGEST if is_own else _longest(nodes[first.node]),
             heartbeat_timeout=timedelta(seconds=options.heartbeat_s),
             # For lost workers only, which the activity counts. The kernel retries nodes, and each retry is a step.
-            retry_policy=_RETRY,
+            retry_policy=RETRY,
             cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
             summary=_shown(first.node if len(tokens) == 1 else f"{first.node} x {len(tokens)}"),
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 from temporalio.exceptions import ApplicationError
 
-from beluga_graph.temporal.workflow.wire import check_format, unpack
+from beluga_graph.temporal.workflow.wire import UNKNOWN_FORMAT, check_format, unpack
 
 __all__ = ["require_format", "unpack_input"]
 
@@ -27,4 +27,4 @@ def require_format(given: Mapping[str, Any], *, is_final: bool) -> None:
     try:
         check_format(given, "the input", "update the worker")
     except ValueError as error:
-        raise ApplicationError(str(error), type="UnknownFormat", non_retryable=is_final) from None
+        raise ApplicationError(str(error), type=UNKNOWN_FORMAT, non_retryable=is_final) from None

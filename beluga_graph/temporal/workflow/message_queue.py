@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from beluga_graph.temporal.workflow.wire import pack
+from beluga_graph.temporal.workflow.wire import BATCH_BYTES, pack
 
 __all__ = ["MessageQueue"]
-
-_BATCH_BYTES = 1_000_000
 
 
 class MessageQueue:
@@ -40,7 +38,7 @@ class MessageQueue:
         size = 0
         for index, each in enumerate(self._sizes):
             size += each
-            if index and size > _BATCH_BYTES:
+            if index and size > BATCH_BYTES:
                 return self._messages[:index]
         return self.to_plain()
 

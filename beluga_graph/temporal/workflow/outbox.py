@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 
 from beluga_graph.kernel.ops import COUNT_STEP
 from beluga_graph.kernel.snapshot import Snapshot
@@ -15,10 +14,12 @@ from beluga_graph.kernel.status_topics import list_status_topics
 from beluga_graph.kernel.triggers import Trigger
 from beluga_graph.kernel.types import Patch
 from beluga_graph.temporal.workflow.message_queue import MessageQueue
+from beluga_graph.temporal.workflow.retries import RETRY
 from beluga_graph.temporal.workflow.run_options import RunOptions
 from beluga_graph.temporal.workflow.wire import (
     ADD_TO_OUTBOX,
     FORMAT,
+    MEMO_CREATED_MS,
     Reply,
     outbox_workflow_id,
     pack,
@@ -27,7 +28,6 @@ from beluga_graph.temporal.workflow.wire import (
 
 __all__ = ["OutboxSender"]
 
-_RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=10))
 _LONGEST = timedelta(minutes=1)
 
 
@@ -75,14 +75,14 @@ class OutboxSender:
                 activity_id=f"{ADD_TO_OUTBOX}:{self._batches}",
                 start_to_close_timeout=_LONGEST,
                 heartbeat_timeout=timedelta(seconds=self._options.heartbeat_s),
-                retry_policy=_RETRY,
+                retry_policy=RETRY,
                 summary="messages to the outbox",
             )
             self._messages.remove_first(len(batch))
 
     def _input_of(self, batch: list[tuple[Any, ...]]) -> bytes:
         info, run_id = workflow.info(), self._run.run_id
-        created_ms = workflow.memo_value("created_ms", self._run.started_ms)
+        created_ms = workflow.memo_value(MEMO_CREATED_MS, self._run.started_ms)
         begun = {
             "format": FORMAT,
             "queue": publish_queue(info.task_queue),

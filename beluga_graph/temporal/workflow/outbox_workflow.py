@@ -11,11 +11,11 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
     from beluga_graph.temporal.workflow.inputs import unpack_input
     from beluga_graph.temporal.workflow.message_queue import MessageQueue
+    from beluga_graph.temporal.workflow.retries import RETRY
     from beluga_graph.temporal.workflow.wire import (
         ADD_MESSAGES,
         OUTBOX_WORKFLOW,
@@ -27,7 +27,6 @@ with workflow.unsafe.imports_passed_through():
 
 __all__ = ["OutboxWorkflow"]
 
-_RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=10))
 _LONGEST = timedelta(hours=1)
 _HEARTBEAT = timedelta(seconds=10)
 
@@ -85,7 +84,7 @@ class OutboxWorkflow:
             task_queue=self._about["queue"],
             start_to_close_timeout=_LONGEST,
             heartbeat_timeout=_HEARTBEAT,
-            retry_policy=_RETRY,
+            retry_policy=RETRY,
         )
 
     def _should_continue(self) -> bool:

@@ -27,11 +27,18 @@ with workflow.unsafe.imports_passed_through():
     from beluga_graph.temporal.workflow.wire import (
         ANSWER,
         CHANGE_GRAPH,
+        EVENTS,
         FORMAT,
+        GIVE_CLAIMS,
+        MEMO_PLAN,
+        MEMO_STATUS,
+        NOT_PENDING,
         PAYLOAD_BYTES,
         RUN_FAILED,
         SESSION_LOST,
         SIGNAL,
+        STATE,
+        TOO_LARGE,
         WORKFLOW,
         pack,
         trigger_from_plain,
@@ -92,7 +99,7 @@ class RunWorkflow:
         signal = answer_signal(token)
         if signal not in self.run_state.waits or self.driver.inbox.get(signal):
             text = f"question {token!r} is not pending"
-            raise ApplicationError(text, type="NotPending", non_retryable=True)
+            raise ApplicationError(text, type=NOT_PENDING, non_retryable=True)
 
     @workflow.update(name=CHANGE_GRAPH)
     def change_graph(self, packed: bytes) -> bool:
@@ -103,17 +110,17 @@ class RunWorkflow:
             return False  # the driver is halted before the run has begun, and when it is about to continue as new
         size = len(self._next_input(changed))
         if size > PAYLOAD_BYTES:
-            raise ApplicationError(_too_large(size), type="TooLarge", non_retryable=True)
+            raise ApplicationError(_too_large(size), type=TOO_LARGE, non_retryable=True)
         self._changed = changed
         self.driver.stop()  # a result of this very task would change the run that was judged
         return True
 
-    @workflow.query(name="state")
+    @workflow.query(name=STATE)
     def state(self) -> bytes:
         """Return the snapshot, without its items."""
         return pack({"run": self.run_state.to_plain(), "seq": self._first_seq})
 
-    @workflow.query(name="events")
+    @workflow.query(name=EVENTS)
     def events(self, after: int) -> bytes:
         """Return steps after `after`, as many as fit into an answer: trigger, token, attempt, events and values.
 
@@ -181,7 +188,7 @@ class RunWorkflow:
             trigger = trigger_from_plain(plain, driver.now())
             driver.walker.decide(trigger)
             if isinstance(trigger, PlanAdopted):
-                workflow.upsert_memo({"plan": trigger.fingerprint})
+                workflow.upsert_memo({MEMO_PLAN: trigger.fingerprint})
         driver.begin()
 
     def _is_over(self) -> bool:
@@ -222,7 +229,7 @@ class RunWorkflow:
             return True
         driver = self.driver
         if self._is_forced():
-            driver.guard(driver.dispatcher.fail_next, "TooLarge", _too_large(size))
+            driver.guard(driver.dispatcher.fail_next, TOO_LARGE, _too_large(size))
         self._look_at = workflow.info().get_current_history_length() + _LOOK_EVENTS
         driver.dispatcher.go_on()
         return False
@@ -232,7 +239,7 @@ class RunWorkflow:
         is_waiting = self.run_state.status == WAITING
         if is_waiting is not self._is_waiting and (is_waiting or self._is_waiting is not None):
             self._is_waiting = is_waiting
-            workflow.upsert_memo({"status": self.run_state.status})
+            workflow.upsert_memo({MEMO_STATUS: self.run_state.status})
 
     def _next_input(self, changed: dict[str, Any]) -> bytes:
         """Return the input of the next execution; `changed` is empty, or a graph to adopt."""
@@ -289,4 +296,4 @@ def _too_large(size: int) -> str:
     text = (
         f"the state of the run is {size:,} bytes, and its history must continue in a new execution, whose input takes "
     )
-    return text + f"{PAYLOAD_BYTES:,}: give the engine and its workers claims=, a place for large values"
+    return text + f"{PAYLOAD_BYTES:,}: {GIVE_CLAIMS}"

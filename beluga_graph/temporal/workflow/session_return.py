@@ -5,25 +5,26 @@ from __future__ import annotations
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 
 from beluga_graph.kernel.run_session import RunSession
 from beluga_graph.kernel.snapshot import COMPLETED, Snapshot
 from beluga_graph.temporal.workflow.driver import WorkflowDriver
+from beluga_graph.temporal.workflow.retries import RETRY
 from beluga_graph.temporal.workflow.run_options import RunOptions
 from beluga_graph.temporal.workflow.wire import (
     END_SESSION,
     FORMAT,
+    GIVE_CLAIMS,
     GIVE_SESSION,
     PAYLOAD_BYTES,
+    TOO_LARGE,
     pack,
     session_workflow_id,
 )
 
 __all__ = ["give_session_back"]
 
-_RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=10))
 _LONGEST = timedelta(hours=1)
 _SMALL_BYTES = 16_384  # claims keep larger ones
 
@@ -46,8 +47,8 @@ async def give_session_back(driver: WorkflowDriver, options: RunOptions) -> None
     if len(given) > PAYLOAD_BYTES:
         await _send(session, unchanged)
         text = f"its messages do not fit into session {session.id!r}, which stays as it was: "
-        text += f"they have {len(given):,} bytes, and a payload at most {PAYLOAD_BYTES:,}; give the engine claims="
-        raise ApplicationError(text, type="TooLarge", non_retryable=True)
+        text += f"they have {len(given):,} bytes, and a payload at most {PAYLOAD_BYTES:,}: {GIVE_CLAIMS}"
+        raise ApplicationError(text, type=TOO_LARGE, non_retryable=True)
     await _send(session, await _extend(given, options))
 
 
@@ -84,7 +85,7 @@ async def _extend(packed: bytes, options: RunOptions) -> bytes:
         activity_id=END_SESSION,
         start_to_close_timeout=_LONGEST,
         heartbeat_timeout=timedelta(seconds=options.heartbeat_s),
-        retry_policy=_RETRY,
+        retry_policy=RETRY,
         summary="end of the session",
     )
     return made

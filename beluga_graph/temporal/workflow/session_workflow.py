@@ -22,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
         SESSION_HELD,
         SESSION_TOO_LARGE,
         SESSION_WORKFLOW,
+        STATE,
         TAKE_SESSION,
         pack,
         unpack,
@@ -78,7 +79,7 @@ class SessionWorkflow:
         self._pieces[given["keep"] :] = [Piece(*piece) for piece in given["pieces"]]
         self._gives += 1
 
-    @workflow.query(name="state")
+    @workflow.query(name=STATE)
     def state(self) -> bytes:
         """Return the session without its pieces."""
         return pack({"session": self._session, "taken_ms": self._taken_ms})

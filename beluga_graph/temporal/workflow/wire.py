@@ -96,10 +96,22 @@ __all__ = [
     "ADD_MESSAGES",
     "ADD_TO_OUTBOX",
     "ANSWER",
+    "BATCH_BYTES",
     "CHANGE_GRAPH",
     "END_SESSION",
+    "EVENTS",
     "FORMAT",
+    "GIVE_CLAIMS",
     "GIVE_SESSION",
+    "GRAPH_CHANGED",
+    "MEMO_ADOPTED_DIGEST",
+    "MEMO_CREATED_MS",
+    "MEMO_FLOW",
+    "MEMO_INPUT",
+    "MEMO_PLAN",
+    "MEMO_SESSION",
+    "MEMO_STATUS",
+    "NOT_PENDING",
     "OUTBOX_WORKFLOW",
     "PAYLOAD_BYTES",
     "PUBLISH",
@@ -109,7 +121,10 @@ __all__ = [
     "SESSION_TOO_LARGE",
     "SESSION_WORKFLOW",
     "SIGNAL",
+    "STATE",
     "TAKE_SESSION",
+    "TOO_LARGE",
+    "UNKNOWN_FORMAT",
     "WORKFLOW",
     "Reply",
     "check_format",
@@ -168,18 +183,41 @@ SIGNAL = "signal"
 """The one signal of the workflow: the name of a run's signal is its first argument."""
 
 ANSWER = "answer"
-CHANGE_GRAPH = "change_graph"
 """The update of the workflow that accepts the answer to a question."""
+
+CHANGE_GRAPH = "change_graph"
+"""The update of the workflow that lets the run adopt a changed graph."""
+
+STATE = "state"
+"""The query for the snapshot of a run, and for the session that a workflow keeps."""
+
+EVENTS = "events"
+"""The query for the steps of a run."""
+
+MEMO_FLOW, MEMO_PLAN, MEMO_INPUT = "flow", "plan", "input"
+MEMO_STATUS, MEMO_CREATED_MS = "status", "created_ms"
+MEMO_ADOPTED_DIGEST, MEMO_SESSION = "adopted_digest", "session"
+"""The keys of the memo of a workflow, which the server shows with it; `input` is the digest of the input."""
 
 _SESSION_ID, _OUTBOX_ID = "session:", "outbox:"  # how the ids of these workflows begin
 
 FORMAT = 1
+
+UNKNOWN_FORMAT, GRAPH_CHANGED, NOT_PENDING, TOO_LARGE = "UnknownFormat", "GraphChanged", "NotPending", "TooLarge"
+"""The types of failures: an input of another release, a graph that a worker lacks, a question that is not pending, and
+values beyond `PAYLOAD_BYTES`."""
 
 RUN_FAILED = "RunFailed"
 """The type of the failure with which the workflow of a failed run closes. Its detail is the end of the run."""
 
 PAYLOAD_BYTES = 1_900_000
 """The most bytes of one payload: the server refuses 2 MiB, and a data converter may add to them."""
+
+BATCH_BYTES = 1_000_000
+"""The bytes after which calls or messages go into the next payload."""
+
+GIVE_CLAIMS = "give the engine claims=, a place for large values"
+"""The way out for values that are too large, as errors name it."""
 
 _TRIGGERS: Mapping[str, type[Any]] = {
     cls.__name__: cls
