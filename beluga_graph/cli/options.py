@@ -12,18 +12,22 @@ from beluga_graph.cli.exit_codes import report_errors
 
 __all__ = [
     "CODES",
+    "BusFolder",
     "Claims",
     "FittingFlow",
     "FlowName",
     "FlowNames",
     "FlowOption",
+    "Grace",
     "Json",
     "Namespace",
     "RunId",
     "Server",
     "Store",
     "command",
+    "default_bus",
     "default_claims",
+    "default_grace",
     "default_namespace",
     "default_server",
     "default_store",
@@ -40,6 +44,8 @@ default_store = Path(".beluga/demo.lmdb")
 default_server = "localhost:7233"
 default_namespace = "default"
 default_claims: str | None = None
+default_grace = 10.0
+default_bus: Path | None = None
 
 Store = Annotated[Path, typer.Option("--store", help="Folder of the LMDB store.", metavar="PATH")]
 RunId = Annotated[str, typer.Argument(help="The run's id.", metavar="RUN")]
@@ -83,6 +89,20 @@ Claims = Annotated[
         "--claims",
         help="Place for large values, the same for all workers and clients: a folder, an LMDB store or s3://bucket/prefix.",
         metavar="PLACE",
+        show_default=False,
+    ),
+]
+Grace = Annotated[
+    float,
+    typer.Option("--grace", help="Seconds that running nodes have to finish after a stop.", metavar="S", min=0.0),
+]
+BusFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--bus",
+        help="Folder of the event bus. It gets the events that runs publish, and an event for each change of a run's "
+        "status, which is printed here too.",
+        metavar="PATH",
         show_default=False,
     ),
 ]

@@ -14,7 +14,19 @@ import beluga_graph
 from beluga_graph import RunStatus
 from beluga_graph.cli.console import load_flow, open_bus, print_event, print_json, print_line, require_store
 from beluga_graph.cli.exit_codes import Exit, print_error
-from beluga_graph.cli.options import FlowNames, FlowOption, Json, RunId, Store, command, default_store
+from beluga_graph.cli.options import (
+    BusFolder,
+    FlowNames,
+    FlowOption,
+    Grace,
+    Json,
+    RunId,
+    Store,
+    command,
+    default_bus,
+    default_grace,
+    default_store,
+)
 from beluga_graph.cli.parsing import parse_assignments
 from beluga_graph.cli.terminal_text import brief, local_time
 
@@ -157,20 +169,8 @@ def serve(
             "--max-runs", help="Most runs with work in progress at a time.", metavar="N", min=1, show_default=False
         ),
     ] = None,
-    grace: Annotated[
-        float,
-        typer.Option("--grace", help="Seconds that running nodes have to finish after a stop.", metavar="S", min=0.0),
-    ] = 10.0,
-    bus: Annotated[
-        Path | None,
-        typer.Option(
-            "--bus",
-            help="Folder of the event bus; may be the folder of the store. It gets the events that runs publish, and "
-            "an event for each change of a run's status, which is printed here too.",
-            metavar="PATH",
-            show_default=False,
-        ),
-    ] = None,
+    grace: Grace = default_grace,
+    bus: BusFolder = default_bus,
     store: Store = default_store,
     json: Json = False,
 ) -> None:
@@ -178,7 +178,8 @@ def serve(
 
     Every run that has something to do advances: new, due, signalled, or left behind by a dead process. A stop loses
     nothing: nodes that finish within the grace are committed, and the others run again where the run is served next.
-    Without --bus, events that runs publish are stored until an engine with a bus relays them.
+    The bus may use the folder of the store. Without --bus, events that runs publish are stored until an engine with a
+    bus relays them.
     """
     loaded = list(dict.fromkeys(map(load_flow, flows)))
     names = [flow.name for flow in loaded]

@@ -16,14 +16,18 @@ import beluga_graph
 from beluga_graph.cli.console import load_flow, load_object, open_bus, print_event, print_json, print_line
 from beluga_graph.cli.exit_codes import CommandError
 from beluga_graph.cli.options import (
+    BusFolder,
     Claims,
     FlowNames,
+    Grace,
     Json,
     Namespace,
     RunId,
     Server,
     command,
+    default_bus,
     default_claims,
+    default_grace,
     default_namespace,
     default_server,
 )
@@ -57,20 +61,8 @@ def worker(
             show_default=False,
         ),
     ] = None,
-    grace: Annotated[
-        float,
-        typer.Option("--grace", help="Seconds that running nodes have to finish after a stop.", metavar="S", min=0.0),
-    ] = 10.0,
-    bus: Annotated[
-        Path | None,
-        typer.Option(
-            "--bus",
-            help="Folder of the event bus. It gets the events that runs of the task queue publish, and an event for "
-            "each change of a run's status, which is printed here too, if an engine with a bus has started the run.",
-            metavar="PATH",
-            show_default=False,
-        ),
-    ] = None,
+    grace: Grace = default_grace,
+    bus: BusFolder = default_bus,
     json: Json = False,
 ) -> None:
     """Serve runs of flows on a Temporal server until SIGTERM or Ctrl-C.
@@ -78,7 +70,8 @@ def worker(
     It walks the runs of its task queue and executes the nodes of its flows, each in the version that it has. A stop
     loses nothing: nodes that finish within the grace are kept, and the others run again on another worker. A second
     signal ends the process at once. Start as many workers as you like, on any machine. Without --bus, events that runs
-    publish are kept on the server until a worker with a bus relays them.
+    publish are kept on the server until a worker with a bus relays them. A change of status is an event if an engine
+    with a bus has started the run.
     """
     loaded = list(dict.fromkeys(map(load_flow, flows)))
     versions = _name_versions(loaded)
