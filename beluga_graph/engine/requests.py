@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from beluga_graph.codec.references import digest_of
-from beluga_graph.errors import RunConflict
+from beluga_graph.execution.same_run import check_same_flow, check_same_input
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.plan.plan import Plan
 from beluga_graph.policy import Limits
@@ -45,10 +45,6 @@ def check_same(head: RunRecord, snapshot: Snapshot, request: StartRequest | None
     """Raise `RunConflict` if a run belongs to another flow or has another input than a request to start it."""
     if request is None:
         return
-    if head.flow != request.plan.name:
-        message = f"the id belongs to a run of flow {head.flow!r}, not {request.plan.name!r}: choose another id"
-        raise RunConflict(head.run_id, message)
+    check_same_flow(head.run_id, head.flow, request.plan.name)
     assert isinstance(snapshot.input, bytes)
-    if digest_of(request.plan.encode(request.value)) != digest_of(snapshot.input):
-        message = "the id belongs to a run with another input: choose another id, or resume it by its id"
-        raise RunConflict(head.run_id, message)
+    check_same_input(head.run_id, digest_of(snapshot.input), digest_of(request.plan.encode(request.value)))

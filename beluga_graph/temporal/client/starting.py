@@ -13,6 +13,7 @@ from beluga_graph.codec.references import digest_of
 from beluga_graph.codec.registry import Registry
 from beluga_graph.codec.values import Codec
 from beluga_graph.errors import GraphChanged, LimitReached, RunBusy, RunConflict
+from beluga_graph.execution.same_run import check_same_flow, check_same_input
 from beluga_graph.execution.sessions import check_session
 from beluga_graph.inspection.compatibility import check_changes
 from beluga_graph.inspection.flow_registry import FlowRegistry
@@ -59,7 +60,7 @@ class Starter:
             return
         assert isinstance(run.input, bytes)
         known = await self._workflows.describe(run_id)
-        _check_same(known, plan, digest_of(run.input).hex())
+        _check_same(known, plan, digest_of(run.input))
         if known.status == RunStatus.failed:
             await self._resume_failed(known, plan, limits)
 
@@ -167,13 +168,9 @@ def _continue(left: ReplayedRun, plan: Plan, triggers: Sequence[Trigger]) -> New
     return NewExecution(plan, left.run, triggers, left.items.to_plain(), left.inbox, left.session)
 
 
-def _check_same(known: ServerRun, plan: Plan, input_digest: str) -> None:
+def _check_same(known: ServerRun, plan: Plan, input_digest: bytes) -> None:
     """Raise `RunConflict` if a run belongs to another flow or has another input, `GraphChanged` for another graph."""
-    if known.flow != plan.name:
-        message = f"the id belongs to a run of flow {known.flow!r}, not {plan.name!r}: choose another id"
-        raise RunConflict(known.run_id, message)
-    if known.input_digest != input_digest:
-        message = "the id belongs to a run with another input: choose another id, or resume it by its id"
-        raise RunConflict(known.run_id, message)
+    check_same_flow(known.run_id, known.flow, plan.name)
+    check_same_input(known.run_id, bytes.fromhex(known.input_digest), input_digest)
     if known.is_open and known.plan != plan.fingerprint:
         raise GraphChanged(known.run_id, ("it goes on with an earlier version of its flow",), is_driven=True)
