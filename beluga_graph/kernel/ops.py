@@ -16,6 +16,7 @@ from typing import Final
 from beluga_graph.kernel.types import Op
 
 __all__ = [
+    "ADD_LISTENER",
     "ADD_USAGE",
     "ADD_WAIT",
     "APPEND_ITEMS",
@@ -32,6 +33,7 @@ __all__ = [
     "PUT_TOKEN",
     "RECEIVE_ANSWER",
     "RECEIVE_PAYLOAD",
+    "REMOVE_LISTENER",
     "REMOVE_TOKEN",
     "REMOVE_WAIT",
     "RENAME_NODES",
@@ -74,6 +76,8 @@ ARM_TIMER: Final = "timer"
 DISARM_TIMER: Final = "untimer"
 ADD_WAIT: Final = "wait"
 REMOVE_WAIT: Final = "unwait"
+ADD_LISTENER: Final = "listen"
+REMOVE_LISTENER: Final = "unlisten"
 SET_CONSUMED: Final = "inbox"
 
 # The run itself.
@@ -106,6 +110,8 @@ OPERANDS: Final[Mapping[str, tuple[str, ...]]] = {
     DISARM_TIMER: ("timer",),
     ADD_WAIT: ("signal", "token"),
     REMOVE_WAIT: ("signal", "token"),
+    ADD_LISTENER: ("signal", "name"),
+    REMOVE_LISTENER: ("signal", "name"),
     SET_CONSUMED: ("signal", "count"),
     SET_STATUS: ("status",),
     SET_OUTPUT: ("value",),

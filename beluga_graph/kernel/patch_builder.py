@@ -10,6 +10,7 @@ from typing import Any
 
 from beluga_graph.kernel.failure_handlers import FOLLOW_ERROR_EDGE, RESTART, find_handler, without_chain
 from beluga_graph.kernel.join_rule import runs_now
+from beluga_graph.kernel.listeners import arrival_ops, find_interrupts, graph_end_ops, removal_ops
 from beluga_graph.kernel.ops import (
     ADD_WAIT,
     ARM_TIMER,
@@ -55,7 +56,19 @@ _STATE_OF = {WAIT_NODE: AT_WAIT, TIMER_NODE: AT_TIMER}  # of a token that comes 
 class PatchBuilder:
     """Collects the changes that one trigger makes."""
 
-    __slots__ = ("active", "at", "events", "ops", "removed", "removed_timers", "run", "shape", "status", "values")
+    __slots__ = (
+        "active",
+        "at",
+        "events",
+        "opened",
+        "ops",
+        "removed",
+        "removed_timers",
+        "run",
+        "shape",
+        "status",
+        "values",
+    )
 
     def __init__(self, shape: Shape, run: Snapshot, at: int) -> None:
         self.shape = shape
@@ -64,6 +77,7 @@ class PatchBuilder:
         self.values: list[Value] = []
         self.ops: list[Op] = []
         self.events: list[EventFields] = []
+        self.opened: dict[str, NodeShape] = {}  # frames that this patch has opened, by the place inside
         self.removed: set[str] = set()  # tokens and scopes that this patch has removed already
         self.removed_timers: set[str] = set()  # timers that it has disarmed already
         self.active = run.active
@@ -110,7 +124,7 @@ class PatchBuilder:
                 target = opener.target
                 continue
             node = nodes[target]
-            if node.kind == FRAME and self._is_empty(node):
+            if node.kind == FRAME and self.shape.is_empty(node):
                 assert node.target is not None
                 target = node.target
                 continue
@@ -138,21 +152,13 @@ class PatchBuilder:
         scope = f"{place}{local}#{visit}"
         self.ops.append((OPEN_SCOPE, place, node.name, local, visit, True, 1, index, attempt, ()))
         self.ops.append((BEGIN_BRANCH, scope, 0))
+        self.ops += arrival_ops(self.shape, self.run, place, node, scope, self.opened)
+        self.opened[branch_place(scope, 0)] = node
         due = find_due(node, self.at, time)
         if due is not None:
             self.ops.append((ARM_TIMER, scope_timer(scope), due))
         assert node.entry is not None
         return branch_place(scope, 0), node.entry
-
-    def _is_empty(self, frame: NodeShape) -> bool:
-        """Return whether a frame has no node inside, except for frames like it. A token skips such a frame."""
-        target = frame.entry
-        while target is not None and target != END:
-            node = self.shape.nodes[target]
-            if node.kind != FRAME or not self._is_empty(node):
-                return False
-            target = node.target
-        return True
 
     def _count_visit(self, place: str, node: NodeShape, index: int) -> int | None:
         """Return the number of this visit; past the limit, fail and return `None`."""
@@ -165,7 +171,7 @@ class PatchBuilder:
         # The node's own error edge could come straight back here, so only a scope around the node may handle this.
         self.fail(place, node, failure, own=False)
         if self.status == FAILED:
-            self.ops.append((PUT_TOKEN, place, node.name, node.local, visit, index, FAILED_TOKEN, 1))
+            self._append_token(place, node, visit, index, FAILED_TOKEN)
         return None
 
     def _next_visit(self, place: str, node: NodeShape) -> int:
@@ -174,8 +180,8 @@ class PatchBuilder:
 
     def _put_token(self, place: str, node: NodeShape, visit: int, index: int) -> None:
         name = f"{place}{node.local}#{visit}"
-        state = RUN if node.decides_time else _STATE_OF.get(node.kind, RUN)
-        self.ops.append((PUT_TOKEN, place, node.name, node.local, visit, index, state, 1))
+        state = RUN if node.decides_time or node.received else _STATE_OF.get(node.kind, RUN)
+        self._append_token(place, node, visit, index, state)
         if state == RUN:
             self.active += 1
         else:
@@ -195,8 +201,15 @@ class PatchBuilder:
         if due is not None:
             self.ops.append((ARM_TIMER, token_timer(token), due))
 
+    def _append_token(
+        self, place: str, node: NodeShape, visit: int, index: int, state: str, attempts_since_armed: int = 1
+    ) -> None:
+        self.ops.append((PUT_TOKEN, place, node.name, node.local, visit, index, state, attempts_since_armed))
+        self.ops += arrival_ops(self.shape, self.run, place, node, f"{place}{node.local}#{visit}", self.opened)
+
     def _complete(self, index: int) -> None:
         self.disarm_timer(RUN_TIMER)
+        self.ops += graph_end_ops(self.run, "", self.shape.interrupts)
         self.ops.append((SET_OUTPUT, index))
         self.status = COMPLETED
         self.add_event("done", "", "", index)
@@ -224,6 +237,7 @@ class PatchBuilder:
             self.ops.append((ARM_TIMER, scope_timer(scope), due))
         if not width:
             return self._put_join(token.place, join)
+        self.ops += arrival_ops(self.shape, self.run, token.place, node, scope, self.opened)
         for branch, (target, index) in enumerate(branches[:free]):
             self._begin_branch(scope, branch, node.branches[target], index)
         return None
@@ -258,6 +272,7 @@ class PatchBuilder:
         if scope.queue:
             self.ops.append((CLEAR_QUEUE, name))
         self.disarm_timer(scope_timer(name))
+        self.ops += removal_ops(name, self.shape.nodes[scope.node].interrupts)
         join = self.shape.nodes[self.shape.nodes[scope.node].join or ""]
         self._put_join(scope.place, join)
 
@@ -270,6 +285,12 @@ class PatchBuilder:
             return
         self.removed.add(name)
         self.disarm_timer(scope_timer(name))
+        scope = self.run.scopes[name]
+        opener = self.shape.nodes[scope.node]
+        if scope.frame:
+            self.ops += graph_end_ops(self.run, branch_place(name, 0), opener.inner_interrupts)
+        if scope.frame or self.run.places[scope.place].token is None:  # a fan-out's end when its join begins
+            self.ops += removal_ops(name, opener.interrupts)
         self.ops.append((CLOSE_SCOPE, name))
 
     def remove_token(self, token: Token) -> None:
@@ -277,11 +298,13 @@ class PatchBuilder:
         if token.name in self.removed:
             return
         self.removed.add(token.name)
+        node = self.shape.nodes[token.node]
         if token.state == RUN:
             self.active -= 1
         elif token.state == AT_WAIT:
-            self.ops.append((REMOVE_WAIT, signal_of(self.shape.nodes[token.node], token.name), token.name))
+            self.ops.append((REMOVE_WAIT, signal_of(node, token.name), token.name))
         self.disarm_timer(token_timer(token.name))
+        self.ops += removal_ops(token.name, node.interrupts)
         self.ops.append((REMOVE_TOKEN, token.name))
 
     def clear_place(self, place: str) -> None:
@@ -301,6 +324,14 @@ class PatchBuilder:
         if timer in self.run.timers and timer not in self.removed_timers:
             self.removed_timers.add(timer)
             self.ops.append((DISARM_TIMER, timer))
+
+    # Interrupting edges.
+
+    def interrupt(self, name: str, signal: str, index: int) -> None:
+        """Drop all that a listener names, and follow its interrupting edge for `signal` with a value."""
+        place, edges = find_interrupts(self.shape, self.run, name)
+        self.clear_place(place)
+        self.enter(place, next(target for known, target, _ in edges if known == signal), index)
 
     # Failing.
 
@@ -347,7 +378,7 @@ class PatchBuilder:
             return
         token = f"{place}{node.local}#{visit}"
         pause = retry_delay_ms(node, token, scope.attempt, None)
-        self.ops.append((PUT_TOKEN, place, node.name, node.local, visit, index, RETRY, scope.attempt + 1))
+        self._append_token(place, node, visit, index, RETRY, scope.attempt + 1)
         self.ops.append((ARM_TIMER, token_timer(token), self.at + pause))
         self.add_event("retry", node.name, token, None, tried=scope.attempt, delay_ms=pause, message=failure[2])
 

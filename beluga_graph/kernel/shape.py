@@ -25,6 +25,7 @@ __all__ = [
     "TOOL",
     "WAIT_NODE",
     "FieldShape",
+    "InterruptShape",
     "NodeShape",
     "RetryShape",
     "RouteShape",
@@ -38,6 +39,10 @@ FAN_OUT, JOIN, WAIT_NODE, TIMER_NODE, FRAME = "fan_out", "join", "wait", "timer"
 CHOICE = "choice"  # a body for a conditional edge whose source has none of its own
 
 RouteShape: TypeAlias = tuple[Route, str, str]  # route, target, edge kind: "conditional" or "handoff"
+
+
+InterruptShape: TypeAlias = tuple[str, str, tuple[str, ...]]
+"""An interrupting edge: signal, target, and the nodes that it spares though its source contains them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +76,8 @@ class NodeShape:
     target: str | None = None  # the plain edge
     routes: tuple[RouteShape, ...] = ()  # the conditional edges, in place of the plain edge
     error: str | None = None  # the error edge
+    interrupts: tuple[InterruptShape, ...] = ()  # the interrupting edges
+    inner_interrupts: tuple[InterruptShape, ...] = ()  # frame: those out of the graph inside, to nodes inside
     retry: RetryShape | None = None
     timeout_ms: int | None = None  # of one attempt; frame: its deadline; join: counted from the opening of its scope
     join: str | None = None  # fan-out: the join that closes its scope
@@ -83,6 +90,7 @@ class NodeShape:
     signal: str | None = None
     default: Value | None = None  # wait: its output after a timeout; None: it fails
     checked: bool = False  # wait: a body validates the payload
+    received: bool = False  # wait: a token comes with the payload already, by an interrupting edge
     asks: str = ""  # wait for an approval: the kind of the next node, "step" or "tool"
     delay_ms: int = 0
     due_ms: int | None = None  # the point in time until which a timer waits, or that is a time limit
@@ -118,10 +126,23 @@ class Shape:
     input_type: str = ""
     output_type: str = ""
     due_ms: int | None = None  # a deadline of the whole run that is a point in time
+    interrupts: tuple[InterruptShape, ...] = ()  # the interrupting edges out of the graph itself
+
+    def is_empty(self, frame: NodeShape) -> bool:
+        """Return whether a frame has no node inside, except for frames like it. A token skips such a frame."""
+        target = frame.entry
+        while target is not None and target != END:
+            node = self.nodes[target]
+            if node.kind != FRAME or not self.is_empty(node):
+                return False
+            target = node.target
+        return True
 
     def to_plain(self) -> dict[str, Any]:
         """Return the shape as scalars, tuples and dicts; fields of nodes that have their defaults are left out."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        if not self.interrupts:  # graphs without any keep the fingerprint that they have always had
+            del plain["interrupts"]
         plain["nodes"] = tuple(_plain(node) for node in self.nodes.values())
         plain["state"] = tuple(_plain(channel) for channel in self.state)
         plain["limits"] = dict(self.limits)
@@ -133,9 +154,10 @@ class Shape:
     def from_plain(cls, plain: Mapping[str, Any]) -> Shape:
         """Rebuild a shape from the result of `to_plain`. Raises `KeyError` or `TypeError` if `plain` is not a shape."""
         nodes = [_node(node) for node in plain["nodes"]]
-        rest = {key: value for key, value in plain.items() if key not in ("nodes", "state")}
+        rest = {key: value for key, value in plain.items() if key not in ("nodes", "state", "interrupts")}
         state = tuple(FieldShape(**channel) for channel in plain["state"])
-        return cls(nodes={node.name: node for node in nodes}, state=state, **rest)
+        interrupts = _interrupts(plain.get("interrupts", ()))
+        return cls(nodes={node.name: node for node in nodes}, state=state, interrupts=interrupts, **rest)
 
 
 def _plain(shape: NodeShape | FieldShape | RetryShape) -> dict[str, Any]:
@@ -158,7 +180,14 @@ def _node(plain: Mapping[str, Any]) -> NodeShape:
         rebuilt["retry"] = RetryShape(**rebuilt["retry"])
     if "state" in rebuilt:
         rebuilt["state"] = tuple(FieldShape(**channel) for channel in rebuilt["state"])
+    for name in ("interrupts", "inner_interrupts"):
+        if name in rebuilt:
+            rebuilt[name] = _interrupts(rebuilt[name])
     for name in ("routes", "branches"):
         if name in rebuilt:
             rebuilt[name] = tuple(tuple(item) if name == "routes" else item for item in rebuilt[name])
     return NodeShape(**rebuilt)
+
+
+def _interrupts(plain: Any) -> tuple[InterruptShape, ...]:
+    return tuple((signal, target, tuple(spared)) for signal, target, spared in plain)

@@ -94,7 +94,7 @@ class Snapshot:
         self.places: dict[str, Place] = {"": Place(None, 0)}
         self.timers: dict[str, int] = {}
         self.inbox: dict[str, int] = {}  # by signal name: how many signals the run has consumed
-        self.waits: dict[str, list[str]] = {}  # by signal name: the waiting tokens, oldest first
+        self.waits: dict[str, list[str]] = {}  # by signal name: the waiting tokens, and the listeners, oldest first
         self.usage: dict[str, int] = {}
         self.reason = ""  # why the last loop ended
 
@@ -289,14 +289,14 @@ def _disarm_timer(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
 
 
 def _add_wait(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    _, signal, token = op
-    run.waits.setdefault(signal, []).append(token)
+    _, signal, name = op
+    run.waits.setdefault(signal, []).append(name)
 
 
 def _remove_wait(run: Snapshot, op: Op, values: tuple[Value, ...]) -> None:
-    _, signal, token = op
+    _, signal, name = op
     waiting = run.waits[signal]
-    waiting.remove(token)
+    waiting.remove(name)
     if not waiting:
         del run.waits[signal]
 
@@ -371,6 +371,8 @@ _APPLY: dict[str, Callable[[Snapshot, Op, tuple[Value, ...]], None]] = {
     ops.DISARM_TIMER: _disarm_timer,
     ops.ADD_WAIT: _add_wait,
     ops.REMOVE_WAIT: _remove_wait,
+    ops.ADD_LISTENER: _add_wait,
+    ops.REMOVE_LISTENER: _remove_wait,
     ops.SET_CONSUMED: _set_consumed,
     ops.SET_STATUS: _set_status,
     ops.SET_OUTPUT: _set_output,

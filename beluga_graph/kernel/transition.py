@@ -11,11 +11,15 @@ from collections.abc import Callable
 from typing import Any
 
 from beluga_graph.kernel.attempt_results import current_token, fail_node, finish_node, rearm, reopen_frame
+from beluga_graph.kernel.listener_list import is_listener, list_listeners
+from beluga_graph.kernel.listeners import describe_listener, pick_receiver
 from beluga_graph.kernel.ops import (
+    ADD_LISTENER,
     ARM_TIMER,
     COUNT_INTERRUPTION,
     RECEIVE_ANSWER,
     RECEIVE_PAYLOAD,
+    REMOVE_LISTENER,
     REMOVE_WAIT,
     SET_CONSUMED,
     SET_ERROR,
@@ -127,13 +131,16 @@ def _fire_token_timer(builder: PatchBuilder, token: Token, trigger: TimerFired) 
 
 def _serve_signal(builder: PatchBuilder, trigger: SignalReceived) -> None:
     run, signal = builder.run, trigger.signal
-    waiting = run.waits.get(signal)
-    if not waiting or run.inbox.get(signal, 0) != trigger.position:
+    if signal not in run.waits or run.inbox.get(signal, 0) != trigger.position:
         return None
-    token = run.tokens[waiting[0]]
-    node = builder.shape.nodes[token.node]
+    name = pick_receiver(run, signal)
     index = builder.add_value(trigger.value)
     builder.ops.append((SET_CONSUMED, signal, trigger.position + 1))
+    if is_listener(builder.shape, run, signal, name):
+        builder.add_event("signal", *describe_listener(run, name), index, name=signal)
+        return builder.interrupt(name, signal, index)
+    token = run.tokens[name]
+    node = builder.shape.nodes[token.node]
     builder.add_event("signal", node.name, token.name, index, name="approval" if node.asks else signal)
     if not node.checked:
         builder.remove_token(token)
@@ -199,8 +206,23 @@ def _adopt_plan(builder: PatchBuilder, trigger: PlanAdopted) -> None:
     builder.ops.append((SET_PLAN, trigger.fingerprint))
     if trigger.rename:
         builder.ops.append(rename_op(builder.run, trigger.rename))
+    _adopt_listeners(builder, trigger)
     if builder.run.status == FAILED:
         builder.status = FAILED
+
+
+def _adopt_listeners(builder: PatchBuilder, trigger: PlanAdopted) -> None:
+    """Let the interrupting edges of the changed graph count from now on."""
+    run, shape = builder.run, builder.shape
+    wanted = dict.fromkeys(list_listeners(shape, run, trigger.rename))
+    known = dict.fromkeys(
+        (signal, name)
+        for signal, names in run.waits.items()
+        for name in names
+        if is_listener(shape, run, signal, name, trigger.rename)
+    )
+    builder.ops += [(REMOVE_LISTENER, *listener) for listener in known if listener not in wanted]
+    builder.ops += [(ADD_LISTENER, *listener) for listener in wanted if listener not in known]
 
 
 _DECIDE: dict[type, Callable[[PatchBuilder, Any], None]] = {

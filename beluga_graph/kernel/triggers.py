@@ -11,6 +11,7 @@ from beluga_graph.kernel.types import DecidedTime, EventFields, Renames, Route, 
 
 __all__ = [
     "ArmTimer",
+    "AwaitInterrupt",
     "AwaitSignal",
     "CancelRequested",
     "NodeFailed",
@@ -78,7 +79,7 @@ class TimerFired(NamedTuple):
 
 
 class SignalReceived(NamedTuple):
-    """The signal at `position` in the inbox of its name is served to the oldest wait."""
+    """The signal at `position` in the inbox of its name is served to the oldest wait, or interrupts a source."""
 
     signal: str
     position: int
@@ -175,4 +176,11 @@ class AwaitSignal(NamedTuple):
     signal: str
 
 
-Work: TypeAlias = RunNode | ArmTimer | AwaitSignal
+class AwaitInterrupt(NamedTuple):
+    """Report the next unread signal of this name, which interrupts the listener."""
+
+    listener: str
+    signal: str
+
+
+Work: TypeAlias = RunNode | ArmTimer | AwaitSignal | AwaitInterrupt

@@ -7,7 +7,7 @@ by the same rules:
 * A step is written before its patch is applied, and a stale trigger writes nothing.
 * Work begins when the driver releases the step: after its commit, or at once where the driver may go ahead.
 * After a load, overdue timers fire before any node begins.
-* An accepted signal beats a timeout that is not committed.
+* An accepted signal beats a timer that is not committed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import Generic, Protocol, TypeVar
 
 from beluga_graph.kernel.interruptions import find_guilty, order_by_interruptions
+from beluga_graph.kernel.listeners import is_listening, signals_around
 from beluga_graph.kernel.rules import get_limit, signal_of
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import RUN, RUNNING, WAITING, Snapshot, Token
@@ -24,6 +25,7 @@ from beluga_graph.kernel.tokens import AT_WAIT
 from beluga_graph.kernel.transition import advance
 from beluga_graph.kernel.triggers import (
     ArmTimer,
+    AwaitInterrupt,
     AwaitSignal,
     NodeFailed,
     RunNode,
@@ -75,7 +77,10 @@ class Driver(Protocol[Origin_contra, Step]):
         """Take an arming back, if there is one."""
 
     def await_signal(self, token: str, signal: str) -> None:
-        """Call `Walker.serve` now or soon, and again whenever a signal of this name is accepted."""
+        """Call `Walker.serve` now or soon, and again whenever a signal of this name is accepted.
+
+        `token` may also be the name of a listener: of a source that the signal interrupts.
+        """
 
     def stop_all(self) -> None:
         """Stop every attempt and timer."""
@@ -132,18 +137,31 @@ class Walker(Generic[Origin, Step]):
         self._begin(order_by_interruptions(self._run, found), None)
 
     def fire_timer(self, timer: str, due: int) -> None:
-        """Decide on a timer whose time has come. The timeout of a wait is left to the next driver of a halted run."""
+        """Decide on a timer whose time has come.
+
+        In a halted run, a timer that a signal may forestall is left to the next driver.
+        """
         kind, name = split_timer(timer)
-        token = self._run.tokens.get(name) if kind == TOKEN_TIMER else None
-        if token is not None and token.state == AT_WAIT:
-            if self._driver.is_halted:
-                return  # It delivers no signals. The next driver looks for one before it fires the timer.
-            # An accepted signal beats a timeout that is not committed. The trigger below is stale then.
-            self.serve(signal_of(self._shape.nodes[token.node], token.name) or "")
+        signals = self._signals_before(kind, name)
+        if signals and self._driver.is_halted:
+            return  # It delivers no signals. The next driver looks for one before it fires the timer.
+        for signal in signals:  # An accepted signal beats a timer that is not committed. The trigger is stale then.
+            self.serve(signal)
         self.decide(TimerFired(timer, due, max(due, self._driver.now())))
 
+    def _signals_before(self, kind: str, name: str) -> list[str]:
+        """Return the signals that would end a wait before its timeout, or drop the token or scope of a timer."""
+        run, shape = self._run, self._shape
+        if name not in run.tokens and name not in run.scopes:  # the run itself, or the timer is stale
+            return []
+        found = signals_around(shape, run, name)
+        token = run.tokens.get(name) if kind == TOKEN_TIMER else None
+        if token is not None and token.state == AT_WAIT:
+            found.insert(0, signal_of(shape.nodes[token.node], token.name) or "")
+        return found
+
     def serve(self, signal: str) -> None:
-        """Deliver the unread signals of a name to the waits for it, oldest wait first, each signal once."""
+        """Deliver the unread signals of a name, each once: to the oldest wait, or the innermost source within it."""
         run, driver = self._run, self._driver
         while signal in run.waits:
             position = run.inbox.get(signal, 0)
@@ -176,3 +194,5 @@ class Walker(Generic[Origin, Step]):
                 token = run.tokens.get(item.token)
                 if token is not None and token.state == AT_WAIT:
                     driver.await_signal(item.token, item.signal)
+            elif type(item) is AwaitInterrupt and is_listening(run, item.listener, item.signal):
+                driver.await_signal(item.listener, item.signal)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from beluga_graph.kernel.listener_list import is_listener
 from beluga_graph.kernel.ops import (
+    ADD_LISTENER,
     ARM_TIMER,
     DISARM_TIMER,
     PUT_TOKEN,
     RECEIVE_ANSWER,
     RECEIVE_PAYLOAD,
+    REMOVE_LISTENER,
     REMOVE_TOKEN,
     SET_ERROR,
     SET_STATE,
@@ -21,7 +24,7 @@ from beluga_graph.kernel.rules import signal_of
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, FAILED, RUN, Snapshot, Token
 from beluga_graph.kernel.tokens import AT_WAIT
-from beluga_graph.kernel.triggers import ArmTimer, AwaitSignal, RunNode, Work
+from beluga_graph.kernel.triggers import ArmTimer, AwaitInterrupt, AwaitSignal, RunNode, Work
 from beluga_graph.kernel.types import Patch
 
 __all__ = ["WorkChange", "diff_work", "list_work"]
@@ -35,6 +38,8 @@ _CHANGES_WORK = frozenset(
         REMOVE_TOKEN,
         ARM_TIMER,
         DISARM_TIMER,
+        ADD_LISTENER,
+        REMOVE_LISTENER,
         SET_STATUS,
         SET_ERROR,
     )
@@ -44,8 +49,9 @@ _CHANGES_WORK = frozenset(
 class WorkChange(NamedTuple):
     """The change that a patch makes to the work of a live run."""
 
-    tokens: tuple[str, ...]  # their work is over
+    tokens: tuple[str, ...]  # their work is over, but for listeners
     timers: tuple[str, ...]  # likewise
+    listeners: tuple[tuple[str, str], ...]  # likewise: signal and name
     new: tuple[Work, ...]
     whole: bool  # the run ended, failed or was revived: all earlier work is over, and `new` is all there is
 
@@ -55,6 +61,12 @@ def list_work(shape: Shape, run: Snapshot) -> list[Work]:
     if run.ended or run.status == FAILED:
         return []
     found: list[Work] = [ArmTimer(timer, due) for timer, due in run.timers.items()]
+    found += [
+        AwaitInterrupt(name, signal)
+        for signal, names in run.waits.items()
+        for name in names
+        if is_listener(shape, run, signal, name)
+    ]
     return found + [work for token in run.tokens.values() if (work := _token_work(shape, token)) is not None]
 
 
@@ -66,6 +78,8 @@ def diff_work(shape: Shape, run: Snapshot, patch: Patch) -> WorkChange:
     """
     tokens: list[str] = []
     timers: list[str] = []
+    listeners: list[tuple[str, str]] = []
+    heard: list[Work] = []  # before other work: a signal that came early interrupts a node before it begins
     new: dict[tuple[str, str], Work] = {}
     for op in patch.ops:
         kind = op[0]
@@ -80,22 +94,28 @@ def diff_work(shape: Shape, run: Snapshot, patch: Patch) -> WorkChange:
         elif kind == ARM_TIMER:
             _, timer, due = op
             new["timer", timer] = ArmTimer(timer, due)
+        elif kind == ADD_LISTENER:
+            _, signal, name = op
+            heard.append(AwaitInterrupt(name, signal))
+        elif kind == REMOVE_LISTENER:
+            _, signal, name = op
+            listeners.append((signal, name))
         elif kind == DISARM_TIMER:
             _, timer = op
             timers.append(timer)
         elif kind == SET_STATUS:
             _, status = op
             if status in (COMPLETED, FAILED, CANCELLED):
-                return WorkChange((), (), (), whole=True)
+                return WorkChange((), (), (), (), whole=True)
         elif kind == SET_ERROR:
             if clears_error(op):
-                return WorkChange((), (), tuple(list_work(shape, run)), whole=True)
+                return WorkChange((), (), (), tuple(list_work(shape, run)), whole=True)
         else:
             _, begun, *_ = op
             tokens.append(begun)
         if begun is not None and (work := _token_work(shape, run.tokens[begun])) is not None:
             new["token", begun] = work
-    return WorkChange(tuple(tokens), tuple(timers), tuple(new.values()), whole=False)
+    return WorkChange(tuple(tokens), tuple(timers), tuple(listeners), (*heard, *new.values()), whole=False)
 
 
 def _token_work(shape: Shape, token: Token) -> Work | None:

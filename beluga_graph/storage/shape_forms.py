@@ -51,28 +51,37 @@ def _record_of(cls: type[Any], special: dict[str, Form], *, always: str = "") ->
 
 
 _CHANNELS = many(_record_of(FieldShape, {}))
+_INTERRUPTS = many(row(text, text, many(text)))
 _NODE = _record_of(
     NodeShape,
     {
         "kind": among(FUNCTION, AGENT, TOOL, HANDOFF, FAN_OUT, JOIN, WAIT_NODE, TIMER_NODE, FRAME, CHOICE),
         "asks": among("", "step", "tool"),
+        **dict.fromkeys(("interrupts", "inner_interrupts"), _INTERRUPTS),
         "routes": many(row(maybe(scalar(str, int, bool, float)), text, among("conditional", "handoff"))),
         "retry": maybe(_record_of(RetryShape, {"attempts": bound})),
         "state": _CHANNELS,
         **dict.fromkeys(("max_concurrency", "wait"), maybe(bound)),
     },
 )
-_SHAPE = _record_of(Shape, {"nodes": many(_NODE), "limits": table(text, bound), "state": _CHANNELS}, always="state")
+_SHAPE = _record_of(
+    Shape,
+    {"nodes": many(_NODE), "limits": table(text, bound), "state": _CHANNELS, "interrupts": _INTERRUPTS},
+    always="state",
+)
+_BRANCHING = ("routes", "interrupts", "inner_interrupts")  # fields of edges: the target is the second part
 
 
 def _is_connected(plain: dict[str, Any]) -> bool:
     """Return whether a shape contains all nodes that it refers to."""
     nodes = {node["name"]: node for node in plain["nodes"]}
     ends = {*nodes, END}
+    if not all(edge[1] in ends for edge in plain.get("interrupts", ())):
+        return False
     return plain["entry"] in ends and all(
         all(node.get(name) is None or node[name] in ends for name in ("target", "error", "join", "entry"))
         and all(name in ends for name in node.get("branches", ()))
-        and all(route[1] in ends for route in node.get("routes", ()))
+        and all(edge[1] in ends for name in _BRANCHING for edge in node.get(name, ()))
         and (not node.get("frame") or node["frame"] in nodes)
         and (node["kind"] != FRAME or node.get("entry") is not None)
         and (node["kind"] != FAN_OUT or node.get("join") in nodes)

@@ -95,7 +95,11 @@ def _holds_together(plain: dict[str, Any]) -> bool:
             and (not name or (place["scope"] in scopes and name == branch_place(place["scope"], place["branch"])))
             for name, place in places.items()
         )
-        and all(token in places_of for waiting in plain["waits"].values() for token in waiting)
+        and all(
+            name in places_of or name in scopes or name in places
+            for waiting in plain["waits"].values()
+            for name in waiting
+        )
     )
 
 

@@ -51,6 +51,8 @@ _OPS: dict[str, Form] = {ops.COUNT_INTERRUPTION: row(text, text, few, optional=1
         ops.DISARM_TIMER: (text,),
         ops.ADD_WAIT: (text, text),
         ops.REMOVE_WAIT: (text, text),
+        ops.ADD_LISTENER: (text, text),
+        ops.REMOVE_LISTENER: (text, text),
         ops.SET_CONSUMED: (text, count),
         ops.SET_STATUS: (status,),
         ops.SET_OUTPUT: (index,),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from beluga_graph.kernel.listener_list import is_listener, list_listeners
 from beluga_graph.kernel.shape import (
     FAN_OUT,
     FRAME,
@@ -19,6 +20,7 @@ from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.transition import EMPTY_PATCH, advance
 from beluga_graph.kernel.triggers import (
     ArmTimer,
+    AwaitInterrupt,
     CancelRequested,
     NodeFailed,
     NodeFinished,
@@ -32,7 +34,7 @@ from beluga_graph.kernel.triggers import (
     Work,
 )
 from beluga_graph.kernel.types import Patch
-from beluga_graph.kernel.work import diff_work, list_work
+from beluga_graph.kernel.work import WorkChange, diff_work, list_work
 
 LIMITS = {"max_visits": 100, "max_steps": 1000, "max_width": 50, "max_interruptions": 5}
 
@@ -72,7 +74,7 @@ def frame(name: str, entry: str, target: str, **more: Any) -> NodeShape:
     return NodeShape(name=name, local=_local(name), kind=FRAME, frame=_frame(name), entry=entry, target=target, **more)
 
 
-def shape(*nodes: NodeShape, limits: dict[str, int] | None = None, timeout_ms: int | None = None) -> Shape:
+def shape(*nodes: NodeShape, limits: dict[str, int] | None = None, **more: Any) -> Shape:
     """Return a shape whose entry is its first node."""
     return Shape(
         name="hand-built",
@@ -80,7 +82,7 @@ def shape(*nodes: NodeShape, limits: dict[str, int] | None = None, timeout_ms: i
         entry=nodes[0].name,
         nodes={node.name: node for node in nodes},
         limits={**LIMITS, **(limits or {})},
-        timeout_ms=timeout_ms,
+        **more,
     )
 
 
@@ -110,8 +112,12 @@ class Walk:
             return patch
         self.run.apply(patch)
         change = diff_work(self.shape, self.run, patch)
-        kept = [] if change.whole else [item for item in before if not _is_over(item, change.tokens, change.timers)]
+        kept = [] if change.whole else [item for item in before if not is_over(item, change)]
         assert sorted([*kept, *change.new], key=repr) == sorted(list_work(self.shape, self.run), key=repr)
+        listening = [(signal, name) for signal, names in self.run.waits.items() for name in names]
+        listening = [(s, n) for s, n in listening if is_listener(self.shape, self.run, s, n)]
+        if not self.run.ended:
+            assert sorted(listening) == sorted(list_listeners(self.shape, self.run))
         assert self.run.active == sum(token.state == "run" for token in self.run.tokens.values())
         self.events += patch.events
         return patch
@@ -172,5 +178,10 @@ class Walk:
         return not (run.tokens or run.scopes or run.timers or run.waits or run.active) and list(run.places) == [""]
 
 
-def _is_over(item: Work, tokens: tuple[str, ...], timers: tuple[str, ...]) -> bool:
-    return item.timer in timers if isinstance(item, ArmTimer) else item.token in tokens
+def is_over(item: Work, change: WorkChange) -> bool:
+    """Return whether a change of work ends an item."""
+    if isinstance(item, ArmTimer):
+        return item.timer in change.timers
+    if isinstance(item, AwaitInterrupt):
+        return (item.signal, item.listener) in change.listeners
+    return item.token in change.tokens

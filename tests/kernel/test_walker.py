@@ -93,7 +93,7 @@ class Notebook:
 
 def walked(*nodes: NodeShape, run: Snapshot | None = None, **more: Any) -> Notebook:
     """Return a driver of a run of these nodes: a new one that is started, or one that was loaded."""
-    drawn = shape(*nodes, timeout_ms=more.pop("timeout_ms", None))
+    drawn = shape(*nodes, timeout_ms=more.pop("timeout_ms", None), interrupts=more.pop("interrupts", ()))
     driver = Notebook(run or Snapshot(run_id="r", plan="f", started_ms=1000, value=b"in"), **more)
     driver.walker = Walker(drawn, driver.run, driver)
     if run is None:
@@ -346,3 +346,64 @@ def test_a_node_at_which_too_many_owners_died_fails() -> None:
         "Interrupted",
         "6 processes ended while the node ran; max_interruptions is 5",
     )
+
+
+# Interrupting signals.
+
+STOPPABLE = (function("a", "z", interrupts=(("stop", "b", ()),)), function("b", "z"), function("z", END))
+
+
+def test_an_interrupting_signal_that_came_early_interrupts_its_source_before_it_begins() -> None:
+    driver = walked(*STOPPABLE, signals={"stop": [b"1", b"2"]})
+    assert driver.said == [
+        "write RunStarted",
+        "await stop",
+        "write SignalReceived",
+        "stop a#1",
+        "run b#1@1 by 2",
+    ]
+    assert driver.run.inbox == {"stop": 1}, "the second one is kept: nothing listens to it any more"
+
+
+def test_after_a_load_a_kept_signal_interrupts_before_the_node_runs_again() -> None:
+    driver = loaded(walked(*STOPPABLE), *STOPPABLE, signals={"stop": [b"1"]})
+    driver.walker.begin(driver.walker.fire_overdue())
+    assert [said for said in driver.said if said.startswith("run")] == ["run b#1@1 by 2"]
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        (timer("t", 50, "z", interrupts=(("stop", "b", ()),)), *STOPPABLE[1:]),
+        (wait("t", "go", "z", timeout_ms=50, interrupts=(("stop", "b", ()),)), *STOPPABLE[1:]),
+        (frame("t", "t/x", "z", timeout_ms=50, interrupts=(("stop", "b", ()),)), function("t/x", END), *STOPPABLE[1:]),
+        (frame("t", "t/x", "z", interrupts=(("stop", "b", ()),)), timer("t/x", 50, END), *STOPPABLE[1:]),
+    ],
+    ids=["sleep", "wait", "deadline", "sleep in a sub-flow"],
+)
+def test_an_accepted_signal_beats_a_timer_of_what_it_interrupts(nodes: tuple[NodeShape, ...]) -> None:
+    driver = loaded(walked(*nodes), *nodes, signals={"stop": [b"1"]}, time=2000)
+    driver.walker.begin(driver.walker.fire_overdue())
+    assert list(driver.run.tokens) == ["b#1"]
+    assert not driver.run.timers
+
+
+def test_an_accepted_signal_beats_a_timer_anywhere_in_the_graph_that_it_interrupts() -> None:
+    nodes = (timer("t", 50, "z"), *STOPPABLE[1:])
+    edges = (("stop", "b", ("b",)),)
+    driver = loaded(walked(*nodes, interrupts=edges), *nodes, interrupts=edges, signals={"stop": [b"1"]}, time=2000)
+    driver.walker.begin(driver.walker.fire_overdue())
+    assert list(driver.run.tokens) == ["b#1"]
+
+
+def test_a_halted_run_leaves_a_timer_that_a_signal_may_forestall_to_the_next_driver() -> None:
+    driver = walked(timer("t", 50, "z", interrupts=(("stop", "b", ()),)), *STOPPABLE[1:])
+    driver.is_halted = True
+    driver.walker.fire_timer("t:t#1", 1050)
+    assert driver.run.timers == {"t:t#1": 1050}
+
+
+def test_a_timer_fires_if_no_signal_was_accepted() -> None:
+    driver = walked(timer("t", 50, "z", interrupts=(("stop", "b", ()),)), *STOPPABLE[1:])
+    driver.walker.fire_timer("t:t#1", 1050)
+    assert list(driver.run.tokens) == ["z#1"]
