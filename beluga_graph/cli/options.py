@@ -13,23 +13,17 @@ from beluga_graph.cli.exit_codes import report_errors
 __all__ = [
     "CODES",
     "BusFolder",
-    "Claims",
     "FittingFlow",
     "FlowName",
     "FlowNames",
     "FlowOption",
     "Grace",
     "Json",
-    "Namespace",
     "RunId",
-    "Server",
     "Store",
     "command",
     "default_bus",
-    "default_claims",
     "default_grace",
-    "default_namespace",
-    "default_server",
     "default_store",
 ]
 
@@ -41,9 +35,6 @@ CODES = (
     "(serve, worker: 0). A run that waits exits with 0; verify and check exit with 1 if they find a problem."
 )
 default_store = Path(".beluga/demo.lmdb")
-default_server = "localhost:7233"
-default_namespace = "default"
-default_claims: str | None = None
 default_grace = 10.0
 default_bus: Path | None = None
 
@@ -70,25 +61,6 @@ FittingFlow = Annotated[
         "--flow",
         help="The run's flow: a value of the wrong type is then refused at once. Its module is imported.",
         metavar="MODULE:FLOW",
-        show_default=False,
-    ),
-]
-Server = Annotated[
-    str,
-    typer.Option("--temporal", help="Address of the Temporal server.", metavar="HOST:PORT", envvar="TEMPORAL_ADDRESS"),
-]
-Namespace = Annotated[
-    str,
-    typer.Option(
-        "--namespace", help="Namespace of the runs on the server.", metavar="NAME", envvar="TEMPORAL_NAMESPACE"
-    ),
-]
-Claims = Annotated[
-    str | None,
-    typer.Option(
-        "--claims",
-        help="Place for large values, the same for all workers and clients: a folder, an LMDB store or s3://bucket/prefix.",
-        metavar="PLACE",
         show_default=False,
     ),
 ]

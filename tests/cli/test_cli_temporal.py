@@ -17,6 +17,7 @@ from cli_documents import ENVIRONMENT, invoke, spawn, wait_for
 from servers import Server, find_free_port
 
 from beluga_graph import EventBus, RunStatus
+from beluga_graph.cli.temporal_options import TemporalPlace
 from beluga_graph.temporal import TemporalEngine
 
 HERE = Path(__file__).parent
@@ -243,3 +244,56 @@ async def test_a_copy_of_a_run_is_read_like_a_local_run(temporal_server: Server,
         assert result.exit_code == 0, result.output
         assert result.output
     assert (await invoked("verify", "--store", copy)).exit_code == 0
+
+
+async def test_the_commands_that_operate_runs_work_on_a_server(
+    temporal_server: Server, queue: str, tmp_path: Path
+) -> None:
+    run_id = token_hex(8)
+    there = ("--temporal", temporal_server.address, "--task-queue", queue)
+
+    async def done(*args: object) -> Any:
+        result = await asyncio.to_thread(invoke, *args, *there, "--json")
+        assert result.exit_code == 0, result.output
+        return json.loads(result.output)
+
+    async def until_listed(command: str) -> Any:
+        async with asyncio.timeout(PATIENCE_S):
+            while not (found := [each for each in await done(command) if each["run_id"] == run_id]):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        return found[0]
+
+    flow = ("--flow", "cli_flows:asking")
+    async with TemporalEngine(temporal_server.address, task_queue=queue) as engine, engine.worker([cli_flows.asking]):
+        await engine.start(cli_flows.asking, str(tmp_path), run_id=run_id)
+        question = await until_listed("pending")
+        assert (await until_listed("runs"))["status"] == "waiting"
+        answered = await done("answer", run_id, question["id"], "approve", *flow)
+        assert answered["decision"] == "approve"
+        assert (await done("resume", run_id, *flow))["status"] in ("running", "waiting")
+        sent = await done("signal", run_id, "shipped", '"now"', *flow)
+        assert sent == {"run_id": run_id, "signal": "shipped", "is_waited_for": None}
+        async with asyncio.timeout(PATIENCE_S):
+            assert await (await engine.follow(run_id)).result() == "now"
+        assert await done("cancel", run_id) == {"run_id": run_id, "status": "completed"}
+    missing = await asyncio.to_thread(invoke, "signal", token_hex(8), "shipped", *there)
+    assert (missing.exit_code, "the server has no run with this id" in missing.output) == (1, True)
+
+
+def test_the_environment_and_the_configuration_file_of_temporal_name_the_server(
+    temporal_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = TemporalPlace(server=None, namespace=None, claims=None)
+    monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(tmp_path / "temporal.toml"))
+    assert str(place) == "task queue 'beluga-graph' of localhost:7233, namespace 'default'"
+    (tmp_path / "temporal.toml").write_text('[profile.default]\naddress = "of-file:1"\nnamespace = "team"\n')
+    assert str(place) == "task queue 'beluga-graph' of of-file:1, namespace 'team'"
+    monkeypatch.setenv("TEMPORAL_ADDRESS", temporal_server.address)
+    monkeypatch.setenv("TEMPORAL_NAMESPACE", "default")
+    assert "the server has no such run" in said("mirror", token_hex(4), "--store", tmp_path / "copy", code=1)
+    monkeypatch.setenv("TEMPORAL_API_KEY", "secret")  # and so TLS, which this server does not have
+    output = said("mirror", token_hex(4), "--store", tmp_path / "copy", code=1)
+    assert "no Temporal server answers" in output
+    assert "secret" not in output
+    (tmp_path / "temporal.toml").write_text("[profile")
+    assert "Temporal's configuration cannot be read" in said("mirror", "r", "--store", tmp_path / "copy", code=1)

@@ -28,6 +28,8 @@ from beluga_graph.cli.options import (
     default_store,
 )
 from beluga_graph.cli.parsing import parse_assignments
+from beluga_graph.cli.places import Place, at_place
+from beluga_graph.cli.temporal_options import TemporalPlace
 from beluga_graph.cli.terminal_text import brief, local_time
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ _POLL_S = 0.05
 
 
 @command(app)
+@at_place
 def resume(
     run: RunId,
     flow: FlowOption,
@@ -47,11 +50,29 @@ def resume(
         bool,
         typer.Option("--wait", help="Wait while another process drives the run, instead of exiting with code 4."),
     ] = False,
-    store: Store = default_store,
+    *,
+    place: Place,
     json: Json = False,
 ) -> None:
-    """Continue a run in this process until it ends or waits. A failed run retries the nodes that failed."""
-    _drive(store, flow, lambda engine: engine.resume(run, wait=wait), json=json)
+    """Continue a run in this process until it ends or waits. A failed run retries the nodes that failed.
+
+    A run on a server goes on there, with its workers: the command does not wait for it.
+    """
+    if place.server is None:
+        _drive(place.store, flow, lambda engine: engine.resume(run, wait=wait), json=json)
+    else:
+        asyncio.run(_resume_at(place.server, run, flow, json=json))
+
+
+async def _resume_at(place: TemporalPlace, run_id: str, flow: str, *, json: bool) -> None:
+    loaded = load_flow(flow)
+    async with place.open() as engine:
+        engine.register(loaded)
+        status = await (await engine.resume(run_id)).status()
+    if json:
+        print_json({"run_id": run_id, "status": status})
+    else:
+        print_line(f"run {run_id!r} is {status} on the server")
 
 
 @command(app)

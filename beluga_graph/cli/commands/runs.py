@@ -11,26 +11,29 @@ from rich.text import Text
 from beluga_graph import Event, RunStatus, StepInfo
 from beluga_graph.cli.console import console, new_table, print_json, print_line, print_table, status_text, with_engine
 from beluga_graph.cli.options import Json, RunId, Store, command, default_store
+from beluga_graph.cli.places import Place, at_place
 from beluga_graph.cli.terminal_text import brief, local_time, to_printable
 
 app = typer.Typer()
 
 
 @command(app)
+@at_place
 def runs(
     status: Annotated[
         list[RunStatus] | None,
         typer.Option("--status", help="List only runs of this status; may be repeated.", show_default=False),
     ] = None,
     flow: Annotated[str | None, typer.Option("--flow", help="List only runs of this flow.", metavar="NAME")] = None,
-    store: Store = default_store,
+    *,
+    place: Place,
     json: Json = False,
 ) -> None:
-    """List the runs of a store, the newest last."""
+    """List the runs of a store or a server, the newest last."""
     found = sorted(
         (
             run
-            for run in with_engine(store, lambda engine: engine.runs())
+            for run in place.run(lambda engine: engine.runs())
             if (not status or run.status in status) and flow in (None, run.flow)
         ),
         key=lambda run: (run.created_ms, run.run_id),
@@ -39,7 +42,7 @@ def runs(
         print_json(found)
         return
     if not found:
-        print_line(f"no {'such ' if status or flow else ''}run in {store}")
+        print_line(f"no {'such ' if status or flow else ''}run in {place}")
         return
     table = new_table("run", "flow", "status", "created", "status since")
     for run in found:

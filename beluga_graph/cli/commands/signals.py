@@ -9,9 +9,10 @@ import typer
 from rich.text import Text
 
 import beluga_graph
-from beluga_graph.cli.console import load_flow, new_table, print_json, print_line, print_table, with_engine
-from beluga_graph.cli.options import FittingFlow, Json, RunId, Store, command, default_store
+from beluga_graph.cli.console import load_flow, new_table, print_json, print_line, print_table
+from beluga_graph.cli.options import FittingFlow, Json, RunId, command
 from beluga_graph.cli.parsing import parse_json
+from beluga_graph.cli.places import AnyEngine, Place, at_place
 from beluga_graph.cli.terminal_text import brief, local_time, to_printable
 
 app = typer.Typer()
@@ -26,14 +27,15 @@ class Decision(StrEnum):
 
 
 @command(app)
-def pending(store: Store = default_store, json: Json = False) -> None:
+@at_place
+def pending(*, place: Place, json: Json = False) -> None:
     """List the questions that runs ask people, the oldest first."""
-    found = with_engine(store, lambda engine: engine.pending())
+    found = place.run(lambda engine: engine.pending())
     if json:
         print_json(found)
         return
     if not found:
-        print_line(f"no question is pending in {store}")
+        print_line(f"no question is pending in {place}")
         return
     table = new_table("run", "question", "node", "asked", "about")
     for question in found:
@@ -48,6 +50,7 @@ def pending(store: Store = default_store, json: Json = False) -> None:
 
 
 @command(app)
+@at_place
 def answer(
     run: RunId,
     question: Annotated[str, typer.Argument(help="The question, as `pending` lists it.", metavar="QUESTION")],
@@ -60,7 +63,8 @@ def answer(
     ] = None,
     reason: Annotated[str, typer.Option("--reason", help="The reason; stored with the answer.", metavar="TEXT")] = "",
     flow: FittingFlow = None,
-    store: Store = default_store,
+    *,
+    place: Place,
     json: Json = False,
 ) -> None:
     """Answer a question of a run, once. The run continues where it is driven or served, now or later."""
@@ -70,12 +74,12 @@ def answer(
     more = {} if value is None else {"value": parse_json(value, "--value")}
     loaded = None if flow is None else load_flow(flow)
 
-    async def call(engine: beluga_graph.Engine) -> None:
+    async def call(engine: AnyEngine) -> None:
         if loaded is not None:
             engine.register(loaded)
         await engine.answer(run, question, decision.value, reason=reason, **more)
 
-    with_engine(store, call)
+    place.run(call)
     _print_result(
         {"run_id": run, "question": question, "decision": decision.value},
         f"answered question {question!r} of run {run!r}: {decision.value}; the run continues where it is driven or "
@@ -85,6 +89,7 @@ def answer(
 
 
 @command(app)
+@at_place
 def signal(
     run: RunId,
     name: Annotated[str, typer.Argument(help="The signal's name.", metavar="NAME")],
@@ -93,38 +98,43 @@ def signal(
     ] = None,
     text: Annotated[bool, typer.Option("--text", help="The payload is plain text, not JSON.")] = False,
     flow: FittingFlow = None,
-    store: Store = default_store,
+    *,
+    place: Place,
     json: Json = False,
 ) -> None:
     """Send a signal to a run. It is delivered once, even if no process drives the run now.
 
-    Warns, but does not fail, if no node of the run's graph waits for this signal: a changed graph may.
+    Warns, but does not fail, if no node of the run's graph waits for this signal: a changed graph may. Of a run on a
+    server, the graph is not known here.
     """
     if text and payload is None:
         raise typer.BadParameter("it needs the text, after the signal's name", param_hint="--text")
     value = payload if text or payload is None else parse_json(payload, "JSON", alternative="; or pass --text")
     loaded = None if flow is None else load_flow(flow)
 
-    async def call(engine: beluga_graph.Engine) -> set[str]:
+    async def call(engine: AnyEngine) -> set[str] | None:
         if loaded is not None:
             engine.register(loaded)
         await engine.signal(run, name, value)
+        if not isinstance(engine, beluga_graph.Engine):
+            return None
         shape = await engine.inspector.shape(run)
         return {node.signal for node in shape.nodes.values() if node.signal is not None}
 
-    awaited = with_engine(store, call)
-    facts = {"run_id": run, "signal": name, "is_waited_for": name in awaited}
+    awaited = place.run(call)
+    facts = {"run_id": run, "signal": name, "is_waited_for": None if awaited is None else name in awaited}
     _print_result(facts, f"signal {name!r} is accepted for run {run!r}", json=json)
-    if name not in awaited:
+    if awaited is not None and name not in awaited:
         names = ", ".join(repr(known) for known in sorted(awaited)) or "none"
         note = f"note: no node of the run's graph waits for {name!r}; its nodes wait for: {names}"
         typer.echo(to_printable(note), err=True)
 
 
 @command(app)
-def cancel(run: RunId, store: Store = default_store, json: Json = False) -> None:
+@at_place
+def cancel(run: RunId, *, place: Place, json: Json = False) -> None:
     """End a run for good, wherever it is driven. Prints the run's final status."""
-    status = with_engine(store, lambda engine: engine.cancel(run))
+    status = place.run(lambda engine: engine.cancel(run))
     _print_result({"run_id": run, "status": status}, f"run {run!r} is {status}", json=json)
 
 

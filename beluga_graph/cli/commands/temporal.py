@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,28 +12,12 @@ import typer
 
 import beluga_graph
 from beluga_graph.cli.console import load_flow, load_object, open_bus, print_event, print_json, print_line
-from beluga_graph.cli.exit_codes import CommandError
-from beluga_graph.cli.options import (
-    BusFolder,
-    Claims,
-    FlowNames,
-    Grace,
-    Json,
-    Namespace,
-    RunId,
-    Server,
-    command,
-    default_bus,
-    default_claims,
-    default_grace,
-    default_namespace,
-    default_server,
-)
+from beluga_graph.cli.options import BusFolder, FlowNames, Grace, Json, RunId, command, default_bus, default_grace
+from beluga_graph.cli.temporal_options import Claims, Namespace, Server, TaskQueue, TemporalPlace, default_task_queue
 
 if TYPE_CHECKING:
     from beluga_graph.flows.flow import Flow
     from beluga_graph.inspection.views import RunSnapshot
-    from beluga_graph.temporal import TemporalEngine
 
 app = typer.Typer()
 
@@ -46,12 +28,10 @@ _VERSION_CHARS = 12  # of a graph's fingerprint, as in the name of its task queu
 @command(app)
 def worker(
     flows: FlowNames,
-    server: Server = default_server,
-    namespace: Namespace = default_namespace,
-    task_queue: Annotated[
-        str, typer.Option("--task-queue", help="Task queue of the runs, as their engine names it.", metavar="NAME")
-    ] = "beluga-graph",
-    claims: Claims = default_claims,
+    server: Server = None,
+    namespace: Namespace = None,
+    task_queue: TaskQueue = default_task_queue,
+    claims: Claims = None,
     deps: Annotated[
         str | None,
         typer.Option(
@@ -76,9 +56,8 @@ def worker(
     loaded = list(dict.fromkeys(map(load_flow, flows)))
     versions = _name_versions(loaded)
     given = load_object(deps, "--deps") if deps is not None else None
-    where = f"task queue {task_queue!r} of {server}, namespace {namespace!r}"
-    open_engine = partial(_open_engine, server, namespace, claims, task_queue=task_queue, deps=given)
-    asyncio.run(_serve(open_engine, loaded, versions, where, grace, bus, json=json))
+    place = TemporalPlace(server=server, namespace=namespace, claims=claims, task_queue=task_queue)
+    asyncio.run(_serve(place, given, loaded, versions, grace, bus, json=json))
     print_event("stopped", "stopped; every run goes on with the next worker", json=json)
 
 
@@ -95,10 +74,10 @@ def _name_versions(flows: list[Flow]) -> list[str]:
 
 
 async def _serve(
-    open_engine: Callable[..., TemporalEngine],
+    place: TemporalPlace,
+    deps: Any,
     flows: list[Flow],
     versions: list[str],
-    where: str,
     grace_s: float,
     bus: Path | None,
     *,
@@ -107,10 +86,10 @@ async def _serve(
     stop = asyncio.Event()
     async with AsyncExitStack() as stack:
         event_bus = await stack.enter_async_context(open_bus(bus, json=json)) if bus is not None else None
-        engine = await stack.enter_async_context(open_engine(bus=event_bus))
+        engine = await stack.enter_async_context(place.open(bus=event_bus, deps=deps))
         await stack.enter_async_context(engine.worker(flows, grace=grace_s))
         _handle_stop_signals(stop)
-        text = f"serving {', '.join(versions)} on {where}; SIGTERM or Ctrl-C ends it"
+        text = f"serving {', '.join(versions)} on {place}; SIGTERM or Ctrl-C ends it"
         print_event("ready", text, json=json, flows=versions)
         await stop.wait()
         print_event("stopping", f"stopping; running nodes have {grace_s:g} s to finish", json=json)
@@ -136,9 +115,9 @@ def mirror(
     store: Annotated[
         Path, typer.Option("--store", help="Folder of the LMDB store. A new one is created.", metavar="PATH")
     ],
-    server: Server = default_server,
-    namespace: Namespace = default_namespace,
-    claims: Claims = default_claims,
+    server: Server = None,
+    namespace: Namespace = None,
+    claims: Claims = None,
     json: Json = False,
 ) -> None:
     """Copy a run from a Temporal server into a store, up to its last step.
@@ -146,31 +125,16 @@ def mirror(
     The commands that look at runs then work on the copy: `show`, `diff`, `history`, `events`, `draw`. `fork` starts a
     local run from it. Give the command again to add the steps since then. The run itself goes on on the server.
     """
-    found = asyncio.run(_mirror(_open_engine(server, namespace, claims), run, store))
+    place = TemporalPlace(server=server, namespace=namespace, claims=claims)
+    found = asyncio.run(_mirror(place, run, store))
     if json:
         print_json({"run_id": run, "status": found.status, "seq": found.seq})
     else:
         print_line(f"run {run!r} is copied to {store}: {found.status} after step {found.seq:,}")
 
 
-async def _mirror(engine: TemporalEngine, run_id: str, path: Path) -> RunSnapshot:
-    async with engine:
+async def _mirror(place: TemporalPlace, run_id: str, path: Path) -> RunSnapshot:
+    async with place.open() as engine:
         await engine.mirror(run_id, path)
     async with beluga_graph.Engine(path) as reader:
         return await reader.snapshot(run_id)
-
-
-def _open_engine(server: str, namespace: str, claims: str | None, **options: Any) -> TemporalEngine:
-    """Return an engine that has not connected yet. Raises `CommandError` without the packages that it needs."""
-    try:
-        from beluga_graph.temporal import TemporalEngine  # noqa: PLC0415 - of the extra temporal, and slow
-
-        return TemporalEngine(server, namespace=namespace, claims=claims, **options)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "temporalio":
-            raise
-        raise CommandError("Temporal needs the package temporalio: pip install 'beluga-graph[temporal]'") from None
-    except ImportError as error:  # of the claims, whose text names the extra
-        raise CommandError(str(error)) from None
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--claims") from None
