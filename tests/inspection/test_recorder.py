@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any
 
 import pytest
-from flows_for_tests import waiting
+from flows_for_tests import failing, talking, waiting
 from pydantic import BaseModel
 
 from beluga_graph import (
     END,
     START,
-    Agent,
     Context,
     Engine,
     Graph,
@@ -38,7 +38,7 @@ from beluga_graph.storage.leases import Lease
 from beluga_graph.storage.loading import RunReader, load_run, read_run_record, rebuild
 from beluga_graph.storage.records import decode_record, encode_record
 from beluga_graph.storage.verify import verify_store
-from beluga_graph.testing import ScriptedModel, ToolCall, VirtualClock
+from beluga_graph.testing import VirtualClock
 from stores import MemoryStore, Put
 
 LARGE = "x" * 10_000
@@ -89,26 +89,6 @@ def counting(end: int = 200) -> Graph:
     g.edge(START, "count")
     g.branch("count", lambda value: value >= end, {True: END, False: "count"})
     return g
-
-
-def failing() -> Graph:
-    def bad(value: int) -> int:
-        raise ValueError(LARGE)
-
-    g = Graph("failing")
-    g.node(name="bad")(bad)
-    g.edge(START, "bad")
-    g.edge("bad", END)
-    return g
-
-
-def talking() -> Agent:
-    model = ScriptedModel(lambda request: ToolCall("count", {"n": 3}) if len(request.messages) % 4 == 1 else "said")
-    return Agent("talking", model=model, tools=[count])
-
-
-def count(n: int) -> int:
-    return n
 
 
 @dataclass
@@ -210,7 +190,7 @@ async def answers(store: MemoryStore, flow: Compilable) -> list[Any]:
 FLOWS = {
     "shelving": (shelving, 7, {}),
     "counting": (counting, 0, {}),
-    "failing": (failing, 1, {}),
+    "failing": (partial(failing, LARGE), 1, {}),
     "talking": (talking, "hello", {}),
     "in a session": (talking, "hello", {"session": "s"}),
 }
@@ -337,7 +317,7 @@ async def test_no_engine_drives_a_run_that_goes_on_elsewhere(monkeypatch: pytest
 
 
 async def test_a_failed_run_that_goes_on_elsewhere_is_not_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
-    walked = await walk(monkeypatch, failing(), 1)
+    walked = await walk(monkeypatch, failing(LARGE), 1)
     target, free = MemoryStore(), MemoryStore()
     walked.record(target)
     walked.record(free, moved_to="")

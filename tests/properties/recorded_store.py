@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any
 
+from flows_for_tests import failing, talking
 from pydantic import BaseModel
 
-from beluga_graph import END, START, Agent, BusEvent, Context, Engine, EventBus, Graph, Workflow, append, step
+from beluga_graph import END, START, BusEvent, Context, Engine, EventBus, Graph, Workflow, append, step
 from beluga_graph.storage.keys import Keys
 from beluga_graph.storage.records import encode_record
-from beluga_graph.testing import ScriptedModel
-from beluga_graph.testing import ToolCall as Call
 from stores import MemoryStore, Put
 
 __all__ = ["CALLS", "Opened", "opened", "recorded"]
@@ -60,27 +59,6 @@ def shelving(name: str) -> Graph:
     return g
 
 
-def failing() -> Graph:
-    g = Graph("failing")
-
-    @g.node(name="bad")
-    async def bad(value: int) -> int:
-        raise ValueError(LARGE)
-
-    g.edge(START, "bad")
-    g.edge("bad", END)
-    return g
-
-
-def talking() -> Agent:
-    model = ScriptedModel(lambda request: Call("count", {"n": 3}) if len(request.messages) % 4 == 1 else "said")
-    return Agent("talking", model=model, tools=[count])
-
-
-def count(n: int) -> int:
-    return n
-
-
 def quick() -> Graph:
     g = Graph("quick")
     g.node(name="n")(lambda value: value)
@@ -108,7 +86,7 @@ async def recorded() -> dict[bytes, bytes]:
         await engine.fork("asks", 2, run_id_new="fork")
         await engine.execute(quick(), LARGE, run_id="done")
         await engine.execute(talking(), "hello", session=SESSION, run_id="talk")
-        await (await engine.start(failing(), 1, run_id="failed")).outcome()
+        await (await engine.start(failing(LARGE), 1, run_id="failed")).outcome()
         while not await bus.dead_letters():  # noqa: ASYNC110 - nor is a dead letter
             await asyncio.sleep(0.01)
     grave, doom = b"E" + Keys("buried").run_key, b"J" + bytes(32)
@@ -136,7 +114,7 @@ async def opened(records: dict[bytes, bytes]) -> AsyncIterator[Opened]:
     store = MemoryStore()
     store.commit(*(Put(key, blob) for key, blob in records.items()))
     async with EventBus(store) as bus, Engine(store) as engine:
-        for flow in (shelving("shelving"), failing(), talking(), quick()):
+        for flow in (shelving("shelving"), failing(LARGE), talking(), quick()):
             engine.register(flow)
         yield Opened(engine, bus)
 

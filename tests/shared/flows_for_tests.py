@@ -3,9 +3,10 @@
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from beluga_graph import END, START, Event, Graph
+from beluga_graph import END, START, Agent, Event, Graph
+from beluga_graph.testing import ScriptedModel, ToolCall
 
-__all__ = ["chain", "follow", "waiting", "waits"]
+__all__ = ["chain", "failing", "follow", "talking", "waiting", "waits"]
 
 
 def chain(*bodies: Callable[..., Any], name: str = "chain", **options: Any) -> Graph:
@@ -17,6 +18,29 @@ def chain(*bodies: Callable[..., Any], name: str = "chain", **options: Any) -> G
     for source, target in zip([START, *names], [*names, END], strict=True):
         g.edge(source, target)
     return g
+
+
+def failing(message: str) -> Graph:
+    """Return a flow whose node `bad` fails."""
+
+    def bad(value: int) -> int:
+        raise ValueError(message)
+
+    g = Graph("failing")
+    g.node(name="bad")(bad)
+    g.edge(START, "bad")
+    g.edge("bad", END)
+    return g
+
+
+def talking() -> Agent:
+    """Return an agent that calls a tool in every second turn."""
+
+    def count(n: int) -> int:
+        return n
+
+    model = ScriptedModel(lambda request: ToolCall("count", {"n": 3}) if len(request.messages) % 4 == 1 else "said")
+    return Agent("talking", model=model, tools=[count])
 
 
 def waiting(name: str = "waiting", **options: Any) -> Graph:
