@@ -6,13 +6,14 @@ whether the bus uses the `same` store as the runs or its `own`.
 
 import asyncio
 import json
-import os
-import signal
 import sys
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1] / "shared"))
+
+from dying_bus import DyingBus
+
 from beluga_graph import END, START, Context, Engine, EventBus, Graph
-from beluga_graph.execution.messages import Message
 from stores import LMDBStore
 
 
@@ -39,22 +40,9 @@ def flow(folder: Path) -> Graph:
     return g
 
 
-class DyingBus(EventBus):
-    """A bus that kills the process as it relays a message."""
-
-    async def relay(self, message: Message) -> None:
-        """Take a message, or die."""
-        dies = message.topic == sys.argv[2]
-        if dies and sys.argv[3] == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        await super().relay(message)
-        if dies:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
 async def main(folder: Path, on: str) -> None:
     heard: list[str] = []
-    async with DyingBus(folder / ("store" if on == "same" else "bus")) as bus:
+    async with DyingBus(folder / ("store" if on == "same" else "bus"), *sys.argv[2:4]) as bus:
         bus.subscribe("**", lambda event: heard.append(event.topic), name="listener", from_start=True)
         async with Engine(folder / "store", bus=bus) as engine:
             run = await engine.start(flow(folder), 0, run_id="r")

@@ -16,10 +16,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).parents[1] / "shared"))
+
+from dying_bus import DyingBus
 from temporalio.client import Client, Interceptor, OutboundInterceptor, StartWorkflowInput
 
-from beluga_graph import END, START, Context, EventBus, Graph
-from beluga_graph.execution.messages import Message
+from beluga_graph import END, START, Context, Graph
 from beluga_graph.temporal import TemporalEngine
 
 __all__ = ["make_flow"]
@@ -47,19 +49,6 @@ def make_flow() -> Graph:
     return g
 
 
-class DyingBus(EventBus):
-    """A bus that kills the process as it relays a message."""
-
-    async def relay(self, message: Message) -> None:
-        """Take a message, or die."""
-        dies = message.topic == sys.argv[4]
-        if dies and sys.argv[5] == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        await super().relay(message)
-        if dies:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
 class DyingClient(Interceptor):
     """Kills the process after it has added messages to an outbox."""
 
@@ -83,7 +72,9 @@ async def main(address: str, queue: str, folder: Path) -> None:
     interceptors = [DyingClient()] if sys.argv[4] == "outbox" else []
     client = await Client.connect(address, interceptors=interceptors)
     async with AsyncExitStack() as stack:
-        bus = None if sys.argv[5] == "open" else await stack.enter_async_context(DyingBus(folder / "bus"))
+        bus = (
+            None if sys.argv[5] == "open" else await stack.enter_async_context(DyingBus(folder / "bus", *sys.argv[4:6]))
+        )
         engine = await stack.enter_async_context(TemporalEngine(client, task_queue=queue, bus=bus))
         await stack.enter_async_context(engine.worker([make_flow()]))
         print("ready", flush=True)
