@@ -24,7 +24,6 @@ from beluga_graph import (
     RunFailed,
     RunNotFound,
     TemporalUnavailable,
-    Timeout,
 )
 from beluga_graph.temporal.connection.sdk_errors import check_payload_size, explain, translate_errors
 from beluga_graph.temporal.workflow.wire import PAYLOAD_BYTES, pack
@@ -190,9 +189,9 @@ async def test_a_terminated_run_says_where_it_was_terminated(served: SimpleNames
         await run.result()
 
 
-async def test_an_execution_timeout_is_a_timeout(served: SimpleNamespace) -> None:
+async def test_an_execution_timeout_cancels_a_run(served: SimpleNamespace) -> None:
     run = await start(served, execution_timeout=timedelta(seconds=1))
-    async with raised(Timeout, run.id, "execution timeout"):
+    async with raised(RunCancelled, run.id, "execution timeout"):
         await run.result()
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 
 import pytest
+from flows_for_tests import waiting
 from servers import Server
 
-from beluga_graph import Engine, SnapshotError, Workflow, step
+from beluga_graph import Engine, RunCancelled, RunStatus, SnapshotError, Workflow, step
 from beluga_graph.temporal import TemporalEngine
 
 PATIENCE_S = 120
@@ -60,3 +63,18 @@ async def test_a_run_that_cannot_be_read_creates_no_store(temporal_server: Serve
             await with_claims.mirror(run.id, path)
     async with Engine(path) as reader:
         assert (await reader.snapshot(run.id)).output == "abcde" * 5_000
+
+
+async def test_a_run_whose_execution_timed_out_is_cancelled_wherever_it_is_shown(
+    temporal_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, flow = await temporal_server.connect(), waiting()
+    timeout = timedelta(seconds=3)
+    monkeypatch.setattr(client, "start_workflow", partial(client.start_workflow, execution_timeout=timeout))
+    async with asyncio.timeout(PATIENCE_S), TemporalEngine(client, task_queue=token_hex(4)) as engine:
+        async with engine.worker([flow]):
+            run = await engine.start(flow, 1)
+            with pytest.raises(RunCancelled, match="execution timeout"):
+                await run.result()
+        shown = [await run.status(), (await run.outcome()).status, (await engine.snapshot(run.id)).status]
+    assert shown == [RunStatus.cancelled] * 3

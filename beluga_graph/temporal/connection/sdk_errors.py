@@ -4,7 +4,7 @@
 |----------------------------------------------------|----------------------------------------------------------|
 | the run's workflow failed                          | `RunFailed`                                              |
 | it was cancelled, or terminated on the server      | `RunCancelled`                                           |
-| its execution timeout passed                       | `Timeout`                                                |
+| its execution timeout on the server passed         | `RunCancelled`                                           |
 | an update was refused                              | `RunConflict`                                            |
 | a query failed                                     | `RunError`                                               |
 | no workflow has this id                            | `RunNotFound`                                            |
@@ -39,7 +39,6 @@ from beluga_graph.errors import (
     RunFailed,
     RunNotFound,
     TemporalUnavailable,
-    Timeout,
 )
 from beluga_graph.events import Failure
 from beluga_graph.temporal.workflow.wire import GIVE_CLAIMS, PAYLOAD_BYTES, RUN_FAILED, unpack
@@ -149,7 +148,7 @@ def _explain_end(cause: BaseException, run_id: str) -> RunError:
     if isinstance(cause, TerminatedError):
         return RunCancelled(run_id, "it was terminated on the server: fork it, or start another run")
     if isinstance(cause, WorkflowTimeout):
-        return Timeout(run_id, "the execution timeout of its workflow passed: start another run with a longer one")
+        return RunCancelled(run_id, "the execution timeout of its workflow passed: fork it, or start another run")
     if isinstance(cause, ApplicationError) and cause.type == RUN_FAILED and cause.details:
         end = unpack(cause.details[0])
         failure = end["error"] if isinstance(end, dict) else None

@@ -73,7 +73,7 @@ _NOT_LIVE = LiveOptions()
 _STATUS = {
     WorkflowExecutionStatus.COMPLETED: RunStatus.completed,
     WorkflowExecutionStatus.FAILED: RunStatus.failed,
-    WorkflowExecutionStatus.TIMED_OUT: RunStatus.failed,
+    WorkflowExecutionStatus.TIMED_OUT: RunStatus.cancelled,  # by whoever set a time limit on the server
     WorkflowExecutionStatus.CANCELED: RunStatus.cancelled,
     WorkflowExecutionStatus.TERMINATED: RunStatus.cancelled,
 }
