@@ -38,7 +38,8 @@ class TemporalEngine:
 
     * `address_or_client`: the server's `host:port`, or its `host` for port 7233, or a connected
       `temporalio.client.Client`, for TLS, an API key or a data converter.
-    * `namespace` has the runs, which are workflows. Workers take them from `task_queue`: give workers the same queue.
+    * `namespace` has the runs, which are workflows. Workers take them from task queues of their versions, whose names
+      begin with `task_queue`: give workers the same one.
     * `durability`: with `"commit"`, each node is an activity of its own. With `"batch"`, short nodes go ahead of the
       server for at most 50 ms. That is much faster, and only those nodes may run again after a crash.
     * `claims`: a place for values of more than 8 KiB, which workers and clients share: a folder, an LMDB store,

@@ -23,7 +23,7 @@ from beluga_graph.temporal.activities.publish import PublishActivity
 from beluga_graph.temporal.activities.session import SessionActivity
 from beluga_graph.temporal.claims.claims import CachedClaims
 from beluga_graph.temporal.connection.connection import Connection
-from beluga_graph.temporal.connection.new_execution import activity_queue
+from beluga_graph.temporal.connection.new_execution import queue_of
 from beluga_graph.temporal.workflow.outbox_workflow import OutboxWorkflow
 from beluga_graph.temporal.workflow.run_workflow import RunWorkflow
 from beluga_graph.temporal.workflow.session_workflow import SessionWorkflow
@@ -35,7 +35,7 @@ _THROTTLE = timedelta(milliseconds=100)  # the least time between two heartbeats
 
 
 class TemporalWorker:
-    """Walks runs and makes the attempts of some flows, until stopped.
+    """Walks the runs of some flows and makes their attempts, until stopped.
 
     Example:
         async with engine.worker([flow]):
@@ -88,17 +88,19 @@ class TemporalWorker:
             await asyncio.Event().wait()
 
     def _build(self, client: Client) -> list[Worker]:
-        """Return a worker for the workflows of all runs, one for the attempts of each flow, and one for the bus."""
-        walks = Worker(
+        """Return a worker for what outlives a version of a flow, one for the runs of each flow, and one for the bus."""
+        shared = Worker(
             client,
             task_queue=self._task_queue,
             workflows=[RunWorkflow, SessionWorkflow, OutboxWorkflow],
+            activities=[add_to_outbox],
             graceful_shutdown_timeout=self._grace,
         )
-        attempts = [
+        runs = [
             Worker(
                 client,
-                task_queue=activity_queue(self._task_queue, plan),
+                task_queue=queue_of(plan, self._task_queue),
+                workflows=[RunWorkflow],
                 activities=[self._attempts.attempt, self._sessions.end, add_to_outbox],
                 graceful_shutdown_timeout=self._grace,
                 max_heartbeat_throttle_interval=_THROTTLE,
@@ -107,11 +109,11 @@ class TemporalWorker:
             for plan in self._plans
         ]
         if self._publishes is None:
-            return [walks, *attempts]
+            return [shared, *runs]
         publishes = Worker(
             client,
             task_queue=publish_queue(self._task_queue),
             activities=[self._publishes.publish],
             graceful_shutdown_timeout=self._grace,
         )
-        return [walks, *attempts, publishes]
+        return [shared, *runs, publishes]

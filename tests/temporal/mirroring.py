@@ -30,7 +30,7 @@ from beluga_graph.plan.plan import Compilable
 from beluga_graph.storage.verify import verify_store
 from beluga_graph.temporal.claims.claims import open_claims
 from beluga_graph.temporal.connection.connection import Connection
-from beluga_graph.temporal.connection.new_execution import activity_queue, pack_input
+from beluga_graph.temporal.connection.new_execution import pack_input, queue_of
 from beluga_graph.temporal.mirror.recording import mirror_run
 from beluga_graph.temporal.worker import TemporalWorker
 from beluga_graph.temporal.workflow.run_options import RunOptions
@@ -84,7 +84,7 @@ class Place:
         return TemporalWorker(connection, plans, task_queue=self.queue, deps=Deps(), claims=self.claims)
 
     def input_of(self, run: Snapshot, *triggers: Trigger, previous: str = "", **options: Any) -> bytes:
-        known = RunOptions(queue=activity_queue(self.queue, self.plan), **options)
+        known = RunOptions(queue=queue_of(self.plan, self.queue), engine_queue=self.queue, **options)
         return pack_input(self.plan, run, triggers or [RunStarted(0)], known, previous=previous)
 
     async def start(self, value: Any, **options: Any) -> WorkflowHandle[Any, bytes]:
@@ -94,7 +94,8 @@ class Place:
         return await self.begin(run_id, self.input_of(run, **options))
 
     async def begin(self, run_id: str, packed: bytes) -> WorkflowHandle[Any, bytes]:
-        return await self.client.start_workflow(WORKFLOW, packed, id=run_id, task_queue=self.queue, result_type=bytes)
+        queue = queue_of(self.plan, self.queue)
+        return await self.client.start_workflow(WORKFLOW, packed, id=run_id, task_queue=queue, result_type=bytes)
 
     async def signal(self, handle: WorkflowHandle[Any, bytes], name: str, value: Any) -> None:
         await handle.signal(SIGNAL, args=[name, self.plan.encode(value)])

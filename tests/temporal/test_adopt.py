@@ -164,7 +164,9 @@ async def test_nothing_is_marked_before_the_server_can_take_the_run(temporal_ser
         with pytest.raises(RunError, match=r"its flow 'shelving' is not known here"):
             await engine.adopt(local, run_id)
         engine.register(flow)
-        with pytest.raises(TemporalUnavailable, match=f"no worker serves the task queue '{queue}'"):
+        with pytest.raises(
+            TemporalUnavailable, match=f"no worker serves flow 'shelving' in this version .task queue '{queue}/"
+        ):
             await engine.adopt(local, run_id)
         nowhere = TemporalEngine("127.0.0.1:1")
         with pytest.raises(TemporalUnavailable):

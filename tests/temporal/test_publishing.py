@@ -120,6 +120,29 @@ async def test_a_failed_attempt_publishes_nothing_and_failure_and_cancel_are_ann
     assert len(tries) == 4
 
 
+async def test_the_end_of_a_failed_run_is_announced_without_its_code(temporal_server: Server) -> None:
+    flow: Graph = Graph("fails")
+
+    @flow.node
+    async def fail(value: int) -> int:
+        raise ValueError("no")
+
+    flow.edge(START, fail)
+    flow.edge(fail, END)
+    run_id, topics = token_hex(8), ["run.started", "run.failed", "run.cancelled"]
+    async with (
+        EventBus() as bus,
+        TemporalEngine(temporal_server.address, task_queue=token_hex(4), bus=bus) as engine,
+    ):
+        async with engine.worker([flow]):
+            with pytest.raises(RunFailed):
+                await engine.execute(flow, 1, run_id=run_id)
+        async with engine.worker([other_flow()]):
+            await engine.cancel(run_id)
+            found = await trace_of(bus, run_id, len(topics))
+    assert [event.topic for event in found] == topics
+
+
 @pytest.mark.parametrize(
     ("dies_at", "when"),
     [("first.b", "before"), ("first.b", "after"), ("run.completed", "after"), ("outbox", "ended")],

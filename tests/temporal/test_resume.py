@@ -186,6 +186,21 @@ async def test_the_change_of_a_run_that_was_judged_earlier_is_refused(temporal_s
         assert found.count(True) == 1
 
 
+async def test_an_engine_whose_worker_has_both_versions_changes_a_run_of_the_earlier_one(
+    temporal_server: Server,
+) -> None:
+    flows = [shelving(), shelving(is_longer=True)]
+    async with asyncio.timeout(PATIENCE_S), opened(temporal_server, *flows, deps=Effects()) as engine:
+        run = await engine.start(flows[0], "in", run_id=token_hex(8))
+        await until_status(engine, run.id, "waiting")
+        engine.register(flows[1])
+        resumed = await engine.resume(run.id)
+        for payload in (1, 2):
+            await resumed.signal("go", payload)
+        assert (await resumed.result())["of"][0] == 2
+        assert (await expect_whole(engine, run.id)).count("PlanAdopted") == 1
+
+
 # A failed run.
 
 
@@ -335,12 +350,12 @@ async def test_a_run_without_a_worker_does_not_hang_its_callers(
             await until_status(engine, run.id, "waiting")
             (question,) = [found for found in await engine.pending() if found.run_id == run.id]
         engine = TemporalEngine(temporal_server.address, task_queue=queue)
-        engine.register(asking())
-        with pytest.raises(TemporalUnavailable, match=queue):
+        version = f"queue '{queue}/{engine.register(asking()).name}:{asking().plan().fingerprint[:12]}'"
+        with pytest.raises(TemporalUnavailable, match=version):
             await engine._host.workflows.query(run.id, "state")
-        with pytest.raises(TemporalUnavailable, match=queue):
+        with pytest.raises(TemporalUnavailable, match=version):
             await engine.answer(run.id, question.id, "approve")
-        with pytest.raises(TemporalUnavailable, match=queue):
+        with pytest.raises(TemporalUnavailable, match=version):
             await engine._host.workflows.answer(run.id, question.id, b"")
 
 

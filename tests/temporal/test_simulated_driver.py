@@ -29,8 +29,8 @@ from beluga_graph.temporal.workflow.run_options import RunOptions
 from beluga_graph.temporal.workflow.wire import pack, pack_calls, unpack
 
 INPUT = 7
-COMMIT = RunOptions(queue="q")
-BATCH = RunOptions(queue="q", ahead_ms=50, batch=100)
+COMMIT = RunOptions(queue="q", engine_queue="e")
+BATCH = RunOptions(queue="q", engine_queue="e", ahead_ms=50, batch=100)
 
 
 def options() -> st.SearchStrategy[RunOptions]:
@@ -38,6 +38,7 @@ def options() -> st.SearchStrategy[RunOptions]:
     return st.builds(
         RunOptions,
         queue=st.just("q"),
+        engine_queue=st.just("e"),
         ahead_ms=st.sampled_from([0, 50]),
         batch=st.sampled_from([1, 2, 100]),
         window=st.sampled_from([1, 2, 300]),

@@ -21,6 +21,7 @@ from wrapped_store import until
 from beluga_graph import BelugaError, Event, LimitReached, RunError, TemporalUnavailable
 from beluga_graph.temporal import TemporalEngine
 from beluga_graph.temporal.connection import watchdog
+from beluga_graph.temporal.connection.new_execution import queue_of
 from beluga_graph.temporal.connection.pollers import get_last_polls, require_worker
 from beluga_graph.temporal.connection.watchdog import Watchdog
 
@@ -206,7 +207,7 @@ async def test_a_follower_of_a_run_without_a_worker_is_warned_once_and_goes_on_w
             await following
     assert seen[-1].type == "done"
     (warning,) = [record for record in caplog.records if record.name == "beluga_graph.temporal.client.following"]
-    for part in (run.id, repr(queue), "beluga-graph worker module:flow"):
+    for part in (run.id, repr(queue_of(flow.plan(), queue)), "beluga-graph worker module:flow"):
         assert part in warning.getMessage()
 
 
@@ -219,24 +220,28 @@ async def test_a_follower_of_a_run_whose_workflow_has_a_defect_gets_the_error(
             run = await engine.start(flow, 1)
             while await run.status() != "waiting":  # noqa: ASYNC110 - a status is not announced
                 await asyncio.sleep(0.05)
-        async with worker(client, queue):
+        async with worker(client, queue_of(flow.plan(), queue)):
             await run.signal("go", "now")
             async with raised(RunError, run.id, "fails on worker", "defect in line 7"):
                 await follow(run.events(), [])
         await client.get_workflow_handle(run.id).terminate()
 
 
-async def test_a_start_without_any_worker_names_the_queue(client: Client) -> None:
+async def test_a_start_without_any_worker_of_the_engine_names_its_queue(client: Client) -> None:
     queue = token_hex(4)
-    async with raised(TemporalUnavailable, queue, "flow 'order'", "beluga-graph worker module:flow"):
-        await require_worker(client, "order", task_queue=queue, activity_queue=f"{queue}/order:12")
+    async with raised(TemporalUnavailable, f"task queue '{queue}'", "beluga-graph worker module:flow"):
+        await require_worker(client, queue, flow=None)
 
 
 async def test_a_start_without_a_worker_of_this_version_says_so(client: Client) -> None:
-    queue = token_hex(4)
-    parts = (f"{queue}/order:12", "flow 'order' in this version", "same code")
-    async with worker(client, queue), raised(TemporalUnavailable, *parts):
-        await require_worker(client, "order", task_queue=queue, activity_queue=f"{queue}/order:12")
+    queue = f"{token_hex(4)}/order:12"
+    parts = (queue, "flow 'order' in this version", "beluga-graph worker module:flow", "same code")
+    async with raised(TemporalUnavailable, *parts):
+        await require_worker(client, queue, flow="order")
+    async with worker(client, queue):  # it walks, and makes no attempts
+        await until_listed(client, queue)
+        async with raised(TemporalUnavailable, *parts):
+            await require_worker(client, queue, flow="order")
 
 
 async def test_a_worker_that_comes_up_late_is_waited_for(client: Client) -> None:
@@ -247,7 +252,7 @@ async def test_a_worker_that_comes_up_late_is_waited_for(client: Client) -> None
         pass
 
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
-        required = group.create_task(require_worker(client, "order", task_queue=queue, activity_queue=queue))
+        required = group.create_task(require_worker(client, queue, flow="order"))
         await asyncio.sleep(0.5)
         assert not required.done()
         late = Worker(client, task_queue=queue, workflows=[Open], activities=[attempt])
@@ -257,7 +262,7 @@ async def test_a_worker_that_comes_up_late_is_waited_for(client: Client) -> None
 
 async def test_a_server_that_skips_time_lists_no_workers_and_requires_none(skipping_server: Server) -> None:
     client = await skipping_server.connect()
-    await require_worker(client, "order", task_queue="q", activity_queue="q")
+    await require_worker(client, "q", flow="order")
 
 
 def hurry(monkeypatch: pytest.MonkeyPatch, client: Client, patience_s: float | None = None) -> list[str]:

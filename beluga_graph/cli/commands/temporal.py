@@ -47,11 +47,11 @@ def worker(
 ) -> None:
     """Serve runs of flows on a Temporal server until SIGTERM or Ctrl-C.
 
-    It walks the runs of its task queue and executes the nodes of its flows, each in the version that it has. A stop
-    loses nothing: nodes that finish within the grace are kept, and the others run again on another worker. A second
-    signal ends the process at once. Start as many workers as you like, on any machine. Without --bus, events that runs
-    publish are kept on the server until a worker with a bus relays them. A change of status is an event if an engine
-    with a bus has started the run.
+    It walks the runs of its flows and executes their nodes, each flow in the version that it has. A stop loses
+    nothing: nodes that finish within the grace are kept, and the others run again on another worker. A second signal
+    ends the process at once. Start as many workers as you like, on any machine. Without --bus, events that runs publish
+    are kept on the server until a worker with a bus relays them. A change of status is an event if an engine with a bus
+    has started the run.
     """
     loaded = list(dict.fromkeys(map(load_flow, flows)))
     versions = _name_versions(loaded)

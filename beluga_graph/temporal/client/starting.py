@@ -27,6 +27,7 @@ from beluga_graph.plan.renames import add_question_renames, check_new_names
 from beluga_graph.policy import Limits
 from beluga_graph.temporal.claims.claims import CachedClaims
 from beluga_graph.temporal.client.sessions import Sessions
+from beluga_graph.temporal.client.temporary_worker import temporary_worker
 from beluga_graph.temporal.connection.new_execution import Encoder, NewExecution, new_snapshot
 from beluga_graph.temporal.connection.workflow_client import ServerRun, WorkflowClient
 from beluga_graph.temporal.mirror.cache import MirroredRuns
@@ -134,13 +135,15 @@ class Starter:
         if known.plan == plan.fingerprint and not renames and limits is None:
             return True
         shape = await self._workflows.read_shape(known)
+        client = await self._workflows.connection.client()
         try:
-            await self._workflows.forget_worker(known.run_id)
-            run = Snapshot.from_plain((await self._workflows.query(known.run_id, STATE))["run"])
-            if run.plan != shape.fingerprint:
-                return False  # another caller has just changed its graph
-            triggers = resume_triggers(run, shape, plan, limits, renames)
-            return not triggers or await self._workflows.change_graph(plan, run, triggers)
+            async with temporary_worker(client, known.queue):  # those that have its version may have ended for good
+                await self._workflows.forget_worker(known.run_id)
+                run = Snapshot.from_plain((await self._workflows.query(known.run_id, STATE))["run"])
+                if run.plan != shape.fingerprint:
+                    return False  # another caller has just changed its graph
+                triggers = resume_triggers(run, shape, plan, limits, renames)
+                return not triggers or await self._workflows.change_graph(plan, run, triggers)
         except RunConflict as error:
             if isinstance(error.__cause__, WorkflowUpdateFailedError):
                 raise  # the run refuses it

@@ -32,7 +32,7 @@ class Connection:
     Attributes:
         address: The address of the server.
         namespace: The namespace of the runs.
-        task_queue: The task queue of the runs' workflows.
+        task_queue: The task queue of the engine. The names of all other queues begin with it.
 
     Raises `ValueError` for a namespace that differs from that of the given client.
     """

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from beluga_graph.codec.references import to_reference
 from beluga_graph.kernel.snapshot import RUN, Snapshot
 from beluga_graph.kernel.transition import advance
-from beluga_graph.kernel.triggers import Trigger
+from beluga_graph.kernel.triggers import CancelRequested, Trigger
 from beluga_graph.kernel.view import view_of
 from beluga_graph.plan.plan import Plan
 from beluga_graph.policy import Limits
@@ -23,11 +23,11 @@ __all__ = [
     "Encoder",
     "NewExecution",
     "TemporalDurability",
-    "activity_queue",
     "measure_first_calls",
     "new_snapshot",
     "options_for",
     "pack_input",
+    "queue_of",
 ]
 
 TemporalDurability: TypeAlias = Literal["commit", "batch"]
@@ -53,6 +53,18 @@ class NewExecution(NamedTuple):
     begin_by: int = 0
     """When it must be on the server, in milliseconds since the epoch, so that it keeps its session; 0 for any time."""
 
+    def queue(self, task_queue: str) -> str:
+        """Return the task queue of the execution, for an engine of a task queue.
+
+        A run that only ends needs no code of its flow, which may be gone: every worker of the engine walks it.
+        """
+        return task_queue if self.only_ends else queue_of(self.plan, task_queue)
+
+    @property
+    def only_ends(self) -> bool:
+        """Whether the run makes no more attempts."""
+        return any(isinstance(trigger, CancelRequested) for trigger in self.triggers)
+
 
 class Encoder:
     """Encodes the values of one request. Large ones are replaced by references where there are claims."""
@@ -71,14 +83,18 @@ class Encoder:
         return kept
 
 
-def activity_queue(task_queue: str, plan: Plan) -> str:
-    """Return the task queue of the attempts of one version of a flow: only workers that have it take from there."""
+def queue_of(plan: Plan, task_queue: str) -> str:
+    """Return the task queue of the runs of one version of a flow: only workers that have it take from there.
+
+    Runs and attempts share it: the server then hands the attempts that a run begins to the worker that walks it, with
+    the answer to the workflow task, and neither of them waits in a queue.
+    """
     return f"{task_queue}/{plan.name}:{plan.fingerprint[:12]}"
 
 
 def options_for(
-    plan: Plan,
-    task_queue: str,
+    queue: str,
+    engine_queue: str,
     durability: TemporalDurability,
     node_queues: Mapping[str, str],
     live: LiveOptions,
@@ -86,11 +102,15 @@ def options_for(
     announces: bool,
 ) -> RunOptions:
     """Return the options of a new execution."""
-    queue = activity_queue(task_queue, plan)
-    if durability == "commit":
-        return RunOptions(queue=queue, node_queues=node_queues, live=live, announces=announces)
+    is_batch = durability == "batch"
     return RunOptions(
-        queue=queue, node_queues=node_queues, live=live, announces=announces, ahead_ms=_AHEAD_MS, batch=_BATCH
+        queue=queue,
+        engine_queue=engine_queue,
+        node_queues=node_queues,
+        live=live,
+        announces=announces,
+        ahead_ms=_AHEAD_MS if is_batch else 0,
+        batch=_BATCH if is_batch else 1,
     )
 
 

@@ -45,25 +45,24 @@ async def get_last_polls(client: Client, queue: str, kind: Literal["workflow", "
     return polls
 
 
-async def require_worker(client: Client, flow: str, *, task_queue: str, activity_queue: str | None) -> None:
-    """Return when workers are listed for the workflows and for the attempts of a flow.
+async def require_worker(client: Client, queue: str, *, flow: str | None) -> None:
+    """Return when workers are listed for a task queue: that of a version of a flow, for its runs and their attempts.
 
-    `activity_queue` is `None` for a run that will make no attempts.
+    `flow` is `None` for the queue of an engine, whose workers only walk.
 
     Waits up to 5 s for them. A worker that has ended counts until the server forgets it, after five minutes: then the
     `Watchdog` of the run's result finds out. Raises `TemporalUnavailable` that names the queue without workers.
     """
     with translate_errors("", address_of(client)):
         for _ in range(int(_WAIT_S / _EVERY_S)):
-            missing = await _find_missing(client, task_queue, activity_queue)
-            if not missing:
+            if await _is_served(client, queue, has_attempts=flow is not None):
                 return
             await asyncio.sleep(_EVERY_S)
     start = "start one with `beluga-graph worker module:flow`, or with engine.worker([flow])"
-    if missing == task_queue:
-        text = f"no worker serves the task queue {task_queue!r}, which flow {flow!r} needs: {start}"
+    if flow is None:
+        text = f"no worker serves the task queue {queue!r}: {start}"
     else:
-        text = f"no worker serves flow {flow!r} in this version (task queue {missing!r}): {start} from the same code"
+        text = f"no worker serves flow {flow!r} in this version (task queue {queue!r}): {start}, from the same code"
     raise TemporalUnavailable(address_of(client), text)
 
 
@@ -77,14 +76,13 @@ def place_of(client: Client) -> str:
     return f"temporal://{address_of(client)}/{client.namespace}"
 
 
-async def _find_missing(client: Client, task_queue: str, activity_queue: str | None) -> str:
-    """Return the queue that no worker serves, or the empty string."""
+async def _is_served(client: Client, queue: str, *, has_attempts: bool) -> bool:
+    """Return whether workers are listed for a queue, also for attempts if it has any."""
     try:
-        if not await get_last_polls(client, task_queue, "workflow"):
-            return task_queue
-        if activity_queue is not None and not await get_last_polls(client, activity_queue, "activity"):
-            return activity_queue
+        if not await get_last_polls(client, queue, "workflow"):
+            return False
+        return not has_attempts or bool(await get_last_polls(client, queue, "activity"))
     except RPCError as error:
         if error.status is not RPCStatusCode.UNIMPLEMENTED:  # a server that skips time does not list workers
             raise
-    return ""
+        return True

@@ -157,7 +157,7 @@ class Watchdog:
         if polls:
             if waited_s < waiting.patience_s:
                 return
-            if waiting.kind == "activity":  # workers of other flows poll the same queue for workflows
+            if waiting.kind == "activity":  # a full worker still asks for workflow tasks
                 walks = await get_last_polls(self._client, workflow_queue, "workflow")
                 polls = {each: max(began, walks.get(each, began)) for each, began in polls.items()}
             if max(polls.values()) >= waiting.scheduled_at:

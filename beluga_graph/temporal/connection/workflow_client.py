@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from temporalio.api.common.v1 import WorkflowExecution as WorkflowId
 from temporalio.api.workflowservice.v1 import ResetStickyTaskQueueRequest
 from temporalio.client import (
-    Client,
     WorkflowExecution,
     WorkflowExecutionDescription,
     WorkflowExecutionStatus,
@@ -28,17 +27,17 @@ from beluga_graph.errors import RunError, RunNotFound, TemporalUnavailable
 from beluga_graph.inspection.views import RunStatus
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import Snapshot
-from beluga_graph.kernel.triggers import CancelRequested, Trigger
+from beluga_graph.kernel.triggers import Trigger
 from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.connection.connection import Connection
 from beluga_graph.temporal.connection.history import read_input
 from beluga_graph.temporal.connection.new_execution import (
     NewExecution,
     TemporalDurability,
-    activity_queue,
     measure_first_calls,
     options_for,
     pack_input,
+    queue_of,
 )
 from beluga_graph.temporal.connection.pollers import require_worker
 from beluga_graph.temporal.connection.sdk_errors import check_payload_size, translate_errors
@@ -87,6 +86,8 @@ class ServerRun(NamedTuple):
     flow: str
     plan: str
     """The fingerprint of the graph."""
+    queue: str
+    """The task queue from which workers take its work."""
     input_digest: str
     adopted_digest: str
     """The digest of the local run that it continues; empty if it was not adopted from a local engine."""
@@ -128,7 +129,7 @@ class WorkflowClient:
         self._task_queue = connection.task_queue
         self._options_for = partial(
             options_for,
-            task_queue=connection.task_queue,
+            engine_queue=connection.task_queue,
             durability=durability,
             node_queues=node_queues,
             announces=announces,
@@ -140,7 +141,7 @@ class WorkflowClient:
             new.plan,
             new.run,
             new.triggers,
-            self._options_for(new.plan, live=live),
+            self._options_for(new.queue(self._task_queue), live=live),
             items=new.items,
             inbox=new.inbox,
             session=new.session,
@@ -163,8 +164,8 @@ class WorkflowClient:
         run = new.run
         live = await self._subscriptions.prepare(run.run_id)
         packed = self.pack(new, live, previous=after.execution_id if after is not None else "")
-        is_ending = any(isinstance(trigger, CancelRequested) for trigger in new.triggers)
-        client = await self.require_worker(new.plan, makes_attempts=not is_ending)
+        client, queue = await self.connection.client(), new.queue(self._task_queue)
+        await require_worker(client, queue, flow=None if new.only_ends else new.plan.name)
         # The server compares ids only. Without this look, a resume that was slow would begin with an older failure.
         if after is not None and (await self.describe(run.run_id)).execution_id != after.execution_id:
             return False
@@ -175,7 +176,7 @@ class WorkflowClient:
                     WORKFLOW,
                     packed,
                     id=run.run_id,
-                    task_queue=self._task_queue,
+                    task_queue=queue,
                     id_reuse_policy=reuse.REJECT_DUPLICATE if after is None else reuse.ALLOW_DUPLICATE_FAILED_ONLY,
                     memo=_memo(new, after, adopted_digest),
                     request_eager_start=True,
@@ -250,7 +251,7 @@ class WorkflowClient:
         """Answer a question; the answer is in the history when this returns. Raises as `send` and `query` do."""
         check_payload_size(len(payload), f"the answer to {token!r}", run_id)
         handle = await self.handle(run_id)
-        with self._asking(run_id):
+        async with self._asking(run_id):
             await handle.execute_update(ANSWER, args=[token, payload], rpc_timeout=_PATIENCE)
 
     async def change_graph(self, plan: Plan, run: Snapshot, triggers: Sequence[Trigger]) -> bool:
@@ -258,25 +259,23 @@ class WorkflowClient:
         changed = {
             "seq": run.seq,
             "shape": plan.shape.to_plain(),
-            "queue": activity_queue(self._task_queue, plan),
+            "queue": queue_of(plan, self._task_queue),
             "triggers": [plain_trigger(trigger) for trigger in triggers],
         }
         packed = pack(changed)
         check_payload_size(len(packed), "the changed graph", run.run_id)
         await self.require_worker(plan)
         handle = await self.handle(run.run_id)
-        with self._asking(run.run_id):
+        async with self._asking(run.run_id):
             is_changed: bool = await handle.execute_update(
                 CHANGE_GRAPH, packed, result_type=bool, rpc_timeout=_PATIENCE
             )
         return is_changed
 
-    async def require_worker(self, plan: Plan, *, makes_attempts: bool = True) -> Client:
-        """Return the client once workers serve the runs of a flow, and their attempts. Raises `TemporalUnavailable`."""
+    async def require_worker(self, plan: Plan) -> None:
+        """Return once workers serve the runs of a flow, and their attempts. Raises `TemporalUnavailable`."""
         client = await self.connection.client()
-        queue = activity_queue(self._task_queue, plan) if makes_attempts else None
-        await require_worker(client, plan.name, task_queue=self._task_queue, activity_queue=queue)
-        return client
+        await require_worker(client, queue_of(plan, self._task_queue), flow=plan.name)
 
     async def read_shape(self, known: ServerRun) -> Shape:
         """Return the graph of an execution. Raises `RunNotFound`."""
@@ -296,11 +295,11 @@ class WorkflowClient:
     async def query(self, run_id: str, name: str, *args: Any, within: timedelta = _PATIENCE) -> Any:
         """Return the answer of the workflow to a query. Raises `TemporalUnavailable` if no worker gives it."""
         handle = await self.handle(run_id)
-        with self._asking(run_id, within):
+        async with self._asking(run_id, within):
             return unpack(await handle.query(name, args=list(args), result_type=bytes, rpc_timeout=within))
 
-    @contextmanager
-    def _asking(self, run_id: str, within: timedelta = _PATIENCE) -> Iterator[None]:
+    @asynccontextmanager
+    async def _asking(self, run_id: str, within: timedelta = _PATIENCE) -> AsyncIterator[None]:
         """Explain errors of a request that only a worker can answer."""
         try:
             with translate_errors(run_id, self.connection.address):
@@ -308,10 +307,12 @@ class WorkflowClient:
         except (TemporalUnavailable, RunError) as error:
             if not _is_silence(error.__cause__):
                 raise
+            queue = (await self._describe(run_id)).task_queue
             text = (
                 f"run {run_id!r} does not answer (waited up to {within.seconds} s): check that a worker takes its work "
+                f"from the task queue {queue!r}, or start one with `beluga-graph worker module:flow` from the code of "
+                "this version"
             )
-            text += f"from the task queue {self._task_queue!r}, or start one with `beluga-graph worker module:flow`"
             raise TemporalUnavailable(self.connection.address, text) from error.__cause__
 
     async def cancel(self, run_id: str) -> None:
@@ -351,6 +352,7 @@ async def _execution(found: WorkflowExecution) -> ServerRun:
         execution_id=found.run_id,
         flow=memo.get(MEMO_FLOW, ""),
         plan=memo.get(MEMO_PLAN, ""),
+        queue=found.task_queue,
         input_digest=memo.get(MEMO_INPUT, ""),
         adopted_digest=memo.get(MEMO_ADOPTED_DIGEST, ""),
         status=status,

@@ -85,7 +85,7 @@ class OutboxSender:
         created_ms = workflow.memo_value(MEMO_CREATED_MS, self._run.started_ms)
         begun = {
             "format": FORMAT,
-            "queue": publish_queue(info.task_queue),
+            "queue": publish_queue(self._options.engine_queue),
             "run": run_id,
             "created_ms": created_ms,
             "flow": self._flow,
@@ -96,7 +96,7 @@ class OutboxSender:
             {
                 "format": FORMAT,
                 "outbox": outbox_workflow_id(run_id, created_ms),
-                "task_queue": info.task_queue,
+                "task_queue": self._options.engine_queue,
                 "input": pack(begun),
                 "batch": pack({"execution": info.run_id, "number": self._batches, "messages": batch}),
             }

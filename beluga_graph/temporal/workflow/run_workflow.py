@@ -161,7 +161,8 @@ class RunWorkflow:
             return _result_of(run)
         driver.stop()
         await workflow.wait_condition(workflow.all_handlers_finished)
-        return workflow.continue_as_new(self._next_input(self._changed or {}))
+        changed = self._changed or {}
+        return workflow.continue_as_new(self._next_input(changed), task_queue=changed.get("queue"))
 
     async def _wait(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition. A request to cancel the run is a trigger like others; an ended run ignores it."""

@@ -41,19 +41,19 @@ async def give_session_back(driver: WorkflowDriver, options: RunOptions) -> None
     free = session._replace(run="")
     unchanged = pack({"run": run.run_id, "session": free, "keep": len(driver.session), "pieces": ()})
     if run.status != COMPLETED:
-        await _send(session, unchanged)
+        await _send(session, unchanged, options)
         return
     given = _input_of(driver)
     if len(given) > PAYLOAD_BYTES:
-        await _send(session, unchanged)
+        await _send(session, unchanged, options)
         text = f"its messages do not fit into session {session.id!r}, which stays as it was: "
         text += f"they have {len(given):,} bytes, and a payload at most {PAYLOAD_BYTES:,}: {GIVE_CLAIMS}"
         raise ApplicationError(text, type=TOO_LARGE, non_retryable=True)
-    await _send(session, await _extend(given, options))
+    await _send(session, await _extend(given, options), options)
 
 
-async def _send(session: RunSession, packed: bytes) -> None:
-    keeper = session_workflow_id(workflow.info().task_queue, session.flow, session.id)
+async def _send(session: RunSession, packed: bytes, options: RunOptions) -> None:
+    keeper = session_workflow_id(options.engine_queue, session.flow, session.id)
     try:
         await workflow.get_external_workflow_handle(keeper).signal(GIVE_SESSION, packed)
     except ApplicationError as error:  # an operator has deleted the session
