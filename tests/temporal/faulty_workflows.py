@@ -1,6 +1,7 @@
 """WorkflowClient that go wrong in one way each, in a module without other imports, and a worker process for them."""
 
 import asyncio
+import os
 import sys
 from datetime import timedelta
 
@@ -64,6 +65,15 @@ class DefectiveRun:
 
 
 @workflow.defn
+class Crashing:
+    """Ends the process of its worker."""
+
+    @workflow.run
+    async def run(self, value: bytes) -> bytes:
+        os._exit(1)
+
+
+@workflow.defn
 class Failing:
     """Ends as a run whose node failed does, with the details that it got."""
 
@@ -93,7 +103,7 @@ class Attempting:
         )
 
 
-WORKFLOWS = [Open, Defective, DefectiveRun, Failing, Large, Attempting]
+WORKFLOWS = [Open, Crashing, Defective, DefectiveRun, Failing, Large, Attempting]
 
 
 def worker(client: Client, queue: str) -> Worker:

@@ -5,11 +5,12 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from secrets import token_hex
 
 import pytest
-from faulty_workflows import Attempting, Defective, Large, Open, worker
+from faulty_workflows import Attempting, Crashing, Defective, Large, Open, worker
 from flows_for_tests import follow, waiting
 from servers import Server
 from temporalio import activity
@@ -64,6 +65,27 @@ async def test_a_defect_of_the_workflow_is_raised_with_its_message(client: Clien
         async with raised(RunError, run.id, "fails on worker", "defect in line 7", "start workers with code that fits"):
             await Watchdog(client, run.id).wait(run.result())
         await run.terminate()
+
+
+async def test_a_workflow_with_which_each_worker_crashes_is_an_error(
+    temporal_server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurry(monkeypatch, client)
+    monkeypatch.setattr(watchdog, "_UNTAKEN_LOOKS", 10_000)  # the next worker may take long to start
+    queue, program = token_hex(4), Path(__file__).with_name("faulty_workflows.py")
+    limit = timedelta(seconds=1)  # 10 s by default, after which the server offers the task again
+    run = await client.start_workflow(Crashing.run, b"", id=token_hex(4), task_queue=queue, task_timeout=limit)
+    waiting = asyncio.create_task(Watchdog(client, run.id).wait(run.result()))
+    async with asyncio.timeout(60):
+        while not waiting.done():
+            process = await asyncio.create_subprocess_exec(sys.executable, str(program), temporal_server.address, queue)
+            await asyncio.wait((waiting, asyncio.create_task(process.wait())), return_when=asyncio.FIRST_COMPLETED)
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    async with raised(RunError, run.id, "crashed or hung with it", "logs"):
+        await waiting
+    await run.terminate()
 
 
 async def test_a_workflow_whose_result_is_too_large_is_a_limit(client: Client) -> None:

@@ -11,7 +11,13 @@ from collections.abc import Coroutine, Iterator
 from typing import Any, Literal, NamedTuple, NoReturn, TypeVar
 
 from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.enums.v1 import EventType, PendingActivityState, PendingWorkflowTaskState, WorkflowTaskFailedCause
+from temporalio.api.enums.v1 import (
+    EventType,
+    PendingActivityState,
+    PendingWorkflowTaskState,
+    TimeoutType,
+    WorkflowTaskFailedCause,
+)
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflow.v1 import PendingWorkflowTaskInfo
 from temporalio.api.workflowservice.v1 import (
@@ -37,6 +43,7 @@ _DEFECT_LOOKS = 2  # of a task that failed and is tried again: one that succeeds
 _DEFECT_ATTEMPTS = 3
 _UNTAKEN_LOOKS = 3  # of a task that no worker has taken, before the workers are looked at; and again after as many
 _RECENT_EVENTS = 20
+_ENDS = (EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED, EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT)
 
 # A worker that waits in a poll takes work at once. So work that has waited for some time was not seen by workers whose
 # last poll began before it: they have ended. The time covers the exceptions.
@@ -116,10 +123,17 @@ class Watchdog:
         self._retried = (began, looks)
         if looks < _DEFECT_LOOKS and task.attempt < _DEFECT_ATTEMPTS:
             return
-        failed = await self._find_failed_task()
-        if failed is None:
+        ended = await self._find_ended_task()
+        if ended is None:
             return
-        failure = failed.workflow_task_failed_event_attributes
+        if ended.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT:
+            kind = ended.workflow_task_timed_out_event_attributes.timeout_type
+            if kind != TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE or task.attempt < _DEFECT_ATTEMPTS:
+                return  # a worker was lost once
+            text = f"workers began its workflow task {task.attempt - 1} times, and crashed or hung with it: "
+            text += "find the cause in their logs, start workers with code that fits the run, and it goes on"
+            raise RunError(self._run_id, text)
+        failure = ended.workflow_task_failed_event_attributes
         if failure.cause == WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_PAYLOADS_TOO_LARGE:
             raise size_error("a payload of the workflow", None, self._run_id)
         if "TMPRL1101" in failure.failure.message and task.attempt < _DEFECT_ATTEMPTS:
@@ -127,16 +141,15 @@ class Watchdog:
         text = f"its workflow fails on worker {failure.identity!r}: {failure.failure.message}"
         raise RunError(self._run_id, f"{text}; start workers with code that fits the run, and it goes on")
 
-    async def _find_failed_task(self) -> HistoryEvent | None:
-        """Return the event of the last workflow task that failed, if the history's end has one."""
+    async def _find_ended_task(self) -> HistoryEvent | None:
+        """Return the event of the last workflow task that failed or timed out, if the history's end has one."""
         request = GetWorkflowExecutionHistoryReverseRequest(
             namespace=self._client.namespace,
             execution=WorkflowExecution(workflow_id=self._run_id),
             maximum_page_size=_RECENT_EVENTS,
         )
         answer = await self._client.workflow_service.get_workflow_execution_history_reverse(request)
-        failed = EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED
-        return next((event for event in answer.history.events if event.event_type == failed), None)
+        return next((event for event in answer.history.events if event.event_type in _ENDS), None)
 
     async def _check_workers(self, found: DescribeWorkflowExecutionResponse) -> None:
         """Raise if work of the run waits on a queue from which no worker takes it."""
