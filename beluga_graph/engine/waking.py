@@ -193,6 +193,10 @@ class Waker:
             task = self._waking[run_key] = asyncio.get_running_loop().create_task(wake, context=self._context.copy())
             task.add_done_callback(partial(self._on_woken, run_key))
 
+    def is_queued(self, run_key: bytes) -> bool:
+        """Return whether this run waits until there is room to wake it."""
+        return run_key in self._queue
+
     def is_waking(self, run_key: bytes) -> bool:
         """Return whether a task is waking this run now."""
         return run_key in self._waking

@@ -17,9 +17,13 @@ class InFlight:
 
 
 class NodeTask:
-    """A task that makes attempts, one after the other: it goes on from a node to the next one."""
+    """A task that makes attempts, one after the other: it goes on from a node to the next one.
 
-    __slots__ = ("_in_flight", "_is_counted", "is_started", "task")
+    Attributes:
+        is_queued: Whether it waits for a place among the attempts that the engine makes at a time.
+    """
+
+    __slots__ = ("_in_flight", "_is_counted", "is_queued", "is_started", "task")
 
     task: asyncio.Task[None]
 
@@ -27,6 +31,7 @@ class NodeTask:
         self._in_flight = in_flight
         self._is_counted = False
         self.is_started = False
+        self.is_queued = False
         self.enter()
 
     def enter(self) -> None:

@@ -150,7 +150,9 @@ class Scheduler:
                 elif self._places is None:
                     result = await self._attempt(active, token, make_sure)
                 else:
+                    task.is_queued = True
                     async with self._places:
+                        task.is_queued = False
                         await make_sure()  # it may have waited long
                         result = await self._attempt(active, token, make_sure)
                 task.leave()

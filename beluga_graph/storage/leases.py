@@ -36,8 +36,10 @@ __all__ = [
     "FreeLease",
     "Lease",
     "Owner",
+    "has_living_owner",
     "is_driven_elsewhere",
     "is_held_elsewhere",
+    "is_on_this_machine",
     "owner_is_alive",
     "read_free_lease",
 ]
@@ -291,6 +293,18 @@ def owner_is_alive(store: Store, owner: bytes, now_ms: int) -> bool:
     if known.expires_ms <= now_ms:
         return False
     return known.machine != _machine() or store.folder is None or _is_locked(_lock_file(store.folder, owner))
+
+
+def has_living_owner(store: Store, now_ms: int) -> bool:
+    """Return whether any engine lives that has driven a run in this store, or may."""
+    return any(owner_is_alive(store, key[1:], now_ms) for key, _ in store.scan(Prefix.OWNER))
+
+
+def is_on_this_machine(store: Store, owner: bytes, now_ms: int) -> bool:
+    """Return whether a living owner is an engine on this machine."""
+    key = Prefix.OWNER + owner
+    blob = store.get(key)
+    return store.private or (blob is not None and _OwnerRecord.decode(key, blob, now_ms).machine == _machine())
 
 
 def _sweep_ops(store: Store, now_ms: int) -> list[Op]:

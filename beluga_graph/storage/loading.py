@@ -36,6 +36,7 @@ __all__ = [
     "read_last_seq",
     "read_run_record",
     "read_steps",
+    "read_steps_back",
     "rebuild",
     "rebuild_first",
 ]
@@ -181,8 +182,19 @@ def read_steps(store: Store, run_id: str, after: int = 0, until: int | None = No
         if seq != expected:
             raise _missing_error(store, run_id, "step", f"{expected} of run {run_id!r} is missing")
         expected += 1
-        at, kind, token, attempt, values, ops, events = decode_record(key, blob)
-        yield StoredStep(seq, at, kind, token, attempt, Patch(values, ops, events))
+        yield _decode_step(key, blob)
+
+
+def read_steps_back(store: Store, run_id: str, until: int) -> Iterator[StoredStep]:
+    """Yield the committed steps with seq <= `until` that are stored, the last one first. Raises `DamagedRecord`."""
+    keys = Keys(run_id)
+    for key, blob in store.scan(keys.steps, start=keys.step(until), reverse=True):
+        yield _decode_step(key, blob)
+
+
+def _decode_step(key: bytes, blob: bytes) -> StoredStep:
+    at, kind, token, attempt, values, ops, events = decode_record(key, blob)
+    return StoredStep(number_of(key), at, kind, token, attempt, Patch(values, ops, events))
 
 
 def rebuild(store: Store, run_id: str, seq: int | None = None) -> Snapshot:
