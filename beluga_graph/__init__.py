@@ -4,7 +4,7 @@ Build a flow:      Graph, Workflow (step, wait_signal, sleep), Agent (tool, hand
                    SequentialAgent, ParallelAgent, LoopAgent
 Run it:            Engine (start, execute, stream, resume, serve), run_sync
 Talk to a run:     Run, Engine.signal, Engine.pending, Engine.answer, Engine.cancel
-Look at it:        Engine.runs, history, snapshot, trail, compare, draw, html
+Look at it:        Engine.why, runs, history, snapshot, trail, compare, draw, html
 Travel in time:    Engine.fork
 Publish events:    EventBus, Context.publish
 On Temporal:       beluga_graph.temporal (TemporalEngine, with the methods of Engine, and its workers)

@@ -143,6 +143,9 @@ from .engine.run import (
 from .engine.sync import (
     run_sync as run_sync,
 )
+from .inspection.signal_waits import (
+    SignalWait as SignalWait,
+)
 from .inspection.views import (
     Outcome as Outcome,
     RunInfo as RunInfo,
@@ -150,6 +153,11 @@ from .inspection.views import (
     RunStatus as RunStatus,
     StepInfo as StepInfo,
     TokenInfo as TokenInfo,
+)
+from .inspection.why import (
+    AwaitedTrigger as AwaitedTrigger,
+    Reason as Reason,
+    Why as Why,
 )
 
 __version__: str

@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 from beluga_graph import __version__
-from beluga_graph.cli.commands import check, demo, diff, draw, drive, maintain, runs, show, signals, temporal, verify
+from beluga_graph.cli.commands import (
+    check,
+    demo,
+    diff,
+    draw,
+    drive,
+    maintain,
+    runs,
+    show,
+    signals,
+    temporal,
+    verify,
+    why,
+)
 from beluga_graph.cli.options import CODES
 
 __all__ = ["app"]
@@ -40,5 +53,5 @@ def root(
 
 
 # The order of the help: first the demo, then the commands that look, then those that act.
-for group in (demo, runs, show, diff, draw, verify, signals, drive, temporal, check, maintain):
+for group in (demo, runs, show, why, diff, draw, verify, signals, drive, temporal, check, maintain):
     app.add_typer(group.app)

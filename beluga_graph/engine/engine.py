@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Collection, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from beluga_graph.clock import Clock
 from beluga_graph.engine.host import EngineHost
@@ -25,6 +25,8 @@ from stores.base import Durability, Store
 if TYPE_CHECKING:
     from beluga_graph.draw.render import Format, Theme
     from beluga_graph.inspection.comparison import RunComparison
+    from beluga_graph.inspection.signal_waits import SignalWait
+    from beluga_graph.inspection.why import Why
     from beluga_graph.trace.trace import Trace
 
 __all__ = ["Engine", "Recovery"]
@@ -336,19 +338,15 @@ class Engine:
         return await self._host.inspector.draw(run_id, format=format, depth=depth, seq=seq, theme=theme)
 
     async def trail(self, run_id: str, seq: int | None = None) -> Trace:
-        """Return each visit of a node and each edge taken, up to step `seq` or the last one.
-
-        Raises `RunNotFound`, `DamagedRecord`.
-        """
+        """Return each visit and each edge taken, up to a step, the last by default. Raises as `snapshot` does."""
         return await self._host.inspector.trail(run_id, seq)
 
     async def html(self, run_id: str) -> str:
         """Return a page that replays a run: one HTML file that needs no other file and no network.
 
-        It shows the graph with a scrubber over all steps, values and state at each step, a timeline, the events and
-        a search, as of the last committed step. The same run gives the same bytes. A value is cut after 4,000
-        characters; beyond 6 million characters in total the page omits values and says so. Works without the flow's
-        code. Raises `RunNotFound`, `DamagedRecord`.
+        It shows the graph with a scrubber over all steps, values and state at each step, a timeline, the events and a
+        search, up to the last committed step. A value is cut after 4,000 characters; beyond 6 million in total the
+        page omits values and says so. Needs no code of the flow. Raises `RunNotFound`, `DamagedRecord`.
         """
         return await self._host.inspector.html(run_id)
 
@@ -377,6 +375,24 @@ class Engine:
         """
         return await self._host.inspector.check(flow)
 
-    async def pending(self) -> list[Question]:
-        """Return the questions that runs ask people, the oldest first. Raises `DamagedRecord`."""
-        return await self._host.inspector.pending()
+    async def why(self, run_id: str) -> Why:
+        """Return why a run does not go on: what each token waits for, and the triggers that would move the run.
+
+        Needs no code of the flow. Raises `RunNotFound`, `DamagedRecord`.
+
+        Example:
+            print(await engine.why("order-7"))
+        """
+        return await self._host.why(run_id)
+
+    @overload
+    async def pending(self, *, waits: Literal[False] = False) -> list[Question]: ...
+    @overload
+    async def pending(self, *, waits: bool) -> list[Question | SignalWait]: ...
+    async def pending(self, *, waits: bool = False) -> list[Question] | list[Question | SignalWait]:
+        """Return the questions that runs ask people, the oldest first. Raises `DamagedRecord`.
+
+        With `waits`, return the waits for signals, too. That reads every unfinished run of the store.
+        """
+        inspector = self._host.inspector
+        return await inspector.pending_and_waits() if waits else await inspector.pending()

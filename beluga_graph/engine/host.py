@@ -55,6 +55,7 @@ from stores.base import Durability, Store
 
 if TYPE_CHECKING:
     from beluga_graph.draw.render import Theme
+    from beluga_graph.inspection.why import Why
 
 __all__ = ["EngineHost"]
 
@@ -268,6 +269,15 @@ class EngineHost:
         answer = Answer(decision, value, reason)
         signal = await give_answer(self.scheduler, head, plan, question_id, answer, known=known)
         self.wakeups.on_signal(run_id, signal)
+
+    async def why(self, run_id: str) -> Why:
+        """Return why a run does not go on; see `Engine.why`."""
+        from beluga_graph.engine.driving import find_driving  # noqa: PLC0415 - loaded when it is needed
+        from beluga_graph.inspection.commands import commands_for  # noqa: PLC0415 - loaded when it is needed
+
+        driving = find_driving(self.runs.head(check_run_id(run_id)), self.runs, self.waker, self.owner)
+        now_ms = self.scheduler.clock.now_ms()
+        return await self.inspector.why(run_id, driving, commands_for(self.store), now_ms=now_ms)
 
     # Used by handles.
 

@@ -19,9 +19,13 @@ from stores.base import Store
 
 if TYPE_CHECKING:
     from beluga_graph.draw.render import Format, Theme
+    from beluga_graph.inspection.commands import Commands
     from beluga_graph.inspection.comparison import RunComparison
+    from beluga_graph.inspection.explanation import Driving
     from beluga_graph.inspection.run_tree import RunTree
+    from beluga_graph.inspection.signal_waits import SignalWait
     from beluga_graph.inspection.waits import RunWaits
+    from beluga_graph.inspection.why import Why
     from beluga_graph.kernel.shape import Shape
     from beluga_graph.trace.trace import Trace
 
@@ -115,6 +119,13 @@ class Inspector:
 
         return read_waits(self.store, check_run_id(run_id))
 
+    async def why(self, run_id: str, driving: Driving, commands: Commands, *, now_ms: int) -> Why:
+        """Return why a run does not go on, given who drives it. Raises `RunNotFound`, `DamagedRecord`."""
+        from beluga_graph.inspection.explained_run import explain_run  # noqa: PLC0415 - loaded when it is needed
+
+        with detect_deletion(self.store, check_run_id(run_id)):
+            return await explain_run(self.store, read_run_record(self.store, run_id), driving, commands, now_ms)
+
     async def html(self, run_id: str) -> str:
         """Return a page that replays a run: one HTML file that needs no other file and no network.
 
@@ -176,3 +187,18 @@ class Inspector:
     async def pending(self) -> list[Question]:
         """Return the pending questions of all runs of the store, the oldest first. Raises `DamagedRecord`."""
         return await pending_questions(self.store, self._flows.plan_or_shape)
+
+    async def pending_and_waits(self) -> list[Question | SignalWait]:
+        """Return the pending questions and the waits for signals of all runs, the oldest first.
+
+        It reads every unfinished run. Raises `DamagedRecord`.
+        """
+        from beluga_graph.inspection.signal_waits import list_signal_waits, sort_pending  # noqa: PLC0415 - as above
+
+        return sort_pending([*await self.pending(), *await list_signal_waits(self.store)])
+
+    async def signal_waits(self, run_id: str) -> list[SignalWait]:
+        """Return the waits of one run for signals. Raises `RunNotFound`, `DamagedRecord`."""
+        from beluga_graph.inspection.signal_waits import read_signal_waits  # noqa: PLC0415 - as above
+
+        return await read_signal_waits(self.store, read_run_record(self.store, check_run_id(run_id)))

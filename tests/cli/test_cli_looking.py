@@ -331,9 +331,31 @@ def test_verify_reports_a_file_that_is_not_a_store(tmp_path: Path) -> None:
     assert result.stderr.count("\n") == 1
 
 
+def test_why_explains_a_run_with_commands_to_copy(store: Path) -> None:
+    lines = invoke("why", "waits-[red]1", "--store", store).output.splitlines()
+    assert lines[0] == "run 'waits-[red]1' of flow 'waiting' is waiting"
+    assert lines[2].strip() == f"beluga-graph serve MODULE:FLOW --store {store}"
+    assert lines[3].strip().startswith("answer#1: waits for signal 'yes', for ")
+    assert lines[4].strip() == f"beluga-graph signal 'waits-[red]1' yes --store {store}"
+    assert lines[5:] == ["it moves on with any of these:", "  signal 'yes'"]
+    found = read_json("why", "failed-1", "--store", store)
+    assert [(reason["kind"], reason["node"]) for reason in found["reasons"]] == [("failed", "fail")]
+    assert found["triggers"][0]["kind"] == "drive"
+    output = invoke("why", "failed-1", "--store", store).output
+    assert "\x1b" not in output
+    assert "no such run in this store" in invoke("why", "nobody", "--store", store).stderr
+
+
+def test_pending_lists_waits_for_signals_on_request(store: Path) -> None:
+    assert read_json("pending", "--store", store) == []
+    [wait] = read_json("pending", "--waits", "--store", store)
+    assert (wait["run_id"], wait["id"], wait["signal"]) == ("waits-[red]1", "answer#1", "yes")
+    assert "signal 'yes'" in invoke("pending", "--waits", "--store", store).output
+
+
 def test_help_names_the_exit_codes_and_version_is_printed() -> None:
     commands = list(get_command(app).commands)
-    assert len(commands) == 20
+    assert len(commands) == 21
     for command in ("", *commands):
         output = " ".join(invoke(*filter(None, [command]), "--help").output.split())
         assert "Exit codes: 0 done, 1 error, 2 wrong usage, 3 the run failed, 4 busy" in output

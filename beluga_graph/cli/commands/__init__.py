@@ -3,6 +3,7 @@
     demo        `demo`
     runs        `runs`, `history`, `events`: the runs of a store
     show        `show`: one run
+    why         `why`: why a run does not go on
     diff        `diff`: two runs beside each other
     draw        `draw`: a flow, or a run over its graph
     verify      `verify`: the damage of a store

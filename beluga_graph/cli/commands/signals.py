@@ -28,25 +28,36 @@ class Decision(StrEnum):
 
 @command(app)
 @at_place
-def pending(*, place: Place, json: Json = False) -> None:
+def pending(
+    waits: Annotated[bool, typer.Option("--waits", help="List the waits for signals, too.")] = False,
+    *,
+    place: Place,
+    json: Json = False,
+) -> None:
     """List the questions that runs ask people, the oldest first."""
-    found = place.run(lambda engine: engine.pending())
+    found: list[beluga_graph.Question | beluga_graph.SignalWait] = place.run(lambda engine: engine.pending(waits=waits))
     if json:
         print_json(found)
         return
     if not found:
-        print_line(f"no question is pending in {place}")
+        print_line(f"no question {'or wait for a signal ' if waits else ''}is pending in {place}")
         return
-    table = new_table("run", "question", "node", "asked", "about")
-    for question in found:
+    headings = ("question or wait", "node", "since") if waits else ("question", "node", "asked")
+    table = new_table("run", *headings, "about")
+    for each in found:
         table.add_row(
-            Text(to_printable(question.run_id)),
-            Text(to_printable(question.id)),
-            Text(to_printable(question.node)),
-            local_time(question.asked_ms),
-            Text(brief(question.value)),
+            Text(to_printable(each.run_id)),
+            Text(to_printable(each.id)),
+            Text(to_printable(each.node)),
+            local_time(each.asked_ms if isinstance(each, beluga_graph.Question) else each.since_ms),
+            Text(brief(each.value) if isinstance(each, beluga_graph.Question) else _describe_wait(each)),
         )
     print_table(table)
+
+
+def _describe_wait(wait: beluga_graph.SignalWait) -> str:
+    """Return the signal that a run waits for, and the type of its payload."""
+    return to_printable(f"signal {wait.signal!r}" + (f" ({wait.type})" if wait.type else ""))
 
 
 @command(app)
