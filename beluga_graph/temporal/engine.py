@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from temporalio.client import Client
 
@@ -29,6 +29,8 @@ from stores.base import Store
 
 if TYPE_CHECKING:
     from beluga_graph.draw.render import Format, Theme
+    from beluga_graph.inspection.signal_waits import SignalWait
+    from beluga_graph.inspection.why import Why
 
 __all__ = ["TemporalEngine"]
 
@@ -279,13 +281,26 @@ class TemporalEngine:
             async for found in self._host.workflows.find_all()
         ]
 
-    async def pending(self) -> list[Question]:
-        """Return the questions that runs ask people, the oldest first. The server may list a run a moment late.
+    async def why(self, run_id: str) -> Why:
+        """Return why a run does not go on, as `Engine.why` does, and on which worker its attempts are.
 
-        A run that this engine cannot read, such as one with other claims, is left out with a warning in the log.
+        It is computed from the history, so it needs no worker. Raises `RunNotFound`, `TemporalUnavailable`,
+        `SnapshotError`.
+        """
+        return await self._host.why(run_id)
+
+    @overload
+    async def pending(self, *, waits: Literal[False] = False) -> list[Question]: ...
+    @overload
+    async def pending(self, *, waits: bool) -> list[Question | SignalWait]: ...
+    async def pending(self, *, waits: bool = False) -> list[Question] | list[Question | SignalWait]:
+        """Return the questions that runs ask people, the oldest first; with `waits`, also their waits for signals.
+
+        The server may list a run a moment late. A run that this engine cannot read, such as one with other claims, is
+        left out with a warning in the log.
         """
         waiting = [found.run_id async for found in self._host.workflows.find_all() if found.status == RunStatus.waiting]
-        return await self._host.mirrored.pending(waiting)
+        return await self._host.mirrored.pending(waiting, waits=waits)
 
     async def history(self, run_id: str) -> list[StepInfo]:
         """Return the steps of a run, in order, as far as the server keeps its history. Raises `RunNotFound`."""

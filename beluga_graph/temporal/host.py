@@ -37,6 +37,7 @@ from beluga_graph.temporal.run_ids import check_run_id
 
 if TYPE_CHECKING:
     from beluga_graph.draw.render import Theme
+    from beluga_graph.inspection.why import Why
 
 __all__ = ["TemporalHost"]
 
@@ -137,6 +138,12 @@ class TemporalHost:
         """Continue a run of a local engine on the server; see `TemporalEngine.adopt`."""
         plan = await self._adopter.adopt(local_engine, check_run_id(run_id), rename)
         return TemporalRun(self, run_id, plan)
+
+    async def why(self, run_id: str) -> Why:
+        """Return why a run does not go on; see `TemporalEngine.why`."""
+        from beluga_graph.temporal.client.driving import explain_run  # noqa: PLC0415 - loaded when it is needed
+
+        return await explain_run(self.workflows, self.mirrored, check_run_id(run_id))
 
     # Used by handles.
 

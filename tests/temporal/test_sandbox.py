@@ -19,6 +19,7 @@ from beluga_graph.temporal import TemporalEngine
 PACKAGES = {"beluga_graph", "beluga_graph.temporal", "beluga_graph.temporal.workflow"}
 WORKFLOW_MODULES = {
     "run_workflow": {
+        "activity_ids",
         "attempt_queue",
         "dispatch",
         "driver",

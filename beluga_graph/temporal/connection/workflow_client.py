@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from temporalio.api.common.v1 import WorkflowExecution as WorkflowId
-from temporalio.api.workflowservice.v1 import ResetStickyTaskQueueRequest
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse, ResetStickyTaskQueueRequest
 from temporalio.client import (
     WorkflowExecution,
     WorkflowExecutionDescription,
@@ -197,6 +197,10 @@ class WorkflowClient:
         if found.workflow_type != WORKFLOW:
             raise RunNotFound(run_id, f"the workflow of this id has type {found.workflow_type!r}: it is not a run")
         return await _execution(found)
+
+    async def read_description(self, run_id: str) -> DescribeWorkflowExecutionResponse:
+        """Return the last execution of a run as the server describes it. Raises as `describe` does."""
+        return (await self._describe(run_id)).raw_description
 
     async def exists(self, run_id: str) -> bool:
         """Return whether the server has a workflow of this id, a run or another one. Raises `TemporalUnavailable`."""

@@ -18,6 +18,7 @@ from beluga_graph.inspection.approvals import Question
 from beluga_graph.inspection.exported import read_exported
 from beluga_graph.inspection.flow_registry import FlowRegistry
 from beluga_graph.inspection.inspector import Inspector
+from beluga_graph.inspection.signal_waits import SignalWait, sort_pending
 from beluga_graph.inspection.views import StepInfo
 from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.claims.claims import CachedClaims
@@ -77,18 +78,20 @@ class MirroredRuns:
         """Return the graph of a run without the code of its flow. Raises as `replay` does."""
         return Plan((await self.replay(run_id)).shape, {}, Codec(Registry()))
 
-    async def pending(self, run_ids: Iterable[str]) -> list[Question]:
-        """Return the questions of runs, the oldest first.
+    async def pending(self, run_ids: Iterable[str], *, waits: bool) -> list[Question | SignalWait]:
+        """Return the questions of runs, the oldest first; with `waits`, also their waits for signals.
 
         Those of a run that cannot be mirrored are left out, and a warning in the log names it.
         """
-        questions: list[Question] = []
+        found: list[Question | SignalWait] = []
         for run_id in run_ids:
             try:
-                questions += await (await self.refresh(run_id)).pending()
+                inspector = await self.refresh(run_id)
+                found += await inspector.pending()
+                found += await inspector.signal_waits(run_id) if waits else ()
             except (RunError, SnapshotError) as error:  # such as claims that this engine does not have
                 _log.warning("questions of run %r are left out: %s", run_id, error)
-        return sorted(questions, key=lambda question: (question.asked_ms, question.run_id, question.id))
+        return sort_pending(found)
 
     async def steps(self, run_id: str, after: int, until: int | None = None) -> list[StepInfo]:
         """Return the steps `after` < seq <= `until` of a run."""

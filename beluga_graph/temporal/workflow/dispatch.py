@@ -8,7 +8,6 @@ dispatcher drains: it begins nothing and lets the activities under way end.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -23,6 +22,7 @@ from beluga_graph.kernel.shape import FAN_OUT, JOIN, WAIT_NODE, NodeShape
 from beluga_graph.kernel.snapshot import RUNNING, WAITING, Token
 from beluga_graph.kernel.triggers import NodeFailed
 from beluga_graph.kernel.view import view_of
+from beluga_graph.temporal.workflow.activity_ids import activity_id, shown
 from beluga_graph.temporal.workflow.attempt_queue import AttemptQueue, DrivenRun
 from beluga_graph.temporal.workflow.reply_checks import Request
 from beluga_graph.temporal.workflow.retries import RETRY
@@ -40,7 +40,6 @@ from beluga_graph.temporal.workflow.wire import (
 
 __all__ = ["Dispatcher"]
 
-_ID_CHARS = 200
 _TASK_BYTES = 1_000_000  # of calls, after which the next workflow task begins the others: the server takes 4 MB of one
 _NEXT_TASK_S = 0.01
 _MARGIN_S = 10.0  # what an attempt's time limit leaves to the worker for the way there and back
@@ -186,13 +185,13 @@ class Dispatcher:
             ACTIVITY,
             pack_calls(fields, calls),  # without a `result_type`: one that does not fit would stop the workflow
             task_queue=options.node_queues.get(first.node, options.queue),
-            activity_id=_activity_id(first),
+            activity_id=activity_id(first.name, first.attempt),
             start_to_close_timeout=_LONGEST if is_own else _longest(nodes[first.node]),
             heartbeat_timeout=timedelta(seconds=options.heartbeat_s),
             # For lost workers only, which the activity counts. The kernel retries nodes, and each retry is a step.
             retry_policy=RETRY,
             cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
-            summary=_shown(first.node if len(tokens) == 1 else f"{first.node} x {len(tokens)}"),
+            summary=shown(first.node if len(tokens) == 1 else f"{first.node} x {len(tokens)}"),
         )
         self._begun = (self._begun[0], self._begun[1] + sum(map(len, calls)))
         self.pending += 1
@@ -284,18 +283,6 @@ class Dispatcher:
         driver = self._driver
         for name, attempt in attempts.items():
             driver.walker.decide(NodeFailed(name, attempt, driver.now(), kind, message, retryable=False))
-
-
-def _activity_id(token: Token) -> str:
-    """Return an id that a replay computes again. The server refuses long ones, and half characters of UTF-16."""
-    name = f"{token.name}@{token.attempt}"
-    is_accepted = len(name) <= _ID_CHARS and _shown(name) == name
-    return name if is_accepted else hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _shown(name: str) -> str:
-    """Return a name as the server can show it."""
-    return name.encode("utf-8", "replace").decode()
 
 
 def _longest(node: NodeShape) -> timedelta:

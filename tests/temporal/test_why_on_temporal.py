@@ -1,0 +1,117 @@
+"""`TemporalEngine.why` reports what runs on a server wait for, the workers of their attempts, and missing workers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from secrets import token_hex
+
+import pytest
+from servers import Server
+
+from beluga_graph import END, START, Graph, Retry, SignalWait, Why, Workflow, step, wait_signal
+from beluga_graph.temporal import TemporalEngine
+from beluga_graph.temporal.client import driving
+
+PATIENCE_S = 60.0
+
+
+async def eventually(look: Callable[[], Awaitable[Why]], holds: Callable[[Why], bool]) -> Why:
+    async with asyncio.timeout(PATIENCE_S):
+        while not holds(found := await look()):  # noqa: ASYNC110 - the server announces nothing
+            await asyncio.sleep(0.05)
+    return found
+
+
+def kinds(why: Why) -> list[tuple[str, str]]:
+    return [(reason.token, reason.kind) for reason in why.reasons]
+
+
+async def test_each_token_has_its_reason_and_attempts_name_their_worker(temporal_server: Server) -> None:
+    graph, gate, begun = Graph("waits"), asyncio.Event(), asyncio.Event()
+
+    async def work(value: int) -> int:
+        begun.set()
+        await gate.wait()
+        return value
+
+    async def fail(value: int) -> int:
+        raise ValueError(f"no {value}")
+
+    branches = [
+        graph.node(name="work")(work),
+        graph.node(name="fail", retry=Retry(attempts=3, initial=600, maximum=600))(fail),
+        graph.wait("ship", "shipped", type=int),
+        graph.timer("nap", 3_600),
+        graph.node(name="pay", requires_approval=True)(work),
+    ]
+    graph.fan_out("each", to=branches, join="all")
+    graph.join("all")
+    graph.edge(START, "each")
+    for branch in branches:
+        graph.edge(branch, "all")
+    graph.edge("all", END)
+    queue = token_hex(4)
+    async with TemporalEngine(temporal_server.address, task_queue=queue) as engine, engine.worker([graph]):
+        run = await engine.start(graph, 7)
+        await begun.wait()
+
+        def is_settled(why: Why) -> bool:
+            text = why.reasons[0].text
+            return ("each#1[1]/fail#1", "retry") in kinds(why) and "is under way on worker '" in text
+
+        why = await eventually(lambda: engine.why(run.id), is_settled)
+        assert why.status == "running"
+        assert kinds(why) == [
+            ("each#1[0]/work#1", "attempt"),
+            ("each#1[1]/fail#1", "retry"),
+            ("each#1[2]/ship#1", "signal"),
+            ("each#1[3]/nap#1", "timer"),
+            ("each#1[4]/pay.approval#1", "answer"),
+        ]
+        texts = {reason.kind: reason.text for reason in why.reasons}
+        assert texts["retry"].endswith(", after the error: no 7")
+        place = f"--temporal {temporal_server.address} --namespace default --task-queue {queue}"
+        assert why.reasons[2].command == f"beluga-graph signal {run.id} shipped JSON {place}"
+        assert [each.kind for each in why.triggers] == ["drive", "signal", "answer", "time", "time"]
+        assert len(await engine.pending()) == 0  # the server shows the run as running
+        await run.cancel()
+        assert kinds(await engine.why(run.id)) == [("", "ended")]
+
+
+async def test_a_run_without_workers_names_its_queue_and_the_command(
+    temporal_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = token_hex(4)
+    flow = Workflow("waiting", wait_signal("w"), step("after", lambda value: value))
+    async with TemporalEngine(temporal_server.address, task_queue=queue) as engine:
+        async with engine.worker([flow]):
+            run = await engine.start(flow, 1)
+            why = await eventually(lambda: engine.why(run.id), lambda why: why.status == "waiting")
+            assert kinds(why) == [("w#1", "signal")]
+            assert [each.signal for each in why.triggers] == ["w"]
+            async with asyncio.timeout(PATIENCE_S):
+                while not (waits := await engine.pending(waits=True)):  # noqa: ASYNC110 - its list is late
+                    await asyncio.sleep(0.05)
+            assert [(wait.id, wait.signal) for wait in waits if isinstance(wait, SignalWait)] == [("w#1", "w")]
+        monkeypatch.setattr(driving, "_SOON_S", 0.0)
+        await run.signal("w", 5)
+        why = await eventually(lambda: engine.why(run.id), lambda why: why.reasons[0].kind == "owner")
+        assert kinds(why) == [("", "owner"), ("w#1", "signal")]
+        assert f"the task queue '{queue}" in why.reasons[0].text
+        place = f"--temporal {temporal_server.address} --namespace default --task-queue {queue}"
+        assert why.reasons[0].command == f"beluga-graph worker MODULE:FLOW {place}"
+        assert why.reasons[1].text.startswith("signal 'w' has arrived, and is not read yet")
+        assert [each.kind for each in why.triggers] == ["drive"]
+        async with engine.worker([flow]):
+            assert await run.result() == 5
+
+
+async def test_a_failed_run_names_the_node_the_error_and_the_resume(temporal_server: Server) -> None:
+    flow = Workflow("fails", step("bad", lambda _: 1 / 0))
+    async with TemporalEngine(temporal_server.address, task_queue=token_hex(4)) as engine, engine.worker([flow]):
+        run = await engine.start(flow, 1)
+        await run.outcome()
+        why = await engine.why(run.id)
+        (reason,) = why.reasons
+        assert (reason.kind, reason.node) == ("failed", "bad")
+        assert reason.command.startswith(f"beluga-graph resume {run.id} --flow MODULE:FLOW --temporal ")
+        assert "ZeroDivisionError: division by zero" in reason.text
