@@ -1,7 +1,11 @@
 """Compatibility: whether a run can go on with a changed graph. Only the nodes that the run occupies count.
 
-A run occupies the nodes of its tokens with their out-edges, its open scopes with the joins that will close them, its
-waits, and the state of its open frames. Everything that it has not reached yet, or has left behind, may change freely.
+A run occupies the nodes of its tokens, its open scopes with the joins that will close them, and the state of its open
+frames. Everything that it has not reached yet, or has left behind, may change freely.
+
+The edges out of a node belong to what comes next. A token that is parked at a wait or a timer takes the new ones.
+A node that is running, or is about to run again, keeps its edges: its code and its edges belong together.
+The same holds for the edges out of a scope: they may change while the run is only parked inside of it.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from beluga_graph.kernel.renames import rename_path
-from beluga_graph.kernel.shape import Shape
+from beluga_graph.kernel.shape import TIMER_NODE, WAIT_NODE, Shape
 from beluga_graph.kernel.snapshot import RUN, Scope, Snapshot, Token
 from beluga_graph.kernel.types import Renames
 from beluga_graph.plan.diff import PlanChange, diff_shapes
@@ -78,10 +82,11 @@ def suggest_renames(run: Snapshot, old: Shape, new: Shape) -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _OpenScope:
-    """An open scope, and whether its join has begun to run."""
+    """An open scope: whether its join has begun to run, and whether the run is only parked inside of it."""
 
     scope: Scope
     fired: bool
+    is_parked: bool
 
 
 @dataclass(slots=True)
@@ -89,6 +94,7 @@ class _Occupancy:
     """The parts of a graph that a run occupies, by the names that nodes have in the new graph."""
 
     ended: bool
+    parked: set[str] = field(default_factory=set)  # tokens that a signal or a timer moves on
     tokens: dict[str, list[Token]] = field(default_factory=dict)
     scopes: dict[str, list[_OpenScope]] = field(default_factory=dict)
     joins: dict[str, list[_OpenScope]] = field(default_factory=dict)
@@ -98,10 +104,15 @@ class _Occupancy:
 def _find_occupancy(run: Snapshot, shape: Shape, renames: Renames) -> _Occupancy:
     occupancy = _Occupancy(run.ended)
     for token in run.tokens.values():
-        occupancy.tokens.setdefault(rename_path(token.node, renames), []).append(token)
-    for scope in run.scopes.values():
+        path = rename_path(token.node, renames)
+        occupancy.tokens.setdefault(path, []).append(token)
+        if shape.nodes[path].kind in (WAIT_NODE, TIMER_NODE) and token.state != RUN:
+            occupancy.parked.add(token.name)
+    busy = _find_busy_scopes(run, occupancy.parked)
+    for name, scope in run.scopes.items():
         path = rename_path(scope.node, renames)
-        opened = _OpenScope(scope, run.places[scope.place].token is not None)
+        fired = run.places[scope.place].token is not None
+        opened = _OpenScope(scope, fired, not fired and name not in busy)
         occupancy.scopes.setdefault(path, []).append(opened)
         opener = shape.nodes[path]
         if opener.join is not None:
@@ -111,7 +122,20 @@ def _find_occupancy(run: Snapshot, shape: Shape, renames: Renames) -> _Occupancy
     return occupancy
 
 
+def _find_busy_scopes(run: Snapshot, parked: set[str]) -> set[str]:
+    """Return the scopes with a token inside of them, at any depth, that is not parked."""
+    found: set[str] = set()
+    for token in run.tokens.values():
+        scope = None if token.name in parked else run.places[token.place].scope
+        while scope is not None and scope not in found:
+            found.add(scope)
+            scope = run.places[run.scopes[scope].place].scope
+    return found
+
+
 # By `PlanChange.what`: why a change is safe, or why it is not.
+
+_OUT_EDGES = frozenset(("target", "routes", "error"))
 
 _ALWAYS_SAFE = {
     "retry": "the next failure uses the new policy",
@@ -173,21 +197,39 @@ def _assess(change: PlanChange, occupancy: _Occupancy) -> tuple[bool, str]:
         return _assess_state(change, occupancy)
     if what in _ALWAYS_SAFE and (what != "entry" or node not in occupancy.tokens):
         return True, _ALWAYS_SAFE[what]
-    for token in occupancy.tokens.get(node, ()):
-        if what in _AT_TOKEN and not _has_received(token, what):
-            return False, _AT_TOKEN[what]
-    for opened in occupancy.scopes.get(node, ()):
-        if what == "branches":
-            if (why := _reroutes(change, opened, is_static=node in occupancy.static)) is not None:
-                return False, why
-        elif what in _AT_OPEN_SCOPE:
-            return False, _AT_OPEN_SCOPE[what]
-    for opened in occupancy.joins.get(node, ()):
-        if what in _AT_OPEN_JOIN and not (what == "wait" and opened.fired):
-            return False, _AT_OPEN_JOIN[what]
+    if (why := _find_conflict(change, occupancy)) is not None:
+        return False, why
+    if what in _OUT_EDGES and _is_parked_in(node, occupancy):
+        return True, "the run waits, and takes the new edge"
     if node in occupancy.tokens or node in occupancy.scopes or node in occupancy.joins:
         return True, "the run is past the decision"
     return True, "the run is not at this node"
+
+
+def _find_conflict(change: PlanChange, occupancy: _Occupancy) -> str | None:
+    """Return why a run cannot go on with a change of a node that it occupies; `None` if it can."""
+    node, what = change.node, change.what
+    is_edge = what in _OUT_EDGES
+    for token in occupancy.tokens.get(node, ()):
+        if what in _AT_TOKEN and not _has_received(token, what) and not (is_edge and token.name in occupancy.parked):
+            return _AT_TOKEN[what]
+    for opened in occupancy.scopes.get(node, ()):
+        if what == "branches":
+            if (why := _reroutes(change, opened, is_static=node in occupancy.static)) is not None:
+                return why
+        elif what in _AT_OPEN_SCOPE and not (is_edge and opened.is_parked):
+            return _AT_OPEN_SCOPE[what]
+    for opened in occupancy.joins.get(node, ()):
+        if what in _AT_OPEN_JOIN and not (what == "wait" and opened.fired) and not (is_edge and opened.is_parked):
+            return _AT_OPEN_JOIN[what]
+    return None
+
+
+def _is_parked_in(node: str, occupancy: _Occupancy) -> bool:
+    """Return whether a run is parked at a node, or in a scope that the node opens or closes."""
+    return any(token.name in occupancy.parked for token in occupancy.tokens.get(node, ())) or bool(
+        occupancy.scopes.get(node) or occupancy.joins.get(node)
+    )
 
 
 def _has_received(token: Token, what: str) -> bool:

@@ -101,6 +101,14 @@ TABLE: list[tuple[str, Shape, list[str]]] = [
     ("z", graph(z={"routes": (("done", END, "conditional"),)}), [
         f"node 'z': routes was 'again' to 'a', 'done' to '$end' and is 'done' to '$end': {ON}",
     ]),
+    # Out of what is parked.
+    ("w", graph("", function("new", "t"), w={"target": "new"}), []),
+    ("w", graph("t", w={"target": "f"}), []),
+    ("w", graph(w={"error": "mend"}), []),
+    ("w", graph(w={"interrupts": (("stop", "mend", ()),)}), []),
+    ("w received", graph(w={"target": "f"}), [f"node 'w': target was 't' and is 'f': {ON}"]),
+    ("t", graph("", function("new", "f"), t={"target": "new"}), []),
+    ("t", graph("", function("new", "w"), a={"target": "new"}), []),
     # What is free everywhere.
     *[
         (at, graph(
@@ -218,8 +226,39 @@ def test_a_failed_wait_is_a_wait() -> None:
     walk = run_at("w")
     walk.fire("t:w#1")
     assert walk.run.status == "failed"
-    found = assess_changes(walk.run, walk.shape, graph(w={"signal": "went"}))
-    assert [one.safe for one in found] == [False]
+    found = assess_changes(walk.run, walk.shape, graph(w={"signal": "went", "error": "mend"}))
+    assert {one.change.what: one.safe for one in found} == {"signal": False, "error": True}
+
+
+SCOPES = (
+    fan_out("f", "s", "t", join="j"),
+    frame("s", "s/w", "j", retry=once()),
+    wait("s/w", "go", "s/b"),
+    function("s/b", END),
+    timer("t", 50, "c"),
+    function("c", "j"),
+    join("j", "z", wait=1),
+    function("z", END),
+)
+
+
+@pytest.mark.parametrize("move", [None, "signal", "timer", "both", "join"])
+def test_the_edges_out_of_a_scope_are_free_while_all_inside_of_it_is_parked(move: str | None) -> None:
+    walk = Walk(*SCOPES)
+    walk.spread("f#1", 0, 1)
+    if move in ("signal", "both"):
+        walk.signal("go")
+    if move in ("timer", "both", "join"):
+        walk.fire("t:f#1[1]/t#1")
+    if move == "join":
+        walk.finish("f#1[1]/c#1")
+    changed = {"s": {"target": "more"}, "j": {"target": "more2"}, "f": {"error": "z"}}
+    nodes = [replace(node, **changed.get(node.name, {})) for node in SCOPES]
+    found = assess_changes(walk.run, walk.shape, shape(*nodes, function("more", "j"), function("more2", "z")))
+    unsafe = {str(one.change.node) for one in found if not one.safe}
+    assert unsafe == {None: set(), "signal": {"s", "j", "f"}, "timer": {"j", "f"}, "both": {"s", "j", "f"}}.get(
+        move, {"j", "f"}
+    )
 
 
 def test_every_change_is_safe_for_a_run_that_has_ended() -> None:
