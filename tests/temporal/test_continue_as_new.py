@@ -21,8 +21,10 @@ SIGNALS = 20
 
 
 @asynccontextmanager
-async def serving(server: Server, flow: Graph, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TemporalEngine]:
-    change_options(monkeypatch, continue_events=1)
+async def serving(
+    server: Server, flow: Graph, monkeypatch: pytest.MonkeyPatch, *, continue_events: int = 1
+) -> AsyncIterator[TemporalEngine]:
+    change_options(monkeypatch, continue_events=continue_events)
     engine = TemporalEngine(server.address, task_queue=token_hex(4))
     async with asyncio.timeout(PATIENCE_S), engine, engine.worker([flow]):
         yield engine
@@ -54,6 +56,35 @@ async def test_signals_are_read_once_and_in_order(temporal_server: Server, monke
         assert events == [event async for event in run.events() if event.seq is not None]
     histories = await export_history(await temporal_server.connect(), run.id)
     assert len(histories) > SIGNALS / 2
+
+
+async def test_a_slow_branch_lets_no_history_grow_without_end(
+    temporal_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, rounds, client = asyncio.Event(), 40, await temporal_server.connect()
+    g = Graph("slow_branch")
+    g.fan_out("both", to=["slow", "count"], join="all")
+
+    @g.node
+    async def slow(value: int) -> str:
+        await gate.wait()
+        return "slow"
+
+    g.node(name="count")(lambda number: number + 1)
+    g.branch("count", lambda number: number < rounds, {True: "count", False: "all"})
+    g.join("all", lambda results: results)
+    g.edge(START, "both")
+    g.edge("slow", "all")
+    g.edge("all", END)
+    async with serving(temporal_server, g, monkeypatch, continue_events=20) as engine:
+        run = await engine.start(g, 0)
+        while (await client.get_workflow_handle(run.id).describe()).history_length <= 20:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        gate.set()
+        assert await run.result() == ["slow", rounds]
+    first, *others = await export_history(client, run.id)
+    assert others
+    assert len(first.events) < 3 * 20  # all rounds together have 240
 
 
 async def _follow(run: Any) -> list[Event]:
