@@ -444,6 +444,20 @@ def test_a_served_run_is_answered_signalled_and_cancelled_from_another_process(s
         assert said("cancel", "c", "--store", store) == "run 'c' is cancelled"
 
 
+def test_why_reports_the_process_that_drives_a_run_and_its_death(store: Path, tmp_path: Path) -> None:
+    begin(store, cli_flows.gated, str(tmp_path), "r", "running")
+    (tmp_path / "log").unlink(missing_ok=True)
+    with serving(store, "cli_flows:gated"):
+        eventually(lambda: log(tmp_path) == ["r first begins"])
+        driven = as_json("why", "r", "--store", store)
+        assert [reason["kind"] for reason in driven["reasons"]] == ["attempt"]
+        assert "is under way in another engine, on this machine" in driven["reasons"][0]["text"]
+    killed = as_json("why", "r", "--store", store)
+    assert [reason["kind"] for reason in killed["reasons"]] == ["owner", "attempt"]
+    assert "has died" in killed["reasons"][0]["text"]
+    assert killed["reasons"][0]["command"] == f"beluga-graph serve MODULE:FLOW --store {store}"
+
+
 def test_serve_creates_the_store_and_reports_it_in_json_lines(store: Path) -> None:
     process = spawn("serve", "cli_flows:asking", "cli_flows:gated", "--store", store, "--json", cwd=HERE)
     assert process.stdout is not None

@@ -267,6 +267,7 @@ async def test_the_commands_that_operate_runs_work_on_a_server(
     async with TemporalEngine(temporal_server.address, task_queue=queue) as engine, engine.worker([cli_flows.asking]):
         await engine.start(cli_flows.asking, str(tmp_path), run_id=run_id)
         question = await until_listed("pending")
+        assert [reason["kind"] for reason in (await done("why", run_id))["reasons"]] == ["answer"]
         assert (await until_listed("runs"))["status"] == "waiting"
         answered = await done("answer", run_id, question["id"], "approve", *flow)
         assert answered["decision"] == "approve"
