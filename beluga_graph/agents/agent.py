@@ -16,7 +16,7 @@ from beluga_graph.agents.persona import Persona
 from beluga_graph.agents.tools import Tool, as_tool
 from beluga_graph.errors import BadName, DelegationCycle, DuplicateNode
 from beluga_graph.execution.context import Context, attempt_of
-from beluga_graph.flows.checks import check_name, check_types
+from beluga_graph.flows.checks import check_flow_name, check_types
 from beluga_graph.flows.flow import Flow
 from beluga_graph.models.base import Model, resolve
 from beluga_graph.models.messages import ToolCall
@@ -60,6 +60,8 @@ class Agent(Flow):
             3 times in a row.
         settings: Options that are sent to the provider unchanged.
         types: Classes of the input, or of the run's `context=`, that the annotations of tools do not name.
+        version: The version of the agent as the flow of a run. Runs keep the version that they began with. Sessions
+            continue with every version.
     """
 
     def __init__(
@@ -76,12 +78,14 @@ class Agent(Flow):
         output_type: Any = None,
         settings: Mapping[str, Any] | None = None,
         types: Iterable[Any] = (),
+        version: str | None = None,
     ) -> None:
         if type(max_turns) is not int or max_turns < 1:
             msg = f"Agent({name!r}, max_turns={max_turns!r}): a whole number of at least 1"
             raise ValueError(msg)
-        check_name(name, name)
+        check_flow_name(name, version)
         self.name = name
+        self.version = version
         self.model = resolve(model)
         self.persona = persona
         self.instructions = instructions
@@ -108,7 +112,7 @@ class Agent(Flow):
             circle = _circle(self)
             outputs = tuple(member.output_type for member in circle.values() if member.output is not None)
             named = tuple(annotation for member in circle.values() for annotation in member.types)
-            graph = Declared(self.name, state=Conversation, types=(ToolCall, *outputs, *named))
+            graph = Declared(self.name, version=self.version, state=Conversation, types=(ToolCall, *outputs, *named))
             for member in circle.values():
                 declare_member(graph, member)
         if len(circle) == 1:

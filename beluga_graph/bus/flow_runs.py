@@ -51,9 +51,10 @@ def handler_of(
         if engine is None:
             msg = f"flow {handler.name!r} needs an engine to run on: bus.subscribe(pattern, flow, engine=engine)"
             raise TypeError(msg)
-        learn(engine.register(handler).codec.registry)
+        plan = engine.register(handler)
+        learn(plan.codec.registry)
         name = handler.name if name is None else name
-        return FlowHandler(handler, engine, name), name
+        return FlowHandler(handler, plan.name, engine, name), name
     if engine is not None:
         msg = f"engine= is for a flow, and {handler!r:.100} is not one: drop it, or wrap the function in a Graph"
         raise TypeError(msg)
@@ -75,8 +76,8 @@ class FlowHandler:
     if the process that ran it has died. Status events of the flow's own runs (such as `run.started`) start no run.
     """
 
-    def __init__(self, flow: Compilable, engine: FlowEngine, name: str) -> None:
-        self._flow, self._engine, self._name = flow, engine, name
+    def __init__(self, flow: Compilable, flow_id: str, engine: FlowEngine, name: str) -> None:
+        self._flow, self._flow_id, self._engine, self._name = flow, flow_id, engine, name
 
     async def __call__(self, event: BusEvent) -> None:
         """Start the run of an event, unless the run has ended or another process drives it."""
@@ -86,7 +87,7 @@ class FlowHandler:
             # The name keeps its position, so the event comes again where an engine is open.
             delivery.subscriber.cancel()
             raise BusError(f"the engine on which flow {self._flow.name!r} hears {event.topic!r} is closed")
-        if event.topic in STATUS_TOPICS and event.agent_id == self._flow.name:
+        if event.topic in STATUS_TOPICS and event.agent_id == self._flow_id:
             return  # the status of one of its own runs, which would start the next run, and so on
         run_id = run_id_of(self._name, event.id)
         try:

@@ -58,10 +58,19 @@ class Continuation(NamedTuple):
 
 
 class Admission:
-    """Starts runs in an engine, and continues runs that exist."""
+    """Starts runs in an engine, and continues runs that exist.
 
-    def __init__(self, runs: RunRegistry, scheduler: Scheduler, poller: StorePoller) -> None:
-        self._runs, self._scheduler, self._poller = runs, scheduler, poller
+    `plan_for` returns the plan with which an existing run goes on, if it is started again with a plan.
+    """
+
+    def __init__(
+        self,
+        runs: RunRegistry,
+        scheduler: Scheduler,
+        poller: StorePoller,
+        plan_for: Callable[[Plan, RunRecord], Plan],
+    ) -> None:
+        self._runs, self._scheduler, self._poller, self._plan_for = runs, scheduler, poller, plan_for
         self._store, self._owner = runs.store, scheduler.owner
         self._shapes: set[str] = set()  # fingerprints whose shape is stored
 
@@ -74,6 +83,7 @@ class Admission:
                 created = await self._create(run_id, request, watcher)
                 if created is not None:
                     return created, True
+            request = request._replace(plan=self._plan_for(request.plan, self._runs.head(run_id)))
             return await self._continue(run_id, Continuation(request.plan, request, watcher), wait=wait)
 
     async def resume(

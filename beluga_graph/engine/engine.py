@@ -106,7 +106,7 @@ class Engine:
     def register(self, flow: Compilable) -> Plan:
         """Make a flow known, so that its runs can be resumed by their id. Raises `GraphError`.
 
-        A later flow of the same name replaces the earlier one. The log warns if their graphs differ.
+        A later flow of the same name and version replaces the earlier one. The log warns if their graphs differ.
         """
         return self._host.register(flow)
 
@@ -123,7 +123,7 @@ class Engine:
         limits: Limits | None = None,
         wait: bool = False,
     ) -> Run:
-        """Start a run, or continue the one with this id. The run is in the store when this returns.
+        """Start a run, or continue that of this id in its version of the flow. It is in the store when this returns.
 
         `context` is plain data that every node sees as `ctx.context`. It is stored, so the flow must name the classes
         of its values, like those of the input, in annotations or `types=`. `session` names a conversation that an
@@ -192,7 +192,8 @@ class Engine:
         path in a changed graph: `{"old": "new"}`. A node that the run is at keeps its idempotency key under the new
         name, and the contents of a renamed frame move with it.
 
-        Raises `RunNotFound`, `RunBusy`, `GraphChanged`, `BadRename`, or `RunError` if the flow was never registered.
+        Raises `RunNotFound`, `RunBusy`, `GraphChanged`, `BadRename`; `RunError` if its flow, or its version of it, is
+        not registered.
         """
         return await self._host.resume(run_id, wait=wait, limits=limits, rename=rename or {})
 

@@ -36,7 +36,7 @@ from beluga_graph.execution.messages import Bus
 from beluga_graph.execution.run_ids import check_run_id
 from beluga_graph.execution.signal_checks import check_signal_name
 from beluga_graph.execution.thread_pool import DaemonPool
-from beluga_graph.inspection.flow_registry import FlowRegistry
+from beluga_graph.inspection.flow_registry import FlowRegistry, compile_flow
 from beluga_graph.inspection.inspector import Inspector
 from beluga_graph.inspection.reading import info_of
 from beluga_graph.inspection.views import RunInfo, RunStatus
@@ -91,7 +91,7 @@ class EngineHost:
         self.scheduler.outbox.serve(bus, self.owner)
         self.runs = RunRegistry(self.store)
         self.poller = StorePoller()
-        self.admission = Admission(self.runs, self.scheduler, self.poller)
+        self.admission = Admission(self.runs, self.scheduler, self.poller, self.flows.plan_for)
         self.waker = Waker(
             self.runs, self.scheduler, self.poller, self.flows.find, partial(self.admission.resume, revive=False)
         )
@@ -143,9 +143,7 @@ class EngineHost:
 
     def register(self, flow: Compilable) -> Plan:
         """Remember the plan of a flow, and its classes for the bus. Raises `GraphError`."""
-        plan = self.flows.register(flow)
-        self.scheduler.outbox.learn(plan)
-        return plan
+        return self._remember(compile_flow(flow))
 
     async def start(
         self,
@@ -161,8 +159,9 @@ class EngineHost:
     ) -> tuple[ActiveRun, bool]:
         """Start a run or continue the one with this id. Return it, and whether this call began to drive it."""
         self.ensure_open()
-        known = self.flows.find(getattr(flow, "name", ""))
-        plan = self.register(flow)
+        plan = compile_flow(flow)
+        known = self.flows.find(plan.name)
+        self._remember(plan)
         run_id = secrets.token_hex(16) if run_id is None else check_run_id(run_id)
         await finish_deletion(self.scheduler.committer, run_id)
         try:
@@ -309,6 +308,11 @@ class EngineHost:
     def watch(self, followers: Followers, watcher: Watcher) -> tuple[Plan, RunReader]:
         """Show a watcher each step that is committed from now on. Return the plan and history of the earlier steps."""
         return self.followed.watch(followers, watcher)
+
+    def _remember(self, plan: Plan) -> Plan:
+        self.flows.remember(plan)
+        self.scheduler.outbox.learn(plan)
+        return plan
 
     def _registered_plan(self, run_id: str) -> Plan:
         return self.flows.plan_of(self.runs.head(check_run_id(run_id)))

@@ -10,12 +10,21 @@ from beluga_graph.codec.registry import Registry
 from beluga_graph.errors import BadName
 from beluga_graph.kernel.names import is_blank
 from beluga_graph.kernel.rules import is_answer
-from beluga_graph.plan.declared import END, START, Approval, DeclaredNode
+from beluga_graph.plan.declared import END, START, Approval, DeclaredNode, make_flow_id
 from beluga_graph.policy import SECONDS_MAX
 
-__all__ = ["check_approval", "check_count", "check_name", "check_seconds", "check_signal_name", "check_types"]
+__all__ = [
+    "check_approval",
+    "check_count",
+    "check_flow_name",
+    "check_name",
+    "check_seconds",
+    "check_signal_name",
+    "check_types",
+]
 
 _NAME = re.compile(r"[^/#\[\]$\x00-\x1f\x7f]{1,200}")
+_VERSION = re.compile(r"[A-Za-z0-9._+-]{1,40}")
 
 
 def check_name(graph: str, name: str) -> None:
@@ -26,6 +35,20 @@ def check_name(graph: str, name: str) -> None:
         if is_good:
             rule = "it has no visible character"
         raise BadName(graph, f"name {name!r:.100}", rule, "choose another one")
+
+
+def check_flow_name(name: str, version: str | None) -> None:
+    """Raise `BadName` unless these are a valid name and version of a flow."""
+    check_name(name, name)
+    if version is None:
+        return
+    if not isinstance(version, str) or _VERSION.fullmatch(version) is None:
+        rule = "a version is a text of 1 to 40 letters and digits of ASCII, and . _ + -"
+        raise BadName(name, f"version {version!r:.100}", rule, 'choose another one, such as version="2"')
+    if "@" in name:  # `shop@home` would look like version "home" of `shop`
+        rule = f"it contains @, which separates the version {version!r} from the name"
+        raise BadName(name, f"name {name!r}", rule, "choose a name without @")
+    check_name(name, make_flow_id(name, version))
 
 
 def check_signal_name(graph: str, node: DeclaredNode) -> None:

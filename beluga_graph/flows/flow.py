@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from beluga_graph.plan.compile import compile_graph
-from beluga_graph.plan.declared import Declared
+from beluga_graph.plan.declared import Declared, make_flow_id
 from beluga_graph.plan.plan import Plan
 
 if TYPE_CHECKING:
@@ -22,14 +22,21 @@ __all__ = ["Flow"]
 class Flow:
     """Anything that compiles to a plan: a graph, a workflow, an agent, a pattern of agents.
 
-    A subclass sets `name` and implements `declare`; all other methods build on these.
+    A subclass sets `name`, and `version` if it has one, and implements `declare`; all other methods build on these.
 
     Attributes:
-        name: The flow's name. An engine knows one flow by each name.
+        name: The flow's name. An engine knows one flow by each name and version.
+        version: The flow's version, if it has one. Runs keep the version that they began with.
     """
 
     name: str
+    version: str | None = None
     _compiled: tuple[int, Plan] | None = None
+
+    @property
+    def id(self) -> str:
+        """The id under which runs store their flow, as `RunInfo.flow`: `shop`, or `shop@2` for version 2 of it."""
+        return make_flow_id(self.name, self.version)
 
     def declare(self) -> Declared:
         """Return the flow as a declared graph."""

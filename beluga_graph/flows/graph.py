@@ -7,7 +7,14 @@ from typing import Any, Literal, TypeVar, overload
 
 from beluga_graph.errors import AmbiguousExit, BadName, DelegationCycle, DuplicateNode
 from beluga_graph.execution.context import Context
-from beluga_graph.flows.checks import check_count, check_name, check_seconds, check_signal_name, check_types
+from beluga_graph.flows.checks import (
+    check_count,
+    check_flow_name,
+    check_name,
+    check_seconds,
+    check_signal_name,
+    check_types,
+)
 from beluga_graph.flows.ends import name_end
 from beluga_graph.flows.flow import Flow
 from beluga_graph.flows.frames import build_frame
@@ -42,28 +49,38 @@ class Graph(Flow):
 
     Args:
         name: The graph's name: 1 to 200 characters without `/ # [ ] $` and control characters. An engine knows one flow
-            by each name.
+            by each name and version.
         state: A pydantic model class whose fields nodes read as `ctx.state` and write by `ctx.update`.
         limits: Bounds of every run of the graph.
         types: Classes (dataclasses, pydantic models, Enums) of values that no annotation names, such as the input, the
             `context=` of a run, or the payload of a signal. Only instances of classes that a flow names can be stored,
             and read in another process.
+        version: The version of the graph, such as `"2"`; `None` for one without versions. Runs keep the version that
+            they began with.
 
     Attributes:
         name: The graph's name.
+        version: The graph's version, if it has one.
 
     Raises:
-        BadName: The name is not valid.
+        BadName: The name or the version is not valid.
         TypeError: A type in `types` contains no class whose instances can be stored.
     """
 
     def __init__(
-        self, name: str, *, state: type[Any] | None = None, limits: Limits | None = None, types: Iterable[Any] = ()
+        self,
+        name: str,
+        *,
+        state: type[Any] | None = None,
+        limits: Limits | None = None,
+        types: Iterable[Any] = (),
+        version: str | None = None,
     ) -> None:
-        check_name(name, name)
+        check_flow_name(name, version)
         self.name = name
+        self.version = version
         checked = check_types(f"graph {name!r}", types)
-        self._declared = Declared(name=name, state=state, limits=limits, types=checked)
+        self._declared = Declared(name=name, version=version, state=state, limits=limits, types=checked)
 
     def declare(self) -> Declared:
         """Return the graph as declared so far."""

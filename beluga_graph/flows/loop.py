@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel
 
 from beluga_graph.execution.context import Context, attempt_of
-from beluga_graph.flows.checks import check_name
+from beluga_graph.flows.checks import check_flow_name
 from beluga_graph.flows.flow import Flow
 from beluga_graph.flows.frames import build_frames
 from beluga_graph.plan.declared import END, START, Branch, Declared, DeclaredNode
@@ -39,38 +39,48 @@ class LoopAgent(Flow):
     ```
 
     Args:
-        name: The flow's name. An engine knows one flow by each name.
+        name: The flow's name. An engine knows one flow by each name and version.
         agent: The flow to repeat.
         max_iterations: The largest number of iterations.
         until: The condition: a function `(output)` or `(output, iteration)`, sync or async, that may take the context
             first. Iterations count from 1. Without a condition the loop makes `max_iterations` iterations.
+        version: The version of the flow, such as `"2"`; `None` for a flow without versions. Runs keep the version that
+            they began with.
 
     Attributes:
         name: The flow's name.
         agent: The flow that is repeated.
         max_iterations: The largest number of iterations.
         until: The condition, if any.
+        version: The flow's version, if it has one.
 
     Raises:
-        BadName: The name is not valid.
+        BadName: The name or the version is not valid.
         ValueError: `max_iterations` is not a positive whole number.
     """
 
     def __init__(
-        self, name: str, agent: Flow, *, max_iterations: int = 10, until: Callable[..., Any] | None = None
+        self,
+        name: str,
+        agent: Flow,
+        *,
+        max_iterations: int = 10,
+        until: Callable[..., Any] | None = None,
+        version: str | None = None,
     ) -> None:
         if type(max_iterations) is not int or max_iterations < 1:
             msg = f"LoopAgent({name!r}, max_iterations={max_iterations!r}): a whole number of at least 1"
             raise ValueError(msg)
-        check_name(name, name)
+        check_flow_name(name, version)
         self.name = name
+        self.version = version
         self.agent = agent
         self.max_iterations = max_iterations
         self.until = until
 
     def declare(self) -> Declared:
         """Return the loop as a graph: a frame, and a choice with a route back to it and a route out."""
-        graph = Declared(self.name, state=Passes)
+        graph = Declared(self.name, version=self.version, state=Passes)
         check = f"{self.name}.until"
         (frame,) = build_frames(self.name, [self.agent], own=(check,))
         graph.nodes[frame.name] = frame

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from beluga_graph.events import Failure
-from beluga_graph.flows.checks import check_name
+from beluga_graph.flows.checks import check_flow_name
 from beluga_graph.flows.flow import Flow
 from beluga_graph.flows.frames import build_frames
 from beluga_graph.plan.declared import END, START, Declared, DeclaredNode
@@ -26,13 +26,15 @@ class ParallelAgent(Flow):
     ```
 
     Args:
-        name: The flow's name. An engine knows one flow by each name.
+        name: The flow's name. An engine knows one flow by each name and version.
         agents: The flows. A flow may occur several times, for example to vote on its answers; its nodes are then
             called `solver`, `solver-2` and so on.
         aggregate: A function `(results)` or `(ctx, results)`, sync or async, that computes the output from the dict.
         on_error: With `"fail"` the first failure ends the other flows, and the whole. With `"collect"` a `Failure`
             replaces the output of a flow that failed.
         max_concurrency: The largest number of flows that run at a time; `None` for no limit.
+        version: The version of the flow, such as `"2"`; `None` for a flow without versions. Runs keep the version that
+            they began with.
 
     Attributes:
         name: The flow's name.
@@ -40,9 +42,10 @@ class ParallelAgent(Flow):
         aggregate: The function that computes the output, if any.
         on_error: `"fail"` or `"collect"`.
         max_concurrency: The largest number of flows that run at a time, if there is a limit.
+        version: The flow's version, if it has one.
 
     Raises:
-        BadName: The name is not valid.
+        BadName: The name or the version is not valid.
         ValueError: `on_error` or `max_concurrency` is out of range.
     """
 
@@ -54,6 +57,7 @@ class ParallelAgent(Flow):
         aggregate: Callable[..., Any] | None = None,
         on_error: Literal["fail", "collect"] = "fail",
         max_concurrency: int | None = None,
+        version: str | None = None,
     ) -> None:
         if on_error not in ("fail", "collect"):
             msg = f"ParallelAgent({name!r}, on_error={on_error!r}): 'fail' or 'collect'"
@@ -61,8 +65,9 @@ class ParallelAgent(Flow):
         if max_concurrency is not None and (type(max_concurrency) is not int or max_concurrency < 1):
             msg = f"ParallelAgent({name!r}, max_concurrency={max_concurrency!r}): a whole number of at least 1"
             raise ValueError(msg)
-        check_name(name, name)
+        check_flow_name(name, version)
         self.name = name
+        self.version = version
         self.agents = tuple(agents)
         self.aggregate = aggregate
         self.on_error = on_error
@@ -71,7 +76,7 @@ class ParallelAgent(Flow):
     def declare(self) -> Declared:
         """Return the flow as a graph: a fan-out over the flows, closed by a join."""
         split, merge = f"{self.name}.split", f"{self.name}.merge"
-        graph = Declared(self.name, types=(Failure,))
+        graph = Declared(self.name, version=self.version, types=(Failure,))
         frames = build_frames(self.name, self.agents, own=(split, merge))
         names = tuple(node.name for node in frames)
         graph.nodes[split] = DeclaredNode(

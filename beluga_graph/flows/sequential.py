@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from beluga_graph.flows.checks import check_name
+from beluga_graph.flows.checks import check_flow_name
 from beluga_graph.flows.flow import Flow
 from beluga_graph.flows.frames import build_frames
 from beluga_graph.plan.declared import END, START, Declared
@@ -22,26 +22,30 @@ class SequentialAgent(Flow):
     ```
 
     Args:
-        name: The flow's name. An engine knows one flow by each name.
+        name: The flow's name. An engine knows one flow by each name and version.
         agents: The flows, in order: agents, graphs or any others. A flow may occur several times; its nodes are then
             called `solver`, `solver-2` and so on.
+        version: The version of the flow, such as `"2"`; `None` for a flow without versions. Runs keep the version that
+            they began with.
 
     Attributes:
         name: The flow's name.
         agents: The flows, in order.
+        version: The flow's version, if it has one.
 
     Raises:
-        BadName: The name is not valid.
+        BadName: The name or the version is not valid.
     """
 
-    def __init__(self, name: str, agents: Sequence[Flow]) -> None:
-        check_name(name, name)
+    def __init__(self, name: str, agents: Sequence[Flow], *, version: str | None = None) -> None:
+        check_flow_name(name, version)
         self.name = name
+        self.version = version
         self.agents = tuple(agents)
 
     def declare(self) -> Declared:
         """Return the row as a graph: a chain of frames."""
-        graph = Declared(self.name)
+        graph = Declared(self.name, version=self.version)
         previous = START.name
         for node in build_frames(self.name, self.agents):
             graph.nodes[node.name] = node

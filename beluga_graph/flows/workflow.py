@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from beluga_graph.errors import DuplicateNode, Unreachable
-from beluga_graph.flows.checks import check_name, check_seconds, check_signal_name, check_types
+from beluga_graph.flows.checks import check_flow_name, check_seconds, check_signal_name, check_types
 from beluga_graph.flows.flow import Flow
 from beluga_graph.flows.steps import Part, to_part
 from beluga_graph.plan.declared import END, START, Declared
@@ -25,7 +25,7 @@ class Workflow(Flow):
     ```
 
     Args:
-        name: The workflow's name. An engine knows one flow by each name.
+        name: The workflow's name. An engine knows one flow by each name and version.
         *steps: Parts (`step`, `wait_signal`, `sleep`), plain functions, or any flows, in order. Each one is a node
             under its own name.
         timeout: The deadline of the whole, in seconds. It counts from the run's start, also across restarts, and
@@ -33,6 +33,8 @@ class Workflow(Flow):
         state: A pydantic model class whose fields the steps read as `ctx.state` and write by `ctx.update`.
         limits: Bounds of every run of the workflow.
         types: Classes (dataclasses, pydantic models, Enums) of values that no annotation names, as in `Graph`.
+        version: The version of the workflow, such as `"2"`; `None` for one without versions. Runs keep the version that
+            they began with.
 
     Attributes:
         name: The workflow's name.
@@ -41,9 +43,10 @@ class Workflow(Flow):
         state: The pydantic model class of the state, if any.
         limits: Bounds of every run, if any.
         types: The types named in addition to annotations.
+        version: The workflow's version, if it has one.
 
     Raises:
-        BadName: The name is not valid.
+        BadName: The name or the version is not valid.
         DuplicateNode: Two steps have the same name.
         Unreachable: There are no steps.
         TypeError, ValueError: A parameter or a step is not valid.
@@ -57,12 +60,14 @@ class Workflow(Flow):
         state: type[Any] | None = None,
         limits: Limits | None = None,
         types: Iterable[Any] = (),
+        version: str | None = None,
     ) -> None:
-        check_name(name, name)
+        check_flow_name(name, version)
         check_seconds(f"workflow {name!r}", "timeout", timeout)
         if not steps:
             raise Unreachable(name, f"workflow {name!r}", "it has no steps", "give it at least one")
         self.name = name
+        self.version = version
         self.parts: Final = tuple(to_part(given) for given in steps)
         self.timeout: Final = timeout
         self.state: Final = state
@@ -77,7 +82,14 @@ class Workflow(Flow):
 
     def declare(self) -> Declared:
         """Return the workflow as a graph: a chain."""
-        graph = Declared(self.name, state=self.state, limits=self.limits, timeout=self.timeout, types=self.types)
+        graph = Declared(
+            self.name,
+            version=self.version,
+            state=self.state,
+            limits=self.limits,
+            timeout=self.timeout,
+            types=self.types,
+        )
         previous = START.name
         for part in self.parts:
             graph.nodes[part.name] = part.node()

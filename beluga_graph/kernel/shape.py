@@ -127,6 +127,12 @@ class Shape:
     output_type: str = ""
     due_ms: int | None = None  # a deadline of the whole run that is a point in time
     interrupts: tuple[InterruptShape, ...] = ()  # the interrupting edges out of the graph itself
+    version: str | None = None  # of the flow; `name` ends with it
+
+    @property
+    def base_name(self) -> str:
+        """The name of the flow without its version."""
+        return self.name if self.version is None else self.name.removesuffix(f"@{self.version}")
 
     def is_empty(self, frame: NodeShape) -> bool:
         """Return whether a frame has no node inside, except for frames like it. A token skips such a frame."""
@@ -146,8 +152,9 @@ class Shape:
         plain["nodes"] = tuple(_plain(node) for node in self.nodes.values())
         plain["state"] = tuple(_plain(channel) for channel in self.state)
         plain["limits"] = dict(self.limits)
-        if self.due_ms is None:  # as earlier releases stored it
-            del plain["due_ms"]
+        for name in ("due_ms", "version"):
+            if plain[name] is None:  # as earlier releases stored it
+                del plain[name]
         return plain
 
     @classmethod

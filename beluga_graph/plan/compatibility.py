@@ -193,6 +193,8 @@ def _assess(change: PlanChange, occupancy: _Occupancy) -> tuple[bool, str]:
     node, what = change.node, change.what
     if occupancy.ended:
         return True, "the run has ended"
+    if what == "version":  # a name that contains @ can equal the id of a version of another flow
+        return False, "it is another flow with the same id"
     if what == "state":
         return _assess_state(change, occupancy)
     if what in _ALWAYS_SAFE and (what != "entry" or node not in occupancy.tokens):

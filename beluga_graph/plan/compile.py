@@ -16,7 +16,7 @@ from beluga_graph.kernel.shape import CHOICE, FRAME, NodeShape, RetryShape, Shap
 from beluga_graph.kernel.shape import END as LEAVE
 from beluga_graph.plan.approvals import add_questions, make_reviser
 from beluga_graph.plan.channels import StateBinding, bind_state, stored_type_name, type_name
-from beluga_graph.plan.declared import END, MISSING, START, Declared, DeclaredNode
+from beluga_graph.plan.declared import END, MISSING, START, Declared, DeclaredNode, make_flow_id
 from beluga_graph.plan.paths import check_paths
 from beluga_graph.plan.plan import Binding, Body, Plan, fingerprint_of
 from beluga_graph.plan.type_check import input_type, is_assignable, output_type
@@ -40,7 +40,8 @@ def compile_graph(graph: Declared) -> Plan:
     state = bind_state(graph.name, graph.state) if graph.state is not None else None
     limits = graph.limits or Limits()
     shape = Shape(
-        name=graph.name,
+        name=make_flow_id(graph.name, graph.version),
+        version=graph.version,
         fingerprint="",
         entry=entry,
         nodes=pieces.nodes,

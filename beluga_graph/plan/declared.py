@@ -12,7 +12,19 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar, final
 
 from beluga_graph.policy import Limits, Retry
 
-__all__ = ["END", "MISSING", "START", "Approval", "Branch", "Declared", "DeclaredNode", "Missing", "Node", "Terminal"]
+__all__ = [
+    "END",
+    "MISSING",
+    "START",
+    "Approval",
+    "Branch",
+    "Declared",
+    "DeclaredNode",
+    "Missing",
+    "Node",
+    "Terminal",
+    "make_flow_id",
+]
 
 Approval: TypeAlias = bool | Callable[..., Any]
 """Whether to ask a person before a node runs, or a function of the node's input that returns that."""
@@ -117,11 +129,17 @@ class DeclaredNode:
         return (inspect.getdoc(self.body) or "").partition("\n")[0] if self.body is not None else ""
 
 
+def make_flow_id(name: str, version: str | None) -> str:
+    """Return the id under which runs store their flow: its name, with `@` and its version if it has one."""
+    return name if version is None else f"{name}@{version}"
+
+
 @dataclass(slots=True)
 class Declared:
     """A graph as declared: nodes by name, and edges by the names of their ends."""
 
     name: str
+    version: str | None = None
     state: type[Any] | None = None
     limits: Limits | None = None
     timeout: float | None = None  # the deadline of a run, in seconds

@@ -47,7 +47,7 @@ class PlanChange:
 _WHOLE = {"added": "is new", "removed": "is gone", "renamed": "is now {!r}"}
 _NAMES = ("name", "local", "frame")  # a node is matched by its path
 _APART = (*_NAMES, "state", "checked")
-_OF_GRAPH = ("entry", "timeout_ms", "due_ms", "input_type", "output_type")
+_OF_GRAPH = ("version", "entry", "timeout_ms", "due_ms", "input_type", "output_type")
 
 
 def diff_shapes(old: Shape, new: Shape) -> list[PlanChange]:

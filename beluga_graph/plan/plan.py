@@ -92,8 +92,13 @@ class Plan:
 
     @property
     def name(self) -> str:
-        """The name of the flow."""
+        """The id of the flow: its name, with `@` and its version if it has one."""
         return self.shape.name
+
+    @property
+    def base_name(self) -> str:
+        """The name of the flow without its version."""
+        return self.shape.base_name
 
     @property
     def fingerprint(self) -> str:

@@ -29,9 +29,9 @@ def open_session(store: Store, plan: Plan, session_id: str, run_id: str) -> tupl
     Raises `RunConflict` if another run has it, or the flow is not a conversation; `RunError` for an invalid name.
     """
     check_session(plan, session_id, run_id)
-    session = Session(plan.name, session_id)
+    session = Session(plan.base_name, session_id)
     blob = store.get(session.key)
-    stored = RunSession(plan.name, session_id) if blob is None else RunSession(*decode_record(session.key, blob))
+    stored = RunSession(plan.base_name, session_id) if blob is None else RunSession(*decode_record(session.key, blob))
     return Session(*take_session(stored, run_id)), blob
 
 

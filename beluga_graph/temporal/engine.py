@@ -188,7 +188,7 @@ class TemporalEngine:
 
         `limits` and `rename` are as for `Engine.resume`. A run that goes on adopts a changed graph: its nodes under way
         run again, with the new code. Raises `RunNotFound`, `GraphChanged`, `BadRename`, `TemporalUnavailable`;
-        `RunBusy` if the run goes on too fast to be judged; `RunError` if the flow was never registered.
+        `RunBusy` if the run goes on too fast to be judged; `RunError` if this version of its flow is not registered.
         """
         return await self._host.resume(run_id, limits, rename or {})
 

@@ -99,9 +99,8 @@ class TemporalHost:
         self, flow: Compilable, value: Any, run_id: str | None, context: Any, session: str | None, limits: Limits | None
     ) -> TemporalRun:
         """Start a run, or continue the one with this id; see `TemporalEngine.start`."""
-        (plan,) = self.register_all([flow])
         run_id = secrets.token_hex(16) if run_id is None else check_run_id(run_id)
-        await self._starter.start(plan, run_id, value, context, session, limits)
+        plan = await self._start(flow, value, run_id, context, session, limits)
         return TemporalRun(self, run_id, plan)
 
     async def stream(
@@ -110,10 +109,10 @@ class TemporalHost:
         """Start a run and yield its events; see `TemporalEngine.stream`."""
         run_id = secrets.token_hex(16) if run_id is None else run_id
         with self.subscriptions.watch(run_id) as subscription:  # before the start, so that no live event is missed
-            run = await self.start(flow, value, run_id, context, session, limits)
-            async for event in self._follow(self.register(flow), run_id, 0, subscription):
+            plan = await self._start(flow, value, check_run_id(run_id), context, session, limits)
+            async for event in self._follow(plan, run_id, 0, subscription):
                 yield event
-        await run.result()
+        await TemporalRun(self, run_id, plan).result()
 
     async def resume(self, run_id: str, limits: Limits | None, rename: Mapping[str, str]) -> TemporalRun:
         """Continue a run of a registered flow; see `TemporalEngine.resume`."""
@@ -191,6 +190,13 @@ class TemporalHost:
                 yield event
 
     # Within.
+
+    async def _start(
+        self, flow: Compilable, value: Any, run_id: str, context: Any, session: str | None, limits: Limits | None
+    ) -> Plan:
+        """Start a run, or continue the one with this id; return the plan that it has."""
+        (plan,) = self.register_all([flow])
+        return await self._starter.start(plan, run_id, value, context, session, limits)
 
     def _follow(
         self, plan: Plan, run_id: str, after: int, subscription: LiveSubscription

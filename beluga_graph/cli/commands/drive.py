@@ -203,10 +203,11 @@ def serve(
     bus relays them.
     """
     loaded = list(dict.fromkeys(map(load_flow, flows)))
-    names = [flow.name for flow in loaded]
+    names = [flow.id for flow in loaded]
     for name in names:
         if names.count(name) > 1:
-            raise typer.BadParameter(f"two flows are called {name!r}: rename one", param_hint="MODULE:FLOW")
+            text = f"two flows are called {name!r}: rename one, or give them versions"
+            raise typer.BadParameter(text, param_hint="MODULE:FLOW")
     asyncio.run(_serve(loaded, store, max_runs, grace, bus, json=json))
     print_event("stopped", "stopped; every run was handed back", json=json)
 

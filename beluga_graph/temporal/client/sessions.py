@@ -76,7 +76,7 @@ class Sessions:
         """
         await self._workflows.require_worker(plan)
         # A new session begins with a generation of its own: workers may still remember one that was deleted.
-        new = RunSession(plan.name, session_id, generation=int(time.time()))
+        new = RunSession(plan.base_name, session_id, generation=int(time.time()))
         found = await self._request(new, run_id, None)
         if isinstance(found, _Holder) and await self._cannot_return(found):
             found = await self._request(new, run_id, (found.run_id, found.taken_ms))

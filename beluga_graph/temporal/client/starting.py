@@ -50,20 +50,21 @@ class Starter:
 
     async def start(
         self, plan: Plan, run_id: str, value: Any, context: Any, session: str | None, limits: Limits | None
-    ) -> None:
-        """Start a run, or continue the one with this id."""
+    ) -> Plan:
+        """Start a run, or continue the one with this id. Return the plan that it has: a known run keeps its version."""
         own = (limits.overrides() if limits is not None else {}).get("max_value_bytes")
         encoder = Encoder(partial(plan.encode, allowed=own), has_claims=self._claims is not None)
         run = new_snapshot(plan, encoder, run_id, value, context, limits)
         if self._claims is not None and encoder.large:
             await self._claims.put_all(encoder.large)
         if await self._begin(plan, run, session):
-            return
-        assert isinstance(run.input, bytes)
+            return plan
         known = await self._workflows.describe(run_id)
-        _check_same(known, plan, digest_of(run.input))
+        plan = self._flows.plan_for(plan, known)
+        _check_same(known, plan, digest_of(plan.encode(value, own)))
         if known.status == RunStatus.failed:
             await self._resume_failed(known, plan, limits)
+        return plan
 
     async def _begin(self, plan: Plan, run: Snapshot, session: str | None) -> bool:
         """Start the execution of a new run, with its session; return `False` if the server has a run of this id."""
