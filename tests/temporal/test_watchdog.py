@@ -21,7 +21,7 @@ from wrapped_store import until
 
 from beluga_graph import BelugaError, Event, LimitReached, RunError, TemporalUnavailable
 from beluga_graph.temporal import TemporalEngine
-from beluga_graph.temporal.connection import watchdog
+from beluga_graph.temporal.connection import waiting_tasks, watchdog
 from beluga_graph.temporal.connection.new_execution import queue_of
 from beluga_graph.temporal.connection.pollers import get_last_polls, require_worker
 from beluga_graph.temporal.connection.watchdog import Watchdog
@@ -292,8 +292,8 @@ def hurry(monkeypatch: pytest.MonkeyPatch, client: Client, patience_s: float | N
     for name in ("_FIRST_S", "_EVERY_S"):
         monkeypatch.setattr(watchdog, name, 0.1)
     if patience_s is not None:
-        monkeypatch.setattr(watchdog, "_PATIENCE_WORKFLOW_S", patience_s)
-        monkeypatch.setattr(watchdog, "_PATIENCE_ACTIVITY_S", patience_s)
+        monkeypatch.setattr(waiting_tasks, "_PATIENCE_WORKFLOW_S", patience_s)
+        monkeypatch.setattr(waiting_tasks, "_PATIENCE_ACTIVITY_S", patience_s)
     calls: list[str] = []
 
     def noted(name: str, owner: object, attribute: str) -> None:

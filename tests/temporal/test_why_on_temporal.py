@@ -9,7 +9,7 @@ from servers import Server
 
 from beluga_graph import END, START, Graph, Retry, SignalWait, Why, Workflow, step, wait_signal
 from beluga_graph.temporal import TemporalEngine
-from beluga_graph.temporal.client import driving
+from beluga_graph.temporal.connection import waiting_tasks
 
 PATIENCE_S = 60.0
 
@@ -92,7 +92,7 @@ async def test_a_run_without_workers_names_its_queue_and_the_command(
                 while not (waits := await engine.pending(waits=True)):  # noqa: ASYNC110 - its list is late
                     await asyncio.sleep(0.05)
             assert [(wait.id, wait.signal) for wait in waits if isinstance(wait, SignalWait)] == [("w#1", "w")]
-        monkeypatch.setattr(driving, "_SOON_S", 0.0)
+        monkeypatch.setattr(waiting_tasks, "_PATIENCE_WORKFLOW_S", 0.0)
         await run.signal("w", 5)
         why = await eventually(lambda: engine.why(run.id), lambda why: why.reasons[0].kind == "owner")
         assert kinds(why) == [("", "owner"), ("w#1", "signal")]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Literal, TypeAlias
 
-from temporalio.api.enums.v1 import PendingActivityState, PendingWorkflowTaskState
+from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.client import Client
@@ -19,14 +18,19 @@ from beluga_graph.inspection.views import RunSnapshot
 from beluga_graph.inspection.why import Why
 from beluga_graph.temporal.connection.pollers import address_of, get_last_polls
 from beluga_graph.temporal.connection.sdk_errors import translate_errors
+from beluga_graph.temporal.connection.waiting_tasks import WaitingTask, list_waiting, queue_of
 from beluga_graph.temporal.connection.workflow_client import WorkflowClient
+from beluga_graph.temporal.connection.workflow_defects import find_defect
 from beluga_graph.temporal.mirror.cache import MirroredRuns
 from beluga_graph.temporal.workflow.activity_ids import activity_id
 
 __all__ = ["explain_run", "find_driving"]
 
+_Kind: TypeAlias = Literal["workflow", "activity"]
+
+_WORKFLOW: _Kind = "workflow"
+_WORK = {"workflow": "work", "activity": "attempts"}
 _PLACE = "with the workers on Temporal"
-_SOON_S = 5.0  # after which a task that no worker has taken is not on its way any more
 _GONE_S = 120.0  # a worker begins a poll at least each minute; twice that, for clocks that differ
 
 
@@ -41,64 +45,59 @@ async def explain_run(workflows: WorkflowClient, mirrored: MirroredRuns, run_id:
     return await inspector.why(run_id, driving, commands, now_ms=time.time_ns() // 1_000_000)
 
 
-async def find_driving(client: Client, described: DescribeWorkflowExecutionResponse, run: RunSnapshot) -> Driving:
+async def find_driving(client: Client, found: DescribeWorkflowExecutionResponse, run: RunSnapshot) -> Driving:
     """Return who drives a run, from the server's description of its last execution."""
-    if described.workflow_execution_info.HasField("close_time"):
+    if found.workflow_execution_info.HasField("close_time"):
         return Driving()
-    for queue, kind, waiting_since in _list_queues(described):
-        if not await _is_served(client, queue, kind, waiting_since):
-            text = f"no worker takes its work from the task queue {queue!r}: signals and answers are kept, but nothing "
-            return Driving(problem=f"{text}happens until a worker does")
+    if found.pending_workflow_task.attempt > 1:
+        defect = await find_defect(client, run.run_id, found.pending_workflow_task)
+        if defect is not None:
+            return Driving(problem=str(defect))
+    for queue, kind in await _find_unserved(client, found):
+        text = f"no worker takes its {_WORK[kind]} from the task queue {queue!r}: signals and answers are kept, "
+        return Driving(problem=f"{text}and it goes on when a worker does")
     tokens = {activity_id(token.name, token.attempt): token.name for token in run.tokens}
     moments = Moments(time.time_ns() // 1_000_000)
     attempts = {
         tokens[pending.activity_id]: AttemptState(_describe_attempt(pending, moments))
-        for pending in described.pending_activities
+        for pending in found.pending_activities
         if pending.activity_id in tokens
     }
     return Driving(place=_PLACE, attempts=attempts)
 
 
-def _list_queues(
-    described: DescribeWorkflowExecutionResponse,
-) -> Iterator[tuple[str, Literal["workflow", "activity"], float | None]]:
-    """Yield the task queues that a run needs workers of, and since when a task waits there, if one does."""
-    task = described.pending_workflow_task
-    is_waiting = task.state == PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_SCHEDULED
-    waiting_since = _seconds(task.scheduled_time) if is_waiting else None
-    yield described.execution_config.task_queue.name, "workflow", waiting_since
-    queues: dict[str, float] = {}
-    for pending in described.pending_activities:
-        queue = pending.activity_options.task_queue.name
-        if queue and _is_scheduled(pending):
-            queues[queue] = min(_seconds(pending.scheduled_time), queues.get(queue, float("inf")))
-    busy = {each.activity_options.task_queue.name for each in described.pending_activities if not _is_scheduled(each)}
-    for queue, since in queues.items():
-        if queue not in busy:  # else its workers may only be full, and then do not ask for more
-            yield queue, "activity", since
+async def _find_unserved(client: Client, found: DescribeWorkflowExecutionResponse) -> list[tuple[str, _Kind]]:
+    """Return the task queues of a run from which no worker seems to take work."""
+    waiting: dict[tuple[str, _Kind], WaitingTask] = {}  # the oldest task of each queue
+    for task in list_waiting(found):
+        waiting.setdefault((task.queue, task.kind), task)
+    walks = await _list_polls(client, queue_of(found), "workflow")
+    polls = {(queue_of(found), _WORKFLOW): walks}
+    for queue, kind in waiting:
+        if kind == "activity" and walks is not None:
+            asked = await _list_polls(client, queue, kind) or {}
+            # A full worker asks for no activities, but still for workflow tasks.
+            polls[queue, kind] = {each: max(began, walks.get(each, began)) for each, began in asked.items()}
+    return [each for each, listed in polls.items() if not _is_served(listed, waiting.get(each))]
 
 
-def _is_scheduled(pending: PendingActivityInfo) -> bool:
-    """Return whether an activity waits for a worker, and not for the time of its next try."""
-    is_scheduled = pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
-    return is_scheduled and not pending.HasField("next_attempt_schedule_time")
-
-
-async def _is_served(
-    client: Client, queue: str, kind: Literal["workflow", "activity"], waiting_since: float | None
-) -> bool:
-    """Return whether workers seem to live that take work from a queue."""
+async def _list_polls(client: Client, queue: str, kind: _Kind) -> dict[str, float] | None:
+    """Return when the last polls of a queue began; `None` on a server that skips time, which does not list workers."""
     try:
-        polls: Mapping[str, float] = await get_last_polls(client, queue, kind)
+        return await get_last_polls(client, queue, kind)
     except RPCError as error:
-        if error.status is not RPCStatusCode.UNIMPLEMENTED:  # a server that skips time does not list workers
+        if error.status is not RPCStatusCode.UNIMPLEMENTED:
             raise
+        return None
+
+
+def _is_served(polls: dict[str, float] | None, task: WaitingTask | None) -> bool:
+    """Return whether workers seem to live that take work from a queue, where perhaps a task waits."""
+    if polls is None:
         return True
-    if not polls:
-        return False
-    newest, now = max(polls.values()), time.time()
-    if waiting_since is not None and now - waiting_since > _SOON_S:
-        return newest >= waiting_since  # a worker that waits in an earlier poll would have taken it at once
+    newest, now = max(polls.values(), default=0.0), time.time()
+    if task is not None and now - task.scheduled_at > task.patience_s:
+        return newest >= task.scheduled_at
     return now - newest < _GONE_S
 
 
@@ -106,7 +105,7 @@ def _describe_attempt(pending: PendingActivityInfo, moments: Moments) -> str:
     if pending.HasField("next_attempt_schedule_time"):
         next_try = moments.at(pending.next_attempt_schedule_time.ToMilliseconds())
         return f"is given to a worker again {next_try}, after: {pending.last_failure.message}"
-    if _is_scheduled(pending):
+    if pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
         lost = f"; {pending.attempt - 1} workers have not ended it" if pending.attempt > 1 else ""
         return f"waits for a worker to take it from {pending.activity_options.task_queue.name!r}{lost}"
     if pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED:
@@ -120,7 +119,3 @@ def _describe_attempt(pending: PendingActivityInfo, moments: Moments) -> str:
 def _place_of(client: Client, task_queue: str) -> tuple[str, ...]:
     """Return the options with which commands find the runs."""
     return ("--temporal", address_of(client), "--namespace", client.namespace, "--task-queue", task_queue)
-
-
-def _seconds(at: Any) -> float:
-    return float(at.ToMicroseconds()) / 1e6
