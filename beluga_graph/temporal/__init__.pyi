@@ -14,7 +14,7 @@ from .claims.claims import (
     open_claims as open_claims,
 )
 from .claims.places import ClaimsFailed as ClaimsFailed
-from .client.adopting import LocalEngine as LocalEngine
+from .client.adopter import LocalEngine as LocalEngine
 from .connection.new_execution import TemporalDurability as TemporalDurability
 from .engine import TemporalEngine as TemporalEngine
 from .live.subscriptions import HEARTBEATS as HEARTBEATS

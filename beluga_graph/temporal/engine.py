@@ -19,7 +19,7 @@ from beluga_graph.plan.declared import MISSING
 from beluga_graph.plan.plan import Compilable, Plan
 from beluga_graph.policy import Limits
 from beluga_graph.temporal.claims.claims import ClaimsOption
-from beluga_graph.temporal.client.adopting import LocalEngine
+from beluga_graph.temporal.client.adopter import LocalEngine
 from beluga_graph.temporal.connection.new_execution import TemporalDurability
 from beluga_graph.temporal.host import TemporalHost
 from beluga_graph.temporal.run import TemporalRun

@@ -21,11 +21,11 @@ from beluga_graph.plan.plan import Compilable, Plan
 from beluga_graph.policy import Limits
 from beluga_graph.temporal.claims.call_values import CallValues
 from beluga_graph.temporal.claims.claims import ClaimsOption, open_claims
-from beluga_graph.temporal.client.adopting import Adopter, LocalEngine
-from beluga_graph.temporal.client.following import Follower
-from beluga_graph.temporal.client.forking import Forker
-from beluga_graph.temporal.client.sending import Sender
-from beluga_graph.temporal.client.starting import Starter
+from beluga_graph.temporal.client.adopter import Adopter, LocalEngine
+from beluga_graph.temporal.client.follower import Follower
+from beluga_graph.temporal.client.forker import Forker
+from beluga_graph.temporal.client.sender import Sender
+from beluga_graph.temporal.client.starter import Starter
 from beluga_graph.temporal.connection.connection import Connection
 from beluga_graph.temporal.connection.new_execution import TemporalDurability
 from beluga_graph.temporal.connection.node_queues import check_node_queues
@@ -140,7 +140,7 @@ class TemporalHost:
 
     async def why(self, run_id: str) -> Why:
         """Return why a run does not go on; see `TemporalEngine.why`."""
-        from beluga_graph.temporal.client.driving import explain_run  # noqa: PLC0415 - loaded when it is needed
+        from beluga_graph.temporal.client.explanation import explain_run  # noqa: PLC0415 - loaded when it is needed
 
         return await explain_run(self.workflows, self.mirrored, check_run_id(run_id))
 

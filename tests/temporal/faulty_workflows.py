@@ -1,4 +1,4 @@
-"""WorkflowClient that go wrong in one way each, in a module without other imports, and a worker process for them."""
+"""Workflows that go wrong in one way each, in a module without other imports, and a worker process for them."""
 
 import asyncio
 import os

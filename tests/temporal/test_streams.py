@@ -19,7 +19,7 @@ from temporalio.client import Client
 
 from beluga_graph import Engine, Event, RunFailed, TemporalUnavailable
 from beluga_graph.temporal import TemporalEngine
-from beluga_graph.temporal.client import polling as looks
+from beluga_graph.temporal.client import run_poller
 from beluga_graph.temporal.connection import workflow_client as workflows
 from beluga_graph.temporal.connection.new_execution import options_for
 from beluga_graph.temporal.connection.workflow_client import WorkflowClient
@@ -188,7 +188,7 @@ async def test_a_run_is_followed_while_no_worker_lives(
     temporal_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue, flow = token_hex(4), waiting()
-    monkeypatch.setattr(looks, "_QUERY_TIMEOUT", timedelta(seconds=1))
+    monkeypatch.setattr(run_poller, "_QUERY_TIMEOUT", timedelta(seconds=1))
     async with TemporalEngine(temporal_server.address, task_queue=queue) as engine:
         async with engine.worker([flow]):
             run = await engine.start(flow, 1)

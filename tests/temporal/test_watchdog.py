@@ -228,7 +228,7 @@ async def test_a_follower_of_a_run_without_a_worker_is_warned_once_and_goes_on_w
         async with engine.worker([flow]):
             await following
     assert seen[-1].type == "done"
-    (warning,) = [record for record in caplog.records if record.name == "beluga_graph.temporal.client.following"]
+    (warning,) = [record for record in caplog.records if record.name == "beluga_graph.temporal.client.follower"]
     for part in (run.id, repr(queue_of(flow.plan(), queue)), "beluga-graph worker module:flow"):
         assert part in warning.getMessage()
 

@@ -1,4 +1,4 @@
-"""A worker for a moment: it lets a client change runs whose own workers may be gone."""
+"""A worker for the time of one request: a client can change runs whose own workers have ended."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ Result of an activity: `format` (int), `replies` (list of maps). A call without 
 | `messages`       | list         | events to publish: [topic, publisher, value]                                      |
 | `ms`             | int          | how long the attempt took                                                         |
 
-The `data` of a piece is a packed list of values, or a reference to it. `replies.Request` checks all of this.
+The `data` of a piece is a packed list of values, or a reference to it. `reply_checks.Request` checks all of this.
 
 End of a run: `status` (text), `output` (value) or `error` (failure), `steps` (int), `usage` (map of ints), `reason`
 (text).

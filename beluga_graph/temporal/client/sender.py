@@ -1,4 +1,4 @@
-"""Sends signals and answers to runs on the server, and checks them first as far as the client can."""
+"""The sender: sends signals and answers to runs on the server, and checks them first as far as the client can."""
 
 from __future__ import annotations
 

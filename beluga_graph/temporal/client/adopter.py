@@ -1,4 +1,4 @@
-"""Adopting: a run of a local engine continues on the server, and nowhere else.
+"""The adopter: a run of a local engine continues on the server, and nowhere else.
 
 The local engine marks the run as moved, which is final, and returns it. Then the workflow is started. If the process
 dies in between, the next call gets the same run from the local engine and starts the workflow. The workflow has the id
@@ -19,7 +19,7 @@ from beluga_graph.kernel.types import Renames
 from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.claims.claims import CachedClaims
 from beluga_graph.temporal.client.imported_run import ImportedRun
-from beluga_graph.temporal.client.starting import resume_triggers
+from beluga_graph.temporal.client.starter import resume_triggers
 from beluga_graph.temporal.connection.new_execution import NewExecution
 from beluga_graph.temporal.connection.pollers import place_of
 from beluga_graph.temporal.connection.workflow_client import WorkflowClient

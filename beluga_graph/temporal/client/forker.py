@@ -1,4 +1,4 @@
-"""Forking: a new run on the server begins with the state of another one after one of its steps."""
+"""The forker: starts a run on the server with the state of another run after one of its steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.claims.call_values import CallValues
 from beluga_graph.temporal.claims.claims import CachedClaims
 from beluga_graph.temporal.client.imported_run import ImportedRun
-from beluga_graph.temporal.client.starting import resume_triggers
+from beluga_graph.temporal.client.starter import resume_triggers
 from beluga_graph.temporal.connection.new_execution import NewExecution
 from beluga_graph.temporal.connection.workflow_client import WorkflowClient
 from beluga_graph.temporal.mirror.cache import MirroredRuns

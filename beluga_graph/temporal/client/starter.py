@@ -1,4 +1,4 @@
-"""Starting: starts runs on the server, continues failed ones, changes their graph, and ends them."""
+"""The starter: starts runs on the server, continues failed ones, changes their graph, and ends them."""
 
 from __future__ import annotations
 

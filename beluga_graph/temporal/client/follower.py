@@ -1,4 +1,4 @@
-"""Following: a caller waits for the end of a run on the server, or reads its events while it goes on."""
+"""The follower: waits for the end of a run on the server, or yields its events while it goes on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.types import Value
 from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.claims.claims import CachedClaims
-from beluga_graph.temporal.client.polling import RunNews, RunPoller
+from beluga_graph.temporal.client.run_poller import RunNews, RunPoller
 from beluga_graph.temporal.connection.sdk_errors import translate_errors
 from beluga_graph.temporal.connection.watchdog import Watchdog
 from beluga_graph.temporal.connection.workflow_client import WorkflowClient
@@ -29,7 +29,7 @@ from beluga_graph.temporal.workflow.wire import RUN_FAILED, unpack
 
 __all__ = ["Follower"]
 
-_log = logging.getLogger("beluga_graph.temporal.client.following")
+_log = logging.getLogger("beluga_graph.temporal.client.follower")
 
 _SOON_S = 0.05  # between two looks while there is news
 _TEXT_S = 0.2  # while a node emits text that comes with heartbeats

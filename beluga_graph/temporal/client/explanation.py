@@ -1,4 +1,4 @@
-"""Who drives a run on the server: the workers that have its attempts, or none. It explains why a run does not go on."""
+"""The explanation of why a run does not go on: the workers that drive it, and the task queues without workers."""
 
 from __future__ import annotations
 
