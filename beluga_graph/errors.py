@@ -28,6 +28,7 @@ BelugaError
 │   ├── JoinUnreachable         too many branches failed
 │   ├── StateError              a state field that does not exist, has no value, or refuses an update
 │   ├── StateConflict           two branches set one field without a reducer
+│   ├── BadTime                 a function decided a time that is none
 │   ├── UnknownRoute            a branch chose a route that it does not have
 │   ├── SignalTimeout           no signal came in time
 │   ├── Rejected                a person was asked for approval and refused
@@ -56,6 +57,7 @@ __all__ = [
     "BadRunId",
     "BadSignal",
     "BadState",
+    "BadTime",
     "BadTopic",
     "BelugaError",
     "BusClosed",
@@ -293,6 +295,10 @@ class StateError(RunError):
 
 class UnknownRoute(RunError):
     """A branch chose a route that it does not have."""
+
+
+class BadTime(RunError):
+    """A function that decides a time returned none, but for example a negative number or a naive datetime."""
 
 
 class SignalTimeout(RunError):

@@ -88,7 +88,7 @@ def _declare_call(graph: Declared, turn: Turn, tool: str, results: str) -> str:
         return node
     made = turn.transfers[tool]
     flow = made.target.declare()
-    _add(graph, DeclaredNode(name=node, kind="frame", flow=flow, timeout=flow.timeout))
+    _add(graph, DeclaredNode(name=node, kind="frame", flow=flow, timeout=flow.timeout, due=flow.due))
     if made.on_handoff is None and made.input_filter is None:
         return node
     before = f"{node}:handoff"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from beluga_graph.draw.text import format_duration
+from beluga_graph.draw.text import format_duration, format_moment
 from beluga_graph.kernel.shape import END, FAN_OUT, FRAME, JOIN, TIMER_NODE, WAIT_NODE, NodeShape, Shape
 from beluga_graph.trace.edges import BEGIN, Edge, format_condition, iter_edges, name_point
 
@@ -138,7 +138,7 @@ def describe_node(node: NodeShape) -> str:
     if node.kind == WAIT_NODE:
         parts.append("asks a person" if node.asks else f"signal {node.signal}")
     elif node.kind == TIMER_NODE:
-        parts.append(format_duration(node.delay_ms))
+        parts.append(_describe_pause(node))
     elif node.kind == JOIN:
         parts.append("all" if node.wait is None else f"first {node.wait}")
         if node.collect:
@@ -149,4 +149,14 @@ def describe_node(node: NodeShape) -> str:
         parts.append(f"up to {node.retry.attempts} attempts")
     if node.timeout_ms is not None:
         parts.append(f"within {format_duration(node.timeout_ms)}")
+    if node.due_ms is not None and node.kind != TIMER_NODE:
+        parts.append(f"by {format_moment(node.due_ms)}")
+    if node.decides_time and node.kind != TIMER_NODE:
+        parts.append("decides a time limit")
     return ", ".join(parts)
+
+
+def _describe_pause(node: NodeShape) -> str:
+    if node.decides_time:
+        return "for a time that it decides"
+    return format_duration(node.delay_ms) if node.due_ms is None else f"until {format_moment(node.due_ms)}"

@@ -11,6 +11,7 @@ from beluga_graph.kernel.shape import END as LEAVE
 from beluga_graph.kernel.shape import NodeShape, RetryShape
 from beluga_graph.plan.compile import complete_graph
 from beluga_graph.plan.declared import END, START, Declared, DeclaredNode
+from beluga_graph.plan.times import to_due_ms
 from beluga_graph.trace.edges import BEGIN, name_point
 
 __all__ = ["sketch"]
@@ -80,4 +81,6 @@ def _build_shape(node: DeclaredNode) -> NodeShape:
         signal=node.signal,
         asks=node.asks,
         delay_ms=round(node.seconds * 1000),
+        due_ms=to_due_ms(node.due) if node.due is not None else None,
+        decides_time=node.decide is not None,
     )

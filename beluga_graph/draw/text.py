@@ -7,11 +7,21 @@ format then escapes the text for its own syntax.
 from __future__ import annotations
 
 import unicodedata
+from datetime import UTC, datetime
 from textwrap import wrap
 
 from beluga_graph.codec.safe_repr import to_printable
 
-__all__ = ["clean", "clip", "count_columns", "format_duration", "format_number", "measure_width", "wrap_fault"]
+__all__ = [
+    "clean",
+    "clip",
+    "count_columns",
+    "format_duration",
+    "format_moment",
+    "format_number",
+    "measure_width",
+    "wrap_fault",
+]
 
 # Advance widths of ASCII from the space on, in thousandths of the font size, for Helvetica and Arial.
 _ASCII = (
@@ -86,6 +96,11 @@ def format_duration(milliseconds: int) -> str:
         return f"{hours} h {minute} min" if minute else f"{hours} h"
     days, hour = divmod(hours, 24)
     return f"{days} d {hour} h" if hour else f"{days} d"
+
+
+def format_moment(at_ms: int) -> str:
+    """Return a point in time to the second, in UTC: `2030-01-31 09:00:00Z`."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def format_number(number: int) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from beluga_graph.execution.attempt import Attempt
 
 __all__ = ["Context", "attempt_of"]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Context:
@@ -88,6 +91,17 @@ class Context:
         return, publish or put `ctx.state` itself into a value: it is stored as an instance of your class.
         """
         return self._attempt.view
+
+    def now(self) -> datetime:
+        """Return the time of the engine's clock, in UTC, with milliseconds.
+
+            ctx.update(paid_at=ctx.now())
+
+        It is the clock that the engine's timers use, so a test that gives a `VirtualClock` sets this time, too. On a
+        Temporal server it is the clock of the worker. The time is not on record: another attempt of the node reads the
+        clock again. To keep a time, return it or update the state with it.
+        """
+        return _EPOCH + timedelta(milliseconds=self._attempt.resources.clock.now_ms())
 
     def update(self, **fields: Any) -> None:
         """Update fields of the state, each through its reducer; a field without a reducer is set.

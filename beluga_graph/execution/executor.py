@@ -7,9 +7,7 @@ stored with the trigger and never asked for again.
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import inspect
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -28,17 +26,20 @@ from beluga_graph.errors import (
 )
 from beluga_graph.execution.approval import Answer
 from beluga_graph.execution.attempt import Attempt, TimeLimit
-from beluga_graph.execution.context import Context
+from beluga_graph.execution.calling import await_in_own_context, call_args, call_function
+from beluga_graph.execution.deciding_times import decide_time, time_limit_ms
 from beluga_graph.execution.result import AttemptResult, NewItems
 from beluga_graph.kernel.join_rule import joined_results
 from beluga_graph.kernel.rules import RETRY_AFTER_MS_MAX
 from beluga_graph.kernel.shape import CHOICE, FAN_OUT, JOIN, WAIT_NODE
 from beluga_graph.kernel.structural_names import branch_place
+from beluga_graph.kernel.times import is_undecided
 from beluga_graph.kernel.triggers import NodeFailed, NodeFinished
-from beluga_graph.kernel.types import Value
-from beluga_graph.plan.plan import Body
+from beluga_graph.kernel.types import DecidedTime, Value
 
 __all__ = ["run_attempt"]
+
+_LIMITED_BY_TIMERS = (WAIT_NODE, JOIN, FAN_OUT, CHOICE)  # their time limits are timers of the run
 
 _PERMANENT = (
     BadTopic,
@@ -54,11 +55,14 @@ _PERMANENT = (
 
 async def run_attempt(attempt: Attempt) -> AttemptResult:
     """Make the attempt and return its result. Raises only when the engine stops: its own cancellation."""
-    kind = attempt.plan.shape.nodes[attempt.token.node].kind
+    node, binding = attempt.plan.shape.nodes[attempt.token.node], attempt.binding
     try:
-        if attempt.binding.timeout_ms is None or kind in (WAIT_NODE, JOIN):  # their timeouts are timers of the run
-            return await _perform(attempt, kind)
-        return await _perform_in_time(attempt, kind, attempt.binding.timeout_ms)
+        if binding.time is not None and is_undecided(node, attempt.token):
+            return _finish(attempt, (attempt.token.value,), None, time=await _decide_time(attempt))
+        has_limit = binding.timeout_ms is not None or binding.due_ms is not None or binding.time is not None
+        if not has_limit or node.kind in _LIMITED_BY_TIMERS:
+            return await _perform(attempt, node.kind)
+        return await _perform_in_time(attempt, node.kind)
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -73,14 +77,24 @@ async def run_attempt(attempt: Attempt) -> AttemptResult:
 
 
 class _RoutingFailed(Exception):
-    """A chooser or the items of a fan-out raised an error: the attempt is never repeated."""
+    """A chooser, the items of a fan-out or a time raised an error: the attempt is never repeated."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
 
-async def _perform_in_time(attempt: Attempt, kind: str, timeout_ms: int) -> AttemptResult:
+async def _decide_time(attempt: Attempt) -> DecidedTime | None:
+    try:
+        return await decide_time(attempt)
+    except Exception as error:
+        raise _RoutingFailed(error) from error
+
+
+async def _perform_in_time(attempt: Attempt, kind: str) -> AttemptResult:
     """Make the attempt within its time limit."""
+    timeout_ms = time_limit_ms(attempt, await _decide_time(attempt))
+    if timeout_ms is None:  # a function decided that
+        return await _perform(attempt, kind)
     task = asyncio.current_task()
     assert task is not None
     expired = False
@@ -114,8 +128,9 @@ async def _perform(attempt: Attempt, kind: str) -> AttemptResult:
     if kind == FAN_OUT:
         return await _fan_out(attempt)
     if kind == CHOICE:
-        route = await _choose_route(attempt, attempt.decode(token.value))
-        return _finish(attempt, (token.value,), route)
+        time = await _decide_time(attempt)  # of the flow that begins with this node
+        route = None if binding.choose is None else await _choose_route(attempt, attempt.decode(token.value))
+        return _finish(attempt, (token.value,), route, time=time)
     if kind == JOIN:
         given = _gather(attempt)
     elif kind == WAIT_NODE and binding.revise is not None:
@@ -128,9 +143,9 @@ async def _perform(attempt: Attempt, kind: str) -> AttemptResult:
     if body is None:
         output = given
     elif body.is_async:
-        output = await _await_in_own_context(body.call(*_args(attempt, body, given)))
+        output = await await_in_own_context(body.call(*call_args(attempt, body, given)))
     else:
-        output = await _call(attempt, body, given, threads=True)
+        output = await call_function(attempt, body, given, threads=True)
     stored = attempt.store_value(output)
     route = None if binding.choose is None else await _choose_route(attempt, output)
     return _finish(attempt, (stored,), route)
@@ -141,6 +156,7 @@ def _finish(
     values: tuple[Value, ...],
     route: Any,
     branches: tuple[tuple[int, int], ...] = (),
+    time: DecidedTime | None = None,
 ) -> AttemptResult:
     sets: tuple[tuple[str, int], ...] = ()
     appends: tuple[tuple[str, int], ...] = ()
@@ -168,6 +184,7 @@ def _finish(
         "".join(attempt.texts) if attempt.texts else "",
         tuple(attempt.usage.items()),
         attempt.reason,
+        time,
     )
     return AttemptResult(trigger, tuple(attempt.blobs), items, messages=tuple(attempt.messages))
 
@@ -216,10 +233,11 @@ def _message_of(error: BaseException) -> str:
 async def _fan_out(attempt: Attempt) -> AttemptResult:
     over = attempt.binding.over
     value = attempt.token.value
+    time = await _decide_time(attempt)  # of the join
     if over is None:
-        return _finish(attempt, (value,), None, tuple((target, 0) for target in range(attempt.binding.targets)))
+        return _finish(attempt, (value,), None, tuple((target, 0) for target in range(attempt.binding.targets)), time)
     try:
-        found: Iterable[Any] = await _call(attempt, over, attempt.decode(value), threads=False)
+        found: Iterable[Any] = await call_function(attempt, over, attempt.decode(value), threads=False)
         allowed = attempt.limit("max_width")
         items = list(islice(found, allowed + 1))  # one more than the limit shows that it is passed
     except Exception as error:
@@ -229,9 +247,9 @@ async def _fan_out(attempt: Attempt) -> AttemptResult:
         raise LimitReached("", message)
     if attempt.binding.routed:
         routed = tuple(_store_item(attempt, index, item) for index, (_, item) in enumerate(items))
-        return _finish(attempt, routed, None, tuple((target, index) for index, (target, _) in enumerate(items)))
+        return _finish(attempt, routed, None, tuple((target, index) for index, (target, _) in enumerate(items)), time)
     values = tuple(_store_item(attempt, index, item) for index, item in enumerate(items))
-    return _finish(attempt, values, None, tuple((0, index) for index in range(len(values))))
+    return _finish(attempt, values, None, tuple((0, index) for index in range(len(values))), time)
 
 
 def _store_item(attempt: Attempt, index: int, item: Any) -> Value:
@@ -304,7 +322,7 @@ async def _choose_route(attempt: Attempt, output: Any) -> Any:
     binding = attempt.binding
     assert binding.choose is not None
     try:
-        route = await _call(attempt, binding.choose, output, threads=False)
+        route = await call_function(attempt, binding.choose, output, threads=False)
     except Exception as error:
         raise _RoutingFailed(error) from error
     if not isinstance(route, str | int) or (type(route), route) not in binding.routes:
@@ -312,65 +330,3 @@ async def _choose_route(attempt: Attempt, output: Any) -> Any:
         message = f"node {attempt.token.node!r} chose the route {route!r}, which its branch does not have: {known}"
         raise UnknownRoute("", message)
     return route
-
-
-# Calling.
-
-
-async def _await_in_own_context(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Await a coroutine in a copy of the context, so that the variables that it sets are gone when it ends.
-
-    Successive attempts share a task, because a task costs more than a small node. Without the copy they would also
-    share context variables, and a resumed run would see different ones than a run that was never stopped.
-    """
-    run = contextvars.copy_context().run
-    try:
-        waited = run(coroutine.send, None)
-    except StopIteration as stop:  # it never waited, so it needs no wrapper
-        return stop.value
-    return await _ContextAwaitable(coroutine, run, waited)
-
-
-def _args(attempt: Attempt, body: Body, value: Any) -> tuple[Any, ...]:
-    args: tuple[Any, ...] = (Context(attempt),) if body.takes_context else ()
-    return (*args, value) if body.takes_value else args
-
-
-async def _call(attempt: Attempt, body: Body, value: Any, *, threads: bool) -> Any:
-    """Call a user's function: async on the loop; sync in a thread if `threads`, else in place."""
-    args = _args(attempt, body, value)
-    if body.is_async:
-        return await _await_in_own_context(body.call(*args))
-    call: Callable[..., Any] = body.call
-    if threads:
-        result = await attempt.in_thread(call, *args)
-    else:
-        result = contextvars.copy_context().run(call, *args)
-    if inspect.iscoroutine(result):
-        return await _await_in_own_context(result)
-    if inspect.isawaitable(result):
-        return await result
-    return result
-
-
-class _ContextAwaitable:
-    """Awaits the rest of a coroutine that was begun in its own context."""
-
-    __slots__ = ("_coroutine", "_run", "_waited")
-
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], run: Callable[..., Any], waited: Any) -> None:
-        self._coroutine, self._run, self._waited = coroutine, run, waited
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        run, waited = self._run, self._waited
-        send, throw = self._coroutine.send, self._coroutine.throw
-        try:
-            while True:
-                try:
-                    got = yield waited
-                except BaseException as error:  # noqa: BLE001 - every exception thrown in belongs to the coroutine
-                    waited = run(throw, error)
-                else:
-                    waited = run(send, got)
-        except StopIteration as stop:
-            return stop.value

@@ -11,14 +11,12 @@ from beluga_graph.errors import BadName
 from beluga_graph.kernel.names import is_blank
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.plan.declared import END, START, Approval, DeclaredNode, make_flow_id
-from beluga_graph.policy import SECONDS_MAX
 
 __all__ = [
     "check_approval",
     "check_count",
     "check_flow_name",
     "check_name",
-    "check_seconds",
     "check_signal_name",
     "check_types",
 ]
@@ -67,18 +65,6 @@ def check_count(what: str, count: int | None) -> int | None:
         msg = f"{what}={count!r}: a whole number of at least 1"
         raise ValueError(msg)
     return count
-
-
-def check_seconds(where: str, parameter: str, seconds: float | None) -> None:
-    """Raise `ValueError` unless this is `None` or a valid time to wait, and `TypeError` unless it is a number."""
-    if seconds is None:
-        return
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        msg = f"{where}: {parameter}={seconds!r:.100}; give a number of seconds"
-        raise TypeError(msg)
-    if not 0 <= seconds <= SECONDS_MAX:
-        msg = f"{where}: {parameter}={seconds}; seconds are >= 0, and at most a hundred years"
-        raise ValueError(msg)
 
 
 def check_approval(where: str, requires_approval: Approval) -> None:

@@ -8,20 +8,25 @@ from itertools import count
 from beluga_graph.errors import DuplicateNode, Unreachable
 from beluga_graph.flows.flow import Flow
 from beluga_graph.plan.declared import DeclaredNode
+from beluga_graph.plan.times import NO_TIME, DeclaredTime
 from beluga_graph.policy import Retry
 
 __all__ = ["build_frame", "build_frames"]
 
 
 def build_frame(
-    flow: Flow, *, name: str | None = None, retry: Retry | None = None, timeout: float | None = None
+    flow: Flow, *, name: str | None = None, retry: Retry | None = None, timeout: DeclaredTime = NO_TIME
 ) -> DeclaredNode:
-    """Return a flow as a node. The shorter one of `timeout` and the flow's own deadline applies."""
+    """Return a flow as a node. The earlier one of `timeout` and the flow's own deadline applies."""
     inside = flow.declare()
-    deadlines = [seconds for seconds in (timeout, inside.timeout) if seconds is not None]
-    shorter = min(deadlines) if deadlines else None
     return DeclaredNode(
-        name=flow.name if name is None else name, kind="frame", flow=inside, retry=retry, timeout=shorter
+        name=flow.name if name is None else name,
+        kind="frame",
+        flow=inside,
+        retry=retry,
+        timeout=min((seconds for seconds in (timeout.seconds, inside.timeout) if seconds is not None), default=None),
+        due=min((due for due in (timeout.due, inside.due) if due is not None), default=None),
+        decide=timeout.decide,  # the first node of the flow decides its own deadline
     )
 
 

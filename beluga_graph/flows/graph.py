@@ -11,7 +11,6 @@ from beluga_graph.flows.checks import (
     check_count,
     check_flow_name,
     check_name,
-    check_seconds,
     check_signal_name,
     check_types,
 )
@@ -21,6 +20,7 @@ from beluga_graph.flows.frames import build_frame
 from beluga_graph.flows.node_decorator import NodeDecorator
 from beluga_graph.flows.steps import Part
 from beluga_graph.plan.declared import MISSING, Approval, Branch, Declared, DeclaredNode, Missing, Node, Terminal
+from beluga_graph.plan.times import Delay, Moment, read_pause, read_time
 from beluga_graph.policy import Limits, Retry
 
 __all__ = ["Graph"]
@@ -104,7 +104,7 @@ class Graph(Flow):
         *,
         name: str | None = None,
         retry: Retry | None = None,
-        timeout: float | None = None,
+        timeout: Delay | None = None,
         requires_approval: Approval = False,
     ) -> NodeDecorator: ...
 
@@ -114,7 +114,7 @@ class Graph(Flow):
         *,
         name: str | None = None,
         retry: Retry | None = None,
-        timeout: float | None = None,
+        timeout: Delay | None = None,
         requires_approval: Approval = False,
     ) -> Any:
         """Declare a function as a node. Works as a decorator, with or without arguments.
@@ -124,7 +124,8 @@ class Graph(Flow):
                 thread).
             name: The node's name; by default that of the function.
             retry: The policy for failed attempts; by default the first failure is final.
-            timeout: The longest time of one attempt, in seconds.
+            timeout: The longest time of one attempt: seconds, a `timedelta`, a `datetime` with a zone, or a function of
+                the node's input that returns one of these, or `None` for no limit.
             requires_approval: Whether a person is asked before the node runs, as in `step`.
 
         Returns the node, to name it in edges. Raises `BadName` or `DuplicateNode` for its name; `TypeError` or
@@ -139,7 +140,7 @@ class Graph(Flow):
         *,
         name: str | None = None,
         retry: Retry | None = None,
-        timeout: float | None = None,
+        timeout: Delay | None = None,
     ) -> Node[Any, Any]:
         """Add a flow, a part of a workflow, or a function as a node.
 
@@ -149,7 +150,8 @@ class Graph(Flow):
             flow: A flow; a part (`step`, `wait_signal`, `sleep`); or a function, as in `node`.
             name: The node's name; by default that of the flow. A flow that is added twice needs another name.
             retry: The policy for failures. A retry restarts the whole flow.
-            timeout: The deadline of the whole flow, in seconds.
+            timeout: The deadline of the whole flow, in the same forms as that of a node. A function decides it before
+                the flow begins, and again before each retry.
 
         Returns the node, to name it in edges. Raises `BadName` or `DuplicateNode` for its name; `DelegationCycle` if
         the flow contains this graph; `TypeError` if `retry` or `timeout` is given for a part, which has its own.
@@ -161,7 +163,8 @@ class Graph(Flow):
                 raise TypeError(msg)
             node, function = flow.node(name), flow.__wrapped__
         elif isinstance(flow, Flow):
-            node = build_frame(flow, name=name, retry=retry, timeout=timeout)
+            limit = read_time(f"node {(name or flow.name)!r}", "timeout", timeout)
+            node = build_frame(flow, name=name, retry=retry, timeout=limit)
         else:
             return NodeDecorator(self.name, self._declare, name, retry, timeout)(flow)
         if node.flow is not None and node.flow.contains(self._declared):
@@ -223,7 +226,7 @@ class Graph(Flow):
         fn: Callable[..., Any] | None = None,
         *,
         wait: int | Literal["all"] = "all",
-        timeout: float | None = None,
+        timeout: Delay | None = None,
         on_error: Literal["fail", "collect"] = "fail",
     ) -> Node[Any, Any]:
         """Declare the join that closes a fan-out.
@@ -234,7 +237,8 @@ class Graph(Flow):
                 results is the output.
             wait: `"all"`, or a number k: the join fires at the first k successes and drops the other branches.
                 Failures are tolerated while k successes are still possible.
-            timeout: Seconds since the fan-out after which the join fires with the results that have arrived.
+            timeout: The time since the fan-out after which the join fires with the results that have arrived: seconds,
+                a `timedelta`, a `datetime` with a zone, or a function of the fan-out's input that returns one of these.
             on_error: With `"fail"` a failed branch fails the fan-out. With `"collect"` a `Failure`, with the `branch`
                 and its `item`, replaces the result of a failed branch.
 
@@ -245,9 +249,8 @@ class Graph(Flow):
             msg = f"join {name!r}: on_error={on_error!r} is neither 'fail' nor 'collect'"
             raise ValueError(msg)
         needed = None if wait == "all" else check_count("wait", wait)
-        self._declare(
-            DeclaredNode(name=name, kind="join", body=fn, wait=needed, timeout=timeout, collect=on_error == "collect")
-        )
+        node = DeclaredNode(name=name, kind="join", body=fn, wait=needed, collect=on_error == "collect")
+        self._declare(node.limited(read_time(f"join {name!r}", "timeout", timeout)))
         return Node(self.name, name, fn)
 
     def wait(
@@ -255,7 +258,7 @@ class Graph(Flow):
         name: str,
         signal: str,
         *,
-        timeout: float | None = None,
+        timeout: Delay | None = None,
         type: Any = None,  # noqa: A002 - the face's word
         default: Any | Missing = MISSING,
     ) -> Node[Any, Any]:
@@ -264,7 +267,9 @@ class Graph(Flow):
         Args:
             name: The node's name.
             signal: The signal's name, as given to `Engine.signal`.
-            timeout: The longest time to wait, in seconds; `None` for no limit.
+            timeout: The longest time to wait; `None` for no limit. Seconds, a `timedelta`, a `datetime` with a zone, or
+                a function `(value)` or `(ctx, value)`, sync or async, that returns one of these, or `None`. What it
+                returns is stored, and not asked again.
             type: The type of the payload. `Engine.signal` refuses a payload that does not match, with `BadSignal`, if
                 the engine knows the flow. Sent by another engine, such a payload fails the node.
             default: The output after `timeout`. Without a default the node fails with `SignalTimeout`.
@@ -272,23 +277,33 @@ class Graph(Flow):
         Returns the node, to name it in edges. Raises `BadName` for its name or that of the signal, `DuplicateNode`
         if its name is taken; `TypeError` or `ValueError` for `timeout`.
         """
-        self._declare(DeclaredNode(name=name, kind="wait", signal=signal, timeout=timeout, type=type, default=default))
+        node = DeclaredNode(name=name, kind="wait", signal=signal, type=type, default=default)
+        self._declare(node.limited(read_time(f"node {name!r}", "timeout", timeout)))
         return Node(self.name, name)
 
-    def timer(self, name: str, seconds: float) -> Node[A, A]:
+    def timer(self, name: str, seconds: Delay | None = None, *, until: Moment | None = None) -> Node[A, A]:
         """Declare a node that pauses, and returns its input. The time passes even if no engine runs.
+
+        ```python
+        g.timer("grace", timedelta(days=3))
+        g.timer("until the visit", until=lambda visit: visit.begins_at)
+        ```
 
         Args:
             name: The node's name.
-            seconds: The length of the pause, from 0 to a hundred years.
+            seconds: The length of the pause, from 0 to a hundred years: seconds or a `timedelta`. Also a `datetime`
+                with a zone; or a function `(value)` or `(ctx, value)`, sync or async, that returns one of these. What
+                it returns is stored, and not asked again.
+            until: The end of the pause, in place of `seconds`: a `datetime` with a zone, or a function that returns
+                one. If it has passed, the pause ends at once.
 
         Returns the node, to name it in edges. Raises `BadName` or `DuplicateNode` for its name; `TypeError` or
-        `ValueError` for `seconds`.
+        `ValueError` for a time that is not valid.
         """
-        if seconds < 0:
-            msg = f"timer {name!r}: {seconds} seconds; a pause is >= 0"
-            raise ValueError(msg)
-        self._declare(DeclaredNode(name=name, kind="timer", seconds=seconds))
+        pause = read_pause(f"timer {name!r:.100}", seconds, until)
+        self._declare(
+            DeclaredNode(name=name, kind="timer", seconds=pause.seconds or 0.0, due=pause.due, decide=pause.decide)
+        )
         return Node(self.name, name)
 
     # Edges.
@@ -368,8 +383,6 @@ class Graph(Flow):
             way_out = "give name= another one" if node.kind in ("function", "frame") else "choose another name"
             raise DuplicateNode(self.name, f"node {node.name!r}", "the name is taken", way_out)
         check_signal_name(self.name, node)
-        check_seconds(f"node {node.name!r}", "timeout", node.timeout)
-        check_seconds(f"node {node.name!r}", "seconds", node.seconds)
         self._declared.nodes[node.name] = node
 
     def _name_end(self, end: Node[Any, Any] | str | Terminal) -> str:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, overload
 from beluga_graph.execution.context import Context
 from beluga_graph.flows.checks import check_approval
 from beluga_graph.plan.declared import Approval, DeclaredNode, Node
+from beluga_graph.plan.times import Delay, read_time
 from beluga_graph.policy import Retry
 
 __all__ = ["NodeDecorator"]
@@ -25,7 +26,7 @@ class NodeDecorator:
         declare: Callable[[DeclaredNode], None],
         name: str | None,
         retry: Retry | None,
-        timeout: float | None,
+        timeout: Delay | None,
         *,
         requires_approval: Approval = False,
     ) -> None:
@@ -48,12 +49,7 @@ class NodeDecorator:
         name = self._name if self._name is not None else str(getattr(fn, "__name__", ""))
         check_approval(f"node {name!r}", self._requires_approval)
         node = DeclaredNode(
-            name=name,
-            kind="function",
-            body=fn,
-            retry=self._retry,
-            timeout=self._timeout,
-            requires_approval=self._requires_approval,
+            name=name, kind="function", body=fn, retry=self._retry, requires_approval=self._requires_approval
         )
-        self._declare(node)
+        self._declare(node.limited(read_time(f"node {name!r}", "timeout", self._timeout)))
         return Node(self._graph, name, fn)

@@ -6,10 +6,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any, overload
 
-from beluga_graph.flows.checks import check_approval, check_name, check_seconds
+from beluga_graph.flows.checks import check_approval, check_name
 from beluga_graph.flows.flow import Flow
 from beluga_graph.flows.frames import build_frame
 from beluga_graph.plan.declared import MISSING, Approval, DeclaredNode, Missing
+from beluga_graph.plan.times import Delay, Moment, read_pause, read_time
 from beluga_graph.policy import Retry
 
 __all__ = ["Part", "sleep", "step", "to_part", "wait_signal"]
@@ -54,7 +55,7 @@ def step(
     name: str | None = None,
     *,
     retry: Retry | None = None,
-    timeout: float | None = None,
+    timeout: Delay | None = None,
     requires_approval: Approval = False,
 ) -> Callable[[Callable[..., Any] | Flow], Part]: ...
 @overload
@@ -63,7 +64,7 @@ def step(
     fn: Callable[..., Any] | Flow,
     *,
     retry: Retry | None = None,
-    timeout: float | None = None,
+    timeout: Delay | None = None,
     requires_approval: Approval = False,
 ) -> Part: ...
 
@@ -73,7 +74,7 @@ def step(
     fn: Callable[..., Any] | Flow | None = None,
     *,
     retry: Retry | None = None,
-    timeout: float | None = None,
+    timeout: Delay | None = None,
     requires_approval: Approval = False,
 ) -> Any:
     """Make a step from a function or a flow. Works as a call and as a decorator, with or without a name.
@@ -91,7 +92,9 @@ def step(
             flow.
         retry: The policy for failed attempts; by default the first failure is final. The step of a flow repeats the
             whole flow, so `retry_on` and `give_up_on` must be left at their defaults.
-        timeout: The longest time of one attempt, in seconds. For a flow it is the deadline of the whole flow.
+        timeout: The longest time of one attempt: seconds, a `timedelta`, a `datetime` with a zone, or a function of the
+            step's input that returns one of these, or `None` for no limit. For a flow it is the deadline of the whole
+            flow.
         requires_approval: `True`, or a function `(value)` or `(ctx, value)` that returns a bool: whether the step
             waits, without a time limit, until a person answers by `Engine.answer`. Attempts and timeout count from the
             answer. A rejected step fails with `Rejected`.
@@ -111,13 +114,13 @@ def _make_step(
     name: str | None,
     fn: Any,
     retry: Retry | None = None,
-    timeout: float | None = None,
+    timeout: Delay | None = None,
     *,
     requires_approval: Approval = False,
 ) -> Part:
     name = _find_name(name, fn)
     where = f"step {name!r}"
-    check_seconds(where, "timeout", timeout)
+    limit = read_time(where, "timeout", timeout)
     check_approval(where, requires_approval)
     if retry is not None and not isinstance(retry, Retry):
         msg = f"{where}: retry={retry!r:.100}; give a Retry(…)"
@@ -129,9 +132,9 @@ def _make_step(
 
     def declare(name: str) -> DeclaredNode:
         if is_flow:
-            node = build_frame(fn, name=name, retry=retry, timeout=timeout)
+            node = build_frame(fn, name=name, retry=retry, timeout=limit)
         else:
-            node = DeclaredNode(name=name, kind="function", body=fn, retry=retry, timeout=timeout)
+            node = DeclaredNode(name=name, kind="function", body=fn, retry=retry).limited(limit)
         node.requires_approval = requires_approval
         return node
 
@@ -159,7 +162,7 @@ def _find_name(name: str | None, fn: Any) -> str:
 def wait_signal(
     name: str,
     *,
-    timeout: float | None = None,
+    timeout: Delay | None = None,
     type: Any = None,  # noqa: A002 - the face's word
     default: Any | Missing = MISSING,
 ) -> Part:
@@ -172,7 +175,9 @@ def wait_signal(
 
     Args:
         name: The name of the part and of the signal.
-        timeout: The longest time to wait, in seconds; `None` for no limit.
+        timeout: The longest time to wait; `None` for no limit. Seconds, a `timedelta`, a `datetime` with a zone, or a
+            function of the part's input that returns one of these, or `None`. What it returns is stored, and not asked
+            again.
         type: The type of the payload. `Engine.signal` refuses a payload that does not match, with `BadSignal`, if the
             engine knows the flow. Sent by another engine, such a payload fails the part.
         default: The output after `timeout`. Without a default the part fails with `SignalTimeout`.
@@ -181,33 +186,43 @@ def wait_signal(
         BadName: The name is not valid.
         TypeError, ValueError: `timeout` is not a valid time, or there is a `default` without a `timeout`.
     """
-    check_seconds(f"wait_signal({name!r:.100})", "timeout", timeout)
+    limit = read_time(f"wait_signal({name!r:.100})", "timeout", timeout)
     if default is not MISSING and timeout is None:
         msg = f"wait_signal({name!r}): default= is the output after a timeout: give timeout= too"
         raise ValueError(msg)
 
     def declare(node: str) -> DeclaredNode:
-        return DeclaredNode(name=node, kind="wait", signal=name, timeout=timeout, type=type, default=default)
+        return DeclaredNode(name=node, kind="wait", signal=name, type=type, default=default).limited(limit)
 
     return Part(name, declare, None)
 
 
-def sleep(name: str, seconds: float) -> Part:
+def sleep(name: str, seconds: Delay | None = None, *, until: Moment | None = None) -> Part:
     """Make a part that pauses, and returns its input. The time passes even if no engine runs.
+
+    ```python
+    sleep("grace", timedelta(days=3))
+    sleep("until the visit", until=lambda visit: visit.begins_at)
+    ```
 
     Args:
         name: The name of the part.
-        seconds: The length of the pause, from 0 to a hundred years.
+        seconds: The length of the pause, from 0 to a hundred years: a number of seconds or a `timedelta`. Also a
+            `datetime` with a zone; or a function `(value)` or `(ctx, value)`, sync or async, that returns one of these.
+            What it returns is stored, and not asked again.
+        until: The end of the pause, in place of `seconds`: a `datetime` with a zone, or a function that returns one. If
+            it has passed, the pause ends at once.
 
     Raises:
         BadName: The name is not valid.
-        TypeError, ValueError: `seconds` is not a valid time.
+        TypeError, ValueError: The time is not valid, or not exactly one of `seconds` and `until` is given.
     """
-    if seconds is None:
-        msg = f"sleep({name!r:.100}): seconds=None; give a number of seconds"
-        raise TypeError(msg)
-    check_seconds(f"sleep({name!r:.100})", "seconds", seconds)
-    return Part(name, lambda node: DeclaredNode(name=node, kind="timer", seconds=seconds), None)
+    pause = read_pause(f"sleep({name!r:.100})", seconds, until)
+
+    def declare(node: str) -> DeclaredNode:
+        return DeclaredNode(name=node, kind="timer", seconds=pause.seconds or 0.0, due=pause.due, decide=pause.decide)
+
+    return Part(name, declare, None)
 
 
 def to_part(given: Any) -> Part:

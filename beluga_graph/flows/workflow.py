@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from beluga_graph.errors import DuplicateNode, Unreachable
-from beluga_graph.flows.checks import check_flow_name, check_seconds, check_signal_name, check_types
+from beluga_graph.flows.checks import check_flow_name, check_signal_name, check_types
 from beluga_graph.flows.flow import Flow
 from beluga_graph.flows.steps import Part, to_part
 from beluga_graph.plan.declared import END, START, Declared
+from beluga_graph.plan.times import Delay, read_time
 from beluga_graph.policy import Limits
 
 __all__ = ["Workflow"]
@@ -28,8 +29,9 @@ class Workflow(Flow):
         name: The workflow's name. An engine knows one flow by each name and version.
         *steps: Parts (`step`, `wait_signal`, `sleep`), plain functions, or any flows, in order. Each one is a node
             under its own name.
-        timeout: The deadline of the whole, in seconds. It counts from the run's start, also across restarts, and
-            takes effect before anything is run again.
+        timeout: The deadline of the whole: seconds or a `timedelta`, which count from the run's start, also across
+            restarts; a `datetime` with a zone; or a function of the workflow's input that returns one of these, or
+            `None` for no deadline. It takes effect before anything is run again.
         state: A pydantic model class whose fields the steps read as `ctx.state` and write by `ctx.update`.
         limits: Bounds of every run of the workflow.
         types: Classes (dataclasses, pydantic models, Enums) of values that no annotation names, as in `Graph`.
@@ -39,7 +41,7 @@ class Workflow(Flow):
     Attributes:
         name: The workflow's name.
         parts: The steps as parts, in order.
-        timeout: The deadline of the whole, in seconds, if any.
+        timeout: The deadline of the whole as it was given, if any.
         state: The pydantic model class of the state, if any.
         limits: Bounds of every run, if any.
         types: The types named in addition to annotations.
@@ -56,14 +58,14 @@ class Workflow(Flow):
         self,
         name: str,
         *steps: Part | Callable[..., Any] | Flow,
-        timeout: float | None = None,
+        timeout: Delay | None = None,
         state: type[Any] | None = None,
         limits: Limits | None = None,
         types: Iterable[Any] = (),
         version: str | None = None,
     ) -> None:
         check_flow_name(name, version)
-        check_seconds(f"workflow {name!r}", "timeout", timeout)
+        self._limit: Final = read_time(f"workflow {name!r}", "timeout", timeout)
         if not steps:
             raise Unreachable(name, f"workflow {name!r}", "it has no steps", "give it at least one")
         self.name = name
@@ -82,13 +84,16 @@ class Workflow(Flow):
 
     def declare(self) -> Declared:
         """Return the workflow as a graph: a chain."""
+        limit = self._limit
         graph = Declared(
             self.name,
             version=self.version,
             state=self.state,
             limits=self.limits,
-            timeout=self.timeout,
+            timeout=limit.seconds,
             types=self.types,
+            due=limit.due,
+            decide=limit.decide,
         )
         previous = START.name
         for part in self.parts:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from beluga_graph.kernel.renames import rename_path
 from beluga_graph.kernel.shape import TIMER_NODE, WAIT_NODE, Shape
 from beluga_graph.kernel.snapshot import RUN, Scope, Snapshot, Token
+from beluga_graph.kernel.tokens import AT_TIMER, AT_WAIT
 from beluga_graph.kernel.types import Renames
 from beluga_graph.plan.diff import PlanChange, diff_shapes
 from beluga_graph.plan.renames import guess_renames, rename_shape
@@ -141,6 +142,7 @@ _ALWAYS_SAFE = {
     "retry": "the next failure uses the new policy",
     "timeout_ms": "timers that are armed keep their time",
     "delay_ms": "timers that are armed keep their time",
+    "due_ms": "timers that are armed keep their time",
     "description": "no step depends on it",
     "agent": "only events carry it",
     "input_type": "it belongs to the body, and bodies may change",
@@ -165,6 +167,7 @@ _AT_TOKEN = {
     "collect": "the join is running",
     "signal": "the run waits here, and senders know the old name",
     "default": "the run waits here",
+    "decides_time": "the run decides here how long it waits",
     "payload": "the run waits here, and sent signals have the old type",
 }
 _AT_OPEN_SCOPE = {
@@ -213,7 +216,7 @@ def _find_conflict(change: PlanChange, occupancy: _Occupancy) -> str | None:
     node, what = change.node, change.what
     is_edge = what in _OUT_EDGES
     for token in occupancy.tokens.get(node, ()):
-        if what in _AT_TOKEN and not _has_received(token, what) and not (is_edge and token.name in occupancy.parked):
+        if what in _AT_TOKEN and not _is_past(token, what) and not (is_edge and token.name in occupancy.parked):
             return _AT_TOKEN[what]
     for opened in occupancy.scopes.get(node, ()):
         if what == "branches":
@@ -234,8 +237,10 @@ def _is_parked_in(node: str, occupancy: _Occupancy) -> bool:
     )
 
 
-def _has_received(token: Token, what: str) -> bool:
-    """Return whether a token at a wait is past the change because its signal has come."""
+def _is_past(token: Token, what: str) -> bool:
+    """Return whether a token is past the change: its signal has come, or its timer is armed."""
+    if what == "decides_time":
+        return token.state in (AT_WAIT, AT_TIMER)
     return token.state == RUN and what in ("signal", "default")
 
 

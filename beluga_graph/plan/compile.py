@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from beluga_graph.codec.former_names import former_name
 from beluga_graph.codec.registry import Registry
 from beluga_graph.codec.values import Codec
-from beluga_graph.errors import BadState, EdgeTypeMismatch, UnclosedFanOut, Unreachable
+from beluga_graph.errors import BadState, DuplicateNode, EdgeTypeMismatch, UnclosedFanOut, Unreachable
 from beluga_graph.events import Failure
 from beluga_graph.kernel.join_rule import successes_needed
 from beluga_graph.kernel.shape import CHOICE, FRAME, NodeShape, RetryShape, Shape
@@ -18,13 +19,15 @@ from beluga_graph.plan.approvals import add_questions, make_reviser
 from beluga_graph.plan.channels import StateBinding, bind_state, stored_type_name, type_name
 from beluga_graph.plan.declared import END, MISSING, START, Declared, DeclaredNode, make_flow_id
 from beluga_graph.plan.paths import check_paths
-from beluga_graph.plan.plan import Binding, Body, Plan, fingerprint_of
+from beluga_graph.plan.plan import Binding, Body, Plan, TimeBinding, fingerprint_of
+from beluga_graph.plan.times import TimeFunction, to_due_ms
 from beluga_graph.plan.type_check import input_type, is_assignable, output_type
 from beluga_graph.policy import Limits, Retry
 
 __all__ = ["compile_graph", "complete_graph"]
 
 _START, _END = START.name, END.name
+_DECIDE_TIMES = ("timer", "wait", FRAME, "fan_out", CHOICE)  # before they wait; other nodes, as their attempt begins
 _HAS_BODY = ("function", "agent", "tool", "handoff", "join", CHOICE)
 
 
@@ -49,6 +52,7 @@ def compile_graph(graph: Declared) -> Plan:
         state=tuple(channel.shape() for channel in state.channels.values()) if state else (),
         types=tuple(sorted(map(former_name, pieces.registry.names()))),
         timeout_ms=_ms(graph.timeout),
+        due_ms=_due_ms(graph.due),
         input_type=stored_type_name(_input_of(graph, _START)),
         output_type="",
     )
@@ -98,7 +102,7 @@ def _inline(graph: Declared, frame: str, pieces: _Pieces) -> str:
 
 def complete_graph(graph: Declared) -> Declared:
     """Return a graph with the nodes and edges that its declaration implies. Raises `DuplicateNode`."""
-    return _add_choices(add_questions(_add_join_edges(graph)))
+    return _add_deadline(_add_choices(add_questions(_add_join_edges(graph))))
 
 
 def _check_start(graph: Declared) -> Declared:
@@ -134,6 +138,19 @@ def _add_choices(graph: Declared) -> Declared:
         edges.append((source, name))
         branches[name] = branches.pop(source)
     return replace(graph, nodes=nodes, edges=edges, branches=branches)
+
+
+def _add_deadline(graph: Declared) -> Declared:
+    """Add a choice before the first node that decides the deadline of the flow, if a function does."""
+    if graph.decide is None:
+        return graph
+    name = f"{_START}.timeout"
+    if name in graph.nodes:
+        rule = "the node that decides the deadline of the flow has this name"
+        raise DuplicateNode(graph.name, f"node {name!r}", rule, "choose another name")
+    edges = [(name if source == _START else source, target) for source, target in graph.edges]
+    nodes = {name: DeclaredNode(name=name, kind=CHOICE, decide=graph.decide), **graph.nodes}
+    return replace(graph, nodes=nodes, edges=[(_START, name), *edges])
 
 
 # Passes that check.
@@ -263,6 +280,8 @@ def _shape_of(
         checked=node.kind == "wait" and (node.type is not None or bool(node.asks)),
         asks=node.asks,
         delay_ms=_ms(node.seconds) or 0,
+        due_ms=_due_ms(node.due),
+        decides_time=node.kind in _DECIDE_TIMES and _decider(graph, node) is not None,
         entry=entry,
         state=tuple(channel.shape() for channel in inside.channels.values()) if inside else (),
         input_type=stored_type_name(_input_of(graph, node.name)),
@@ -272,7 +291,7 @@ def _shape_of(
 
 
 def _binding_of(graph: Declared, node: DeclaredNode, state: StateBinding | None) -> Binding:
-    branch = graph.branches.get(node.name)
+    branch, decide = graph.branches.get(node.name), _decider(graph, node)
     return Binding(
         body=_body(node.body),
         choose=_body(branch.choose) if branch else None,
@@ -282,10 +301,19 @@ def _binding_of(graph: Declared, node: DeclaredNode, state: StateBinding | None)
         targets=len(node.to),
         retry=node.retry,
         timeout_ms=_ms(node.timeout),
+        due_ms=_due_ms(node.due),
+        time=TimeBinding(Body.of(decide.call), decide.parameter) if decide is not None else None,
         state=state,
         payload_type=node.type,
         revise=(node.revise or make_reviser(_input_of(graph, node.asked))) if node.asks else None,
     )
+
+
+def _decider(graph: Declared, node: DeclaredNode) -> TimeFunction | None:
+    """Return the function that a node's attempt calls to decide a time. A fan-out decides that of its join."""
+    if node.kind == "fan_out":
+        return graph.nodes[node.join].decide
+    return None if node.kind == "join" else node.decide
 
 
 def _register_types(graph: Declared, registry: Registry) -> None:
@@ -317,6 +345,10 @@ def _retry(retry: Retry | None) -> RetryShape | None:
         maximum_ms=_ms(retry.maximum) or 0,
         jitter=float(retry.jitter),
     )
+
+
+def _due_ms(due: datetime | None) -> int | None:
+    return None if due is None else to_due_ms(due)
 
 
 def _ms(seconds: float | None) -> int | None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeAlias, TypeVar, final
+from datetime import datetime
+from typing import Any, Final, Generic, Self, TypeAlias, TypeVar, final
 
+from beluga_graph.plan.times import DeclaredTime, TimeFunction
 from beluga_graph.policy import Limits, Retry
 
 __all__ = [
@@ -105,6 +107,8 @@ class DeclaredNode:
     body: Callable[..., Any] | None = None
     retry: Retry | None = None
     timeout: float | None = None
+    due: datetime | None = None  # a time limit, or the end of a pause, that is a point in time
+    decide: TimeFunction | None = None  # decides the time in an attempt
     flow: Declared | None = None  # frame: the flow inside
     to: tuple[str, ...] = ()
     over: Callable[..., Any] | None = None
@@ -122,6 +126,11 @@ class DeclaredNode:
     asked: str = ""  # for nodes that ask: the node that they ask about
     asks: str = ""  # wait for an approval: the kind of the node in question, "step" or "tool"
     revise: Callable[[Any, Any], Any] | None = None  # checks the value given instead of the original
+
+    def limited(self, time: DeclaredTime) -> Self:
+        """Give the node a time limit, and return it."""
+        self.timeout, self.due, self.decide = time.seconds, time.due, time.decide
+        return self
 
     @property
     def description(self) -> str:
@@ -143,6 +152,8 @@ class Declared:
     state: type[Any] | None = None
     limits: Limits | None = None
     timeout: float | None = None  # the deadline of a run, in seconds
+    due: datetime | None = None  # a deadline that is a point in time
+    decide: TimeFunction | None = None  # decides the deadline in an attempt
     types: tuple[Any, ...] = ()  # types of values that no annotation names
     nodes: dict[str, DeclaredNode] = field(default_factory=dict)
     edges: list[tuple[str, str]] = field(default_factory=list)  # (source, target), "START" and "END" included

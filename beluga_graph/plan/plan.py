@@ -16,7 +16,7 @@ from beluga_graph.kernel.shape import Shape
 from beluga_graph.plan.channels import StateBinding
 from beluga_graph.policy import Retry
 
-__all__ = ["Binding", "Body", "Compilable", "Plan", "fingerprint_of"]
+__all__ = ["Binding", "Body", "Compilable", "Plan", "TimeBinding", "fingerprint_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,14 @@ def wants_context(parameter: inspect.Parameter) -> bool:
     return getattr(annotation, "__name__", "") == "Context" and annotation.__module__.startswith("beluga_graph")
 
 
+@dataclass(frozen=True, slots=True)
+class TimeBinding:
+    """A function that decides a time, with the parameter that it was given as."""
+
+    body: Body
+    parameter: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
     """The code of one node. Only the executor uses it."""
@@ -75,6 +83,8 @@ class Binding:
     targets: int = 0  # fan-out: the number of its targets
     retry: Retry | None = None
     timeout_ms: int | None = None
+    due_ms: int | None = None
+    time: TimeBinding | None = None  # decides the node's time, or that of a fan-out's join
     state: StateBinding | None = None  # of the frame around the node
     payload_type: Any = None  # wait: the type of a signal's payload
     revise: Callable[[Any, Any], Any] | None = None  # question: checks the value that a person gives instead

@@ -169,7 +169,7 @@ def test_the_types_of_consecutive_steps_are_checked() -> None:
         (
             lambda: Workflow("w", double, timeout="5"),  # type: ignore[arg-type]  # the point
             TypeError,
-            "workflow 'w': timeout='5'; give a number of seconds",
+            "workflow 'w': timeout='5'; give a number of seconds, a timedelta, or a datetime with a zone",
         ),
         (
             lambda: sleep("rest", -1),

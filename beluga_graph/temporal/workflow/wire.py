@@ -280,7 +280,15 @@ def _read_big_int(code: int, content: bytes) -> int:
 
 def plain_trigger(trigger: Trigger) -> tuple[str, dict[str, Any]]:
     """Return a trigger as the name of its class and its fields."""
-    return type(trigger).__name__, trigger._asdict()
+    return type(trigger).__name__, _plain_fields(trigger)
+
+
+def _plain_fields(trigger: Trigger) -> dict[str, Any]:
+    """Return the fields of a trigger. Workers of earlier releases know no `time`, which few triggers have."""
+    fields = trigger._asdict()
+    if fields.get("time", ...) is None:
+        del fields["time"]
+    return fields
 
 
 def trigger_from_plain(plain: tuple[str, Mapping[str, Any]], at: int) -> Trigger:
@@ -331,7 +339,7 @@ class Reply(NamedTuple):
     def to_plain(self) -> dict[str, Any]:
         """Return the reply as plain data."""
         kind = "finished" if type(self.trigger) is NodeFinished else "failed"
-        fields = self.trigger._asdict()
+        fields = _plain_fields(self.trigger)
         pieces = [piece._asdict() for piece in self.pieces]
         return {"kind": kind, "fields": fields, "items": pieces, "messages": self.messages, "ms": self.ms}
 

@@ -1,0 +1,372 @@
+"""Times: numbers, timedeltas, points in time and functions, for pauses, waits, nodes, joins and flows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from beluga_graph import END, START, Context, Engine, Graph, Retry, RunFailed, Workflow, sleep, step, wait_signal
+from beluga_graph.testing import VirtualClock
+
+BEGIN = datetime(2030, 1, 31, 9, tzinfo=UTC)
+BEGIN_MS = int(BEGIN.timestamp() * 1000)
+FAR = timezone(timedelta(hours=5, minutes=30))
+
+
+def make_clock() -> VirtualClock:
+    return VirtualClock(BEGIN_MS)
+
+
+async def delay_async(value: Any) -> float:
+    return 30.0
+
+
+PAUSES_OF_30_S: dict[str, dict[str, Any]] = {
+    "seconds": {"seconds": 30},
+    "a timedelta": {"seconds": timedelta(seconds=30)},
+    "a datetime": {"seconds": BEGIN + timedelta(seconds=30)},
+    "a datetime of another zone": {"until": (BEGIN + timedelta(seconds=30)).astimezone(FAR)},
+    "a function of the value": {"seconds": lambda value: value["pause"]},
+    "a function that returns a timedelta": {"seconds": lambda value: timedelta(seconds=value["pause"])},
+    "a function that returns a datetime": {"until": lambda value: BEGIN + timedelta(seconds=value["pause"])},
+    "a function of the context": {"until": lambda ctx: ctx.now() + timedelta(seconds=30)},
+    "a function of both": {"seconds": lambda ctx, value: ctx.input["pause"]},
+    "an async function": {"seconds": delay_async},
+}
+
+
+@pytest.mark.parametrize("pause", PAUSES_OF_30_S.values(), ids=PAUSES_OF_30_S)
+async def test_a_pause_takes_every_form_of_a_time(pause: dict[str, Any]) -> None:
+    clock = make_clock()
+    g = Graph("g")
+    g.timer("pause", **pause)
+    g.edge(START, "pause")
+    g.edge("pause", END)
+    async with Engine(clock=clock) as engine:
+        runs = [
+            await engine.start(g, {"pause": 30}),
+            await engine.start(Workflow("w", sleep("pause", **pause)), {"pause": 30}),
+        ]
+        await clock.advance(29.999)
+        assert [await run.status() for run in runs] == ["waiting", "waiting"]
+        await clock.advance(0.001)
+        assert [await run.result() for run in runs] == [{"pause": 30}] * 2
+        dues = [event.due_ms for run in runs async for event in run.events() if event.type == "waiting"]
+        assert dues == [BEGIN_MS + 30_000] * 2
+
+
+LIMITS_OF_30_S: dict[str, Any] = {
+    "seconds": 30,
+    "a timedelta": timedelta(seconds=30),
+    "a datetime": BEGIN + timedelta(seconds=30),
+    "a function": lambda value: value,
+    "a function that returns a datetime": lambda ctx, value: ctx.now() + timedelta(seconds=value),
+}
+
+
+async def block(value: Any) -> None:
+    await asyncio.Event().wait()
+
+
+def limited_node(limit: Any) -> Graph:
+    g = Graph("node")
+    g.edge(START, g.node(timeout=limit)(block))
+    g.edge("block", END)
+    return g
+
+
+def limited_wait(limit: Any) -> Graph:
+    g = Graph("wait")
+    g.edge(START, g.wait("wait", "go", timeout=limit))
+    g.edge("wait", END)
+    return g
+
+
+def limited_frame(limit: Any) -> Graph:
+    inner = Workflow("inner", wait_signal("go"))
+    g = Graph("frame")
+    g.edge(START, g.add(inner, timeout=limit))
+    g.edge("inner", END)
+    return g
+
+
+def limited_inner_flow(limit: Any) -> Graph:
+    g = Graph("around")
+    g.edge(START, g.add(Workflow("inner", wait_signal("go"), timeout=limit)))
+    g.edge("inner", END)
+    return g
+
+
+LIMITED: dict[str, Callable[[Any], Any]] = {
+    "a node": limited_node,
+    "a wait": limited_wait,
+    "a frame": limited_frame,
+    "a flow within": limited_inner_flow,
+    "a step": lambda limit: Workflow("w", step("block", block, timeout=limit)),
+    "a step of a flow": lambda limit: Workflow("w", step("s", Workflow("inner", wait_signal("go")), timeout=limit)),
+    "a part": lambda limit: Workflow("w", wait_signal("go", timeout=limit)),
+    "a workflow": lambda limit: Workflow("w", wait_signal("go"), timeout=limit),
+}
+
+
+@pytest.mark.parametrize("limit", LIMITS_OF_30_S.values(), ids=LIMITS_OF_30_S)
+@pytest.mark.parametrize("make", LIMITED.values(), ids=LIMITED)
+async def test_a_time_limit_takes_every_form_of_a_time(make: Callable[[Any], Any], limit: Any) -> None:
+    clock = make_clock()
+    async with Engine(clock=clock) as engine:
+        run = await engine.start(make(limit), 30)
+        await clock.advance(29.999)
+        assert await run.status() in ("waiting", "running")
+        await clock.advance(0.001)
+        with pytest.raises(RunFailed, match="Timeout"):
+            await run.result()
+
+
+@pytest.mark.parametrize("limit", LIMITS_OF_30_S.values(), ids=LIMITS_OF_30_S)
+@pytest.mark.parametrize("over", [None, lambda value: [value, value]], ids=["targets", "items"])
+async def test_a_join_fires_at_its_time_with_what_has_arrived(limit: Any, over: Any) -> None:
+    clock = make_clock()
+    g = Graph("g")
+    g.wait("short", "go", timeout=10, default="late")
+    if over is None:
+        g.wait("long", "go")
+    g.fan_out("f", "short" if over is not None else ["short", "long"], over=over, max_concurrency=1, join="j")
+    g.join("j", timeout=limit)
+    g.edge(START, "f")
+    g.edge("j", END)
+    async with Engine(clock=clock) as engine:
+        run = await engine.start(g, 30)
+        await clock.advance(9)
+        assert await run.status() == "waiting"
+        await clock.advance(21)
+        assert await run.result() == ["late"] * (1 if over is None else 2)
+
+
+@pytest.mark.parametrize("make", [limited_node, limited_wait, limited_frame, limited_inner_flow])
+async def test_a_function_may_decide_that_there_is_no_limit(make: Callable[[Any], Graph]) -> None:
+    clock = make_clock()
+    async with Engine(clock=clock) as engine:
+        run = await engine.start(make(lambda value: None), 1)
+        await clock.advance(10**9)
+        assert await run.status() in ("running", "waiting")
+
+
+async def test_an_overdue_pause_ends_at_once() -> None:
+    late = BEGIN - timedelta(days=400)
+    flow = Workflow("w", sleep("constant", until=late), sleep("decided", until=lambda _: late))
+    async with Engine(clock=make_clock()) as engine:
+        assert await engine.execute(flow, "x") == "x"
+
+
+async def test_an_overdue_wait_takes_a_signal_that_was_accepted_before() -> None:
+    clock = make_clock()
+    wait = wait_signal("go", timeout=lambda _: BEGIN - timedelta(days=1), default="late")
+    async with Engine(clock=clock) as engine:
+        flow = Workflow("w", sleep("pause", 1), wait)
+        early, late = await engine.start(flow), await engine.start(flow)
+        await early.signal("go", "early")
+        await clock.advance(1)
+        assert (await early.result(), await late.result()) == ("early", "late")
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "rule"),
+    [
+        (-1, ValueError, "seconds are >= 0, and at most a hundred years"),
+        (float("nan"), ValueError, "seconds are >= 0"),
+        (float("inf"), ValueError, "seconds are >= 0"),
+        (timedelta(seconds=-1), ValueError, "seconds are >= 0"),
+        (timedelta.max, ValueError, "at most a hundred years"),
+        (datetime(2030, 1, 1), ValueError, "a datetime needs a zone"),  # noqa: DTZ001 - the point
+        (datetime(2201, 1, 1, tzinfo=UTC), ValueError, "at most in the year 2200"),
+        (True, TypeError, "give a number of seconds, a timedelta, or a datetime with a zone"),
+        ("5", TypeError, "give a number of seconds"),
+        (timedelta, TypeError, "give a number of seconds"),
+    ],
+)
+async def test_what_is_no_time_is_refused(given: Any, error: type[Exception], rule: str) -> None:
+    for parameter, make in (
+        ("seconds", lambda time: Graph("g").timer("t", time)),
+        ("seconds", lambda time: sleep("t", time)),
+        ("timeout", lambda time: Graph("g").wait("w", "go", timeout=time)),
+        ("timeout", lambda time: Graph("g").join("j", timeout=time)),
+        ("timeout", lambda time: Graph("g").node(timeout=time)(block)),
+        ("timeout", lambda time: Graph("g").add(Workflow("w", block), timeout=time)),
+        ("timeout", lambda time: step("s", block, timeout=time)),
+        ("timeout", lambda time: wait_signal("go", timeout=time)),
+        ("timeout", lambda time: Workflow("w", block, timeout=time)),
+    ):
+        with pytest.raises(error, match=rule) as caught:
+            make(given)  # type: ignore[no-untyped-call]
+        assert f"{parameter}={given!r:.100}" in str(caught.value)
+    if isinstance(given, type):
+        return
+    async with Engine(clock=make_clock()) as engine:
+        for flow in (
+            Workflow("a", sleep("t", lambda _: given)),
+            Workflow("b", wait_signal("go", timeout=lambda _: given)),
+        ):
+            with pytest.raises(RunFailed, match=rule) as failed:
+                await engine.execute(flow)
+            assert f"returned {given!r:.100}" in str(failed.value)
+
+
+@pytest.mark.parametrize("until", [5, timedelta(5), None, lambda _: 5, lambda _: None, lambda _: "x"])
+async def test_until_is_a_point_in_time(until: Any) -> None:
+    async with Engine(clock=make_clock()) as engine:
+        with pytest.raises((TypeError, RunFailed)):
+            await engine.execute(Workflow("w", sleep("t", until=until)))
+
+
+@pytest.mark.parametrize(("given"), [{}, {"seconds": 1, "until": BEGIN}])
+def test_a_pause_has_exactly_one_time(given: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="give one of them"):
+        sleep("t", **given)
+    with pytest.raises(TypeError, match="give one of them"):
+        Graph("g").timer("t", **given)
+
+
+def fail(value: Any) -> float:
+    raise ValueError("no time for this")
+
+
+def nonsense(value: Any) -> float:
+    return -1
+
+
+@pytest.mark.parametrize(("decide", "kind"), [(fail, "ValueError"), (nonsense, "BadTime")])
+@pytest.mark.parametrize("make", [limited_node, limited_wait, limited_frame, limited_inner_flow, LIMITED["a workflow"]])
+async def test_a_function_that_decides_no_time_fails_its_node_once(
+    make: Callable[[Any], Any], decide: Callable[[Any], float], kind: str
+) -> None:
+    asked = []
+
+    def count(value: Any) -> float:
+        asked.append(value)
+        return decide(value)
+
+    async with Engine(clock=make_clock()) as engine:
+        with pytest.raises(RunFailed, match=kind if kind == "ValueError" else "returned -1"):
+            await engine.execute(make(count), 7)
+    assert asked == [7]
+
+
+async def test_a_failed_decision_goes_along_the_error_edge_and_is_not_retried() -> None:
+    g = Graph("g")
+
+    @g.node(retry=Retry(attempts=5, initial=0), timeout=fail)
+    async def work(value: int) -> None: ...
+
+    @g.node
+    def handle(failure: Any) -> tuple[str, int, int]:
+        return failure.type, failure.attempts, failure.input
+
+    g.edge(START, work)
+    g.edge(work, END)
+    g.on_error(work, handle)
+    g.edge(handle, END)
+    async with Engine(clock=make_clock()) as engine:
+        assert await engine.execute(g, 3) == ("ValueError", 1, 3)
+
+
+async def test_a_frame_decides_again_before_each_retry() -> None:
+    clock, asked = make_clock(), []
+
+    def decide(ctx: Context, value: int) -> float:
+        asked.append(value)
+        return 5.0
+
+    g = Graph("g")
+    g.edge(
+        START, g.add(Workflow("inner", wait_signal("go")), retry=Retry(attempts=3, initial=1, factor=1), timeout=decide)
+    )
+    g.edge("inner", END)
+    async with Engine(clock=clock) as engine:
+        run = await engine.start(g, 4)
+        for _ in range(3):
+            await clock.advance(6)
+        with pytest.raises(RunFailed, match="'inner' passed its deadline, 2030-01-31 09:00:17 UTC"):
+            await run.result()
+    assert asked == [4, 4, 4]
+
+
+async def test_the_earlier_of_two_deadlines_of_a_flow_counts() -> None:
+    clock = make_clock()
+    async with Engine(clock=clock) as engine:
+        for own, given in ((5, lambda _: 9), (lambda _: 5, 9), (lambda _: 9, lambda _: 5), (BEGIN, lambda _: 900)):
+            g = Graph("g")
+            g.edge(START, g.add(Workflow("inner", wait_signal("go"), timeout=own), timeout=given))
+            g.edge("inner", END)
+            run = await engine.start(g)
+            await clock.advance(5)
+            assert await run.status() == "failed"
+
+
+async def test_a_checked_wait_with_a_decided_time_takes_its_payload_and_waits_again_after_a_bad_one() -> None:
+    clock, asked = make_clock(), []
+
+    def decide(value: str) -> float:
+        asked.append(value)
+        return 60
+
+    flow = Workflow("w", wait_signal("go", type=int, timeout=decide))
+    async with Engine(clock=clock) as engine:
+        good = await engine.start(flow, "good")
+        await clock.advance(59)
+        await good.signal("go", 5)
+        assert await good.result() == 5
+        late = await engine.start(flow, "late")
+        await clock.advance(60)
+        assert await late.status() == "failed"
+        late = await engine.resume(late.id)
+        await clock.advance(59)
+        assert await late.status() == "waiting"
+        await late.signal("go", 6)
+        assert await late.result() == 6
+    assert asked == ["good", "late"]
+
+
+async def test_a_function_can_read_and_update_the_state() -> None:
+    class State(BaseModel):
+        asked: int = 0
+
+    def decide(ctx: Context, value: Any) -> float:
+        ctx.update(asked=ctx.state.asked + 1)
+        return 1
+
+    clock = make_clock()
+    g = Graph("g", state=State)
+    g.edge(START, g.timer("t", decide))
+    g.edge("t", g.add(lambda ctx: ctx.state.asked, name="read"))
+    g.edge("read", END)
+    async with Engine(clock=clock) as engine:
+        run = await engine.start(g)
+        await clock.advance(1)
+        assert await run.result() == 1
+
+
+def test_times_are_not_part_of_the_fingerprint_but_an_attempt_that_decides_one_is() -> None:
+    def fingerprint(time: Any) -> str:
+        return Workflow("w", sleep("t", time)).plan().fingerprint
+
+    constants = [5, timedelta(days=1), BEGIN, BEGIN + timedelta(1)]
+    assert len({fingerprint(time) for time in constants}) == 1
+    assert fingerprint(lambda _: 5) == fingerprint(fail) != fingerprint(5)
+
+
+async def test_now_is_the_time_of_the_engines_clock() -> None:
+    clock = make_clock()
+
+    @step
+    def read(ctx: Context) -> datetime:
+        return ctx.now()
+
+    async with Engine(clock=clock) as engine:
+        assert await engine.execute(Workflow("w", read)) == BEGIN
+        await clock.advance(1.5)
+        assert await engine.execute(Workflow("w", read)) == BEGIN + timedelta(seconds=1.5)
