@@ -24,7 +24,7 @@ WORKFLOW_MODULES = {
         "dispatch",
         "driver",
         "inputs",
-        "live_record",
+        "live_options",
         "logged_step",
         "message_queue",
         "outbox",

@@ -26,7 +26,7 @@ from beluga_graph.temporal.claims.places import ClaimsFailed
 from beluga_graph.temporal.live.sender import LiveSenders
 from beluga_graph.temporal.live.text import LiveText
 from beluga_graph.temporal.workflow.inputs import require_format
-from beluga_graph.temporal.workflow.live_record import LiveOptions
+from beluga_graph.temporal.workflow.live_options import LiveOptions
 from beluga_graph.temporal.workflow.wire import ACTIVITY, FORMAT, GRAPH_CHANGED, Reply, pack, unpack
 
 __all__ = ["AttemptActivity", "find_plan"]
@@ -39,11 +39,11 @@ class AttemptActivity:
         self._plans = plans  # by fingerprint
         self._claims = claims
         self._resources = resources
-        self._channels = LiveSenders()
+        self._senders = LiveSenders()
 
     async def close(self) -> None:
         """Close the connections to the processes that follow runs."""
-        await self._channels.close()
+        await self._senders.close()
 
     @activity.defn(name=ACTIVITY)
     async def attempt(self, packed: bytes) -> bytes:
@@ -152,12 +152,12 @@ class AttemptActivity:
     def _begin_text(self, call: _Call, run: Snapshot, token: Token) -> LiveText:
         """Return the collector of an attempt's text, which is sent to the followers of the run."""
         live, progress = call.live, call.progress
-        channel = self._channels.get(live.address, live.secret) if live.address else None
+        sender = self._senders.get(live.address, live.secret) if live.address else None
 
         def on_changed(text: LiveText) -> None:
-            if channel is not None:
-                channel.on_changed(text)
-            if live.beats and (channel is None or not channel.is_ready or text.is_over):
+            if sender is not None:
+                sender.on_changed(text)
+            if live.in_heartbeats and (sender is None or not sender.is_ready or text.is_over):
                 progress.show(text)
 
         return LiveText(run.run_id, token, progress.tries, on_changed)

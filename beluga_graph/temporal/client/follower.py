@@ -21,10 +21,10 @@ from beluga_graph.temporal.client.run_poller import RunNews, RunPoller
 from beluga_graph.temporal.connection.sdk_errors import translate_errors
 from beluga_graph.temporal.connection.watchdog import Watchdog
 from beluga_graph.temporal.connection.workflow_client import WorkflowClient
+from beluga_graph.temporal.live.record import LiveRecord
 from beluga_graph.temporal.live.subscriptions import LiveSubscription
 from beluga_graph.temporal.live.view import LiveView
 from beluga_graph.temporal.mirror.cache import MirroredRuns
-from beluga_graph.temporal.workflow.live_record import LiveRecord
 from beluga_graph.temporal.workflow.wire import RUN_FAILED, unpack
 
 __all__ = ["Follower"]
@@ -82,7 +82,7 @@ class Follower:
                     looking = asyncio.create_task(looks.look())
                     pace.begin()
                     held.begin()
-                waiting: set[asyncio.Future[Any]] = {live.news, watching, *([looking] if looking is not None else ())}
+                waiting: set[asyncio.Future[Any]] = {live.ready, watching, *([looking] if looking is not None else ())}
                 await asyncio.wait(waiting, timeout=pace.left_s if looking is None else None, return_when=_FIRST)
                 for record in live.take():
                     if record.is_over or view.is_start(record):

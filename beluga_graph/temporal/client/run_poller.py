@@ -19,8 +19,8 @@ from beluga_graph.kernel.types import Value
 from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.claims.claims import CachedClaims
 from beluga_graph.temporal.connection.workflow_client import WorkflowClient
+from beluga_graph.temporal.live.record import LiveRecord
 from beluga_graph.temporal.mirror.cache import MirroredRuns
-from beluga_graph.temporal.workflow.live_record import LiveRecord
 from beluga_graph.temporal.workflow.wire import EVENTS, unpack
 
 __all__ = ["RunNews", "RunPoller"]

@@ -14,7 +14,7 @@ from beluga_graph.kernel.triggers import CancelRequested, Trigger
 from beluga_graph.kernel.view import view_of
 from beluga_graph.plan.plan import Plan
 from beluga_graph.policy import Limits
-from beluga_graph.temporal.workflow.live_record import LiveOptions
+from beluga_graph.temporal.workflow.live_options import LiveOptions
 from beluga_graph.temporal.workflow.pieces import ItemPieces
 from beluga_graph.temporal.workflow.run_options import RunOptions
 from beluga_graph.temporal.workflow.wire import FORMAT, pack, pack_call, plain_trigger

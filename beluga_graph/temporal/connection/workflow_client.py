@@ -41,9 +41,10 @@ from beluga_graph.temporal.connection.new_execution import (
 )
 from beluga_graph.temporal.connection.pollers import require_worker
 from beluga_graph.temporal.connection.sdk_errors import check_payload_size, translate_errors
-from beluga_graph.temporal.live.heartbeats import read_beats
+from beluga_graph.temporal.live.heartbeats import read_heartbeat_records
+from beluga_graph.temporal.live.record import LiveRecord
 from beluga_graph.temporal.live.subscriptions import LiveSubscriptions
-from beluga_graph.temporal.workflow.live_record import LiveOptions, LiveRecord
+from beluga_graph.temporal.workflow.live_options import LiveOptions
 from beluga_graph.temporal.workflow.wire import (
     ANSWER,
     CHANGE_GRAPH,
@@ -226,7 +227,7 @@ class WorkflowClient:
             execution_id=found.run_id,
             length=found.history_length,
             is_open=is_open,
-            records=await read_beats(await self.connection.client(), raw) if is_open else [],
+            records=await read_heartbeat_records(await self.connection.client(), raw) if is_open else [],
             is_large=raw.ByteSize() > _LARGE_BYTES,
         )
 

@@ -1,1 +1,1 @@
-"""How live records of attempts reach the followers of a run."""
+"""Live records of attempts, and the ways on which they reach the followers of a run: side channel and heartbeats."""

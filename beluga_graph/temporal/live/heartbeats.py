@@ -1,4 +1,4 @@
-"""Beats: the text in the heartbeats of attempts under way, as the server describes them."""
+"""The live records in the heartbeats of attempts under way, as the server describes them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.client import Client
 from temporalio.converter import ActivitySerializationContext
 
-from beluga_graph.temporal.workflow.live_record import LiveRecord
+from beluga_graph.temporal.live.record import LiveRecord
 from beluga_graph.temporal.workflow.wire import WORKFLOW, unpack
 
-__all__ = ["read_beats"]
+__all__ = ["read_heartbeat_records"]
 
 
-async def read_beats(client: Client, found: DescribeWorkflowExecutionResponse) -> list[LiveRecord]:
+async def read_heartbeat_records(client: Client, found: DescribeWorkflowExecutionResponse) -> list[LiveRecord]:
     """Return the last live records of a run's attempts under way. Skips heartbeats with other details."""
     run_id = found.workflow_execution_info.execution.workflow_id
     records = []

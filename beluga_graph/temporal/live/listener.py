@@ -7,12 +7,12 @@ import contextlib
 import secrets
 from collections.abc import Callable
 
-from beluga_graph.temporal.live.protocol import FRAME_BYTES, ChannelError, prove_as_listener, read_frame
-from beluga_graph.temporal.workflow.live_record import LiveRecord
+from beluga_graph.temporal.live.protocol import FRAME_BYTES, ProtocolError, authenticate_as_listener, read_frame
+from beluga_graph.temporal.live.record import LiveRecord
 
 __all__ = ["Listener"]
 
-_STRANGERS_MAX = 64  # connections without a proof, at a time
+_UNAUTHENTICATED_MAX = 64  # connections at a time
 _SECRET_BYTES = 32
 
 
@@ -20,14 +20,14 @@ class Listener:
     """Listens on one address, from its first use until it is closed.
 
     Attributes:
-        secret: Sent to workers with their work, so that only they can connect.
+        secret: Workers receive it with their work, so that only they can connect.
     """
 
     def __init__(self, host: str, port: int, on_record: Callable[[LiveRecord], None]) -> None:
         self._host, self._port, self._on_record = host, port, on_record
         self._server: asyncio.Server | None = None
         self._lock = asyncio.Lock()
-        self._strangers = 0
+        self._unauthenticated = 0
         self._connections: set[asyncio.Task[None]] = set()
         self.secret = secrets.token_bytes(_SECRET_BYTES)
 
@@ -40,7 +40,7 @@ class Listener:
         return f"{self._host}:{self._port}"
 
     async def close(self) -> None:
-        """Stop listening and hang up. Idempotent."""
+        """Stop listening and close all connections. Idempotent."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -54,7 +54,7 @@ class Listener:
         self._connections.add(task)
         try:
             await self._serve(reader, writer)
-        except (ChannelError, EOFError, OSError, asyncio.CancelledError):  # and `TimeoutError`, which is an `OSError`
+        except (ProtocolError, EOFError, OSError, asyncio.CancelledError):  # and `TimeoutError`, which is an `OSError`
             pass  # the connection is over, and no text is lost: that of a finished node comes with its step
         finally:
             self._connections.discard(task)
@@ -63,13 +63,13 @@ class Listener:
                 await writer.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._strangers >= _STRANGERS_MAX:
+        if self._unauthenticated >= _UNAUTHENTICATED_MAX:
             return
-        self._strangers += 1
+        self._unauthenticated += 1
         try:
-            await prove_as_listener(reader, writer, self.secret)
+            await authenticate_as_listener(reader, writer, self.secret)
         finally:
-            self._strangers -= 1
+            self._unauthenticated -= 1
         while True:
             frame = await read_frame(reader)
             if not isinstance(frame, tuple):

@@ -1,8 +1,8 @@
-"""The side channels of a worker: connections to the processes that began its runs.
+"""The senders of a worker: one connection to each process that began runs of it, as a side channel of the server.
 
-No node waits for a connection, or fails because of one. A channel connects when the first attempt begins that has
+No node waits for a connection, or fails because of one. A sender connects when the first attempt begins that has
 its address, and then sends the pieces that were emitted meanwhile. If the other side is gone, or is too slow, the
-pieces stay where they are: each node's whole text is in its step.
+pieces are not sent: the whole text of each node comes with its step.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from beluga_graph.temporal.live.protocol import FRAME_BYTES, ChannelError, frame_of, prove_as_worker
+from beluga_graph.temporal.live.protocol import FRAME_BYTES, ProtocolError, authenticate_as_worker, pack_frame
 from beluga_graph.temporal.live.text import LiveText
 
 __all__ = ["LiveSender", "LiveSenders"]
 
-_CHANNELS_MAX = 256
+_SENDERS_MAX = 256
 _CONNECT_S = 5.0
-_AGAIN_S = 10.0  # after a connection was refused or lost
-_KEPT_MAX = 100  # texts of attempts that have ended while the connection was being made
+_RECONNECT_S = 10.0  # after a connection was refused or lost
+_ENDED_MAX = 100  # texts of attempts that have ended while the connection was being made
 _UNSENT_BYTES_MAX = 1 << 20  # in the buffer of a connection; more pieces are kept back
 _CHARS_MAX = FRAME_BYTES // 8  # of the text in a frame: a character has at most four bytes
 
@@ -36,28 +36,28 @@ class LiveSender:
         self._sent: dict[LiveText, int] = {}  # by attempt: how many of its pieces were sent
         self._writer: asyncio.StreamWriter | None = None
         self._task: asyncio.Task[None] | None = None
-        self._again_at = 0.0
+        self._reconnect_at = 0.0
         self.is_ready = False
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing would be lost without this channel."""
+        """Whether this sender has nothing to send and no connection."""
         return not self._sent and self._task is None
 
     def on_changed(self, text: LiveText) -> None:
-        """Send the news of an attempt, or keep them until the connection is made."""
+        """Send the new pieces of an attempt, or keep them until the connection is made."""
         loop = asyncio.get_running_loop()
-        if self._task is None and not text.is_over and loop.time() >= self._again_at:
+        if self._task is None and not text.is_over and loop.time() >= self._reconnect_at:
             self._task = loop.create_task(self._connect())
         if self.is_ready:
             self._send(text)
         elif self._task is not None or not text.is_over:
             self._sent.setdefault(text, 0)
-        if text.is_over and (self.is_ready or self._task is None or len(self._sent) > _KEPT_MAX):
+        if text.is_over and (self.is_ready or self._task is None or len(self._sent) > _ENDED_MAX):
             self._sent.pop(text, None)
 
     async def close(self) -> None:
-        """Hang up. Idempotent."""
+        """Close the connection. Idempotent."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -67,17 +67,17 @@ class LiveSender:
         try:
             async with asyncio.timeout(_CONNECT_S):
                 reader, self._writer = await asyncio.open_connection(self._host, int(self._port), limit=FRAME_BYTES)
-            await prove_as_worker(reader, self._writer, self._secret)
+            await authenticate_as_worker(reader, self._writer, self._secret)
             self.is_ready = True
             for text in list(self._sent):
                 self._send(text)
             self._drop_ended()
             await reader.read(1)  # returns at the end of the connection: the other side sends nothing more
-        except (ChannelError, EOFError, OSError, ValueError):
+        except (ProtocolError, EOFError, OSError, ValueError):
             pass  # heartbeats may carry the text; see `Progress`
         finally:
             self.is_ready = False
-            self._again_at = asyncio.get_running_loop().time() + _AGAIN_S
+            self._reconnect_at = asyncio.get_running_loop().time() + _RECONNECT_S
             self._drop_ended()
             self._sent = dict.fromkeys(self._sent, 0)
             self._task = None
@@ -101,27 +101,27 @@ class LiveSender:
             if len(piece) > _CHARS_MAX:
                 return  # a follower shows the rest when the node has finished
             if (chars := chars + len(piece)) > _CHARS_MAX:
-                writer.write(frame_of([text.record(first, index)]))
+                writer.write(pack_frame([text.record(first, index)]))
                 first, chars = index, len(piece)
-        writer.write(frame_of([text.record(first)]))
+        writer.write(pack_frame([text.record(first)]))
         self._sent[text] = len(text.pieces)
 
 
 class LiveSenders:
-    """The side channels of one worker, by address."""
+    """The senders of one worker, by address."""
 
     def __init__(self) -> None:
-        self._channels: dict[tuple[str, bytes], LiveSender] = {}
+        self._senders: dict[tuple[str, bytes], LiveSender] = {}
 
     def get(self, address: str, secret: bytes) -> LiveSender:
-        """Return the channel to an address."""
-        found = self._channels.get((address, secret))
+        """Return the sender to an address."""
+        found = self._senders.get((address, secret))
         if found is None:
-            if len(self._channels) >= _CHANNELS_MAX:
-                self._channels = {key: channel for key, channel in self._channels.items() if not channel.is_idle}
-            found = self._channels[address, secret] = LiveSender(address, secret)
+            if len(self._senders) >= _SENDERS_MAX:
+                self._senders = {key: sender for key, sender in self._senders.items() if not sender.is_idle}
+            found = self._senders[address, secret] = LiveSender(address, secret)
         return found
 
     async def close(self) -> None:
-        """Hang up all of them. Idempotent."""
-        await asyncio.gather(*(channel.close() for channel in self._channels.values()))
+        """Close all connections. Idempotent."""
+        await asyncio.gather(*(sender.close() for sender in self._senders.values()))

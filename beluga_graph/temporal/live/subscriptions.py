@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from beluga_graph.temporal.live.listener import Listener
-from beluga_graph.temporal.workflow.live_record import LiveOptions, LiveRecord
+from beluga_graph.temporal.live.record import LiveRecord
+from beluga_graph.temporal.workflow.live_options import LiveOptions
 
 __all__ = ["HEARTBEATS", "LiveSubscription", "LiveSubscriptions"]
 
@@ -24,26 +25,26 @@ class LiveSubscription:
     Attributes:
         begun_seq: The step after which this follower sees all live events of the run; `None` if it came after the run
             had begun.
-        news: Done when there are records.
+        ready: Done when there are records.
     """
 
     def __init__(self) -> None:
         self.begun_seq: int | None = None
         self._records: list[LiveRecord] = []
-        self.news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def put(self, record: LiveRecord) -> None:
         """Add a record."""
         if len(self._records) < _RECORDS_MAX:
             self._records.append(record)
-        if not self.news.done():
-            self.news.set_result(None)
+        if not self.ready.done():
+            self.ready.set_result(None)
 
     def take(self) -> list[LiveRecord]:
         """Remove the records so far, and return them."""
         taken, self._records = self._records, []
-        if self.news.done():
-            self.news = asyncio.get_running_loop().create_future()
+        if self.ready.done():
+            self.ready = asyncio.get_running_loop().create_future()
         return taken
 
 
@@ -55,10 +56,10 @@ class LiveSubscriptions:
     """
 
     def __init__(self, live: str | None) -> None:
-        self._has_beats, self._is_given = live == HEARTBEATS, live is not None
+        self._uses_heartbeats, self._is_given = live == HEARTBEATS, live is not None
         self._subscriptions: dict[str, list[LiveSubscription]] = {}
         self._listener: Listener | None = None
-        if not self._has_beats:
+        if not self._uses_heartbeats:
             host, _, port = (live or _LOOPBACK).partition(":")
             if port and not port.isdecimal():
                 msg = f"live {live!r}: give 'host', 'host:port' or {HEARTBEATS!r}"
@@ -83,14 +84,14 @@ class LiveSubscriptions:
         A run that is followed from its start uses heartbeats where the listener cannot be reached. Raises `ValueError`
         if this process cannot listen on an address that was given.
         """
-        beats = self._has_beats or run_id in self._subscriptions
+        in_heartbeats = self._uses_heartbeats or run_id in self._subscriptions
         if self._listener is None:
-            return LiveOptions(beats=beats)
+            return LiveOptions(in_heartbeats=in_heartbeats)
         try:
-            return LiveOptions(await self._listener.open(), self._listener.secret, beats)
+            return LiveOptions(await self._listener.open(), self._listener.secret, in_heartbeats)
         except OSError as error:
             if not self._is_given:
-                return LiveOptions(beats=beats)
+                return LiveOptions(in_heartbeats=in_heartbeats)
             msg = f"cannot listen on the address given as live=: {error}; give a free one, or {HEARTBEATS!r}"
             raise ValueError(msg) from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from beluga_graph.kernel.snapshot import Token
-from beluga_graph.temporal.workflow.live_record import LiveRecord
+from beluga_graph.temporal.live.record import LiveRecord
 
 __all__ = ["LiveText"]
 

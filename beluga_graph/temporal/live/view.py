@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from beluga_graph.events import Event, make_event
 from beluga_graph.inspection.views import StepInfo
 from beluga_graph.kernel.shape import NodeShape
-from beluga_graph.temporal.workflow.live_record import LiveRecord
+from beluga_graph.temporal.live.record import LiveRecord
 
 __all__ = ["LiveView"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from beluga_graph.temporal.workflow.live_record import LiveOptions
+from beluga_graph.temporal.workflow.live_options import LiveOptions
 
 __all__ = ["RunOptions"]
 

@@ -9,21 +9,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-__all__ = ["LiveOptions", "LiveRecord"]
+__all__ = ["LiveRecord"]
 
 _NAME_CHARS = 100_000
 _COUNT_MAX = 1 << 31
-
-
-class LiveOptions(NamedTuple):
-    """How the workers of a run report its live events."""
-
-    address: str = ""
-    """The `host:port` at which the process that began the run listens; empty if it does not."""
-    secret: bytes = b""
-    """With it, both sides of that connection prove who they are."""
-    beats: bool = False
-    """Whether heartbeats carry the text if a worker cannot reach that process."""
 
 
 class LiveRecord(NamedTuple):
