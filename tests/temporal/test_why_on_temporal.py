@@ -5,9 +5,24 @@ from collections.abc import Awaitable, Callable
 from secrets import token_hex
 
 import pytest
+from beluga_graph.temporal.client.driving import find_driving
+from faulty_workflows import Defective, worker
 from servers import Server
 
-from beluga_graph import END, START, Graph, Retry, SignalWait, Why, Workflow, step, wait_signal
+from beluga_graph import (
+    END,
+    START,
+    Graph,
+    Retry,
+    RunSnapshot,
+    RunStatus,
+    SignalWait,
+    Why,
+    Workflow,
+    step,
+    wait_signal,
+)
+from beluga_graph.inspection.explanation import Driving
 from beluga_graph.temporal import TemporalEngine
 from beluga_graph.temporal.connection import waiting_tasks
 
@@ -115,3 +130,31 @@ async def test_a_failed_run_names_the_node_the_error_and_the_resume(temporal_ser
         assert (reason.kind, reason.node) == ("failed", "bad")
         assert reason.command.startswith(f"beluga-graph resume {run.id} --flow MODULE:FLOW --temporal ")
         assert "ZeroDivisionError: division by zero" in reason.text
+
+
+async def test_a_workflow_that_fails_on_its_workers_is_reported(temporal_server: Server) -> None:
+    client, queue, run_id = await temporal_server.connect(), token_hex(4), token_hex(4)
+    snapshot = RunSnapshot(
+        run_id=run_id,
+        seq=1,
+        status=RunStatus.running,
+        input=None,
+        state={},
+        tokens=(),
+        output=None,
+        failure=None,
+        timers={},
+        steps=0,
+        plan="",
+    )
+    async with worker(client, queue):
+        run = await client.start_workflow(Defective.run, b"", id=run_id, task_queue=queue)
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                found = await find_driving(client, (await run.describe()).raw_description, snapshot)
+                if "fails on worker" in found.problem:  # a new worker is not listed at once
+                    break
+                await asyncio.sleep(0.05)
+        assert "defect in line 7" in found.problem
+        await run.terminate()
+    assert await find_driving(client, (await run.describe()).raw_description, snapshot) == Driving()
