@@ -51,9 +51,9 @@ class AwaitedTrigger:
     """Something that would move a run on.
 
     Attributes:
-        kind: `signal`: a signal of this name. `answer`: a person's answer. `time`: the time comes. `drive`: an engine
-            that drives the run makes or ends its attempts, reads signals and answers that have arrived, and fires
-            timers that are due; for a failed run, `Engine.resume`.
+        kind: `signal`: a signal of this name, which a wait gets or which interrupts. `answer`: a person's answer.
+            `time`: the time comes. `drive`: an engine that drives the run makes or ends its attempts, reads signals
+            and answers that have arrived, and fires timers that are due; for a failed run, `Engine.resume`.
         signal: The name of the signal, else empty.
         question: The id of the question, else empty.
         due_ms: The time, in milliseconds since the epoch, else `None`.
