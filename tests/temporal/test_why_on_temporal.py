@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from secrets import token_hex
 
 import pytest
-from beluga_graph.temporal.client.driving import find_driving
 from faulty_workflows import Defective, worker
 from servers import Server
 
@@ -24,6 +23,7 @@ from beluga_graph import (
 )
 from beluga_graph.inspection.explanation import Driving
 from beluga_graph.temporal import TemporalEngine
+from beluga_graph.temporal.client.explanation import find_driving
 from beluga_graph.temporal.connection import waiting_tasks
 
 PATIENCE_S = 60.0
