@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import typer
 
-__all__ = ["parse_assignments", "parse_json", "parse_seconds"]
+__all__ = ["parse_assignments", "parse_json", "parse_renames", "parse_seconds"]
 
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
@@ -33,6 +33,19 @@ def parse_assignments(texts: Sequence[str], hint: str) -> dict[str, Any]:
             message = f"{text!r:.100} is not an assignment: write FIELD=JSON, such as count=3"
             raise typer.BadParameter(message, param_hint=hint)
         found[field] = parse_json(value, hint)
+    return found
+
+
+def parse_renames(texts: Sequence[str], hint: str) -> dict[str, str]:
+    """Return the old and new paths of nodes in texts such as `old=new`. Raises `BadParameter`."""
+    found: dict[str, str] = {}
+    for text in texts:
+        old, _, new = text.partition("=")
+        if not (old and new):
+            message = f"{text!r:.100} is not a rename: write OLD=NEW, such as confirm=confirmed or desk/ask=desk/answer"
+            raise typer.BadParameter(message, param_hint=hint)
+        if found.setdefault(old, new) != new:
+            raise typer.BadParameter(f"{old!r} has two new names: {found[old]!r} and {new!r}", param_hint=hint)
     return found
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from beluga_graph.errors import GraphChanged, RunConflict, RunNotFound
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import CANCELLED, COMPLETED, Snapshot
 from beluga_graph.kernel.types import Renames
 from beluga_graph.plan.compatibility import JudgedChange, assess_changes, suggest_renames
+from beluga_graph.plan.declared import is_version_of
+from beluga_graph.plan.diff import PlanChange
 from beluga_graph.plan.plan import Plan
 from beluga_graph.plan.renames import add_question_renames, check_new_names
 from beluga_graph.storage.keys import Prefix
@@ -60,8 +64,13 @@ def assess_run(store: Store, head: RunRecord, plan: Plan, renames: Renames = ())
     )
 
 
-async def assess_runs(store: Store, plan: Plan) -> dict[str, tuple[JudgedChange, ...]]:
-    """Return the unsafe changes for each unfinished run of a flow; an empty tuple if the run can continue."""
+async def assess_runs(
+    store: Store, plan: Plan, is_registered: Callable[[str], bool]
+) -> dict[str, tuple[JudgedChange, ...]]:
+    """Return the unsafe changes for each unfinished run of a flow; an empty tuple if the run can continue.
+
+    That a run has another version of the flow, which is not registered, is such a change.
+    """
     unsafe, pace = {}, Pace()
     for key, blob in store.scan(Prefix.RUN):
         head = RunRecord.decode(key, blob)
@@ -74,8 +83,21 @@ async def assess_runs(store: Store, plan: Plan) -> dict[str, tuple[JudgedChange,
                     raise
             else:
                 unsafe[head.run_id] = tuple(change for change in found if not change.safe)
+        elif head.status not in (COMPLETED, CANCELLED) and not is_registered(head.flow):
+            missing = _find_missing_version(store, head, plan)
+            if missing is not None:
+                unsafe[head.run_id] = (missing,)
         await pace.turn()
     return unsafe
+
+
+def _find_missing_version(store: Store, head: RunRecord, plan: Plan) -> JudgedChange | None:
+    """Return the change of version for a run of another version of a flow; `None` for a run of another flow."""
+    shape = read_shape(store, head.plan) if is_version_of(head.flow, plan.base_name) else None
+    if shape is None or shape.base_name != plan.base_name:  # a name may contain @, too
+        return None
+    change = PlanChange(node="", what="version", before=shape.version, after=plan.shape.version)
+    return JudgedChange(change=change, safe=False, why="the run keeps its version, so register that one too")
 
 
 def read_shape_of(store: Store, run: Snapshot) -> Shape:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from beluga_graph.errors import BadName, RunError
 from beluga_graph.inspection.reading import read_plan
+from beluga_graph.plan.declared import is_version_of
 from beluga_graph.plan.diff import diff_shapes
 from beluga_graph.plan.plan import Compilable, Plan
 from beluga_graph.storage.records import RunRecord
@@ -94,7 +95,7 @@ class FlowRegistry:
         That is the version of the flow that the run began with. For a run of another flow it is the requested plan,
         which the caller refuses. Raises `RunError` if the version is not registered.
         """
-        if run.flow == requested.name or not _is_version_of(run.flow, requested.base_name):
+        if run.flow == requested.name or not is_version_of(run.flow, requested.base_name):
             return requested
         plan = self.plan_of(run)
         return plan if plan.base_name == requested.base_name else requested
@@ -105,7 +106,7 @@ class FlowRegistry:
 
     def _describe_missing(self, flow_id: str) -> str:
         """Return why a run of a flow that is not registered cannot go on, and the way out."""
-        versions = [plan for plan in self._plans.values() if _is_version_of(flow_id, plan.base_name)]
+        versions = [plan for plan in self._plans.values() if is_version_of(flow_id, plan.base_name)]
         if not versions:
             known = ", ".join(sorted(self._plans)) or "none"
             return f"its flow {flow_id!r} is not known here (known: {known}): call engine.register(flow) first"
@@ -114,8 +115,3 @@ class FlowRegistry:
             f"it keeps its version of the flow, {flow_id!r}, and only other ones are known here (known: {known}): "
             "call engine.register with that version too, until its runs have ended"
         )
-
-
-def _is_version_of(flow_id: str, name: str) -> bool:
-    """Return whether an id is that of a flow of this name: alone, or with a version."""
-    return flow_id == name or flow_id.rpartition("@")[0] == name

@@ -180,9 +180,10 @@ class Inspector:
     async def check(self, flow: Compilable) -> dict[str, tuple[JudgedChange, ...]]:
         """Return the unsafe changes for each unfinished run of a flow, failed runs included.
 
-        Call it before a changed flow is deployed: a run with no such change continues. Raises `DamagedRecord`.
+        Call it before a changed flow is deployed: a run with no such change continues. For a run of another version of
+        the flow, which is not registered, the version is such a change. Raises `DamagedRecord`.
         """
-        return await assess_runs(self.store, flow.plan())
+        return await assess_runs(self.store, flow.plan(), lambda flow_id: self._flows.find(flow_id) is not None)
 
     async def pending(self) -> list[Question]:
         """Return the pending questions of all runs of the store, the oldest first. Raises `DamagedRecord`."""

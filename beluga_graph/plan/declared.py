@@ -25,6 +25,7 @@ __all__ = [
     "Missing",
     "Node",
     "Terminal",
+    "is_version_of",
     "make_flow_id",
 ]
 
@@ -141,6 +142,11 @@ class DeclaredNode:
 def make_flow_id(name: str, version: str | None) -> str:
     """Return the id under which runs store their flow: its name, with `@` and its version if it has one."""
     return name if version is None else f"{name}@{version}"
+
+
+def is_version_of(flow_id: str, name: str) -> bool:
+    """Return whether an id is that of a flow of this name: alone, or with a version."""
+    return flow_id == name or flow_id.rpartition("@")[0] == name
 
 
 @dataclass(slots=True)

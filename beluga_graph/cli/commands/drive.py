@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import beluga_graph
-from beluga_graph import RunStatus
+from beluga_graph import GraphChanged, RunStatus
 from beluga_graph.cli.console import load_flow, open_bus, print_event, print_json, print_line, require_store
-from beluga_graph.cli.exit_codes import Exit, print_error
+from beluga_graph.cli.exit_codes import CommandError, Exit, print_error
 from beluga_graph.cli.options import (
     BusFolder,
     FlowNames,
@@ -27,7 +28,7 @@ from beluga_graph.cli.options import (
     default_grace,
     default_store,
 )
-from beluga_graph.cli.parsing import parse_assignments
+from beluga_graph.cli.parsing import parse_assignments, parse_renames
 from beluga_graph.cli.places import Place, at_place
 from beluga_graph.cli.temporal_options import TemporalPlace
 from beluga_graph.cli.terminal_text import brief, local_time
@@ -50,6 +51,12 @@ def resume(
         bool,
         typer.Option("--wait", help="Wait while another process drives the run, instead of exiting with code 4."),
     ] = False,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rename", help="The new path of a node that a changed flow renames; may be repeated.", metavar="OLD=NEW"
+        ),
+    ] = None,
     *,
     place: Place,
     json: Json = False,
@@ -58,17 +65,24 @@ def resume(
 
     A run on a server goes on there, with its workers: the command does not wait for it.
     """
-    if place.server is None:
-        _drive(place.store, flow, lambda engine: engine.resume(run, wait=wait), json=json)
-    else:
-        asyncio.run(_resume_at(place.server, run, flow, json=json))
+    renames = parse_renames(rename or (), "--rename")
+    try:
+        if place.server is None:
+            _drive(place.store, flow, lambda engine: engine.resume(run, wait=wait, rename=renames), json=json)
+        else:
+            asyncio.run(_resume_at(place.server, run, flow, renames, json=json))
+    except GraphChanged as error:
+        if not error.rename:
+            raise
+        options = " ".join(shlex.quote(f"--rename={old}={new}") for old, new in error.rename.items())
+        raise CommandError(f"{error}. As options of this command, these renames are: {options}") from error
 
 
-async def _resume_at(place: TemporalPlace, run_id: str, flow: str, *, json: bool) -> None:
+async def _resume_at(place: TemporalPlace, run_id: str, flow: str, renames: dict[str, str], *, json: bool) -> None:
     loaded = load_flow(flow)
     async with place.open() as engine:
         engine.register(loaded)
-        status = await (await engine.resume(run_id)).status()
+        status = await (await engine.resume(run_id, rename=renames)).status()
     if json:
         print_json({"run_id": run_id, "status": status})
     else:
