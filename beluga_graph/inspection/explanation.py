@@ -19,6 +19,7 @@ from beluga_graph.inspection.why import AwaitedTrigger, Reason, ReasonKind, Why
 from beluga_graph.kernel.listener_list import is_listener
 from beluga_graph.kernel.listeners import describe_listener, pick_receiver
 from beluga_graph.kernel.rules import is_answer
+from beluga_graph.kernel.run_session import RunSession
 from beluga_graph.kernel.shape import NodeShape, Shape
 from beluga_graph.kernel.snapshot import FAILED, Snapshot
 from beluga_graph.kernel.structural_names import RUN_TIMER, SCOPE_TIMER, split_timer, token_timer
@@ -192,6 +193,10 @@ class _Explanation:
                 yield self._make("failed", token, "was stopped when the run failed; a resume continues it")
             elif failed.node != node:
                 yield self._make("failed", token, f"failed{self._since(token)}")
+        session = RunSession(*run.session) if run.session is not None else None
+        if session is not None and session.run == run.run_id:
+            text = f"it keeps session {session.id!r}: other runs of the session are refused until it ends"
+            yield Reason(kind="session", text=text)
 
     def _is_late(self) -> bool:
         """Return whether the deadline of a failed run has passed: a resume would fail at once."""

@@ -12,7 +12,7 @@ from beluga_graph.inspection.views import RunStatus
 __all__ = ["AwaitedTrigger", "Reason", "ReasonKind", "TriggerKind", "Why"]
 
 ReasonKind: TypeAlias = Literal[
-    "attempt", "retry", "signal", "answer", "timer", "concurrency", "owner", "failed", "ended"
+    "attempt", "retry", "signal", "answer", "timer", "concurrency", "session", "owner", "failed", "ended"
 ]
 TriggerKind: TypeAlias = Literal["signal", "answer", "time", "drive"]
 
@@ -27,9 +27,9 @@ class Reason:
     Attributes:
         kind: `attempt`: a node is being executed, or is ready to be. `retry`: the pause before the next attempt.
             `signal`, `answer`, `timer`: a wait for a signal, for a person or for a time. `concurrency`: a wait for a
-            free place among the branches of a fan-out or the attempts of the engine. `owner`: no engine drives the
-            run, or it goes on elsewhere. `failed`: a node failed, or was stopped because another one failed. `ended`:
-            the run is over.
+            free place among the branches of a fan-out or the attempts of the engine. `session`: a failed run keeps its
+            session. `owner`: no engine drives the run, or it goes on elsewhere. `failed`: a node failed, or was stopped
+            because another one failed. `ended`: the run is over.
         node: The path of the node; empty for a reason of the whole run.
         token: The structural name of the token, or of the fan-out whose branches wait; empty for the whole run. For
             an `answer` it is the id of the question, which `Engine.answer` takes.

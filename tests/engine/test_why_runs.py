@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from beluga_graph import END, START, Engine, Graph, Question, Retry, SignalWait, Why, Workflow, step, wait_signal
+from beluga_graph import END, START, Agent, Engine, Graph, Question, Retry, SignalWait, Why, Workflow, step, wait_signal
 from beluga_graph.flows.flow import Flow
 from beluga_graph.storage.keys import Keys
 from beluga_graph.storage.leases import Lease
-from beluga_graph.testing import VirtualClock
+from beluga_graph.testing import ScriptedModel, VirtualClock
 from stores import LMDBStore, MemoryStore
 from stores.base import Delete, Put
 
@@ -172,6 +172,15 @@ async def test_a_failed_run_names_the_node_the_error_and_the_resume() -> None:
         assert reason.text.startswith("failed after 2 attempts ")
         assert reason.text.endswith(": ZeroDivisionError: division by zero; a resume tries again")
         assert triggers(why) == [("drive", "")]
+
+
+async def test_a_failed_run_that_keeps_its_session_says_so() -> None:
+    agent = Agent("talker", model=ScriptedModel([]))
+    async with Engine() as engine:
+        await (await engine.start(agent, "hello", run_id="r", session="ada")).outcome()
+        why = await engine.why("r")
+        assert [reason.kind for reason in why.reasons] == ["failed", "session"]
+        assert why.reasons[1].text == "it keeps session 'ada': other runs of the session are refused until it ends"
 
 
 async def test_a_run_whose_time_is_over_names_no_resume() -> None:
