@@ -17,6 +17,7 @@ __all__ = [
     "check_count",
     "check_flow_name",
     "check_name",
+    "check_signal",
     "check_signal_name",
     "check_types",
 ]
@@ -51,12 +52,18 @@ def check_flow_name(name: str, version: str | None) -> None:
 
 def check_signal_name(graph: str, node: DeclaredNode) -> None:
     """Raise `BadName` if the signal that a node waits for has no name, or the name of a person's answer."""
-    if node.kind == "wait" and not node.asks and (not isinstance(node.signal, str) or is_blank(node.signal)):
-        rule = f"it waits for the signal {node.signal!r:.100}, which is not a name"
-        raise BadName(graph, f"node {node.name!r}", rule, "give a text with visible characters")
-    if is_answer(node.signal):
-        rule = f"it waits for {node.signal!r}, a name that is reserved for a person's answer"
-        raise BadName(graph, f"node {node.name!r}", rule, "choose another signal")
+    if node.kind == "wait" and not node.asks:
+        check_signal(graph, f"node {node.name!r}", node.signal)
+
+
+def check_signal(graph: str, where: str, signal: str) -> None:
+    """Raise `BadName` if a signal has no name, or the name of a person's answer."""
+    if not isinstance(signal, str) or is_blank(signal):
+        rule = f"it waits for the signal {signal!r:.100}, which is not a name"
+        raise BadName(graph, where, rule, "give a text with visible characters")
+    if is_answer(signal):
+        rule = f"it waits for {signal!r}, a name that is reserved for a person's answer"
+        raise BadName(graph, where, rule, "choose another signal")
 
 
 def check_count(what: str, count: int | None) -> int | None:

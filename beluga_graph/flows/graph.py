@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, overload
 
-from beluga_graph.errors import AmbiguousExit, BadName, DelegationCycle, DuplicateNode
+from beluga_graph.errors import AmbiguousExit, DelegationCycle
 from beluga_graph.execution.context import Context
-from beluga_graph.flows.checks import (
-    check_count,
-    check_flow_name,
-    check_name,
-    check_signal_name,
-    check_types,
-)
-from beluga_graph.flows.ends import name_end
+from beluga_graph.flows.checks import check_count, check_flow_name, check_types
+from beluga_graph.flows.declaring import declare_node
+from beluga_graph.flows.ends import name_end, name_routes, name_targets
 from beluga_graph.flows.flow import Flow
 from beluga_graph.flows.frames import build_frame
+from beluga_graph.flows.interrupts import declare_handlers, declare_interrupt
 from beluga_graph.flows.node_decorator import NodeDecorator
 from beluga_graph.flows.steps import Part
 from beluga_graph.plan.declared import MISSING, Approval, Branch, Declared, DeclaredNode, Missing, Node, Terminal
@@ -171,6 +167,7 @@ class Graph(Flow):
             rule = "this graph is a part of it, as a sub-flow or as an agent's child"
             raise DelegationCycle(self.name, f"node {node.name!r}", rule, "add a flow that does not contain it")
         self._declare(node)
+        declare_handlers(self._declared, node, self._declare)
         return Node(self.name, node.name, function)
 
     def fan_out(
@@ -202,12 +199,7 @@ class Graph(Flow):
         there is no target, or more than one with `over`; `ValueError` for `max_concurrency`.
         """
         targets = [to] if isinstance(to, Node | str) else list(to)
-        if over is not None and len(targets) != 1:
-            message = f"{len(targets)} targets with over="
-            raise AmbiguousExit(self.name, f"fan-out {name!r}", message, "give one target that takes an item")
-        if not targets:
-            raise AmbiguousExit(self.name, f"fan-out {name!r}", "it has no target", "give to= at least one node")
-        names = tuple(self._name_end(target) for target in targets)
+        names = name_targets(self._declared, name, targets, over=over is not None)
         self._declare(
             DeclaredNode(
                 name=name,
@@ -352,13 +344,7 @@ class Graph(Flow):
         name = self._name_end(source)
         if name in self._declared.branches:
             raise AmbiguousExit(self.name, f"node {name!r}", "it has a branch already", "give it one branch")
-        if not routes:
-            raise AmbiguousExit(self.name, f"node {name!r}", "its branch has no route", "give at least one")
-        for route in routes:
-            if not isinstance(route, str | int):
-                rule = f"its branch has the route {route!r:.100}, and a route is a text, a whole number or a bool"
-                raise BadName(self.name, f"node {name!r}", rule, "let `choose` return one of these")
-        targets = {route: self._name_end(target) for route, target in routes.items()}
+        targets = name_routes(self._declared, name, routes)
         self._declared.branches[name] = Branch(choose, targets)
 
     def on_error(self, source: Node[Any, Any] | str, target: Node[Any, Any] | str | Terminal) -> None:
@@ -377,13 +363,40 @@ class Graph(Flow):
             raise AmbiguousExit(self.name, f"node {name!r}", "it has an error edge already", "give it one")
         self._declared.errors[name] = self._name_end(target)
 
-    def _declare(self, node: DeclaredNode) -> None:
-        check_name(self.name, node.name)
-        if node.name in self._declared.nodes:
-            way_out = "give name= another one" if node.kind in ("function", "frame") else "choose another name"
-            raise DuplicateNode(self.name, f"node {node.name!r}", "the name is taken", way_out)
-        check_signal_name(self.name, node)
-        self._declared.nodes[node.name] = node
+    def on_signal(
+        self,
+        source: Node[Any, Any] | str | Graph,
+        signal: str,
+        target: Node[Any, Any] | str | Terminal,
+        *,
+        type: Any = None,  # noqa: A002 - the face's word
+    ) -> None:
+        """Let a signal interrupt a node that is under way or waits: control moves to another node with the payload.
 
-    def _name_end(self, end: Node[Any, Any] | str | Terminal) -> str:
+        One step drops all that was under way. If the node finishes first, the signal is kept. So is one that comes
+        before the node begins: it interrupts as soon as the node does. Each signal is used once; an edge of an inner
+        node wins over that of a sub-flow or fan-out around it.
+
+        ```python
+        g.on_signal(ship, "cancel", refund)
+        g.on_signal(g, "change", plan)  # whatever the graph is doing, but for `plan` itself
+        ```
+
+        Args:
+            source: A node or a node's name: a sub-flow with all that is in it, a fan-out with its branches until its
+                join begins. Or this graph itself, at any node other than `target`.
+            signal: The signal's name, as given to `Engine.signal`. No wait in the source may have it.
+            target: `END`, a node, or a node's name. For the graph itself, a node outside of its fan-outs.
+            type: The type of the payload, as in `wait`. A payload that does not match fails as if `target` had failed.
+
+        Raises `AmbiguousExit` if this signal interrupts `source` already, `BadName` for the name of the signal or a
+        node of another graph, and `TypeError` for an end that is not one of those above.
+        """
+        name = None if source is self else self._name_end(source)
+        declare_interrupt(self._declared, name, signal, self._name_end(target), type)
+
+    def _declare(self, node: DeclaredNode) -> None:
+        declare_node(self._declared, node)
+
+    def _name_end(self, end: Node[Any, Any] | str | Terminal | Graph) -> str:
         return name_end(self._declared, end)

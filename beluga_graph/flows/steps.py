@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any, overload
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, overload
 
 from beluga_graph.flows.checks import check_approval, check_name
 from beluga_graph.flows.flow import Flow
@@ -48,6 +48,10 @@ class Part:
         return f"<part {self.name!r}>"
 
 
+Handlers: TypeAlias = Mapping[str, Part | Callable[..., Any] | Flow]
+"""Steps that signals interrupt a step for, by the name of the signal."""
+
+
 @overload
 def step(name: Callable[..., Any] | Flow, /) -> Part: ...
 @overload
@@ -57,6 +61,7 @@ def step(
     retry: Retry | None = None,
     timeout: Delay | None = None,
     requires_approval: Approval = False,
+    on_signal: Handlers | None = None,
 ) -> Callable[[Callable[..., Any] | Flow], Part]: ...
 @overload
 def step(
@@ -66,6 +71,7 @@ def step(
     retry: Retry | None = None,
     timeout: Delay | None = None,
     requires_approval: Approval = False,
+    on_signal: Handlers | None = None,
 ) -> Part: ...
 
 
@@ -76,6 +82,7 @@ def step(
     retry: Retry | None = None,
     timeout: Delay | None = None,
     requires_approval: Approval = False,
+    on_signal: Handlers | None = None,
 ) -> Any:
     """Make a step from a function or a flow. Works as a call and as a decorator, with or without a name.
 
@@ -98,6 +105,8 @@ def step(
         requires_approval: `True`, or a function `(value)` or `(ctx, value)` that returns a bool: whether the step
             waits, without a time limit, until a person answers by `Engine.answer`. Attempts and timeout count from the
             answer. A rejected step fails with `Rejected`.
+        on_signal: Steps, plain functions or flows by the names of signals. Such a signal interrupts the step while it
+            is under way, and the other step gets the payload. The run goes on behind this step, with its output.
 
     Raises:
         BadName: The name is not valid.
@@ -106,8 +115,8 @@ def step(
     if name is not None and not isinstance(name, str):
         return _make_step(None, name)
     if fn is None:
-        return lambda fn: _make_step(name, fn, retry, timeout, requires_approval=requires_approval)
-    return _make_step(name, fn, retry, timeout, requires_approval=requires_approval)
+        return lambda fn: _make_step(name, fn, retry, timeout, requires_approval=requires_approval, on_signal=on_signal)
+    return _make_step(name, fn, retry, timeout, requires_approval=requires_approval, on_signal=on_signal)
 
 
 def _make_step(
@@ -117,6 +126,7 @@ def _make_step(
     timeout: Delay | None = None,
     *,
     requires_approval: Approval = False,
+    on_signal: Handlers | None = None,
 ) -> Part:
     name = _find_name(name, fn)
     where = f"step {name!r}"
@@ -130,12 +140,17 @@ def _make_step(
         msg = f"{where}: any failure repeats the whole flow: give retry_on and give_up_on to its nodes"
         raise ValueError(msg)
 
+    handlers = {signal: to_part(handler) for signal, handler in (on_signal or {}).items()}
+
     def declare(name: str) -> DeclaredNode:
         if is_flow:
             node = build_frame(fn, name=name, retry=retry, timeout=limit)
         else:
             node = DeclaredNode(name=name, kind="function", body=fn, retry=retry).limited(limit)
         node.requires_approval = requires_approval
+        for signal, handler in handlers.items():
+            node.on_signal[signal] = handler.node()
+            node.on_signal[signal].follows = name
         return node
 
     return Part(name, declare, None if is_flow else fn)

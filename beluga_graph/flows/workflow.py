@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from beluga_graph.errors import DuplicateNode, Unreachable
 from beluga_graph.flows.checks import check_flow_name, check_signal_name, check_types
 from beluga_graph.flows.flow import Flow
+from beluga_graph.flows.interrupts import declare_handlers
 from beluga_graph.flows.steps import Part, to_part
-from beluga_graph.plan.declared import END, START, Declared
+from beluga_graph.plan.declared import END, START, Declared, DeclaredNode
 from beluga_graph.plan.times import Delay, read_time
 from beluga_graph.policy import Limits
 
@@ -76,11 +77,11 @@ class Workflow(Flow):
         self.limits: Final = limits
         self.types: Final = check_types(f"workflow {name!r}", types)
         seen: set[str] = set()
-        for part in self.parts:
-            if part.name in seen:
-                rule = f"two of its steps are called {part.name!r}"
+        for step in (name for part in self.parts for name in _iter_names(part.node())):
+            if step in seen:
+                rule = f"two of its steps are called {step!r}"
                 raise DuplicateNode(name, f"workflow {name!r}", rule, "give one another name: step(name, …)")
-            seen.add(part.name)
+            seen.add(step)
 
     def declare(self) -> Declared:
         """Return the workflow as a graph: a chain."""
@@ -95,11 +96,24 @@ class Workflow(Flow):
             due=limit.due,
             decide=limit.decide,
         )
+
+        def declare(node: DeclaredNode) -> None:
+            check_signal_name(self.name, node)
+            graph.nodes[node.name] = node
+
         previous = START.name
         for part in self.parts:
-            graph.nodes[part.name] = part.node()
-            check_signal_name(self.name, graph.nodes[part.name])
+            node = part.node()
+            declare(node)
+            declare_handlers(graph, node, declare)
             graph.edges.append((previous, part.name))
             previous = part.name
         graph.edges.append((previous, END.name))
         return graph
+
+
+def _iter_names(node: DeclaredNode) -> Iterator[str]:
+    """Yield the names of a step and of those that handle its signals."""
+    yield node.name
+    for handler in node.on_signal.values():
+        yield from _iter_names(handler)

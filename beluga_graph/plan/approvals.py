@@ -8,7 +8,7 @@ from typing import Any
 
 from beluga_graph.errors import DuplicateNode
 from beluga_graph.kernel.shape import CHOICE, TOOL, WAIT_NODE
-from beluga_graph.plan.declared import Branch, Declared, DeclaredNode
+from beluga_graph.plan.declared import Branch, Declared, DeclaredNode, Interrupt
 
 __all__ = ["APPROVAL", "ASKS", "add_questions", "make_reviser"]
 
@@ -19,7 +19,7 @@ def add_questions(graph: Declared) -> Declared:
     """Return the graph with a question before each node that requires approval; edges to the node go to the question.
 
     If a function decides whether to ask, it is a choice before the question. No frame is opened, so the node keeps the
-    state and the error edge that it would have without approval.
+    state, the error edge and the interrupting edges that it would have without approval.
     """
     if not any(node.requires_approval for node in graph.nodes.values()):
         return graph
@@ -28,12 +28,14 @@ def add_questions(graph: Declared) -> Declared:
     edges: list[tuple[str, str]] = []
     branches: dict[str, Branch] = {}
     errors: dict[str, str] = {}
+    interrupts: dict[tuple[str, str], Interrupt] = {}
     for node in graph.nodes.values():
         for first in _question_nodes(graph, node):
             nodes[first.name] = first
             entries.setdefault(node.name, first.name)
             if node.name in graph.errors:
                 errors[first.name] = graph.errors[node.name]
+            interrupts |= {(first.name, signal): e for (s, signal), e in graph.interrupts.items() if s == node.name}
             if first.kind == CHOICE:
                 assert callable(node.requires_approval)
                 branches[first.name] = Branch(node.requires_approval, {True: _question(node), False: node.name})
@@ -55,6 +57,10 @@ def add_questions(graph: Declared) -> Declared:
         edges=[(source, entry(target)) for source, target in graph.edges] + edges,
         branches=branches,
         errors={source: entry(target) for source, target in {**graph.errors, **errors}.items()},
+        interrupts={
+            source: replace(edge, target=entry(edge.target))
+            for source, edge in {**graph.interrupts, **interrupts}.items()
+        },
     )
 
 

@@ -200,6 +200,8 @@ def _assess(change: PlanChange, occupancy: _Occupancy) -> tuple[bool, str]:
         return False, "it is another flow with the same id"
     if what == "state":
         return _assess_state(change, occupancy)
+    if what in ("interrupts", "inner_interrupts"):
+        return _assess_interrupts(change, occupancy)
     if what in _ALWAYS_SAFE and (what != "entry" or node not in occupancy.tokens):
         return True, _ALWAYS_SAFE[what]
     if (why := _find_conflict(change, occupancy)) is not None:
@@ -235,6 +237,16 @@ def _is_parked_in(node: str, occupancy: _Occupancy) -> bool:
     return any(token.name in occupancy.parked for token in occupancy.tokens.get(node, ())) or bool(
         occupancy.scopes.get(node) or occupancy.joins.get(node)
     )
+
+
+def _assess_interrupts(change: PlanChange, occupancy: _Occupancy) -> tuple[bool, str]:
+    if all(edge in change.after for edge in change.before):
+        return True, "the run listens to the new signal as soon as it goes on"
+    if not change.node:
+        return False, "the run is inside it, and senders know the old signal"
+    if change.node in occupancy.tokens or change.node in occupancy.scopes:
+        return False, "the run is at this node, and senders know the old signal"
+    return True, "the run is not at this node"
 
 
 def _is_past(token: Token, what: str) -> bool:

@@ -13,11 +13,17 @@ from beluga_graph.codec.values import Codec
 from beluga_graph.errors import BadState, DuplicateNode, EdgeTypeMismatch, UnclosedFanOut, Unreachable
 from beluga_graph.events import Failure
 from beluga_graph.kernel.join_rule import successes_needed
-from beluga_graph.kernel.shape import CHOICE, FRAME, NodeShape, RetryShape, Shape
+from beluga_graph.kernel.shape import CHOICE, FRAME, InterruptShape, NodeShape, RetryShape, Shape
 from beluga_graph.kernel.shape import END as LEAVE
 from beluga_graph.plan.approvals import add_questions, make_reviser
 from beluga_graph.plan.channels import StateBinding, bind_state, stored_type_name, type_name
-from beluga_graph.plan.declared import END, MISSING, START, Declared, DeclaredNode, make_flow_id
+from beluga_graph.plan.declared import END, MISSING, START, WHOLE_GRAPH, Declared, DeclaredNode, make_flow_id
+from beluga_graph.plan.interrupts import (
+    add_follower_edges,
+    add_payload_checks,
+    check_waits_inside,
+    freeze_interrupts,
+)
 from beluga_graph.plan.paths import check_paths
 from beluga_graph.plan.plan import Binding, Body, Plan, TimeBinding, fingerprint_of
 from beluga_graph.plan.times import TimeFunction, to_due_ms
@@ -38,7 +44,7 @@ def compile_graph(graph: Declared) -> Plan:
     """
     pieces = _Pieces(Registry())
     pieces.registry.add(Failure)  # the results of a join that collects
-    entry = _inline(graph, "", pieces)
+    entry, interrupts = _inline(graph, "", pieces)
     _register_types(graph, pieces.registry)
     state = bind_state(graph.name, graph.state) if graph.state is not None else None
     limits = graph.limits or Limits()
@@ -55,7 +61,9 @@ def compile_graph(graph: Declared) -> Plan:
         due_ms=_due_ms(graph.due),
         input_type=stored_type_name(_input_of(graph, _START)),
         output_type="",
+        interrupts=interrupts,
     )
+    check_waits_inside(shape)
     shape = replace(shape, fingerprint=fingerprint_of(shape.to_plain()))
     codec = Codec(pieces.registry, max_bytes=limits.max_value_bytes, limit="max_value_bytes")
     return Plan(shape, pieces.bindings, codec, state, pieces.waits)
@@ -71,8 +79,8 @@ class _Pieces:
     waits: dict[str, Any] = field(default_factory=dict)
 
 
-def _inline(graph: Declared, frame: str, pieces: _Pieces) -> str:
-    """Check one graph and add its nodes under the path of their frame; return the entry's path."""
+def _inline(graph: Declared, frame: str, pieces: _Pieces) -> tuple[str, tuple[InterruptShape, ...]]:
+    """Check one graph and add its nodes under the path of their frame; return its entry and interrupting edges."""
     graph = complete_graph(_check_start(graph))
     check_paths(graph)
     _check_joins(graph)
@@ -83,18 +91,26 @@ def _inline(graph: Declared, frame: str, pieces: _Pieces) -> str:
     plain = dict(graph.edges)
     for node in graph.nodes.values():
         path, target, entry = paths[node.name], plain.get(node.name), None
+        inner: tuple[InterruptShape, ...] = ()
         if node.kind == FRAME:
             pieces.nodes[path] = _shape_of(graph, node, frame, paths, target, "")  # before its inside
             assert node.flow is not None
-            entry = _inline(node.flow, path, pieces)
+            entry, inner = _inline(node.flow, path, pieces)
             _register_types(node.flow, pieces.registry)
-        pieces.nodes[path] = _shape_of(graph, node, frame, paths, target, entry)
+        shape = _shape_of(graph, node, frame, paths, target, entry)
+        pieces.nodes[path] = replace(shape, inner_interrupts=inner) if inner else shape
         pieces.bindings[path] = _binding_of(graph, node, state)
         if node.kind == "wait" and not node.asks:
-            known = pieces.waits.setdefault(node.signal, node.type)
-            if known != node.type:
-                pieces.waits[node.signal] = None  # a sender cannot know which of the waits gets the payload
-    return paths[plain[_START]]
+            _note_payload(pieces, node.signal, node.type)
+    for (_, signal), edge in graph.interrupts.items():
+        _note_payload(pieces, signal, edge.type)
+    return paths[plain[_START]], freeze_interrupts(graph, WHOLE_GRAPH, paths)
+
+
+def _note_payload(pieces: _Pieces, signal: str, payload_type: Any) -> None:
+    known = pieces.waits.setdefault(signal, payload_type)
+    if known != payload_type:
+        pieces.waits[signal] = None  # a sender cannot know who gets the payload
 
 
 # Passes that complete the declaration.
@@ -102,7 +118,8 @@ def _inline(graph: Declared, frame: str, pieces: _Pieces) -> str:
 
 def complete_graph(graph: Declared) -> Declared:
     """Return a graph with the nodes and edges that its declaration implies. Raises `DuplicateNode`."""
-    return _add_deadline(_add_choices(add_questions(_add_join_edges(graph))))
+    graph = add_payload_checks(_add_join_edges(add_follower_edges(graph)))
+    return _add_deadline(_add_choices(add_questions(graph)))
 
 
 def _check_start(graph: Declared) -> Declared:
@@ -115,6 +132,7 @@ def _check_start(graph: Declared) -> Declared:
 def _add_join_edges(graph: Declared) -> Declared:
     """Add edges from a fan-out's targets to its join if no edge at all goes to that join."""
     led = {target for _, target in graph.edges} | set(graph.errors.values())
+    led |= {edge.target for edge in graph.interrupts.values()}
     led |= {target for branch in graph.branches.values() for target in branch.routes.values()}
     left = {source for source, _ in graph.edges} | set(graph.branches)
     added = [
@@ -266,6 +284,7 @@ def _shape_of(
         target=paths[target] if target is not None else None,
         routes=routes,
         error=paths[error] if error else None,
+        interrupts=freeze_interrupts(graph, node.name, paths),
         retry=_retry(node.retry),
         timeout_ms=_ms(node.timeout),
         join=paths[node.join] if node.kind == "fan_out" else None,
@@ -278,6 +297,7 @@ def _shape_of(
         signal=node.signal or None,
         default=default,
         checked=node.kind == "wait" and (node.type is not None or bool(node.asks)),
+        received=bool(node.receives_for),
         asks=node.asks,
         delay_ms=_ms(node.seconds) or 0,
         due_ms=_due_ms(node.due),
@@ -322,6 +342,9 @@ def _register_types(graph: Declared, registry: Registry) -> None:
         registry.add(annotation)
     if graph.state is not None:
         registry.add(graph.state)
+    for edge in graph.interrupts.values():
+        if edge.type is not None:
+            registry.add(edge.type)
     for node in graph.nodes.values():
         if node.type is not None:
             registry.add(node.type)

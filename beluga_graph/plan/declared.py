@@ -18,10 +18,12 @@ __all__ = [
     "END",
     "MISSING",
     "START",
+    "WHOLE_GRAPH",
     "Approval",
     "Branch",
     "Declared",
     "DeclaredNode",
+    "Interrupt",
     "Missing",
     "Node",
     "Terminal",
@@ -60,6 +62,7 @@ class Missing:
 START: Final = Terminal("START")
 END: Final = Terminal("END")
 MISSING: Final = Missing()
+WHOLE_GRAPH: Final = ""  # as the source of an interrupting edge: the graph itself
 
 
 class Node(Generic[In, Out]):
@@ -99,6 +102,14 @@ class Branch:
     kinds: dict[Any, str] = field(default_factory=dict)  # by route, if it is not a plain choice: "handoff"
 
 
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """An interrupting edge out of a source, by a signal."""
+
+    target: str
+    type: Any = None  # of the payload; `None`: it is not checked
+
+
 @dataclass(slots=True, kw_only=True)
 class DeclaredNode:
     """One node as declared. Fields that do not apply to its kind keep their defaults."""
@@ -126,6 +137,9 @@ class DeclaredNode:
     requires_approval: Approval = False  # whether to ask a person first, or a function that decides it
     asked: str = ""  # for nodes that ask: the node that they ask about
     asks: str = ""  # wait for an approval: the kind of the node in question, "step" or "tool"
+    receives_for: str = ""  # wait: the target of the interrupting edges whose payload it checks
+    on_signal: dict[str, DeclaredNode] = field(default_factory=dict)  # step: what handles a signal, by signal
+    follows: str = ""  # the node whose way out is also that of this one
     revise: Callable[[Any, Any], Any] | None = None  # checks the value given instead of the original
 
     def limited(self, time: DeclaredTime) -> Self:
@@ -165,11 +179,12 @@ class Declared:
     edges: list[tuple[str, str]] = field(default_factory=list)  # (source, target), "START" and "END" included
     branches: dict[str, Branch] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
+    interrupts: dict[tuple[str, str], Interrupt] = field(default_factory=dict)  # by source and signal
 
     @property
     def extent(self) -> int:
         """The amount of declarations, with those of sub-flows. It only grows, so equal extents mean equal graphs."""
-        own = len(self.nodes) + len(self.edges) + len(self.branches) + len(self.errors)
+        own = len(self.nodes) + len(self.edges) + len(self.branches) + len(self.errors) + len(self.interrupts)
         return own + sum(node.flow.extent for node in self.nodes.values() if node.flow is not None)
 
     def contains(self, part: Declared) -> bool:

@@ -46,8 +46,8 @@ class PlanChange:
 
 _WHOLE = {"added": "is new", "removed": "is gone", "renamed": "is now {!r}"}
 _NAMES = ("name", "local", "frame")  # a node is matched by its path
-_APART = (*_NAMES, "state", "checked")
-_OF_GRAPH = ("version", "entry", "timeout_ms", "due_ms", "input_type", "output_type")
+_APART = (*_NAMES, "state", "checked", "received")
+_OF_GRAPH = ("version", "entry", "interrupts", "timeout_ms", "due_ms", "input_type", "output_type")
 
 
 def diff_shapes(old: Shape, new: Shape) -> list[PlanChange]:
@@ -72,6 +72,7 @@ def diff_shapes(old: Shape, new: Shape) -> list[PlanChange]:
 def next_nodes(node: NodeShape) -> Iterator[str]:
     """Yield the next nodes within the frame, by edges of every kind; for a fan-out also its branches and its join."""
     yield from (target for _, target, _ in node.routes)
+    yield from (target for _, target, _ in node.interrupts if target != END)
     yield from node.branches
     yield from (target for target in (node.target, node.error, node.join) if target is not None and target != END)
 
@@ -154,6 +155,8 @@ def _format(what: str, value: Any) -> str:
         return f"{value.type} ({value.reducer})"
     if isinstance(value, RetryShape):
         return f"{value.attempts} attempts from {value.initial_ms} ms on"
+    if what in ("interrupts", "inner_interrupts"):
+        return ", ".join(f"{signal!r} to {target!r}" for signal, target, _ in value)
     if what == "routes":
         return ", ".join(f"{route!r} to {target!r}" for route, target, _ in value)
     if what == "default" and isinstance(value, bytes):

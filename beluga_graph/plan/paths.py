@@ -36,6 +36,8 @@ def find_successors(graph: Declared) -> dict[str, list[str]]:
         found[source].extend(branch.routes.values())
     for source, target in graph.errors.items():
         found[source].append(target)
+    for (source, _), edge in graph.interrupts.items():
+        found[source or _START].append(edge.target)
     for node in graph.nodes.values():
         found[node.name].extend(node.to)
     return found
@@ -68,32 +70,38 @@ def check_paths(graph: Declared) -> dict[str, tuple[str, ...]]:
 
 
 def _check_ends(graph: Declared) -> None:
-    def check(source: str, target: str) -> None:
-        for name in (source, target):
-            if name not in graph.nodes and name not in (_START, _END):
-                edge = f"edge {source!r} -> {target!r}"
-                raise UnknownNode(graph.name, edge, f"there is no node {name!r}", "add the node or fix the name")
-        if target == _START or source == _END:
-            edge = f"edge {source!r} -> {target!r}"
-            raise UnknownNode(graph.name, edge, "START is only left and END only entered", "turn the edge around")
-
     for source, target in graph.edges:
-        check(source, target)
+        _check_end(graph, source, target)
     for source, branch in graph.branches.items():
         for target in branch.routes.values():
-            check(source, target)
+            _check_end(graph, source, target)
     for source, target in graph.errors.items():
-        check(source, target)
+        _check_end(graph, source, target)
         if source == _START:
             raise UnknownNode(graph.name, "on_error(START)", "START cannot fail", "name a node")
+    for (source, signal), edge in graph.interrupts.items():
+        _check_end(graph, source or _START, edge.target)
+        if source == _START:
+            way_out = "name a node, or give the graph itself"
+            raise UnknownNode(graph.name, f"on_signal(START, {signal!r})", "START is never under way", way_out)
     for node in graph.nodes.values():
         for target in node.to:
-            check(node.name, target)
+            _check_end(graph, node.name, target)
         if node.kind == "fan_out":
-            check(node.name, node.join)
+            _check_end(graph, node.name, node.join)
             if node.join not in graph.nodes or graph.nodes[node.join].kind != "join":
                 rule = f"its join {node.join!r} is not a join"
                 raise UnclosedFanOut(graph.name, f"fan-out {node.name!r}", rule, f"add g.join({node.join!r})")
+
+
+def _check_end(graph: Declared, source: str, target: str) -> None:
+    for name in (source, target):
+        if name not in graph.nodes and name not in (_START, _END):
+            edge = f"edge {source!r} -> {target!r}"
+            raise UnknownNode(graph.name, edge, f"there is no node {name!r}", "add the node or fix the name")
+    if target == _START or source == _END:
+        edge = f"edge {source!r} -> {target!r}"
+        raise UnknownNode(graph.name, edge, "START is only left and END only entered", "turn the edge around")
 
 
 def _check_exits(graph: Declared) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from beluga_graph.errors import BadRename
 from beluga_graph.kernel.renames import rename_path
-from beluga_graph.kernel.shape import NodeShape, Shape
+from beluga_graph.kernel.shape import InterruptShape, NodeShape, Shape
 from beluga_graph.kernel.types import Renames
 from beluga_graph.plan.approvals import APPROVAL, ASKS
 from beluga_graph.plan.diff import next_nodes
@@ -46,7 +46,12 @@ def rename_shape(old: Shape, new: Shape, renames: Renames) -> Shape:
             rule = f"both {known[name]!r} and {path!r} would be {name!r}"
             raise BadRename(old.name, f"rename to {name!r}", rule, "rename both, or take a name that was not in use")
     nodes = (_rename_node(node, renames) for node in old.nodes.values())
-    return replace(old, entry=rename_path(old.entry, renames), nodes={node.name: node for node in nodes})
+    return replace(
+        old,
+        entry=rename_path(old.entry, renames),
+        nodes={node.name: node for node in nodes},
+        interrupts=_rename_interrupts(old.interrupts, renames),
+    )
 
 
 def check_new_names(new: Shape, renames: Renames) -> None:
@@ -82,9 +87,18 @@ def _rename_node(node: NodeShape, renames: Renames) -> NodeShape:
         target=name(node.target),
         routes=tuple((route, rename_path(target, renames), kind) for route, target, kind in node.routes),
         error=name(node.error),
+        interrupts=_rename_interrupts(node.interrupts, renames),
+        inner_interrupts=_rename_interrupts(node.inner_interrupts, renames),
         join=name(node.join),
         branches=tuple(rename_path(target, renames) for target in node.branches),
         entry=name(node.entry),
+    )
+
+
+def _rename_interrupts(edges: tuple[InterruptShape, ...], renames: Renames) -> tuple[InterruptShape, ...]:
+    return tuple(
+        (signal, rename_path(target, renames), tuple(rename_path(node, renames) for node in spared))
+        for signal, target, spared in edges
     )
 
 
@@ -119,6 +133,7 @@ def _by_edges(shape: Shape, unsettled: list[str]) -> dict[tuple[object, ...], li
             end(node.target),
             tuple((repr(route), end(target)) for route, target, _ in node.routes),
             end(node.error),
+            tuple((signal, end(target)) for signal, target, _ in node.interrupts),
             end(node.join),
             tuple(end(target) for target in node.branches),
             tuple(sorted(end(source) for source in sources.get(path, ()))),
