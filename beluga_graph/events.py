@@ -18,7 +18,8 @@ current watchers: they carry `attempt` and are never replayed.
 |                 |        | as `name`, `question`, and `output`: the value in question, as in           |
 |                 |        | `pending()`                                                                 |
 | `signal`        | yes    | `name`, `output`: the payload; for an answer: `approval` as `name`,         |
-|                 |        | `question`, and `output` with `decision`, `reason`, `value`                 |
+|                 |        | `question`, and `output` with `decision`, `reason`, `value`; if it          |
+|                 |        | interrupts `node`, or the whole run: the node that goes on as `target`      |
 | `timer`         | yes    | nothing: a timer fired                                                      |
 | `error`         | yes    | `error`: a failure that is not retried, handled or not; the last event of a |
 |                 |        | failed run                                                                  |
@@ -61,7 +62,7 @@ class Event:
         output: The value that the event reports.
         error: The failure, as `<exception class>: <message>`.
         source: The agent that hands over.
-        target: The agent that is handed over to.
+        target: The agent that is handed over to; or the node that goes on after a signal has interrupted another one.
         route: The route that the node's branch chose.
         question: The id of a question to a person; pass it to `Engine.answer`.
         reason: Why a loop ended: `condition` or `limit`.

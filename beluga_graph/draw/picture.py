@@ -48,7 +48,7 @@ class Line:
     target: str
     """Id of a box."""
     kind: str
-    """`plain`, `branch` (out of a fan-out), `conditional`, `handoff` or `error`."""
+    """`plain`, `branch` (out of a fan-out), `conditional`, `handoff`, `error` or `interrupt` (by a signal)."""
     label: str = ""
     """The text shown at the line."""
     ends: tuple[str, str]

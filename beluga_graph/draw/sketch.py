@@ -62,6 +62,8 @@ def _iter_edges(graph: Declared) -> Iterator[tuple[str, str, str, str]]:
             yield source, target, branch.kinds.get(route, "conditional"), str(route)
     for source, target in graph.errors.items():
         yield source, target, "error", "error"
+    for (source, signal), edge in graph.interrupts.items():
+        yield source or START.name, edge.target, "interrupt", signal
 
 
 def _build_shape(node: DeclaredNode) -> NodeShape:

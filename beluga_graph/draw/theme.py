@@ -40,6 +40,7 @@ LINE_WORDS = {
     "conditional": "conditional",
     "handoff": "hands over",
     "error": "error",
+    "interrupt": "signal interrupts",
 }
 STATUS_WORDS = {
     "done": "done",
@@ -53,7 +54,7 @@ STATUS_WORDS = {
 UNREACHED = "never reached"
 
 # Signs, for terminals and beside colours.
-LINE_SIGNS = {"plain": "", "branch": "+", "conditional": "?", "handoff": "=>", "error": "!"}
+LINE_SIGNS = {"plain": "", "branch": "+", "conditional": "?", "handoff": "=>", "error": "!", "interrupt": "@"}
 STATUS_SIGNS = {
     "": "·",
     "done": "✓",
@@ -98,6 +99,7 @@ LIGHT = {
     "handoff": "#b0236f",
     "choice": "#7a5c00",
     "error": "#c62828",
+    "interrupt": "#a05a00",
     "conditional": "#7a5c00",
     "branch": "#1c62c4",
     "done": "#17733e",
@@ -132,6 +134,7 @@ DARK = {
     "handoff": "#f58cc2",
     "choice": "#e0c060",
     "error": "#ff7b7b",
+    "interrupt": "#f0b35a",
     "conditional": "#e0c060",
     "branch": "#79aefc",
     "done": "#5ed393",
@@ -156,7 +159,7 @@ FORCED = {name: "Canvas" if name in _SURFACES or name.endswith("-back") else "Ca
 """Palette for readers whose browser forces colours: their own colours for surfaces and for marks on them."""
 
 _KINDS = ("function", "agent", "tool", "fan_out", "join", "wait", "timer", "handoff", "choice")
-_LINES = ("error", "conditional", "branch", "handoff")
+_LINES = ("error", "interrupt", "conditional", "branch", "handoff")
 
 # Resets the text properties that a page around the drawing may have set.
 _ROOT = (
@@ -176,6 +179,7 @@ _SHAPE_RULES = [
     (".ring", "stroke-width:2"),
     (".way", "fill:none;stroke-width:1.4"),
     (".w-error>.way", "stroke-dasharray:5 4"),
+    (".w-interrupt>.way", "stroke-dasharray:2 4"),
     (".w-conditional>.way", "stroke-dasharray:9 3"),
     (".w-handoff>.way", "stroke-width:2.6"),
     (".taken>.way", "stroke-width:2.4"),

@@ -10,7 +10,7 @@ from typing import Any
 
 from beluga_graph.kernel.failure_handlers import FOLLOW_ERROR_EDGE, RESTART, find_handler, without_chain
 from beluga_graph.kernel.join_rule import runs_now
-from beluga_graph.kernel.listeners import arrival_ops, find_interrupts, graph_end_ops, removal_ops
+from beluga_graph.kernel.listeners import arrival_ops, describe_listener, find_interrupts, graph_end_ops, removal_ops
 from beluga_graph.kernel.ops import (
     ADD_WAIT,
     ARM_TIMER,
@@ -330,8 +330,11 @@ class PatchBuilder:
     def interrupt(self, name: str, signal: str, index: int) -> None:
         """Drop all that a listener names, and follow its interrupting edge for `signal` with a value."""
         place, edges = find_interrupts(self.shape, self.run, name)
+        target = next(target for known, target, _ in edges if known == signal)
+        local = "END" if target == END else target
+        self.add_event("signal", *describe_listener(self.run, name), index, name=signal, target=local)
         self.clear_place(place)
-        self.enter(place, next(target for known, target, _ in edges if known == signal), index)
+        self.enter(place, target, index)
 
     # Failing.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from beluga_graph.kernel.attempt_results import current_token, fail_node, finish_node, rearm, reopen_frame
 from beluga_graph.kernel.listener_list import is_listener, list_listeners
-from beluga_graph.kernel.listeners import describe_listener, pick_receiver
+from beluga_graph.kernel.listeners import pick_receiver
 from beluga_graph.kernel.ops import (
     ADD_LISTENER,
     ARM_TIMER,
@@ -137,7 +137,6 @@ def _serve_signal(builder: PatchBuilder, trigger: SignalReceived) -> None:
     index = builder.add_value(trigger.value)
     builder.ops.append((SET_CONSUMED, signal, trigger.position + 1))
     if is_listener(builder.shape, run, signal, name):
-        builder.add_event("signal", *describe_listener(run, name), index, name=signal)
         return builder.interrupt(name, signal, index)
     token = run.tokens[name]
     node = builder.shape.nodes[token.node]

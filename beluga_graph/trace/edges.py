@@ -28,7 +28,10 @@ __all__ = [
 BEGIN = "$start"  # the local name of the point where a frame begins; `END` is that of the point where it ends
 
 Edge = tuple[str, str, str]
-"""Source, target, and the condition: `error`, `? ` followed by the chosen route, or `""`."""
+"""Source, target, and the condition: `error`, `? ` and the chosen route, `@ ` and the signal that interrupts, or `""`.
+
+An interrupting edge out of a graph begins at the point where the graph begins.
+"""
 
 
 def iter_edges(shape: Shape) -> Iterator[tuple[str, str, str, str]]:
@@ -38,6 +41,8 @@ def iter_edges(shape: Shape) -> Iterator[tuple[str, str, str, str]]:
         return name_point(frame, END) if target == END else target
 
     yield BEGIN, resolve("", shape.entry), "plain", ""
+    for signal, target, _ in shape.interrupts:
+        yield BEGIN, resolve("", target), "interrupt", signal
     for node in shape.nodes.values():
         for target in node.branches:
             yield node.name, resolve(node.frame, target), "branch", "each item" if node.over else ""
@@ -49,11 +54,16 @@ def iter_edges(shape: Shape) -> Iterator[tuple[str, str, str, str]]:
             yield node.name, resolve(node.frame, target), kind, str(route)
         if node.error is not None:
             yield node.name, resolve(node.frame, node.error), "error", "error"
+        for signal, target, _ in node.interrupts:
+            yield node.name, resolve(node.frame, target), "interrupt", signal
+        for signal, target, _ in node.inner_interrupts:
+            yield name_point(node.name, BEGIN), resolve(node.name, target), "interrupt", signal
 
 
 def format_condition(kind: str, label: str) -> str:
     """Return the condition of an edge of this kind and label, as in `Edge`."""
-    return {"error": "error", "conditional": f"? {label}", "handoff": f"? {label}"}.get(kind, "")
+    conditions = {"conditional": f"? {label}", "handoff": f"? {label}", "interrupt": f"@ {label}"}
+    return "error" if kind == "error" else conditions.get(kind, "")
 
 
 def name_point(frame: str, point: str) -> str:

@@ -21,7 +21,7 @@ from beluga_graph.trace.edges import (
     is_join,
     name_point,
 )
-from beluga_graph.trace.steps import CommittedStep, find_outcomes, find_routes
+from beluga_graph.trace.steps import CommittedStep, Interruption, find_interruption, find_outcomes, find_routes
 from beluga_graph.trace.visit_table import VisitTable, find_opener
 from beluga_graph.trace.visits import DONE, DROPPED, FAILED, RETRYING, RUNNING, STOPPED, WAITING, NodeStats, Visit
 
@@ -65,6 +65,7 @@ class Trace:
         self.edge_counts: dict[Edge, int] = self._edges.counts
         self._left: dict[str, tuple[str, str, int]] = {}  # by place: the node left last, its status, the step
         self._failed: set[str] = set()  # nodes that report an error in this step
+        self._interrupted: Interruption | None = None  # of this step
         self._routes: dict[str, str] = {}  # by node that finishes in this step: the condition of the route it chose
         for name, scope in begun.scopes.items():  # a fork starts with open scopes and tokens
             self._table.begin(name, scope.node, scope.place, RUNNING, opens=True)
@@ -87,6 +88,10 @@ class Trace:
         edges.new = []
         outcomes, self._failed = find_outcomes(step)
         self._routes = find_routes(step)
+        self._interrupted = find_interruption(step, self.shape, self.run)
+        if self._interrupted is not None:
+            outcomes.pop(self._interrupted.name, None)  # it is dropped
+            self._routes[self._interrupted.source] = self._interrupted.condition
         if step.trigger == "RunForked" and step.seq == 1:
             # In a fork, visits begin at the fork, not when they began in its source.
             self._restart_clocks(all_visits=True)
@@ -184,7 +189,11 @@ class Trace:
     def _end(self, visit: Visit, status: str) -> None:
         if visit.ended_seq is None:
             self._table.end(visit, status)
-            self._left[visit.place] = (visit.node, status, self._table.seq)
+            left = (visit.node, status)
+            interrupted = self._interrupted
+            if interrupted is not None and interrupted.name in (visit.name, visit.place):
+                left = (interrupted.source, DONE)  # control goes on from there, though what it did is dropped
+            self._left[visit.place] = (*left, self._table.seq)
 
     def _set_run_status(self, status: str) -> None:
         if status == COMPLETED:

@@ -26,7 +26,7 @@ def test_a_signal_moves_control_from_a_running_node_to_the_target_with_its_paylo
     patch = walk.signal("stop")
     assert walk.running == ["b#1"]
     assert walk.run.tokens["b#1"].value == b"payload"
-    assert patch.events == (("signal", "a", "a#1", {"name": "stop"}, 0),)
+    assert patch.events == (("signal", "a", "a#1", {"name": "stop", "target": "b"}, 0),)
     assert (walk.run.inbox, walk.run.waits) == ({"stop": 1}, {})
     assert walk.decide(late) == EMPTY_PATCH
 

@@ -7,6 +7,7 @@ a run does. The caller chooses whether timing may decide something:
 * *settled* graphs have no race: a final failure inside of a fan-out is handled inside of its branch or collected, and
   every join waits for all branches.
 * *racy* graphs may fail anywhere, joins may take the first k, and joins, waits and sub-flows may run out of time.
+  Signals may interrupt steps, waits, fan-outs, sub-flows, and whole graphs.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ from pydantic import BaseModel
 from beluga_graph import END, START, Context, Failure, Graph, Limits, Node, Retry, add, append, maximum, union
 from beluga_graph.plan.declared import MISSING
 
-__all__ = ["Flow", "Probe", "Spec", "build", "racy_specs", "settled_specs"]
+__all__ = ["STOPS", "Flow", "Probe", "Spec", "build", "racy_specs", "settled_specs"]
+
+
+STOPS = ("stop", "halt!")  # the signals that interrupt; the payload of the first is checked at some edges
 
 
 class Ledger(BaseModel):
@@ -58,6 +62,7 @@ class Step:
     handled: bool = False
     mends: bool = False
     asks: bool = False
+    stop: str = ""  # the signal that interrupts it
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,7 @@ class Spread:
     at_once: int | None = None
     handled: bool = False
     timeout: float | None = None
+    stop: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,8 @@ class Sub:
     attempts: int | None = None
     handled: bool = False
     timeout: float | None = None
+    stop: str = ""
+    inner_stop: str = ""  # the signal that interrupts the graph inside
 
 
 @dataclass(frozen=True)
@@ -117,6 +125,7 @@ class Await:
     name: str
     timeout: float | None = None
     has_default: bool = False
+    stop: str = ""
 
 
 Part: TypeAlias = Step | Fork | Loop | Spread | Sub | Pause | Await
@@ -129,6 +138,7 @@ class Spec:
 
     flow: Flow
     has_state: bool
+    stop: str = ""  # the signal that interrupts the whole graph
 
 
 # Drawing one.
@@ -155,7 +165,7 @@ def _specs(draw: Any, *, racy: bool) -> Spec:
     names = iter(range(10_000))
     has_state = draw(st.sampled_from([True, True, False]))
     where = _Where(depth=3, racy=racy, has_state=has_state)
-    return Spec(_flow(draw, names, where), has_state)
+    return Spec(_flow(draw, names, where), has_state, _stop(draw, where))
 
 
 def settled_specs() -> st.SearchStrategy[Spec]:
@@ -204,7 +214,8 @@ def _step(draw: Any, names: Any, name: str, where: _Where) -> Step:
     fails = min(most, draw(st.sampled_from([0, 0, 0, 0, 1, 2, 3])))
     if where.in_retried and not handled and draw(st.booleans()):
         return Step(name, draw(st.integers(0, 9)), writes, reads, 9, None, mends=True)
-    return Step(name, draw(st.integers(0, 9)), writes, reads, fails, attempts, handled, asks=asks)
+    stop = _stop(draw, where)
+    return Step(name, draw(st.integers(0, 9)), writes, reads, fails, attempts, handled, asks=asks, stop=stop)
 
 
 def _fork(draw: Any, names: Any, name: str, where: _Where) -> Fork:
@@ -230,7 +241,7 @@ def _spread(draw: Any, names: Any, name: str, where: _Where) -> Spread:
         arms.append(_flow(draw, names, inner))
     wait = draw(st.integers(1, count)) if where.racy and draw(st.booleans()) else None
     at_once = draw(st.sampled_from([None, 1, 2]))
-    return Spread(name, tuple(arms), False, wait, collect, at_once, handled, _timeout(draw, where))
+    return Spread(name, tuple(arms), False, wait, collect, at_once, handled, _timeout(draw, where), _stop(draw, where))
 
 
 def _map(draw: Any, names: Any, name: str, where: _Where) -> Spread:
@@ -240,7 +251,7 @@ def _map(draw: Any, names: Any, name: str, where: _Where) -> Spread:
     wait = draw(st.integers(1, 3)) if where.racy and draw(st.booleans()) else None
     arm = _flow(draw, names, inner)
     at_once = draw(st.sampled_from([None, 1, 2]))
-    return Spread(name, (arm,), True, wait, collect, at_once, handled, _timeout(draw, where))
+    return Spread(name, (arm,), True, wait, collect, at_once, handled, _timeout(draw, where), _stop(draw, where))
 
 
 def _sub(draw: Any, names: Any, name: str, where: _Where) -> Sub:
@@ -255,7 +266,8 @@ def _sub(draw: Any, names: Any, name: str, where: _Where) -> Sub:
         may_fail=may_fail,
         in_retried=attempts is not None,
     )
-    return Sub(name, _flow(draw, names, inner), has_state, attempts, handled, _timeout(draw, where))
+    stops = (_stop(draw, where), _stop(draw, where))
+    return Sub(name, _flow(draw, names, inner), has_state, attempts, handled, _timeout(draw, where), *stops)
 
 
 def _pause(draw: Any, names: Any, name: str, where: _Where) -> Pause:
@@ -263,12 +275,17 @@ def _pause(draw: Any, names: Any, name: str, where: _Where) -> Pause:
 
 
 def _await(draw: Any, names: Any, name: str, where: _Where) -> Await:
-    return Await(name, _timeout(draw, where), draw(st.booleans()))
+    return Await(name, _timeout(draw, where), draw(st.booleans()), _stop(draw, where))
 
 
 def _timeout(draw: Any, where: _Where) -> float | None:
     """Return seconds that may or may not be enough."""
     return draw(st.sampled_from([None, None, 0.002])) if where.racy else None
+
+
+def _stop(draw: Any, where: _Where) -> str:
+    """Return a signal that interrupts. Few names for many edges: inner and outer ones have the same."""
+    return draw(st.sampled_from(["", "", "", *STOPS])) if where.racy else ""
 
 
 _DRAWN: dict[str, Callable[..., Part]] = {
@@ -296,7 +313,7 @@ _LIMITS = Limits(max_interruptions=1000)
 def build(spec: Spec, probe: Probe, name: str = "random") -> Graph:
     """Return the graph of a description."""
     graph = Graph(name, state=Ledger if spec.has_state else None, limits=_LIMITS)
-    _Builder(graph, probe).whole(spec.flow)
+    _Builder(graph, probe).whole(spec.flow, spec.stop)
     return graph
 
 
@@ -305,9 +322,13 @@ class _Builder:
         self.graph = graph
         self.probe = probe
 
-    def whole(self, flow: Flow) -> None:
+    def whole(self, flow: Flow, stop: str) -> None:
         entry, exits = self.flow(flow)
         self.graph.edge(START, entry)
+        if stop:
+            halt = self.function("halt", lambda ctx, value: _number(value))
+            self.graph.on_signal(self.graph, stop, halt)
+            exits.append(halt)
         self.lead(exits, END)
 
     def flow(self, flow: Flow) -> tuple[Node[Any, Any], Exits]:
@@ -340,7 +361,7 @@ class _Builder:
             case Await():
                 default = 3 if part.has_default else MISSING
                 node = self.graph.wait(part.name, part.name, timeout=part.timeout, default=default)
-                return node, [node]
+                return node, [node, *self.stopped(node, part.stop)]
 
     def function(self, name: str, body: Any, retry: Retry | None = None, *, asks: bool = False) -> Node[Any, Any]:
         async def call(ctx: Context, value: Any) -> Any:
@@ -355,10 +376,19 @@ class _Builder:
         self.graph.on_error(node, mend)
         return [node, mend]
 
+    def stopped(self, node: Node[Any, Any], stop: str) -> Exits:
+        """Let a signal interrupt a node; return the node that handles it, if there is a signal."""
+        if not stop:
+            return []
+        handler = self.function(f"{node.name}.stop", lambda ctx, value: _number(value))
+        self.graph.on_signal(node, stop, handler, type=int if stop == STOPS[0] else None)
+        return [handler]
+
     def step(self, part: Step) -> tuple[Node[Any, Any], Exits]:
         retry = Retry(attempts=part.attempts, initial=0) if part.attempts else None
         node = self.function(part.name, _body(part), retry, asks=part.asks)
-        return node, self.mended(node) if part.handled else [node]
+        exits = self.mended(node) if part.handled else [node]
+        return node, exits + self.stopped(node, part.stop)
 
     def fork(self, part: Fork) -> tuple[Node[Any, Any], Exits]:
         source = self.function(part.name, lambda ctx, value: _number(value))
@@ -411,16 +441,18 @@ class _Builder:
             join=join,
             max_concurrency=part.at_once,
         )
+        stopped = self.stopped(node, part.stop)
         if part.handled:
-            return node, [join, *self.mended(node)[1:]]
-        return node, [join]
+            return node, [join, *self.mended(node)[1:], *stopped]
+        return node, [join, *stopped]
 
     def sub(self, part: Sub) -> tuple[Node[Any, Any], Exits]:
         inside = Graph(part.name, state=Ledger if part.has_state else None)
-        _Builder(inside, self.probe).whole(part.inside)
+        _Builder(inside, self.probe).whole(part.inside, part.inner_stop)
         retry = Retry(attempts=part.attempts, initial=0) if part.attempts else None
         node = self.graph.add(inside, retry=retry, timeout=part.timeout)
-        return node, self.mended(node) if part.handled else [node]
+        exits = self.mended(node) if part.handled else [node]
+        return node, exits + self.stopped(node, part.stop)
 
 
 def _body(part: Step) -> Callable[[Context, Any], int]:

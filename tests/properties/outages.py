@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from graphs import Spec, build
-from simulation import RUN_ID, Crash, Disk, Tape, payload_of
+from simulation import INTERRUPTS_MAX, RUN_ID, Crash, Disk, Tape, interrupts_of, payload_of
 
 from beluga_graph import Context, Engine, Outcome, Run, RunConflict, RunNotFound
 from beluga_graph.kernel.rules import is_answer
@@ -73,6 +73,8 @@ class Machine:
         self.tape = tape
         self.durability = durability
         self.flow = build(spec, self._probe)
+        self._interrupts = interrupts_of(self.flow.plan())
+        self._sent: dict[str, int] = {}
         self.engine: Engine
         self.wire: Wire
         self.prefixes: list[list[Any]] = []
@@ -135,6 +137,8 @@ class Machine:
                 if until is not None and self.disk.commits and self.tape.choose(9) == 8:
                     await until(run)
                     until = None
+                if self._interrupts and self.tape.choose(6) == 5:
+                    await self._interrupt(run)
                 if self.early and self.tape.choose(4) == 3:
                     await self._signal_early(run)
                 self._held = [gate for gate in self._held if not gate.done()]
@@ -151,14 +155,25 @@ class Machine:
     async def _signal_early(self, run: Run) -> None:
         """Send a signal that a node may wait for later."""
         nodes = self.flow.plan().shape.nodes.values()
-        names = sorted(node.signal for node in nodes if node.signal is not None and not node.asks)
+        names = sorted(node.signal for node in nodes if node.signal is not None and not node.asks and not node.received)
         if names:
             with contextlib.suppress(RunConflict):  # the run may have ended
                 await run.signal(names[self.tape.choose(len(names))], 5)
 
+    async def _interrupt(self, run: Run) -> None:
+        """Send an interrupting signal, whether or not the run listens to it now."""
+        name = self._interrupts[self.tape.choose(len(self._interrupts))]
+        sent = self._sent.get(name, 0)
+        if sent < INTERRUPTS_MAX:
+            self._sent[name] = sent + 1
+            with contextlib.suppress(RunConflict):  # the run may have ended
+                await run.signal(name, payload_of(name, sent))
+
     async def _signalled(self, run: Run) -> bool:
         live = self.engine._host.runs.current(run.id)
         for name in live.snapshot.waits if live is not None else ():
+            if name in self._interrupts:
+                continue
             position = live.snapshot.inbox.get(name, 0) if live is not None else 0
             if self.disk.store.get(Keys(run.id).signal(name, position)) is None:
                 payload = payload_of(name, position)

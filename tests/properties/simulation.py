@@ -23,6 +23,7 @@ from beluga_graph.execution.executor import run_attempt
 from beluga_graph.execution.result import AttemptResult
 from beluga_graph.execution.stored_values import StoredValues
 from beluga_graph.execution.thread_pool import DaemonPool
+from beluga_graph.kernel.listener_list import is_listener
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.snapshot import FAILED, RUN, Snapshot, Token
 from beluga_graph.kernel.triggers import ArmTimer, AwaitSignal, RunNode, RunStarted, RunTakenOver, Trigger, Work
@@ -38,6 +39,7 @@ from stores import MemoryStore
 from stores.base import Op, Put
 
 __all__ = [
+    "INTERRUPTS_MAX",
     "RUN_ID",
     "Crash",
     "Disk",
@@ -49,6 +51,7 @@ __all__ = [
     "Tape",
     "count_of",
     "crashes",
+    "interrupts_of",
     "outcome_of",
     "payload_of",
     "steps_digest",
@@ -57,6 +60,7 @@ __all__ = [
 
 RUN_ID = "simulated"
 STEPS_MAX = 5000
+INTERRUPTS_MAX = 3  # of each name, so that runs end
 
 
 class Crash(BaseException):
@@ -156,6 +160,13 @@ class Disk:
         self.executions.append(execution)
 
 
+def interrupts_of(plan: Plan) -> list[str]:
+    """Return the signals that interrupt something in a plan."""
+    nodes = plan.shape.nodes.values()
+    edges = [*plan.shape.interrupts, *(edge for node in nodes for edge in (*node.interrupts, *node.inner_interrupts))]
+    return sorted({signal for signal, _, _ in edges})
+
+
 def payload_of(signal: str, position: int) -> Any:
     """Return the payload of the signal at a position of a name's inbox: a number, or the answer to a question."""
     number = (
@@ -210,6 +221,8 @@ class Simulation:
         # Work that the run must be doing; the result of an attempt that ended and is held back.
         self.todo: dict[Work, AttemptResult | None] = {}
         self.prefixes: list[list[StoredStep]] = []  # what was on disk after each crash
+        self._interrupts = interrupts_of(plan)
+        self._to_serve: dict[str, None] = {}
         self._hands = ExecutionResources(SystemClock(), DaemonPool(), None)
         self.stopped: Callable[[Simulation], bool] = lambda _: False
         self.seen_by_attempt: Callable[[Snapshot, str], Snapshot] = lambda run, _: run
@@ -241,6 +254,7 @@ class Simulation:
         self.run, self.log = run, log
         self.walker = Walker(self.plan.shape, run, self)
         self.todo = {}
+        self._to_serve = {}
 
     def rebuild(self) -> bool:
         """Begin a new life with the records on disk; return whether the run is among them."""
@@ -260,8 +274,13 @@ class Simulation:
     async def go(self) -> None:
         """Follow the tape until there is nothing left to do."""
         for _ in range(STEPS_MAX):
+            while self._to_serve:
+                self.walker.serve(self._to_serve.popitem()[0])
             if not self.todo or self.stopped(self):
                 return
+            if self._interrupts and self.tape.choose(8) == 7:
+                self._send_interrupt()
+                continue
             item = list(self.todo)[self.tape.choose(len(self.todo))]
             if isinstance(item, ArmTimer):
                 self.time = max(self.time, item.due)
@@ -272,6 +291,13 @@ class Simulation:
             else:
                 await self._run(item)
         raise AssertionError(f"no end after {STEPS_MAX} steps")
+
+    def _send_interrupt(self) -> None:
+        """Accept an interrupting signal, or two at once, whether or not the run listens to it now."""
+        signal = self._interrupts[self.tape.choose(len(self._interrupts))]
+        known = self.disk.accepted.get(signal, 0)
+        self.disk.accepted[signal] = min(known + 1 + self.tape.choose(2), INTERRUPTS_MAX)
+        self.walker.serve(signal)
 
     async def _run(self, item: RunNode) -> None:
         """Make an attempt, or decide on one that was made before."""
@@ -320,7 +346,7 @@ class Simulation:
 
     def stop_node(self, token: str, step: Step) -> None:
         for item in list(self.todo):
-            if not isinstance(item, ArmTimer) and item.token == token:
+            if isinstance(item, RunNode | AwaitSignal) and item.token == token:
                 del self.todo[item]
 
     def arm(self, timer: str, due: int) -> None:
@@ -333,7 +359,10 @@ class Simulation:
                 del self.todo[item]
 
     def await_signal(self, token: str, signal: str) -> None:
-        self.todo.setdefault(AwaitSignal(token, signal))
+        if not is_listener(self.plan.shape, self.run, signal, token):
+            self.todo.setdefault(AwaitSignal(token, signal))
+        else:  # it may have come; else it comes when the tape says so
+            self._to_serve[signal] = None
 
     def stop_all(self) -> None:
         self.todo = {}

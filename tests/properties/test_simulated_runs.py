@@ -34,12 +34,16 @@ from simulation import (
 )
 
 from beluga_graph.codec import seal, unseal
-from beluga_graph.kernel.rules import is_answer
+from beluga_graph.kernel.listener_list import list_listeners
+from beluga_graph.kernel.ops import SET_CONSUMED
+from beluga_graph.kernel.rules import is_answer, signal_of
+from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.tokens import AT_WAIT, CANCELLED, COMPLETED, FAILED, FAILED_TOKEN, RUN
 from beluga_graph.kernel.transition import EMPTY_PATCH, advance
 from beluga_graph.kernel.triggers import (
     ArmTimer,
+    AwaitInterrupt,
     CancelRequested,
     NodeFailed,
     NodeFinished,
@@ -48,8 +52,9 @@ from beluga_graph.kernel.triggers import (
     SignalReceived,
     TimerFired,
     Trigger,
+    Work,
 )
-from beluga_graph.kernel.work import list_work
+from beluga_graph.kernel.work import WorkChange, list_work
 from beluga_graph.storage import run_log as history
 from beluga_graph.storage.loading import read_steps, rebuild
 from beluga_graph.storage.records import decode_record
@@ -138,7 +143,7 @@ def test_the_questions_on_disk_are_the_open_ones(spec: Spec, tape: list[int], sc
 
 
 def _waits_for(run: Snapshot, token: str) -> str | None:
-    return next((signal for signal, tokens in run.waits.items() if token in tokens), None)
+    return next((signal for signal, tokens in run.waits.items() if token in tokens and is_answer(signal)), None)
 
 
 # The kernel's own laws.
@@ -208,12 +213,7 @@ def test_work_after_a_patch_is_work_before_less_ended_work_plus_new_work(
 ) -> None:
     def check(seen: Observation) -> None:
         change = seen.change
-        kept = [
-            item
-            for item in seen.before
-            if not change.whole
-            and (item.timer not in change.timers if isinstance(item, ArmTimer) else item.token not in change.tokens)
-        ]
+        kept = [item for item in seen.before if not change.whole and not _is_over(item, change)]
         now = list_work(seen.simulation.plan.shape, seen.simulation.run)
         assert Counter([*kept, *change.new]) == Counter(now)
 
@@ -224,7 +224,7 @@ def test_work_after_a_patch_is_work_before_less_ended_work_plus_new_work(
 @given(racy_specs(), tapes(), crashes())
 def test_everything_in_a_snapshot_is_accounted_for(spec: Spec, tape: list[int], schedule: Crashes) -> None:
     def check(seen: Observation) -> None:
-        _account(seen.simulation.run)
+        _account(seen.simulation.plan.shape, seen.simulation.run)
 
     run = simulated(spec, tape, schedule, check).run
     assert run.status in (COMPLETED, FAILED)
@@ -232,13 +232,23 @@ def test_everything_in_a_snapshot_is_accounted_for(spec: Spec, tape: list[int], 
         assert (run.tokens, run.scopes, run.timers, run.waits, list(run.places)) == ({}, {}, {}, {}, [""])
 
 
-def _account(run: Snapshot) -> None:
+def _is_over(item: Work, change: WorkChange) -> bool:
+    if isinstance(item, ArmTimer):
+        return item.timer in change.timers
+    if isinstance(item, AwaitInterrupt):
+        return (item.signal, item.listener) in change.listeners
+    return item.token in change.tokens
+
+
+def _account(shape: Shape, run: Snapshot) -> None:
     assert run.active == sum(token.state == RUN for token in run.tokens.values())
     for timer in run.timers:
         owner = timer[2:]
         assert owner in (run.tokens if timer.startswith("t:") else {**run.scopes, "": None})
-    waiting = sorted(token.name for token in run.tokens.values() if token.state == AT_WAIT)
-    assert sorted(name for names in run.waits.values() for name in names) == waiting
+    waiting = [(signal_of(shape.nodes[t.node], t.name), t.name) for t in run.tokens.values() if t.state == AT_WAIT]
+    listening = [] if run.ended else list_listeners(shape, run)
+    waits = [(signal, name) for signal, names in run.waits.items() for name in names]
+    assert Counter(waits) == Counter([*waiting, *listening])
     assert all(run.waits.values())
     for name, token in run.tokens.items():
         assert run.places[token.place].token == name
@@ -256,6 +266,30 @@ def _account(run: Snapshot) -> None:
         else:
             assert name == f"{place.scope}[{place.branch}]/"
             assert place.branch < run.scopes[place.scope].width
+
+
+@examples(160)
+@given(racy_specs(), tapes(), crashes())
+def test_each_accepted_signal_is_delivered_once_and_in_order(spec: Spec, tape: list[int], schedule: Crashes) -> None:
+    simulation = simulated(spec, tape, schedule)
+    served: dict[str, list[int]] = {}
+    for step in read_steps(simulation.disk.store, RUN_ID):
+        for op in step.patch.ops:
+            if op[0] == SET_CONSUMED:
+                _, signal, count = op
+                served.setdefault(signal, []).append(count)
+    for signal, counts in served.items():
+        assert counts == list(range(1, len(counts) + 1))
+        assert len(counts) == simulation.run.inbox[signal] <= simulation.disk.accepted[signal]
+
+
+@examples(80)
+@given(racy_specs(), tapes(), crashes())
+def test_a_signal_is_unread_only_if_nothing_listens_to_it(spec: Spec, tape: list[int], schedule: Crashes) -> None:
+    simulation = simulated(spec, tape, schedule)
+    run, accepted = simulation.run, simulation.disk.accepted
+    if run.status != FAILED:
+        assert not [signal for signal in run.waits if accepted.get(signal, 0) > run.inbox.get(signal, 0)]
 
 
 # Endings.

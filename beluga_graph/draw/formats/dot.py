@@ -28,7 +28,7 @@ _SHAPES = {
     HANDOFF: "rarrow",
     FRAME: "folder",  # folded
 }
-_STYLES = {"error": "dashed", "handoff": "bold", "conditional": "dashed"}
+_STYLES = {"error": "dashed", "interrupt": "dotted", "handoff": "bold", "conditional": "dashed"}
 _LENGTH_MAX = 80
 
 

@@ -31,7 +31,14 @@ _SHAPES = {
     HANDOFF: ("[/", "/]"),
     FRAME: ("[[", "]]"),  # folded
 }
-_ARROWS = {"plain": "-->", "branch": "-->", "conditional": "-->", "handoff": "==>", "error": "-.->"}
+_ARROWS = {
+    "plain": "-->",
+    "branch": "-->",
+    "conditional": "-->",
+    "handoff": "==>",
+    "error": "-.->",
+    "interrupt": "-.->",
+}
 _PLAIN = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 _-.,:?!()")
 _LENGTH_MAX = 80
 # Mermaid interprets these even if they are written as entity codes: new lines, formulas, icons, its own placeholders.
@@ -105,7 +112,7 @@ def _iter_styles(picture: Picture, overlay: Overlay | None) -> Iterator[str]:
                 back = LIGHT.get(f"{status}-back", LIGHT["dropped-back"])
                 yield f"classDef {status} stroke:{LIGHT[status]},fill:{back},color:{LIGHT['ink']},stroke-width:2px"
                 yield f"class {ids} {status}"
-    for kind in ("branch", "conditional", "handoff", "error"):
+    for kind in ("branch", "conditional", "handoff", "error", "interrupt"):
         numbers = [str(number) for number, line in enumerate(picture.lines) if line.kind == kind]
         if numbers:
             yield f"linkStyle {','.join(numbers)} stroke:{LIGHT[kind]}"

@@ -16,7 +16,8 @@ def to_networkx(shape: Shape) -> MultiDiGraph[str]:
     """Return the shape as a directed multigraph over node paths, with `START` and `END`.
 
     Nodes have the attributes `kind`, `frame`, `input_type` and `output_type`. Edges have the attributes `kind` (plain,
-    conditional, handoff, error, branch, enter, leave) and `route`, which is `None` without a route. An edge of kind
+    conditional, handoff, error, interrupt, branch, enter, leave) and `route`: that of a conditional edge or a
+    handoff, or the signal that interrupts, else `None`. An edge of kind
     `enter` goes from a frame to its entry node; an edge that ends a frame goes to the successors of the frame, with
     the kind `leave`.
     """
@@ -34,6 +35,8 @@ def to_networkx(shape: Shape) -> MultiDiGraph[str]:
         )
     graph.add_node("END", kind="end")
     graph.add_edge("START", shape.entry, kind="plain")
+    for signal, target, _ in shape.interrupts:
+        graph.add_edge("START", "END" if target == END else target, kind="interrupt", route=signal)
     for node in shape.nodes.values():
         for target, kind, route in _list_edges(node):
             for end in _resolve_target(shape, node, target):
@@ -51,6 +54,7 @@ def _list_edges(node: NodeShape) -> list[tuple[str, str, object]]:
     edges += [(target, kind, route) for route, target, kind in node.routes]
     if node.error is not None:
         edges.append((node.error, "error", None))
+    edges += [(target, "interrupt", signal) for signal, target, _ in (*node.interrupts, *node.inner_interrupts)]
     return edges
 
 

@@ -37,6 +37,9 @@ def describe_step(trigger: str, token: str, node: str, events: Sequence[Event]) 
             return f"{node}: the answer did not fit, and is asked for again"
         return f"{node} failed, to be tried again in {format_duration(round(retry.delay_s * 1000))}"
     if trigger == "SignalReceived":
+        signal = by_type.get("signal")
+        if signal is not None and signal.target:
+            return f"The signal {clip(clean(signal.name), 60)} interrupted {node or 'the run'}"
         return f"{node} was answered" if is_answer(token) else f"{node} got its signal"
     if trigger == "TimerFired":
         if not node:
