@@ -373,24 +373,22 @@ class Graph(Flow):
     ) -> None:
         """Let a signal interrupt a node that is under way or waits: control moves to another node with the payload.
 
-        One step drops all that was under way. If the node finishes first, the signal is kept. So is one that comes
-        before the node begins: it interrupts as soon as the node does. Each signal is used once; an edge of an inner
-        node wins over that of a sub-flow or fan-out around it.
+        One step drops all that was under way. A signal that comes before the node begins, or after it has finished, is
+        kept until an edge or a wait for it. An edge of an inner node wins over that of a sub-flow or fan-out around it.
 
         ```python
-        g.on_signal(ship, "cancel", refund)
         g.on_signal(g, "change", plan)  # whatever the graph is doing, but for `plan` itself
         ```
 
         Args:
-            source: A node or a node's name: a sub-flow with all that is in it, a fan-out with its branches until its
-                join begins. Or this graph itself, at any node other than `target`.
+            source: A node or a node's name: a sub-flow with all in it, a fan-out with its branches until its join
+                begins. Or this graph itself, at any node other than `target`.
             signal: The signal's name, as given to `Engine.signal`. No wait in the source may have it.
             target: `END`, a node, or a node's name. For the graph itself, a node outside of its fan-outs.
-            type: The type of the payload, as in `wait`. A payload that does not match fails as if `target` had failed.
+            type: The type of the payload, as in `wait`. A payload that does not match is a failure before `target`.
 
-        Raises `AmbiguousExit` if this signal interrupts `source` already, `BadName` for the name of the signal or a
-        node of another graph, and `TypeError` for an end that is not one of those above.
+        Raises `AmbiguousExit` if this signal interrupts `source` already, `BadName` for the signal's name or a node of
+        another graph, and `TypeError` for an end that is not one of those above.
         """
         name = None if source is self else self._name_end(source)
         declare_interrupt(self._declared, name, signal, self._name_end(target), type)
