@@ -69,6 +69,7 @@ from .errors import (
     RunError as RunError,
     RunFailed as RunFailed,
     RunNotFound as RunNotFound,
+    ScheduleNotFound as ScheduleNotFound,
     SignalTimeout as SignalTimeout,
     SnapshotError as SnapshotError,
     StateConflict as StateConflict,
@@ -142,6 +143,9 @@ from .engine.run import (
 )
 from .engine.sync import (
     run_sync as run_sync,
+)
+from .inspection.schedules import (
+    ScheduleInfo as ScheduleInfo,
 )
 from .inspection.signal_waits import (
     SignalWait as SignalWait,

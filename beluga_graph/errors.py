@@ -38,6 +38,7 @@ BelugaError
 │   ├── ClaimNotFound           a place for large values does not have one (in `beluga_graph.temporal`)
 │   ├── ClaimsFailed            a place for large values cannot be read or written (in `beluga_graph.temporal`)
 │   └── …                       the other errors of the codec
+├── ScheduleNotFound            no schedule has this name
 ├── BusError                    an event bus cannot fulfil a request
 │   ├── BadTopic                a text that is not a topic, or not a pattern
 │   └── BusClosed               used after close
@@ -81,6 +82,7 @@ __all__ = [
     "RunError",
     "RunFailed",
     "RunNotFound",
+    "ScheduleNotFound",
     "SignalTimeout",
     "SnapshotError",
     "StateConflict",
@@ -315,6 +317,21 @@ class Interrupted(LimitReached):
 
 class Timeout(RunError, TimeoutError):
     """An attempt, a frame or the run passed its deadline."""
+
+
+class ScheduleNotFound(BelugaError):
+    """No schedule has this name.
+
+    Attributes:
+        name: The name.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"there is no schedule {self.name!r}: list them with engine.schedules(), or give one"
 
 
 class BusError(BelugaError):

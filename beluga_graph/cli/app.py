@@ -15,6 +15,7 @@ from beluga_graph.cli.commands import (
     drive,
     maintain,
     runs,
+    schedule,
     show,
     signals,
     temporal,
@@ -53,5 +54,5 @@ def root(
 
 
 # The order of the help: first the demo, then the commands that look, then those that act.
-for group in (demo, runs, show, why, diff, draw, verify, signals, drive, temporal, check, maintain):
+for group in (demo, runs, show, why, diff, draw, verify, signals, drive, schedule, temporal, check, maintain):
     app.add_typer(group.app)

@@ -80,10 +80,13 @@ BusFolder = Annotated[
 ]
 
 
-def command(app: typer.Typer) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Declare a function as a command of an app, with the exit codes in its help and its errors reported."""
+def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Declare a function as a command of an app, with the exit codes in its help and its errors reported.
+
+    The command has the function's name by default.
+    """
 
     def declare(body: Callable[P, R]) -> Callable[P, R]:
-        return app.command(epilog=CODES)(report_errors(body))
+        return app.command(name, epilog=CODES)(report_errors(body))
 
     return declare

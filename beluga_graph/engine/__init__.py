@@ -8,6 +8,7 @@
 | Which runs does an engine drive?          | `registry`, `retention`                     |
 | When does a waiting run leave the engine? | `parking`, `moving`                         |
 | When does it continue?                    | `waking`, `wakeups`, `serving`, `recovery`  |
+| Which runs start at points in time?       | `schedules`, `schedule_methods`, `schedule_decisions`, `schedule_firing` |
 | How does an engine notice other engines?  | `store_poller`                              |
 | How do callers wait for a run's end?      | `followers`, `following`                    |
 | How are runs cancelled, or answered?      | `cancel`, `approvals`                       |

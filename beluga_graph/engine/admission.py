@@ -105,6 +105,16 @@ class Admission:
             active, _ = await self._continue(run_id, how, wait=wait)
         return active
 
+    async def create(self, run_id: str, request: StartRequest, ops: Sequence[Op]) -> ActiveRun | None:
+        """Start a run in one commit with further operations. Return `None`, and commit nothing, if its id is taken.
+
+        Raises `RunError`, caused by `Conflict`, if a check among the operations fails.
+        """
+        async with self._runs.run_lock(run_id):
+            if self._store.get(Keys(run_id).head) is not None:
+                return None
+            return await self._create(run_id, request, None, ops)
+
     async def fork(self, plan: Plan, forked: Forked) -> ActiveRun:
         """Commit a fork and begin its work. Raises `RunConflict` if its id is taken."""
         snapshot, log, ops, trigger = forked
@@ -211,7 +221,9 @@ class Admission:
 
     # Creating.
 
-    async def _create(self, run_id: str, request: StartRequest, watcher: Watcher | None) -> ActiveRun | None:
+    async def _create(
+        self, run_id: str, request: StartRequest, watcher: Watcher | None, more: Sequence[Op] = ()
+    ) -> ActiveRun | None:
         """Commit a new run. Return `None` if another process has just created one with this id."""
         plan, limits = request.plan, request.limits.overrides() if request.limits is not None else None
         log = RunLog(self._store, run_id)
@@ -219,7 +231,7 @@ class Admission:
             plan, log.reader, request.value, request.context, limit=(limits or {}).get("max_value_bytes")
         )
         now = self._scheduler.clock.now_ms()
-        session, ops = None, log.blob_ops(blobs)
+        session, ops = None, [*more, *log.blob_ops(blobs)]
         if request.session is not None:
             session, before = open_session(self._store, plan, request.session, run_id)
             ops += begin_ops(session, before)

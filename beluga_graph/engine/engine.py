@@ -10,6 +10,7 @@ from beluga_graph.clock import Clock
 from beluga_graph.engine.host import EngineHost
 from beluga_graph.engine.recovery import Recovery
 from beluga_graph.engine.run import Run
+from beluga_graph.engine.schedule_methods import ScheduleMethods
 from beluga_graph.events import Event
 from beluga_graph.execution.handed_over import HandedOver, HandOverCheck
 from beluga_graph.execution.messages import Bus
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "Recovery"]
 
 
-class Engine:
+class Engine(ScheduleMethods):
     """Drives runs in one store, and answers questions about them.
 
     `store` is `None` for memory, the path of a folder for an LMDB store, or a `Store`.
@@ -213,9 +214,9 @@ class Engine:
     async def serve(self, *, max_runs: int | None = None, grace: float = 10.0) -> None:
         """Drive every run of the registered flows that needs work, whichever process started it, until stopped.
 
-        It takes runs with a due timer or a new signal, and those that a dead owner left, at most `max_runs` with work
-        under way at a time. SIGTERM or SIGINT (in the main thread) ends it: no more work begins, the work under way
-        has `grace` seconds to finish, and unfinished runs are released for other engines.
+        It takes runs with a due timer or a new signal, those that a dead owner left, and those of schedules, at most
+        `max_runs` with work under way at a time. SIGTERM or SIGINT (in the main thread) ends it: no more work begins,
+        what is under way has `grace` seconds to finish, and unfinished runs are released for other engines.
         """
         await self._host.serve(max_runs, grace)
 

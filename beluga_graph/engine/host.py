@@ -22,6 +22,8 @@ from beluga_graph.engine.registry import RunRegistry
 from beluga_graph.engine.requests import StartRequest
 from beluga_graph.engine.retention import Retention
 from beluga_graph.engine.run import Run, replay_then_follow
+from beluga_graph.engine.schedule_firing import ScheduleFiring
+from beluga_graph.engine.schedules import Schedules
 from beluga_graph.engine.serving import Serving
 from beluga_graph.engine.settling import Settling
 from beluga_graph.engine.store_poller import StorePoller
@@ -98,7 +100,11 @@ class EngineHost:
         self.parking = Parking(self.runs, self.scheduler, self.waker, self.poller)
         self.wakeups = WakeupReader(self.runs, self.scheduler, self.waker, self.poller)
         self.followed = FollowedRuns(self.runs, self.poller, self.flows.plan_or_shape)
-        self.serving = Serving(self.runs, self.scheduler, self.waker, self.poller)
+        self.firing = ScheduleFiring(
+            self.runs, self.scheduler, self.waker, self.poller, self.admission, self.flows.find
+        )
+        self.schedules = Schedules(self.scheduler, self.firing.look_soon)
+        self.serving = Serving(self.runs, self.scheduler, self.waker, self.poller, self.firing)
         self.mover = Mover(self.runs, self.scheduler, self.waker)
         self.canceller = Canceller(
             self.runs, self.scheduler, self.poller, self.flows.plan_or_shape, self.admission.acquire_to_end
@@ -107,12 +113,13 @@ class EngineHost:
         self._is_closed = False
         self._detach: Callable[[], None] | None = None
         if isinstance(resources.clock, SteppedClock):
-            self._detach = resources.clock.attach(Settling(self.scheduler, self.waker, self._pool).settle)
+            self._detach = resources.clock.attach(Settling(self.scheduler, self.waker, self.firing, self._pool).settle)
 
     async def close(self) -> None:
         """Stop all tasks, commit the decided steps, and give every lease back. The runs stay in the store."""
         self.runs.closed = True
         self.poller.close()
+        await self.firing.close()
         await self.waker.close()
         self.followed.close()
         actives = list(self.runs.actives.values())
@@ -312,6 +319,7 @@ class EngineHost:
     def _remember(self, plan: Plan) -> Plan:
         self.flows.remember(plan)
         self.scheduler.outbox.learn(plan)
+        self.firing.on_registered(plan.name)
         return plan
 
     def _registered_plan(self, run_id: str) -> Plan:

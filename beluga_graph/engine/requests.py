@@ -12,7 +12,13 @@ from beluga_graph.policy import Limits
 from beluga_graph.storage.loading import RunReader
 from beluga_graph.storage.records import RunRecord
 
-__all__ = ["StartRequest", "check_same", "encode_values"]
+__all__ = ["EncodedValue", "StartRequest", "check_same", "encode_values"]
+
+
+class EncodedValue(NamedTuple):
+    """A value that was encoded before, when it was given to a schedule."""
+
+    encoded: bytes
 
 
 class StartRequest(NamedTuple):
@@ -34,7 +40,7 @@ def encode_values(
     """
     references, blobs = [], []
     for value in values:
-        encoded = plan.encode(value, limit)
+        encoded = value.encoded if type(value) is EncodedValue else plan.encode(value, limit)
         references.append(reader.to_reference(encoded))
         if references[-1] is not encoded:
             blobs.append((references[-1], encoded))

@@ -8,12 +8,16 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from beluga_graph.engine.registry import RunRegistry
 from beluga_graph.engine.store_poller import StorePoller
 from beluga_graph.engine.waking import Waker
 from beluga_graph.runtime.scheduler import Scheduler
 from beluga_graph.storage.run_index import iter_abandoned, iter_overdue
+
+if TYPE_CHECKING:
+    from beluga_graph.engine.schedule_firing import ScheduleFiring
 
 __all__ = ["Serving"]
 
@@ -26,7 +30,10 @@ _log = logging.getLogger("beluga_graph.engine.serving")
 class Serving:
     """Finds the runs in a store that need work, and has them woken while `serve` is under way."""
 
-    def __init__(self, runs: RunRegistry, scheduler: Scheduler, waker: Waker, poller: StorePoller) -> None:
+    def __init__(
+        self, runs: RunRegistry, scheduler: Scheduler, waker: Waker, poller: StorePoller, firing: ScheduleFiring
+    ) -> None:
+        self._firing = firing
         self._runs, self._scheduler, self._waker, self._poller = runs, scheduler, waker, poller
         self._look_for_abandoned_at = 0.0
         poller.register(self)
@@ -43,6 +50,7 @@ class Serving:
                 self._waker.stop_serving()
             self._waker.is_paused = True
             try:
+                await self._firing.wait_fired()
                 await self._waker.wait_woken()  # a run that is woken later would not be released
                 await self._release_all(grace_s)
             finally:

@@ -197,6 +197,11 @@ class Waker:
         """Return whether this run waits until there is room to wake it."""
         return run_key in self._queue
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more run may have work under way."""
+        return self.max_runs is None or self._count_running() + len(self._waking) < self.max_runs
+
     def is_waking(self, run_key: bytes) -> bool:
         """Return whether a task is waking this run now."""
         return run_key in self._waking

@@ -11,6 +11,7 @@ from beluga_graph.inspection.approvals import Question, pending_questions
 from beluga_graph.inspection.compatibility import assess_run, assess_runs
 from beluga_graph.inspection.flow_registry import FlowRegistry
 from beluga_graph.inspection.reading import list_runs, list_steps, read_plan, read_replay, read_snapshot, read_trace
+from beluga_graph.inspection.schedules import ScheduleInfo, list_schedules
 from beluga_graph.inspection.views import RunInfo, RunSnapshot, RunStatus, StepInfo
 from beluga_graph.plan.compatibility import JudgedChange
 from beluga_graph.plan.plan import Compilable
@@ -184,6 +185,10 @@ class Inspector:
         the flow, which is not registered, the version is such a change. Raises `DamagedRecord`.
         """
         return await assess_runs(self.store, flow.plan(), lambda flow_id: self._flows.find(flow_id) is not None)
+
+    async def schedules(self) -> list[ScheduleInfo]:
+        """Return the schedules of the store, sorted by name. Raises `DamagedRecord`."""
+        return await list_schedules(self.store, self._flows.find)
 
     async def pending(self) -> list[Question]:
         """Return the pending questions of all runs of the store, the oldest first. Raises `DamagedRecord`."""

@@ -12,5 +12,6 @@ committer        commits of many runs in one transaction
 moves            runs that go on elsewhere
 pruning          deletion of ended runs
 verify           damage of a store; `verify_run` of one run
+schedule_records schedules, and the operations that change them
 pace             turns of the event loop during long reads
 """

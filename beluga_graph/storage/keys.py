@@ -1,9 +1,9 @@
 """The keys of a store: one letter for the kind of record, then parts of fixed width.
 
-Numbers are big-endian, so key order is time order. A `run`, a `session`, a `signal` or a `token` in the table is
-the 16-byte hash of its name: keys stay short, and no run id can reach into another run's records. An `owner` is the
-random 16-byte id of an engine, except that the owner of a large value is a `run` or a `session`. A `digest` is the
-SHA-256 of an encoded value. `seq`, `index`, `position` and `due` take 8 bytes; the `index` of a message in the
+Numbers are big-endian, so key order is time order. A `run`, a `session`, a `schedule`, a `signal` or a `token` in the
+table is the 16-byte hash of its name: keys stay short, and no run id can reach into another run's records. An `owner`
+is the random 16-byte id of an engine, except that the owner of a large value is a `run` or a `session`. A `digest` is
+the SHA-256 of an encoded value. `seq`, `index`, `position` and `due` take 8 bytes; the `index` of a message in the
 outbox and a `generation` take 4.
 
 | key                          | constant        | record                                                      |
@@ -31,6 +31,10 @@ outbox and a `generation` take 4.
 | `Q run seq index`            | `OUTBOX`        | a message that a committed step publishes                   |
 | `E run`                      | `TOMBSTONE`     | the run is being deleted                                    |
 | `J digest`                   | `GC_CANDIDATE`  | the large value may be about to be deleted                  |
+| `U schedule`                 | `SCHEDULE`      | schedule: name, flow, rule, input, options                  |
+| `F schedule`                 | `SCHEDULE_STATE` | next due time, last run and counts of a schedule           |
+| `M due schedule`             | `SCHEDULE_DUE`  | index: when a schedule that is not paused is to be looked at |
+| `R schedule due`             | `SCHEDULE_QUEUED` | index: a due time whose run waits for the previous one    |
 
 A durable event bus keeps its records under small letters, in the same store or in one of its own:
 
@@ -98,6 +102,10 @@ class Prefix:
     OUTBOX: Final = b"Q"
     TOMBSTONE: Final = b"E"
     GC_CANDIDATE: Final = b"J"
+    SCHEDULE: Final = b"U"
+    SCHEDULE_STATE: Final = b"F"
+    SCHEDULE_DUE: Final = b"M"
+    SCHEDULE_QUEUED: Final = b"R"
     EVENT: Final = b"e"
     EVENT_ID: Final = b"d"
     CORRELATION: Final = b"t"
@@ -252,7 +260,7 @@ def number_of(key: bytes) -> int:
 
 
 def due_of(key: bytes) -> int:
-    """Return the time in milliseconds at which a timer is due."""
+    """Return the time in milliseconds at which a timer or a schedule is due."""
     return int.from_bytes(key[1:9], "big")
 
 

@@ -11,19 +11,47 @@ from typing import Any, Final
 
 from beluga_graph.codec.errors import DamagedRecord
 from beluga_graph.codec.records import seal, unseal
+from beluga_graph.codec.references import is_reference
 from beluga_graph.errors import RunConflict
-from beluga_graph.storage.forms import Form, binary, count, encoded, integer, row, session, status, text, value
+from beluga_graph.storage.forms import (
+    Form,
+    among,
+    binary,
+    both,
+    count,
+    encoded,
+    few,
+    flag,
+    integer,
+    maybe,
+    row,
+    session,
+    status,
+    text,
+    value,
+)
 from beluga_graph.storage.keys import Prefix, hash16
 from beluga_graph.storage.shape_forms import is_shape
 from beluga_graph.storage.snapshot_forms import is_snapshot
 from beluga_graph.storage.step_forms import is_step
 
-__all__ = ["PRESENT", "PRESENT_KINDS", "RunRecord", "decode_record", "encode_record", "fits"]
+__all__ = ["PRESENT", "PRESENT_KINDS", "TIME_MAX_MS", "RunRecord", "decode_record", "encode_record", "fits"]
 
+TIME_MAX_MS: Final = 253_370_764_799_999
+"""The end of the year 9998. Calendars end a year later, in every time zone."""
 PRESENT: Final = b"\x01"
 """Value of an index entry: the key says everything."""
 PRESENT_KINDS: Final = frozenset(
-    (Prefix.OPEN, Prefix.TIMER, Prefix.CANCEL, Prefix.MARK_BY_VALUE, Prefix.MARK_BY_RUN, Prefix.CORRELATION)
+    (
+        Prefix.OPEN,
+        Prefix.TIMER,
+        Prefix.CANCEL,
+        Prefix.MARK_BY_VALUE,
+        Prefix.MARK_BY_RUN,
+        Prefix.CORRELATION,
+        Prefix.SCHEDULE_DUE,
+        Prefix.SCHEDULE_QUEUED,
+    )
 )
 """Kinds whose value is `PRESENT`."""
 
@@ -89,6 +117,18 @@ def fits(prefix: bytes, payload: Any) -> bool:
 
 
 _MESSAGE = row(text, text, text, text, text, integer, encoded)
+_TIME = both(count, lambda at_ms: at_ms <= TIME_MAX_MS)
+_SCHEDULE = row(
+    text,  # name
+    text,  # flow
+    row(maybe(text), maybe(both(_TIME, lambda every_ms: every_ms >= 1_000)), text, maybe(_TIME), _TIME),  # rule
+    both(binary, lambda part: not is_reference(part)),  # input
+    among("skip", "queue", "allow"),
+    among("last", "all", "none"),
+    _TIME,  # jitter
+    flag,  # whether it is paused
+)
+_SCHEDULE_STATE = row(maybe(_TIME), maybe(_TIME), maybe(_TIME), text, few, count, maybe(_TIME), maybe(_TIME))
 _FORMS: dict[bytes, Form] = {
     Prefix.RUN: row(text, text, text, status, integer, integer, text, optional=1),  # only of a run that has moved
     Prefix.LEASE: row(binary, count),
@@ -106,6 +146,8 @@ _FORMS: dict[bytes, Form] = {
     Prefix.OUTBOX: _MESSAGE,
     Prefix.TOMBSTONE: row(text, binary),
     Prefix.GC_CANDIDATE: binary,
+    Prefix.SCHEDULE: _SCHEDULE,
+    Prefix.SCHEDULE_STATE: _SCHEDULE_STATE,
     Prefix.EVENT: _MESSAGE,
     Prefix.EVENT_ID: count,
     Prefix.CURSOR: row(text, count),

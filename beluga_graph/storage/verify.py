@@ -31,6 +31,7 @@ from beluga_graph.storage.keys import (
 from beluga_graph.storage.leases import Lease
 from beluga_graph.storage.loading import read_run_record
 from beluga_graph.storage.records import PRESENT, PRESENT_KINDS, RunRecord, decode_record
+from beluga_graph.storage.schedule_records import read_schedule
 from beluga_graph.storage.session_records import Session
 from beluga_graph.storage.verify_run import MALFORMED, faults_of_run
 from stores.base import Store
@@ -60,6 +61,10 @@ _LABELS: Final = {
     Prefix.OUTBOX: "messages to publish",
     Prefix.TOMBSTONE: "tombstones",
     Prefix.GC_CANDIDATE: "doomed values",
+    Prefix.SCHEDULE: "schedules",
+    Prefix.SCHEDULE_STATE: "states of schedules",
+    Prefix.SCHEDULE_DUE: "index entries",
+    Prefix.SCHEDULE_QUEUED: "queued starts",
     Prefix.EVENT: "bus events",
     Prefix.EVENT_ID: "bus event ids",
     Prefix.CORRELATION: "index entries",
@@ -196,6 +201,9 @@ class _Verification:
             digest = marked_digest(key)
             other = Prefix.MARK_BY_VALUE + digest + run_key_of(key)
             self._check_paired(key, other, f"the other mark of the large value {digest.hex()}")
+        elif kind in (Prefix.SCHEDULE_DUE, Prefix.SCHEDULE_QUEUED):
+            schedule = key[9:] if kind == Prefix.SCHEDULE_DUE else key[1:17]
+            self._check_paired(key, Prefix.SCHEDULE + schedule, "the schedule of an index entry")
         elif kind == Prefix.CORRELATION:
             self._check_paired(key, Prefix.EVENT + key[17:], "the event of a correlation id")
 
@@ -254,6 +262,18 @@ class _Verification:
         blob = self._store.get(key)
         return blob is not None and Session(*decode_record(key, blob)) == session
 
+    def _schedule(self, key: bytes, _: bytes, __: object) -> None:
+        """Check that a schedule has its state, and that the index has its next due time."""
+        stored = read_schedule(self._store, key[1:])
+        index = stored.index_key if stored is not None else None
+        if stored is None or index is None or not self._is_missing(index):
+            return
+        if all(self._store.get(check.key) == check.expected for check in stored.checks):  # else it goes on meanwhile
+            raise DamagedRecord(f"schedule {stored.schedule.name!r}", "is not in the index of due times")
+
+    def _schedule_state(self, key: bytes, _: bytes, __: object) -> None:
+        self._check_paired(key, Prefix.SCHEDULE + key[1:], "the schedule of a state")
+
     def _message(self, key: bytes, _: bytes, __: object) -> None:
         self._check_paired(key, Prefix.SESSION + key[1:17], "the session of a message")
 
@@ -305,6 +325,8 @@ _CHECKS: Final[dict[bytes, Callable[[_Verification, bytes, bytes, Any], None]]] 
     Prefix.SHAPE: _Verification._shape,  # noqa: SLF001
     Prefix.SESSION: _Verification._session,  # noqa: SLF001
     Prefix.SESSION_ITEM: _Verification._message,  # noqa: SLF001
+    Prefix.SCHEDULE: _Verification._schedule,  # noqa: SLF001
+    Prefix.SCHEDULE_STATE: _Verification._schedule_state,  # noqa: SLF001
     Prefix.EVENT: _Verification._event,  # noqa: SLF001
     Prefix.EVENT_ID: _Verification._event_id,  # noqa: SLF001
 }

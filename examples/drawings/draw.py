@@ -13,6 +13,7 @@ import conditional_handoffs
 import event_bus
 import handoffs
 import loop
+import nightly
 import parallel
 import sequential
 import streaming
@@ -31,6 +32,7 @@ FLOWS = {
     "event_bus": event_bus.report,
     "handoffs": handoffs.support(None),
     "loop": loop.refinement(None),
+    "nightly": nightly.nightly,
     "parallel": parallel.analysis(None),
     "sequential": sequential.pipeline(None),
     "streaming": streaming.report(None),

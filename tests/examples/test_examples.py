@@ -57,6 +57,16 @@ published once, as documents-1:publish#1
 may pay.approval#1 have to='ada' amount=1230?
 paid 50 to ada
 """,
+    "nightly": """\
+nightly@2026-03-28T02:30:00+01:00: 3 orders, 23 in all
+nightly@2026-03-29T03:00:00+02:00: 3 orders, 23 in all
+next: 2026-03-30 02:30:00+02:00
+nightly@2026-03-31T02:30:00+02:00: 3 orders, 23 in all
+nightly@2026-04-01T02:30:00+02:00: 3 orders, 23 in all
+nightly@2026-04-02T02:30:00+02:00: 3 orders, 23 in all
+nightly@2026-04-03T02:30:00+02:00: 3 orders, 23 in all
+next: 2026-04-04 02:30:00+02:00
+""",
     "temporal": """\
 total: 90
 ship: shipped, paid by card
@@ -161,7 +171,7 @@ def test_an_example_runs_offline_and_prints_its_result(path: Path) -> None:
 def test_an_example_is_short_and_explains_itself(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 80
     shown = run(path, "--help").stdout
-    if path.stem in ("approval", "event_bus", "temporal"):  # it uses no model
+    if path.stem in ("approval", "event_bus", "nightly", "temporal"):  # it uses no model
         return
     assert "--model" in shown
     assert f"python examples/{path.name} --model openai:NAME" in shown

@@ -24,6 +24,7 @@ HOMES = {
     "rich": ("beluga_graph.cli", "beluga_graph.demo"),
     "openai": ("beluga_graph.models.openai",),
     "anthropic": ("beluga_graph.models.anthropic",),
+    "cronsim": ("beluga_graph.execution.cron",),
     "botocore": ("beluga_graph.temporal.claims.places",),
     "asyncio": (
         "beluga_graph.models.clients",
@@ -89,6 +90,7 @@ def test_tasks_are_created_only_where_they_are_tracked(path: Path) -> None:
     allowed = (
         "beluga_graph.runtime.scheduler",
         "beluga_graph.engine.waking",
+        "beluga_graph.engine.schedule_firing",
         "beluga_graph.engine.retention",
         "beluga_graph.runtime.outbox_relay",
         "beluga_graph.temporal",

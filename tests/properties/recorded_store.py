@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Annotated, Any
 
 from flows_for_tests import failing, talking
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 from beluga_graph import END, START, BusEvent, Context, Engine, EventBus, Graph, Workflow, append, step
 from beluga_graph.storage.keys import Keys
 from beluga_graph.storage.records import encode_record
+from beluga_graph.testing import VirtualClock
 from stores import MemoryStore, Put
 
 __all__ = ["CALLS", "Opened", "opened", "recorded"]
@@ -89,11 +91,23 @@ async def recorded() -> dict[bytes, bytes]:
         await (await engine.start(failing(LARGE), 1, run_id="failed")).outcome()
         while not await bus.dead_letters():  # noqa: ASYNC110 - nor is a dead letter
             await asyncio.sleep(0.01)
+    await _schedule(store)
     grave, doom = b"E" + Keys("buried").run_key, b"J" + bytes(32)
     store.commit(Put(grave, encode_record(grave, ("buried", bytes(16)))), Put(doom, encode_record(doom, bytes(16))))
     parked = b"G" + Keys("naps").run_key
     store.commit(Put(parked, encode_record(parked, 1 << 62)))
     return dict(store.scan(b""))
+
+
+async def _schedule(store: MemoryStore) -> None:
+    """Store schedules that have become due long ago, one of them with a start that is queued behind its last run."""
+    clock = VirtualClock()
+    async with Engine(store, clock=clock) as engine:
+        await engine.schedule("hourly", quick(), 7, every=3600, jitter=5)
+        await engine.schedule("held up", shelving("shelving"), 7, every=3600, overlap="queue")
+        await clock.advance(2.5 * 3600)
+        await engine.schedule("yearly", quick(), 7, cron="0 9 1 1 *", timezone="Europe/Berlin")
+        await engine.pause("yearly")
 
 
 def _refuse(event: BusEvent) -> None:
@@ -128,6 +142,14 @@ async def _resumed(at: Opened, run_id: str) -> None:
         await run.outcome(timeout=0.001)
 
 
+async def _of_a_schedule(at: Opened, name: str) -> None:
+    await at.engine.pause(name)
+    await at.engine.schedule(name, quick(), 8, every=3600)
+    await at.engine.unpause(name)
+    await asyncio.sleep(0.001)
+    await at.engine.unschedule(name)
+
+
 async def _heard(at: Opened) -> None:
     heard: list[BusEvent] = []
     at.bus.subscribe("**", heard.append, name="hears", from_start=True)
@@ -155,6 +177,8 @@ CALLS: list[Callable[[Opened], Awaitable[Any]]] = [
     *_of_a_run(lambda at, run_id: at.engine.trail(run_id)),
     *_of_a_run(lambda at, run_id: at.engine.compare(run_id, "asks")),
     *_of_a_run(lambda at, run_id: at.engine.difference(run_id)),
+    lambda at: at.engine.schedules(),
+    *(partial(_of_a_schedule, name=name) for name in ("hourly", "held up", "yearly")),
     lambda at: at.bus.trace("c"),
     lambda at: at.bus.dead_letters(),
     lambda at: asyncio.to_thread(at.bus.observed),

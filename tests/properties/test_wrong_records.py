@@ -18,7 +18,7 @@ from beluga_graph.storage.keys import KINDS
 from beluga_graph.storage.records import decode_record, encode_record, fits
 from beluga_graph.storage.verify import verify_store
 
-SEALED = "HLONSCVPIZYGBQEJedcxo"  # the other kinds hold a mark
+SEALED = "HLONSCVPIZYGBQEJUFedcxo"  # the other kinds hold a mark
 
 
 @cache

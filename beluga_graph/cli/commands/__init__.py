@@ -9,6 +9,7 @@
     verify      `verify`: the damage of a store
     signals     `pending`, `answer`, `signal`, `cancel`: input for runs
     drive       `resume`, `fork`, `serve`: runs that advance in this process
+    schedule    `schedule`: list, add, pause, unpause, remove: runs that start at points in time
     temporal    `worker`, `mirror`: runs on a Temporal server
     check       `check`: unfinished runs that a changed flow would break
     maintain    `prune`, `compact`: the size of a store
