@@ -300,30 +300,30 @@ async def test_a_follower_may_come_before_the_first_worker(temporal_server: Serv
     assert [event.type for event in seen][-1] == "done"
 
 
-async def test_a_quiet_run_is_looked_at_seldom_and_queried_only_for_news(
+async def test_a_quiet_run_is_polled_seldom_and_queried_only_for_new_steps(
     temporal_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flow, counts, pauses = waiting(), {"look": 0, "query": 0}, list[float]()
-    original_look, original_query = WorkflowClient.look, WorkflowClient.query
+    flow, counts, pauses = waiting(), {"poll": 0, "query": 0}, list[float]()
+    original_poll, original_query = WorkflowClient.poll, WorkflowClient.query
 
-    async def look(self: WorkflowClient, *args: Any) -> Any:
-        counts["look"] += 1
+    async def poll(self: WorkflowClient, *args: Any) -> Any:
+        counts["poll"] += 1
         pauses.append(asyncio.get_running_loop().time())
-        return await original_look(self, *args)
+        return await original_poll(self, *args)
 
     async def query(self: WorkflowClient, *args: Any, **more: Any) -> Any:
         counts["query"] += 1
         return await original_query(self, *args, **more)
 
-    monkeypatch.setattr(WorkflowClient, "look", look)
+    monkeypatch.setattr(WorkflowClient, "poll", poll)
     monkeypatch.setattr(WorkflowClient, "query", query)
     async with open_engine(temporal_server, flow) as engine:
         run, seen = await engine.start(flow, 1), list[Event]()
         following = asyncio.create_task(follow(run.events(), seen))
         await until(lambda: bool(seen) and seen[-1].type == "waiting")
-        await until(lambda: counts["look"] > 16)
+        await until(lambda: counts["poll"] > 16)
         quiet = dict(counts)
-        await until(lambda: counts["look"] == quiet["look"] + 3)
+        await until(lambda: counts["poll"] == quiet["poll"] + 3)
         assert counts["query"] == quiet["query"]
         assert pauses[-1] - pauses[-2] >= 1.0
         await run.signal("go", 1)

@@ -17,7 +17,7 @@ from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.types import Value
 from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.claims.claims import CachedClaims
-from beluga_graph.temporal.client.run_poller import RunNews, RunPoller
+from beluga_graph.temporal.client.run_poller import PollResult, RunPoller
 from beluga_graph.temporal.connection.sdk_errors import translate_errors
 from beluga_graph.temporal.connection.watchdog import Watchdog
 from beluga_graph.temporal.connection.workflow_client import WorkflowClient
@@ -31,10 +31,10 @@ __all__ = ["Follower"]
 
 _log = logging.getLogger("beluga_graph.temporal.client.follower")
 
-_SOON_S = 0.05  # between two looks while there is news
+_ACTIVE_S = 0.05  # between two polls of a run that makes steps
 _TEXT_S = 0.2  # while a node emits text that comes with heartbeats
-_SELDOM_S = 1.0
-_SLOWER = 1.5
+_QUIET_S = 1.0
+_BACKOFF = 1.5
 _FIRST = asyncio.FIRST_COMPLETED
 
 
@@ -70,43 +70,43 @@ class Follower:
         If no worker takes the work of the run, a warning in the log says so once, and the events go on with the next
         worker. Raises as `wait_ended` does if the workflow fails on its worker.
         """
-        looks = RunPoller(self._workflows, self._mirrored, self._claims, plan, run_id, after, decode)
+        poller = RunPoller(self._workflows, self._mirrored, self._claims, plan, run_id, after, decode)
         begun = live.begun_seq
         view = LiveView(run_id, plan.shape.nodes, is_late=begun is None)
-        pace, held = _Pace(), _Held()
-        looking: asyncio.Task[RunNews] | None = None
+        interval, held = _PollInterval(), _HeldRecords()
+        polling: asyncio.Task[PollResult] | None = None
         watching = asyncio.create_task(self._watch(run_id))
         try:
             while True:
-                if looking is None and pace.left_s <= 0:
-                    looking = asyncio.create_task(looks.look())
-                    pace.begin()
+                if polling is None and interval.left_s <= 0:
+                    polling = asyncio.create_task(poller.poll())
+                    interval.begin()
                     held.begin()
-                waiting: set[asyncio.Future[Any]] = {live.ready, watching, *([looking] if looking is not None else ())}
-                await asyncio.wait(waiting, timeout=pace.left_s if looking is None else None, return_when=_FIRST)
+                waiting: set[asyncio.Future[Any]] = {live.ready, watching, *([polling] if polling is not None else ())}
+                await asyncio.wait(waiting, timeout=interval.left_s if polling is None else None, return_when=_FIRST)
                 for record in live.take():
                     if record.is_over or view.is_start(record):
-                        pace.hurry()
+                        interval.shorten()
                     if held.keep(record, is_start=view.is_start(record)):
                         continue  # the follower sees the steps that caused it first
                     for event in view.take(record):
                         yield event
                 if watching.done():
                     watching.result()  # its error
-                if looking is None or not looking.done():
+                if polling is None or not polling.done():
                     continue
-                seen, looking = looking.result(), None
+                seen, polling = polling.result(), None
                 begun = begun if begun is not None else max([after, *(step.seq for step in seen.steps)])
                 for event in _arrange(view, seen, held.release(seen.steps), begun):
                     yield event
                 if not seen.is_open:
                     return
-                pace.note(seen)
+                interval.adapt(seen)
         finally:
             if not watching.cancel():
                 watching.exception()  # it was raised, or the run has ended since
-            if looking is not None:
-                looking.cancel()
+            if polling is not None:
+                polling.cancel()
 
     async def _watch(self, run_id: str) -> NoReturn:
         """Log a warning, once, if no worker takes the work of the run. Raises if its workflow fails on its worker."""
@@ -120,45 +120,45 @@ class Follower:
                 is_known = True
 
 
-class _Pace:
-    """When to look: soon after news, and seldom while there are none."""
+class _PollInterval:
+    """The time between polls: short after a poll with news, and longer after each one without."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._began, self._pause_s = -_SELDOM_S, 0.0
+        self._began, self._pause_s = -_QUIET_S, 0.0
         self._records: list[LiveRecord] = []
 
     @property
     def left_s(self) -> float:
-        """The time until the next look; 0 or less if it is due."""
+        """The time until the next poll; 0 or less if it is due."""
         return self._began + self._pause_s - self._loop.time()
 
     def begin(self) -> None:
-        """Note that a look begins."""
+        """Note that a poll begins."""
         self._began = self._loop.time()
 
-    def hurry(self) -> None:
-        """Look soon: news are on their way."""
-        self._pause_s = min(self._pause_s, _SOON_S)
+    def shorten(self) -> None:
+        """Poll soon: the server is about to have new steps."""
+        self._pause_s = min(self._pause_s, _ACTIVE_S)
 
-    def note(self, seen: RunNews) -> None:
-        """Note the news of a look."""
+    def adapt(self, seen: PollResult) -> None:
+        """Adapt the time to the result of a poll."""
         has_text = seen.records != self._records
         self._records = seen.records
         if seen.is_large:
-            self._pause_s = _SELDOM_S
+            self._pause_s = _QUIET_S
         elif seen.steps or has_text:
-            self._pause_s = _SOON_S
+            self._pause_s = _ACTIVE_S
         else:
-            self._pause_s = min(max(self._pause_s, _SOON_S) * _SLOWER, _TEXT_S if seen.records else _SELDOM_S)
+            self._pause_s = min(max(self._pause_s, _ACTIVE_S) * _BACKOFF, _TEXT_S if seen.records else _QUIET_S)
 
 
-class _Held:
-    """Records of new attempts, held back until a later look has found the steps that caused these attempts."""
+class _HeldRecords:
+    """Records of new attempts, held back until a later poll has found the steps that caused these attempts."""
 
     def __init__(self) -> None:
-        self._next: dict[str, list[LiveRecord]] = {}  # by token: for the look to come
-        self._now: dict[str, list[LiveRecord]] = {}  # for the look under way
+        self._next: dict[str, list[LiveRecord]] = {}  # by token: until the next poll ends
+        self._now: dict[str, list[LiveRecord]] = {}  # until the poll under way ends
 
     def keep(self, record: LiveRecord, *, is_start: bool) -> bool:
         """Keep a record that begins an attempt, and those after it; return whether it is kept."""
@@ -170,11 +170,11 @@ class _Held:
         return kept is not None
 
     def begin(self) -> None:
-        """Note that a look begins."""
+        """Note that a poll begins."""
         self._now, self._next = self._next, {}
 
     def release(self, steps: Iterable[StepInfo]) -> list[LiveRecord]:
-        """Return the records that were kept for the look that has ended, and those of attempts that it saw end."""
+        """Return the records that were kept until the poll that has ended, and those of attempts whose end it found."""
         released, self._now = self._now, {}
         for step in steps:
             if step.token in self._next:
@@ -182,8 +182,8 @@ class _Held:
         return [record for records in released.values() for record in records]
 
 
-def _arrange(view: LiveView, seen: RunNews, released: Iterable[LiveRecord], begun: int) -> Iterator[Event]:
-    """Yield the events of a look: those of each attempt in order, and attempts that go on last."""
+def _arrange(view: LiveView, seen: PollResult, released: Iterable[LiveRecord], begun: int) -> Iterator[Event]:
+    """Yield the events of a poll: those of each attempt in order, then those of attempts that go on."""
     records = [*released, *seen.records]
     by_token: dict[str, list[LiveRecord]] = {}
     for record in records:

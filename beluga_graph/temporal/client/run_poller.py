@@ -1,7 +1,7 @@
-"""Polling: one follower asks the server for the news of a run.
+"""The poller of one run, for one follower.
 
-A look is one `describe`, which needs no worker and brings the text in heartbeats. Only if the history has grown, a
-query follows. If no worker answers that in time, the steps are read from the history, until one does.
+A poll is one `describe`, which needs no worker and returns the text in heartbeats. Only if the history has grown, a
+query for the new steps follows. If no worker answers it in time, the steps are read from the history.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from beluga_graph.temporal.live.record import LiveRecord
 from beluga_graph.temporal.mirror.cache import MirroredRuns
 from beluga_graph.temporal.workflow.wire import EVENTS, unpack
 
-__all__ = ["RunNews", "RunPoller"]
+__all__ = ["PollResult", "RunPoller"]
 
 _QUERY_TIMEOUT = timedelta(seconds=3)
 _ASK_AGAIN_S = 10.0  # after a query without an answer
 _FIRST_EVENTS = 2  # of a history whose first workflow task is not complete
 
 
-class RunNews(NamedTuple):
-    """The news of one look."""
+class PollResult(NamedTuple):
+    """The steps that are new since the last poll, and the state of the run."""
 
     steps: list[StepInfo]
     """New steps. Their `ops` may be missing."""
@@ -44,7 +44,7 @@ class RunNews(NamedTuple):
 
 
 class RunPoller:
-    """The looks of one follower at a run, from the step after `after` on."""
+    """Polls a run, from the step after `after` on."""
 
     def __init__(
         self,
@@ -61,9 +61,9 @@ class RunPoller:
         self._read: tuple[str, int] | None = None  # the execution, and the length of its history, that were read
         self._ask_at = 0.0  # when to ask a worker again
 
-    async def look(self) -> RunNews:
-        """Return the news since the last look. Raises `RunNotFound`, `TemporalUnavailable`, `SnapshotError`."""
-        found = await self._workflows.look(self._run_id)
+    async def poll(self) -> PollResult:
+        """Return the steps since the last poll. Raises `RunNotFound`, `TemporalUnavailable`, `SnapshotError`."""
+        found = await self._workflows.poll(self._run_id)
         steps: list[StepInfo] = []
         read = (found.execution_id, found.length)
         if not found.is_open:
@@ -71,7 +71,7 @@ class RunPoller:
         elif read != self._read and found.length > _FIRST_EVENTS:
             steps = await self._read_steps()
         self._read = read
-        return RunNews(steps, found.records, found.is_open, found.is_large)
+        return PollResult(steps, found.records, found.is_open, found.is_large)
 
     async def _read_steps(self) -> list[StepInfo]:
         """Return the new steps, from a worker or from the history."""

@@ -62,10 +62,10 @@ from beluga_graph.temporal.workflow.wire import (
     unpack,
 )
 
-__all__ = ["Look", "ServerRun", "WorkflowClient"]
+__all__ = ["PolledRun", "ServerRun", "WorkflowClient"]
 
 _MEASURED_BYTES = PAYLOAD_BYTES // 4  # of an input: the calls of a smaller one fit, though they repeat parts of it
-_LARGE_BYTES = 256 * 1024  # of the answer to a look
+_LARGE_BYTES = 256 * 1024  # of the answer to a poll
 
 _PATIENCE = timedelta(seconds=20)  # the server keeps a request up to 10 s for the worker that walked the run before
 _NOT_LIVE = LiveOptions()
@@ -102,8 +102,8 @@ class ServerRun(NamedTuple):
         return self.status in (RunStatus.running, RunStatus.waiting)
 
 
-class Look(NamedTuple):
-    """A look at a run: how far it is, and the text in the heartbeats of its attempts under way."""
+class PolledRun(NamedTuple):
+    """A run, as one poll finds it: how far it is, and the text in the heartbeats of its attempts under way."""
 
     execution_id: str
     length: int
@@ -167,7 +167,7 @@ class WorkflowClient:
         packed = self.pack(new, live, previous=after.execution_id if after is not None else "")
         client, queue = await self.connection.client(), new.queue(self._task_queue)
         await require_worker(client, queue, flow=None if new.only_ends else new.plan.name)
-        # The server compares ids only. Without this look, a resume that was slow would begin with an older failure.
+        # The server compares ids only. Without this check, a slow resume could begin with an older failure.
         if after is not None and (await self.describe(run.run_id)).execution_id != after.execution_id:
             return False
         reuse = WorkflowIDReusePolicy
@@ -216,14 +216,14 @@ class WorkflowClient:
         with translate_errors(run_id, self.connection.address):
             return await handle.describe()
 
-    async def look(self, run_id: str) -> Look:
-        """Look at the last execution of a run. Raises as `describe` does."""
+    async def poll(self, run_id: str) -> PolledRun:
+        """PolledRun at the last execution of a run. Raises as `describe` does."""
         handle = await self.handle(run_id)
         with translate_errors(run_id, self.connection.address):
             found = await handle.describe()
         raw = found.raw_description
         is_open = found.status is None or found.status not in _STATUS
-        return Look(
+        return PolledRun(
             execution_id=found.run_id,
             length=found.history_length,
             is_open=is_open,
