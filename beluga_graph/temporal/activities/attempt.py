@@ -56,7 +56,7 @@ class AttemptActivity:
         given = unpack(packed)
         progress = Progress()
         try:
-            async with progress.beating():
+            async with progress.send_heartbeats():
                 await self._make_all(given, progress)
         except asyncio.CancelledError:
             if _is_unwanted():
@@ -64,8 +64,8 @@ class AttemptActivity:
             if activity.is_worker_shutdown():
                 progress.note_orderly_stop()
             raise
-        except _Unread as unread:
-            raise progress.refuse(unread.error) from unread.error
+        except _ReadFailed as failed:
+            raise progress.refuse(failed.error) from failed.error
         except Exception as error:
             is_final = isinstance(error, BelugaError) or progress.interruptions >= given["max_interruptions"]
             kind, text = type(error).__name__, str(error)
@@ -81,7 +81,7 @@ class AttemptActivity:
             try:  # ahead, so that decoding does not block the loop
                 await self._claims.get_all(find_references((given["calls"], progress.replies)))
             except (ClaimNotFound, ClaimsFailed) as error:
-                raise _Unread(error) from error
+                raise _ReadFailed(error) from error
         if given["is_whole"]:
             await self._go_ahead(call, given["calls"][0])
         else:
@@ -90,7 +90,7 @@ class AttemptActivity:
     async def _make_batch(self, call: _Call, views: Sequence[Any]) -> None:
         """Make the attempts one after another until the time is up, or one fails."""
         for view in views[len(call.progress.replies) :]:
-            if call.progress.replies and call.progress.is_enough(call.ahead_ms):
+            if call.progress.replies and call.progress.should_report(call.ahead_ms):
                 return
             reply = await self._make(call, Snapshot.from_plain(view["run"]), view["token"], self._values(view))
             if type(reply.trigger) is NodeFailed:
@@ -105,7 +105,7 @@ class AttemptActivity:
             name = self._replay(walk, values, plain)
         while name is not None:
             reply = await self._make(call, run, name, values)
-            if type(reply.trigger) is not NodeFinished or call.progress.is_enough(call.ahead_ms):
+            if type(reply.trigger) is not NodeFinished or call.progress.should_report(call.ahead_ms):
                 return
             token = walk.next_after(reply.trigger)
             name = token.name if token is not None else None
@@ -135,8 +135,8 @@ class AttemptActivity:
             made = await run_attempt(Attempt(plan, run, token, stored, self._resources, live.add))
         finally:
             live.end()
-        if values.unread is not None and type(made.trigger) is NodeFailed:
-            raise _Unread(values.unread)
+        if values.read_error is not None and type(made.trigger) is NodeFailed:
+            raise _ReadFailed(values.read_error)
         values.add_blobs(made.blobs)
         large = [data for _, data in made.blobs]
         pieces = []
@@ -158,7 +158,7 @@ class AttemptActivity:
             if sender is not None:
                 sender.on_changed(text)
             if live.in_heartbeats and (sender is None or not sender.is_ready or text.is_over):
-                progress.show(text)
+                progress.show_text(text)
 
         return LiveText(run.run_id, token, progress.tries, on_changed)
 
@@ -184,7 +184,7 @@ def find_plan(plans: Mapping[str, Plan], given: Mapping[str, Any]) -> Plan:
     return plan
 
 
-class _Unread(Exception):
+class _ReadFailed(Exception):
     """This worker cannot read a large value that an attempt needs."""
 
     def __init__(self, error: ClaimNotFound | ClaimsFailed) -> None:

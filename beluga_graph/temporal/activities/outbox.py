@@ -27,7 +27,7 @@ async def add_to_outbox(packed: bytes) -> None:
     tries again: if the outbox is full, it gets the messages after a bus has accepted others.
     """
     given = unpack_input(packed, is_final=False)
-    async with Progress().beating():
+    async with Progress().send_heartbeats():
         client = activity.client()
         await _check_space(client, given["outbox"])
         await client.start_workflow(

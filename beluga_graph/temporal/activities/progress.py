@@ -25,7 +25,7 @@ _ENOUGH_BYTES = 100_000  # an activity with as much ends, so that one more reply
 _SHOWN_CHARS = 8 * 1024  # of live text in a heartbeat
 _SHOWN_AFTER_S = 0.05  # text of a node that ends earlier needs no heartbeat: it comes with the step
 _SHOWN_BESIDE_BYTES = 64 * 1024  # beside larger replies, a heartbeat carries no text
-_BEATS = 3  # heartbeats within the time after which a silent worker is taken for lost
+_HEARTBEATS_PER_TIMEOUT = 3  # one or two may be late or lost before the worker is taken for lost
 
 
 class Progress:
@@ -43,7 +43,9 @@ class Progress:
         self._since: int = saved["since"]  # the number of the activity's try from which interruptions count
         self._refusals: int = saved.get("refusals", 0)  # in a row, by any workers
         self._try = info.attempt
-        self._interval_s = info.heartbeat_timeout.total_seconds() / _BEATS if info.heartbeat_timeout else None
+        self._interval_s = (
+            info.heartbeat_timeout.total_seconds() / _HEARTBEATS_PER_TIMEOUT if info.heartbeat_timeout else None
+        )
         self._began = time.monotonic()
         self._size = 0
         self._text: LiveText | None = None  # of the attempt under way
@@ -75,17 +77,17 @@ class Progress:
         self._size += size
         self._since = self._try
         self._refusals = 0
-        self.beat()
+        self.send_heartbeat()
         return reply
 
-    def beat(self) -> None:
-        """Report that the worker lives, with the replies so far and the last text of the attempt under way."""
+    def send_heartbeat(self) -> None:
+        """Send a heartbeat with the replies so far and the last text of the attempt under way."""
         details: dict[str, Any] = {"replies": self.replies, "since": self._since, "refusals": self._refusals}
         if self._text is not None and self._size <= _SHOWN_BESIDE_BYTES:
             details["live"] = self._text.tail(_SHOWN_CHARS)
         activity.heartbeat(pack(details))
 
-    def show(self, text: LiveText) -> None:
+    def show_text(self, text: LiveText) -> None:
         """Send a heartbeat with the text of an attempt soon. Call it for each change."""
         self._text = None if text.is_over else text
         if text.is_over:
@@ -97,37 +99,37 @@ class Progress:
     def note_orderly_stop(self) -> None:
         """Report that the worker stops in good order: the next try counts no interruption."""
         self._since += 1
-        self.beat()
+        self.send_heartbeat()
 
     def refuse(self, error: ClaimNotFound | ClaimsFailed) -> ApplicationError:
         """Return the error with which this worker leaves the activity to another one. It counts no interruption."""
         self._since += 1
         self._refusals += 1
-        self.beat()
+        self.send_heartbeat()
         return refuse(error, self._refusals)
 
-    def is_enough(self, ahead_ms: int) -> bool:
+    def should_report(self, ahead_ms: int) -> bool:
         """Return whether to report now."""
         return (time.monotonic() - self._began) * 1000 >= ahead_ms or self._size >= _ENOUGH_BYTES
 
     @asynccontextmanager
-    async def beating(self) -> AsyncIterator[None]:
-        """Send heartbeats during the block: a node may take long."""
-        task = asyncio.get_running_loop().create_task(self._beat())
+    async def send_heartbeats(self) -> AsyncIterator[None]:
+        """Send heartbeats during the block: a node may take longer than the heartbeat timeout."""
+        task = asyncio.get_running_loop().create_task(self._repeat_heartbeat())
         try:
             yield
         finally:
             task.cancel()
             self._stop_showing()
 
-    async def _beat(self) -> None:
+    async def _repeat_heartbeat(self) -> None:
         while self._interval_s is not None:
             await asyncio.sleep(self._interval_s)
-            self.beat()
+            self.send_heartbeat()
 
     def _show_now(self) -> None:
         self._shows_soon = None
-        self.beat()
+        self.send_heartbeat()
 
     def _stop_showing(self) -> None:
         if self._shows_soon is not None:

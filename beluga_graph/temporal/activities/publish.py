@@ -32,7 +32,7 @@ class PublishActivity:
     async def publish(self, packed: bytes) -> None:
         """Pass messages to the bus, in order. After an error or a crash, all are passed again, under the same ids."""
         given = unpack_input(packed, is_final=False)
-        async with Progress().beating():
+        async with Progress().send_heartbeats():
             if self._claims is not None:
                 await self._claims.get_all(find_references(given["messages"]))
             values = CallValues(self._claims, (), ())

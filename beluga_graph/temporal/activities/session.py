@@ -36,7 +36,7 @@ class SessionActivity:
         """Return the session after the end of a run, packed; see `wire`. Large values are in the claims then."""
         given, progress = unpack(packed), Progress()
         try:
-            async with progress.beating():
+            async with progress.send_heartbeats():
                 return await self._end(given, find_plan(self._plans, given))
         except (ClaimNotFound, ClaimsFailed) as error:
             raise progress.refuse(error) from error

@@ -37,7 +37,7 @@ class CallValues:
     """Satisfies `ValueSource` for the attempts of one call. Without claims, large values travel with the calls.
 
     Attributes:
-        unread: The error of the last large value that this worker could not read; another worker may have it.
+        read_error: The error of the last large value that this worker could not read; another worker may have it.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class CallValues:
     ) -> None:
         self.decoded_cache: dict[Any, Any] = {}
         self.known_items = KnownItems()
-        self.unread: ClaimNotFound | ClaimsFailed | None = None
+        self.read_error: ClaimNotFound | ClaimsFailed | None = None
         self._claims = claims
         self._pieces = ItemPieces(items)
         self._session = [Piece(*piece) for piece in session]
@@ -64,7 +64,7 @@ class CallValues:
         try:
             return read_large_value(self._claims, value)
         except (ClaimNotFound, ClaimsFailed) as error:
-            self.unread = error
+            self.read_error = error
             raise
 
     def to_reference(self, encoded: bytes) -> bytes:
