@@ -38,7 +38,7 @@ async def expect_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["chain", "fan_out", "batch", "ahead"])
 async def test_other_names_of_activities_are_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "activity_id", lambda token, attempt: f"{token}/{attempt}")
+    monkeypatch.setattr(dispatch, "make_activity_id", lambda token, attempt: f"{token}/{attempt}")
     await expect_refused(name)
 
 

@@ -22,7 +22,7 @@ from beluga_graph.temporal.connection.waiting_tasks import WaitingTask, list_wai
 from beluga_graph.temporal.connection.workflow_client import WorkflowClient
 from beluga_graph.temporal.connection.workflow_defects import find_defect
 from beluga_graph.temporal.mirror.cache import MirroredRuns
-from beluga_graph.temporal.workflow.activity_ids import activity_id
+from beluga_graph.temporal.workflow.activity_ids import make_activity_id
 
 __all__ = ["explain_run", "find_driving"]
 
@@ -56,7 +56,7 @@ async def find_driving(client: Client, found: DescribeWorkflowExecutionResponse,
     for queue, kind in await _find_unserved(client, found):
         text = f"no worker takes its {_WORK[kind]} from the task queue {queue!r}: signals and answers are kept, "
         return Driving(problem=f"{text}and it goes on when a worker does")
-    tokens = {activity_id(token.name, token.attempt): token.name for token in run.tokens}
+    tokens = {make_activity_id(token.name, token.attempt): token.name for token in run.tokens}
     moments = Moments(time.time_ns() // 1_000_000)
     attempts = {
         tokens[pending.activity_id]: AttemptState(_describe_attempt(pending, moments))

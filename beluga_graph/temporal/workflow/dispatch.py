@@ -22,7 +22,7 @@ from beluga_graph.kernel.shape import FAN_OUT, JOIN, WAIT_NODE, NodeShape
 from beluga_graph.kernel.snapshot import RUNNING, WAITING, Token
 from beluga_graph.kernel.triggers import NodeFailed
 from beluga_graph.kernel.view import view_of
-from beluga_graph.temporal.workflow.activity_ids import activity_id, shown
+from beluga_graph.temporal.workflow.activity_ids import make_activity_id, replace_surrogates
 from beluga_graph.temporal.workflow.attempt_queue import AttemptQueue, DrivenRun
 from beluga_graph.temporal.workflow.reply_checks import Request
 from beluga_graph.temporal.workflow.retries import RETRY
@@ -43,7 +43,7 @@ __all__ = ["Dispatcher"]
 _TASK_BYTES = 1_000_000  # of calls, after which the next workflow task begins the others: the server takes 4 MB of one
 _NEXT_TASK_S = 0.01
 _MARGIN_S = 10.0  # what an attempt's time limit leaves to the worker for the way there and back
-_LONGEST = timedelta(hours=24)  # of an activity whose worker lives
+_TIMEOUT = timedelta(hours=24)  # of an activity whose worker sends heartbeats
 
 
 class Dispatcher:
@@ -185,13 +185,13 @@ class Dispatcher:
             ACTIVITY,
             pack_calls(fields, calls),  # without a `result_type`: one that does not fit would stop the workflow
             task_queue=options.node_queues.get(first.node, options.queue),
-            activity_id=activity_id(first.name, first.attempt),
-            start_to_close_timeout=_LONGEST if is_own else _longest(nodes[first.node]),
+            activity_id=make_activity_id(first.name, first.attempt),
+            start_to_close_timeout=_TIMEOUT if is_own else _timeout_of(nodes[first.node]),
             heartbeat_timeout=timedelta(seconds=options.heartbeat_s),
             # For lost workers only, which the activity counts. The kernel retries nodes, and each retry is a step.
             retry_policy=RETRY,
             cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
-            summary=shown(first.node if len(tokens) == 1 else f"{first.node} x {len(tokens)}"),
+            summary=replace_surrogates(first.node if len(tokens) == 1 else f"{first.node} x {len(tokens)}"),
         )
         self._begun = (self._begun[0], self._begun[1] + sum(map(len, calls)))
         self.pending += 1
@@ -268,7 +268,7 @@ class Dispatcher:
                 self._queue.add_duration(token.node, reply.ms)
             self._queue.remove(name, reply.trigger.attempt)  # if the activity has gone on ahead with it
             if driver.walker.decide(reply.trigger, reply) is None and request.is_whole:
-                return  # the replies after it stand on one that does not count
+                return  # the later replies depend on this one, which does not count
 
     def _describe(self, error: BaseException) -> tuple[str, str]:
         """Return the type and the message of the failure that an activity's error stands for."""
@@ -285,14 +285,14 @@ class Dispatcher:
             driver.walker.decide(NodeFailed(name, attempt, driver.now(), kind, message, retryable=False))
 
 
-def _longest(node: NodeShape) -> timedelta:
+def _timeout_of(node: NodeShape) -> timedelta:
     """Return the time that an activity of a worker in another language may take.
 
     The workers of this library end attempts themselves: their time begins when a thread is free, and an activity goes
     on with other nodes.
     """
     limit = _time_limit(node)
-    return _LONGEST if limit is None else timedelta(milliseconds=limit, seconds=_MARGIN_S)
+    return _TIMEOUT if limit is None else timedelta(milliseconds=limit, seconds=_MARGIN_S)
 
 
 def _time_limit(node: NodeShape) -> int | None:

@@ -28,7 +28,7 @@ from beluga_graph.temporal.workflow.wire import (
 
 __all__ = ["OutboxSender"]
 
-_LONGEST = timedelta(minutes=1)
+_TIMEOUT = timedelta(minutes=1)
 
 
 class OutboxSender:
@@ -73,7 +73,7 @@ class OutboxSender:
                 self._input_of(batch),
                 task_queue=self._options.queue,
                 activity_id=f"{ADD_TO_OUTBOX}:{self._batches}",
-                start_to_close_timeout=_LONGEST,
+                start_to_close_timeout=_TIMEOUT,
                 heartbeat_timeout=timedelta(seconds=self._options.heartbeat_s),
                 retry_policy=RETRY,
                 summary="messages to the outbox",

@@ -27,7 +27,7 @@ with workflow.unsafe.imports_passed_through():
 
 __all__ = ["OutboxWorkflow"]
 
-_LONGEST = timedelta(hours=1)
+_TIMEOUT = timedelta(hours=1)
 _HEARTBEAT = timedelta(seconds=10)
 
 
@@ -82,7 +82,7 @@ class OutboxWorkflow:
             PUBLISH,
             pack({**self._about, "messages": batch}),
             task_queue=self._about["queue"],
-            start_to_close_timeout=_LONGEST,
+            start_to_close_timeout=_TIMEOUT,
             heartbeat_timeout=_HEARTBEAT,
             retry_policy=RETRY,
         )

@@ -47,9 +47,9 @@ with workflow.unsafe.imports_passed_through():
 
 __all__ = ["RunWorkflow"]
 
-_FORCED = 3  # a history three times as long as intended continues as new, even if attempts must be waited for
+_FORCED_FACTOR = 3  # a history three times as long as intended continues as new, even if attempts must be waited for
 _FORCED_BYTES = 30_000_000  # the server ends workflows whose history has 50 MB
-_LOOK_EVENTS = 20
+_DRAIN_AGAIN_EVENTS = 20
 _PAGE_BYTES = 512 * 1024  # of the answer to a query for steps
 _MESSAGE_CHARS = 2_000
 _CAUSE_BYTES = 64 * 1024  # a larger failure is only in the history of the run
@@ -70,10 +70,10 @@ class RunWorkflow:
         self.run_state = Snapshot.from_plain(given["run"])
         self._first_seq = self.run_state.seq
         self._changed: dict[str, Any] | None = None  # a graph to adopt
-        self._look_at = 0  # the length of the history at which to look again whether the run can continue as new
+        self._drain_again_at = 0  # the length of the history from which the run may try again to continue as new
         self._is_waiting: bool | None = None  # as the list of workflows shows it
         self.driver = WorkflowDriver(
-            _capped(Shape.from_plain(given["shape"]), self._options.cap),
+            _cap_fan_outs(Shape.from_plain(given["shape"]), self._options.cap),
             self.run_state,
             self._options,
             ItemPieces(given["items"]),
@@ -146,7 +146,7 @@ class RunWorkflow:
         driver = self.driver
         self._check_session()
         driver.guard(self._begin)
-        await self._wait(self._is_over)
+        await self._wait(self._check_over)
         if driver.error is not None:
             raise driver.error
         await self._wait(driver.outgoing.is_empty)
@@ -192,7 +192,12 @@ class RunWorkflow:
                 workflow.upsert_memo({MEMO_PLAN: trigger.fingerprint})
         driver.begin()
 
-    def _is_over(self) -> bool:
+    def _check_over(self) -> bool:
+        """Return whether this execution is over.
+
+        The SDK calls this after each activation. So it also shows the status of the run, and begins to drain once the
+        history is long.
+        """
         run, driver = self.run_state, self.driver
         if driver.error is not None or run.ended or run.status == FAILED:
             return True
@@ -202,14 +207,14 @@ class RunWorkflow:
         dispatcher = driver.dispatcher
         if not dispatcher.is_draining and self._should_drain():
             dispatcher.is_draining = True
-        return dispatcher.is_draining and dispatcher.pending == 0 and self._fits()
+        return dispatcher.is_draining and dispatcher.pending == 0 and self._check_fits()
 
     def _should_drain(self) -> bool:
         """Return whether to continue as new: at once, or after the attempts under way where no others could begin."""
         info, run = workflow.info(), self.run_state
         length = info.get_current_history_length()
         is_long = length > self._options.continue_events or info.is_continue_as_new_suggested()
-        if not is_long or run.seq == self._first_seq or length < self._look_at:
+        if not is_long or run.seq == self._first_seq or length < self._drain_again_at:
             return False
         dispatcher = self.driver.dispatcher
         return dispatcher.pending == 0 or dispatcher.has_queue or len(run.tokens) == 1 or self._is_forced()
@@ -217,11 +222,11 @@ class RunWorkflow:
     def _is_forced(self) -> bool:
         """Return whether the history has become so long that the run must not go on with it."""
         info = workflow.info()
-        is_long = info.get_current_history_length() > _FORCED * self._options.continue_events
+        is_long = info.get_current_history_length() > _FORCED_FACTOR * self._options.continue_events
         return is_long or info.get_current_history_size() > _FORCED_BYTES
 
-    def _fits(self) -> bool:
-        """Return whether the run can continue as new. Else let it go on: its state may shrink.
+    def _check_fits(self) -> bool:
+        """Return whether the run fits into a new execution. If not, let it go on: its state may shrink.
 
         If it cannot go on either, let the next attempt fail. An error edge may lead the run to a smaller state.
         """
@@ -231,7 +236,7 @@ class RunWorkflow:
         driver = self.driver
         if self._is_forced():
             driver.guard(driver.dispatcher.fail_next, TOO_LARGE, _too_large(size))
-        self._look_at = workflow.info().get_current_history_length() + _LOOK_EVENTS
+        self._drain_again_at = workflow.info().get_current_history_length() + _DRAIN_AGAIN_EVENTS
         driver.dispatcher.go_on()
         return False
 
@@ -264,7 +269,7 @@ class RunWorkflow:
         )
 
 
-def _capped(shape: Shape, most: int) -> Shape:
+def _cap_fan_outs(shape: Shape, most: int) -> Shape:
     """Limit the branches of each fan-out that are begun at a time. A branch that waits costs a tenth of one begun."""
     nodes = {
         name: replace(node, max_concurrency=min(node.max_concurrency or most, most)) if node.kind == FAN_OUT else node

@@ -1,4 +1,4 @@
-"""Handing back: at the end of a run, its workflow gives the run's session back, with the messages that are new."""
+"""The return of a session: at the end of a run, its workflow gives the session back, with the new messages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from beluga_graph.temporal.workflow.wire import (
 
 __all__ = ["give_session_back"]
 
-_LONGEST = timedelta(hours=1)
+_TIMEOUT = timedelta(hours=1)
 _SMALL_BYTES = 16_384  # claims keep larger ones
 
 
@@ -83,7 +83,7 @@ async def _extend(packed: bytes, options: RunOptions) -> bytes:
         result_type=bytes,
         task_queue=options.queue,
         activity_id=END_SESSION,
-        start_to_close_timeout=_LONGEST,
+        start_to_close_timeout=_TIMEOUT,
         heartbeat_timeout=timedelta(seconds=options.heartbeat_s),
         retry_policy=RETRY,
         summary="end of the session",
