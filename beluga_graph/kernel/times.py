@@ -7,11 +7,11 @@ point in time, and `("never", 0)` is no limit.
 
 from __future__ import annotations
 
-from beluga_graph.kernel.shape import FRAME, TIMER_NODE, WAIT_NODE, NodeShape, Shape
+from beluga_graph.kernel.shape import CHOICE, FRAME, TIMER_NODE, WAIT_NODE, NodeShape, Shape
 from beluga_graph.kernel.tokens import AFTER, NEVER, Token
 from beluga_graph.kernel.types import DecidedTime
 
-__all__ = ["describe_deadline", "describe_limit", "find_due", "is_undecided"]
+__all__ = ["describe_deadline", "describe_limit", "find_due", "has_time_limit", "is_undecided"]
 
 _DECIDES_FIRST = frozenset((TIMER_NODE, WAIT_NODE, FRAME))
 
@@ -19,6 +19,11 @@ _DECIDES_FIRST = frozenset((TIMER_NODE, WAIT_NODE, FRAME))
 def is_undecided(node: NodeShape, token: Token) -> bool:
     """Return whether an attempt at this token decides the time of its node, before the node waits or begins."""
     return node.decides_time and node.kind in _DECIDES_FIRST and token.time is None
+
+
+def has_time_limit(node: NodeShape) -> bool:
+    """Return whether the graph has a constant time limit for a node."""
+    return node.timeout_ms is not None or node.due_ms is not None
 
 
 def find_due(node: NodeShape | Shape, at: int, decided: DecidedTime | None = None) -> int | None:
@@ -38,20 +43,28 @@ def find_due(node: NodeShape | Shape, at: int, decided: DecidedTime | None = Non
     return min(dues, default=None)
 
 
-def describe_limit(node: NodeShape | Shape, due: int, decided: DecidedTime | None = None) -> str:
-    """Return a limit in words: `within 5 s`, or `by` a point in time."""
-    if decided is not None and decided[0] == AFTER:
-        return f"within {decided[1] / 1000:g} s"
-    is_constant = node.due_ms is None and not (isinstance(node, NodeShape) and node.decides_time)
-    if is_constant and node.timeout_ms is not None:
+def describe_limit(node: NodeShape, due: int, decided: DecidedTime | None) -> str:
+    """Return the limit of a wait that has passed in words: `within 5 s`, or `by` a point in time."""
+    if decided is not None:
+        kind, ms = decided
+        return f"within {ms / 1000:g} s" if kind == AFTER else f"by {_format_due(due)}"
+    if node.timeout_ms is not None:
         return f"within {node.timeout_ms / 1000:g} s"
     return f"by {_format_due(due)}"
 
 
-def describe_deadline(node: NodeShape | Shape, due: int) -> str:
-    """Return a deadline that has passed in words, as `describe_limit` does: ` of 5 s`, or `, ` and a point in time."""
-    words = describe_limit(node, due)
-    return words.replace("within", " of") if words.startswith("within") else words.replace("by ", ", ")
+def describe_deadline(shape: Shape, limited: NodeShape | Shape, due: int) -> str:
+    """Return the deadline of a frame, or of the run, that has passed in words.
+
+    A time that a function decided is not shown: it may come from a clock, and a message is equal in equal runs.
+    """
+    first = shape.nodes.get(limited.entry or "")
+    is_decided = isinstance(limited, NodeShape) and limited.decides_time
+    if is_decided or (first is not None and first.kind == CHOICE and first.decides_time):
+        return "its deadline, which a function decided"
+    if limited.due_ms == due:
+        return f"its deadline, {_format_due(due)}"
+    return f"its deadline of {(limited.timeout_ms or 0) / 1000:g} s"
 
 
 def _format_due(due: int) -> str:

@@ -93,7 +93,7 @@ def _fire_timer(builder: PatchBuilder, trigger: TimerFired) -> None:
     if kind == TOKEN_TIMER:
         return _fire_token_timer(builder, run.tokens[name], trigger)
     if trigger.timer == RUN_TIMER:
-        message = f"the run passed its deadline{describe_deadline(builder.shape, trigger.due)}"
+        message = f"the run passed {describe_deadline(builder.shape, builder.shape, trigger.due)}"
         builder.add_event("error", "", "", None, failure="Timeout", message=message)
         builder.ops.append((SET_ERROR, builder.add_value(("", "Timeout", message, 1, run.input))))
         builder.status = FAILED
@@ -103,7 +103,7 @@ def _fire_timer(builder: PatchBuilder, trigger: TimerFired) -> None:
         builder.add_event("timer", scope.node, name)
         return builder.fire_join(name)
     node = builder.shape.nodes[scope.node]
-    message = f"{node.name!r} passed its deadline{describe_deadline(node, trigger.due)}"
+    message = f"{node.name!r} passed {describe_deadline(builder.shape, node, trigger.due)}"
     failure: FailureFields = (node.name, "Timeout", message, scope.attempt, scope.value)
     return builder.fail(branch_place(name, 0), node, failure, own=False)
 

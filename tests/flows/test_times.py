@@ -290,7 +290,7 @@ async def test_a_frame_decides_again_before_each_retry() -> None:
         run = await engine.start(g, 4)
         for _ in range(3):
             await clock.advance(6)
-        with pytest.raises(RunFailed, match="'inner' passed its deadline, 2030-01-31 09:00:17 UTC"):
+        with pytest.raises(RunFailed, match="'inner' passed its deadline, which a function decided"):
             await run.result()
     assert asked == [4, 4, 4]
 
@@ -348,6 +348,36 @@ async def test_a_function_can_read_and_update_the_state() -> None:
         run = await engine.start(g)
         await clock.advance(1)
         assert await run.result() == 1
+
+
+@pytest.mark.parametrize(
+    ("flow", "message"),
+    [
+        (Workflow("w", wait_signal("go"), timeout=2), "the run passed its deadline of 2 s"),
+        (Workflow("w", wait_signal("go"), timeout=BEGIN), "the run passed its deadline, 2030-01-31 09:00:00 UTC"),
+        (
+            Workflow("w", wait_signal("go"), timeout=lambda _: 2),
+            "the run passed its deadline, which a function decided",
+        ),
+        (Workflow("w", wait_signal("go", timeout=BEGIN)), "no signal 'go' came by 2030-01-31 09:00:00 UTC"),
+        (Workflow("w", wait_signal("go", timeout=lambda _: 2)), "no signal 'go' came within 2 s"),
+        (
+            Workflow("w", wait_signal("go", timeout=lambda ctx: ctx.now())),
+            "no signal 'go' came by 2030-01-31 09:00:00 UTC",
+        ),
+        (
+            Workflow("w", step("s", Workflow("x", wait_signal("go")), timeout=BEGIN)),
+            "'s' passed its deadline, 2030-01-31",
+        ),
+    ],
+)
+async def test_a_limit_that_passed_is_named(flow: Workflow, message: str) -> None:
+    clock = make_clock()
+    async with Engine(clock=clock) as engine:
+        run = await engine.start(flow)
+        await clock.advance(2)
+        with pytest.raises(RunFailed, match=message):
+            await run.result()
 
 
 def test_times_are_not_part_of_the_fingerprint_but_an_attempt_that_decides_one_is() -> None:

@@ -1,6 +1,8 @@
 """Flows of the parity tests that wait for times, signals and people."""
 
-from parity_graphs import SOON_S, describe, hang, link
+from datetime import UTC, datetime, timedelta
+
+from parity_graphs import LATER_S, QUICK, SOON_S, describe, hang, link
 from parity_values import Notes, Order
 
 from beluga_graph import END, Failure, Graph, Retry, Workflow, sleep, step, wait_signal
@@ -9,10 +11,16 @@ __all__ = [
     "approval",
     "approval_handled",
     "approvals_of_branches",
+    "checked_wait_of_a_decided_time",
     "deadline_during_a_node",
     "deadline_during_a_pause",
+    "decided_deadlines",
+    "decided_limit_of_a_join",
+    "decided_limit_of_a_node",
+    "decided_pauses",
     "default_of_a_wait",
     "hanging",
+    "no_time",
     "parallel_waits",
     "pauses",
     "three_waits",
@@ -23,6 +31,7 @@ __all__ = [
 ]
 
 LONG_S = 3_600.0
+PAST = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 # Times and signals.
@@ -99,6 +108,79 @@ def typed_wait() -> Graph:
     g.wait("order", "s", type=Order, timeout=LONG_S)
     g.node(name="show")(lambda order: f"{order.amount} to {order.to}")
     link(g, "order", "show")
+    return g
+
+
+# Times that functions decide.
+
+
+def decided_pauses() -> Graph:
+    """Return a flow that pauses for times of each form, and then waits in vain."""
+    g = Graph("decided_pauses")
+
+    async def briefly(value):
+        return timedelta(milliseconds=value)
+
+    g.timer("constant", until=PAST)
+    g.timer("seconds", lambda value: value / 1000)
+    g.timer("async", briefly)
+    g.timer("overdue", until=lambda ctx, value: ctx.now() - timedelta(days=value))
+    g.wait("answer", "s", timeout=lambda value: value / 1000, default="nobody came")
+    g.node(name="show")(str)
+    g.fan_out("both", to=["seconds", "async"], join="in")
+    g.join("in", lambda values: values[0])
+    link(g, "constant", "both", "in", "overdue", "answer", "show")
+    return g
+
+
+def decided_limit_of_a_join() -> Graph:
+    g = Graph("decided_limit_of_a_join")
+    g.timer("pause", lambda item: item)
+    g.fan_out("each", to="pause", over=lambda items: items, join="in")
+    g.join("in", timeout=lambda items: LATER_S)
+    link(g, "each", "in")
+    return g
+
+
+def decided_limit_of_a_node() -> Graph:
+    g = Graph("decided_limit_of_a_node")
+    g.node(name="hang", retry=QUICK, timeout=lambda value: value)(hang)
+    g.node(name="describe")(describe)
+    link(g, "hang")
+    g.on_error("hang", "describe")
+    g.edge("describe", END)
+    return g
+
+
+def decided_deadlines() -> Graph:
+    """Return a flow with a deadline of its own, and a frame within it, begun twice, whose deadline passes."""
+    within = Workflow("within", wait_signal("s"), timeout=lambda value: LONG_S)
+    g = Graph("decided_deadlines")
+    g.add(
+        within, retry=Retry(attempts=2, initial=0.01), timeout=lambda ctx, value: ctx.now() + timedelta(seconds=value)
+    )
+    g.node(name="show")(lambda failure: [failure.node, failure.type, failure.attempts, failure.input])
+    link(g, "within")
+    g.on_error("within", "show")
+    g.edge("show", END)
+    around = Graph("around")
+    around.add(Workflow("whole", g, timeout=lambda value: LONG_S))
+    link(around, "whole")
+    return around
+
+
+def checked_wait_of_a_decided_time() -> Graph:
+    g = Graph("checked_wait_of_a_decided_time")
+    g.wait("order", "s", type=Order, timeout=lambda value: LONG_S)
+    g.node(name="show")(lambda order: f"{order.amount} to {order.to}")
+    link(g, "order", "show")
+    return g
+
+
+def no_time() -> Graph:
+    g = Graph("no_time")
+    g.add(Workflow("within", wait_signal("s")), retry=QUICK, timeout=lambda value: -value)
+    link(g, "within")
     return g
 
 

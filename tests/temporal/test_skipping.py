@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime, timedelta
 from secrets import token_hex
 from typing import Any
 
 from parity_graphs import link
 from servers import Server
 
-from beluga_graph import Graph, Retry
+from beluga_graph import Context, Graph, Retry
 from beluga_graph.temporal import TemporalEngine
 
 PATIENCE_S = 120
@@ -28,6 +29,21 @@ async def test_a_timer_of_thirty_days(skipping_server: Server) -> None:
     g.node(name="after")(lambda value: value + 1)
     link(g, "pause", "after")
     assert await run_on(skipping_server, g, 1) == 2
+
+
+async def test_a_timer_until_a_time_in_thirty_days_that_a_function_decides(skipping_server: Server) -> None:
+    g = Graph("decided_month")
+    asked = []
+
+    def until_next_month(ctx: Context, value: int) -> datetime:
+        asked.append(value)
+        return ctx.now() + timedelta(days=30)
+
+    g.timer("pause", until=until_next_month)
+    g.wait("answer", "go", timeout=lambda value: timedelta(days=30 * value), default=2)
+    link(g, "pause", "answer")
+    assert await run_on(skipping_server, g, 1) == 2
+    assert asked == [1]
 
 
 async def test_a_wait_of_ten_days_ends_with_its_default(skipping_server: Server) -> None:

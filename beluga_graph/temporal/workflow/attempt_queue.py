@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from beluga_graph.kernel.shape import JOIN, Shape
 from beluga_graph.kernel.snapshot import RUN, Snapshot, Token
+from beluga_graph.kernel.times import has_time_limit
 from beluga_graph.kernel.walker import Walker
 from beluga_graph.temporal.workflow.pieces import ItemPieces
 from beluga_graph.temporal.workflow.run_options import RunOptions
@@ -140,7 +141,7 @@ class AttemptQueue:
             join = nodes[nodes[scope.node].join or ""] if not scope.frame else None
             if join is not None:
                 scoped = True
-                if join.wait is not None or join.timeout_ms is not None:
+                if join.wait is not None or has_time_limit(join) or nodes[scope.node].decides_time:
                     return False
             place = run.places[scope.place]
         return scoped and nodes[token.node].kind != JOIN

@@ -18,7 +18,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, CancelledErro
 from temporalio.exceptions import TimeoutError as ActivityTimeout
 
 from beluga_graph.kernel.rules import get_limit
-from beluga_graph.kernel.shape import FAN_OUT, JOIN, WAIT_NODE, NodeShape
+from beluga_graph.kernel.shape import FAN_OUT, FRAME, JOIN, TIMER_NODE, WAIT_NODE, NodeShape
 from beluga_graph.kernel.snapshot import RUNNING, WAITING, Token
 from beluga_graph.kernel.triggers import NodeFailed
 from beluga_graph.kernel.view import view_of
@@ -178,7 +178,7 @@ class Dispatcher:
             "ahead_ms": self._queue.time_left_ms() if is_whole or len(tokens) > 1 else 0,
             "is_whole": is_whole,
             "max_interruptions": get_limit(driver.shape, driver.run, "max_interruptions"),
-            "timeout_ms": _time_limit(nodes[first.node]),
+            "timeout_ms": _time_limit(nodes[first.node], driver.now()),
             "live": options.live,
         }
         handle: workflow.ActivityHandle[Any] = workflow.start_activity(
@@ -186,7 +186,7 @@ class Dispatcher:
             pack_calls(fields, calls),  # without a `result_type`: one that does not fit would stop the workflow
             task_queue=options.node_queues.get(first.node, options.queue),
             activity_id=make_activity_id(first.name, first.attempt),
-            start_to_close_timeout=_TIMEOUT if is_own else _timeout_of(nodes[first.node]),
+            start_to_close_timeout=_TIMEOUT if is_own else _timeout_of(nodes[first.node], driver.now()),
             heartbeat_timeout=timedelta(seconds=options.heartbeat_s),
             # For lost workers only, which the activity counts. The kernel retries nodes, and each retry is a step.
             retry_policy=RETRY,
@@ -285,16 +285,25 @@ class Dispatcher:
             driver.walker.decide(NodeFailed(name, attempt, driver.now(), kind, message, retryable=False))
 
 
-def _timeout_of(node: NodeShape) -> timedelta:
+def _timeout_of(node: NodeShape, now: int) -> timedelta:
     """Return the time that an activity of a worker in another language may take.
 
     The workers of this library end attempts themselves: their time begins when a thread is free, and an activity goes
     on with other nodes.
     """
-    limit = _time_limit(node)
+    limit = _time_limit(node, now)
     return _TIMEOUT if limit is None else timedelta(milliseconds=limit, seconds=_MARGIN_S)
 
 
-def _time_limit(node: NodeShape) -> int | None:
-    """Return the time limit of one attempt, in milliseconds. Waits and joins have timers of the run instead."""
-    return None if node.kind in (WAIT_NODE, JOIN) else node.timeout_ms
+def _time_limit(node: NodeShape, now: int) -> int | None:
+    """Return the time limit of an attempt that begins now, in milliseconds, if it is part of the graph.
+
+    Waits, joins, timers and frames have timers of the run instead. A limit that a function decides is decided in the
+    attempt, by a worker that has the function.
+    """
+    if node.kind in (WAIT_NODE, JOIN, TIMER_NODE, FRAME):
+        return None
+    if node.due_ms is None:
+        return node.timeout_ms
+    left = max(0, node.due_ms - now)
+    return left if node.timeout_ms is None else min(left, node.timeout_ms)

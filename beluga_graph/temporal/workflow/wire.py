@@ -31,7 +31,7 @@ Input of an activity:
 | `ahead_ms`          | int          | how long the activity may go on before it reports; 0: one attempt             |
 | `is_whole`          | bool         | whether the only call has the whole run: the activity may go on to next nodes |
 | `max_interruptions` | int          | after more losses of its worker, the attempt fails                            |
-| `timeout_ms`        | int or nil   | the time limit of each attempt, which the worker keeps                        |
+| `timeout_ms`        | int or nil   | the time limit of each attempt, which the worker keeps; not one of a function |
 | `live`              | list         | `LiveOptions`: where text goes while a node runs; a worker may leave it out   |
 | `calls`             | list of maps | see below; of one node. A node with a queue of its own gets one call          |
 
@@ -44,6 +44,7 @@ Result of an activity: `format` (int), `replies` (list of maps). A call without 
 |------------------|--------------|-----------------------------------------------------------------------------------|
 | `kind`           | text         | `finished` or `failed`                                                            |
 | `fields`         | map          | of `NodeFinished` or `NodeFailed`; those with defaults are optional               |
+|                  |              | `time` is [`after` or `at`, milliseconds]: at nodes whose shape has `decides_time` |
 | `items`          | list of maps | new pieces: `place`, `field` (text), `length` (int), `data` (bytes), `drop` (int) |
 | `messages`       | list         | events to publish: [topic, publisher, value]                                      |
 | `ms`             | int          | how long the attempt took                                                         |
