@@ -297,3 +297,38 @@ async def test_waits_for_signals_are_listed_with_the_questions() -> None:
             return len(await engine.pending(waits=True)) == 1
 
         await eventually(is_read)
+
+
+async def test_a_signal_that_interrupts_is_named_with_what_it_interrupts() -> None:
+    graph, gate = Graph("interrupted"), asyncio.Event()
+
+    async def work(value: int) -> int:
+        await gate.wait()
+        return value
+
+    async def change(value: int) -> int:
+        return value
+
+    busy, changed = graph.node(work), graph.node(change)
+    wait = graph.wait("wait", "go")
+    graph.edge(START, busy)
+    graph.edge(busy, wait)
+    graph.edge(wait, END)
+    graph.edge(changed, wait)
+    graph.on_signal(busy, "changed", changed)
+    graph.on_signal(graph, "stop", changed)
+    async with Engine() as engine:
+        await engine.start(graph, 7, run_id="r")
+        why = await engine.why("r")
+        assert triggers(why) == [("drive", ""), ("signal", "stop"), ("signal", "changed")]
+        assert [each.text for each in why.triggers[1:]] == [
+            "signal 'stop', which interrupts the run",
+            "signal 'changed', which interrupts 'work'",
+        ]
+        await engine.signal("r", "changed", 5)
+
+        async def waits() -> bool:
+            return ("wait#1", "signal") in kinds(await engine.why("r"))
+
+        await eventually(waits)
+        assert triggers(await engine.why("r")) == [("signal", "stop"), ("signal", "go")]
