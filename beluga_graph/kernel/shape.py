@@ -63,6 +63,7 @@ class FieldShape:
     name: str
     reducer: str  # "set" if the field has none
     type: str
+    required: bool = False  # the field has no default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

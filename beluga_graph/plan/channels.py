@@ -24,6 +24,7 @@ class Channel:
     annotation: Any
     reducer: Reducer | None
     default: Callable[[], tuple[bool, Any]]  # (True, value), or (False, None) if the field has none
+    required: bool = False  # it has no default
 
     @property
     def appends(self) -> bool:
@@ -46,7 +47,8 @@ class Channel:
     def shape(self) -> FieldShape:
         """Return the channel as data."""
         reducer = "set" if self.reducer is None else getattr(self.reducer, "__name__", "reducer")
-        return FieldShape(name=self.name, reducer=reducer, type=stored_type_name(self.annotation))
+        stored = stored_type_name(self.annotation)
+        return FieldShape(name=self.name, reducer=reducer, type=stored, required=self.required)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,9 @@ def bind_state(graph: str, model: type[Any]) -> StateBinding:
         if len(reducers) > 1:
             rule = f"field {name!r} has {len(reducers)} reducers"
             raise BadState(graph, f"state {model.__name__}", rule, "name one reducer in its Annotated")
-        channels[name] = Channel(name, info.annotation, reducers[0] if reducers else None, _default(info))
+        channels[name] = Channel(
+            name, info.annotation, reducers[0] if reducers else None, _default(info), info.is_required()
+        )
         if channels[name].appends and (get_origin(info.annotation) or info.annotation) not in (list, tuple, Any):
             rule = f"append field {name!r} is a {type_name(info.annotation)}"
             raise BadState(graph, f"state {model.__name__}", rule, "make it a list")

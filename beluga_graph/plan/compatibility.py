@@ -267,10 +267,10 @@ def _reroutes(change: PlanChange, opened: _OpenScope, *, is_static: bool) -> str
 
 
 def _assess_state(change: PlanChange, occupancy: _Occupancy) -> tuple[bool, str]:
+    if change.node and change.node not in occupancy.scopes:
+        return True, "the run is not inside it"
     if change.before is None:
+        if change.after.required:
+            return False, "it has no default, and the run began without it"
         return True, "a new field has its default"
-    if not change.node:
-        return False, "the run holds its value"
-    if change.node in occupancy.scopes:
-        return False, "the run is inside it and holds its value"
-    return True, "the run is not inside it"
+    return False, "the run is inside it and holds its value" if change.node else "the run holds its value"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from beluga_graph.codec.registry import Registry
@@ -114,7 +114,8 @@ def _of_state(path: str, old: tuple[FieldShape, ...], new: tuple[FieldShape, ...
     before, after = {field.name: field for field in old}, {field.name: field for field in new}
     for name in sorted({*before, *after}):
         was, now = before.get(name), after.get(name)
-        if was != now:
+        # A shape of an earlier release does not say whether a field is required.
+        if was is None or now is None or replace(was, required=now.required) != now:
             yield PlanChange(node=path, what="state", part=name, before=was, after=now)
 
 

@@ -144,7 +144,7 @@ def _over_limit(error: TooLarge) -> LimitReached:
     return LimitReached("", f"a value of {error}")
 
 
-_VOLATILE = ("retry", "timeout_ms", "delay_ms", "due_ms", "description", "limits", "fingerprint")
+_VOLATILE = ("retry", "timeout_ms", "delay_ms", "due_ms", "description", "limits", "fingerprint", "required")
 
 
 def fingerprint_of(plain: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from beluga_graph.errors import BadRename, GraphChanged
 from beluga_graph.kernel.shape import AGENT, END, FieldShape, NodeShape, Shape
 from beluga_graph.plan.compatibility import assess_changes
 from beluga_graph.plan.diff import diff_shapes
+from beluga_graph.plan.plan import fingerprint_of
 from beluga_graph.plan.renames import guess_renames
 
 N = FieldShape(name="n", reducer="set", type="int")
@@ -220,6 +221,12 @@ def test_the_state_of_the_run_itself_always_counts() -> None:
         ("the graph: state field 'n' is gone: the run holds its value", False),
         ("the graph: state field 'o' is new: a new field has its default", True),
     ]
+
+
+def test_whether_a_field_is_required_is_neither_in_the_fingerprint_nor_a_change() -> None:
+    old, new = (replace(shape(function("a", END)), state=(replace(N, required=it),)) for it in (False, True))
+    assert fingerprint_of(old.to_plain()) == fingerprint_of(new.to_plain())
+    assert diff_shapes(old, new) == []
 
 
 def test_a_failed_wait_is_a_wait() -> None:
