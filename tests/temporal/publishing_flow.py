@@ -27,7 +27,7 @@ from beluga_graph.temporal import TemporalEngine
 __all__ = ["make_flow"]
 
 
-def make_flow() -> Graph:
+def make_flow(*, second_name: str = "second") -> Graph:
     """Return a flow of a node that publishes two messages, and one that publishes three on one topic."""
     g: Graph = Graph("publishes")
 
@@ -37,7 +37,7 @@ def make_flow() -> Graph:
         ctx.publish("first.b", "x" * 20_000)  # with claims, it crosses by reference
         return value + 1
 
-    @g.node
+    @g.node(name=second_name)
     async def second(ctx: Context, value: int) -> int:
         for number in range(3):
             ctx.publish("second", number)

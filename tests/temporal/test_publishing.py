@@ -186,6 +186,28 @@ async def test_an_outbox_keeps_a_message_once_although_the_worker_that_added_it_
     assert len({message.event_id for message in bus.messages}) == len(TOPICS)
 
 
+async def test_a_changed_graph_is_adopted_although_the_worker_that_sent_messages_is_gone(
+    temporal_server: Server, tmp_path: Path
+) -> None:
+    run_id, queue, bus = token_hex(8), token_hex(4), ListBus()
+    async with (
+        TemporalEngine(temporal_server.address, task_queue=queue, bus=bus) as engine,
+        serving(temporal_server, queue, tmp_path, "outbox", "open") as doomed,
+    ):
+        await engine.start(make_flow(), 1, run_id=run_id)
+        assert await asyncio.to_thread(doomed.wait, PATIENCE_S) == -signal.SIGKILL
+    new = make_flow(second_name="renamed")
+    async with TemporalEngine(temporal_server.address, task_queue=queue) as engine, engine.worker([new]):
+        run = await engine.resume(run_id, rename={"second": "renamed"})
+        assert await run.result(PATIENCE_S) == 3
+    added = [batch async for batch in batches_of(temporal_server, run_id)]
+    assert len(added) == len(set(added)) + 1, "the batch was added again, under the number that it had"
+    async with TemporalEngine(temporal_server.address, task_queue=queue, bus=bus) as engine, engine.worker([new]):
+        await bus.wait_for(TOPICS[-1])
+    assert [message.topic for message in bus.messages] == TOPICS
+    assert len({message.event_id for message in bus.messages}) == len(TOPICS)
+
+
 async def test_an_outbox_without_a_bus_continues_as_new_before_its_history_is_too_long(tmp_path: Path) -> None:
     bus, steps = ListBus(), 30
     with dev_server(tmp_path, limit__historyCount__suggestContinueAsNew=20) as server:

@@ -7,7 +7,7 @@ commit. Nothing here may recurse with the length of a run: work that a step begi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -41,13 +41,14 @@ class WorkflowDriver:
         items: ItemPieces,
         inbox: dict[str, list[bytes]],
         session: Any,
+        unsent: Mapping[str, Any] | None = None,
     ) -> None:
         self.shape, self.run, self.items, self.inbox, self.session = shape, run, items, inbox, session
         self.error: BaseException | None = None
         self.is_halted = True
         self.walker: Walker[Reply, LoggedStep] = Walker(shape, run, self)
         self.dispatcher = Dispatcher(self, options)
-        self.outgoing = OutboxSender(shape.name, run, options)
+        self.outgoing = OutboxSender(shape.name, run, options, unsent)
         self.log: list[LoggedStep] = []
         self._status_before = run.status  # before the step that is applied now
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -58,6 +59,7 @@ class WorkflowDriver:
     def begin(self) -> None:
         """Begin all the work of the run: overdue timers first."""
         self.is_halted = False
+        self.outgoing.begin()
         self.walker.begin(self.walker.fire_overdue())
 
     def receive(self, signal: str, payload: bytes) -> None:

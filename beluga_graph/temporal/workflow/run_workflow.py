@@ -79,6 +79,7 @@ class RunWorkflow:
             ItemPieces(given["items"]),
             {signal: list(unread) for signal, unread in given["inbox"].items()},
             given["session"],
+            given.get("unsent"),
         )
 
     # Handlers.
@@ -149,7 +150,7 @@ class RunWorkflow:
         await self._wait(self._check_over)
         if driver.error is not None:
             raise driver.error
-        await self._wait(driver.outgoing.is_empty)
+        await self._wait(lambda: driver.outgoing.is_empty() or self._is_changing())
         run = self.run_state
         if run.ended:
             giving = asyncio.ensure_future(give_session_back(driver, self._options))
@@ -209,6 +210,10 @@ class RunWorkflow:
             dispatcher.is_draining = True
         return dispatcher.is_draining and dispatcher.pending == 0 and self._check_fits()
 
+    def _is_changing(self) -> bool:
+        """Return whether the run is about to adopt a changed graph. The workers of the earlier one may be gone."""
+        return self._changed is not None and not self.run_state.ended
+
     def _should_drain(self) -> bool:
         """Return whether to continue as new: at once, or after the attempts under way where no others could begin."""
         info, run = workflow.info(), self.run_state
@@ -251,9 +256,10 @@ class RunWorkflow:
         """Return the input of the next execution; `changed` is empty, or a graph to adopt."""
         driver = self.driver
         unread = {signal: payloads for signal, payloads in driver.inbox.items() if payloads}
-        options = self._options
+        options, unsent = self._options, None
         if changed:
             options = replace(options, queue=changed["queue"])
+            unsent = driver.outgoing.to_plain()
         return pack(
             {
                 "format": FORMAT,
@@ -265,6 +271,7 @@ class RunWorkflow:
                 "session": driver.session,
                 "options": options.to_plain(),
                 "previous": self._previous,
+                "unsent": unsent,
             }
         )
 

@@ -19,6 +19,7 @@ Input of a run:
 | `options`  | map                 | `RunOptions.to_plain`                                             |
 | `previous` | text                | the execution that this one continues, or empty                   |
 | `begin_by` | int                 | a later start of the workflow finds its session lost; 0: no limit |
+| `unsent`   | map or nil          | `messages` for the outbox; `batch`: execution, number, length     |
 
 A changed graph: `seq` (int) of the run, `shape` (map), `queue` (text), `triggers` (list of [text, map]).
 
