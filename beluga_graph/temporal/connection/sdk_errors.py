@@ -43,7 +43,7 @@ from beluga_graph.errors import (
 from beluga_graph.events import Failure
 from beluga_graph.temporal.workflow.wire import GIVE_CLAIMS, PAYLOAD_BYTES, RUN_FAILED, unpack
 
-__all__ = ["check_payload_size", "explain", "size_error", "translate_errors"]
+__all__ = ["check_payload_size", "explain", "is_dropped", "size_error", "translate_errors"]
 
 _SERVER_MAX = "the server accepts 2 MiB in a payload and 4 MiB in a message"
 _CLAIMS = f"{GIVE_CLAIMS}, or pass a reference (a path, a key, a URL)"
@@ -51,6 +51,7 @@ _TOO_LARGE = ("exceeds limit", "larger than max", "too large", "payloads with si
 _REFUSED = {RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED}
 _SILENT = {RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED}  # the transport cancels calls that time out
 _DOWN = {RPCStatusCode.UNAVAILABLE, RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.INTERNAL, RPCStatusCode.ABORTED}
+_DROPPED = ("unexpected workflow task failure", "aborted by closing workflow")
 _CUT = ("transport error", "h2 protocol error", "error reading a body")  # in the SDK's texts about a lost connection
 
 
@@ -111,6 +112,14 @@ def size_error(what: str, size: int | None, run_id: str) -> LimitReached:
     if size is None:
         return LimitReached(run_id, f"{what} is too large: {_SERVER_MAX}; {_CLAIMS}")
     return LimitReached(run_id, f"{what} has {size:,} bytes, and a payload at most {PAYLOAD_BYTES:,}: {_CLAIMS}")
+
+
+def is_dropped(error: RPCError) -> bool:
+    """Return whether the server has dropped an update before the workflow's answer was final. Send it again.
+
+    The workflow has ended or continued as new, or an event came while it was about to, so that its task is repeated.
+    """
+    return any(part in error.message for part in _DROPPED)
 
 
 def _explain_call(error: RPCError, run_id: str, address: str) -> BaseException:

@@ -23,7 +23,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from beluga_graph.codec.references import digest_of
-from beluga_graph.errors import RunError, RunNotFound, TemporalUnavailable
+from beluga_graph.errors import RunBusy, RunError, RunNotFound, TemporalUnavailable
 from beluga_graph.inspection.views import RunStatus
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import Snapshot
@@ -40,7 +40,7 @@ from beluga_graph.temporal.connection.new_execution import (
     queue_of,
 )
 from beluga_graph.temporal.connection.pollers import require_worker
-from beluga_graph.temporal.connection.sdk_errors import check_payload_size, translate_errors
+from beluga_graph.temporal.connection.sdk_errors import check_payload_size, is_dropped, translate_errors
 from beluga_graph.temporal.live.heartbeats import read_heartbeat_records
 from beluga_graph.temporal.live.record import LiveRecord
 from beluga_graph.temporal.live.subscriptions import LiveSubscriptions
@@ -68,6 +68,8 @@ _MEASURED_BYTES = PAYLOAD_BYTES // 4  # of an input: the calls of a smaller one 
 _LARGE_BYTES = 256 * 1024  # of the answer to a poll
 
 _PATIENCE = timedelta(seconds=20)  # the server keeps a request up to 10 s for the worker that walked the run before
+_UPDATE_TRIES = 10
+_LATE_S = 1.0  # before its time is up, a call that is cancelled was too slow
 _NOT_LIVE = LiveOptions()
 
 _STATUS = {
@@ -255,9 +257,7 @@ class WorkflowClient:
     async def answer(self, run_id: str, token: str, payload: bytes) -> None:
         """Answer a question; the answer is in the history when this returns. Raises as `send` and `query` do."""
         check_payload_size(len(payload), f"the answer to {token!r}", run_id)
-        handle = await self.handle(run_id)
-        async with self._asking(run_id):
-            await handle.execute_update(ANSWER, args=[token, payload], rpc_timeout=_PATIENCE)
+        await self._update(run_id, ANSWER, token, payload)
 
     async def change_graph(self, plan: Plan, run: Snapshot, triggers: Sequence[Trigger]) -> bool:
         """Let a run adopt a changed graph; return `False` if the run has moved on from the state that was judged."""
@@ -270,11 +270,7 @@ class WorkflowClient:
         packed = pack(changed)
         check_payload_size(len(packed), "the changed graph", run.run_id)
         await self.require_worker(plan)
-        handle = await self.handle(run.run_id)
-        async with self._asking(run.run_id):
-            is_changed: bool = await handle.execute_update(
-                CHANGE_GRAPH, packed, result_type=bool, rpc_timeout=_PATIENCE
-            )
+        is_changed: bool = await self._update(run.run_id, CHANGE_GRAPH, packed)
         return is_changed
 
     async def require_worker(self, plan: Plan) -> None:
@@ -299,9 +295,28 @@ class WorkflowClient:
 
     async def query(self, run_id: str, name: str, *args: Any, within: timedelta = _PATIENCE) -> Any:
         """Return the answer of the workflow to a query. Raises `TemporalUnavailable` if no worker gives it."""
-        handle = await self.handle(run_id)
+        handle, give_up = await self.handle(run_id), time.monotonic() + within.total_seconds()
         async with self._asking(run_id, within):
-            return unpack(await handle.query(name, args=list(args), result_type=bytes, rpc_timeout=within))
+            while True:
+                left = timedelta(seconds=give_up - time.monotonic())
+                try:
+                    return unpack(await handle.query(name, args=list(args), result_type=bytes, rpc_timeout=left))
+                except RPCError as error:
+                    # A worker that stops while it has a query takes that with it.
+                    if error.status is not RPCStatusCode.CANCELLED or time.monotonic() > give_up - _LATE_S:
+                        raise
+
+    async def _update(self, run_id: str, name: str, *args: Any) -> Any:
+        """Return the answer of the workflow to an update. The server may drop one and keep nothing of it: repeat it."""
+        handle = await self.handle(run_id)
+        async with self._asking(run_id):
+            for _ in range(_UPDATE_TRIES):
+                try:
+                    return await handle.execute_update(name, args=list(args), rpc_timeout=_PATIENCE)
+                except RPCError as error:
+                    if not is_dropped(error):
+                        raise
+        raise RunBusy(run_id, f"it goes on too fast to take the request {name!r}: try again")
 
     @asynccontextmanager
     async def _asking(self, run_id: str, within: timedelta = _PATIENCE) -> AsyncIterator[None]:
