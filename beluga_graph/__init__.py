@@ -3,6 +3,7 @@
 Build a flow:      Graph, Workflow (step, wait_signal, sleep), Agent (tool, handoff_to),
                    SequentialAgent, ParallelAgent, LoopAgent
 Run it:            Engine (start, execute, stream, resume, serve), run_sync
+At points in time: Engine.schedule, schedules, pause, unpause, unschedule
 Talk to a run:     Run, Engine.signal, Engine.pending, Engine.answer, Engine.cancel
 Look at it:        Engine.why, runs, history, snapshot, trail, compare, draw, html
 Travel in time:    Engine.fork

@@ -92,7 +92,8 @@ class ScheduleFiring:
             self._first_look = loop.call_later(store_poller.INTERVAL_S, self._look_now)
 
     def look_soon(self) -> None:
-        """Look at the schedules after this pass of the event loop."""
+        """Look at the schedules after this pass of the event loop, also at those that could not be fired before."""
+        self._refused.clear()
         asyncio.get_running_loop().call_soon(self._look_now)
 
     def look_early(self) -> bool:

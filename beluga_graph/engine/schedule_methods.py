@@ -86,6 +86,9 @@ class ScheduleMethods:
         await self._host.schedules.pause(name, is_paused=False)
 
     async def unschedule(self, name: str) -> None:
-        """Delete a schedule, and the starts that it has queued. Its runs stay. Raises `ScheduleNotFound`."""
+        """Delete a schedule, and the starts that it has queued. Its runs stay. Raises `ScheduleNotFound`.
+
+        A schedule whose records are damaged is deleted, too.
+        """
         self._host.ensure_open()
         await self._host.schedules.remove(name)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from beluga_graph.codec.errors import DamagedRecord
 from beluga_graph.errors import ScheduleNotFound
 from beluga_graph.execution.schedule_rules import CatchUp, Overlap, check_options, check_schedule_name, make_rule
 from beluga_graph.plan.plan import Plan
@@ -16,6 +17,7 @@ from beluga_graph.storage.schedule_records import (
     ScheduleState,
     StoredSchedule,
     create_ops,
+    erase_ops,
     find_schedule,
     next_state,
 )
@@ -83,9 +85,14 @@ class Schedules:
         self._on_changed()
 
     async def remove(self, name: str) -> None:
-        """Delete a schedule with its queued starts. Raises `ScheduleNotFound`."""
-        while not await self._commit(self._find(name).delete_ops(self._store)):
-            pass
+        """Delete a schedule with its queued starts, even if its records are damaged. Raises `ScheduleNotFound`."""
+        while True:
+            try:
+                ops = self._find(name).delete_ops(self._store)
+            except DamagedRecord:
+                ops = erase_ops(self._store, name)
+            if await self._commit(ops):
+                return
 
     def _find(self, name: str) -> StoredSchedule:
         stored = find_schedule(self._store, check_schedule_name(name))

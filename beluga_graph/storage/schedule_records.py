@@ -28,6 +28,7 @@ __all__ = [
     "ScheduleState",
     "StoredSchedule",
     "create_ops",
+    "erase_ops",
     "find_schedule",
     "iter_due",
     "iter_queues",
@@ -166,13 +167,23 @@ def read_schedule(store: Store, schedule_hash: bytes) -> StoredSchedule | None:
                 schedule=schedule, state=state, checks=(Check(key, blob), Check(state_key, state_blob))
             )
         if store.get(key) == blob and store.get(state_key) is None:  # else it was deleted or replaced meanwhile
-            raise DamagedRecord(f"schedule {_decode(key, blob).name!r}", "has no state: remove it and give it again")
+            raise DamagedRecord(
+                f"schedule {_decode(key, blob).name!r}", "has no state: unschedule it, and give it again"
+            )
     return None
 
 
 def find_schedule(store: Store, name: str) -> StoredSchedule | None:
     """Return the schedule of a name; `None` if there is none. Raises `DamagedRecord`."""
     return read_schedule(store, hash16(name))
+
+
+def erase_ops(store: Store, name: str) -> list[Op]:
+    """Return the operations that delete all records of a schedule, whatever they contain."""
+    schedule_hash = hash16(name)
+    due = (key for key, _ in store.scan(Prefix.SCHEDULE_DUE) if key[9:] == schedule_hash)
+    queued = (key for key, _ in store.scan(Prefix.SCHEDULE_QUEUED + schedule_hash))
+    return [Delete(key) for key in (_key(name), Prefix.SCHEDULE_STATE + schedule_hash, *due, *queued)]
 
 
 def iter_schedules(store: Store) -> Iterator[StoredSchedule]:

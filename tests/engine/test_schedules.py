@@ -14,11 +14,12 @@ from wrapped_store import WrappedStore, until
 
 import beluga_graph.engine.store_poller
 from beluga_graph import Context, Engine, RunStatus, ScheduleInfo, ScheduleNotFound, Workflow, step, wait_signal
+from beluga_graph.codec.errors import DamagedRecord
 from beluga_graph.storage.keys import Keys, Prefix
 from beluga_graph.storage.verify import verify_store
 from beluga_graph.testing import VirtualClock
 from stores import MemoryStore
-from stores.base import Op
+from stores.base import Delete, Op
 
 BERLIN = "Europe/Berlin"
 MONDAY = datetime(2026, 11, 30, 7, 30, tzinfo=UTC)  # half past eight in Berlin
@@ -195,6 +196,22 @@ async def test_a_dropped_schedule_starts_no_run_and_keeps_its_runs() -> None:
                 await call("report")
     kinds = {key[:1] for key, _ in engine.store.disk.scan(b"")}  # type: ignore[attr-defined]  # a wrapped store
     assert kinds.isdisjoint({Prefix.SCHEDULE, Prefix.SCHEDULE_STATE, Prefix.SCHEDULE_DUE, Prefix.SCHEDULE_QUEUED})
+
+
+async def test_a_damaged_schedule_is_reported_by_every_reader_and_can_be_dropped() -> None:
+    job, clock, disk = Job(), clock_at(), MemoryStore()
+    async with engine_with(job, clock, disk, every=HOUR) as engine:
+        (key,) = [key for key, _ in disk.scan(Prefix.SCHEDULE_STATE)]
+        disk.commit(Delete(key))
+        for call in (engine.schedules(), engine.pause("report"), engine.schedule("report", job.flow, 7, every=60)):
+            with pytest.raises(DamagedRecord, match="schedule 'report' has no state: unschedule it"):
+                await call
+        assert len(verify_store(disk).damage) == 1
+        await engine.unschedule("report")
+        assert verify_store(disk).damage == ()
+        await engine.schedule("report", job.flow, 7, every=HOUR)
+        await clock.advance(HOUR)
+        assert len(job.begun) == 1
 
 
 # Outages.

@@ -164,8 +164,7 @@ async def _check(
     cluster.clock.set(max(latest_ms, cluster.clock.now_ms()))
     await cluster.call("schedules")
     for engine in cluster.engines:
-        engine._host.firing._refused.clear()  # those of an outage would be tried again in two seconds
-        engine._host.firing.look_soon()
+        engine._host.firing.look_soon()  # a schedule of an outage would be tried again in two seconds
     await cluster.clock.advance(0)
     if overlap == "queue":  # the runs of crashed engines hold up the next ones until an engine takes them over
         while (stored := find_schedule(disk.store, NAME)) is not None and stored.state.queued:
