@@ -1,3 +1,4 @@
+from .claims.backends import ClaimsFailed as ClaimsFailed
 from .claims.claims import (
     CachedClaims as CachedClaims,
 )
@@ -13,7 +14,6 @@ from .claims.claims import (
 from .claims.claims import (
     open_claims as open_claims,
 )
-from .claims.places import ClaimsFailed as ClaimsFailed
 from .client.adopter import LocalEngine as LocalEngine
 from .connection.new_execution import TemporalDurability as TemporalDurability
 from .engine import TemporalEngine as TemporalEngine

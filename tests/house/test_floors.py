@@ -25,7 +25,7 @@ HOMES = {
     "openai": ("beluga_graph.models.openai",),
     "anthropic": ("beluga_graph.models.anthropic",),
     "cronsim": ("beluga_graph.execution.cron",),
-    "botocore": ("beluga_graph.temporal.claims.places",),
+    "botocore": ("beluga_graph.temporal.claims.backends",),
     "asyncio": (
         "beluga_graph.models.clients",
         "beluga_graph.models.pace",

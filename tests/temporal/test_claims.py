@@ -1,4 +1,4 @@
-"""Large values of Temporal runs: every kind of place keeps whole values, finds them again, and reports damage."""
+"""Large values of Temporal runs: every backend keeps whole values, finds them again, and reports damage."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from beluga_graph.codec.records import seal
 from beluga_graph.errors import BelugaError
 from beluga_graph.storage.keys import Prefix
 from beluga_graph.storage.verify import verify_store
-from beluga_graph.temporal.claims import places as claim_places
+from beluga_graph.temporal.claims import backends as claim_backends
+from beluga_graph.temporal.claims.backends import CLAIM, ClaimsFailed, FolderClaims, S3Claims, StoreClaims
 from beluga_graph.temporal.claims.claims import CachedClaims, ClaimNotFound, open_claims
-from beluga_graph.temporal.claims.places import CLAIM, ClaimsFailed, FolderClaims, S3Claims, StoreClaims
 from stores import LMDBStore, MemoryStore, Put
 
 CHILD = Path(__file__).with_name("claims_child.py")
@@ -52,20 +52,20 @@ def bucket(s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture(params=["folder", "lmdb", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return a place of each kind, as users name it."""
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the location of each backend, as users name it."""
     if request.param == "s3":
         return request.getfixturevalue("bucket")
     return str(tmp_path / ("claims.lmdb" if request.param == "lmdb" else "claims"))
 
 
 @pytest.fixture
-def reopen(place: str) -> Iterator[Open]:
-    """Return a function that opens the place with an empty cache, as another process does."""
+def reopen(location: str) -> Iterator[Open]:
+    """Return a function that opens the location with an empty cache, as another process does."""
     opened: list[CachedClaims] = []
 
     def open_again() -> CachedClaims:
-        claims = open_claims(place)
+        claims = open_claims(location)
         assert claims is not None
         opened.append(claims)
         return claims
@@ -75,25 +75,25 @@ def reopen(place: str) -> Iterator[Open]:
         claims.close()
 
 
-def damage(place: str, s3_url: str, digest: bytes, data: bytes) -> None:
+def damage(location: str, s3_url: str, digest: bytes, data: bytes) -> None:
     """Replace the stored bytes of a value, behind the back of the claims."""
-    if place.startswith("s3://"):
+    if location.startswith("s3://"):
         client = s3_client(s3_url)
-        _, _, prefix = place.removeprefix("s3://").partition("/")
+        _, _, prefix = location.removeprefix("s3://").partition("/")
         client.put_object(Bucket="claims", Key=f"{prefix}/{digest.hex()}", Body=data)
         client.close()
-    elif place.endswith(".lmdb"):
-        store = LMDBStore(place)
+    elif location.endswith(".lmdb"):
+        store = LMDBStore(location)
         key = Prefix.CLAIM + digest
         record = bytearray(store.get(key) or b"")
         record[-len(data) :] = data
         store.commit(Put(key, bytes(record)))
         store.close()
     else:
-        (Path(place) / digest.hex()[:2] / digest.hex()).write_bytes(data)
+        (Path(location) / digest.hex()[:2] / digest.hex()).write_bytes(data)
 
 
-# All kinds of places.
+# All kinds of backends.
 
 
 def test_a_value_comes_back_in_another_process(reopen: Open) -> None:
@@ -106,20 +106,20 @@ def test_a_value_comes_back_in_another_process(reopen: Open) -> None:
     assert reopen().get(sha256(b"").digest()) == b""
 
 
-def test_a_missing_value_names_its_digest_its_place_and_the_way_out(reopen: Open) -> None:
+def test_a_missing_value_names_its_digest_its_location_and_the_way_out(reopen: Open) -> None:
     claims = reopen()
     with pytest.raises(ClaimNotFound) as caught:
         claims.get(DIGEST)
     assert isinstance(caught.value, BelugaError)
     assert DIGEST.hex() in str(caught.value)
-    assert repr(claims.place) in str(caught.value)
+    assert repr(claims.location) in str(caught.value)
     assert "give all workers and clients the same claims" in str(caught.value)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
-def test_a_damaged_value_is_refused_and_mended_by_the_next_put(place: str, reopen: Open, s3_url: str) -> None:
+def test_a_damaged_value_is_refused_and_mended_by_the_next_put(location: str, reopen: Open, s3_url: str) -> None:
     reopen().put(DIGEST, DATA)
-    damage(place, s3_url, DIGEST, b"!")
+    damage(location, s3_url, DIGEST, b"!")
     with pytest.raises(DamagedRecord):
         reopen().get(DIGEST)
     reopen().put(DIGEST, DATA)
@@ -146,17 +146,17 @@ def test_a_value_is_not_stored_under_the_digest_of_another(reopen: Open) -> None
         reopen().get(DIGEST)
 
 
-def start_child(place: str, count: int) -> subprocess.Popen[str]:
+def start_child(location: str, count: int) -> subprocess.Popen[str]:
     child = subprocess.Popen(
-        [sys.executable, str(CHILD), place, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, str(CHILD), location, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
     return child
 
 
-def test_two_processes_put_the_same_values_at_once(place: str, reopen: Open) -> None:
-    children = [start_child(place, 8) for _ in range(2)]
+def test_two_processes_put_the_same_values_at_once(location: str, reopen: Open) -> None:
+    children = [start_child(location, 8) for _ in range(2)]
     for child in children:
         assert child.stdin is not None
         child.stdin.write("go\n")
@@ -172,8 +172,8 @@ def test_two_processes_put_the_same_values_at_once(place: str, reopen: Open) -> 
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.003, 0.01])
-def test_a_killed_process_leaves_each_value_whole_or_absent(place: str, reopen: Open, delay_s: float) -> None:
-    child = start_child(place, 1_000)
+def test_a_killed_process_leaves_each_value_whole_or_absent(location: str, reopen: Open, delay_s: float) -> None:
+    child = start_child(location, 1_000)
     assert child.stdin is not None
     assert child.stdout is not None
     child.stdin.write("go\n")
@@ -215,7 +215,7 @@ async def test_many_values_are_put_and_read_together(reopen: Open) -> None:
 BLOCKED_CHILD = """
 import os, stat, sys, time
 from hashlib import sha256
-from beluga_graph.temporal.claims.places import FolderClaims
+from beluga_graph.temporal.claims.backends import FolderClaims
 
 def block(handle):
     if stat.S_ISREG(os.fstat(handle).st_mode):
@@ -229,7 +229,7 @@ FolderClaims(sys.argv[1]).put(sha256(data).digest(), data)
 LIMITED_CHILD = """
 import resource, sys
 from hashlib import sha256
-from beluga_graph.temporal.claims.places import ClaimsFailed, FolderClaims
+from beluga_graph.temporal.claims.backends import ClaimsFailed, FolderClaims
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 data = bytes(1_000_000)
@@ -260,7 +260,7 @@ def test_a_write_that_the_system_cuts_off_leaves_nothing(tmp_path: Path) -> None
     command = [sys.executable, "-c", LIMITED_CHILD, str(tmp_path)]
     shown = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "File too large" in shown.stdout
-    assert "while writing a large value: check the place" in shown.stdout
+    assert "while writing a large value: check the location" in shown.stdout
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
@@ -275,9 +275,9 @@ def test_a_value_that_is_put_again_is_not_written_again_but_its_time_is_renewed(
     assert path.stat().st_mtime > 1_000
 
 
-def test_a_path_that_is_a_file_is_not_a_place(tmp_path: Path) -> None:
+def test_a_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ClaimsFailed, match="while opening the place"):
+    with pytest.raises(ClaimsFailed, match="while opening the location"):
         open_claims(tmp_path / "file")
 
 
@@ -417,7 +417,7 @@ async def test_at_most_sixteen_calls_run_at_once_and_an_error_stops_those_that_w
     class Slow(Table):
         def get(self, digest: bytes) -> bytes | None:
             super().get(digest)
-            if len(self.calls) >= claim_places.CONNECTIONS_MAX:
+            if len(self.calls) >= claim_backends.CONNECTIONS_MAX:
                 all_run.set()
             assert (all_run if digest == digests[0] else has_failed).wait(60)
             return None
@@ -428,9 +428,9 @@ async def test_at_most_sixteen_calls_run_at_once_and_an_error_stops_those_that_w
         await claims.get_all(digests)
     has_failed.set()
     claims.close()
-    assert len(slow.threads) == claim_places.CONNECTIONS_MAX
+    assert len(slow.threads) == claim_backends.CONNECTIONS_MAX
     # The thread of the failed call may have begun one more.
-    assert len(slow.calls) <= claim_places.CONNECTIONS_MAX + 1
+    assert len(slow.calls) <= claim_backends.CONNECTIONS_MAX + 1
 
 
 def test_the_values_used_last_are_read_once_and_the_cache_has_a_limit() -> None:
@@ -466,7 +466,7 @@ def test_a_value_in_the_cache_is_still_put() -> None:
     claims.close()
 
 
-def test_the_place_follows_from_the_form(tmp_path: Path) -> None:
+def test_the_backend_follows_from_the_form(tmp_path: Path) -> None:
     LMDBStore(tmp_path / "runs").close()
     store = LMDBStore(tmp_path / "open")
     table = Table()

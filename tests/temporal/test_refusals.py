@@ -73,7 +73,7 @@ async def test_an_attempt_is_left_to_the_worker_that_has_the_claims(
     assert set(attempts.values()) == {1}
 
 
-async def test_a_run_whose_claims_no_worker_has_fails_and_names_the_place_and_can_be_resumed(
+async def test_a_run_whose_claims_no_worker_has_fails_and_names_the_location_and_can_be_resumed(
     temporal_server: Server, tmp_path: Path
 ) -> None:
     flow = Workflow("sizes", step("measure", len))

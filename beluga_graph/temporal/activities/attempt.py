@@ -20,9 +20,9 @@ from beluga_graph.kernel.triggers import NodeFailed, NodeFinished
 from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.activities.ahead import AheadWalk
 from beluga_graph.temporal.activities.progress import Progress
+from beluga_graph.temporal.claims.backends import ClaimsFailed
 from beluga_graph.temporal.claims.call_values import CallValues
 from beluga_graph.temporal.claims.claims import CachedClaims, ClaimNotFound
-from beluga_graph.temporal.claims.places import ClaimsFailed
 from beluga_graph.temporal.live.sender import LiveSenders
 from beluga_graph.temporal.live.text import LiveText
 from beluga_graph.temporal.workflow.inputs import require_format

@@ -14,8 +14,8 @@ from temporalio.exceptions import ApplicationError
 
 from beluga_graph.kernel.triggers import NodeFailed
 from beluga_graph.temporal.activities.refusals import refuse
+from beluga_graph.temporal.claims.backends import ClaimsFailed
 from beluga_graph.temporal.claims.claims import ClaimNotFound
-from beluga_graph.temporal.claims.places import ClaimsFailed
 from beluga_graph.temporal.live.text import LiveText
 from beluga_graph.temporal.workflow.wire import GIVE_CLAIMS, PAYLOAD_BYTES, TOO_LARGE, Reply, pack, unpack
 

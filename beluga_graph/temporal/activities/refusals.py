@@ -11,8 +11,8 @@ from datetime import timedelta
 
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
+from beluga_graph.temporal.claims.backends import ClaimsFailed
 from beluga_graph.temporal.claims.claims import ClaimNotFound
-from beluga_graph.temporal.claims.places import ClaimsFailed
 
 __all__ = ["refuse"]
 

@@ -16,9 +16,9 @@ from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.activities.attempt import find_plan
 from beluga_graph.temporal.activities.progress import Progress
+from beluga_graph.temporal.claims.backends import ClaimsFailed
 from beluga_graph.temporal.claims.call_values import CallValues
 from beluga_graph.temporal.claims.claims import CachedClaims, ClaimNotFound
-from beluga_graph.temporal.claims.places import ClaimsFailed
 from beluga_graph.temporal.workflow.wire import END_SESSION, pack, unpack
 
 __all__ = ["SessionActivity"]

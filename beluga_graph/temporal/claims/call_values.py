@@ -10,8 +10,8 @@ from beluga_graph.codec.references import REFERENCE, is_reference, to_reference
 from beluga_graph.execution.items import KnownItems
 from beluga_graph.execution.result import NewItems
 from beluga_graph.kernel.snapshot import Snapshot
+from beluga_graph.temporal.claims.backends import ClaimsFailed
 from beluga_graph.temporal.claims.claims import ClaimNotFound
-from beluga_graph.temporal.claims.places import ClaimsFailed
 from beluga_graph.temporal.workflow.pieces import ItemPieces, NewPiece, Piece
 from beluga_graph.temporal.workflow.wire import pack, unpack
 

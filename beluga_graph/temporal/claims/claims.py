@@ -1,6 +1,6 @@
 """Large values, which workers and clients share: a history holds the digest, and the claims hold the bytes.
 
-`open_claims` chooses the place; `CachedClaims` reads and writes there, and verifies each value.
+`open_claims` chooses the backend; `CachedClaims` reads and writes there, and verifies each value.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 
 from beluga_graph.codec.errors import DamagedRecord
 from beluga_graph.errors import SnapshotError
-from beluga_graph.temporal.claims.places import (
+from beluga_graph.temporal.claims.backends import (
     CONNECTIONS_MAX,
     DIGEST_BYTES,
     FolderClaims,
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class Claims(Protocol):
-    """A place for large values: any object with these two methods. They are called from several threads.
+    """A backend for large values: any object with these two methods. They are called from several threads.
 
     Example, with a table `blobs` of a database:
 
@@ -61,52 +61,52 @@ class Claims(Protocol):
 
 
 ClaimsOption: TypeAlias = Claims | Store | str | os.PathLike[str] | None
-"""The forms in which users name a place; see `open_claims`."""
+"""The forms in which users name a backend; see `open_claims`."""
 
 
 class ClaimNotFound(SnapshotError):
-    """A run refers to a large value that its place does not have.
+    """A run refers to a large value that the claims do not have.
 
     Attributes:
         digest: The SHA-256 of the value.
-        place: The folder, the URL, or the class of the user's object; empty in a process without claims.
+        location: The folder, the URL, or the class of the user's object; empty in a process without claims.
     """
 
-    def __init__(self, digest: bytes, place: str) -> None:
-        super().__init__(digest, place)
-        self.digest, self.place = digest, place
+    def __init__(self, digest: bytes, location: str) -> None:
+        super().__init__(digest, location)
+        self.digest, self.location = digest, location
 
     def __str__(self) -> str:
-        if not self.place:
+        if not self.location:
             way_out = "give the claims of its workers, as claims= or --claims"
             return f"the run's large value {self.digest.hex()} is in claims, and this process has none: {way_out}"
         return (
-            f"claims in {self.place!r} have no value {self.digest.hex()}: "
+            f"claims in {self.location!r} have no value {self.digest.hex()}: "
             "give all workers and clients the same claims; "
             "if the value was deleted, restore it from a backup, or fork the run from a step before it"
         )
 
 
 class CachedClaims:
-    """A place for large values with a cache of those last used. Every value is verified when it is read.
+    """A backend with a cache of the values last used. Every value is verified when it is read.
 
     May be used from several threads. `put_all` and `get_all` do their work in threads of their own, at most 16.
 
     Attributes:
-        place: The folder, the URL, or the class of the user's object, for messages.
+        location: The folder, the URL, or the class of the user's object, for messages.
     """
 
     def __init__(
-        self, claims: Claims, place: str, *, bytes_max: int = CACHE_BYTES, on_close: Callable[[], None] | None = None
+        self, claims: Claims, location: str, *, bytes_max: int = CACHE_BYTES, on_close: Callable[[], None] | None = None
     ) -> None:
-        self.place = place
+        self.location = location
         self._claims = claims
         self._cache = _Cache(bytes_max)
         self._threads = ThreadPoolExecutor(CONNECTIONS_MAX, "claims")
         self._on_close = on_close
 
     def put(self, digest: bytes, data: bytes) -> None:
-        """Store a value under its digest. Raises `ValueError` for another digest, and the errors of the place."""
+        """Store a value under its digest. Raises `ValueError` for another digest, and the errors of the backend."""
         check_digest(digest)
         if sha256(data).digest() != digest:
             raise ValueError(f"{digest.hex()} is not the SHA-256 of the {len(data):,} bytes")
@@ -118,7 +118,7 @@ class CachedClaims:
         """Return the value of a digest.
 
         Raises `ClaimNotFound`; `DamagedRecord` if the stored bytes have another digest, or `digest` is not one; and
-        the errors of the place.
+        the errors of the backend.
         """
         cached = self._cache.get(digest)
         if cached is not None:
@@ -127,13 +127,13 @@ class CachedClaims:
             raise DamagedRecord("the reference to a large value", f"has {len(digest)} bytes, not {DIGEST_BYTES}")
         data = self._claims.get(digest)
         if data is None:
-            raise ClaimNotFound(digest, self.place)
+            raise ClaimNotFound(digest, self.location)
         if not isinstance(data, bytes):
-            raise TypeError(f"{self.place}.get returned {type(data).__name__}: return bytes, or None")
+            raise TypeError(f"{self.location}.get returned {type(data).__name__}: return bytes, or None")
         if sha256(data).digest() != digest:
             way_out = "restore it from a backup, or delete it there and fork the run from a step before it"
             raise DamagedRecord(
-                f"the large value {digest.hex()} in {self.place!r}",
+                f"the large value {digest.hex()} in {self.location!r}",
                 f"has {len(data):,} bytes of another digest: it was changed or cut off; {way_out}",
             )
         self._cache.add(digest, data)
@@ -152,7 +152,7 @@ class CachedClaims:
         return {digest: data for digest, data in found.items() if data is not None}
 
     def close(self) -> None:
-        """Wait for calls under way; close the threads, and the place unless the caller has opened it. Idempotent."""
+        """Wait for calls under way; close the threads, and the backend unless the caller has opened it. Idempotent."""
         self._threads.shutdown()
         on_close, self._on_close = self._on_close, None
         if on_close is not None:
@@ -203,7 +203,7 @@ class _Cache:
 
 
 def open_claims(claims: ClaimsOption) -> CachedClaims | None:
-    """Open the place that a user names; `None` stays `None`.
+    """Open the backend that a user names; `None` stays `None`.
 
     * `s3://bucket/prefix`: a bucket, for any number of machines.
     * A path: a folder, for one machine or for several that mount it. If the path ends in `.lmdb`, or is the folder of
@@ -212,7 +212,7 @@ def open_claims(claims: ClaimsOption) -> CachedClaims | None:
     * An object with `put` and `get`; see `Claims`. The caller closes it.
     * The result of an earlier `open_claims`, which is returned as it is.
 
-    Raises `TypeError` or `ValueError` for anything else, and the errors of the place.
+    Raises `TypeError` or `ValueError` for anything else, and the errors of the backend.
     """
     if claims is None or isinstance(claims, CachedClaims):
         return claims
@@ -220,7 +220,7 @@ def open_claims(claims: ClaimsOption) -> CachedClaims | None:
         return _open_path(os.fspath(claims))
     if callable(getattr(claims, "commit", None)):
         in_store = StoreClaims(claims)  # type: ignore[arg-type] # a store has `commit`, and a user's object `put`
-        return CachedClaims(in_store, in_store.place)
+        return CachedClaims(in_store, in_store.location)
     for name in ("put", "get"):
         method = getattr(claims, name, None)
         if not callable(method) or inspect.iscoroutinefunction(method):
@@ -235,7 +235,7 @@ def open_claims(claims: ClaimsOption) -> CachedClaims | None:
 def _open_path(path: str) -> CachedClaims:
     if path.startswith("s3://"):
         bucket = S3Claims(path)
-        return CachedClaims(bucket, bucket.place, on_close=bucket.close)
+        return CachedClaims(bucket, bucket.location, on_close=bucket.close)
     if "://" in path:
         raise ValueError(f"claims={path!r}: give s3://bucket/prefix, a path, or an object with put and get")
     if not path:
@@ -243,6 +243,6 @@ def _open_path(path: str) -> CachedClaims:
     if path.endswith(".lmdb") or (Path(path) / "data.mdb").exists():
         store = LMDBStore(path)
         in_store = StoreClaims(store)
-        return CachedClaims(in_store, in_store.place, on_close=store.close)
+        return CachedClaims(in_store, in_store.location, on_close=store.close)
     folder = FolderClaims(path)
-    return CachedClaims(folder, folder.place)
+    return CachedClaims(folder, folder.location)

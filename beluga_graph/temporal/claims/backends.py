@@ -1,6 +1,6 @@
-"""Places for large values: a folder, a store and a bucket, each a `Claims`.
+"""The backends of claims: a folder, a store and a bucket, each a `Claims`.
 
-A value is stored under its digest, the SHA-256 of its bytes. A place stores and returns bytes, and never deletes any;
+A value is stored under its digest, the SHA-256 of its bytes. A backend stores and returns bytes, and never deletes any;
 `CachedClaims` verifies them. Putting a value again renews its time in a folder and in a bucket, so a cleaner may
 delete values by age. A safe age is longer than the longest run and the retention of the namespace together.
 """
@@ -20,7 +20,16 @@ from beluga_graph.codec.records import seal, unseal
 from beluga_graph.errors import SnapshotError
 from stores import Put, Store
 
-__all__ = ["CLAIM", "DIGEST_BYTES", "ClaimsFailed", "FolderClaims", "S3Claims", "StoreClaims", "check_digest"]
+__all__ = [
+    "CLAIM",
+    "CONNECTIONS_MAX",
+    "DIGEST_BYTES",
+    "ClaimsFailed",
+    "FolderClaims",
+    "S3Claims",
+    "StoreClaims",
+    "check_digest",
+]
 
 DIGEST_BYTES: Final = 32
 CLAIM: Final = 0x76
@@ -32,22 +41,22 @@ _ABANDONED_S: Final = 24 * 60 * 60  # a file that is unfinished for so long was 
 
 
 class ClaimsFailed(SnapshotError):
-    """A place for large values cannot be read or written. The request may succeed later.
+    """Claims cannot be read or written. The request may succeed later.
 
     Attributes:
-        place: The folder or the URL.
+        location: The folder or the URL.
         action: The request that failed, such as `reading`.
         detail: The error of the system or the service.
     """
 
-    def __init__(self, place: str, action: str, detail: str) -> None:
-        super().__init__(place, action, detail)
-        self.place, self.action, self.detail = place, action, detail
+    def __init__(self, location: str, action: str, detail: str) -> None:
+        super().__init__(location, action, detail)
+        self.location, self.action, self.detail = location, action, detail
 
     def __str__(self) -> str:
         return (
-            f"claims in {self.place!r}: {self.detail} while {self.action} a large value: "
-            "check the place and the permissions, then try again"
+            f"claims in {self.location!r}: {self.detail} while {self.action} a large value: "
+            "check the location and the permissions, then try again"
         )
 
 
@@ -68,14 +77,14 @@ class FolderClaims:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._root = Path(path).resolve()
-        self.place = str(self._root)
+        self.location = str(self._root)
         self._synced: set[Path] = set()  # sub-folders whose entry in the root is known to be on disk
         try:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             (self._root / _UNFINISHED).mkdir(exist_ok=True)
             self._delete_abandoned()
         except OSError as error:
-            raise ClaimsFailed(self.place, "opening the place for", str(error)) from error
+            raise ClaimsFailed(self.location, "opening the location for", str(error)) from error
 
     def put(self, digest: bytes, data: bytes) -> None:
         """Store a value; it is on disk when this returns. Raises `ClaimsFailed`."""
@@ -87,7 +96,7 @@ class FolderClaims:
                 self._write(path, data)
             _sync_folder(path.parent)  # also for a file that another process has just renamed
         except OSError as error:
-            raise ClaimsFailed(self.place, "writing", str(error)) from error
+            raise ClaimsFailed(self.location, "writing", str(error)) from error
 
     def get(self, digest: bytes) -> bytes | None:
         """Return the bytes stored under a digest, or `None`. Raises `ClaimsFailed`."""
@@ -95,7 +104,7 @@ class FolderClaims:
         try:
             return self._read(path)
         except OSError as error:
-            raise ClaimsFailed(self.place, "reading", str(error)) from error
+            raise ClaimsFailed(self.location, "reading", str(error)) from error
 
     def _path(self, digest: bytes) -> Path:
         check_digest(digest)
@@ -142,7 +151,7 @@ class StoreClaims:
         if store.private:
             raise ValueError(f"{type(store).__name__} exists only in this process: give an LMDBStore or a folder")
         self._store = store
-        self.place = str(store.folder)
+        self.location = str(store.folder)
 
     def put(self, digest: bytes, data: bytes) -> None:
         """Store a value, with the durability of the store. Raises `StoreError`."""
@@ -184,7 +193,7 @@ class S3Claims:
             from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
         except ImportError as error:
             raise ImportError(f"{url!r} needs the package botocore: pip install 'beluga-graph[s3]'") from error
-        self.place = url
+        self.location = url
         self._bucket = parts.netloc
         self._prefix = parts.path.strip("/") + "/" if parts.path.strip("/") else ""
         self._refusal: Any = ClientError
@@ -193,7 +202,7 @@ class S3Claims:
             session = botocore.session.get_session()
             self._client = session.create_client("s3", config=Config(max_pool_connections=CONNECTIONS_MAX))
         except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is not a URL
-            raise ClaimsFailed(url, "opening the place for", str(error)) from error
+            raise ClaimsFailed(url, "opening the location for", str(error)) from error
 
     def put(self, digest: bytes, data: bytes) -> None:
         """Store a value. The service verifies the digest, unless it ignores checksums. Raises `ClaimsFailed`."""
@@ -201,7 +210,7 @@ class S3Claims:
         try:
             self._client.put_object(Bucket=self._bucket, Key=self._key(digest), Body=data, ChecksumSHA256=checksum)
         except self._errors as error:
-            raise ClaimsFailed(self.place, "writing", str(error)) from error
+            raise ClaimsFailed(self.location, "writing", str(error)) from error
 
     def get(self, digest: bytes) -> bytes | None:
         """Return the bytes stored under a digest, or `None`. Raises `ClaimsFailed`."""
@@ -212,7 +221,7 @@ class S3Claims:
         except self._errors as error:
             if isinstance(error, self._refusal) and error.response.get("Error", {}).get("Code") == "NoSuchKey":
                 return None
-            raise ClaimsFailed(self.place, "reading", str(error)) from error
+            raise ClaimsFailed(self.location, "reading", str(error)) from error
         return data
 
     def close(self) -> None:
