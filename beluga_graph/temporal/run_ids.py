@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from beluga_graph.errors import BadRunId
 from beluga_graph.execution import run_ids
-from beluga_graph.temporal.workflow.wire import is_reserved_id
+from beluga_graph.temporal.workflow.server_names import is_reserved_id
 
 __all__ = ["check_run_id"]
 

@@ -26,8 +26,8 @@ from beluga_graph.temporal.connection.connection import Connection
 from beluga_graph.temporal.connection.new_execution import queue_of
 from beluga_graph.temporal.workflow.outbox_workflow import OutboxWorkflow
 from beluga_graph.temporal.workflow.run_workflow import RunWorkflow
+from beluga_graph.temporal.workflow.server_names import publish_queue
 from beluga_graph.temporal.workflow.session_workflow import SessionWorkflow
-from beluga_graph.temporal.workflow.wire import publish_queue
 
 __all__ = ["TemporalWorker"]
 

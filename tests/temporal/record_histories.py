@@ -33,7 +33,8 @@ from beluga_graph.temporal import TemporalEngine
 from beluga_graph.temporal.client import sessions
 from beluga_graph.temporal.connection.history import read_execution
 from beluga_graph.temporal.mirror.recording import export_history
-from beluga_graph.temporal.workflow.wire import ADD_MESSAGES, outbox_workflow_id, session_workflow_id
+from beluga_graph.temporal.workflow.server_names import outbox_workflow_id, session_workflow_id
+from beluga_graph.temporal.workflow.wire import ADD_MESSAGES
 
 QUEUE = "histories"
 

@@ -33,6 +33,7 @@ WORKFLOW_MODULES = {
         "retries",
         "run_options",
         "run_workflow",
+        "server_names",
         "session_return",
         "wire",
     },

@@ -22,7 +22,8 @@ from beluga_graph.errors import RunCancelled
 from beluga_graph.kernel.run_session import RunSession
 from beluga_graph.temporal import TemporalEngine
 from beluga_graph.temporal.client import sessions
-from beluga_graph.temporal.workflow.wire import FORMAT, SESSION_WORKFLOW, pack, session_workflow_id, unpack
+from beluga_graph.temporal.workflow.server_names import session_workflow_id
+from beluga_graph.temporal.workflow.wire import FORMAT, SESSION_WORKFLOW, pack, unpack
 from stores import MemoryStore
 
 HELD = "session 's' belongs to run 'first' until that ends: resume or cancel it"

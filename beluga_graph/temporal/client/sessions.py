@@ -22,6 +22,7 @@ from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.connection.sdk_errors import size_error, translate_errors
 from beluga_graph.temporal.connection.watchdog import Watchdog
 from beluga_graph.temporal.connection.workflow_client import WorkflowClient
+from beluga_graph.temporal.workflow.server_names import session_workflow_id
 from beluga_graph.temporal.workflow.wire import (
     FORMAT,
     GIVE_SESSION,
@@ -33,7 +34,6 @@ from beluga_graph.temporal.workflow.wire import (
     STATE,
     TAKE_SESSION,
     pack,
-    session_workflow_id,
     unpack,
 )
 

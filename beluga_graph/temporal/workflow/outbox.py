@@ -17,15 +17,8 @@ from beluga_graph.kernel.types import Patch
 from beluga_graph.temporal.workflow.message_queue import MessageQueue
 from beluga_graph.temporal.workflow.retries import RETRY
 from beluga_graph.temporal.workflow.run_options import RunOptions
-from beluga_graph.temporal.workflow.wire import (
-    ADD_TO_OUTBOX,
-    FORMAT,
-    MEMO_CREATED_MS,
-    Reply,
-    outbox_workflow_id,
-    pack,
-    publish_queue,
-)
+from beluga_graph.temporal.workflow.server_names import outbox_workflow_id, publish_queue
+from beluga_graph.temporal.workflow.wire import ADD_TO_OUTBOX, FORMAT, MEMO_CREATED_MS, Reply, pack
 
 __all__ = ["OutboxSender"]
 

@@ -12,6 +12,7 @@ from beluga_graph.kernel.snapshot import COMPLETED, Snapshot
 from beluga_graph.temporal.workflow.driver import WorkflowDriver
 from beluga_graph.temporal.workflow.retries import RETRY
 from beluga_graph.temporal.workflow.run_options import RunOptions
+from beluga_graph.temporal.workflow.server_names import session_workflow_id
 from beluga_graph.temporal.workflow.wire import (
     END_SESSION,
     FORMAT,
@@ -20,7 +21,6 @@ from beluga_graph.temporal.workflow.wire import (
     PAYLOAD_BYTES,
     TOO_LARGE,
     pack,
-    session_workflow_id,
 )
 
 __all__ = ["give_session_back"]

@@ -73,7 +73,6 @@ Sessions and messages, which workers in other languages never see:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
@@ -130,14 +129,10 @@ __all__ = [
     "WORKFLOW",
     "Reply",
     "check_format",
-    "is_reserved_id",
-    "outbox_workflow_id",
     "pack",
     "pack_call",
     "pack_calls",
     "plain_trigger",
-    "publish_queue",
-    "session_workflow_id",
     "trigger_from_plain",
     "unpack",
 ]
@@ -200,8 +195,6 @@ MEMO_FLOW, MEMO_PLAN, MEMO_INPUT = "flow", "plan", "input"
 MEMO_STATUS, MEMO_CREATED_MS = "status", "created_ms"
 MEMO_ADOPTED_DIGEST, MEMO_SESSION = "adopted_digest", "session"
 """The keys of the memo of a workflow, which the server shows with it; `input` is the digest of the input."""
-
-_SESSION_ID, _OUTBOX_ID = "session:", "outbox:"  # how the ids of these workflows begin
 
 FORMAT = 1
 
@@ -298,33 +291,6 @@ def trigger_from_plain(plain: tuple[str, Mapping[str, Any]], at: int) -> Trigger
     name, fields = plain
     trigger: Trigger = _TRIGGERS[name](**{**fields, "at": at})
     return trigger
-
-
-def publish_queue(task_queue: str) -> str:
-    """Return the task queue from which workers that have a bus take messages, whatever flows they serve."""
-    return f"{task_queue}/bus"
-
-
-def session_workflow_id(task_queue: str, flow: str, session_id: str) -> str:
-    """Return the id of the workflow that keeps a session. The session's name may be of any length.
-
-    The workers of a task queue keep its sessions, so each task queue has sessions of its own.
-    """
-    named = f"{task_queue}\n{session_id}".encode("utf-8", "surrogatepass")
-    return f"{_SESSION_ID}{flow}:{sha256(named).hexdigest()[:32]}"
-
-
-def outbox_workflow_id(run_id: str, created_ms: int) -> str:
-    """Return the id of the workflow that keeps the messages of a run until a bus has them.
-
-    A later run of the same id has an outbox of its own: it has other messages.
-    """
-    return f"{_OUTBOX_ID}{run_id}:{created_ms}"
-
-
-def is_reserved_id(run_id: str) -> bool:
-    """Return whether a workflow of this id keeps a session or messages, and so cannot be a run."""
-    return run_id.startswith((_SESSION_ID, _OUTBOX_ID))
 
 
 class Reply(NamedTuple):
