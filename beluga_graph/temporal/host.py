@@ -24,11 +24,11 @@ from beluga_graph.temporal.claims.claims import ClaimsOption, open_claims
 from beluga_graph.temporal.client.adopter import Adopter, LocalEngine
 from beluga_graph.temporal.client.follower import Follower
 from beluga_graph.temporal.client.forker import Forker
+from beluga_graph.temporal.client.node_queues import check_node_queues
 from beluga_graph.temporal.client.sender import Sender
 from beluga_graph.temporal.client.starter import Starter
 from beluga_graph.temporal.connection.connection import Connection
 from beluga_graph.temporal.connection.new_execution import TemporalDurability
-from beluga_graph.temporal.connection.node_queues import check_node_queues
 from beluga_graph.temporal.connection.workflow_client import WorkflowClient
 from beluga_graph.temporal.live.subscriptions import LiveSubscription, LiveSubscriptions
 from beluga_graph.temporal.mirror.cache import MirroredRuns
@@ -169,7 +169,8 @@ class TemporalHost:
     async def wait_ended(self, run_id: str) -> Snapshot:
         """Wait for the end of a run; return what results and outcomes need of it. Raises `RunCancelled`."""
         run = await self._follower.wait_ended(run_id)
-        await self._fetch(run.output, run.error[4] if isinstance(run.error, tuple) else None)
+        failed_input = run.error[-1] if isinstance(run.error, tuple) else None
+        await self._fetch(run.output, failed_input)
         return run
 
     async def cancelled_snapshot(self, run_id: str) -> Snapshot:

@@ -71,7 +71,7 @@ async def test_a_workflow_with_which_each_worker_crashes_is_an_error(
     temporal_server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hurry(monkeypatch, client)
-    monkeypatch.setattr(watchdog, "_UNTAKEN_LOOKS", 10_000)  # the next worker may take long to start
+    monkeypatch.setattr(watchdog, "_UNTAKEN_CHECKS", 10_000)  # the next worker may take long to start
     queue, program = token_hex(4), Path(__file__).with_name("faulty_workflows.py")
     limit = timedelta(seconds=1)  # 10 s by default, after which the server offers the task again
     run = await client.start_workflow(Crashing.run, b"", id=token_hex(4), task_queue=queue, task_timeout=limit)

@@ -20,8 +20,8 @@ from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.claims.claims import CachedClaims
 from beluga_graph.temporal.client.imported_run import ImportedRun
 from beluga_graph.temporal.client.starter import resume_triggers
+from beluga_graph.temporal.connection.connection import url_of
 from beluga_graph.temporal.connection.new_execution import NewExecution
-from beluga_graph.temporal.connection.pollers import place_of
 from beluga_graph.temporal.connection.workflow_client import WorkflowClient
 from beluga_graph.temporal.workflow.wire import pack
 
@@ -57,7 +57,7 @@ class Adopter:
                     f"{_IS_OTHER}: delete that one, and adopt again; until then, the local engine keeps this one",
                 )
 
-        place = place_of(await self._workflows.connection.client())
+        place = url_of(await self._workflows.connection.client())
         moved = await local.hand_over(run_id, place, check)
         adopted_digest = sha256(pack(moved.run.to_plain())).hexdigest()
         try:

@@ -16,9 +16,10 @@ from beluga_graph.inspection.explanation import AttemptState, Driving
 from beluga_graph.inspection.moments import Moments
 from beluga_graph.inspection.views import RunSnapshot
 from beluga_graph.inspection.why import Why
-from beluga_graph.temporal.connection.pollers import address_of, get_last_polls
+from beluga_graph.temporal.connection.connection import address_of
+from beluga_graph.temporal.connection.pollers import get_last_polls
 from beluga_graph.temporal.connection.sdk_errors import translate_errors
-from beluga_graph.temporal.connection.waiting_tasks import WaitingTask, list_waiting, queue_of
+from beluga_graph.temporal.connection.waiting_tasks import WaitingTask, get_workflow_queue, list_waiting
 from beluga_graph.temporal.connection.workflow_client import WorkflowClient
 from beluga_graph.temporal.connection.workflow_defects import find_defect
 from beluga_graph.temporal.mirror.cache import MirroredRuns
@@ -71,8 +72,8 @@ async def _find_unserved(client: Client, found: DescribeWorkflowExecutionRespons
     waiting: dict[tuple[str, _Kind], WaitingTask] = {}  # the oldest task of each queue
     for task in list_waiting(found):
         waiting.setdefault((task.queue, task.kind), task)
-    walks = await _list_polls(client, queue_of(found), "workflow")
-    polls = {(queue_of(found), _WORKFLOW): walks}
+    walks = await _list_polls(client, get_workflow_queue(found), "workflow")
+    polls = {(get_workflow_queue(found), _WORKFLOW): walks}
     for queue, kind in waiting:
         if kind == "activity" and walks is not None:
             asked = await _list_polls(client, queue, kind) or {}

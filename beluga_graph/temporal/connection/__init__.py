@@ -1,1 +1,1 @@
-"""The server: the client, the workflows on it, who polls, and what may be wrong."""
+"""The connection to the server: its client, the workflows and their histories, the workers that poll, and defects."""

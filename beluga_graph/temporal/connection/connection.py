@@ -1,4 +1,4 @@
-"""The connection to a Temporal server: one client, made at its first use and checked then."""
+"""The connection to a Temporal server: one client, made at its first use and checked then; and its address."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from beluga_graph.errors import TemporalUnavailable
 from beluga_graph.temporal.connection.sdk_errors import translate_errors
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "address_of", "url_of"]
 
 _PORT = 7233  # of a server whose address names none
 _CONNECT_S = 12.0  # a server that accepts and is silent would keep the SDK waiting for 30 s
@@ -84,6 +84,16 @@ class Connection:
                 # A client that may not describe its namespace may still run workflows in it.
                 if error.status is not RPCStatusCode.PERMISSION_DENIED:
                     raise
+
+
+def address_of(client: Client) -> str:
+    """Return the address of a client's server."""
+    return client.service_client.config.target_host
+
+
+def url_of(client: Client) -> str:
+    """Return a URL that names a client's server and namespace, as the place to which a run has moved."""
+    return f"temporal://{address_of(client)}/{client.namespace}"
 
 
 def _add_port(address: str) -> str:

@@ -17,9 +17,10 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from beluga_graph.errors import TemporalUnavailable
+from beluga_graph.temporal.connection.connection import address_of
 from beluga_graph.temporal.connection.sdk_errors import translate_errors
 
-__all__ = ["address_of", "get_last_polls", "place_of", "require_worker"]
+__all__ = ["get_last_polls", "require_worker"]
 
 _KINDS = {
     "workflow": TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
@@ -64,16 +65,6 @@ async def require_worker(client: Client, queue: str, *, flow: str | None) -> Non
     else:
         text = f"no worker serves flow {flow!r} in this version (task queue {queue!r}): {start}, from the same code"
     raise TemporalUnavailable(address_of(client), text)
-
-
-def address_of(client: Client) -> str:
-    """Return the address of a client's server."""
-    return client.service_client.config.target_host
-
-
-def place_of(client: Client) -> str:
-    """Return the name of a client's server and namespace, as the place at which runs go on."""
-    return f"temporal://{address_of(client)}/{client.namespace}"
 
 
 async def _is_served(client: Client, queue: str, *, has_attempts: bool) -> bool:

@@ -1,4 +1,4 @@
-"""Faults: errors of Temporal's SDK and server, as errors of the project's tree.
+"""Errors of Temporal's SDK and server, translated to errors of the project's tree.
 
 | error of the SDK                                   | raised                                                   |
 |----------------------------------------------------|----------------------------------------------------------|

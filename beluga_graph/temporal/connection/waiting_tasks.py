@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from temporalio.api.enums.v1 import PendingActivityState, PendingWorkflowTaskState
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 
-__all__ = ["WaitingTask", "list_waiting", "queue_of", "seconds_of"]
+__all__ = ["WaitingTask", "get_workflow_queue", "list_waiting", "to_seconds"]
 
 # A worker that waits in a poll takes work at once. So work that has waited for some time was not seen by workers whose
 # last poll began before it: they have ended. The time covers the exceptions.
@@ -38,21 +38,25 @@ def list_waiting(found: DescribeWorkflowExecutionResponse) -> Iterator[WaitingTa
     if task.state == PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_SCHEDULED:
         is_first = found.workflow_execution_info.history_length <= _FIRST_EVENTS
         patience_s = _PATIENCE_FIRST_S if is_first else _PATIENCE_WORKFLOW_S
-        yield WaitingTask("workflow", queue_of(found), str(task.attempt), seconds_of(task.scheduled_time), patience_s)
+        yield WaitingTask(
+            "workflow", get_workflow_queue(found), str(task.attempt), to_seconds(task.scheduled_time), patience_s
+        )
     scheduled = PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
     activities = found.pending_activities
     busy = {each.activity_options.task_queue.name for each in activities if each.state != scheduled}
-    for each in sorted(activities, key=lambda each: seconds_of(each.scheduled_time)):
+    for each in sorted(activities, key=lambda each: to_seconds(each.scheduled_time)):
         queue = each.activity_options.task_queue.name
         is_due = each.state == scheduled and not each.HasField("next_attempt_schedule_time")
         if is_due and queue and queue not in busy:
             name = f"{each.activity_id} {each.attempt}"
-            yield WaitingTask("activity", queue, name, seconds_of(each.scheduled_time), _PATIENCE_ACTIVITY_S)
+            yield WaitingTask("activity", queue, name, to_seconds(each.scheduled_time), _PATIENCE_ACTIVITY_S)
 
 
-def queue_of(found: DescribeWorkflowExecutionResponse) -> str:
+def get_workflow_queue(found: DescribeWorkflowExecutionResponse) -> str:
+    """Return the task queue of a run's workflow."""
     return found.execution_config.task_queue.name
 
 
-def seconds_of(time: Any) -> float:
+def to_seconds(time: Any) -> float:
+    """Return a timestamp of the server in seconds since the epoch."""
     return float(time.ToMicroseconds()) / 1e6

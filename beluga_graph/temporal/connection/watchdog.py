@@ -1,6 +1,6 @@
 """The watchdog: finds out, while a caller waits for a run, that the run cannot go on by itself.
 
-To the server such a run is only running: it offers the work for ever. Each look is one call, `describe`. Further calls
+To the server such a run is only running: it offers the work for ever. Each check is one call, `describe`. Further calls
 follow only if something looks wrong.
 """
 
@@ -16,8 +16,9 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from beluga_graph.errors import TemporalUnavailable
-from beluga_graph.temporal.connection.pollers import address_of, get_last_polls
-from beluga_graph.temporal.connection.waiting_tasks import WaitingTask, list_waiting, queue_of, seconds_of
+from beluga_graph.temporal.connection.connection import address_of
+from beluga_graph.temporal.connection.pollers import get_last_polls
+from beluga_graph.temporal.connection.waiting_tasks import WaitingTask, get_workflow_queue, list_waiting, to_seconds
 from beluga_graph.temporal.connection.workflow_defects import DEFECT_ATTEMPTS, find_defect
 
 __all__ = ["Watchdog"]
@@ -26,25 +27,28 @@ T = TypeVar("T")
 
 _FIRST_S = 1.0
 _EVERY_S = 2.0
-_SELDOM_S = 10.0  # if the server's answer is large, as with many pending activities
+_LARGE_S = 10.0  # if the server's answer is large, as with many pending activities
 _LARGE_BYTES = 256 * 1024
-_DEFECT_LOOKS = 2  # of a task that failed and is tried again: one that succeeds takes less than the time between
-_UNTAKEN_LOOKS = 3  # of a task that no worker has taken, before the workers are looked at; and again after as many
+_DEFECT_CHECKS = 2  # of a task that failed and is tried again: one that succeeds takes less than the time between
+_UNTAKEN_CHECKS = 3  # of a task that no worker has taken, before the workers are checked; and again after as many
 
 
 class Watchdog:
     """Watches one run while a caller waits for its result. The run itself is never changed.
 
     Example:
-        data = await Watchdog(client, run_id).wait(handle.result())
+        result = await Watchdog(client, run_id).wait(handle.result())
     """
 
     def __init__(self, client: Client, run_id: str) -> None:
         self._client = client
         self._run_id = run_id
         self._handle = client.get_workflow_handle(run_id)
-        self._untaken: dict[WaitingTask, tuple[int, float]] = {}  # looks, and the loop's time of the first one
-        self._retried: tuple[float, int] = (0.0, 0)  # the workflow task that is tried again, and the looks at it
+        self._untaken: dict[WaitingTask, tuple[int, float]] = {}  # checks, and the loop's time of the first one
+        self._retried: tuple[float, int] = (
+            0.0,
+            0,
+        )  # the workflow task that is tried again, and the checks
 
     async def wait(self, result: Coroutine[Any, Any, T]) -> T:
         """Return the result, or raise its error.
@@ -63,7 +67,7 @@ class Watchdog:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def watch(self) -> NoReturn:
-        """Look at the run now and then, and raise what keeps it from going on, as `wait` does."""
+        """Check the run at intervals, and raise what keeps it from going on, as `wait` does."""
         pause = _FIRST_S
         while True:
             await asyncio.sleep(pause)
@@ -71,7 +75,7 @@ class Watchdog:
             try:
                 found = (await self._handle.describe()).raw_description
                 if found.ByteSize() > _LARGE_BYTES:
-                    pause = _SELDOM_S
+                    pause = _LARGE_S
                 await self._check_workflow(found.pending_workflow_task)
                 await self._check_workers(found)
             except RPCError:
@@ -86,10 +90,10 @@ class Watchdog:
         if task.attempt < 2:
             self._retried = (0.0, 0)
             return
-        began = seconds_of(task.original_scheduled_time)
-        looks = self._retried[1] + 1 if self._retried[0] == began else 1
-        self._retried = (began, looks)
-        if looks < _DEFECT_LOOKS and task.attempt < DEFECT_ATTEMPTS:
+        began = to_seconds(task.original_scheduled_time)
+        checks = self._retried[1] + 1 if self._retried[0] == began else 1
+        self._retried = (began, checks)
+        if checks < _DEFECT_CHECKS and task.attempt < DEFECT_ATTEMPTS:
             return
         defect = await find_defect(self._client, self._run_id, task)
         if defect is not None:
@@ -100,14 +104,14 @@ class Watchdog:
         now = asyncio.get_running_loop().time()
         before, self._untaken = self._untaken, {}
         for waiting in list_waiting(found):
-            looks, since = before.get(waiting, (0, now))
-            self._untaken[waiting] = (looks + 1, since)
+            checks, since = before.get(waiting, (0, now))
+            self._untaken[waiting] = (checks + 1, since)
         oldest: dict[str, WaitingTask] = {}  # by queue
-        for waiting, (looks, _) in self._untaken.items():
-            if looks % _UNTAKEN_LOOKS == 0:
+        for waiting, (checks, _) in self._untaken.items():
+            if checks % _UNTAKEN_CHECKS == 0:
                 oldest.setdefault(waiting.queue, waiting)
         for waiting in oldest.values():
-            await self._check_queue(waiting, now - self._untaken[waiting][1], queue_of(found))
+            await self._check_queue(waiting, now - self._untaken[waiting][1], get_workflow_queue(found))
 
     async def _check_queue(self, waiting: WaitingTask, waited_s: float, workflow_queue: str) -> None:
         polls = await get_last_polls(self._client, waiting.queue, waiting.kind)

@@ -23,8 +23,8 @@ from beluga_graph.kernel.ops import APPEND_ITEMS
 from beluga_graph.kernel.transition import advance
 from beluga_graph.kernel.triggers import CancelRequested
 from beluga_graph.temporal.claims.call_values import LargeValues, read_large_value
+from beluga_graph.temporal.connection.connection import url_of
 from beluga_graph.temporal.connection.history import find_current, read_execution, read_input
-from beluga_graph.temporal.connection.pollers import place_of
 from beluga_graph.temporal.mirror.replay import ReplayedRun, replay_execution
 from beluga_graph.temporal.workflow.logged_step import LoggedStep
 from beluga_graph.temporal.workflow.wire import unpack
@@ -69,7 +69,7 @@ async def check_readable(client: Client, run_id: str, claims: LargeValues | None
 async def _mirror(client: Client, run_id: str, store: Store, claims: LargeValues | None) -> None:
     recorded = await asyncio.to_thread(read_recorded_seq, store, run_id)
     for source in await _read(client, run_id, recorded, claims):  # all of it before the first write
-        await asyncio.to_thread(_Recording(store, source, place_of(client)).record)
+        await asyncio.to_thread(_Recording(store, source, url_of(client)).record)
 
 
 async def _read(client: Client, run_id: str, recorded: int | None, claims: LargeValues | None) -> list[_Source]:
