@@ -324,7 +324,7 @@ class Engine(ScheduleMethods):
         self,
         run_id: str,
         *,
-        format: Format | Literal["html"] = "svg",  # noqa: A002 - the face's word
+        format: Format | Literal["html"] = "svg",  # noqa: A002 - a public name
         depth: int | None = None,
         seq: int | None = None,
         theme: Theme = "auto",

@@ -75,7 +75,7 @@ class Run:
         self._followers = followers
         self.id = followers.run_id
 
-    async def result(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - the face's word
+    async def result(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - a public name
         """Wait for the end and return the output.
 
         Raises `RunFailed`, `RunCancelled`, `LeaseLost`, or the store's error that stopped the run;
@@ -84,7 +84,7 @@ class Run:
         active = await self._ended(timeout)
         return result_of(active.snapshot, active.decode, active.cause)
 
-    async def outcome(self, timeout: float | None = None) -> Outcome:  # noqa: ASYNC109 - the face's word
+    async def outcome(self, timeout: float | None = None) -> Outcome:  # noqa: ASYNC109 - a public name
         """Wait for the end and return how the run ended; a failure is returned, not raised.
 
         Raises `LeaseLost`, or the store's error that stopped the run; `TimeoutError` after `timeout` seconds, which

@@ -251,7 +251,7 @@ class Graph(Flow):
         signal: str,
         *,
         timeout: Delay | None = None,
-        type: Any = None,  # noqa: A002 - the face's word
+        type: Any = None,  # noqa: A002 - a public name
         default: Any | Missing = MISSING,
     ) -> Node[Any, Any]:
         """Declare a node that waits for a signal, across restarts if need be. The payload is its output.
@@ -369,7 +369,7 @@ class Graph(Flow):
         signal: str,
         target: Node[Any, Any] | str | Terminal,
         *,
-        type: Any = None,  # noqa: A002 - the face's word
+        type: Any = None,  # noqa: A002 - a public name
     ) -> None:
         """Let a signal interrupt a node that is under way or waits: control moves to another node with the payload.
 

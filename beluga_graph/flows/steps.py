@@ -178,7 +178,7 @@ def wait_signal(
     name: str,
     *,
     timeout: Delay | None = None,
-    type: Any = None,  # noqa: A002 - the face's word
+    type: Any = None,  # noqa: A002 - a public name
     default: Any | Missing = MISSING,
 ) -> Part:
     """Make a part that waits for a signal, across restarts if need be. The payload of the signal is its output.

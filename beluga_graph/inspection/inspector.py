@@ -64,7 +64,7 @@ class Inspector:
         self,
         run_id: str,
         *,
-        format: Format | Literal["html"] = "svg",  # noqa: A002 - the face's word
+        format: Format | Literal["html"] = "svg",  # noqa: A002 - a public name
         depth: int | None = None,
         seq: int | None = None,
         theme: Theme = "auto",

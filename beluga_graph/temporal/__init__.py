@@ -5,11 +5,11 @@
 | What do users hold?                    | `engine`, `run`, `worker`                                     |
 | What drives a run on the server?       | `workflow` (in the sandbox of Temporal workflows)             |
 | What makes the attempts in a worker?   | `activities`                                                  |
-| Where are large values?                | `claims`                                                      |
+| Where are large values stored?         | `claims`                                                      |
 | How does live text reach followers?    | `live`                                                        |
-| What is known about the server?        | `connection`: its client, workflows, histories, pollers,      |
-|                                        | errors                                                        |
-| How is a run read?                     | `mirror`                                                      |
+| How is the server reached, and its     | `connection`: its client, workflows, histories, pollers,      |
+| state read?                            | errors                                                        |
+| How is a run read from its history?    | `mirror`                                                      |
 | How does a run start, go on, and how   | `client`                                                      |
 | is it followed?                        |                                                               |
 """

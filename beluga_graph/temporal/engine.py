@@ -1,4 +1,4 @@
-"""`TemporalEngine`: the face of `Engine` for runs on a Temporal server."""
+"""`TemporalEngine`: the API of `Engine`, for runs on a Temporal server."""
 
 from __future__ import annotations
 
@@ -314,7 +314,7 @@ class TemporalEngine:
         self,
         run_id: str,
         *,
-        format: Format | Literal["html"] = "svg",  # noqa: A002 - the face's word
+        format: Format | Literal["html"] = "svg",  # noqa: A002 - a public name
         depth: int | None = None,
         seq: int | None = None,
         theme: Theme = "auto",

@@ -1,4 +1,4 @@
-"""`TemporalRun`: a handle on one run on Temporal, with the face of `Run`."""
+"""`TemporalRun`: a handle on one run on Temporal, with the API of `Run`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class TemporalRun:
         self._backend, self._plan = backend, plan
         self.id = run_id
 
-    async def result(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - the face's word
+    async def result(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - a public name
         """Wait for the end and return the output.
 
         Raises `RunFailed`, `RunCancelled`; `TemporalUnavailable` if the server is gone, or no worker serves the run;
@@ -71,7 +71,7 @@ class TemporalRun:
             run = await self._backend.wait_ended(self.id)
         return result_of(run, self._decode, None)
 
-    async def outcome(self, timeout: float | None = None) -> Outcome:  # noqa: ASYNC109 - the face's word
+    async def outcome(self, timeout: float | None = None) -> Outcome:  # noqa: ASYNC109 - a public name
         """Wait for the end and return how the run ended; a failure is returned, not raised. Else as `result`."""
         async with asyncio.timeout(timeout):
             try:

@@ -49,7 +49,7 @@ class Deps:
 class Entry:
     """One run, and how it ends.
 
-    `drive(engine, run)` acts while the run is under way, through the public face of engines and runs only.
+    `drive(engine, run)` acts while the run is under way, through the public API of engines and runs only.
     """
 
     name: str

@@ -109,7 +109,7 @@ def _serve(job: Job, ready: Connection) -> None:
 
 async def _serve_until_stopped(job: Job, ready: Connection) -> None:
     effects = Effects(job.effects, pause=job.pause, point=job.point, count=job.count)
-    # The public face has no options for these: the first is for tests only, and the second marks two more points.
+    # The public API has no options for these: the first is for tests only, and the second marks two more points.
     worker = partial(beluga_graph.temporal.worker.Worker, sticky_queue_schedule_to_start_timeout=STICKY)
     beluga_graph.temporal.worker.Worker = worker  # type: ignore[assignment, misc]
     beluga_graph.temporal.activities.attempt.Progress = partial(_MarkedProgress, effects)  # type: ignore[assignment, misc]
