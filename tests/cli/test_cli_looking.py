@@ -355,7 +355,7 @@ def test_pending_lists_waits_for_signals_on_request(store: Path) -> None:
 
 def test_help_names_the_exit_codes_and_version_is_printed() -> None:
     commands = list(get_command(app).commands)
-    assert len(commands) == 21
+    assert len(commands) == 22
     for command in ("", *commands):
         output = " ".join(invoke(*filter(None, [command]), "--help").output.split())
         assert "Exit codes: 0 done, 1 error, 2 wrong usage, 3 the run failed, 4 busy" in output
