@@ -197,6 +197,12 @@ _WAITS = [
     _entry(waits.no_time, 1, ends=FAILS),
     _entry(waits.hanging, name="cancel_at_work", drive=cancel, ends=RunStatus.cancelled),
     _entry(waits.parallel_waits, name="cancel_waiting", drive=cancel_once_waiting, ends=RunStatus.cancelled),
+    _entry(waits.interrupted_step, 5, drive=sends(("cancel", "late"))),
+    _entry(waits.interrupted_wait, drive=sends(("skip", 1), ("order", {"amount": "5", "to": "bob"}))),
+    _entry(waits.interrupted_branches, 4, drive=sends(*[("skip", i) for i in range(4)], once_waiting=True)),
+    _entry(waits.interrupted_branches, 4, name="interrupted_fan_out", drive=sends(("stop", "all"), once_waiting=True)),
+    _entry(waits.interrupted_in_a_sub_flow, 1, drive=sends(("s", 1), ("s", 2), ("s", 3))),
+    _entry(waits.interrupted_graph, 1, drive=sends(("change", 2), ("change", 3))),
     _entry(waits.whole_workflow, ["v"], drive=sends(("receipt", "no. 7"))),
     _entry(waits.approval, values.Order(amount=5), drive=answers({5: ("approve",)}, _amount, "fine")),
     _entry(

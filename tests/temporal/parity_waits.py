@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from parity_graphs import LATER_S, QUICK, SOON_S, describe, hang, link
 from parity_values import Notes, Order
 
-from beluga_graph import END, Failure, Graph, Retry, Workflow, sleep, step, wait_signal
+from beluga_graph import END, START, Failure, Graph, Retry, Workflow, sleep, step, wait_signal
 
 __all__ = [
     "approval",
@@ -20,6 +20,11 @@ __all__ = [
     "decided_pauses",
     "default_of_a_wait",
     "hanging",
+    "interrupted_branches",
+    "interrupted_graph",
+    "interrupted_in_a_sub_flow",
+    "interrupted_step",
+    "interrupted_wait",
     "no_time",
     "parallel_waits",
     "pauses",
@@ -189,6 +194,76 @@ def hanging() -> Graph:
     g.node(name="hang")(hang)
     link(g, "hang")
     return g
+
+
+def interrupted_step() -> Workflow:
+    ship = step("ship", hang, on_signal={"cancel": step("refund", lambda why: f"refunded: {why}")})
+    pay, tell = step("pay", lambda amount: f"paid {amount}"), step("tell", lambda text: [text])
+    return Workflow("interrupted_step", pay, ship, tell)
+
+
+def interrupted_wait() -> Graph:
+    """Return a wait with a timeout and a pause in a sub-flow, which signals interrupt, one with a checked payload."""
+    g, inner = Graph("interrupted_wait"), Graph("inner")
+    inner.timer("long", LONG_S)
+    link(inner, "long")
+    g.wait("answer", "s", timeout=LONG_S)
+    g.add(inner)
+    g.node(name="show")(lambda order: f"{order.amount} to {order.to}")
+    link(g, "answer", "inner", "show")
+    g.on_signal("answer", "skip", "inner")
+    g.on_signal("inner", "order", "show", type=Order)
+    return g
+
+
+def interrupted_branches() -> Graph:
+    """Return a fan-out with a queue: signals end branches, one at a time; another one drops the others."""
+    g = Graph("interrupted_branches")
+    g.wait("answer", "never")
+    g.node(name="skipped")(lambda value: f"skipped {value}")
+    g.node(name="stopped")(lambda value: f"stopped {value}")
+    g.fan_out("each", to="answer", over=range, join="in", max_concurrency=2)
+    g.join("in")
+    g.edge(START, "each")
+    g.edge("answer", "in")
+    g.edge("skipped", "in")
+    g.edge("in", END)
+    g.edge("stopped", END)
+    g.on_signal("answer", "skip", "skipped")
+    g.on_signal("each", "stop", "stopped")
+    return g
+
+
+def interrupted_in_a_sub_flow() -> Graph:
+    """Return a graph where one signal interrupts a node, then its sub-flow, then the whole graph."""
+    g, inner = Graph("interrupted_in_a_sub_flow"), Graph("inner")
+    for graph, names in ((inner, ("hang", "again")), (g, ("outer",))):
+        for name in names:
+            graph.node(name=name)(hang)
+    g.node(name="last")(lambda value: ["last", value])
+    g.add(inner)
+    link(inner, "hang")
+    inner.edge("again", END)
+    inner.on_signal("hang", "s", "again")
+    link(g, "inner", "last")
+    g.edge("outer", END)
+    g.on_signal("inner", "s", "outer")
+    g.on_signal(g, "s", "last")
+    return g
+
+
+def interrupted_graph() -> Graph:
+    """Return a graph that plans again whenever it is told of a change, and ends with the third plan."""
+    g = Graph("interrupted_graph")
+    g.node(name="plan")(lambda value: value)
+    g.node(name="work")(_work_on)
+    link(g, "plan", "work")
+    g.on_signal(g, "change", "plan")
+    return g
+
+
+async def _work_on(value: int) -> int:
+    return value if value == 3 else await hang(value)
 
 
 def whole_workflow() -> Workflow:

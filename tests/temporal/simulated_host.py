@@ -15,7 +15,7 @@ from typing import Any
 from unittest import mock
 
 from simulated_workflow import PAYLOADS, decide, evict, new_instance, resolved
-from simulation import RunOutcome, Tape, payload_of
+from simulation import INTERRUPTS_MAX, RunOutcome, Tape, interrupts_of, payload_of
 from temporalio.bridge.proto.workflow_activation import (
     CancelWorkflow,
     FireTimer,
@@ -124,6 +124,7 @@ class Host:
         `served` is another plan that the workers have, in place of the run's own.
         """
         self.plan = plan
+        self._interrupts = interrupts_of(plan)
         served = served or plan
         resources = ExecutionResources(SystemClock(), DaemonPool(), None)
         self._attempts = AttemptActivity({served.fingerprint: served}, self.claims, resources)
@@ -250,7 +251,8 @@ class Host:
             yield lambda seq=seq: self._fire(seq)
         state, driver = self._workflow.run_state, self._workflow.driver
         for signal in state.waits:
-            if not driver.inbox.get(signal) and signal not in sent:
+            may_come = signal not in self._interrupts or state.inbox.get(signal, 0) < INTERRUPTS_MAX
+            if may_come and not driver.inbox.get(signal) and signal not in sent:
                 yield lambda signal=signal: self._send(signal, sent)
 
     def _fire(self, seq: int) -> WorkflowActivationJob:

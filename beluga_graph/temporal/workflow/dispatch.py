@@ -160,7 +160,8 @@ class Dispatcher:
         """
         run = self._driver.run
         is_lone = len(tokens) == len(run.tokens) == 1 and all(scope.frame for scope in run.scopes.values())
-        return is_lone and not self._options.node_queues and self._queue.time_left_ms() > 0
+        # Where a signal may interrupt, no node begins before the workflow has looked for one.
+        return is_lone and not run.waits and not self._options.node_queues and self._queue.time_left_ms() > 0
 
     def _call(self, token: Token, *, is_whole: bool) -> bytes:
         driver = self._driver
