@@ -76,9 +76,9 @@ class Code:
 Part: TypeAlias = str | Wait | Timer | Sub | Fan | Pick | Code
 
 
-def build(*parts: Part, state: type[BaseModel] | None = None, name: str = "parked") -> Graph:
+def build(*parts: Part, state: type[BaseModel] | None = None, name: str = "parked", **options: Any) -> Graph:
     """Return the flow. A part that is only a name is a node that adds its name to the list."""
-    g = Graph(name, state=state)
+    g = Graph(name, state=state, **options)
     ends: list[tuple[Any, Any]] = [(START, None)]
     for part in parts:
         if isinstance(part, Pick):
