@@ -15,7 +15,7 @@ from rich.text import Text
 import beluga_graph
 from beluga_graph.cli.console import load_flow, new_table, print_json, print_line, print_table, with_engine
 from beluga_graph.cli.exit_codes import CommandError
-from beluga_graph.cli.options import FlowName, Json, Store, command, default_store
+from beluga_graph.cli.options import CODES, FlowName, Json, Store, command, default_store
 from beluga_graph.cli.parsing import parse_json, parse_seconds
 from beluga_graph.cli.terminal_text import brief, to_printable
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 group = typer.Typer(help="List, add, pause and remove schedules: rules that start runs at points in time.")
-app.add_typer(group, name="schedule", no_args_is_help=True)
+app.add_typer(group, name="schedule", no_args_is_help=True, epilog=CODES)
 
 ScheduleName = Annotated[str, typer.Argument(help="The schedule's name.", metavar="NAME")]
 
