@@ -135,6 +135,8 @@ def _record_result(results: dict[str, VisitResult], patch: Patch, event: EventFi
         results[token] = VisitResult(error=f"{more['failure']}: {more['message']}")
     elif kind == "retry" and more is not None:
         results[token] = VisitResult(error=str(more["message"]))
+    elif kind == "signal" and more is not None and "target" in more:
+        return  # it interrupted the visit, which has no result
     elif kind in ("node_finished", "tool_result", "signal", "timer", "done"):
         error = str(more.get("error") or "") if more is not None else ""
         results[token] = VisitResult(value=None if value is None else patch.values[value], error=error)

@@ -268,6 +268,22 @@ def test_the_edges_out_of_a_scope_are_free_while_all_inside_of_it_is_parked(move
     )
 
 
+def test_an_interrupting_edge_may_be_added_where_a_run_is_but_not_taken_away() -> None:
+    edges = (("stop", "mend", ()),)
+    walk = run_at("w")
+    more = graph(w={"interrupts": edges})
+    assert [found.safe for found in assess_changes(walk.run, walk.shape, more)] == [True]
+    assert [found.safe for found in assess_changes(walk.run, more, walk.shape)] == [False]
+    (found,) = assess_changes(walk.run, more, graph(w={"interrupts": (("stop", END, ()),)}))
+    assert str(found.change) == "node 'w': interrupts was 'stop' to 'mend' and is 'stop' to '$end'"
+    assert not found.safe
+    elsewhere = run_at("t")
+    assert [found.safe for found in assess_changes(elsewhere.run, more, elsewhere.shape)] == [True]
+    whole = replace(walk.shape, interrupts=edges)
+    assert [found.safe for found in assess_changes(walk.run, walk.shape, whole)] == [True]
+    assert [found.safe for found in assess_changes(walk.run, whole, walk.shape)] == [False]
+
+
 def test_every_change_is_safe_for_a_run_that_has_ended() -> None:
     walk = Walk(function("a", END))
     walk.finish("a#1")

@@ -142,7 +142,8 @@ class Replay:
             if scope is not None and kind == SCOPE_TIMER:
                 return None, scope.node
         elif step.trigger == "SignalReceived":
-            name = next((event[2] for event in step.patch.events if event[0] == "signal"), "")
+            node, name = next((event[1:3] for event in step.patch.events if event[0] == "signal"), ("", ""))
+            return tokens.get(name), "" if name in tokens else node  # a signal may interrupt a scope
         return tokens.get(name), ""
 
     def _find_values(self, step: ReplayStep, token: Token | None) -> tuple[int | None, int | None]:
@@ -153,7 +154,11 @@ class Replay:
         if token is None:
             return None, None
         gave = next(
-            (value for kind, _, name, _, value in step.patch.events if name == token.name and kind in _OUTPUT_EVENTS),
+            (
+                value
+                for kind, _, name, more, value in step.patch.events
+                if name == token.name and kind in _OUTPUT_EVENTS and not (kind == "signal" and "target" in (more or {}))
+            ),
             None,
         )
         shape = self.trace.shape.nodes.get(token.node)
