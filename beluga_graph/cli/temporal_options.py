@@ -17,6 +17,7 @@ from beluga_graph.cli.exit_codes import CommandError
 
 if TYPE_CHECKING:
     from beluga_graph.temporal import TemporalEngine
+    from beluga_graph.temporal.connection.settings import ConnectionSettings
 
 __all__ = ["Claims", "Namespace", "Server", "TaskQueue", "TemporalPlace", "default_task_queue"]
 
@@ -66,9 +67,8 @@ class TemporalPlace:
     task_queue: str = default_task_queue
 
     def __str__(self) -> str:
-        config = self._config()
-        namespace = config.get("namespace", "default")
-        return f"task queue {self.task_queue!r} of {config['target_host']}, namespace {namespace!r}"
+        settings = self._load_settings()
+        return f"task queue {self.task_queue!r} of {settings.address}, namespace {settings.namespace!r}"
 
     @asynccontextmanager
     async def open(self, **options: Any) -> AsyncIterator[TemporalEngine]:
@@ -76,18 +76,12 @@ class TemporalPlace:
 
         Raises `CommandError` without the packages that it needs, or for a wrong configuration; `BadParameter`.
         """
-        config = self._config()
-        from temporalio.client import Client  # noqa: PLC0415 - of the extra temporal, and slow
-
-        from beluga_graph.temporal import TemporalEngine  # noqa: PLC0415
+        settings = self._load_settings()
+        from beluga_graph.temporal import TemporalEngine  # noqa: PLC0415 - of the extra temporal, and slow
 
         options = {"task_queue": self.task_queue, "claims": self.claims, **options}
         try:
-            if config.keys() <= {"target_host", "namespace"}:
-                namespace = config.get("namespace", "default")
-                engine = TemporalEngine(config["target_host"], namespace=namespace, **options)
-            else:
-                engine = TemporalEngine(await Client.connect(**config, lazy=True), **options)
+            engine = TemporalEngine(await settings.resolve(), namespace=settings.namespace, **options)
         except ImportError as error:  # of the claims, whose text names the extra
             raise CommandError(str(error)) from None
         except ValueError as error:
@@ -95,20 +89,15 @@ class TemporalPlace:
         async with engine:
             yield engine
 
-    def _config(self) -> dict[str, Any]:
+    def _load_settings(self) -> ConnectionSettings:
         """Return how to connect: the options, then the environment and the configuration file of Temporal."""
         try:
-            from temporalio.envconfig import ClientConfig  # noqa: PLC0415 - of the extra temporal, and slow
+            from beluga_graph.temporal.connection.settings import ConnectionSettings  # noqa: PLC0415 - as above
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] != "temporalio":
                 raise
             raise CommandError("Temporal needs the package temporalio: pip install 'beluga-graph[temporal]'") from None
         try:
-            config: dict[str, Any] = {**ClientConfig.load_client_connect_config()}
-        except (RuntimeError, ValueError, OSError) as error:
-            text = f"Temporal's configuration cannot be read: {error}: correct its file or the variables TEMPORAL_…"
-            raise CommandError(text) from None
-        config["target_host"] = self.server or config.get("target_host") or _SERVER
-        if self.namespace is not None:
-            config["namespace"] = self.namespace
-        return config
+            return ConnectionSettings.load(self.server, self.namespace)
+        except ValueError as error:
+            raise CommandError(str(error)) from None
