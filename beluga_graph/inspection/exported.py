@@ -11,11 +11,11 @@ from stores.base import Store
 __all__ = ["read_exported"]
 
 
-def read_exported(store: Store, run_id: str, seq: int | None = None) -> HandedOver:
+def read_exported(store: Store, run_id: str, seq: int | None = None, *, has_session: bool = True) -> HandedOver:
     """Return the data of a run as of step `seq`, the last by default.
 
-    Its signals are those that the run has accepted until now and had not read then. Raises `RunNotFound`,
-    `DamagedRecord`.
+    Its signals are those that the run has accepted until now and had not read then. `has_session` is whether the store
+    has the messages of its session; a mirror does not. Raises `RunNotFound`, `DamagedRecord`.
     """
     reader = RunReader(store, run_id)
     with detect_deletion(store, run_id):
@@ -28,7 +28,7 @@ def read_exported(store: Store, run_id: str, seq: int | None = None) -> HandedOv
         signals: dict[str, tuple[bytes, ...]] = {}
         for unread in reader.read_unread_signals(run):
             signals[unread.name] = (*signals.get(unread.name, ()), unread.payload)
-        session_items = tuple(reader.read_session_items(run))
+        session_items = tuple(reader.read_session_items(run)) if has_session else ()
         digests = dict.fromkeys(find_references((run.to_plain(), items, signals, session_items)))
         blobs = {reference: reader.load(reference) for reference in (REFERENCE + digest for digest in digests)}
         shape = read_shape_of(store, run)

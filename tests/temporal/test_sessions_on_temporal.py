@@ -71,6 +71,28 @@ async def test_a_session_continues_as_on_the_local_engine(
     assert (session.run, session.version, session.active) == ("", len(QUESTIONS), "billing")
 
 
+@pytest.mark.parametrize("has_claims", [False, True])
+async def test_a_fork_reads_the_session_of_its_source_and_leaves_it(
+    temporal_server: Server, tmp_path: Path, has_claims: bool
+) -> None:
+    desk, queue = make_desk(Gate(), padding=10_000), token_hex(4)
+    claims = tmp_path / "claims" if has_claims else None
+    async with open_engine(temporal_server, [desk], queue, claims=claims) as engine:
+        await engine.execute(desk, "one", session="s")
+        run = await engine.start(desk, "two", session="s")
+        expected = await run.result()
+        await engine.execute(desk, "three", session="s")
+    desk = make_desk(Gate(), padding=10_000)  # its worker does not remember the session
+    async with open_engine(temporal_server, [desk], queue, claims=claims) as engine:
+        before = await session_of(engine, temporal_server, queue)
+        for step in (await engine.history(run.id))[:-1]:
+            fork = await engine.fork(run.id, step.seq)
+            assert await fork.result() == expected
+            again = await engine.fork(fork.id, 1)
+            assert await again.result() == expected
+        assert await session_of(engine, temporal_server, queue) == before
+
+
 async def test_a_second_run_is_refused_until_the_first_is_resumed_to_its_end(temporal_server: Server) -> None:
     gate, queue = Gate(), token_hex(4)
     desk = make_desk(gate)

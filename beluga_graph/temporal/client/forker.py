@@ -41,7 +41,7 @@ class Forker:
         source = await self._mirrored.export(run_id, seq)
         check_forkable(source.run)
         resume_triggers(source.run, source.shape, plan)  # raises if the graph changed where the run is
-        imported = self._copy(source, plan, new_id)
+        imported = self._copy(source, plan, new_id)._replace(session=await self._mirrored.read_session(run_id))
         if replace or update:
             imported = self._edit(imported, plan, update=update, replace=replace)
         if self._claims is not None:

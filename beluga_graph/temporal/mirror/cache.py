@@ -23,9 +23,11 @@ from beluga_graph.inspection.views import StepInfo
 from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.claims.claims import CachedClaims
 from beluga_graph.temporal.connection.connection import Connection
+from beluga_graph.temporal.connection.history import find_current, read_input
 from beluga_graph.temporal.connection.sdk_errors import translate_errors
 from beluga_graph.temporal.mirror.recording import check_readable, mirror_run
 from beluga_graph.temporal.mirror.replay import ReplayedRun, replay_run
+from beluga_graph.temporal.workflow.pieces import Piece
 from stores import LMDBStore, MemoryStore
 from stores.base import Store
 
@@ -65,8 +67,19 @@ class MirroredRuns:
             await mirror_run(client, run_id, target, self._claims)
 
     async def export(self, run_id: str, seq: int) -> HandedOver:
-        """Return all that a run needs to go on from step `seq`. Raises as `refresh` and `read_exported` do."""
-        return await asyncio.to_thread(read_exported, await self._refresh_store(run_id), run_id, seq)
+        """Return all that a run needs to go on from step `seq`, except for the messages of its session.
+
+        Raises as `refresh` and `read_exported` do.
+        """
+        store = await self._refresh_store(run_id)
+        return await asyncio.to_thread(read_exported, store, run_id, seq, has_session=False)
+
+    async def read_session(self, run_id: str) -> list[Piece]:
+        """Return the pieces of the conversation that a run began with. Raises `RunNotFound`, `SnapshotError`."""
+        client = await self._connection.client()
+        with translate_errors(run_id, self._connection.address):
+            given, _ = await read_input(client, run_id, await find_current(client, run_id))
+        return [Piece(*piece) for piece in given["session"]]
 
     async def replay(self, run_id: str) -> ReplayedRun:
         """Return a run as of its last complete workflow task. Raises `RunNotFound`, `SnapshotError`."""
