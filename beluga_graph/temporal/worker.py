@@ -22,7 +22,7 @@ from beluga_graph.temporal.activities.outbox import add_to_outbox
 from beluga_graph.temporal.activities.publish import PublishActivity
 from beluga_graph.temporal.activities.session import SessionActivity
 from beluga_graph.temporal.claims.claims import CachedClaims
-from beluga_graph.temporal.connection.connection import Connection
+from beluga_graph.temporal.connection.connection import Connection, connect_again
 from beluga_graph.temporal.connection.new_execution import queue_of
 from beluga_graph.temporal.workflow.outbox_workflow import OutboxWorkflow
 from beluga_graph.temporal.workflow.run_workflow import RunWorkflow
@@ -32,6 +32,7 @@ from beluga_graph.temporal.workflow.session_workflow import SessionWorkflow
 __all__ = ["TemporalWorker"]
 
 _THROTTLE = timedelta(milliseconds=100)  # the least time between two heartbeats of an activity that reach the server
+_IS_TAKEN = "Registration of multiple workers"  # the connection has a worker of the same queue
 
 
 class TemporalWorker:
@@ -53,7 +54,8 @@ class TemporalWorker:
         deps: Any = None,
         grace_s: float = 10.0,
     ) -> None:
-        self._connection, self._plans, self._task_queue = connection, plans, task_queue
+        self._connection, self._task_queue = connection, task_queue
+        self._queues = dict.fromkeys(queue_of(plan, task_queue) for plan in plans)  # a flow may be given twice
         self._grace = timedelta(seconds=grace_s)
         self._pool = DaemonPool()
         resources = ExecutionResources(SystemClock(), self._pool, deps)
@@ -69,7 +71,12 @@ class TemporalWorker:
         async with AsyncExitStack() as stack:
             stack.callback(self._pool.close)
             stack.push_async_callback(self._attempts.close)
-            self._workers = self._build(client)
+            try:
+                self._workers = self._build(client)
+            except RuntimeError as error:  # the SDK has no class of its own
+                if _IS_TAKEN not in str(error):
+                    raise
+                self._workers = self._build(await connect_again(client))
             for worker in self._workers:
                 await stack.enter_async_context(worker)
             self._stack = stack.pop_all()
@@ -99,14 +106,14 @@ class TemporalWorker:
         runs = [
             Worker(
                 client,
-                task_queue=queue_of(plan, self._task_queue),
+                task_queue=queue,
                 workflows=[RunWorkflow],
                 activities=[self._attempts.attempt, self._sessions.end, add_to_outbox],
                 graceful_shutdown_timeout=self._grace,
                 max_heartbeat_throttle_interval=_THROTTLE,
                 default_heartbeat_throttle_interval=_THROTTLE,
             )
-            for plan in self._plans
+            for queue in self._queues
         ]
         if self._publishes is None:
             return [shared, *runs]

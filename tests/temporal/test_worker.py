@@ -34,6 +34,18 @@ async def test_a_run_and_its_attempts_share_a_queue_so_that_the_server_need_not_
     assert {each.task_queue.name for each in (began, *scheduled)} == {queue_of(flow.plan(), queue)}
 
 
+async def test_one_engine_has_several_workers_and_a_flow_may_be_given_twice(temporal_server: Server) -> None:
+    async def double(value: int) -> int:
+        return value * 2
+
+    one, two = (Workflow(name, step("double")(double)) for name in ("one", "two"))
+    async with asyncio.timeout(PATIENCE_S), TemporalEngine(temporal_server.address, task_queue=token_hex(4)) as engine:
+        async with engine.worker([one, one]), engine.worker([two]), engine.worker([one]):
+            assert [await engine.execute(flow, 1) for flow in (one, two)] == [2, 2]
+        async with engine.worker([two]):
+            assert await engine.execute(two, 2) == 4
+
+
 async def test_a_worker_that_stops_begins_nothing_while_the_node_of_one_flow_goes_on(temporal_server: Server) -> None:
     begun, gate = asyncio.Event(), asyncio.Event()
 

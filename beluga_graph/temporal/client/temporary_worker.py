@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from temporalio.client import Client
-from temporalio.service import ServiceClient
 from temporalio.worker import Worker
 
+from beluga_graph.temporal.connection.connection import connect_again
 from beluga_graph.temporal.workflow.run_workflow import RunWorkflow
 
 __all__ = ["temporary_worker"]
@@ -20,8 +20,6 @@ async def temporary_worker(client: Client, queue: str) -> AsyncIterator[None]:
 
     It caches no run: the next worker that takes a task of one need not wait for this one.
     """
-    config = client.config()
-    # The SDK refuses two workers of one queue on one connection, and that of the client may have one.
-    config["service_client"] = await ServiceClient.connect(client.service_client.config)
-    async with Worker(Client(**config), task_queue=queue, workflows=[RunWorkflow], max_cached_workflows=0):
+    own = await connect_again(client)  # the connection of the client may have a worker of this queue
+    async with Worker(own, task_queue=queue, workflows=[RunWorkflow], max_cached_workflows=0):
         yield

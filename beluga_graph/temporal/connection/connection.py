@@ -9,12 +9,12 @@ from functools import cache
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError, RPCStatusCode, ServiceClient
 
 from beluga_graph.errors import TemporalUnavailable
 from beluga_graph.temporal.connection.sdk_errors import translate_errors
 
-__all__ = ["Connection", "address_of", "url_of"]
+__all__ = ["Connection", "address_of", "connect_again", "url_of"]
 
 _PORT = 7233  # of a server whose address names none
 _CONNECT_S = 12.0  # a server that accepts and is silent would keep the SDK waiting for 30 s
@@ -94,6 +94,16 @@ def address_of(client: Client) -> str:
 def url_of(client: Client) -> str:
     """Return a URL that names a client's server and namespace, as the place to which a run has moved."""
     return f"temporal://{address_of(client)}/{client.namespace}"
+
+
+async def connect_again(client: Client) -> Client:
+    """Return a client like another one, with a connection of its own.
+
+    The SDK refuses two workers of one queue on one connection.
+    """
+    config = client.config()
+    config["service_client"] = await ServiceClient.connect(client.service_client.config)
+    return Client(**config)
 
 
 def _add_port(address: str) -> str:
