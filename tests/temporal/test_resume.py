@@ -359,6 +359,19 @@ async def test_a_run_without_a_worker_does_not_hang_its_callers(
             await engine._host.workflows.answer(run.id, question.id, b"")
 
 
+async def test_a_known_id_of_a_run_that_has_ended_returns_its_output_without_a_worker(temporal_server: Server) -> None:
+    queue, run_id = token_hex(4), token_hex(8)
+    async with asyncio.timeout(PATIENCE_S):
+        async with opened(temporal_server, failing(), queue=queue, deps=Effects()) as engine:
+            output = await engine.execute(failing(), 1, run_id=run_id)
+        async with opened(temporal_server, queue=queue) as engine:
+            assert await engine.execute(failing(more=True), 1, run_id=run_id) == output
+            with pytest.raises(RunConflict, match="input"):
+                await engine.execute(failing(more=True), 2, run_id=run_id)
+            with pytest.raises(TemporalUnavailable, match="no worker serves"):
+                await engine.execute(failing(more=True), 1, run_id=token_hex(8))
+
+
 # Ids of other workflows.
 
 

@@ -168,7 +168,12 @@ class WorkflowClient:
         live = await self._subscriptions.prepare(run.run_id)
         packed = self.pack(new, live, previous=after.execution_id if after is not None else "")
         client, queue = await self.connection.client(), new.queue(self._task_queue)
-        await require_worker(client, queue, flow=None if new.only_ends else new.plan.name)
+        try:
+            await require_worker(client, queue, flow=None if new.only_ends else new.plan.name)
+        except TemporalUnavailable:
+            if after is None and await self.exists(run.run_id):
+                return False  # a run that the server has may have ended, or workers of another version
+            raise
         # The server compares ids only. Without this check, a slow resume could begin with an older failure.
         if after is not None and (await self.describe(run.run_id)).execution_id != after.execution_id:
             return False
