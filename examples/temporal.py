@@ -9,7 +9,7 @@ python examples/temporal.py --temporal localhost:7233               with a worke
 Workers of their own: start as many as you like, on any machine that has the code, and start runs from anywhere.
 
 cd examples && beluga-graph worker temporal:order --temporal localhost:7233
-python examples/temporal.py --temporal localhost:7233 --no-worker
+python examples/temporal.py --temporal localhost:7233 --no-worker   in another terminal, in the clone
 """
 
 from __future__ import annotations

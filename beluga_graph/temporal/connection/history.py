@@ -20,6 +20,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from beluga_graph.errors import RunNotFound, SnapshotError
 from beluga_graph.kernel.rules import answer_signal
+from beluga_graph.temporal.connection.sdk_errors import NO_RUN
 from beluga_graph.temporal.workflow.wire import ANSWER, SIGNAL, WORKFLOW, check_format, unpack
 
 __all__ = ["AcceptedSignal", "Execution", "ExecutionStatus", "find_current", "read_execution", "read_input"]
@@ -183,4 +184,4 @@ def _is_command(event: HistoryEvent) -> bool:
 def _not_found(run_id: str, error: RPCError) -> Exception:
     if error.status != RPCStatusCode.NOT_FOUND:
         return error
-    return RunNotFound(run_id, "the server has no such run: it never began, or its time of retention is over")
+    return RunNotFound(run_id, NO_RUN)

@@ -43,8 +43,12 @@ from beluga_graph.errors import (
 from beluga_graph.events import Failure
 from beluga_graph.temporal.workflow.wire import GIVE_CLAIMS, PAYLOAD_BYTES, RUN_FAILED, unpack
 
-__all__ = ["check_payload_size", "explain", "is_dropped", "size_error", "translate_errors"]
+__all__ = ["NO_RUN", "check_payload_size", "explain", "is_dropped", "size_error", "translate_errors"]
 
+NO_RUN = (
+    "the server has no run with this id: check the id and the namespace; "
+    "ended runs are deleted after the namespace's retention"
+)
 _SERVER_MAX = "the server accepts 2 MiB in a payload and 4 MiB in a message"
 _CLAIMS = f"{GIVE_CLAIMS}, or pass a reference (a path, a key, a URL)"
 _TOO_LARGE = ("exceeds limit", "larger than max", "too large", "payloads with size")  # texts of server and SDK
@@ -127,13 +131,12 @@ def _explain_call(error: RPCError, run_id: str, address: str) -> BaseException:
     if _is_about_size(text):
         return size_error("the request", None, run_id)
     if status is RPCStatusCode.NOT_FOUND and text.startswith("Namespace"):
-        way_out = "create it with `temporal operator namespace create`, or correct namespace="
+        way_out = "create it with `temporal operator namespace create NAME`, or correct namespace= or --namespace"
         return TemporalUnavailable(address, f"{text.rstrip('.')}: {way_out}")
     if "already completed" in text or "execution closed" in text:
         return RunConflict(run_id, "it has ended: read its result, or start another run")
     if status is RPCStatusCode.NOT_FOUND:
-        text = f"the server has no run with this id ({text}): check the id and the namespace"
-        return RunNotFound(run_id, f"{text}; ended runs are deleted after the namespace's retention")
+        return RunNotFound(run_id, NO_RUN)
     if status is RPCStatusCode.INVALID_ARGUMENT and "WorkflowId" in text:
         return BadRunId(run_id[:80], f"the server refuses this id: {text}; choose another one")
     if "Workflow Task in failed state" in text:
