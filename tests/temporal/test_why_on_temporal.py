@@ -1,6 +1,7 @@
 """`TemporalEngine.why` reports what runs on a server wait for, the workers of their attempts, and missing workers."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from secrets import token_hex
 
@@ -23,6 +24,7 @@ from beluga_graph import (
 )
 from beluga_graph.inspection.explanation import Driving
 from beluga_graph.temporal import TemporalEngine
+from beluga_graph.temporal.client import explanation
 from beluga_graph.temporal.client.explanation import find_driving
 from beluga_graph.temporal.connection import waiting_tasks
 
@@ -118,6 +120,27 @@ async def test_a_run_without_workers_names_its_queue_and_the_command(
         assert [each.kind for each in why.triggers] == ["drive"]
         async with engine.worker([flow]):
             assert await run.result() == 5
+
+
+async def test_a_run_that_has_not_begun_says_so_while_an_ended_worker_is_listed(temporal_server: Server) -> None:
+    queue, flow = token_hex(4), Workflow("late", step("node", lambda value: value))
+    async with TemporalEngine(temporal_server.address, task_queue=queue) as engine:
+        async with engine.worker([flow]):
+            assert await engine.execute(flow, 1) == 1
+        run = await engine.start(flow, 2)
+        why = await engine.why(run.id)
+        assert kinds(why) == [("", "owner")]
+        assert f"the task queue '{queue}" in why.reasons[0].text
+        assert why.reasons[0].command.startswith("beluga-graph worker MODULE:FLOW ")
+        async with engine.worker([flow]):
+            assert await run.result() == 2
+
+
+def test_a_worker_that_came_and_went_without_the_task_serves_it_no_more() -> None:
+    now = time.time()
+    task = waiting_tasks.WaitingTask("workflow", "queue", "1", now - 600, 3.0)
+    assert explanation._is_served({"lives": now - 30}, task)
+    assert not explanation._is_served({"gone": now - 200}, task)
 
 
 async def test_a_failed_run_names_the_node_the_error_and_the_resume(temporal_server: Server) -> None:

@@ -57,6 +57,9 @@ async def find_driving(client: Client, found: DescribeWorkflowExecutionResponse,
     for queue, kind in await _find_unserved(client, found):
         text = f"no worker takes its {_WORK[kind]} from the task queue {queue!r}: signals and answers are kept, "
         return Driving(problem=f"{text}and it goes on when a worker does")
+    if not run.tokens and any(task.kind == _WORKFLOW for task in list_waiting(found)):
+        text = f"it has not begun: its first work waits in the task queue {queue_of(found)!r} until a worker takes it"
+        return Driving(problem=text)
     tokens = {make_activity_id(token.name, token.attempt): token.name for token in run.tokens}
     moments = Moments(time.time_ns() // 1_000_000)
     attempts = {
@@ -97,8 +100,8 @@ def _is_served(polls: dict[str, float] | None, task: WaitingTask | None) -> bool
     if polls is None:
         return True
     newest, now = max(polls.values(), default=0.0), time.time()
-    if task is not None and now - task.scheduled_at > task.patience_s:
-        return newest >= task.scheduled_at
+    if task is not None and now - task.scheduled_at > task.patience_s and newest < task.scheduled_at:
+        return False
     return now - newest < _GONE_S
 
 
