@@ -186,6 +186,8 @@ def _import_module(name: str) -> Any:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename[0] != "<"]
         where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if len(frames) > 2 else ""
         text = f"module {name!r} cannot be imported{where}: {type(error).__name__}: {error}"
+        if isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]:
+            text += "; give the command in the folder that contains it, or install it"
         raise CommandError(text) from error
     finally:
         sys.path.pop(0)

@@ -154,6 +154,7 @@ def test_draw_finds_modules_in_the_current_folder_and_never_in_a_store(tmp_path:
         ),
         (":flow", 2, "':flow' is not a flow: write MODULE:FLOW, such as beluga_graph.demo.pipeline:pipeline"),
         ("no_such_module:flow", 1, "error: module 'no_such_module' cannot be imported: ModuleNotFoundError: "),
+        ("no_such_module:flow", 1, "named 'no_such_module'; give the command in the folder that contains it"),
         ("json:loads", 1, "error: json:loads is of type function, not a flow"),
         (
             "beluga_graph.demo.pipeline:flow",
