@@ -58,8 +58,8 @@ async def find_driving(client: Client, found: DescribeWorkflowExecutionResponse,
         text = f"no worker takes its {_WORK[kind]} from the task queue {queue!r}: signals and answers are kept, "
         return Driving(problem=f"{text}and it goes on when a worker does")
     if not run.tokens and any(task.kind == _WORKFLOW for task in list_waiting(found)):
-        text = f"it has not begun: its first work waits in the task queue {queue_of(found)!r} until a worker takes it"
-        return Driving(problem=text)
+        queue = get_workflow_queue(found)
+        return Driving(problem=f"it has not begun: its first work waits in the task queue {queue!r} for a worker")
     tokens = {make_activity_id(token.name, token.attempt): token.name for token in run.tokens}
     moments = Moments(time.time_ns() // 1_000_000)
     attempts = {
