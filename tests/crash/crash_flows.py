@@ -289,7 +289,46 @@ def parks() -> Graph:
     return g
 
 
+def times() -> Graph:
+    """Return a flow whose pause, wait, frame and join take times that functions decide."""
+    inner = Graph("inner")
+
+    @inner.node
+    async def within(ctx, value):
+        await work(ctx)
+        return value
+
+    inner.edge(START, within)
+    inner.edge(within, END)
+    g = Graph("times")
+
+    async def decide(ctx, value):
+        await work(ctx)
+        return value / 1000
+
+    async def decide_much(ctx, value):
+        await work(ctx)
+        return value * 1000
+
+    @g.node
+    async def after(ctx, value):
+        await work(ctx)
+        return value + 1
+
+    g.timer("pause", decide)
+    g.add(inner, timeout=decide_much)
+    g.wait("vain", "never", timeout=decide, default=2)
+    g.fan_out("each", to=after, over=range, join="joined")
+    g.join("joined", sum, timeout=decide_much)
+    g.edge(START, "pause")
+    g.edge("pause", "inner")
+    g.edge("inner", "vain")
+    g.edge("vain", "each")
+    g.edge("joined", END)
+    return g
+
+
 FLOWS: dict[str, Callable[[], Graph]] = {
-    made.__name__: made for made in (chain, loop, branch, nested, race, retry, state, waits, parks)
+    made.__name__: made for made in (chain, loop, branch, nested, race, retry, state, waits, parks, times)
 }
 PATIENT = Limits(max_interruptions=1000)
