@@ -47,6 +47,20 @@ class Broken(Exception):
 
 
 @dataclass(frozen=True)
+class Decided:
+    """A function that decides a time."""
+
+    seconds: float | None
+
+    def __call__(self, value: Any) -> float | None:
+        """Return the time, whatever the value is."""
+        return self.seconds
+
+
+Timeout: TypeAlias = float | Decided | None
+
+
+@dataclass(frozen=True)
 class Step:
     """One function. It fails on its first `fails` attempts; with `mends`, only in the first try of its frame.
 
@@ -93,7 +107,7 @@ class Spread:
     collect: bool = False
     at_once: int | None = None
     handled: bool = False
-    timeout: float | None = None
+    timeout: Timeout = None
     stop: str = ""
 
 
@@ -106,16 +120,17 @@ class Sub:
     has_state: bool
     attempts: int | None = None
     handled: bool = False
-    timeout: float | None = None
+    timeout: Timeout = None
     stop: str = ""
     inner_stop: str = ""  # the signal that interrupts the graph inside
 
 
 @dataclass(frozen=True)
 class Pause:
-    """A timer of no length: it fires as soon as it is looked at."""
+    """A timer of no length: it fires as soon as it is looked at. A function may decide that."""
 
     name: str
+    decides: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,7 +138,7 @@ class Await:
     """A wait for a signal that no other node waits for."""
 
     name: str
-    timeout: float | None = None
+    timeout: Timeout = None
     has_default: bool = False
     stop: str = ""
 
@@ -271,16 +286,16 @@ def _sub(draw: Any, names: Any, name: str, where: _Where) -> Sub:
 
 
 def _pause(draw: Any, names: Any, name: str, where: _Where) -> Pause:
-    return Pause(name)
+    return Pause(name, draw(st.booleans()))
 
 
 def _await(draw: Any, names: Any, name: str, where: _Where) -> Await:
     return Await(name, _timeout(draw, where), draw(st.booleans()), _stop(draw, where))
 
 
-def _timeout(draw: Any, where: _Where) -> float | None:
-    """Return seconds that may or may not be enough."""
-    return draw(st.sampled_from([None, None, 0.002])) if where.racy else None
+def _timeout(draw: Any, where: _Where) -> Timeout:
+    """Return seconds that may or may not be enough, or a function that decides them, or that there is no limit."""
+    return draw(st.sampled_from([None, None, 0.002, Decided(0.002), Decided(None)])) if where.racy else None
 
 
 def _stop(draw: Any, where: _Where) -> str:
@@ -356,7 +371,7 @@ class _Builder:
             case Sub():
                 return self.sub(part)
             case Pause():
-                node = self.graph.timer(part.name, 0)
+                node = self.graph.timer(part.name, Decided(0) if part.decides else 0)
                 return node, [node]
             case Await():
                 default = 3 if part.has_default else MISSING
