@@ -15,6 +15,7 @@ import handoffs
 import loop
 import nightly
 import parallel
+import reminders
 import sequential
 import streaming
 import supervisor
@@ -34,6 +35,7 @@ FLOWS = {
     "loop": loop.refinement(None),
     "nightly": nightly.nightly,
     "parallel": parallel.analysis(None),
+    "reminders": reminders.reminder,
     "sequential": sequential.pipeline(None),
     "streaming": streaming.report(None),
     "supervisor": supervisor.team(None),

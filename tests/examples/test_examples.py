@@ -67,6 +67,11 @@ nightly@2026-04-02T02:30:00+02:00: 3 orders, 23 in all
 nightly@2026-04-03T02:30:00+02:00: 3 orders, 23 in all
 next: 2026-04-04 02:30:00+02:00
 """,
+    "reminders": """\
+12:00 call Ada
+17:30 call Ada and Bob
+cancelled: she called
+""",
     "temporal": """\
 total: 90
 ship: shipped, paid by card
@@ -171,7 +176,7 @@ def test_an_example_runs_offline_and_prints_its_result(path: Path) -> None:
 def test_an_example_is_short_and_explains_itself(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 80
     shown = run(path, "--help").stdout
-    if path.stem in ("approval", "event_bus", "nightly", "temporal"):  # it uses no model
+    if path.stem in ("approval", "event_bus", "nightly", "reminders", "temporal"):  # it uses no model
         return
     assert "--model" in shown
     assert f"python examples/{path.name} --model openai:NAME" in shown

@@ -1,0 +1,80 @@
+"""A reminder at a time that the user names. While it waits, a signal changes or cancels it.
+
+python examples/reminders.py                                   a day with three reminders passes in a moment
+python examples/reminders.py --store runs start 60 "call Ada"  remind in a minute; kill it, and start it again
+python examples/reminders.py --store runs change 5 "call Bob"  from another terminal: remind in five seconds instead
+python examples/reminders.py --store runs cancel               do not remind at all
+"""
+
+import argparse
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from pydantic import BaseModel
+
+from beluga_graph import END, START, Context, Engine, Graph
+from beluga_graph.testing import VirtualClock
+
+ID = "reminder-1"
+
+
+class Reminder(BaseModel):
+    """A text, and when to show it."""
+
+    text: str
+    at: datetime
+
+
+reminder = Graph("reminder")
+wait = reminder.timer("wait", until=lambda given: given.at)  # asked once for each reminder, whatever crashes
+
+
+@reminder.node
+async def remind(ctx: Context, due: Reminder) -> str:
+    """Show the text. A real program would send a message with `ctx.idempotency_key`."""
+    return f"{ctx.now():%H:%M} {due.text}"
+
+
+reminder.edge(START, wait)
+reminder.edge(wait, remind)
+reminder.edge(remind, END)
+reminder.on_signal(wait, "change", wait, type=Reminder)  # begins to wait again, with the new reminder
+reminder.on_signal(wait, "cancel", END, type=str)  # ends with the reason
+
+
+async def simulate() -> None:
+    """Let a day pass: one reminder comes as planned, one is changed, one is cancelled."""
+    morning = datetime(2030, 1, 31, 8, tzinfo=UTC)
+    clock = VirtualClock(round(morning.timestamp() * 1000))
+    async with Engine(clock=clock) as engine:
+        given = Reminder(text="call Ada", at=morning + timedelta(hours=4))
+        planned, changed, cancelled = [await engine.start(reminder, given) for _ in range(3)]
+        await clock.advance(3600)
+        await changed.signal("change", Reminder(text="call Ada and Bob", at=morning + timedelta(hours=9, minutes=30)))
+        await cancelled.signal("cancel", "cancelled: she called")
+        await clock.advance(24 * 3600)
+        for run in (planned, changed, cancelled):
+            print(await run.result())
+
+
+async def act(store: str, verb: str, seconds: float, text: str) -> None:
+    """Start or continue the reminder; or change or cancel it, while another process waits for its time."""
+    given = Reminder(text=text, at=datetime.now(UTC) + timedelta(seconds=seconds))
+    async with Engine(store) as engine:
+        engine.register(reminder)
+        if verb == "start":
+            is_known = any(run.run_id == ID for run in await engine.runs())
+            run = await (engine.resume(ID) if is_known else engine.start(reminder, given, run_id=ID))
+            print(await run.result())
+        else:
+            await engine.signal(ID, verb, given if verb == "change" else text)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", help="folder of the store")
+    parser.add_argument("verb", nargs="?", default="start", choices=["start", "change", "cancel"])
+    parser.add_argument("seconds", nargs="?", type=float, default=60)
+    parser.add_argument("text", nargs="?", default="call Ada")
+    given = parser.parse_args()
+    asyncio.run(simulate() if given.store is None else act(given.store, given.verb, given.seconds, given.text))
