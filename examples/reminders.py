@@ -53,8 +53,7 @@ async def simulate() -> None:
         await changed.signal("change", Reminder(text="call Ada and Bob", at=morning + timedelta(hours=9, minutes=30)))
         await cancelled.signal("cancel", "cancelled: she called")
         await clock.advance(24 * 3600)
-        for run in (planned, changed, cancelled):
-            print(await run.result())
+        print(*[await run.result() for run in (planned, changed, cancelled)], sep="\n")
 
 
 async def act(store: str, verb: str, seconds: float, text: str) -> None:
