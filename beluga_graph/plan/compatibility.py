@@ -240,13 +240,23 @@ def _is_parked_in(node: str, occupancy: _Occupancy) -> bool:
 
 
 def _assess_interrupts(change: PlanChange, occupancy: _Occupancy) -> tuple[bool, str]:
+    node = change.node
     if all(edge in change.after for edge in change.before):
         return True, "the run listens to the new signal as soon as it goes on"
-    if not change.node:
-        return False, "the run is inside it, and senders know the old signal"
-    if change.node in occupancy.tokens or change.node in occupancy.scopes:
-        return False, "the run is at this node, and senders know the old signal"
-    return True, "the run is not at this node"
+    if node and node not in occupancy.tokens and node not in occupancy.scopes:
+        return True, "the run is not at this node"
+    is_kept = {edge[0] for edge in change.before} <= {edge[0] for edge in change.after}
+    if is_kept and _is_only_parked(node, occupancy):
+        return True, "the run waits, and takes the new edge"
+    where = "at this node" if node else "inside it"
+    return False, f"the run is {where}, and " + ("may be interrupted" if is_kept else "senders know the old signal")
+
+
+def _is_only_parked(node: str, occupancy: _Occupancy) -> bool:
+    """Return whether a run is at a node, or inside of it, and only parked there; `""` is the whole graph."""
+    tokens = occupancy.tokens.get(node, []) if node else [one for at in occupancy.tokens.values() for one in at]
+    scopes = occupancy.scopes.get(node, [])
+    return all(one.name in occupancy.parked for one in tokens) and all(one.is_parked for one in scopes)
 
 
 def _is_past(token: Token, what: str) -> bool:

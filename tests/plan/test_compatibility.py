@@ -274,14 +274,19 @@ def test_an_interrupting_edge_may_be_added_where_a_run_is_but_not_taken_away() -
     more = graph(w={"interrupts": edges})
     assert [found.safe for found in assess_changes(walk.run, walk.shape, more)] == [True]
     assert [found.safe for found in assess_changes(walk.run, more, walk.shape)] == [False]
-    (found,) = assess_changes(walk.run, more, graph(w={"interrupts": (("stop", END, ()),)}))
+    other = graph(w={"interrupts": (("stop", END, ()),)})
+    (found,) = assess_changes(walk.run, more, other)
     assert str(found.change) == "node 'w': interrupts was 'stop' to 'mend' and is 'stop' to '$end'"
-    assert not found.safe
+    assert found.safe, "the run is parked"
+    assert [found.safe for found in assess_changes(run_at("w received").run, more, other)] == [False]
     elsewhere = run_at("t")
     assert [found.safe for found in assess_changes(elsewhere.run, more, elsewhere.shape)] == [True]
     whole = replace(walk.shape, interrupts=edges)
     assert [found.safe for found in assess_changes(walk.run, walk.shape, whole)] == [True]
     assert [found.safe for found in assess_changes(walk.run, whole, walk.shape)] == [False]
+    moved = replace(walk.shape, interrupts=(("stop", END, ()),))
+    assert [found.safe for found in assess_changes(walk.run, whole, moved)] == [True]
+    assert [found.safe for found in assess_changes(run_at("a").run, whole, moved)] == [False]
 
 
 def test_every_change_is_safe_for_a_run_that_has_ended() -> None:

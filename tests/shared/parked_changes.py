@@ -100,6 +100,7 @@ WAITS = "the run waits here"
 ON = "the run continues from this node"
 HOLDS = "the run holds its value"
 ORDER = "its results are in the order of its branches"
+LOST = "the run is at this node, and senders know the old signal"
 OPEN = "its branches are open"
 
 PAY = (("pay", ["paid"]),)
@@ -209,6 +210,24 @@ CHANGES = [
         "no error edge out of the wait any more", "order", Wait("pay", timeout=HOUR), "pack", "ship",
         old=("order", Wait("pay", timeout=HOUR, error="mend"), "pack", "ship"), signals=(), hours=1.0,
         failure=("pay", "SignalTimeout"),
+    ),
+    _at_wait(
+        "a signal that interrupts the wait", "order", Wait("pay", stop="stopped"), "pack", "ship",
+        signals=(("stop", ["stop"]),), output=["stop", "stopped"],
+    ),
+    _at_wait(
+        "the wait with a signal that interrupts goes on", "order", Wait("pay", stop="stopped"), "pack", "ship",
+        output=["paid", "pack", "ship"],
+    ),
+    _at_wait(
+        "no signal interrupts the wait any more", "order", Wait("pay"), "pack", "ship",
+        old=("order", Wait("pay", stop="stopped"), "pack", "ship"),
+        refused=(f"node 'pay': interrupts was 'stop' to 'stopped' and is none: {LOST}",),
+    ),
+    _at_wait(
+        "the signal interrupts to another node", "order", Wait("pay", stop="halted"), "pack", "ship",
+        old=("order", Wait("pay", stop="stopped"), "pack", "ship"),
+        signals=(("stop", ["stop"]),), output=["stop", "halted"],
     ),
     _at_wait(
         "the wait is in a sub-flow", "order", Sub("desk", (Wait("pay"), "pack")), "ship",

@@ -30,6 +30,8 @@ class Wait:
     timeout: float | None = None
     default: Any = NONE
     error: str = ""
+    stop: str = ""
+    """The target of an edge for the signal `stop`, which interrupts the wait."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,10 @@ def _declare(g: Graph, part: Part) -> tuple[str, str]:
         g.node(name=part.error)(_mend(part.error))
         g.on_error(part.name, part.error)
         g.edge(part.error, END)
+    if isinstance(part, Wait) and part.stop:
+        g.node(name=part.stop)(_add_name(part.stop))
+        g.on_signal(part.name, "stop", part.stop)
+        g.edge(part.stop, END)
     return part.name, part.name
 
 

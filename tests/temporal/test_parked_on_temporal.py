@@ -24,6 +24,7 @@ ROWS = [
     "the wait is renamed",
     "the wait hears another signal",
     "the timer is a wait",
+    "a signal that interrupts the wait",
     "a step after the wait in a sub-flow",
     "a step after the sub-flow",
     "the sub-flow is renamed",
