@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from functools import cached_property
-from math import isfinite
 from typing import Any, Literal, TypeAlias, get_args
 from zlib import crc32
 
 from beluga_graph.execution.cron import EPOCH, Cron, load_zone, never_due
 from beluga_graph.kernel.names import is_name
+from beluga_graph.plan.times import YEAR_MAX
 from beluga_graph.policy import SECONDS_MAX
 
 __all__ = [
@@ -162,18 +162,18 @@ def jitter_delay_ms(run_id: str, jitter_ms: int, gap_ms: int | None) -> int:
 
 def _interval_ms(every: Any) -> int:
     seconds: float = every.total_seconds() if isinstance(every, timedelta) else every
-    if type(seconds) not in (int, float) or not isfinite(seconds) or not 1 <= seconds <= SECONDS_MAX:
+    if type(seconds) not in (int, float) or not 1 <= seconds <= SECONDS_MAX:
         msg = f"every={every!r:.100}: give at least one second, as a number of seconds or a timedelta"
         raise ValueError(msg)
     return round(seconds * _SECOND_MS)
 
 
 def _start_ms(start: Any) -> int:
-    if not isinstance(start, datetime) or start.tzinfo is None or start.utcoffset() is None:
+    if not isinstance(start, datetime) or start.utcoffset() is None:
         msg = f"start={start!r:.100}: give a datetime with a time zone, as datetime(2026, 11, 30, tzinfo=UTC)"
         raise ValueError(msg)
-    found = (start.astimezone(UTC) - EPOCH) // timedelta(milliseconds=1)
-    if found < 0:
-        msg = f"start={start!r:.100}: give a time after 1970"
+    found = (start - EPOCH) // timedelta(milliseconds=1)
+    if found < 0 or start.year > YEAR_MAX:
+        msg = f"start={start!r:.100}: give a time from 1970 to the year {YEAR_MAX}"
         raise ValueError(msg)
     return found

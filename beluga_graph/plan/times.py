@@ -13,6 +13,7 @@ from beluga_graph.policy import SECONDS_MAX
 
 __all__ = [
     "NO_TIME",
+    "YEAR_MAX",
     "DeclaredTime",
     "Delay",
     "Moment",
@@ -30,7 +31,8 @@ Moment: TypeAlias = datetime | Callable[..., Any]
 """A point in time, or a function `(value)` or `(ctx, value)` that returns one."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_YEAR_MAX: Final = 2200
+YEAR_MAX: Final = 2200
+"""The last year of the points in time that a flow or a schedule may name."""
 _MS: Final = timedelta(milliseconds=1)
 
 
@@ -109,6 +111,6 @@ def to_due_ms(point: datetime) -> int:
     """
     if point.utcoffset() is None:
         raise ValueError("a datetime needs a zone: tzinfo=UTC, or ZoneInfo(…)")
-    if point.year > _YEAR_MAX:
-        raise ValueError(f"a point in time is at most in the year {_YEAR_MAX}")
+    if point.year > YEAR_MAX:
+        raise ValueError(f"a point in time is at most in the year {YEAR_MAX}")
     return max(0, -((_EPOCH - point) // _MS))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from stores.base import Delete, Op
 BERLIN = "Europe/Berlin"
 MONDAY = datetime(2026, 11, 30, 7, 30, tzinfo=UTC)  # half past eight in Berlin
 HOUR, DAY = 3600, 86_400
+FAR_EAST = timezone(timedelta(hours=14))
 
 
 def clock_at(at: datetime = MONDAY) -> VirtualClock:
@@ -479,7 +480,11 @@ async def test_a_large_input_is_stored_once_for_all_runs() -> None:
         ({"every": True}, "give at least one second"),
         ({"every": 60, "timezone": "Mars"}, "there is no such time zone"),
         ({"every": 60, "start": datetime(2026, 1, 1)}, "give a datetime with a time zone"),  # noqa: DTZ001 - that is wrong
-        ({"every": 60, "start": datetime(1960, 1, 1, tzinfo=UTC)}, "give a time after 1970"),
+        ({"every": 10**400}, "give at least one second"),
+        ({"every": 60, "start": datetime(1960, 1, 1, tzinfo=UTC)}, "give a time from 1970 to the year 2200"),
+        ({"every": 60, "start": datetime(1, 1, 1, tzinfo=FAR_EAST)}, "give a time from 1970 to the year 2200"),
+        ({"every": 60, "start": datetime.max.replace(tzinfo=UTC)}, "give a time from 1970 to the year 2200"),
+        ({"cron": "0 0 1 1 *", "start": datetime(9990, 1, 1, tzinfo=UTC)}, "give a time from 1970 to the year 2200"),
         ({"every": 60, "jitter": -1}, "jitter=-1: give seconds, from 0 on"),
         ({"every": 60, "jitter": float("inf")}, "give seconds, from 0 on"),
         ({"every": 60, "overlap": "wait"}, "overlap='wait': give one of skip, queue, allow"),
