@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Callable
 
 from beluga_graph.clock import Settle, check_time_ms
+from beluga_graph.policy import SECONDS_MAX
 
 __all__ = ["VirtualClock"]
 
@@ -64,8 +65,12 @@ class VirtualClock:
         return detach
 
     async def advance(self, seconds: float) -> None:
-        """Advance the time, and fire the timers that become due."""
-        target = self._now_ms + round(seconds * 1000)
+        """Advance the time, and fire the timers that become due.
+
+        Raises `TypeError` unless `seconds` is a number, and `ValueError` if it is negative or more than a hundred
+        years. `set` sets the clock back.
+        """
+        target = self._now_ms + round(_check_seconds(seconds) * 1000)
         await self._settle()
         while self._timers and self._timers[0][0] <= target:
             at_ms, number, call = heapq.heappop(self._timers)
@@ -91,3 +96,13 @@ class VirtualClock:
             had_work = False
             for settle in tuple(self._settles.values()):
                 had_work |= await settle()
+
+
+def _check_seconds(seconds: float) -> float:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        msg = f"advance({seconds!r:.100}): give a number of seconds"
+        raise TypeError(msg)
+    if not 0 <= seconds <= SECONDS_MAX:
+        msg = f"advance({seconds!r:.100}): give seconds from 0 to a hundred years; set(now_ms) sets the clock back"
+        raise ValueError(msg)
+    return seconds

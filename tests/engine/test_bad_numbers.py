@@ -3,6 +3,8 @@
 import enum
 import time
 from collections.abc import Callable
+from datetime import timedelta
+from math import inf, nan
 from typing import Any
 
 import pytest
@@ -137,6 +139,14 @@ def test_a_clock_gives_whole_milliseconds_since_the_epoch(now: Any) -> None:
         with pytest.raises((TypeError, ValueError), match="give milliseconds since the epoch"):
             make()
     VirtualClock(int(time.time() * 1000))
+
+
+@pytest.mark.parametrize("seconds", [-1, nan, inf, 10**400, 1e300, "5", None, True, timedelta(seconds=5)])
+async def test_a_virtual_clock_advances_by_a_number_of_seconds(seconds: Any) -> None:
+    clock = VirtualClock(1000)
+    with pytest.raises((TypeError, ValueError), match=r"advance\(.*: give "):
+        await clock.advance(seconds)
+    assert clock.now_ms() == 1000
 
 
 async def test_a_run_whose_limits_were_stored_unconverted_continues() -> None:
