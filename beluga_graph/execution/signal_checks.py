@@ -29,9 +29,12 @@ def check_payload(plan: Plan, run_id: str, signal: str, payload: Any) -> None:
     wanted = plan.waits.get(signal)
     if wanted is None:
         return
-    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - only typed waits need it
+    from pydantic import PydanticUserError, TypeAdapter, ValidationError  # noqa: PLC0415 - only typed waits need it
 
     try:
         TypeAdapter(wanted).validate_python(payload)
+    except PydanticUserError as error:
+        message = f"its wait has type={wanted!r:.100}, against which no payload can be checked: correct the flow"
+        raise BadSignal(run_id, message) from error
     except ValidationError as error:
         raise BadSignal(run_id, f"the payload of signal {signal!r} does not fit its wait: {error}") from error

@@ -140,7 +140,7 @@ def _make_step(
         msg = f"{where}: any failure repeats the whole flow: give retry_on and give_up_on to its nodes"
         raise ValueError(msg)
 
-    handlers = {signal: to_part(handler) for signal, handler in (on_signal or {}).items()}
+    handlers = _read_handlers(where, on_signal)
 
     def declare(name: str) -> DeclaredNode:
         if is_flow:
@@ -154,6 +154,15 @@ def _make_step(
         return node
 
     return Part(name, declare, None if is_flow else fn)
+
+
+def _read_handlers(where: str, on_signal: Any) -> dict[str, Part]:
+    if on_signal is None:
+        return {}
+    if not isinstance(on_signal, Mapping):
+        msg = f"{where}: on_signal={on_signal!r:.100}; give steps by the names of signals, as in {{'cancel': refund}}"
+        raise TypeError(msg)
+    return {signal: to_part(handler) for signal, handler in on_signal.items()}
 
 
 def _find_name(name: str | None, fn: Any) -> str:

@@ -90,6 +90,14 @@ async def test_a_payload_that_does_not_fit_is_refused() -> None:
         assert await run.result(10) == "refunded: late"
 
 
+@pytest.mark.parametrize("wrong", [5, [int], "Unknown"])
+async def test_a_type_that_is_none_is_reported_to_the_sender(wrong: Any) -> None:
+    async with Engine() as engine:
+        run = await engine.start(order(type=wrong), 1)
+        with pytest.raises(BadSignal, match="against which no payload can be checked: correct the flow"):
+            await run.signal("cancel", 5)
+
+
 async def test_after_a_misfit_of_another_engine_the_resumed_run_waits_for_another_signal(tmp_path: Path) -> None:
     async with Engine(tmp_path / "store") as engine:
         await engine.start(order(type=str), 1, run_id="r")

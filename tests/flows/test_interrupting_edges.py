@@ -280,3 +280,9 @@ def test_names_in_a_workflow_are_distinct_handlers_included() -> None:
 def test_a_handler_is_a_step() -> None:
     with pytest.raises(TypeError, match="is not a step"):
         step("a", lambda v: v, on_signal={"x": 5})  # type: ignore[dict-item]  # refused at run time, too
+
+
+@pytest.mark.parametrize("handlers", ["cancel", [("cancel", len)], 5])
+def test_handlers_are_given_by_the_names_of_signals(handlers: Any) -> None:
+    with pytest.raises(TypeError, match=r"step 'a': on_signal=.*give steps by the names of signals"):
+        step("a", lambda v: v, on_signal=handlers)
