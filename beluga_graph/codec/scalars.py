@@ -45,8 +45,17 @@ def _write_zone(zone: tzinfo | None) -> Any:
     if type(zone) is timezone:
         offset, name = zone.utcoffset(None), zone.tzname(None)
         return [offset // _MICROSECOND, None if name == timezone(offset).tzname(None) else name]
+    if (fixed := _find_pydantic_offset(zone)) is not None:
+        return [fixed // _MICROSECOND, None]
     reason = f"its time zone is a {type(zone).__name__}: use zoneinfo.ZoneInfo or datetime.timezone"
     raise Refused(reason)
+
+
+def _find_pydantic_offset(zone: tzinfo) -> timedelta | None:
+    """Return the offset of a zone that pydantic made of a text such as `2030-01-31T09:00:00Z`; `None` for others."""
+    from pydantic_core import TzInfo  # noqa: PLC0415 - slow, and loaded already if there is such a zone
+
+    return zone.utcoffset(None) if type(zone) is TzInfo else None
 
 
 def _read_zone(stored: Any) -> tzinfo | None:

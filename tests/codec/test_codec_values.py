@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -17,7 +17,7 @@ import msgpack
 import pytest
 from codec_samples import CODEC, REGISTRY, Color, Doc, Level, Names, Open, Point, Secretive, values
 from hypothesis import example, given, settings
-from pydantic import BaseModel, field_validator
+from pydantic import BaseModel, TypeAdapter, field_validator
 
 from beluga_graph.codec import (
     Codec,
@@ -231,6 +231,15 @@ def test_a_time_zone_of_another_kind_is_refused() -> None:
 
     with pytest.raises(NotData, match=re.escape("the value at [0] is not data: datetime.datetime")):
         CODEC.encode([datetime(2024, 1, 1, tzinfo=Here())])
+
+
+@pytest.mark.parametrize("text", ["2030-01-31T09:00:00Z", "2030-01-31T09:00:00-03:30"])
+def test_a_time_that_pydantic_read_from_text_is_stored_with_its_offset(text: str) -> None:
+    moment = TypeAdapter(datetime).validate_python(text)
+    restored = CODEC.decode(CODEC.encode(moment))
+    assert restored == moment
+    assert restored.utcoffset() == moment.utcoffset()
+    assert type(restored.tzinfo) is timezone
 
 
 class Doubling(BaseModel):

@@ -156,6 +156,23 @@ async def test_a_function_may_decide_that_there_is_no_limit(make: Callable[[Any]
         assert await run.status() in ("running", "waiting")
 
 
+async def test_a_signal_can_name_the_time_as_text() -> None:
+    class Visit(BaseModel):
+        at: datetime
+
+    g, clock = Graph("visits"), make_clock()
+    wait = g.timer("wait", until=lambda visit: visit.at)
+    g.edge(START, wait)
+    g.edge(wait, END)
+    g.on_signal(wait, "move", wait, type=Visit)
+    async with Engine(clock=clock) as engine:
+        run = await engine.start(g, Visit(at=BEGIN + timedelta(days=9)))
+        await clock.advance(1)
+        await run.signal("move", {"at": "2030-01-31T10:00:00Z"})
+        await clock.advance(3600)
+        assert (await run.result()).at == BEGIN + timedelta(hours=1)
+
+
 async def test_an_overdue_pause_ends_at_once() -> None:
     late = BEGIN - timedelta(days=400)
     flow = Workflow("w", sleep("constant", until=late), sleep("decided", until=lambda _: late))
