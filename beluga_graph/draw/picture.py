@@ -135,7 +135,9 @@ def _add_level(shape: Shape, frame: str, depth: int | None, ids: dict[str, str],
 def describe_node(node: NodeShape) -> str:
     """Return the settings of a node that differ from the defaults of its kind, in a few words."""
     parts: list[str] = []
-    if node.kind == WAIT_NODE:
+    if node.kind == WAIT_NODE and node.received:
+        parts.append("checks the payload")
+    elif node.kind == WAIT_NODE:
         parts.append("asks a person" if node.asks else f"signal {node.signal}")
     elif node.kind == TIMER_NODE:
         parts.append(_describe_pause(node))
@@ -152,11 +154,11 @@ def describe_node(node: NodeShape) -> str:
     if node.due_ms is not None and node.kind != TIMER_NODE:
         parts.append(f"by {format_moment(node.due_ms)}")
     if node.decides_time and node.kind != TIMER_NODE:
-        parts.append("decides a time limit")
+        parts.append("computed time limit")
     return ", ".join(parts)
 
 
 def _describe_pause(node: NodeShape) -> str:
     if node.decides_time:
-        return "for a time that it decides"
+        return "for a computed time"
     return format_duration(node.delay_ms) if node.due_ms is None else f"until {format_moment(node.due_ms)}"

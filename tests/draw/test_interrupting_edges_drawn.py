@@ -54,6 +54,13 @@ def test_every_format_draws_the_edges_and_explains_them() -> None:
     assert "w-interrupt" in g.html()
 
 
+def test_a_node_that_checks_a_payload_is_not_drawn_as_a_wait_for_the_signal() -> None:
+    g = flow()
+    g.on_signal("last", "again", "last", type=str)
+    notes = {box.name: box.note for box in build_picture(g.plan().shape).boxes}
+    assert notes["last.again"] == "checks the payload"
+
+
 def test_an_edge_out_of_a_graph_leaves_the_point_where_it_begins() -> None:
     lines = {(*line.ends, line.label) for line in build_picture(flow().plan().shape).lines if line.kind == "interrupt"}
     assert lines == {

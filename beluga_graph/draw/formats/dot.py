@@ -1,6 +1,6 @@
 """The DOT format: a picture for Graphviz, with exactly its boxes and lines. Equal pictures give equal bytes.
 
-Labels are untrusted: they are quote_lines, and every character with a meaning in DOT, its escapes or its entities is
+Labels are untrusted: they are quoted, and every character with a meaning in DOT, its escapes or its entities is
 escaped. The legend is written as comments, so that the graph contains the flow's nodes and edges only.
 """
 
