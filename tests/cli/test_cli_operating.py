@@ -15,7 +15,7 @@ import cli_flows
 import pytest
 from cli_documents import ENVIRONMENT, invoke, spawn, wait_for
 
-from beluga_graph import Engine, EventBus, RunStatus
+from beluga_graph import END, START, Engine, EventBus, Graph, RunStatus, Workflow, wait_signal
 from beluga_graph.flows.flow import Flow
 
 HERE = Path(__file__).parent
@@ -145,6 +145,22 @@ def test_a_signal_to_a_missing_or_ended_run_is_refused(store: Path) -> None:
     assert "a run that has ended accepts no signal" in said("signal", "over", "go", "--store", store, code=1)
     assert "no such run in this store" in said("signal", "nobody", "go", "--store", store, code=1)
     assert "it needs the text" in said("signal", "over", "go", "--text", "--store", store, code=2)
+
+
+def test_a_signal_that_the_graph_has_no_use_for_is_accepted_with_a_note_but_not_one_that_interrupts(
+    store: Path,
+) -> None:
+    graph = Graph("guarded")
+    graph.add(Workflow("inner", wait_signal("shipped")))
+    graph.edge(START, "inner")
+    graph.edge("inner", END)
+    graph.on_signal("inner", "skip", END)
+    graph.on_signal(graph, "stop", END)
+    begin(store, graph, 1, "r")
+    for known in ("skip", "stop", "shipped"):
+        assert said("signal", "--store", store, "r", known, "1") == f"signal {known!r} is accepted for run 'r'"
+    note = said("signal", "--store", store, "r", "other")
+    assert note.endswith("has no use for signal 'other'; it waits for or is interrupted by: 'shipped', 'skip', 'stop'")
 
 
 def test_a_question_is_listed_and_answered_once(store: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from beluga_graph.cli.options import FittingFlow, Json, RunId, command
 from beluga_graph.cli.parsing import parse_json
 from beluga_graph.cli.places import AnyEngine, Place, at_place
 from beluga_graph.cli.terminal_text import brief, local_time, to_printable
+from beluga_graph.kernel.shape import Shape
 
 app = typer.Typer()
 
@@ -115,8 +116,8 @@ def signal(
 ) -> None:
     """Send a signal to a run. It is delivered once, even if no process drives the run now.
 
-    Warns, but does not fail, if no node of the run's graph waits for this signal: a changed graph may. Of a run on a
-    server, the graph is not known here.
+    Warns, but does not fail, if the run's graph neither waits for this signal nor is interrupted by it: a changed graph
+    may be. Of a run on a server, the graph is not known here.
     """
     if text and payload is None:
         raise typer.BadParameter("it needs the text, after the signal's name", param_hint="--text")
@@ -129,15 +130,14 @@ def signal(
         await engine.signal(run, name, value)
         if not isinstance(engine, beluga_graph.Engine):
             return None
-        shape = await engine.inspector.shape(run)
-        return {node.signal for node in shape.nodes.values() if node.signal is not None}
+        return _list_signals(await engine.inspector.shape(run))
 
     awaited = place.run(call)
     facts = {"run_id": run, "signal": name, "is_waited_for": None if awaited is None else name in awaited}
     _print_result(facts, f"signal {name!r} is accepted for run {run!r}", json=json)
     if awaited is not None and name not in awaited:
         names = ", ".join(repr(known) for known in sorted(awaited)) or "none"
-        note = f"note: no node of the run's graph waits for {name!r}; its nodes wait for: {names}"
+        note = f"note: the run's graph has no use for signal {name!r}; it waits for or is interrupted by: {names}"
         typer.echo(to_printable(note), err=True)
 
 
@@ -147,6 +147,13 @@ def cancel(run: RunId, *, place: Place, json: Json = False) -> None:
     """End a run for good, wherever it is driven. Prints the run's final status."""
     status = place.run(lambda engine: engine.cancel(run))
     _print_result({"run_id": run, "status": status}, f"run {run!r} is {status}", json=json)
+
+
+def _list_signals(shape: Shape) -> set[str]:
+    """Return the signals that a run's graph waits for or is interrupted by."""
+    found = {node.signal for node in shape.nodes.values() if node.signal is not None}
+    edges = [edge for node in shape.nodes.values() for edge in (*node.interrupts, *node.inner_interrupts)]
+    return found | {signal for signal, _, _ in (*shape.interrupts, *edges)}
 
 
 def _print_result(facts: dict[str, Any], line: str, *, json: bool) -> None:
