@@ -16,15 +16,17 @@ from beluga_graph.inspection.moments import Moments
 from beluga_graph.inspection.unread import find_served
 from beluga_graph.inspection.views import RunStatus
 from beluga_graph.inspection.why import AwaitedTrigger, Reason, ReasonKind, Why
+from beluga_graph.kernel.failure_handlers import find_handler
 from beluga_graph.kernel.listener_list import is_listener
 from beluga_graph.kernel.listeners import describe_listener, pick_receiver
 from beluga_graph.kernel.rules import is_answer
 from beluga_graph.kernel.run_session import RunSession
 from beluga_graph.kernel.shape import NodeShape, Shape
 from beluga_graph.kernel.snapshot import FAILED, Snapshot
-from beluga_graph.kernel.structural_names import RUN_TIMER, SCOPE_TIMER, split_timer, token_timer
+from beluga_graph.kernel.structural_names import RUN_TIMER, SCOPE_TIMER, branch_place, split_timer, token_timer
 from beluga_graph.kernel.tokens import AT_TIMER, AT_WAIT, FAILED_TOKEN, RETRY, RUN, Token
 from beluga_graph.kernel.triggers import ArmTimer, AwaitInterrupt, AwaitSignal, RunNode
+from beluga_graph.kernel.types import FailureFields
 from beluga_graph.kernel.work import list_work
 
 __all__ = ["AttemptState", "Circumstances", "Driving", "explain"]
@@ -178,8 +180,8 @@ class _Explanation:
         node, kind, message, attempts, _ = run.error
         where = f"failed after {_times(attempts, 'attempt')}" if node else "failed"
         text = f"{where} {self._moments.at(around.changed_ms)}: {kind}: {message}"
-        if self._is_late():
-            text, command = f"{text}; its time is over, also for a resume: start a new run", ""
+        if late := self._find_late():
+            text, command = f"{text}; {late} is over, also for a resume: start a new run", ""
         else:
             text, command = f"{text}; a resume tries again", around.commands.resume(run.run_id)
         failed = next((token for token in run.tokens.values() if token.state == FAILED_TOKEN), None)
@@ -198,10 +200,30 @@ class _Explanation:
             text = f"it keeps session {session.id!r}: other runs of the session are refused until it ends"
             yield Reason(kind="session", text=text)
 
-    def _is_late(self) -> bool:
-        """Return whether the deadline of a failed run has passed: a resume would fail at once."""
-        due = self._run.timers.get(RUN_TIMER)
-        return due is not None and due <= self._around.now_ms
+    def _find_late(self) -> str:
+        """Return whose time is over in a failed run so that a resume would fail at once; an empty text if none's is.
+
+        After a resume the timer that is due first fires first, but for a signal that has arrived.
+        """
+        run, now_ms = self._run, self._around.now_ms
+        if run.timers.get(RUN_TIMER, now_ms + 1) <= now_ms:
+            return "its time"
+        first_ms = min(run.timers.values(), default=now_ms + 1)
+        if first_ms > now_ms or any(self._around.unread.get(signal, 0) for signal in run.waits):
+            return ""
+        first = [timer for timer, due in run.timers.items() if due == first_ms]
+        return f"the time of {self._frame_of(first[0])!r}" if all(map(self._frame_of, first)) else ""
+
+    def _frame_of(self, timer: str) -> str:
+        """Return the sub-flow whose deadline a timer is, if nothing handles that it passes; else an empty text."""
+        kind, name = split_timer(timer)
+        if kind != SCOPE_TIMER or not self._run.scopes[name].frame:
+            return ""
+        node = self._shape.nodes[self._run.scopes[name].node]
+        failure: FailureFields = (node.name, "Timeout", "", 1, None)
+        place = branch_place(name, 0)
+        handler = find_handler(self._shape, self._run, place, node, failure, own=False, final=False)
+        return node.name if handler is None else ""
 
     def _make(self, kind: ReasonKind, token: Token, text: str, command: str = "") -> Reason:
         entered = self._around.entered.get(token.name)
@@ -221,7 +243,7 @@ class _Explanation:
         if self._around.driving.moved_to:
             return
         if run.status == FAILED:
-            if not self._is_late():
+            if not self._find_late():
                 yield AwaitedTrigger(kind="drive", text="a resume, which tries the failed node again")
             return
         if deeds := list(self._list_deeds()):

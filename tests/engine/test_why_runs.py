@@ -196,6 +196,28 @@ async def test_a_run_whose_time_is_over_names_no_resume() -> None:
         assert (second.token, second.kind) == ("w#1", "failed")
 
 
+@pytest.mark.parametrize("retry", [None, Retry(attempts=2)])
+async def test_a_run_whose_sub_flow_is_out_of_time_names_no_resume_unless_a_signal_comes_first(
+    retry: Retry | None,
+) -> None:
+    clock, graph = VirtualClock(), Graph("outer")
+    graph.add(Workflow("inner", wait_signal("w")), timeout=5, retry=retry)
+    graph.edge(START, "inner")
+    graph.edge("inner", END)
+    graph.on_signal("inner", "skip", END)
+    async with Engine(clock=clock) as engine:
+        run = await engine.start(graph, 1, run_id="r")
+        await clock.advance(12)
+        assert (await run.outcome()).status == "failed"
+        why = await engine.why("r")
+        assert (why.reasons[0].node, why.reasons[0].command, why.triggers) == ("inner", "", ())
+        assert why.reasons[0].text.endswith("the time of 'inner' is over, also for a resume: start a new run")
+        assert (await (await engine.resume("r")).outcome()).status == "failed"
+        await engine.signal("r", "skip", 7)
+        assert triggers(await engine.why("r")) == [("drive", "")]
+        assert await (await engine.resume("r")).result(PATIENCE_S) == 7
+
+
 async def begin(store: MemoryStore | LMDBStore, flow: Flow, run_id: str = "r") -> None:
     """Start a run and leave it to no engine."""
     async with Engine(store) as engine:

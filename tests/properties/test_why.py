@@ -17,6 +17,7 @@ from beluga_graph.inspection.why import Why
 from beluga_graph.kernel.rules import answer_signal
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import FAILED, Snapshot
+from beluga_graph.kernel.structural_names import TOKEN_TIMER, split_timer
 from beluga_graph.kernel.transition import EMPTY_PATCH, advance
 from beluga_graph.kernel.triggers import NodeFailed, RunResumed, SignalReceived, TimerFired, Trigger
 
@@ -64,11 +65,22 @@ def check(shape: Shape, run: Snapshot, now_ms: int, unread: Mapping[str, int]) -
         would_drive |= is_moved
         assert is_moved == any(each.kind == "attempt" and each.token == token.name for each in why.reasons)
     if run.status == FAILED:
-        would_drive = moves(RunResumed(now_ms))
+        would_drive = not fails_again(shape, run, now_ms, unread)
     assert is_drive_named == would_drive
     if not run.ended:
         tokens = [each.token for each in why.reasons if each.token in run.tokens]
         assert sorted(tokens) == sorted(run.tokens)
+
+
+def fails_again(shape: Shape, run: Snapshot, now_ms: int, unread: Mapping[str, int]) -> bool:
+    """Return whether a failed run that is resumed has a deadline that fires, and fails it, before anything else."""
+    resumed = Snapshot.from_plain(run.to_plain())
+    resumed.apply(advance(shape, run, RunResumed(now_ms)))
+    due, timer = min(((due, timer) for timer, due in run.timers.items()), default=(now_ms + 1, ""))
+    if due > now_ms or split_timer(timer)[0] == TOKEN_TIMER or any(unread.get(signal, 0) for signal in run.waits):
+        return False
+    resumed.apply(advance(shape, resumed, TimerFired(timer, due, now_ms)))
+    return resumed.status == FAILED
 
 
 @examples(120)
