@@ -46,7 +46,8 @@ class ScheduleMethods:
 
         `overlap` decides about a due time while the previous run has not ended: `skip` it, `queue` it, or `allow` it.
         `catch_up` decides about due times that were missed: `last` starts a run for the last of them, `all` for each,
-        `none` for none that is more than a minute late. `jitter` delays each run by up to so many seconds.
+        `none` for none that is more than a minute late; `overlap` decides about these runs, too. `jitter` delays each
+        run by up to so many seconds.
 
         To give a schedule again with the same rule changes nothing but the other arguments. With another rule it
         counts from now on. Raises `ValueError`, `TypeError`, `NotData`; `ImportError` if the extra `schedule` is

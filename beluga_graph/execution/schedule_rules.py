@@ -163,7 +163,7 @@ def jitter_delay_ms(run_id: str, jitter_ms: int, gap_ms: int | None) -> int:
 def _interval_ms(every: Any) -> int:
     seconds: float = every.total_seconds() if isinstance(every, timedelta) else every
     if type(seconds) not in (int, float) or not 1 <= seconds <= SECONDS_MAX:
-        msg = f"every={every!r:.100}: give at least one second, as a number of seconds or a timedelta"
+        msg = f"every={every!r:.100}: give at least one second and at most a hundred years, as a number or a timedelta"
         raise ValueError(msg)
     return round(seconds * _SECOND_MS)
 
