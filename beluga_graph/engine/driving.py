@@ -21,8 +21,11 @@ _DIED = "the engine that drove it has died, and no other one has taken it over y
 _NO_ROOM = "it waits for a free place among the runs that this engine has under way at a time (max_runs)"
 
 
-def find_driving(head: RunRecord, runs: RunRegistry, waker: Waker, owner: Owner) -> Driving:
-    """Return who drives a run, from the point of view of the engine of these runs. Raises `DamagedRecord`."""
+def find_driving(head: RunRecord, runs: RunRegistry, waker: Waker, owner: Owner, missing: str) -> Driving:
+    """Return who drives a run, from the point of view of the engine of these runs. Raises `DamagedRecord`.
+
+    `missing` says that the flow of the run is not registered with this engine; it is empty if the flow is.
+    """
     store, keys, now_ms = runs.store, Keys(head.run_id), owner.now_ms()
     if head.moved_to:
         return Driving(moved_to=head.moved_to)
@@ -39,6 +42,8 @@ def find_driving(head: RunRecord, runs: RunRegistry, waker: Waker, owner: Owner)
         return Driving(place=f"in another engine, on {machine}")
     if waker.max_runs is not None and waker.is_queued(keys.run_key):
         return Driving(problem=_NO_ROOM, is_queued=True)
+    if waker.serving and missing:
+        return Driving(problem=f"this engine serves, but cannot drive it: {missing}")
     if holder not in (b"", owner.id):
         return Driving(problem=_DIED)
     if not has_living_owner(store, now_ms):

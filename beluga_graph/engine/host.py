@@ -281,7 +281,8 @@ class EngineHost:
         from beluga_graph.engine.driving import find_driving  # noqa: PLC0415 - loaded when it is needed
         from beluga_graph.inspection.commands import commands_for  # noqa: PLC0415 - loaded when it is needed
 
-        driving = find_driving(self.runs.head(check_run_id(run_id)), self.runs, self.waker, self.owner)
+        head = self.runs.head(check_run_id(run_id))
+        driving = find_driving(head, self.runs, self.waker, self.owner, self.flows.describe_missing(head.flow))
         now_ms = self.scheduler.clock.now_ms()
         return await self.inspector.why(run_id, driving, commands_for(self.store), now_ms=now_ms)
 

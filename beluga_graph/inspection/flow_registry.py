@@ -86,7 +86,7 @@ class FlowRegistry:
         """Return the plan of a run's flow. Raises `RunError` if this version of the flow is not registered."""
         plan = self._plans.get(run.flow)
         if plan is None:
-            raise RunError(run.run_id, self._describe_missing(run.flow))
+            raise RunError(run.run_id, self.describe_missing(run.flow))
         return plan
 
     def plan_for(self, requested: Plan, run: RunOfFlow) -> Plan:
@@ -104,8 +104,10 @@ class FlowRegistry:
         """Return the plan of a run's flow if it is registered; otherwise its stored shape, without code."""
         return self._plans.get(head.flow) or read_plan(self._store, head)
 
-    def _describe_missing(self, flow_id: str) -> str:
-        """Return why a run of a flow that is not registered cannot go on, and the way out."""
+    def describe_missing(self, flow_id: str) -> str:
+        """Return why a run of a flow that is not registered cannot go on, and the way out; else an empty text."""
+        if flow_id in self._plans:
+            return ""
         versions = [plan for plan in self._plans.values() if is_version_of(flow_id, plan.base_name)]
         if not versions:
             known = ", ".join(sorted(self._plans)) or "none"

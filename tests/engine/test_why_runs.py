@@ -245,6 +245,28 @@ async def test_without_an_engine_the_command_begins_one(tmp_path: Path, waiting:
     store.close()
 
 
+async def test_a_service_without_the_flow_of_the_run_says_what_it_lacks() -> None:
+    store = MemoryStore()
+    first, second = (Workflow("flow", wait_signal("w"), version=version) for version in ("1", "2"))
+    await begin(store, first)
+    async with Engine(store) as engine:
+        engine.register(second)
+        service = asyncio.create_task(engine.serve())
+
+        async def cannot_drive() -> bool:
+            return (
+                (await engine.why("r"))
+                .reasons[0]
+                .text.startswith("this engine serves, but cannot drive it: it keeps its version of the flow, 'flow@1'")
+            )
+
+        await eventually(cannot_drive)
+        engine.register(first)
+        assert not await cannot_drive()
+        service.cancel()
+        await asyncio.wait([service])
+
+
 async def test_another_engine_and_a_dead_one_are_told_apart(waiting: Flow) -> None:
     store, keys = MemoryStore(), Keys("r")
     gate = asyncio.Event()
