@@ -27,8 +27,8 @@ from beluga_graph.errors import (
 from beluga_graph.execution.approval import Answer
 from beluga_graph.execution.attempt import Attempt, TimeLimit
 from beluga_graph.execution.calling import await_in_own_context, call_args, call_function
-from beluga_graph.execution.deciding_times import decide_time, time_limit_ms
 from beluga_graph.execution.result import AttemptResult, NewItems
+from beluga_graph.execution.times import decide_time, find_limit_ms
 from beluga_graph.kernel.join_rule import joined_results
 from beluga_graph.kernel.rules import RETRY_AFTER_MS_MAX
 from beluga_graph.kernel.shape import CHOICE, FAN_OUT, JOIN, WAIT_NODE
@@ -92,7 +92,7 @@ async def _decide_time(attempt: Attempt) -> DecidedTime | None:
 
 async def _perform_in_time(attempt: Attempt, kind: str) -> AttemptResult:
     """Make the attempt within its time limit."""
-    timeout_ms = time_limit_ms(attempt, await _decide_time(attempt))
+    timeout_ms = find_limit_ms(attempt, await _decide_time(attempt))
     if timeout_ms is None:  # a function decided that
         return await _perform(attempt, kind)
     task = asyncio.current_task()

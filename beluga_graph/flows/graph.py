@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar, overload
 from beluga_graph.errors import AmbiguousExit, DelegationCycle
 from beluga_graph.execution.context import Context
 from beluga_graph.flows.checks import check_count, check_flow_name, check_types
-from beluga_graph.flows.declaring import declare_node
+from beluga_graph.flows.declaration import declare_node
 from beluga_graph.flows.ends import name_end, name_routes, name_targets
 from beluga_graph.flows.flow import Flow
 from beluga_graph.flows.frames import build_frame

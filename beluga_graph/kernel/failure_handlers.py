@@ -11,7 +11,7 @@ from beluga_graph.kernel.types import FailureFields
 if TYPE_CHECKING:
     from beluga_graph.kernel.snapshot import Snapshot
 
-__all__ = ["FOLLOW_ERROR_EDGE", "RESTART", "TOLERATE", "Handler", "find_handler", "without_chain"]
+__all__ = ["FOLLOW_ERROR_EDGE", "RESTART", "TOLERATE", "Handler", "cut_chain", "find_handler"]
 
 FOLLOW_ERROR_EDGE, TOLERATE, RESTART = "edge", "tolerate", "restart"
 
@@ -56,8 +56,8 @@ def find_handler(
         place = scope.place
 
 
-def without_chain(failure: FailureFields) -> FailureFields:
-    """Cut the input of a failure that is itself the input of a failure: a loop over error edges would nest for ever."""
+def cut_chain(failure: FailureFields) -> FailureFields:
+    """Return a failure without the input of its input, if that is a failure: a loop over error edges would nest for ever."""
     given = failure[4]
     if type(given) is not tuple or given[4] is None:
         return failure

@@ -1,4 +1,4 @@
-"""The list of all listeners of a run, told apart from the tokens at waits. See `listeners`."""
+"""The list of all listeners of a run. It distinguishes them from tokens at waits; see `listeners`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def list_listeners(shape: Shape, run: Snapshot, renames: Renames = ()) -> Iterat
             graph = shape.nodes[rename_path(scope.node, renames)].inner_interrupts
         node = find_node(run, name)
         at = None if node is None else rename_path(node, renames)
-        yield from ((signal, name) for signal, _, spared in graph if at is not None and at not in spared)
+        yield from ((signal, name) for signal, _, exempt in graph if at is not None and at not in exempt)
         if place.opened is not None and place.token is None:
             yield from ((signal, place.opened) for signal, _, _ in edges_of(run.scopes[place.opened].node))
         if place.token is not None:

@@ -4,8 +4,8 @@ A listener is named by what the signal drops:
 
 * a token, at a node;
 * a scope: a sub-flow, or a fan-out with its branches until its join begins;
-* a place: the whole graph of the run (`""`) or of a frame. It listens unless it is at a node that the edge spares, so
-  that a second signal does not interrupt the handling of the first.
+* a place: the whole graph of the run (`""`) or of a frame. It does not listen while it is at an exempt node of the
+  edge, so that a second signal does not interrupt the handling of the first.
 
 A snapshot keeps listeners among its waits, in the order in which they began. A scope begins before what is in it.
 """
@@ -22,16 +22,16 @@ from beluga_graph.kernel.types import Op
 
 __all__ = [
     "arrival_ops",
+    "can_interrupt",
     "describe_listener",
     "find_graph_interrupts",
     "find_interrupts",
     "find_node",
     "graph_end_ops",
     "is_listening",
-    "listens",
+    "list_signals_around",
     "pick_receiver",
     "removal_ops",
-    "signals_around",
 ]
 
 
@@ -92,19 +92,19 @@ def find_node(run: Snapshot, place: str) -> str | None:
     return None if known.opened is None else run.scopes[known.opened].node
 
 
-def listens(run: Snapshot, place: str, edge: InterruptShape) -> bool:
-    """Return whether the graph at a place can be interrupted by an edge out of it."""
+def can_interrupt(run: Snapshot, place: str, edge: InterruptShape) -> bool:
+    """Return whether an edge out of the graph at a place can interrupt it at the node that it is at."""
     node = find_node(run, place)
     return node is not None and node not in edge[2]
 
 
-def signals_around(shape: Shape, run: Snapshot, name: str) -> list[str]:
+def list_signals_around(shape: Shape, run: Snapshot, name: str) -> list[str]:
     """Return the signals that would drop a token or a scope, by the interrupting edges out of it and around it."""
     found: list[str] = []
     while True:
         place, edges = find_interrupts(shape, run, name)
         found += [signal for signal, _, _ in edges]
-        found += [edge[0] for edge in find_graph_interrupts(shape, run, place) if listens(run, place, edge)]
+        found += [edge[0] for edge in find_graph_interrupts(shape, run, place) if can_interrupt(run, place, edge)]
         scope = run.places[place].scope
         if scope is None:
             return found
@@ -125,18 +125,18 @@ def arrival_ops(
     frame = opened.get(place)
     edges = find_graph_interrupts(shape, run, place) if frame is None else frame.inner_interrupts
     for edge in edges:
-        was = frame is None and listens(run, place, edge)
-        is_spared = node.name in edge[2]
-        if was and is_spared:
+        was = frame is None and can_interrupt(run, place, edge)
+        is_exempt = node.name in edge[2]
+        if was and is_exempt:
             found.append((REMOVE_LISTENER, edge[0], place))
-        elif not was and not is_spared:
+        elif not was and not is_exempt:
             found.append((ADD_LISTENER, edge[0], place))
     return found + [(ADD_LISTENER, signal, name) for signal, _, _ in node.interrupts]
 
 
 def graph_end_ops(run: Snapshot, place: str, edges: tuple[InterruptShape, ...]) -> list[Op]:
     """Return the removal of the listeners at a place whose graph, with these edges, ends."""
-    return removal_ops(place, tuple(edge for edge in edges if listens(run, place, edge)))
+    return removal_ops(place, tuple(edge for edge in edges if can_interrupt(run, place, edge)))
 
 
 def removal_ops(name: str, edges: tuple[InterruptShape, ...]) -> list[Op]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from beluga_graph.kernel.failure_handlers import FOLLOW_ERROR_EDGE, RESTART, find_handler, without_chain
+from beluga_graph.kernel.failure_handlers import FOLLOW_ERROR_EDGE, RESTART, cut_chain, find_handler
 from beluga_graph.kernel.join_rule import runs_now
 from beluga_graph.kernel.listeners import arrival_ops, describe_listener, find_interrupts, graph_end_ops, removal_ops
 from beluga_graph.kernel.ops import (
@@ -352,7 +352,7 @@ class PatchBuilder:
 
         A `final` failure restarts no frame. Without a handler the run fails; its tokens stay for a resume.
         """
-        failure = without_chain(failure)
+        failure = cut_chain(failure)
         handler = find_handler(self.shape, self.run, place, node, failure, own=own, final=final)
         if handler is None or TOOL not in (node.kind, node.asks):  # a tool's failure is shown as the result of its call
             self.add_event(

@@ -42,7 +42,7 @@ RouteShape: TypeAlias = tuple[Route, str, str]  # route, target, edge kind: "con
 
 
 InterruptShape: TypeAlias = tuple[str, str, tuple[str, ...]]
-"""An interrupting edge: signal, target, and the nodes that it spares though its source contains them."""
+"""An interrupting edge: signal, target, and the exempt nodes, which are in its source and are not interrupted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,4 +198,4 @@ def _node(plain: Mapping[str, Any]) -> NodeShape:
 
 
 def _interrupts(plain: Any) -> tuple[InterruptShape, ...]:
-    return tuple((signal, target, tuple(spared)) for signal, target, spared in plain)
+    return tuple((signal, target, tuple(exempt)) for signal, target, exempt in plain)

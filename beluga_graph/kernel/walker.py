@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import Generic, Protocol, TypeVar
 
 from beluga_graph.kernel.interruptions import find_guilty, order_by_interruptions
-from beluga_graph.kernel.listeners import is_listening, signals_around
+from beluga_graph.kernel.listeners import is_listening, list_signals_around
 from beluga_graph.kernel.rules import get_limit, signal_of
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import RUN, RUNNING, WAITING, Snapshot, Token
@@ -154,7 +154,7 @@ class Walker(Generic[Origin, Step]):
         run, shape = self._run, self._shape
         if name not in run.tokens and name not in run.scopes:  # the run itself, or the timer is stale
             return []
-        found = signals_around(shape, run, name)
+        found = list_signals_around(shape, run, name)
         token = run.tokens.get(name) if kind == TOKEN_TIMER else None
         if token is not None and token.state == AT_WAIT:
             found.insert(0, signal_of(shape.nodes[token.node], token.name) or "")

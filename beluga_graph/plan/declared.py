@@ -139,7 +139,7 @@ class DeclaredNode:
     asks: str = ""  # wait for an approval: the kind of the node in question, "step" or "tool"
     receives_for: str = ""  # wait: the target of the interrupting edges whose payload it checks
     on_signal: dict[str, DeclaredNode] = field(default_factory=dict)  # step: what handles a signal, by signal
-    follows: str = ""  # the node whose way out is also that of this one
+    follows: str = ""  # handler: the step whose outgoing edges are also its own
     revise: Callable[[Any, Any], Any] | None = None  # checks the value given instead of the original
 
     def limited(self, time: DeclaredTime) -> Self:

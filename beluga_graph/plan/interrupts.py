@@ -17,9 +17,9 @@ _NOT_IN_NAMES = re.compile(r"[/#\[\]$\x00-\x1f\x7f]")
 
 
 def add_follower_edges(graph: Declared) -> Declared:
-    """Give each node that goes on where another one goes on, and has no way out of its own, the edges of that one.
+    """Let the handler of a step's signal continue where the step does: give it the same outgoing edges.
 
-    Such a node is declared after the one that it follows, which may itself follow another.
+    A handler with edges of its own keeps them. It is declared after its step, which may itself be a handler.
     """
     edges, branches = list(graph.edges), dict(graph.branches)
     left = {source for source, _ in edges} | set(branches)
@@ -59,7 +59,7 @@ def add_payload_checks(graph: Declared) -> Declared:
 def freeze_interrupts(graph: Declared, source: str, paths: Mapping[str, str]) -> tuple[InterruptShape, ...]:
     """Return the interrupting edges out of a node of a completed graph, or out of the graph itself."""
 
-    def spared(edge: Interrupt) -> tuple[str, ...]:
+    def list_exempt(edge: Interrupt) -> tuple[str, ...]:
         """Return the nodes that handle the signal, which the edge out of the graph around them does not interrupt."""
         if source != WHOLE_GRAPH or edge.target == TERMINAL_END.name:
             return ()
@@ -70,7 +70,7 @@ def freeze_interrupts(graph: Declared, source: str, paths: Mapping[str, str]) ->
         )
 
     return tuple(
-        (signal, paths[edge.target], spared(edge))
+        (signal, paths[edge.target], list_exempt(edge))
         for (left, signal), edge in graph.interrupts.items()
         if left == source
     )

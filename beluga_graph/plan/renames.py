@@ -97,8 +97,8 @@ def _rename_node(node: NodeShape, renames: Renames) -> NodeShape:
 
 def _rename_interrupts(edges: tuple[InterruptShape, ...], renames: Renames) -> tuple[InterruptShape, ...]:
     return tuple(
-        (signal, rename_path(target, renames), tuple(rename_path(node, renames) for node in spared))
-        for signal, target, spared in edges
+        (signal, rename_path(target, renames), tuple(rename_path(node, renames) for node in exempt))
+        for signal, target, exempt in edges
     )
 
 

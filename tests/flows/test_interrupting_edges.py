@@ -46,7 +46,7 @@ def test_an_edge_out_of_a_node_is_part_of_its_shape() -> None:
     assert g.plan().shape.nodes["a"].interrupts == (("stop", "c", ()), ("skip", LEAVE, ()))
 
 
-def test_an_edge_out_of_the_graph_spares_its_target() -> None:
+def test_an_edge_out_of_the_graph_exempts_its_target() -> None:
     g = chain()
     g.on_signal(g, "stop", "c")
     assert g.plan().shape.interrupts == (("stop", "c", ("c",)),)
@@ -91,7 +91,7 @@ def test_a_typed_payload_is_checked_by_a_node_before_the_target_that_shares_its_
     assert g.plan().waits == {"stop/now": int}
 
 
-def test_an_edge_out_of_the_graph_spares_all_nodes_that_handle_the_signal() -> None:
+def test_an_edge_out_of_the_graph_exempts_all_nodes_that_handle_the_signal() -> None:
     g = Graph("g")
     g.node(name="a")(lambda value: value)
     g.node(name="undo", requires_approval=lambda value: True)(lambda value: value)
@@ -99,9 +99,9 @@ def test_an_edge_out_of_the_graph_spares_all_nodes_that_handle_the_signal() -> N
     g.edge("a", END)
     g.edge("undo", END)
     g.on_signal(g, "stop", "undo", type=str)
-    ((signal, target, spared),) = g.plan().shape.interrupts
+    ((signal, target, exempt),) = g.plan().shape.interrupts
     assert (signal, target) == ("stop", "undo.stop")
-    assert set(spared) == {"undo.stop", "undo.asks", "undo.approval", "undo"}
+    assert set(exempt) == {"undo.stop", "undo.asks", "undo.approval", "undo"}
 
 
 def test_a_signal_interrupts_also_the_question_before_a_step() -> None:

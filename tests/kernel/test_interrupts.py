@@ -14,9 +14,9 @@ from beluga_graph.kernel.transition import EMPTY_PATCH, advance
 from beluga_graph.kernel.triggers import NodeFinished, PlanAdopted, SignalReceived, TimerFired
 
 
-def on(signal: str, target: str, *spared: str) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+def on(signal: str, target: str, *exempt: str) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
     """Return one interrupting edge."""
-    return ((signal, target, spared),)
+    return ((signal, target, exempt),)
 
 
 def test_a_signal_moves_control_from_a_running_node_to_the_target_with_its_payload_in_one_step() -> None:
@@ -193,7 +193,7 @@ def test_an_inner_edge_wins_over_an_outer_one() -> None:
     walk.signal("stop")
     assert walk.tokens == ["s#1[0]/m#1"], "the sub-flow itself"
     walk.signal("stop")
-    assert walk.tokens == ["b#1"], "the edge out of the sub-flow spares nothing in it"
+    assert walk.tokens == ["b#1"], "the edge out of the sub-flow exempts nothing in it"
     walk.signal("stop")
     assert walk.tokens == ["z#1"], "the whole graph"
     assert walk.signal("stop") == EMPTY_PATCH

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
-from beluga_graph.kernel.listeners import signals_around
+from beluga_graph.kernel.listeners import list_signals_around
 from beluga_graph.kernel.shape import JOIN, Shape
 from beluga_graph.kernel.snapshot import RUN, Snapshot, Token
 from beluga_graph.kernel.times import has_time_limit
@@ -136,7 +136,7 @@ class AttemptQueue:
         if token.node in self._options.node_queues:
             return False
         run, nodes, scoped = self._driver.run, self._driver.shape.nodes, False
-        if run.waits and signals_around(self._driver.shape, run, token.name):
+        if run.waits and list_signals_around(self._driver.shape, run, token.name):
             return False
         place = run.places[token.place]
         while place.scope is not None:

@@ -1,4 +1,4 @@
-"""Declaring a node: the checks that need no other node, and a name that is free."""
+"""The declaration of a node in a graph, with the checks that need no other node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deciding times: an attempt calls a function that was given as a time. Its result is stored with the step."""
+"""Times of an attempt: it calls the function that decides a time, and its step stores the result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from beluga_graph.plan.times import to_decided_time
 if TYPE_CHECKING:
     from beluga_graph.execution.attempt import Attempt
 
-__all__ = ["decide_time", "time_limit_ms"]
+__all__ = ["decide_time", "find_limit_ms"]
 
 
 async def decide_time(attempt: Attempt) -> DecidedTime | None:
@@ -36,7 +36,7 @@ async def decide_time(attempt: Attempt) -> DecidedTime | None:
         raise BadTime("", message) from None
 
 
-def time_limit_ms(attempt: Attempt, decided: DecidedTime | None) -> int | None:
+def find_limit_ms(attempt: Attempt, decided: DecidedTime | None) -> int | None:
     """Return how long an attempt that begins now may take: the shortest of its limits, `None` without any."""
     binding, now = attempt.binding, attempt.resources.clock.now_ms()
     limits = [ms for ms in (binding.timeout_ms,) if ms is not None]
