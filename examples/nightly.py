@@ -35,8 +35,8 @@ async def report(ctx: Context, orders: list[int]) -> str:
 nightly = Workflow("nightly-report", collect, report)
 
 
-async def give(engine: Engine) -> None:
-    """Give the schedule. Programs may do so each time they start: the same rule changes nothing."""
+async def schedule_nightly(engine: Engine) -> None:
+    """Schedule the job. A program may do so each time it starts: the same rule changes nothing."""
     await engine.schedule("nightly", nightly, "shop", cron="30 2 * * *", timezone="Europe/Berlin", catch_up="last")
 
 
@@ -45,7 +45,7 @@ async def simulate(store: Store) -> None:
     clock = VirtualClock(round(datetime(2026, 3, 27, 12, tzinfo=UTC).timestamp() * 1000))
     for nights in (2, 3):
         async with Engine(store, clock=clock) as engine:
-            await give(engine)
+            await schedule_nightly(engine)
             await clock.advance(nights * DAY)
             (schedule,) = await engine.schedules()
         print(f"next: {schedule.next_due}")
@@ -55,7 +55,7 @@ async def simulate(store: Store) -> None:
 async def serve(store: str) -> None:
     """Serve the job. Each night has one run, however many processes serve."""
     async with Engine(store) as engine:
-        await give(engine)
+        await schedule_nightly(engine)
         await engine.serve()
 
 

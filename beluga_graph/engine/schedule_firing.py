@@ -4,8 +4,8 @@ One commit advances a schedule and creates the run, on the condition that the sc
 time gets one run, however many engines look at it, and wherever one of them dies.
 
 An engine fires the schedules of its registered flows: while it serves, and while it is open and knows of one, since it
-was given here or found when its flow was registered. The engine sleeps until the next due time. It notices schedules
-that other processes give or change when the store poller looks.
+was created here or found when its flow was registered. The engine sleeps until the next due time. It notices schedules
+that other processes create or change when the store poller looks.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ __all__ = ["ScheduleMethods"]
 
 
 class ScheduleMethods:
-    """Gives, lists and changes schedules. `Engine` inherits this class only to keep its own file short."""
+    """Creates, lists and changes schedules. `Engine` inherits this class only to keep its own file short."""
 
     _host: EngineHost
 
@@ -49,7 +49,7 @@ class ScheduleMethods:
         `none` for none that is more than a minute late; `overlap` decides about these runs, too. `jitter` delays each
         run by up to so many seconds.
 
-        To give a schedule again with the same rule changes nothing but the other arguments. With another rule it
+        A second call with the same rule and name changes only the other arguments. With another rule, the schedule
         counts from now on. Raises `ValueError`, `TypeError`, `NotData`; `ImportError` if the extra `schedule` is
         missing.
 
@@ -67,7 +67,7 @@ class ScheduleMethods:
             catch_up=catch_up,
             jitter=jitter,
         )
-        return info_of_schedule(await self._host.schedules.give(name, plan, value, options), plan)
+        return info_of_schedule(await self._host.schedules.put(name, plan, value, options), plan)
 
     async def schedules(self) -> list[ScheduleInfo]:
         """Return the schedules of the store, sorted by name. Raises `DamagedRecord`."""

@@ -1,4 +1,4 @@
-"""Schedules: the verbs with which callers give, change and drop them. `schedule_firing` starts their runs."""
+"""Schedules: the verbs with which callers create, change and remove them. `schedule_firing` starts their runs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Schedules:
     def __init__(self, scheduler: Scheduler, on_changed: Callable[[], None]) -> None:
         self._scheduler, self._store, self._on_changed = scheduler, scheduler.store, on_changed
 
-    async def give(self, name: str, plan: Plan, value: Any, options: ScheduleOptions) -> StoredSchedule:
+    async def put(self, name: str, plan: Plan, value: Any, options: ScheduleOptions) -> StoredSchedule:
         """Create a schedule, or change the one of this name; see `Engine.schedule`."""
         check_schedule_name(name)
         now_ms = self._scheduler.clock.now_ms()
@@ -109,7 +109,7 @@ class Schedules:
 
 
 def _change(stored: StoredSchedule, given: Schedule, now_ms: int) -> tuple[Schedule, ScheduleState] | None:
-    """Return a schedule and its state after it was given again; `None` if that changes nothing.
+    """Return a schedule and its state after a second call of `put`; `None` if that changes nothing.
 
     With the same rule it stays where it is. With another rule it counts from now on.
     """

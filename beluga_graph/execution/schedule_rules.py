@@ -47,10 +47,10 @@ class ScheduleRule:
     start_ms: int | None
     """The time that was given as `start=`: nothing is due before it, and an interval counts from it."""
     given_ms: int
-    """The time at which the rule was given, in whole seconds: an interval without a start counts from it."""
+    """The time at which the rule was set, in whole seconds: an interval without a start counts from it."""
 
     def is_same(self, other: ScheduleRule) -> bool:
-        """Return whether another rule was given with the same arguments, at whatever time."""
+        """Return whether another rule has the same arguments, whenever it was set."""
         mine, others = ((rule.cron, rule.every_ms, rule.timezone, rule.start_ms) for rule in (self, other))
         return mine == others
 

@@ -1,4 +1,4 @@
-"""The records of a schedule: its definition, which callers give, and its state, which each due time changes.
+"""The records of a schedule: its definition, which callers write, and its state, which each due time changes.
 
 Every change checks both records as they were read, and keeps the index of due times equal to the state. So of several
 processes that act on one due time, one commits, and the others read again.
@@ -43,7 +43,7 @@ QUEUE_LENGTH_MAX = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """A schedule as it was given."""
+    """The definition of a schedule."""
 
     name: str
     flow: str
@@ -168,7 +168,7 @@ def read_schedule(store: Store, schedule_hash: bytes) -> StoredSchedule | None:
             )
         if store.get(key) == blob and store.get(state_key) is None:  # else it was deleted or replaced meanwhile
             raise DamagedRecord(
-                f"schedule {_decode(key, blob).name!r}", "has no state: unschedule it, and give it again"
+                f"schedule {_decode(key, blob).name!r}", "has no state: unschedule it, and schedule it again"
             )
     return None
 

@@ -127,14 +127,14 @@ def add(
         "jitter": parse_seconds(jitter, "--jitter"),
     }
 
-    info = _give(store, name, loaded, given, options)
+    info = _put(store, name, loaded, given, options)
     if json:
         print_json(_facts(info))
     else:
         print_line(f"schedule {name!r} is next due at {_show(info.next_due)}; it starts where {info.flow!r} is served")
 
 
-def _give(store: Path, name: str, flow: Flow, value: Any, options: dict[str, Any]) -> beluga_graph.ScheduleInfo:
+def _put(store: Path, name: str, flow: Flow, value: Any, options: dict[str, Any]) -> beluga_graph.ScheduleInfo:
     async def call() -> beluga_graph.ScheduleInfo:
         async with beluga_graph.Engine(store) as engine:
             return await engine.schedule(name, flow, value, **options)
