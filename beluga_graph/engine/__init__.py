@@ -9,6 +9,7 @@
 | When does a waiting run leave the engine? | `parking`, `moving`                         |
 | When does it continue?                    | `waking`, `wakeups`, `serving`, `recovery`  |
 | Which runs start at points in time?       | `schedules`, `schedule_methods`, `schedule_decisions`, `schedule_firing` |
+| Who drives a run?                         | `driving`                                   |
 | How does an engine notice other engines?  | `store_poller`                              |
 | How do callers wait for a run's end?      | `followers`, `following`                    |
 | How are runs cancelled, or answered?      | `cancel`, `approvals`                       |

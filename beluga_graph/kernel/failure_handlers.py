@@ -57,7 +57,7 @@ def find_handler(
 
 
 def cut_chain(failure: FailureFields) -> FailureFields:
-    """Return a failure without the input of its input, if that is a failure: a loop over error edges would nest for ever."""
+    """Return a failure whose input, if it is a failure, has none: a loop over error edges would nest for ever."""
     given = failure[4]
     if type(given) is not tuple or given[4] is None:
         return failure
