@@ -108,6 +108,7 @@ class TemporalWorker:
                 client,
                 task_queue=queue,
                 workflows=[RunWorkflow],
+                # `add_to_outbox`: executions that an earlier release began may have it on this queue.
                 activities=[self._attempts.attempt, self._sessions.end, add_to_outbox],
                 graceful_shutdown_timeout=self._grace,
                 max_heartbeat_throttle_interval=_THROTTLE,

@@ -86,7 +86,7 @@ class OutboxSender:
             await workflow.execute_activity(
                 ADD_TO_OUTBOX,
                 self._input_of(self._batch),
-                task_queue=self._options.queue,
+                task_queue=self._options.engine_queue,  # the workers of this version may end before the run does
                 activity_id=f"{ADD_TO_OUTBOX}:{self._batches}",
                 start_to_close_timeout=_TIMEOUT,
                 heartbeat_timeout=timedelta(seconds=self._options.heartbeat_s),

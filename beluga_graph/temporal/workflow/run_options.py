@@ -16,7 +16,7 @@ class RunOptions:
     """How the workflow of a run hands out work."""
 
     queue: str
-    """The task queue of the run and its activities: one for each flow and version."""
+    """The task queue of the run and its attempts: one for each flow and version."""
     engine_queue: str
     """The task queue of the engine, whose workers keep sessions and messages, whatever version of a flow they have."""
     node_queues: Mapping[str, str] = field(default_factory=dict)
