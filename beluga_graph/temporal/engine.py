@@ -253,13 +253,18 @@ class TemporalEngine:
     ) -> None:
         """Answer a question of `pending()`, as `Engine.answer` does. It is on the server when this returns.
 
-        Raises `ValueError` for an invalid decision, `BadSignal`, `NotData`, `RunNotFound`; `RunConflict` if the
-        question is not pending.
+        It needs no worker: if none answers for the run, this engine walks it for a moment. Raises `ValueError` for an
+        invalid decision, `BadSignal`, `NotData`, `RunNotFound`; `RunConflict` if the question is not pending;
+        `TemporalUnavailable`, also while the server keeps work of the run for a worker that was lost: try again then.
         """
         await self._host.sender.answer(check_run_id(run_id), question_id, Answer(decision, value, reason))
 
     async def cancel(self, run_id: str) -> RunStatus:
-        """End a run for good; return the status that was committed first. A finished run keeps its status."""
+        """End a run for good; return the status that was committed first. A finished run keeps its status.
+
+        If no worker answers for the run, this engine walks it for a moment. Raises `RunNotFound`;
+        `TemporalUnavailable`, also if the run cannot end within 5 seconds so: cancel it again then.
+        """
         return await self._host.cancel(run_id)
 
     # Reading.

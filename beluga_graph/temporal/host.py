@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from temporalio.client import Client
 
 from beluga_graph.codec.references import is_reference
-from beluga_graph.errors import RunCancelled
 from beluga_graph.events import Event
 from beluga_graph.execution.messages import Bus
 from beluga_graph.execution.stored_values import StoredValues
@@ -22,11 +21,13 @@ from beluga_graph.policy import Limits
 from beluga_graph.temporal.claims.call_values import CallValues
 from beluga_graph.temporal.claims.claims import ClaimsOption, open_claims
 from beluga_graph.temporal.client.adopter import Adopter, LocalEngine
+from beluga_graph.temporal.client.canceller import Canceller
 from beluga_graph.temporal.client.follower import Follower
 from beluga_graph.temporal.client.forker import Forker
 from beluga_graph.temporal.client.node_queues import check_node_queues
 from beluga_graph.temporal.client.sender import Sender
 from beluga_graph.temporal.client.starter import Starter
+from beluga_graph.temporal.client.temporary_workers import TemporaryWorkers
 from beluga_graph.temporal.connection.connection import Connection
 from beluga_graph.temporal.connection.new_execution import TemporalDurability
 from beluga_graph.temporal.connection.workflow_client import WorkflowClient
@@ -70,11 +71,17 @@ class TemporalHost:
         )
         self.mirrored = MirroredRuns(self.connection, self.claims)
         self.flows = self.mirrored.flows
-        self.sender = Sender(self.workflows, self.flows, self.claims, decode=self.decode, fetch=self._fetch)
-        self._starter = Starter(self.workflows, self.flows, self.mirrored, self.claims)
+        temporary_workers = TemporaryWorkers(self.workflows)
+        self.sender = Sender(
+            self.workflows, self.flows, self.claims, temporary_workers, decode=self.decode, fetch=self._fetch
+        )
+        self._starter = Starter(self.workflows, self.flows, self.mirrored, self.claims, temporary_workers)
         self._adopter = Adopter(self.workflows, self.flows, self.claims)
         self._forker = Forker(self.workflows, self.flows, self.mirrored, self.claims)
         self._follower = Follower(self.workflows, self.mirrored, self.claims)
+        self._canceller = Canceller(
+            self.workflows, self.mirrored, temporary_workers, wait_ended=self._follower.wait_ended
+        )
 
     async def close(self) -> None:
         """Close the listener, and the claims if this host opened them. Idempotent."""
@@ -156,11 +163,7 @@ class TemporalHost:
 
     async def cancel(self, run_id: str) -> RunStatus:
         """End a run for good; see `TemporalEngine.cancel`."""
-        await self._starter.end(check_run_id(run_id))
-        try:
-            return RunStatus((await self._follower.wait_ended(run_id)).status)
-        except RunCancelled:
-            return RunStatus.cancelled
+        return await self._canceller.cancel(check_run_id(run_id))
 
     async def draw(self, run_id: str, *, depth: int | None = None, theme: Theme = "auto") -> str:
         """Draw a run as an SVG document."""

@@ -111,8 +111,8 @@ def failing(*, more: bool = False) -> Graph:
     return g
 
 
-def asking() -> Graph:
-    """Return a flow whose node needs approval."""
+def asking(*, more: bool = False) -> Graph:
+    """Return a flow whose node needs approval. The changed one has another node at its end."""
     g = Graph("asking")
 
     @g.node(requires_approval=True)
@@ -120,8 +120,10 @@ def asking() -> Graph:
         ctx.deps.happen(ctx)
         return f"paid {value}"
 
-    g.edge(START, pay)
-    g.edge(pay, END)
+    if more:
+        g.node(name="more")(lambda value: [value])
+    for source, target in pairwise((START, pay, *(["more"] if more else []), END)):
+        g.edge(source, target)
     return g
 
 
@@ -169,6 +171,7 @@ def renamed(*, is_new: bool, halts: bool = True) -> Graph:
 
 
 FLOWS = {
+    "asking": asking,
     "halting": lambda: renamed(is_new=False),
     "waiting": lambda: renamed(is_new=False, halts=False),
     "new": lambda: renamed(is_new=True),

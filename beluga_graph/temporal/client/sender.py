@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -17,12 +18,14 @@ from beluga_graph.kernel.snapshot import Snapshot
 from beluga_graph.kernel.types import Value
 from beluga_graph.plan.plan import Plan
 from beluga_graph.temporal.claims.claims import CachedClaims
+from beluga_graph.temporal.client.temporary_workers import TemporaryWorkers
 from beluga_graph.temporal.connection.new_execution import Encoder
-from beluga_graph.temporal.connection.workflow_client import WorkflowClient
+from beluga_graph.temporal.connection.workflow_client import PATIENCE, ServerRun, WorkflowClient
 from beluga_graph.temporal.workflow.wire import STATE
 
 __all__ = ["Sender"]
 
+_TEMPORARY_PATIENCE = timedelta(seconds=2.5)  # after 2 s without an answer of the run's own workers
 _WHY_CLOSED = "its workflow has closed, and accepts no signal; resume a failed run first"
 
 
@@ -34,11 +37,13 @@ class Sender:
         workflows: WorkflowClient,
         flows: FlowRegistry,
         claims: CachedClaims | None,
+        temporary_workers: TemporaryWorkers,
         *,
         decode: Callable[[Plan, Value | None], Any],
         fetch: Callable[[Value | None], Awaitable[None]],
     ) -> None:
         self._workflows, self._flows, self._claims = workflows, flows, claims
+        self._temporary_workers = temporary_workers
         self._decode, self._fetch = decode, fetch
 
     async def signal(self, run_id: str, name: str, payload: Any) -> None:
@@ -55,12 +60,18 @@ class Sender:
     async def answer(self, run_id: str, question_id: str, answer: Answer) -> None:
         """Answer a pending question; see `TemporalEngine.answer`."""
         known = await self._workflows.describe(run_id)
-        plan = self._flows.find(known.flow)
-        run = Snapshot.from_plain((await self._workflows.query(run_id, STATE))["run"]) if known.is_open else None
-        token = run.tokens.get(question_id) if run is not None else None
-        if run is None or token is None or answer_signal(question_id) not in run.waits:
-            waits = run.waits.items() if run is not None else ()
-            pending = [name for signal, tokens in waits if is_answer(signal) for name in tokens]
+        if not known.is_open:
+            raise RunConflict(run_id, why_not_pending(known.status, question_id, [], is_answered=False))
+        async with self._temporary_workers.ensure_answers(known) as is_temporary:
+            within = _TEMPORARY_PATIENCE if is_temporary else PATIENCE
+            state = await self._workflows.query(run_id, STATE, within=within)
+            await self._answer_open(known, Snapshot.from_plain(state["run"]), question_id, answer)
+
+    async def _answer_open(self, known: ServerRun, run: Snapshot, question_id: str, answer: Answer) -> None:
+        run_id, plan = known.run_id, self._flows.find(known.flow)
+        token = run.tokens.get(question_id)
+        if token is None or answer_signal(question_id) not in run.waits:
+            pending = [name for signal, tokens in run.waits.items() if is_answer(signal) for name in tokens]
             raise RunConflict(run_id, why_not_pending(known.status, question_id, pending, is_answered=False))
         if plan is not None and answer.decision == "modify":
             await self._fetch(token.value)

@@ -1,17 +1,14 @@
-"""The starter: starts runs on the server, continues failed ones, changes their graph, and ends them."""
+"""The starter: starts runs on the server, continues failed ones, and changes their graph."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from temporalio.client import WorkflowUpdateFailedError
 
 from beluga_graph.codec.references import digest_of
-from beluga_graph.codec.registry import Registry
-from beluga_graph.codec.values import Codec
 from beluga_graph.errors import GraphChanged, LimitReached, RunBusy, RunConflict
 from beluga_graph.execution.same_run import check_same_flow, check_same_input
 from beluga_graph.execution.sessions import check_session
@@ -20,21 +17,21 @@ from beluga_graph.inspection.flow_registry import FlowRegistry
 from beluga_graph.inspection.views import RunStatus
 from beluga_graph.kernel.shape import Shape
 from beluga_graph.kernel.snapshot import FAILED, Snapshot
-from beluga_graph.kernel.triggers import CancelRequested, PlanAdopted, RunResumed, RunStarted, Trigger
+from beluga_graph.kernel.triggers import PlanAdopted, RunResumed, RunStarted, Trigger
 from beluga_graph.kernel.types import Renames
 from beluga_graph.plan.plan import Plan
 from beluga_graph.plan.renames import add_question_renames, check_new_names
 from beluga_graph.policy import Limits
 from beluga_graph.temporal.claims.claims import CachedClaims
 from beluga_graph.temporal.client.sessions import Sessions
-from beluga_graph.temporal.client.temporary_worker import temporary_worker
+from beluga_graph.temporal.client.temporary_workers import TemporaryWorkers
 from beluga_graph.temporal.connection.new_execution import Encoder, NewExecution, new_snapshot
 from beluga_graph.temporal.connection.workflow_client import ServerRun, WorkflowClient
 from beluga_graph.temporal.mirror.cache import MirroredRuns
 from beluga_graph.temporal.mirror.replay import ReplayedRun
 from beluga_graph.temporal.workflow.wire import STATE
 
-__all__ = ["Starter", "resume_triggers"]
+__all__ = ["Starter", "continue_run", "resume_triggers"]
 
 _TRIES = 20
 
@@ -43,9 +40,15 @@ class Starter:
     """Brings runs to the server."""
 
     def __init__(
-        self, workflows: WorkflowClient, flows: FlowRegistry, mirrored: MirroredRuns, claims: CachedClaims | None
+        self,
+        workflows: WorkflowClient,
+        flows: FlowRegistry,
+        mirrored: MirroredRuns,
+        claims: CachedClaims | None,
+        temporary_workers: TemporaryWorkers,
     ) -> None:
         self._workflows, self._flows, self._mirrored, self._claims = workflows, flows, mirrored, claims
+        self._temporary_workers = temporary_workers
         self._sessions = Sessions(workflows)
 
     async def start(
@@ -101,24 +104,6 @@ class Starter:
         message = "it goes on faster than its change can be judged: stop the workers of its old graph, and resume it"
         raise RunBusy(run_id, message)
 
-    async def end(self, run_id: str) -> None:
-        """Request the end of a run, unless it has ended. Raises `RunNotFound`, `TemporalUnavailable`."""
-        known = await self._workflows.describe(run_id)
-        while known.status == RunStatus.failed and not await self._end_failed(known):
-            known = await self._workflows.describe(run_id)  # it has been resumed meanwhile
-        if known.status not in (RunStatus.completed, RunStatus.cancelled):
-            with suppress(RunConflict):  # it has just ended
-                await self._workflows.cancel(run_id)
-
-    async def _end_failed(self, known: ServerRun) -> bool:
-        """Begin an execution that ends a failed run, as soon as the server is requested to cancel it.
-
-        Return `False` if the run has been resumed meanwhile.
-        """
-        left = await self._mirrored.replay(known.run_id)
-        plan = Plan(left.shape, {}, Codec(Registry()))
-        return await self._workflows.begin(_continue(left, plan, [CancelRequested(0)]), after=known)
-
     async def _resume_failed(self, known: ServerRun, plan: Plan, limits: Limits | None, renames: Renames = ()) -> bool:
         """Begin a new execution of a failed run, with the state in which it failed."""
         left = await self._mirrored.replay(known.run_id)
@@ -126,7 +111,7 @@ class Starter:
             return False
         await self._sessions.require_held(left.run)
         triggers = resume_triggers(left.run, left.shape, plan, limits, renames)
-        return await self._workflows.begin(_continue(left, plan, triggers), after=known)
+        return await self._workflows.begin(continue_run(left, plan, triggers), after=known)
 
     async def _change_graph(self, known: ServerRun, plan: Plan, limits: Limits | None, renames: Renames) -> bool:
         """Let a run that goes on adopt a changed graph. Its attempts under way are made again, by the new code.
@@ -136,10 +121,8 @@ class Starter:
         if known.plan == plan.fingerprint and not renames and limits is None:
             return True
         shape = await self._workflows.read_shape(known)
-        client = await self._workflows.connection.client()
         try:
-            async with temporary_worker(client, known.queue):  # those that have its version may have ended for good
-                await self._workflows.forget_worker(known.run_id)
+            async with self._temporary_workers.serve(known):  # those that have its version may have ended for good
                 run = Snapshot.from_plain((await self._workflows.query(known.run_id, STATE))["run"])
                 if run.plan != shape.fingerprint:
                     return False  # another caller has just changed its graph
@@ -167,7 +150,7 @@ def resume_triggers(
     return found
 
 
-def _continue(left: ReplayedRun, plan: Plan, triggers: Sequence[Trigger]) -> NewExecution:
+def continue_run(left: ReplayedRun, plan: Plan, triggers: Sequence[Trigger]) -> NewExecution:
     """Return the next execution of a run that has ended."""
     return NewExecution(plan, left.run, triggers, left.items.to_plain(), left.inbox, left.session)
 

@@ -20,7 +20,7 @@ from beluga_graph.errors import TemporalUnavailable
 from beluga_graph.temporal.connection.connection import address_of
 from beluga_graph.temporal.connection.sdk_errors import translate_errors
 
-__all__ = ["get_last_polls", "require_worker"]
+__all__ = ["get_last_polls", "is_served", "require_worker"]
 
 _KINDS = {
     "workflow": TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
@@ -56,7 +56,7 @@ async def require_worker(client: Client, queue: str, *, flow: str | None) -> Non
     """
     with translate_errors("", address_of(client)):
         for _ in range(int(_WAIT_S / _EVERY_S)):
-            if await _is_served(client, queue, has_attempts=flow is not None):
+            if await is_served(client, queue, has_attempts=flow is not None):
                 return
             await asyncio.sleep(_EVERY_S)
     start = "start one with `beluga-graph worker module:flow`, or with engine.worker([flow])"
@@ -67,7 +67,7 @@ async def require_worker(client: Client, queue: str, *, flow: str | None) -> Non
     raise TemporalUnavailable(address_of(client), text)
 
 
-async def _is_served(client: Client, queue: str, *, has_attempts: bool) -> bool:
+async def is_served(client: Client, queue: str, *, has_attempts: bool) -> bool:
     """Return whether workers are listed for a queue, also for attempts if it has any."""
     try:
         if not await get_last_polls(client, queue, "workflow"):

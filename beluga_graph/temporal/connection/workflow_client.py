@@ -62,12 +62,12 @@ from beluga_graph.temporal.workflow.wire import (
     unpack,
 )
 
-__all__ = ["PolledRun", "ServerRun", "WorkflowClient"]
+__all__ = ["PATIENCE", "PolledRun", "ServerRun", "WorkflowClient"]
 
 _MEASURED_BYTES = PAYLOAD_BYTES // 4  # of an input: the calls of a smaller one fit, though they repeat parts of it
 _LARGE_BYTES = 256 * 1024  # of the answer to a poll
 
-_PATIENCE = timedelta(seconds=20)  # the server keeps a request up to 10 s for the worker that walked the run before
+PATIENCE = timedelta(seconds=20)  # the server keeps a request up to 10 s for the worker that walked the run before
 _UPDATE_TRIES = 10
 _LATE_S = 1.0  # before its time is up, a call that is cancelled was too slow
 _NOT_LIVE = LiveOptions()
@@ -298,7 +298,7 @@ class WorkflowClient:
         with translate_errors(run_id, self.connection.address):
             await client.workflow_service.reset_sticky_task_queue(request)
 
-    async def query(self, run_id: str, name: str, *args: Any, within: timedelta = _PATIENCE) -> Any:
+    async def query(self, run_id: str, name: str, *args: Any, within: timedelta = PATIENCE) -> Any:
         """Return the answer of the workflow to a query. Raises `TemporalUnavailable` if no worker gives it."""
         handle, give_up = await self.handle(run_id), time.monotonic() + within.total_seconds()
         async with self._asking(run_id, within):
@@ -317,14 +317,14 @@ class WorkflowClient:
         async with self._asking(run_id):
             for _ in range(_UPDATE_TRIES):
                 try:
-                    return await handle.execute_update(name, args=list(args), rpc_timeout=_PATIENCE)
+                    return await handle.execute_update(name, args=list(args), rpc_timeout=PATIENCE)
                 except RPCError as error:
                     if not is_dropped(error):
                         raise
         raise RunBusy(run_id, f"it goes on too fast to take the request {name!r}: try again")
 
     @asynccontextmanager
-    async def _asking(self, run_id: str, within: timedelta = _PATIENCE) -> AsyncIterator[None]:
+    async def _asking(self, run_id: str, within: timedelta = PATIENCE) -> AsyncIterator[None]:
         """Explain errors of a request that only a worker can answer."""
         try:
             with translate_errors(run_id, self.connection.address):
@@ -334,9 +334,10 @@ class WorkflowClient:
                 raise
             queue = (await self._describe(run_id)).task_queue
             text = (
-                f"run {run_id!r} does not answer (waited up to {within.seconds} s): check that a worker takes its work "
-                f"from the task queue {queue!r}, or start one with `beluga-graph worker module:flow` from the code of "
-                "this version"
+                f"run {run_id!r} does not answer (waited up to {within.total_seconds():g} s): check that a worker "
+                f"takes its work from the task queue {queue!r}, or start one with `beluga-graph worker module:flow` "
+                "from the code of this version; the server may keep work up to 10 s for a worker that was lost: then "
+                "try again"
             )
             raise TemporalUnavailable(self.connection.address, text) from error.__cause__
 

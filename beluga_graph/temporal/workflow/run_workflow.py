@@ -156,7 +156,7 @@ class RunWorkflow:
             giving = asyncio.ensure_future(give_session_back(driver, self._options))
             await self._wait(giving.done)
             giving.result()
-        if run.status == CANCELLED:  # the server shows a cancelled run only after a request; see `Starter.end`
+        if run.status == CANCELLED:  # the server shows a cancelled run only after a request; see `Canceller`
             await self._wait(lambda: workflow.cancellation_reason() is not None)
         if run.ended or run.status == FAILED:
             return _result_of(run)
