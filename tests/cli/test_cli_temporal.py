@@ -220,7 +220,7 @@ async def test_a_copy_of_a_run_is_read_like_a_local_run(temporal_server: Server,
     command = ("mirror", run_id, "--temporal", temporal_server.address, "--store", copy)
     missing = await invoked(*command)
     assert (missing.exit_code, copy.exists()) == (1, False)
-    assert "the server has no such run" in missing.output
+    assert "the server has no run with this id" in missing.output
     async with TemporalEngine(temporal_server.address, task_queue=queue, claims=claims) as engine:
         async with engine.worker([cli_flows.asking]):
             run = await engine.start(cli_flows.asking, str(tmp_path), run_id=run_id)
@@ -291,7 +291,7 @@ def test_the_environment_and_the_configuration_file_of_temporal_name_the_server(
     assert str(place) == "task queue 'beluga-graph' of of-file:1, namespace 'team'"
     monkeypatch.setenv("TEMPORAL_ADDRESS", temporal_server.address)
     monkeypatch.setenv("TEMPORAL_NAMESPACE", "default")
-    assert "the server has no such run" in said("mirror", token_hex(4), "--store", tmp_path / "copy", code=1)
+    assert "the server has no run with this id" in said("mirror", token_hex(4), "--store", tmp_path / "copy", code=1)
     monkeypatch.setenv("TEMPORAL_API_KEY", "secret")  # and so TLS, which this server does not have
     output = said("mirror", token_hex(4), "--store", tmp_path / "copy", code=1)
     assert "no Temporal server answers" in output

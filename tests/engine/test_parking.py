@@ -294,7 +294,7 @@ class Counting(WrappedStore):
         super().__init__(disk, reading=lambda key: self.count("read", key), before=self.written)
 
     def count(self, verb: str, key: bytes) -> None:
-        if key[:1] not in b"DTAG":  # reads of the look loop, which runs at the clock's pace
+        if key[:1] not in b"DTAGMR":  # reads of the look loop, which runs at the clock's pace
             self.counts[verb + key[:1].decode("latin-1")] += 1
 
     def written(self, ops: Any) -> None:

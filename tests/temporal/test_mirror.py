@@ -388,5 +388,5 @@ async def test_a_mirror_begins_with_the_first_execution_that_is_left(temporal_se
 async def test_an_unknown_run_is_not_found(temporal_server: Server) -> None:
     client = await temporal_server.connect()
     for read in (replay_run(client, "none"), mirror_run(client, "none", MemoryStore()), export_history(client, "none")):
-        with pytest.raises(RunNotFound, match="the server has no such run"):
+        with pytest.raises(RunNotFound, match="the server has no run with this id"):
             await read

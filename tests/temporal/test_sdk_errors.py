@@ -214,7 +214,8 @@ async def test_a_query_that_no_worker_answers_is_unavailable(temporal_server: Se
 def test_every_status_has_an_error_of_the_tree_with_the_servers_text(status: RPCStatusCode) -> None:
     error = explain(RPCError("flux lost", status, b""), "r7", "host:7233")
     assert isinstance(error, BelugaError)
-    assert "flux lost" in str(error)
+    said = "no run with this id" if status is RPCStatusCode.NOT_FOUND else "flux lost"
+    assert said in str(error)
     assert "'r7'" in str(error) or "host:7233" in str(error)
 
 
