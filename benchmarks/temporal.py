@@ -36,7 +36,7 @@ VARIANTS = ("local, memory", BESIDE, "local, LMDB, batch", "Temporal, commit", "
 STEPS = 100
 RUNS, RUN_STEPS = 50, 10
 WIDTH = 200
-# By default, the server looks for new tasks 20 times a second, so that each step of a run takes 50 ms at least.
+# By default, the server looks for new tasks 20 times a second, so that each step of a run takes about 50 ms.
 _SERVER = ["--dynamic-config-value", "history.transferProcessorMaxPollRPS=1000"]
 
 Figures = dict[str, float]
