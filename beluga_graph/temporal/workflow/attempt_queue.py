@@ -22,7 +22,7 @@ from beluga_graph.temporal.workflow.wire import Reply
 __all__ = ["AttemptQueue", "DrivenRun"]
 
 _SHORT_MS = 50  # attempts that took less go into batches
-_PROBE = 4  # attempts of a node whose duration is not known yet
+_PROBE = 4  # attempts of a node whose duration is not known yet; as many of the last ones decide whether it is short
 _PROBE_S = 0.1  # how long the others wait for them
 
 
@@ -52,7 +52,7 @@ class AttemptQueue:
     def __init__(self, driver: DrivenRun, options: RunOptions, on_probed: Callable[[], None]) -> None:
         self._driver, self._options, self._on_probed = driver, options, on_probed
         self._attempts: dict[str, int] = {}  # by token
-        self._durations: dict[str, int] = {}  # of the last attempt, in milliseconds, by node
+        self._durations: dict[str, tuple[int, ...]] = {}  # of the last attempts, in milliseconds, by node
         self._probe: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -78,7 +78,7 @@ class AttemptQueue:
 
     def add_duration(self, node: str, ms: int) -> None:
         """Note how long an attempt of a node took."""
-        self._durations[node] = ms
+        self._durations[node] = (*self._durations.get(node, ()), ms)[-_PROBE:]
 
     def stop_probe(self) -> None:
         """Stop waiting for durations that are not known yet."""
@@ -108,13 +108,13 @@ class AttemptQueue:
                 continue
             if not has_room(len(batches)):
                 break
-            duration = self._durations.get(token.node)
-            if not (may_share and self._may_share(token)) or (duration is not None and duration >= _SHORT_MS):
+            is_short = self._is_short(token.node)
+            if is_short is False or not (may_share and self._may_share(token)):
                 del self._attempts[name]
                 yield [token]
-            elif duration is None and self._probe is None and probing.get(token.node, 0) >= _PROBE:
+            elif is_short is None and self._probe is None and probing.get(token.node, 0) >= _PROBE:
                 is_held = True
-            elif duration is None:
+            elif is_short is None:
                 probing[token.node] = probing.get(token.node, 0) + 1
                 del self._attempts[name]
                 yield [token]
@@ -127,6 +127,18 @@ class AttemptQueue:
         yield from batches.values()
         if is_held:
             self._probe = asyncio.get_running_loop().call_later(_PROBE_S, self._on_probed)
+
+    def _is_short(self, node: str) -> bool | None:
+        """Return whether attempts of a node are short, `None` while that is not known.
+
+        One long attempt among the last ones does not count: its worker may have been busy. Two do: a batch that has
+        long attempts makes one after another what could go on at once.
+        """
+        durations = self._durations.get(node, ())
+        short = sum(ms < _SHORT_MS for ms in durations)
+        if len(durations) - short > 1:
+            return False
+        return True if short >= _PROBE - 1 else None
 
     def _may_share(self, token: Token) -> bool:
         """Return whether an attempt may end together with others: nothing around it is decided by who is first.
