@@ -253,7 +253,7 @@ def interrupted_in_a_sub_flow() -> Graph:
 
 
 def interrupted_graph() -> Graph:
-    """Return a graph that plans again whenever it is told of a change, and ends with the third plan."""
+    """Return a graph that plans again after each signal of a change, and ends with the third plan."""
     g = Graph("interrupted_graph")
     g.node(name="plan")(lambda value: value)
     g.node(name="work")(_work_on)

@@ -75,7 +75,7 @@ _NOT_LIVE = LiveOptions()
 _STATUS = {
     WorkflowExecutionStatus.COMPLETED: RunStatus.completed,
     WorkflowExecutionStatus.FAILED: RunStatus.failed,
-    WorkflowExecutionStatus.TIMED_OUT: RunStatus.cancelled,  # by whoever set a time limit on the server
+    WorkflowExecutionStatus.TIMED_OUT: RunStatus.cancelled,  # by a time limit that an operator has set
     WorkflowExecutionStatus.CANCELED: RunStatus.cancelled,
     WorkflowExecutionStatus.TERMINATED: RunStatus.cancelled,
 }
@@ -155,7 +155,7 @@ class WorkflowClient:
         check_payload_size(len(packed), "the state that the run begins with", run_id)
         if len(packed) > _MEASURED_BYTES and not new.run.seq:
             for node, size in measure_first_calls(new):
-                check_payload_size(size, f"the call of node {node!r}, with the input and what is beside it,", run_id)
+                check_payload_size(size, f"the call of node {node!r}, with its input, state and context,", run_id)
         return packed
 
     async def begin(self, new: NewExecution, *, after: ServerRun | None = None, adopted_digest: str = "") -> bool:

@@ -236,7 +236,7 @@ def unpack(packed: bytes) -> Any:
 
 
 def pack_call(view: Snapshot, token: str, items: Any, session: Any) -> bytes:
-    """Return the call of one attempt, with what it reads of the run."""
+    """Return the call of one attempt, with the part of the run that the attempt reads."""
     given = session if view.session is not None else ()
     return pack({"run": view.to_plain(), "token": token, "items": items, "session": given})
 
