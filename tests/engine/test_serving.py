@@ -122,11 +122,6 @@ async def test_a_stopped_server_releases_work_that_exceeds_its_grace_period(tmp_
     assert len(log(tmp_path, "last")) == 1
 
 
-@pytest.fixture
-def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beluga_graph.engine.store_poller, "INTERVAL_S", 0.005)
-
-
 @pytest.mark.usefixtures("quick_looks")
 async def test_no_more_runs_are_under_way_than_allowed() -> None:
     disk, under_way, most = MemoryStore(), 0, 0
