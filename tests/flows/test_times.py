@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from timed_flows import BEGIN, BEGIN_MS, LIMITED, block, make_clock
 
-from beluga_graph import END, START, Context, Engine, Graph, Retry, RunFailed, Workflow, sleep, step, wait_signal
-from beluga_graph.testing import VirtualClock
+from beluga_graph import END, START, Context, Engine, Graph, RunFailed, Workflow, sleep, step, wait_signal
 
-BEGIN = datetime(2030, 1, 31, 9, tzinfo=UTC)
-BEGIN_MS = int(BEGIN.timestamp() * 1000)
 FAR = timezone(timedelta(hours=5, minutes=30))
-
-
-def make_clock() -> VirtualClock:
-    return VirtualClock(BEGIN_MS)
 
 
 async def delay_async(value: Any) -> float:
@@ -69,51 +62,6 @@ LIMITS_OF_30_S: dict[str, Any] = {
 }
 
 
-async def block(value: Any) -> None:
-    await asyncio.Event().wait()
-
-
-def limited_node(limit: Any) -> Graph:
-    g = Graph("node")
-    g.edge(START, g.node(timeout=limit)(block))
-    g.edge("block", END)
-    return g
-
-
-def limited_wait(limit: Any) -> Graph:
-    g = Graph("wait")
-    g.edge(START, g.wait("wait", "go", timeout=limit))
-    g.edge("wait", END)
-    return g
-
-
-def limited_frame(limit: Any) -> Graph:
-    inner = Workflow("inner", wait_signal("go"))
-    g = Graph("frame")
-    g.edge(START, g.add(inner, timeout=limit))
-    g.edge("inner", END)
-    return g
-
-
-def limited_inner_flow(limit: Any) -> Graph:
-    g = Graph("around")
-    g.edge(START, g.add(Workflow("inner", wait_signal("go"), timeout=limit)))
-    g.edge("inner", END)
-    return g
-
-
-LIMITED: dict[str, Callable[[Any], Any]] = {
-    "a node": limited_node,
-    "a wait": limited_wait,
-    "a frame": limited_frame,
-    "a flow within": limited_inner_flow,
-    "a step": lambda limit: Workflow("w", step("block", block, timeout=limit)),
-    "a step of a flow": lambda limit: Workflow("w", step("s", Workflow("inner", wait_signal("go")), timeout=limit)),
-    "a part": lambda limit: Workflow("w", wait_signal("go", timeout=limit)),
-    "a workflow": lambda limit: Workflow("w", wait_signal("go"), timeout=limit),
-}
-
-
 @pytest.mark.parametrize("limit", LIMITS_OF_30_S.values(), ids=LIMITS_OF_30_S)
 @pytest.mark.parametrize("make", LIMITED.values(), ids=LIMITED)
 async def test_a_time_limit_takes_every_form_of_a_time(make: Callable[[Any], Any], limit: Any) -> None:
@@ -145,15 +93,6 @@ async def test_a_join_fires_at_its_time_with_what_has_arrived(limit: Any, over: 
         assert await run.status() == "waiting"
         await clock.advance(21)
         assert await run.result() == ["late"] * (1 if over is None else 2)
-
-
-@pytest.mark.parametrize("make", [limited_node, limited_wait, limited_frame, limited_inner_flow])
-async def test_a_function_may_decide_that_there_is_no_limit(make: Callable[[Any], Graph]) -> None:
-    clock = make_clock()
-    async with Engine(clock=clock) as engine:
-        run = await engine.start(make(lambda value: None), 1)
-        await clock.advance(10**9)
-        assert await run.status() in ("running", "waiting")
 
 
 async def test_a_signal_can_name_the_time_as_text() -> None:
@@ -248,125 +187,6 @@ def test_a_pause_has_exactly_one_time(given: dict[str, Any]) -> None:
         Graph("g").timer("t", **given)
 
 
-def fail(value: Any) -> float:
-    raise ValueError("no time for this")
-
-
-def nonsense(value: Any) -> float:
-    return -1
-
-
-@pytest.mark.parametrize(("decide", "kind"), [(fail, "ValueError"), (nonsense, "BadTime")])
-@pytest.mark.parametrize("make", [limited_node, limited_wait, limited_frame, limited_inner_flow, LIMITED["a workflow"]])
-async def test_a_function_that_decides_no_time_fails_its_node_once(
-    make: Callable[[Any], Any], decide: Callable[[Any], float], kind: str
-) -> None:
-    asked = []
-
-    def count(value: Any) -> float:
-        asked.append(value)
-        return decide(value)
-
-    async with Engine(clock=make_clock()) as engine:
-        with pytest.raises(RunFailed, match=kind if kind == "ValueError" else "returned -1"):
-            await engine.execute(make(count), 7)
-    assert asked == [7]
-
-
-async def test_a_failed_decision_goes_along_the_error_edge_and_is_not_retried() -> None:
-    g = Graph("g")
-
-    @g.node(retry=Retry(attempts=5, initial=0), timeout=fail)
-    async def work(value: int) -> None: ...
-
-    @g.node
-    def handle(failure: Any) -> tuple[str, int, int]:
-        return failure.type, failure.attempts, failure.input
-
-    g.edge(START, work)
-    g.edge(work, END)
-    g.on_error(work, handle)
-    g.edge(handle, END)
-    async with Engine(clock=make_clock()) as engine:
-        assert await engine.execute(g, 3) == ("ValueError", 1, 3)
-
-
-async def test_a_frame_decides_again_before_each_retry() -> None:
-    clock, asked = make_clock(), []
-
-    def decide(ctx: Context, value: int) -> float:
-        asked.append(value)
-        return 5.0
-
-    g = Graph("g")
-    g.edge(
-        START, g.add(Workflow("inner", wait_signal("go")), retry=Retry(attempts=3, initial=1, factor=1), timeout=decide)
-    )
-    g.edge("inner", END)
-    async with Engine(clock=clock) as engine:
-        run = await engine.start(g, 4)
-        for _ in range(3):
-            await clock.advance(6)
-        with pytest.raises(RunFailed, match="'inner' passed its deadline, which a function decided"):
-            await run.result()
-    assert asked == [4, 4, 4]
-
-
-async def test_the_earlier_of_two_deadlines_of_a_flow_counts() -> None:
-    clock = make_clock()
-    async with Engine(clock=clock) as engine:
-        for own, given in ((5, lambda _: 9), (lambda _: 5, 9), (lambda _: 9, lambda _: 5), (BEGIN, lambda _: 900)):
-            g = Graph("g")
-            g.edge(START, g.add(Workflow("inner", wait_signal("go"), timeout=own), timeout=given))
-            g.edge("inner", END)
-            run = await engine.start(g)
-            await clock.advance(5)
-            assert await run.status() == "failed"
-
-
-async def test_a_checked_wait_with_a_decided_time_takes_its_payload_and_waits_again_after_a_bad_one() -> None:
-    clock, asked = make_clock(), []
-
-    def decide(value: str) -> float:
-        asked.append(value)
-        return 60
-
-    flow = Workflow("w", wait_signal("go", type=int, timeout=decide))
-    async with Engine(clock=clock) as engine:
-        good = await engine.start(flow, "good")
-        await clock.advance(59)
-        await good.signal("go", 5)
-        assert await good.result() == 5
-        late = await engine.start(flow, "late")
-        await clock.advance(60)
-        assert await late.status() == "failed"
-        late = await engine.resume(late.id)
-        await clock.advance(59)
-        assert await late.status() == "waiting"
-        await late.signal("go", 6)
-        assert await late.result() == 6
-    assert asked == ["good", "late"]
-
-
-async def test_a_function_can_read_and_update_the_state() -> None:
-    class State(BaseModel):
-        asked: int = 0
-
-    def decide(ctx: Context, value: Any) -> float:
-        ctx.update(asked=ctx.state.asked + 1)
-        return 1
-
-    clock = make_clock()
-    g = Graph("g", state=State)
-    g.edge(START, g.timer("t", decide))
-    g.edge("t", g.add(lambda ctx: ctx.state.asked, name="read"))
-    g.edge("read", END)
-    async with Engine(clock=clock) as engine:
-        run = await engine.start(g)
-        await clock.advance(1)
-        assert await run.result() == 1
-
-
 @pytest.mark.parametrize(
     ("flow", "message"),
     [
@@ -395,15 +215,6 @@ async def test_a_limit_that_passed_is_named(flow: Workflow, message: str) -> Non
         await clock.advance(2)
         with pytest.raises(RunFailed, match=message):
             await run.result()
-
-
-def test_times_are_not_part_of_the_fingerprint_but_an_attempt_that_decides_one_is() -> None:
-    def fingerprint(time: Any) -> str:
-        return Workflow("w", sleep("t", time)).plan().fingerprint
-
-    constants = [5, timedelta(days=1), BEGIN, BEGIN + timedelta(1)]
-    assert len({fingerprint(time) for time in constants}) == 1
-    assert fingerprint(lambda _: 5) == fingerprint(fail) != fingerprint(5)
 
 
 async def test_now_is_the_time_of_the_engines_clock() -> None:
