@@ -12,10 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import BaseModel
 
-from beluga_graph import END, START, Context, Engine, Graph
+from beluga_graph import END, START, Context, Engine, Graph, RunError
 from beluga_graph.testing import VirtualClock
-
-ID = "reminder-1"
 
 
 class Reminder(BaseModel):
@@ -44,29 +42,28 @@ reminder.on_signal(wait, "cancel", END, type=str)  # ends with the reason
 
 async def simulate() -> None:
     """Let a day pass: one reminder comes as planned, one is changed, one is cancelled."""
-    morning = datetime(2030, 1, 31, 8, tzinfo=UTC)
-    clock = VirtualClock(round(morning.timestamp() * 1000))
+    noon = datetime(2030, 1, 31, 12, tzinfo=UTC)
+    clock = VirtualClock(round((noon - timedelta(hours=4)).timestamp() * 1000))
     async with Engine(clock=clock) as engine:
-        given = Reminder(text="call Ada", at=morning + timedelta(hours=4))
-        planned, changed, cancelled = [await engine.start(reminder, given) for _ in range(3)]
+        kept, changed, cancelled = [await engine.start(reminder, Reminder(text="call Ada", at=noon)) for _ in range(3)]
         await clock.advance(3600)
-        await changed.signal("change", Reminder(text="call Ada and Bob", at=morning + timedelta(hours=9, minutes=30)))
+        await changed.signal("change", Reminder(text="call Ada and Bob", at=noon + timedelta(hours=5, minutes=30)))
         await cancelled.signal("cancel", "cancelled: she called")
         await clock.advance(24 * 3600)
-        print(*[await run.result() for run in (planned, changed, cancelled)], sep="\n")
+        print(*[await run.result() for run in (kept, changed, cancelled)], sep="\n")
 
 
-async def act(store: str, verb: str, seconds: float, text: str) -> None:
+async def act(store: str, verb: str, seconds: float, text: str, run_id: str = "reminder-1") -> None:
     """Start or continue the reminder; or change or cancel it, while another process waits for its time."""
     given = Reminder(text=text, at=datetime.now(UTC) + timedelta(seconds=seconds))
     async with Engine(store) as engine:
         engine.register(reminder)
         if verb == "start":
-            is_known = any(run.run_id == ID for run in await engine.runs())
-            run = await (engine.resume(ID) if is_known else engine.start(reminder, given, run_id=ID))
+            is_known = any(run.run_id == run_id for run in await engine.runs())
+            run = await (engine.resume(run_id) if is_known else engine.start(reminder, given, run_id=run_id))
             print(await run.result())
         else:
-            await engine.signal(ID, verb, given if verb == "change" else text)
+            await engine.signal(run_id, verb, given if verb == "change" else text)
 
 
 if __name__ == "__main__":
@@ -76,4 +73,7 @@ if __name__ == "__main__":
     parser.add_argument("seconds", nargs="?", type=float, default=60)
     parser.add_argument("text", nargs="?", default="call Ada")
     given = parser.parse_args()
-    asyncio.run(simulate() if given.store is None else act(given.store, given.verb, given.seconds, given.text))
+    try:
+        asyncio.run(simulate() if given.store is None else act(given.store, given.verb, given.seconds, given.text))
+    except RunError as error:  # as when a change comes after the end
+        raise SystemExit(str(error)) from None

@@ -216,6 +216,20 @@ def test_a_parked_approval_is_answered_from_another_terminal(
         assert (again.returncode, again.stderr, again.stdout.splitlines()) == (0, "", [ASKED, printed])
 
 
+def test_a_change_after_the_end_of_a_reminder_is_refused_in_one_line(tmp_path: Path) -> None:
+    def remind(verb: str) -> subprocess.CompletedProcess[str]:
+        return run(ROOT / "examples/reminders.py", "--store", str(tmp_path / "runs"), verb, "0.01", "call Bob")
+
+    missing = remind("change")
+    assert (missing.returncode, missing.stdout, len(missing.stderr.splitlines())) == (1, "", 1)
+    assert missing.stderr.startswith("run 'reminder-1': no such run")
+    assert remind("start").stdout.endswith(" call Bob\n")
+    for verb in ("change", "cancel"):
+        late = remind(verb)
+        refusal = "run 'reminder-1': it is completed: a run that has ended accepts no signal\n"
+        assert (late.returncode, late.stdout, late.stderr) == (1, "", refusal)
+
+
 def test_a_durable_bus_keeps_its_events_and_publishes_none_twice(tmp_path: Path) -> None:
     program, store = ROOT / "examples/event_bus.py", str(tmp_path / "runs")
     first, second = run(program, "--store", store), run(program, "--store", store)
