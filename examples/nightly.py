@@ -1,5 +1,6 @@
 """A nightly job: a schedule starts one run for each night, in whatever process serves it.
 
+pip install '.[schedule]'                   in the clone
 python examples/nightly.py                  a week passes in a moment, with an outage of two nights
 python examples/nightly.py --store runs     serve the job until Ctrl-C; start it several times, and kill some
 
