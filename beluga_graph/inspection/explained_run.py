@@ -8,7 +8,7 @@ from beluga_graph.inspection.entered import read_entered
 from beluga_graph.inspection.explanation import Circumstances, Driving, explain
 from beluga_graph.inspection.unread import count_unread
 from beluga_graph.inspection.why import Why
-from beluga_graph.storage.loading import rebuild
+from beluga_graph.storage.loading import detect_contradictions, rebuild
 from beluga_graph.storage.records import RunRecord
 from stores.base import Store
 
@@ -27,4 +27,5 @@ async def explain_run(store: Store, head: RunRecord, driving: Driving, commands:
         driving=driving,
         commands=commands,
     )
-    return explain(shape, run, around)
+    with detect_contradictions(head.run_id):
+        return explain(shape, run, around)

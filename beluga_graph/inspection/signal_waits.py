@@ -13,7 +13,7 @@ from beluga_graph.inspection.unread import count_unread, find_served
 from beluga_graph.kernel.structural_names import token_timer
 from beluga_graph.kernel.tokens import AT_WAIT
 from beluga_graph.storage.keys import Prefix, run_key_of
-from beluga_graph.storage.loading import detect_deletion, rebuild
+from beluga_graph.storage.loading import detect_contradictions, detect_deletion, rebuild
 from beluga_graph.storage.pace import Pace
 from beluga_graph.storage.records import RunRecord
 from beluga_graph.storage.run_index import find_unfinished
@@ -81,7 +81,9 @@ async def read_signal_waits(store: Store, head: RunRecord) -> list[SignalWait]:
         waiting = {t.name: t for t in run.tokens.values() if t.state == AT_WAIT and not nodes[t.node].asks}
         if not waiting:
             return []
-        served = find_served(shape, run, count_unread(store, run))
+        unread = count_unread(store, run)
+        with detect_contradictions(head.run_id):
+            served = find_served(shape, run, unread)
         entered = await read_entered(store, run)
     return [
         SignalWait(
