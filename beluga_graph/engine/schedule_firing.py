@@ -71,7 +71,7 @@ class ScheduleFiring:
         self._disarm: Callable[[], None] | None = None
         self._firing: dict[bytes, asyncio.Task[None]] = {}
         self._refused: dict[bytes, float] = {}  # schedules that could not be fired, and when to try again
-        self._reported: dict[bytes, str] = {}  # the last error of each schedule, which is logged once
+        self._reported: dict[bytes, str] = {}  # the errors of schedules that fail now, which are logged once
         self._closed = False
         runs.on_removed.append(self._on_removed)
         poller.register(self)
@@ -242,6 +242,7 @@ class ScheduleFiring:
                 stored = read_schedule(self._store, schedule)
                 plan = self._find_plan(stored.schedule.flow) if stored is not None else None
                 if stored is None or plan is None or not await self._act_once(stored, plan):
+                    self._reported.pop(schedule, None)  # the next outage may have the same error
                     return
         except Exception as error:  # noqa: BLE001 - other schedules go on, and this one is tried again
             self._refuse(schedule, error)
@@ -270,11 +271,14 @@ class ScheduleFiring:
         request = StartRequest(plan, EncodedValue(stored.schedule.value), None, None)
         try:
             ops = [*stored.advance_ops(decision.state), *decision.ops]
-            return await self._admission.create(run_id, request, ops) is not None
+            active = await self._admission.create(run_id, request, ops)
         except BelugaError as error:
             if isinstance(error.__cause__, Conflict):
                 return False
             raise
+        if active is not None:
+            active.done.add_done_callback(lambda _: self._report_stop(active))
+        return active is not None
 
     def _is_taken(self, decision: Decision) -> bool:
         """Return whether a run has the id of a due time already. Then that due time needs no other run."""
@@ -286,6 +290,12 @@ class ScheduleFiring:
             self._reported[schedule] = str(error)
             _log.warning("a schedule was not fired and is tried again in 2 s: %s: %s", type(error).__name__, error)
         self._refused[schedule] = asyncio.get_running_loop().time() + _TRY_AGAIN_S
+
+    def _report_stop(self, active: ActiveRun) -> None:
+        """Log the error that stopped a run of a schedule in this engine: no caller waits for the run, to get it."""
+        if active.error is not None and not self._closed:
+            what = (active.run_id, type(active.error).__name__, active.error)
+            _log.warning("run %r of a schedule was stopped, and goes on where it is served or resumed: %s: %s", *what)
 
     def _on_removed(self, _: ActiveRun) -> None:
         """Look for a start that was queued behind a run of this engine."""

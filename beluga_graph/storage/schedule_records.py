@@ -27,6 +27,7 @@ __all__ = [
     "Schedule",
     "ScheduleState",
     "StoredSchedule",
+    "check_queued_key",
     "create_ops",
     "erase_ops",
     "find_schedule",
@@ -39,6 +40,9 @@ __all__ = [
 
 QUEUE_LENGTH_MAX = 1_000
 """Starts that may wait for the previous run of a schedule. Further due times are skipped."""
+
+
+_QUEUED_KEY_BYTES = 25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,9 +125,12 @@ class StoredSchedule:
         return Delete(self._queue_prefix + due_ms.to_bytes(8, "big"))
 
     def find_queued(self, store: Store) -> int | None:
-        """Return the oldest due time in the queue; `None` if the queue is empty."""
+        """Return the oldest due time in the queue; `None` if the queue is empty. Raises `DamagedRecord`."""
         found = next(iter(store.scan(self._queue_prefix, limit=1)), None)
-        return number_of(found[0]) if found is not None else None
+        if found is None:
+            return None
+        check_queued_key(found[0])
+        return number_of(found[0])
 
     @property
     def index_key(self) -> bytes | None:
@@ -206,7 +213,13 @@ def iter_queues(store: Store) -> Iterator[bytes]:
     while (found := next(iter(store.scan(Prefix.SCHEDULE_QUEUED, start=start, limit=1)), None)) is not None:
         schedule_hash = found[0][1:17]
         yield schedule_hash
-        start = Prefix.SCHEDULE_QUEUED + schedule_hash + b"\xff" * 9
+        start = max(found[0] + b"\x00", Prefix.SCHEDULE_QUEUED + schedule_hash + b"\xff" * 9)  # past it in any case
+
+
+def check_queued_key(key: bytes) -> None:
+    """Raise `DamagedRecord` for a key in the queues of schedules that ends with no time: it could not be taken out."""
+    if len(key) != _QUEUED_KEY_BYTES or number_of(key) > TIME_MAX_MS:
+        raise DamagedRecord(f"the queued start at key {key!r:.80}", "names no time: unschedule its schedule")
 
 
 def _decode(key: bytes, blob: bytes) -> Schedule:

@@ -31,7 +31,7 @@ from beluga_graph.storage.keys import (
 from beluga_graph.storage.leases import Lease
 from beluga_graph.storage.loading import read_run_record
 from beluga_graph.storage.records import PRESENT, PRESENT_KINDS, RunRecord, decode_record
-from beluga_graph.storage.schedule_records import read_schedule
+from beluga_graph.storage.schedule_records import check_queued_key, read_schedule
 from beluga_graph.storage.session_records import Session
 from beluga_graph.storage.verify_run import MALFORMED, faults_of_run
 from stores.base import Store
@@ -204,6 +204,8 @@ class _Verification:
         elif kind in (Prefix.SCHEDULE_DUE, Prefix.SCHEDULE_QUEUED):
             schedule = key[9:] if kind == Prefix.SCHEDULE_DUE else key[1:17]
             self._check_paired(key, Prefix.SCHEDULE + schedule, "the schedule of an index entry")
+            if kind == Prefix.SCHEDULE_QUEUED:
+                check_queued_key(key)
         elif kind == Prefix.CORRELATION:
             self._check_paired(key, Prefix.EVENT + key[17:], "the event of a correlation id")
 
