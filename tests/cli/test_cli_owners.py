@@ -5,7 +5,7 @@ from pathlib import Path
 import cli_flows
 import pytest
 from cli_documents import invoke
-from test_cli_operating import begin
+from cli_runs import begin
 
 from beluga_graph.storage.leases import _machine
 from beluga_graph.storage.records import encode_record

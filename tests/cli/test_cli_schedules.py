@@ -13,12 +13,6 @@ FLOW = "cli_flows:asking_again"
 CLI_FOLDER = Path(__file__).parent
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    """Return the path of a store that does not exist yet."""
-    return tmp_path / "store"
-
-
 def said(*args: object, code: int = 0) -> str:
     """Return the output of a command on one line."""
     result = invoke("schedule", *args)
