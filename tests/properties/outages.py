@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from graphs import Spec, build
+from graph_specs import Spec
+from graphs import build
 from simulation import INTERRUPTS_MAX, RUN_ID, Crash, Disk, Tape, interrupts_of, payload_of
 
 from beluga_graph import Context, Engine, Outcome, Run, RunConflict, RunNotFound

@@ -10,7 +10,8 @@ from random import Random
 from typing import Any
 
 from effort import examples
-from graphs import Spec, build, racy_specs, settled_specs
+from graph_specs import Spec, racy_specs, settled_specs
+from graphs import build
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 from simulation import RUN_ID, Disk, Observation, Simulation, Tape, outcome_of, tapes

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from effort import examples
-from graphs import Spec, build, racy_specs, settled_specs
+from graph_specs import Spec, racy_specs, settled_specs
+from graphs import build
 from hypothesis import given
 from hypothesis import strategies as st
 from outages import Machine

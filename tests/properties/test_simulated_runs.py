@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 from effort import examples
-from graphs import Spec, build, racy_specs, settled_specs
+from graph_specs import Spec, racy_specs, settled_specs
+from graphs import build
 from hypothesis import given
 from hypothesis import strategies as st
 from simulation import (

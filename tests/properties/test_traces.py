@@ -6,7 +6,8 @@ import asyncio
 from collections import Counter
 
 from effort import examples
-from graphs import Spec, build, racy_specs, settled_specs
+from graph_specs import Spec, racy_specs, settled_specs
+from graphs import build
 from hypothesis import given
 from hypothesis import strategies as st
 from simulation import RUN_ID, Disk, Simulation, Tape, crashes, tapes

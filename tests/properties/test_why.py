@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Mapping
 
 from effort import examples
-from graphs import Spec, build, racy_specs
+from graph_specs import Spec, racy_specs
+from graphs import build
 from hypothesis import given
 from simulation import Disk, Observation, Simulation, Tape, crashes, tapes
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from random import Random
 from typing import Annotated, Any
 
-from graphs import Spec, build, racy_specs, settled_specs
+from graph_specs import Spec, racy_specs, settled_specs
+from graphs import build
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from pydantic import BaseModel
