@@ -1,13 +1,11 @@
 """A process is killed around the relay of a message: the next process relays it, and no message twice."""
 
 import json
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from killed_processes import run_child
 
 HERE = Path(__file__).parent
 TOPICS = ["run.started", "first.a", "first.b", "second", "run.completed"]
@@ -15,17 +13,8 @@ TOPICS = ["run.started", "first.a", "first.b", "second", "run.completed"]
 
 def walk(folder: Path, dies_at: str = "-", when: str = "-", on: str = "same") -> dict[str, Any] | None:
     """Return the output of the process; `None` if it was killed."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(HERE / "bus_child.py"), str(folder), dies_at, when, on],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PYTHONPATH": str(HERE.parents[1])},
-    )
-    if done.returncode == -signal.SIGKILL:
-        return None
-    assert (done.returncode, done.stderr) == (0, "")
-    said: dict[str, Any] = json.loads(done.stdout)
+    output = run_child(HERE / "bus_child.py", folder, dies_at, when, on)
+    said: dict[str, Any] | None = None if output is None else json.loads(output)
     return said
 
 

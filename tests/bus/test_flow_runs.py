@@ -2,13 +2,11 @@
 
 import asyncio
 import json
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from killed_processes import run_child
 from pydantic import BaseModel
 
 from beluga_graph import (
@@ -213,17 +211,8 @@ def test_two_events_never_share_a_run() -> None:
 
 def walk(folder: Path, dies_at: str) -> dict[str, Any] | None:
     """Return the output of the process; `None` if it was killed."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(HERE / "bus_flow_child.py"), str(folder), dies_at],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PYTHONPATH": str(HERE.parents[1])},
-    )
-    if done.returncode == -signal.SIGKILL:
-        return None
-    assert (done.returncode, done.stderr) == (0, "")
-    said: dict[str, Any] = json.loads(done.stdout)
+    output = run_child(HERE / "bus_flow_child.py", folder, dies_at)
+    said: dict[str, Any] | None = None if output is None else json.loads(output)
     return said
 
 

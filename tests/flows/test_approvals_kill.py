@@ -1,12 +1,10 @@
 """An accepted answer counts once, whichever process gave it, even if that process is killed right after."""
 
 import asyncio
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from killed_processes import run_child
 
 from beluga_graph import Engine, RunConflict
 
@@ -15,17 +13,7 @@ HERE = Path(__file__).parent
 
 def child(folder: Path, job: str) -> str | None:
     """Return the output of the process; `None` if it killed itself."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(HERE / "approval_child.py"), str(folder), job],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PYTHONPATH": str(HERE.parents[1])},
-    )
-    if done.returncode == -signal.SIGKILL:
-        return None
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.strip()
+    return run_child(HERE / "approval_child.py", folder, job)
 
 
 @pytest.mark.parametrize("jobs", [["park", "answer"], ["answer-here"]], ids=["another process", "the owner"])

@@ -1,28 +1,16 @@
 """An interrupting signal is delivered once, wherever the process was killed."""
 
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from killed_processes import run_child
 
 HERE = Path(__file__).parent
 
 
 def walk(folder: Path, dies_in: str = "-", *signals: str) -> str | None:
     """Return the output of the process; `None` if it was killed."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(HERE / "interrupt_child.py"), str(folder), dies_in, *signals],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PYTHONPATH": str(HERE.parents[1])},
-    )
-    if done.returncode == -signal.SIGKILL:
-        return None
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.strip()
+    return run_child(HERE / "interrupt_child.py", folder, dies_in, *signals)
 
 
 @pytest.mark.parametrize("dies_in", ["pay", "ship", "refund", "tell"])

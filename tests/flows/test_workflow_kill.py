@@ -1,11 +1,9 @@
 """A killed workflow continues after its last finished step, and its deadline does not move."""
 
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from killed_processes import run_child
 
 HERE = Path(__file__).parent
 TOO_LATE = (
@@ -15,17 +13,7 @@ TOO_LATE = (
 
 def walk(folder: Path, dies_in: str = "-", late_s: float = 0) -> str | None:
     """Return the output of the process; `None` if it was killed."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(HERE / "workflow_child.py"), str(folder), dies_in, str(late_s)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PYTHONPATH": str(HERE.parents[1])},
-    )
-    if done.returncode == -signal.SIGKILL:
-        return None
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.strip()
+    return run_child(HERE / "workflow_child.py", folder, dies_in, late_s)
 
 
 @pytest.mark.parametrize("dies_in", ["ingest", "process", "publish"])
