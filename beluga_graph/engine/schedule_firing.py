@@ -143,8 +143,8 @@ class ScheduleFiring:
         now_ms, next_ms = self._scheduler.clock.now_ms(), None
         for start_ms, schedule in iter_due(self._store):
             stored = self._read_ours(schedule)
-            if stored is None or stored.state.start_ms != start_ms:  # of another engine's flow, or changed meanwhile
-                continue
+            if stored is None or stored.schedule.is_paused or stored.state.start_ms != start_ms:
+                continue  # of another engine's flow, or changed meanwhile
             if start_ms > now_ms:
                 next_ms = start_ms
                 break

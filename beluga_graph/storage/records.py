@@ -128,7 +128,10 @@ _SCHEDULE = row(
     _TIME,  # jitter
     flag,  # whether it is paused
 )
-_SCHEDULE_STATE = row(maybe(_TIME), maybe(_TIME), maybe(_TIME), text, few, count, maybe(_TIME), maybe(_TIME))
+_SCHEDULE_STATE = both(
+    row(maybe(_TIME), maybe(_TIME), maybe(_TIME), text, few, count, maybe(_TIME), maybe(_TIME)),
+    lambda parts: (parts[0] is None) == (parts[1] is None),  # a due time, and the start of its run
+)
 _FORMS: dict[bytes, Form] = {
     Prefix.RUN: row(text, text, text, status, integer, integer, text, optional=1),  # only of a run that has moved
     Prefix.LEASE: row(binary, count),

@@ -12,8 +12,9 @@ from wrapped_store import Refused, WrappedStore, until
 import beluga_graph.engine.schedule_firing
 import beluga_graph.engine.store_poller
 from beluga_graph import Context, Engine, Workflow, step
+from beluga_graph.codec.errors import DamagedRecord
 from beluga_graph.storage.keys import Prefix, hash16
-from beluga_graph.storage.records import PRESENT
+from beluga_graph.storage.records import PRESENT, decode_record, encode_record
 from beluga_graph.storage.schedule_records import iter_queues
 from beluga_graph.storage.verify import verify_store
 from beluga_graph.testing import VirtualClock
@@ -98,3 +99,23 @@ async def test_a_queued_start_without_a_time_is_reported_and_ends_with_its_sched
         await clock.advance(HOUR)
         await until(lambda: len(begun) == 1)
     assert verify_store(disk).damage == ()
+
+
+async def test_an_index_entry_of_a_due_time_that_does_not_come_keeps_no_engine_busy(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begun: list[str] = []
+    disk, clock = MemoryStore(), VirtualClock()
+    async with asyncio.timeout(60), Engine(WrappedStore(disk), clock=clock) as engine:
+        await engine.schedule("paused", counting(begun), 7, every=HOUR)
+        await engine.schedule("halved", counting(begun), 7, every=HOUR)
+        due = list(disk.scan(Prefix.SCHEDULE_DUE))
+        await engine.pause("paused")
+        key = Prefix.SCHEDULE_STATE + hash16("halved")
+        _, *others = decode_record(key, disk.get(key) or b"")
+        disk.commit(*(Put(entry, PRESENT) for entry, _ in due), Put(key, encode_record(key, (None, *others))))
+        await clock.advance(HOUR)
+        await until(lambda: "a schedule was not fired" in caplog.text)
+        with pytest.raises(DamagedRecord):
+            await engine.pause("halved")
+        assert begun == []
